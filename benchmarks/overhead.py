@@ -1,0 +1,223 @@
+"""What the callback costs: the same run with and without it, alternating in one process.
+
+    python benchmarks/overhead.py            # the table of the README; exit 1 when a bar is missed
+
+Bars: training at most 1 % slower, evaluation at most 2 % slower, peak memory at most 1 % higher. A pair is one
+measurement with and one without, next to each other, so that a slow moment of the machine hits both; the figure is
+the median of the pairs' ratios of wall time, with the middle half of the ratios beside it. Peak memory is that of
+two processes of their own (CPU) or of the allocator (CUDA).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+TRAINING, EVALUATION, MEMORY = 1.01, 1.02, 1.01
+
+CASES: dict[str, dict[str, Any]] = {
+    "body of 8 layers, 8k vocabulary": {"vocab": 8_000, "hidden": 256, "layers": 8, "batch": 4, "length": 192},
+    "tiny body, 256k vocabulary": {"vocab": 256_000, "hidden": 32, "layers": 1, "batch": 2, "length": 96},
+}
+
+
+def build(case: dict[str, Any], device: str, folder: Path) -> tuple[Any, Any]:
+    """A Trainer without our callback, and its evaluation rows."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    import tiny
+
+    torch.manual_seed(0)
+    model = tiny.llama(case["vocab"], hidden=case["hidden"], layers=case["layers"])
+    if device == "cuda":
+        model = tiny.lora(tiny.eight_bit(model, folder / "base"))
+    rows = torch.randint(3, case["vocab"], (case["batch"] * 12, case["length"]))
+    data = [{"input_ids": row, "labels": row} for row in rows]
+    args = TrainingArguments(
+        output_dir=str(folder / "run"),
+        per_device_train_batch_size=case["batch"],
+        per_device_eval_batch_size=case["batch"],
+        max_steps=10,
+        logging_steps=5,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        optim="sgd",
+    )
+    return Trainer(model=model, args=args, train_dataset=data, processing_class=tokenizer(case["vocab"])), data
+
+
+def tokenizer(vocab: int) -> Any:
+    """A byte-level vocabulary of the wanted size; the tokens beyond the trained ones are made up."""
+    import tiny
+
+    base = tiny.byte_level_tokenizer()
+    if len(base) < vocab:
+        base = type(base).from_pretrained(_saved(base))
+        base.add_tokens([f"토큰{index}" for index in range(vocab - len(base))])
+    return base
+
+
+def _saved(base: Any) -> str:
+    folder = tempfile.mkdtemp()
+    base.save_pretrained(folder)
+    return folder
+
+
+def timed(work: Any) -> float:
+    """Seconds of wall time."""
+    import torch
+
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def ratios(trainer: Any, data: Any, pairs: int) -> dict[str, list[float]]:
+    """Ratios with / without, pair by pair, for training and evaluation; and the plain seconds per step."""
+    from ko_cpt_callbacks import KoCPTCallback
+
+    callback = KoCPTCallback(outputs=["files"])
+
+    def measure(work: Any, with_callback: bool) -> float:
+        if with_callback:
+            callback.attach(trainer)
+        try:
+            return timed(work)
+        finally:
+            if with_callback:
+                trainer.pop_callback(callback)
+
+    steps = _StepTimes()
+    trainer.add_callback(steps)
+
+    def train() -> float:
+        steps.seconds.clear()
+        trainer.train()
+        return statistics.median(steps.seconds)
+
+    found: dict[str, list[float]] = {"training": [], "evaluation": [], "step": [], "batch": []}
+    batches = len(data) // trainer.args.per_device_eval_batch_size
+    for index in range(pairs + 1):  # the first pair warms up
+        order = (True, False) if index % 2 else (False, True)
+        evaluated = {flag: measure(lambda: trainer.evaluate(data), flag) for flag in order}
+        trained = {}
+        for flag in order:
+            if flag:
+                callback.attach(trainer)
+            trained[flag] = train()
+            if flag:
+                trainer.pop_callback(callback)
+        if index:
+            found["evaluation"].append(evaluated[True] / evaluated[False])
+            found["training"].append(trained[True] / trained[False])
+            found["step"].append(trained[False])
+            found["batch"].append(evaluated[False] / batches)
+    return found
+
+
+class _StepTimes:
+    """Seconds from one step's begin to the next's, logging included."""
+
+    def __new__(cls) -> Any:
+        from transformers import TrainerCallback
+
+        class Times(TrainerCallback):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.seconds: list[float] = []
+                self.last: float | None = None
+
+            def on_train_begin(self, *_: Any, **__: Any) -> None:
+                self.last = None
+
+            def on_step_begin(self, *_: Any, **__: Any) -> None:
+                now = time.perf_counter()
+                if self.last is not None:
+                    self.seconds.append(now - self.last)
+                self.last = now
+
+        return Times()
+
+
+def peak(case: dict[str, Any], device: str, with_callback: bool) -> None:
+    """Run a training and an evaluation, print the peak memory in bytes."""
+    import resource
+
+    import torch
+
+    from ko_cpt_callbacks import KoCPTCallback
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, data = build(case, device, Path(folder))
+        if with_callback:
+            KoCPTCallback(outputs=["files"]).attach(trainer)
+        trainer.train()
+        trainer.evaluate(data)
+        if device == "cuda":
+            print("PEAK", torch.cuda.max_memory_allocated())
+        else:
+            print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def peak_ratio(name: str, device: str, repeats: int = 3) -> float:
+    """Ratio of the smallest peaks of ``repeats`` processes each: a peak is only ever blurred upwards."""
+    lowest = {}
+    for flag in (False, True):
+        command = [sys.executable, __file__, "--peak", json.dumps([name, device, flag])]
+        seen = []
+        for _ in range(repeats):
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            seen.append(int(text.split("PEAK ")[1].split()[0]))
+        lowest[flag] = min(seen)
+    return lowest[True] / lowest[False]
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    if options.peak:
+        name, device, flag = json.loads(options.peak)
+        peak(CASES[name], device, flag)
+        return 0
+    missed = []
+    print(f"{'case':34s} {'what':11s} {'without':>12s} {'ratio':>8s} {'middle half':>17s} {'bar':>6s}")
+    for name, case in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            trainer, data = build(case, options.device, Path(folder))
+            found = ratios(trainer, data, options.pairs)
+        for what, unit, bar in (("training", "step", TRAINING), ("evaluation", "batch", EVALUATION)):
+            low, middle, high = statistics.quantiles(found[what], n=4)
+            plain = f"{1000 * statistics.median(found[unit]):.0f} ms/{unit}"
+            print(f"{name:34s} {what:11s} {plain:>12s} {middle:8.4f} {low:8.4f}-{high:.4f} {bar:6.2f}")
+            missed += [f"{name}: {what}"] if middle > bar else []
+        ratio = peak_ratio(name, options.device)
+        print(f"{name:34s} {'peak memory':11s} {'':>12s} {ratio:8.4f} {'':17s} {MEMORY:6.2f}")
+        missed += [f"{name}: peak memory"] if ratio > MEMORY else []
+    print("missed: " + "; ".join(missed) if missed else "all bars held")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

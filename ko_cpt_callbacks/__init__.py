@@ -1,0 +1,54 @@
+"""Exact loss, perplexity and bits per byte for continued pretraining, and a judge that says what is wrong.
+
+Public names are loaded on first use, so that importing the package loads neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.core.finding import Finding, Severity
+    from ko_cpt_callbacks.core.monitor import Monitor
+    from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+    from ko_cpt_callbacks.hf.callback import KoCPTCallback
+    from ko_cpt_callbacks.outputs.memory import MemoryOutput
+    from ko_cpt_callbacks.outputs.output import Output
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ConfigurationError": "ko_cpt_callbacks.errors",
+    "Finding": "ko_cpt_callbacks.core.finding",
+    "KoCPTCallback": "ko_cpt_callbacks.hf.callback",
+    "KoCPTError": "ko_cpt_callbacks.errors",
+    "MemoryOutput": "ko_cpt_callbacks.outputs.memory",
+    "Monitor": "ko_cpt_callbacks.core.monitor",
+    "Output": "ko_cpt_callbacks.outputs.output",
+    "Severity": "ko_cpt_callbacks.core.finding",
+    "UnreadableRunError": "ko_cpt_callbacks.errors",
+}
+
+__all__ = [
+    "ConfigurationError",
+    "Finding",
+    "KoCPTCallback",
+    "KoCPTError",
+    "MemoryOutput",
+    "Monitor",
+    "Output",
+    "Severity",
+    "UnreadableRunError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

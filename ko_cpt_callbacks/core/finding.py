@@ -1,0 +1,131 @@
+"""A finding: what a rule saw, how grave it is, and the numbers it saw.
+
+The sentence is built from the finding's own numbers (`ko_cpt_callbacks.core.message`), so that a finding
+read back from a file says the same again, in any language of the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, sentence
+
+__all__ = ["Finding", "JsonValue", "Severity"]
+
+JsonValue: TypeAlias = str | int | float | bool | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
+
+
+class Severity(StrEnum):
+    """How grave a finding is."""
+
+    INFO = "info"
+    """Worth knowing; nothing is wrong."""
+    WARNING = "warning"
+    """Something is probably wrong; look at it."""
+    ERROR = "error"
+    """The run, or a number it reports, cannot be used as it is."""
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as strict JSON knows it; NaN and infinities as the strings of the class docstring.
+
+    Strings, because NaN differs from itself: with the float inside, a live finding would not equal the same
+    finding of a replay.
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        number = float(value)
+        if math.isnan(number):
+            return "NaN"
+        if math.isinf(number):
+            return "Infinity" if number > 0 else "-Infinity"
+        return number
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(inner) for inner in value]
+    raise TypeError(f"a finding holds JSON values only, found {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a rule saw.
+
+    Args:
+        code: Kebab-case, a stable public name: ``non-finite``.
+        severity: How grave it is.
+        step: Optimizer step of the row that showed it; ``None`` where no step belongs to it.
+        split: ``train``, or the evaluation's prefix; ``None`` where no set belongs to it.
+        values: The numbers seen, JSON values. Non-finite numbers are kept as the strings ``NaN``,
+            ``Infinity``, ``-Infinity``.
+        asks_to_stop: Whether going on is probably wasted. Nothing stops unless the user named the code.
+        variant: Which sentence of the code fits; empty where there is only one.
+
+    Raises:
+        TypeError: If ``values`` holds something JSON does not know.
+    """
+
+    code: str
+    severity: Severity
+    step: int | None = None
+    split: str | None = None
+    values: Mapping[str, JsonValue] = field(default_factory=dict)
+    asks_to_stop: bool = False
+    variant: str = ""
+
+    def __post_init__(self) -> None:
+        """Makes ``severity`` a `Severity` and ``values`` plain JSON."""
+        object.__setattr__(self, "severity", Severity(self.severity))
+        object.__setattr__(self, "values", _plain(self.values))
+
+    def __hash__(self) -> int:
+        """Without ``values``, a dict: equal findings agree on the rest."""
+        return hash((self.code, self.variant, self.step, self.split))
+
+    def message(self, language: str = DEFAULT_LANGUAGE) -> str:
+        """The sentence: what happened and what to do.
+
+        Raises:
+            KeyError: If the table has no sentence for this code, variant and language.
+        """
+        numbers = {**self.values, "step": self.step, "split": self.split}
+        return sentence(self.code, self.variant, numbers, language)
+
+    def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, Any]:
+        """The finding as strict JSON (``allow_nan=False``), with its sentence."""
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "step": self.step,
+            "split": self.split,
+            "message": self.message(language),
+            "values": _plain(self.values),
+            "asks_to_stop": self.asks_to_stop,
+            "variant": self.variant,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
+        """The finding that `as_dict` wrote; its sentence is not read but built again.
+
+        Raises:
+            KeyError: If ``code`` or ``severity`` is missing.
+            ValueError: If ``severity`` is unknown.
+        """
+        return cls(
+            code=data["code"],
+            severity=Severity(data["severity"]),
+            step=data.get("step"),
+            split=data.get("split"),
+            values=data.get("values") or {},
+            asks_to_stop=bool(data.get("asks_to_stop", False)),
+            variant=data.get("variant") or "",
+        )

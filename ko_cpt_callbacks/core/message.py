@@ -1,0 +1,208 @@
+"""Every sentence, keyed by code and variant, then by language. A second language is one more column here.
+
+How numbers are shown is part of the template:
+
+==================  ======================================  ============
+``{x:loss}``        three decimals (also bits per byte)     ``3.078``
+``{x:ppl}``         three significant digits                ``21.7``
+``{x:n}``           thousands separators                    ``12,000``
+``{x:n row|rows}``  a count with its word                   ``1 row``
+``{x}``             as it is                                ``eval_ko``
+==================  ======================================  ============
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any, Final
+
+__all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "sentence"]
+
+DEFAULT_LANGUAGE: Final = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``ko-cpt explain CODE`` says: what the code means, how it is decided, what to do."""
+
+    meaning: str
+    decided: str
+    action: str
+
+
+_TRAIN_ACTION: Final = (
+    "Stop, go back to a checkpoint from before it, and look for the cause: a learning rate too high, fp16 "
+    "overflow (use bf16), or a batch without a target token."
+)
+_EVAL_ACTION: Final = (
+    "transformers 5.23 leaves NaN batches out of {split}_loss, so that it can look healthy all the same. "
+    "Do not use this evaluation; if training is healthy, look for rows without a target token or fp16 "
+    "overflow in this set."
+)
+
+MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("non-finite", "loss"): {
+        "en": "Step {step:n}: the training loss is {loss:loss}. The weights are usually lost from here on. "
+        + _TRAIN_ACTION
+    },
+    ("non-finite", "steps"): {
+        "en": "Step {step:n}: {nonfinite_steps:n training step|training steps} since the last log had a "
+        "NaN or infinite loss (logged: {loss:loss}). " + _TRAIN_ACTION
+    },
+    ("non-finite", "steps-first"): {
+        "en": "Step {step:n}: {nonfinite_steps:n training step|training steps} since the last log had a "
+        "NaN or infinite loss, the first of them step {nonfinite_first_step:n} (logged: {loss:loss}). " + _TRAIN_ACTION
+    },
+    ("non-finite", "zero"): {
+        "en": "Step {step:n}: the training loss is logged as exactly 0 and the gradient norm as "
+        "{grad_norm:loss}. This is no success: the Trainer logs a NaN loss as 0 (logging_nan_inf_filter). "
+        + _TRAIN_ACTION
+    },
+    ("non-finite", "zero-after"): {
+        "en": "Step {step:n}: the training loss is logged as exactly 0 after {previous_loss:loss}, and "
+        "there is no gradient norm to tell. The Trainer logs a NaN loss as 0 (logging_nan_inf_filter), and "
+        "no loss falls to 0 in one row. " + _TRAIN_ACTION
+    },
+    ("non-finite", "drop"): {
+        "en": "Step {step:n}: the training loss falls to {loss:loss} where {expected_loss:loss} was to be "
+        "expected, and the gradient norm is {grad_norm:loss}. This is no progress: the loss most likely "
+        "became NaN since the last log, and the Trainer fills NaN steps with part of the earlier mean. " + _TRAIN_ACTION
+    },
+    ("non-finite", "scaler"): {
+        "en": "Step {step:n}: the gradient norm is {grad_norm:loss} while the loss, {loss:loss}, is "
+        "healthy. An fp16 loss scaler skips such a step and goes on; nothing to do unless it happens again "
+        "and again."
+    },
+    ("non-finite", "scaler-repeated"): {
+        "en": "Step {step:n}: the gradient norm is {grad_norm:loss}, by now NaN or infinite in "
+        "{scaler_rows:n} logged rows, while the loss, {loss:loss}, is healthy. An fp16 loss scaler skips "
+        "such steps, so part of the training is lost. Use bf16, or a lower learning rate."
+    },
+    ("non-finite", "eval"): {
+        "en": "{split}, step {step:n}: the Trainer's loss of this evaluation is {loss:loss}. " + _EVAL_ACTION
+    },
+    ("non-finite", "eval-exact"): {
+        "en": "{split}, step {step:n}: the exact loss of this evaluation is {exact_loss:loss} (the "
+        "Trainer's {split}_loss: {loss:loss}). " + _EVAL_ACTION
+    },
+    ("non-finite", "eval-batches"): {
+        "en": "{split}, step {step:n}: {nonfinite_batches:n batch|batches} of this evaluation had a NaN or "
+        "infinite loss (the Trainer's {split}_loss: {loss:loss}). " + _EVAL_ACTION
+    },
+    ("not-enough-data", ""): {
+        "en": "The run ends with {train_points:n training point|training points} and at most "
+        "{evaluations:n evaluation|evaluations} of any one set: too little to judge how the loss develops. "
+        "Log and evaluate more often (logging_steps, eval_steps) or train longer; {min_train_points:n} "
+        "training points or {min_evaluations:n} evaluations are enough."
+    },
+    ("trackers-not-reached", ""): {
+        "en": "The trackers do not get this callback's numbers because it could not move to the front of "
+        "the callback list; log_history and metrics have them. Use KoCPTCallback(...).attach(trainer)."
+    },
+    ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
+}
+
+CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
+    "non-finite": {
+        "en": Explanation(
+            meaning="A loss or a gradient became NaN or infinite. After a NaN in training the weights are "
+            "usually NaN too, and every later step is wasted. The Trainer hides it: it logs a NaN training "
+            "loss as 0.0, and transformers 5.23 leaves NaN batches out of eval_loss.",
+            decided="error, asks to stop: the callback's hook counted steps or evaluation batches with a "
+            "NaN or infinite loss; or a logged loss is NaN or infinite; or the training loss is exactly 0 "
+            "with a NaN or infinite gradient norm; or it is exactly 0 after a loss above 0.5 with no "
+            "gradient norm logged; or it falls by more than 5 % and six times its noise in the row whose "
+            "gradient norm is NaN or infinite. One finding per episode: three healthy rows end it. A NaN "
+            "or infinite gradient norm with a healthy loss is the fp16 loss scaler at work: info at the "
+            "first such row, warning at the third.",
+            action="Stop and go back to a checkpoint from before the named step. Lower the learning rate "
+            "or lengthen the warm-up; use bf16 instead of fp16, also for embeddings trained beside 8-bit "
+            "weights; look at the batch of that step for rows without a target token.",
+        )
+    },
+    "not-enough-data": {
+        "en": Explanation(
+            meaning="The history is too short to say how the loss develops; most other checks stay silent.",
+            decided="info: the run ends, or its history does, with fewer than 10 training points and fewer "
+            "than 3 evaluations of any one set.",
+            action="Lower logging_steps and eval_steps, or train longer.",
+        )
+    },
+    "trackers-not-reached": {
+        "en": Explanation(
+            meaning="The Trainer calls trackers (TensorBoard, trackio, wandb) before this callback, so "
+            "they get the row without its numbers. log_history, trainer_state.json, metrics and our files "
+            "have them.",
+            decided="info, once: when training began the callback was not at the front of the Trainer's callback list.",
+            action="Call KoCPTCallback(...).attach(trainer) after building the Trainer.",
+        )
+    },
+    "exact-loss-absent": {
+        "en": Explanation(
+            meaning="The exact loss of this evaluation set could not be measured, so the callback "
+            "publishes none; the Trainer's own loss stands, with its dependence on the batch size.",
+            decided="info, once per evaluation set: the forward passes of the evaluation gave no evidence "
+            "from which a sum over tokens can be had; the finding names the reason.",
+            action="Follow the reason. Most often: KoCPTCallback(...).attach(trainer) before evaluate(), "
+            "or a model that returns logits or a loss.",
+        )
+    },
+}
+
+_WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infinity": "-infinite"}
+
+
+class _Shown(Formatter):
+    """`str.format` with the number rules of the module docstring."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if value is None:
+            return "unknown"
+        if isinstance(value, float) and not math.isfinite(value):
+            value = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        if isinstance(value, str):
+            return _WORDS.get(value, value)
+        kind, _, words = format_spec.partition(" ")
+        if kind == "loss":
+            return f"{value:.3f}"
+        if kind == "ppl":
+            # "g" would show 1234 as 1.23e+03.
+            return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+        if kind == "n":
+            shown = f"{value:,}"
+            if not words:
+                return shown
+            one, _, many = words.partition("|")
+            return f"{shown} {one if value == 1 else many or one}"
+        return str(super().format_field(value, format_spec))
+
+
+def sentence(code: str, variant: str, values: Mapping[str, Any], language: str = DEFAULT_LANGUAGE) -> str:
+    """The sentence of a finding.
+
+    Args:
+        code: The finding's code.
+        variant: Which of the code's sentences; empty where there is one.
+        values: The numbers and names to put in; a ``None`` is shown as "unknown".
+        language: Column of the table.
+
+    Raises:
+        KeyError: If the table has no such sentence, or ``values`` lacks a number that it shows.
+    """
+    try:
+        template = MESSAGES[code, variant][language]
+    except KeyError:
+        raise KeyError(f"no sentence for code {code!r}, variant {variant!r}, language {language!r}") from None
+    return _Shown().vformat(template, (), values)
+
+
+def explanation(code: str, language: str = DEFAULT_LANGUAGE) -> Explanation:
+    """What a code means, how it is decided and what to do.
+
+    Raises:
+        KeyError: If the code or the language is unknown.
+    """
+    return CODES[code][language]

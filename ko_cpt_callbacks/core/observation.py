@@ -1,0 +1,123 @@
+"""One logged row as plain numbers with units.
+
+An observation is identified by its (split, step): a later one with the same pair replaces the earlier one for
+every later decision (the Trainer can evaluate a step twice: ``eval_on_start``, a resume). ``None`` always
+means "not in the row"; NaN and infinities are kept as floats, because they are what some rules look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from ko_cpt_callbacks import keys
+
+__all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainObservation:
+    """A training row.
+
+    Args:
+        step: Optimizer step at which the row was logged, >= 0.
+        epoch: Epochs trained so far.
+        loss: The Trainer's loss in nats per token: a mean over the steps since the previous row. May be NaN,
+            infinite, or the 0.0 that the Trainer writes in place of NaN.
+        grad_norm: Norm of the gradient before clipping, of the last step of the row. Absent before
+            transformers 4.38.
+        learning_rate: As scheduled at this step.
+        nonfinite_steps: Optimizer steps since the previous row whose raw loss was NaN or infinite, counted by
+            our forward hook. ``None``: nobody counted. 0: counted, none.
+        nonfinite_first_step: The first of them.
+        tokens_seen: Target tokens since the start, over all ranks.
+        tokens_per_second: Target tokens per second of training.
+    """
+
+    step: int
+    epoch: float | None = None
+    loss: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    nonfinite_steps: int | None = None
+    nonfinite_first_step: int | None = None
+    tokens_seen: int | None = None
+    tokens_per_second: float | None = None
+
+    @property
+    def split(self) -> str:
+        """The name under which training rows are identified."""
+        return keys.TRAIN_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class EvalObservation:
+    """One evaluation of one set.
+
+    Args:
+        step: Optimizer step at which the model was evaluated, >= 0.
+        epoch: Epochs trained so far.
+        split: The prefix as logged: ``eval``, ``eval_ko``, ``test``.
+        loss: The Trainer's own loss in nats per token: a mean of per-batch means, which depends on the
+            batch size, and from which transformers 5.23 leaves NaN batches out.
+        exact_loss: Sum of the negative log-likelihood / number of target tokens, in nats per token.
+        exact_loss_se: Its standard error in nats per token, the row as cluster.
+        bits_per_byte: The same sum in bits over the UTF-8 bytes of the scored text.
+        bits_per_byte_se: Its standard error.
+        tokens: Target tokens.
+        bytes: UTF-8 bytes of the scored text.
+        rows: Rows with at least one target token.
+        nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: nobody counted.
+        fingerprint: Which text was evaluated.
+        exact_loss_absent: Why the callback measured no exact loss.
+        bits_per_byte_absent: Why it measured no bits per byte.
+    """
+
+    step: int
+    epoch: float | None = None
+    split: str = "eval"
+    loss: float | None = None
+    exact_loss: float | None = None
+    exact_loss_se: float | None = None
+    bits_per_byte: float | None = None
+    bits_per_byte_se: float | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    rows: int | None = None
+    nonfinite_batches: int | None = None
+    fingerprint: str | None = None
+    exact_loss_absent: str | None = None
+    bits_per_byte_absent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndObservation:
+    """The Trainer's last row: training is over.
+
+    Args:
+        step: The last optimizer step.
+        train_loss: Mean of the training loss over the whole run, in nats per token. It is *not* the loss at
+            this step and is never compared with one.
+    """
+
+    step: int
+    train_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetupObservation:
+    """Something seen once at the start (stage, audit of the arguments, padding in the first batch).
+
+    Args:
+        step: Optimizer step at which it was seen.
+        kind: What was looked at.
+        values: What was seen, JSON values.
+    """
+
+    step: int
+    kind: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+Observation: TypeAlias = TrainObservation | EvalObservation | EndObservation | SetupObservation

@@ -1,0 +1,98 @@
+"""Loss (nats per token), perplexity, and bits per byte: three ways to say one sum.
+
+Loss and perplexity depend on the tokenizer; bits per byte do not, so they are what runs with different
+vocabularies are compared by. Source: Gao et al. 2020 (The Pile, arXiv 2101.00027) section 3.1:
+``bits per byte = tokens / bytes * loss / ln 2``.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = [
+    "bits_per_byte",
+    "bits_per_byte_from_loss",
+    "bytes_per_token",
+    "loss_from_bits_per_byte",
+    "loss_from_perplexity",
+    "perplexity",
+]
+
+
+def perplexity(loss: float) -> float:
+    """Perplexity of a loss in nats per token: ``exp(loss)``; infinite where that overflows, NaN for NaN.
+
+    >>> round(perplexity(3.078), 1)
+    21.7
+    >>> perplexity(1000.0)
+    inf
+    """
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def loss_from_perplexity(ppl: float) -> float:
+    """Loss in nats per token of a perplexity.
+
+    Raises:
+        ValueError: If ``ppl`` is not above 0.
+    """
+    if not ppl > 0:
+        raise ValueError(f"a perplexity is above 0, found {ppl!r}")
+    return math.log(ppl)
+
+
+def bits_per_byte(nll_sum: float, n_bytes: float) -> float:
+    """Bits per byte of a text.
+
+    Args:
+        nll_sum: Sum of the negative log-likelihood over the scored tokens, in nats.
+        n_bytes: UTF-8 bytes of exactly the text those tokens spell, > 0.
+
+    Raises:
+        ValueError: If ``n_bytes`` is not above 0.
+    """
+    if not n_bytes > 0:
+        raise ValueError(f"bits per byte need at least one byte of scored text, found {n_bytes!r}")
+    return nll_sum / (math.log(2.0) * n_bytes)
+
+
+def bits_per_byte_from_loss(loss: float, tokens: float, n_bytes: float) -> float:
+    """Bits per byte of a loss in nats per token.
+
+    Args:
+        loss: Token-weighted loss in nats per token.
+        tokens: Target tokens, >= 0.
+        n_bytes: UTF-8 bytes of the scored text, > 0.
+
+    Raises:
+        ValueError: If ``n_bytes`` is not above 0.
+
+    >>> round(bits_per_byte_from_loss(3.0, tokens=300, n_bytes=1000), 3)
+    1.298
+    """
+    return bits_per_byte(loss * tokens, n_bytes)
+
+
+def loss_from_bits_per_byte(bits: float, tokens: float, n_bytes: float) -> float:
+    """Loss in nats per token that ``bits`` per byte mean for a text of so many tokens and bytes.
+
+    Raises:
+        ValueError: If ``tokens`` is not above 0.
+    """
+    if not tokens > 0:
+        raise ValueError(f"a loss per token needs at least one token, found {tokens!r}")
+    return bits * math.log(2.0) * n_bytes / tokens
+
+
+def bytes_per_token(tokens: float, n_bytes: float) -> float:
+    """UTF-8 bytes per token of a text: how far a tokenizer reaches (Korean: about 2 to 5).
+
+    Raises:
+        ValueError: If ``tokens`` is not above 0.
+    """
+    if not tokens > 0:
+        raise ValueError(f"bytes per token need at least one token, found {tokens!r}")
+    return n_bytes / tokens

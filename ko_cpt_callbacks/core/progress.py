@@ -1,0 +1,195 @@
+"""What a run has reached so far: first, last and best of every set. Part of the monitor's fold.
+
+NaN and infinite values never get in: a value that is not finite is ``None`` with ``finite`` false, cannot be
+the best, and cannot poison a later comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.perplexity import perplexity
+
+__all__ = ["EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class EvalPoint:
+    """One evaluation as a summary shows it.
+
+    Args:
+        step: Optimizer step.
+        value: Loss in nats per token; ``None`` where it was NaN or infinite.
+        metric: Which loss that is: ``exact_loss``, or ``loss`` (the Trainer's) where there is none.
+        finite: False where the loss, or any batch behind it, was NaN or infinite.
+        se: Standard error of the exact loss; ``None`` with the Trainer's.
+        ppl: ``exp(value)``.
+        bits_per_byte: Bits per byte of the scored text.
+        bits_per_byte_se: Its standard error.
+        tokens: Target tokens.
+        bytes: UTF-8 bytes of the scored text.
+        rows: Rows with a target token.
+    """
+
+    step: int
+    value: float | None
+    metric: str
+    finite: bool = True
+    se: float | None = None
+    ppl: float | None = None
+    bits_per_byte: float | None = None
+    bits_per_byte_se: float | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    rows: int | None = None
+
+    @classmethod
+    def of(cls, seen: EvalObservation) -> EvalPoint | None:
+        """The point of an evaluation, or ``None`` where it logged no loss of either kind."""
+        exact = seen.exact_loss is not None
+        loss = seen.exact_loss if exact else seen.loss
+        # Without any loss, counted bad batches still make it an evaluation: one that failed.
+        if loss is None and not seen.nonfinite_batches:
+            return None
+        value = _finite(loss)
+        return cls(
+            step=seen.step,
+            value=value,
+            metric=keys.EXACT_LOSS if exact else keys.LOSS,
+            finite=value is not None and not seen.nonfinite_batches,
+            se=_finite(seen.exact_loss_se) if exact else None,
+            ppl=None if value is None else _finite(perplexity(value)),
+            bits_per_byte=_finite(seen.bits_per_byte),
+            bits_per_byte_se=_finite(seen.bits_per_byte_se),
+            tokens=seen.tokens,
+            bytes=seen.bytes,
+            rows=seen.rows,
+        )
+
+
+def _better(best: EvalPoint | None, point: EvalPoint) -> EvalPoint | None:
+    """The lower of two evaluations; an exact loss is never compared with the Trainer's, it replaces it."""
+    if not point.finite or point.value is None:
+        return best
+    if best is None or best.value is None:
+        return point
+    if best.metric != point.metric:
+        return point if point.metric == keys.EXACT_LOSS else best
+    return point if point.value < best.value else best
+
+
+@dataclass(frozen=True, slots=True)
+class EvalProgress:
+    """The evaluations of one set; ``best_before`` is the best without the last, which a repeat replaces."""
+
+    evaluations: int
+    first: EvalPoint
+    last: EvalPoint
+    best: EvalPoint | None
+    best_before: EvalPoint | None = None
+
+    @classmethod
+    def begin(cls, point: EvalPoint) -> EvalProgress:
+        """The progress after a set's first evaluation."""
+        return cls(evaluations=1, first=point, last=point, best=_better(None, point))
+
+    def add(self, point: EvalPoint) -> EvalProgress:
+        """The progress after one more evaluation; one of the same step as the last replaces it."""
+        if point.step == self.last.step:
+            first = point if self.evaluations == 1 else self.first
+            return replace(self, first=first, last=point, best=_better(self.best_before, point))
+        return EvalProgress(self.evaluations + 1, self.first, point, _better(self.best, point), best_before=self.best)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainProgress:
+    """The training rows: how many, the first and last loss (``None`` where NaN or infinite), speed."""
+
+    points: int = 0
+    first_step: int | None = None
+    first_loss: float | None = None
+    last_step: int | None = None
+    last_loss: float | None = None
+    tokens_seen: int | None = None
+    tokens_per_second: float | None = None
+
+    def add(self, seen: TrainObservation) -> TrainProgress:
+        """The progress after one more training row; one of the same step as the last replaces it."""
+        repeat = self.points > 0 and seen.step == self.last_step
+        points = self.points if repeat else self.points + 1
+        loss = _finite(seen.loss)
+        speed = _finite(seen.tokens_per_second)
+        return TrainProgress(
+            points=points,
+            first_step=seen.step if points == 1 else self.first_step,
+            first_loss=loss if points == 1 else self.first_loss,
+            last_step=seen.step,
+            last_loss=loss,
+            tokens_seen=self.tokens_seen if seen.tokens_seen is None else seen.tokens_seen,
+            tokens_per_second=self.tokens_per_second if speed is None else speed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A run in short: what ``callback.summary()`` returns and ``ko-cpt check`` shows.
+
+    Args:
+        train: The training rows.
+        splits: Per evaluation set: number of evaluations, first, last and best point.
+        ended: Whether the Trainer's last row was seen.
+    """
+
+    train: TrainProgress
+    splits: Mapping[str, EvalProgress]
+    ended: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as strict JSON (it holds no NaN)."""
+        splits = {
+            name: {
+                "evaluations": seen.evaluations,
+                "first": asdict(seen.first),
+                "last": asdict(seen.last),
+                "best": None if seen.best is None else asdict(seen.best),
+            }
+            for name, seen in self.splits.items()
+        }
+        return {"train": asdict(self.train), "splits": splits, "ended": self.ended}
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """The fold behind a `Summary`."""
+
+    train: TrainProgress = TrainProgress()
+    splits: Mapping[str, EvalProgress] = field(default_factory=dict)
+    ended: bool = False
+
+    def add(self, seen: Observation) -> RunProgress:
+        """The progress after one more observation."""
+        if isinstance(seen, TrainObservation):
+            return replace(self, train=self.train.add(seen), ended=False)
+        if isinstance(seen, EvalObservation):
+            point = EvalPoint.of(seen)
+            if point is None:
+                return self
+            known = self.splits.get(seen.split)
+            now = EvalProgress.begin(point) if known is None else known.add(point)
+            return replace(self, splits={**self.splits, seen.split: now})
+        if isinstance(seen, EndObservation):
+            return replace(self, ended=True)
+        return self
+
+    def summary(self) -> Summary:
+        """What a user is shown."""
+        return Summary(train=self.train, splits=dict(self.splits), ended=self.ended)

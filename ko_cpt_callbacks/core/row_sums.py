@@ -1,0 +1,175 @@
+"""Per-row sums of one evaluation, and the numbers that follow from them.
+
+A row is what the data set calls a row (for padding-free batches: one document). Everything that is published
+about an evaluation is computed here from four arrays, so that one process, several processes and a file read
+back later give the same numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.perplexity import perplexity
+from ko_cpt_callbacks.core.uncertainty import ratio_estimate
+
+_UNKNOWN_BYTES = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """Sums per evaluation row, in data-set order.
+
+    Attributes:
+        nll: Negative log-likelihood summed over the row's target tokens, in nats; float64, shape (rows,).
+        tokens: Target tokens; int64, shape (rows,).
+        bytes: UTF-8 bytes of the target tokens; -1 where they are not known; int64, shape (rows,).
+        hash: First 8 bytes of BLAKE2b over the row's text (or its token ids, see ``text_hash``); uint64.
+        order: Sort key (batch, rank, position in the batch); int64, shape (rows, 3).
+    """
+
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    hash: NDArray[np.uint64]
+    order: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.nll)
+
+    @classmethod
+    def empty(cls) -> RowSums:
+        """No rows."""
+        return cls(
+            nll=np.zeros(0),
+            tokens=np.zeros(0, dtype=np.int64),
+            bytes=np.zeros(0, dtype=np.int64),
+            hash=np.zeros(0, dtype=np.uint64),
+            order=np.zeros((0, 3), dtype=np.int64),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RowSums]) -> RowSums:
+        """All parts together, sorted into data-set order."""
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return cls.empty()
+        order = np.concatenate([part.order for part in parts])
+        index = np.lexsort((order[:, 2], order[:, 1], order[:, 0]))
+        return cls(
+            nll=np.concatenate([part.nll for part in parts])[index],
+            tokens=np.concatenate([part.tokens for part in parts])[index],
+            bytes=np.concatenate([part.bytes for part in parts])[index],
+            hash=np.concatenate([part.hash for part in parts])[index],
+            order=order[index],
+        )
+
+    def to_bytes(self) -> bytes:
+        """The arrays as an ``.npz`` (no pickled objects), for a file or for another process."""
+        buffer = io.BytesIO()
+        np.savez(buffer, nll=self.nll, tokens=self.tokens, bytes=self.bytes, hash=self.hash, order=self.order)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> RowSums:
+        """The inverse of :meth:`to_bytes`; never unpickles."""
+        with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+            return cls(
+                nll=arrays["nll"].astype(np.float64),
+                tokens=arrays["tokens"].astype(np.int64),
+                bytes=arrays["bytes"].astype(np.int64),
+                hash=arrays["hash"].astype(np.uint64),
+                order=arrays["order"].astype(np.int64).reshape(-1, 3),
+            )
+
+    def fingerprint(self) -> str:
+        """Order-independent sum of the row hashes modulo 2**64, as 16 hexadecimal digits."""
+        total = int(np.add.reduce(self.hash, dtype=np.uint64)) if len(self) else 0
+        return f"{total:016x}"
+
+
+def exact_numbers(
+    rows: RowSums, prefix: str, nonfinite_batches: int, *, with_bytes: bool
+) -> dict[str, float | int]:
+    """The published numbers of one evaluation, keyed for its row.
+
+    Args:
+        rows: Sums of every row, over all ranks, duplicates already dropped.
+        prefix: The evaluation's prefix, such as ``eval`` or ``eval_ko``.
+        nonfinite_batches: Batches with a NaN or infinite loss. Above zero, the exact loss is infinite: the
+            corpus loss is then no number, and infinity is the one value that best-model selection and
+            targets can never mistake for success.
+        with_bytes: Whether the bytes of every row are known.
+
+    Returns:
+        Loss in nats per token with its standard error, perplexity, bits per byte with its standard error,
+        target tokens, bytes, rows, non-finite batches. A number that cannot be given is left out.
+    """
+    counted = rows.tokens > 0
+    tokens = int(rows.tokens.sum())
+    numbers: dict[str, float | int] = {
+        keys.TOKENS: tokens,
+        keys.ROWS: int(counted.sum()),
+        keys.NONFINITE_BATCHES: int(nonfinite_batches),
+    }
+    if tokens:
+        nll = rows.nll[counted]
+        if nonfinite_batches or not np.isfinite(nll).all():
+            numbers[keys.EXACT_LOSS] = math.inf
+        else:
+            loss = ratio_estimate(nll, rows.tokens[counted])
+            numbers[keys.EXACT_LOSS] = loss.value
+            if loss.se is not None:
+                numbers[keys.EXACT_LOSS_SE] = loss.se
+            _add_perplexity(numbers)
+            if with_bytes and int(rows.bytes[counted].sum()) > 0:
+                bits = ratio_estimate(nll / math.log(2.0), rows.bytes[counted])
+                numbers[keys.BITS_PER_BYTE] = bits.value
+                if bits.se is not None:
+                    numbers[keys.BITS_PER_BYTE_SE] = bits.se
+    if with_bytes:
+        numbers[keys.BYTES] = int(rows.bytes[counted].sum())
+    return {keys.key(prefix, suffix): value for suffix, value in numbers.items()}
+
+
+def loss_numbers(
+    nll: float, tokens: int, prefix: str, nonfinite_batches: int
+) -> dict[str, float | int]:
+    """The published numbers where only the batch losses and their counts are known: no error bar, no bytes.
+
+    Args:
+        nll: Sum of the negative log-likelihood over all batches and ranks, in nats.
+        tokens: Target tokens behind it.
+        prefix: The evaluation's prefix.
+        nonfinite_batches: As in :func:`exact_numbers`.
+    """
+    numbers: dict[str, float | int] = {
+        keys.TOKENS: int(tokens),
+        keys.NONFINITE_BATCHES: int(nonfinite_batches),
+    }
+    if tokens:
+        finite = not nonfinite_batches and math.isfinite(nll)
+        numbers[keys.EXACT_LOSS] = nll / tokens if finite else math.inf
+        _add_perplexity(numbers)
+    return {keys.key(prefix, suffix): value for suffix, value in numbers.items()}
+
+
+def _add_perplexity(numbers: dict[str, float | int]) -> None:
+    value = perplexity(numbers[keys.EXACT_LOSS])
+    if math.isfinite(value):
+        numbers[keys.PPL] = value
+
+
+def numbers_only(row: Mapping[str, object]) -> dict[str, float | int]:
+    """The entries of ``row`` that a tracker can plot."""
+    return {
+        name: value
+        for name, value in row.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }

@@ -1,0 +1,28 @@
+"""The errors this package raises.
+
+::
+
+    Exception
+    └── KoCPTError                    everything below; catch this one to catch them all
+        ├── ConfigurationError        an argument that cannot be used (also a ValueError)
+        └── UnreadableRunError        a file or folder that is not a readable run (also a ValueError)
+
+Errors of the first kind are raised when the callback is built or training begins, never in mid-run: a
+monitor must not end a run that it was only asked to watch.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ConfigurationError", "KoCPTError", "UnreadableRunError"]
+
+
+class KoCPTError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigurationError(KoCPTError, ValueError):
+    """An argument or setting cannot be used; the text says where, what was found, expected, and the fix."""
+
+
+class UnreadableRunError(KoCPTError, ValueError):
+    """A path does not hold a run that can be read; the text says where, what was found, expected, and the fix."""

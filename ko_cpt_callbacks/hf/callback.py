@@ -1,0 +1,358 @@
+"""The callback: the Trainer's events in, numbers and findings out. No arithmetic here."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.hf import handler as handlers
+from ko_cpt_callbacks.hf.live_run import LiveRun
+from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
+from ko_cpt_callbacks.outputs.output import Output
+from ko_cpt_callbacks.readers.rows import eval_prefixes
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+# Trainers under watch in this process, counted; every rank counts alike.
+_SERIALS = itertools.count()
+
+Event = TypeVar("Event", bound=Callable[..., Any])
+
+
+def _never_fatal(event: Event) -> Event:
+    """An exception of ours is reported once and never reaches the run."""
+
+    @functools.wraps(event)
+    def guarded(
+        self: KoCPTCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        try:
+            return cast("TrainerControl | None", event(self, args, state, control, **kwargs))
+        except Exception as error:
+            self._report(control, error)
+            return None
+
+    return cast("Event", guarded)
+
+
+class KoCPTCallback(TrainerCallback):
+    """Measures the exact loss of a run and says what is wrong with it.
+
+    Give it to any ``Trainer``::
+
+        Trainer(..., callbacks=[KoCPTCallback()])
+
+    What it adds to every row is listed in :mod:`ko_cpt_callbacks.keys`; it writes ``run.json``, ``rows.jsonl`` and
+    ``findings.jsonl`` to ``<output_dir>/ko_cpt/``. Nothing stops a run unless ``stop_on`` asks.
+
+    Args:
+        targets: What must be reached. Not in this version.
+        baseline: A published run to compare with. Not in this version.
+        stage: Stage of a staged training, or ``auto``.
+        task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
+        retention: Names of the evaluation sets that stand for what must not be forgotten.
+        stop_on: Finding codes that stop the run, such as ``{"non-finite"}``.
+        grace: Optimizer steps before which nothing stops.
+        patience: For targets and overfitting. Not in this version.
+        min_delta: For targets and overfitting. Not in this version.
+        rules: Codes of the rules to ask; None: all.
+        outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.outputs.output.Output` objects; None: both.
+        alerts: Where to send findings. Not in this version.
+        language: Language of the sentences; None: English.
+
+    Raises:
+        ConfigurationError: For an argument that cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        targets: Sequence[Any] = (),
+        baseline: str | None = None,
+        stage: str = "auto",
+        task: str = "cpt",
+        retention: Sequence[str] = ("en",),
+        stop_on: Iterable[str] = (),
+        grace: int | None = None,
+        patience: int | None = None,
+        min_delta: float | str | None = None,
+        rules: Iterable[str] | None = None,
+        outputs: Iterable[str | Output] | None = None,
+        alerts: Any = None,
+        language: str | None = None,
+    ) -> None:
+        refuse_unready(
+            targets=tuple(targets),
+            baseline=baseline,
+            stage=None if stage == "auto" else stage,
+            patience=patience,
+            min_delta=min_delta,
+            alerts=alerts,
+        )
+        self._settings = check_settings(
+            task=task,
+            retention=retention,
+            stop_on=stop_on,
+            grace=grace,
+            rules=rules,
+            outputs=outputs,
+            language=language,
+        )
+        self._runs: list[LiveRun] = []
+        self._current: LiveRun | None = None
+
+    # -- what a program can ask ----------------------------------------------------------------------------------
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything found in the current run so far, a resumed run's earlier findings included."""
+        return () if self._current is None else tuple(self._current.record.findings)
+
+    def summary(self) -> dict[str, Any]:
+        """First, last and best evaluation of every set and the state of training; JSON-safe."""
+        return {} if self._current is None else self._current.record.summary().as_dict()
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and loss (nats per token, exact where measured) of the best evaluation of the first set that is no
+        retention set; None before the first."""
+        return None if self._current is None else self._current.best(self._settings.retention)
+
+    @property
+    def stop_reason(self) -> Finding | None:
+        """The finding that stopped the run; None while nothing did."""
+        return None if self._current is None else self._current.stop_reason
+
+    def attach(self, trainer: Trainer) -> KoCPTCallback:
+        """Join ``trainer`` by hand: first in its callback list, hooks in place.
+
+        Needed before ``trainer.evaluate()`` when the callback came by ``trainer.add_callback`` and nothing was
+        trained yet, and wherever the finding ``trackers-not-reached`` shows up. Doing it twice does no harm.
+
+        Returns:
+            The callback itself.
+        """
+        handlers.move_to_front(trainer.callback_handler, self)
+        run = self._run(trainer.args, trainer.state, trainer.control)
+        self._join(run, trainer.callback_handler)
+        self._watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
+        return self
+
+    def detach(self) -> None:
+        """Take every hook off every model; numbers and findings stay readable."""
+        for run in self._runs:
+            run.release()
+
+    # -- the Trainer's events --------------------------------------------------------------------------------------
+
+    @_never_fatal
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The Trainer is built."""
+        self._arrive(args, state, control, kwargs)
+
+    @_never_fatal
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Training begins, anew or resumed."""
+        run = self._arrive(args, state, control, kwargs)
+        run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"))
+        if not handlers.is_first(run.handler and run.handler(), self):
+            run.note_setup("trackers-not-reached", state.global_step)
+
+    @_never_fatal
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """What no prediction step claimed by now was no evaluation."""
+        self._run(args, state, control).eval_meter.drop_pending()
+
+    @_never_fatal
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """An optimizer step is over."""
+        self._run(args, state, control).train_meter.end_step()
+
+    @_never_fatal
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """One batch of an evaluation or prediction is over."""
+        run = self._run(args, state, control)
+        model = kwargs.get("model")
+        if model is not None and not run.watches(model):
+            run.eval_meter.refuse(
+                "the first batch passed before the callback could see the model; call "
+                "KoCPTCallback(...).attach(trainer) before evaluate()"
+            )
+            self._arrive(args, state, control, kwargs)
+        run.eval_meter.commit(kwargs.get("eval_dataloader"))
+
+    @_never_fatal
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> TrainerControl | None:
+        """A row is logged: complete it, judge it."""
+        if not logs:
+            return None
+        run = self._run(args, state, control)
+        row = state.log_history[-1] if state.log_history else {}
+        prefixes = eval_prefixes(logs)
+        if prefixes:
+            run.ensure_begun(kwargs.get("model"), state)
+        elif not run.record.begun:
+            return None
+        run.published = {}
+        texts: dict[str, str] = {}
+        if keys.LOSS in logs and not prefixes:
+            run.published = run.training_numbers(logs, state.global_step)
+        elif prefixes:
+            run.published, texts = run.evaluation_numbers(prefixes[0], state.global_step)
+        # Numbers go to everyone; texts would be plotted as metrics by some trackers.
+        logs.update(run.published)
+        row.update(run.published)
+        row.update(texts)
+        found = run.observe({**logs, **texts, keys.STEP: state.global_step})
+        return self._stop(run, found, state, control)
+
+    @_never_fatal
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> TrainerControl | None:
+        """An evaluation is over: its result gets the numbers too, whatever a Trainer's own ``log`` did with them."""
+        run = self._run(args, state, control)
+        if metrics is not None:
+            metrics.update(run.published)
+        run.train_meter.exclude()
+        return self._repeat_stop(run, control)
+
+    @_never_fatal
+    def on_predict(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any],
+        **kwargs: Any,
+    ) -> None:
+        """A prediction is over: the same numbers for its metrics; no row of the run."""
+        run = self._run(args, state, control)
+        prefixes = eval_prefixes(metrics)
+        metrics.update(run.prediction_numbers(prefixes[0] if prefixes else "test"))
+
+    @_never_fatal
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A checkpoint is on disk."""
+        run = self._run(args, state, control)
+        run.train_meter.exclude()
+        if run.record.begun:
+            run.checkpoint(state.global_step)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
+        """The run of the Trainer that owns ``control``."""
+        run = next((item for item in self._runs if item.control() is control), None)
+        if run is None:
+            for item in self._runs:
+                if item.control() is None:
+                    item.release()
+            self._runs = [item for item in self._runs if item.control() is not None or item is self._current]
+            run = LiveRun(self._settings, args, state, control, serial=next(_SERIALS))
+            self._runs.append(run)
+        self._current = run
+        return run
+
+    def _arrive(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
+    ) -> LiveRun:
+        run = self._run(args, state, control)
+        found = handlers.find_handler(self)
+        if found is not None:
+            handlers.move_to_front(found, self)
+            self._join(run, found)
+        model = kwargs.get("model")
+        if model is not None:
+            try:
+                self._watch(run, model, kwargs.get("processing_class"))
+            except Exception as error:  # other ranks wait for what this one does next
+                run.report_error(error)
+        return run
+
+    def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
+        run.handler = weakref.ref(handler)
+        handlers.on_removal(handler, self, self._release_removed)
+        # Two instances measure the same; one folder has room for one record.
+        before = handlers.joined_before(handler, self)
+        if any(isinstance(other, KoCPTCallback) and "files" in other._settings.outputs for other in before):
+            run.record.leave_files("another KoCPTCallback of this Trainer writes them")
+
+    def _release_removed(self) -> None:
+        """Hooks off where this callback left the Trainer's list, or the Trainer is gone."""
+        for run in self._runs:
+            if run.handler is not None:
+                handler = run.handler()
+                if handler is None or not any(item is self for item in handler.callbacks):
+                    run.release()
+
+    def _watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
+        for other in self._runs:
+            # Trainers that follow one another on one model: only the one at work has its hooks on it.
+            if other is not run and other.watches(model):
+                other.release()
+        run.watch(model, tokenizer)
+
+    def _stop(
+        self, run: LiveRun, found: Iterable[Finding], state: TrainerState, control: TrainerControl
+    ) -> TrainerControl | None:
+        """Turn the first finding that may stop this run into a request to stop, and remember why."""
+        wanted = self._settings.stop_on
+        reason = next((item for item in found if item.asks_to_stop and item.code in wanted), None)
+        if reason is None or run.stop_reason is not None or state.global_step < self._settings.grace:
+            return None
+        if run.ranks.alone:
+            run.report("stop", "stop_on is not obeyed: the callback is not on every rank, and the others would wait")
+            return None
+        run.stop(reason, self._settings.language)
+        return self._repeat_stop(run, control)
+
+    @staticmethod
+    def _repeat_stop(run: LiveRun, control: TrainerControl) -> TrainerControl | None:
+        if run.stop_reason is None:
+            return None
+        control.should_training_stop = True
+        # Without a save the stop would leave no checkpoint of the state it stopped at.
+        control.should_save = True
+        return control
+
+    def _report(self, control: TrainerControl, error: Exception) -> None:
+        run = next((item for item in self._runs if item.control() is control), None)
+        if run is not None:
+            run.report_error(error)
+        else:
+            _log.warning("The callback met an error and goes on: %s: %s", type(error).__name__, error)

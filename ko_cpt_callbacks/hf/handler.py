@@ -1,0 +1,96 @@
+"""How the callback reaches the front of the Trainer's callback list.
+
+``Trainer.log`` hands one dictionary to its callbacks in order, trackers before user callbacks. Only the first
+callback can add a number that every tracker sees. No event carries the list, but the frame that calls the event
+does: it belongs to the ``CallbackHandler``. This module is the only one that knows that.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import CallbackHandler
+
+# From the event method up to `CallbackHandler.call_event` there are a few frames of ours, and possibly a wrapper.
+_FRAMES: Final = 12
+
+_WATCHED: Final = "_ko_cpt_watched"
+
+
+def find_handler(callback: TrainerCallback) -> CallbackHandler | None:
+    """The handler that is calling ``callback`` right now, or None when no such frame is found."""
+    frame = sys._getframe(1)
+    for _ in range(_FRAMES):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, CallbackHandler) and any(item is callback for item in owner.callbacks):
+            return owner
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return None
+
+
+def move_to_front(handler: CallbackHandler, callback: TrainerCallback) -> None:
+    """Put ``callback`` first; safe while the handler iterates over the list.
+
+    Moving the current item of a running iteration to index 0 shifts only items that were already called, so no
+    callback is skipped or called twice.
+    """
+    entries = handler.callbacks
+    if entries and entries[0] is callback:
+        return
+    for index, item in enumerate(entries):
+        if item is callback:
+            del entries[index]
+            break
+    entries.insert(0, callback)
+
+
+def is_first(handler: CallbackHandler | None, callback: TrainerCallback) -> bool:
+    """Whether trackers see what ``callback`` adds to ``logs``."""
+    return handler is not None and bool(handler.callbacks) and handler.callbacks[0] is callback
+
+
+def joined_before(handler: CallbackHandler, callback: TrainerCallback) -> list[TrainerCallback]:
+    """Callbacks given to :func:`on_removal` before ``callback`` that are still in the list."""
+    found = [item for item, _ in handler.__dict__.get(_WATCHED, ())]
+    places = [index for index, item in enumerate(found) if item is callback]
+    return found[: places[0]] if places else found
+
+
+def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Callable[[], None]) -> None:
+    """Call ``release`` when ``callback`` leaves the list by ``pop_callback`` or ``remove_callback``.
+
+    No event tells a callback that it was removed, so the two methods of this one handler are wrapped. When the
+    handler itself is gone (with its Trainer), ``release`` is called as well.
+    """
+    watched: list[tuple[TrainerCallback, Callable[[], None]]] = handler.__dict__.setdefault(_WATCHED, [])
+    if any(item is callback for item, _ in watched):
+        return
+    watched.append((callback, release))
+    weakref.finalize(handler, release).atexit = False
+    if len(watched) == 1:
+        for name in ("pop_callback", "remove_callback"):
+            _wrap(handler, name)
+
+
+def _wrap(handler: CallbackHandler, name: str) -> None:
+    weak, original = weakref.ref(handler), getattr(type(handler), name)
+
+    def removing(item: Any) -> Any:
+        owner = weak()
+        if owner is None:
+            return None
+        result = original(owner, item)
+        watched = owner.__dict__[_WATCHED]
+        for entry in list(watched):
+            if not any(present is entry[0] for present in owner.callbacks):
+                watched.remove(entry)
+                entry[1]()
+        return result
+
+    setattr(handler, name, removing)

@@ -1,0 +1,218 @@
+"""The live side of the fold: rows in, findings out, every output told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.progress import Summary
+from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.setting import Settings
+from ko_cpt_callbacks.outputs.console import ConsoleOutput
+from ko_cpt_callbacks.outputs.fan import OutputFan
+from ko_cpt_callbacks.outputs.file import json_text, strict
+from ko_cpt_callbacks.outputs.folder import RunFolder
+from ko_cpt_callbacks.outputs.output import Output
+from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
+from ko_cpt_callbacks.readers.rows import observations, observations_of
+from ko_cpt_callbacks.readers.rows_file import read_rows
+
+
+class LiveRecord:
+    """One run's rows and findings while it runs; the same on every rank, written by the first.
+
+    Args:
+        settings: The callback's settings.
+        output_dir: The Trainer's ``output_dir``.
+        ranks: The processes that must agree.
+        writes: Whether this process writes (world rank 0).
+    """
+
+    def __init__(self, settings: Settings, output_dir: Path, ranks: Ranks, *, writes: bool) -> None:
+        self._ranks = ranks
+        self._folder = output_dir / keys.FOLDER
+        self._has_files = writes and "files" in settings.outputs
+        self._monitor = Monitor(settings.rules, task=settings.task)
+        self._state = self._monitor.initial()
+        self._outputs = OutputFan(_outputs(settings, output_dir) if writes else ())
+        self._told = settings.told()
+        # Evaluating in the folder of a trained run, whose run.json and findings.jsonl tell of its training.
+        self._guest = False
+        self.findings: list[Finding] = []
+        self.run: dict[str, Any] = {}
+        self.attempt = 0
+        self.mode: str | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether rows can be added."""
+        return self.attempt > 0
+
+    def leave_files(self, reason: str) -> None:
+        """Write no files for the rest of this run, because of ``reason``."""
+        if self._has_files:
+            self._has_files = False
+            self._outputs.drop(RunFolder.name, reason)
+
+    def summary(self) -> Summary:
+        """What the run has reached."""
+        return self._state.summary()
+
+    def begin_evaluation(self, facts: Mapping[str, Any]) -> None:
+        """An evaluation without training in this process: its rows stand apart from a trained run's."""
+        earlier, known = self._earlier()
+
+        def plan() -> dict[str, Any]:
+            guest = any(line.get(keys.KIND) == keys.KIND_TRAIN for line in earlier)
+            return {"attempt": last_attempt([*earlier, *known["attempts"]]) + 1, "run": known, "guest": guest}
+
+        agreed = self._agree(plan)
+        self.attempt, self.mode = int(agreed["attempt"]), keys.MODE_EVALUATE
+        self._guest = bool(agreed["guest"])
+        self._open_attempt(agreed["run"], facts, start_step=0)
+        if self._guest:
+            self._outputs.mute_findings(RunFolder.name)
+            self._outputs.run(self.run)
+        else:
+            self._outputs.begin(self.run, earlier, ())
+
+    def begin_training(
+        self, facts: Mapping[str, Any], log_history: Sequence[Mapping[str, Any]], start_step: int
+    ) -> list[dict[str, Any]]:
+        """Training begins, anew or resumed: replay what still holds, outputs muted.
+
+        Args:
+            facts: What the run is, for ``run.json``.
+            log_history: Rows restored by the Trainer.
+            start_step: Step the run continues from.
+
+        Returns:
+            The lines that still hold, the same on every rank.
+        """
+        earlier, known = self._earlier()
+        session = self.attempt if self.mode == keys.MODE_EVALUATE else None
+        lines: list[dict[str, Any]] = []  # for the process that writes; the others need the live ones only
+
+        def plan() -> dict[str, Any]:
+            record = plan_attempt(earlier, [strict(row) for row in log_history], start_step, session)
+            lines.extend(record.lines)
+            last = last_attempt([*earlier, *known["attempts"]])
+            number = session if session is not None and start_step == 0 else last + 1
+            return {"attempt": number, "run": known, "live": list(record.live)}
+
+        agreed = self._agree(plan)
+        self.attempt, self.mode, self._guest = int(agreed["attempt"]), None, False
+        live: list[dict[str, Any]] = agreed["live"]
+        self._state, found = self._monitor.fold(observations_of(live))
+        self.findings = list(found)
+        self._open_attempt(agreed["run"], facts, start_step)
+        self._outputs.begin(self.run, lines, self.findings)
+        return live
+
+    def add(self, row: Mapping[str, Any], **envelope: Any) -> tuple[Finding, ...]:
+        """A row of ``log_history`` was logged; what the rules say about it.
+
+        Args:
+            row: The row with its step; an evaluation's or a training row.
+            envelope: For rows that are not the Trainer's: their kind.
+        """
+        lines = [{**envelope, keys.ATTEMPT: self.attempt, **row}] if envelope else line_of(row, self.attempt)
+        found: list[Finding] = []
+        for line in lines:
+            clean = strict({**line, keys.MODE: self.mode} if self.mode else line)
+            self._outputs.row(clean)
+            for seen in observations(clean):
+                self._state, new = self._monitor.step(self._state, seen)
+                found.extend(new)
+        for finding in found:
+            self.findings.append(finding)
+            self._outputs.finding(finding)
+        return tuple(found)
+
+    def note_evaluation(self, prefix: str, facts: Mapping[str, Any], rows: RowSums | None, step: int) -> None:
+        """How an evaluation was measured; its per-row sums, where there are any."""
+        if rows is not None:
+            self._outputs.eval_rows(prefix, step, rows)
+        if not self._guest and self.run["evaluations"].get(prefix) != facts:
+            self.run["evaluations"][prefix] = dict(facts)
+            self._outputs.run(self.run)
+
+    def note(self, **entries: Any) -> None:
+        """Something new for ``run.json``."""
+        if not self._guest:
+            self.run.update(entries)
+            self._outputs.run(self.run)
+
+    def _agree(self, plan: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """The first rank's plan, on every rank; it answers whatever happens, because the others wait.
+
+        Raises:
+            RuntimeError: On every rank alike, if the first could not make its plan.
+        """
+        try:
+            payload = json_text(plan()).encode()
+        except Exception as error:
+            payload = json_text({"error": f"{type(error).__name__}: {error}"}).encode()
+        agreed: dict[str, Any] = json.loads(self._ranks.from_first(payload))
+        if "error" in agreed:
+            raise RuntimeError(f"the earlier record could not be taken up: {agreed['error']}")
+        return agreed
+
+    def _open_attempt(self, known: Mapping[str, Any], facts: Mapping[str, Any], start_step: int) -> None:
+        others = [entry for entry in known["attempts"] if entry.get("attempt") != self.attempt]
+        this = {
+            "attempt": self.attempt,
+            "mode": self.mode or "train",
+            "start_step": start_step,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        evaluations = self.run.get("evaluations", {})
+        new = {"format": 1, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
+        self.run = {**(known if self._guest else new), "attempts": [*others, this]}
+
+    def _earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The existing rows and ``run.json``, read by the process that writes.
+
+        Damaged rows are set aside, not overwritten; where that fails too, nothing is written.
+        """
+        nothing: dict[str, Any] = {"attempts": []}
+        if not self._has_files:
+            return [], nothing
+        rows, run = self._folder / keys.ROWS_FILE, nothing
+        try:
+            run = json.loads((self._folder / keys.RUN_FILE).read_text(encoding="utf-8"))
+            run = {**run, "attempts": [entry for entry in run["attempts"] if isinstance(entry, dict)]}
+        except (OSError, ValueError, KeyError, TypeError):
+            run = nothing
+        try:
+            return (read_rows(rows) if rows.exists() else []), run
+        except (UnreadableRunError, OSError):
+            try:
+                _set_aside(rows)
+            except OSError as error:
+                self.leave_files(f"{rows} is damaged and cannot be set aside: {error}")
+            return [], run
+
+
+def _set_aside(path: Path) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.replace(aside)
+
+
+def _outputs(settings: Settings, output_dir: Path) -> list[Output]:
+    built = {
+        "files": lambda: RunFolder(output_dir, settings.language),
+        "console": lambda: ConsoleOutput(settings.language),
+    }
+    return [item if isinstance(item, Output) else built[item]() for item in settings.outputs]
+

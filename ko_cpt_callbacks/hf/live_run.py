@@ -1,0 +1,313 @@
+"""One Trainer under watch: its hooks, meters and record. The callback holds one of these per Trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
+from ko_cpt_callbacks.core.perplexity import perplexity
+from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
+from ko_cpt_callbacks.hf.live_record import LiveRecord
+from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.row_reader import RowReader
+from ko_cpt_callbacks.hf.setting import Settings
+from ko_cpt_callbacks.hf.token_bytes import TokenBytes, TokenBytesUnavailable, build_token_bytes
+from ko_cpt_callbacks.hf.train_meter import TrainMeter, TrainTotals
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+
+class LiveRun:
+    """What the callback knows of one Trainer.
+
+    Args:
+        settings: The callback's settings.
+        args: The Trainer's arguments.
+        state: The Trainer's state, for who writes.
+        control: The Trainer's control object: it lives as long as the Trainer and identifies it.
+        serial: Number of this run in the process; equal on every rank.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        serial: int,
+    ) -> None:
+        self.control = weakref.ref(control)
+        self.handler: weakref.ref[CallbackHandler] | None = None
+        self._args = args
+        device = args.device
+        self.ranks = Ranks(device, serial)
+        output_dir = Path(args.output_dir or ".")
+        self.record = LiveRecord(settings, output_dir, self.ranks, writes=state.is_world_process_zero)
+        self.eval_meter = EvalMeter(self._row_reader, self.ranks)
+        self.train_meter = TrainMeter(self.ranks)
+        self._totals = TrainTotals(devices=_accelerators(device, args.n_gpu, self.ranks.size))
+        self._watch: ForwardWatch | None = None
+        self._tokenizer: Any = None
+        self._reader: RowReader | None = None
+        self._table: TokenBytes | None = None
+        self._bytes_absent: str | None = None
+        self._reported: set[str] = set()
+        # Numbers added to the row being logged, until `on_evaluate` has seen them.
+        self.published: dict[str, float | int] = {}
+        self.stop_reason: Finding | None = None
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    def watch(self, model: nn.Module, tokenizer: Any) -> None:
+        """Hook ``model``, unless it is hooked already."""
+        if tokenizer is not None and tokenizer is not self._tokenizer:
+            self._tokenizer, self._reader, self._table = tokenizer, None, None
+        if self._watch is not None and self._watch.model is model:
+            return
+        self.release()
+        if self._args.n_gpu > 1:
+            self.report("nn.DataParallel", "several GPUs in one process (nn.DataParallel) are not measured; use DDP")
+            return
+        compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
+        self._reader = None
+        self._watch = ForwardWatch(
+            model, self.eval_meter, self.train_meter, compiled=compiled, on_error=self.report_error
+        )
+
+    def release(self) -> None:
+        """Take the hooks off the model."""
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether this run's hooks are on ``model``."""
+        return self._watch is not None and self._watch.model is model
+
+    def _row_reader(self) -> RowReader:
+        """Made on first use: the byte table of a large vocabulary takes a moment."""
+        if self._reader is None:
+            alignment = None if self._watch is None else self._watch.alignment
+            self._table, self._bytes_absent = None, None
+            try:
+                self._table = build_token_bytes(self._tokenizer)
+            except TokenBytesUnavailable as absent:
+                self._bytes_absent = absent.reason
+            except Exception as error:  # whatever it is, it must not make this rank differ from the others
+                self._bytes_absent = f"the tokenizer could not be read: {type(error).__name__}: {error}"
+            if alignment in ("masked", "seq2seq"):
+                self._bytes_absent = f"a {alignment} model does not score the text token after token"
+            self._reader = RowReader(
+                self._table,
+                count_bytes=self._bytes_absent is None,
+                rank=self.ranks.index,
+                bytes_absent=self._bytes_absent,
+            )
+        return self._reader
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def begin_training(self, model: nn.Module, state: TrainerState, scheduler: Any) -> None:
+        """Training begins at ``state.global_step``: replay what holds, take the counters up again."""
+        live = self.record.begin_training(
+            self._facts(model, state, scheduler), state.log_history, state.global_step
+        )
+        self.eval_meter.drop_pending()
+        self.stop_reason = None
+        self._resume_totals(live, state.global_step)
+        self.train_meter.read()
+        self.train_meter.restart_clock()
+
+    def _resume_totals(self, live: list[dict[str, Any]], start_step: int) -> None:
+        devices = self._totals.devices
+        self._totals = TrainTotals(tokens_seen=0, step=start_step, devices=devices)
+        if not start_step:
+            return
+        counted = [line for line in live if keys.TOKENS_SEEN in line]
+        at_start = [line for line in counted if line.get(keys.STEP) == start_step]
+        # A checkpoint's line holds the steps since the last log row too; without it they are unknown.
+        self._totals.tokens_seen = int(at_start[-1][keys.TOKENS_SEEN]) if at_start else None
+        if not any(line.get(keys.STEP) == start_step for line in live if _closes_window(line)):
+            self._totals.forget_window()
+        last = counted[-1] if counted else {}
+        if last.get(keys.KIND) == keys.KIND_CHECKPOINT and last.get(keys.STEP) == start_step:
+            first, steps = last.get(keys.NONFINITE_FIRST_STEP), int(last.get(keys.NONFINITE_STEPS) or 0)
+            if first is not None and steps:
+                bad = int(last.get(keys.NONFINITE_MICRO_BATCHES) or steps)
+                self._totals.bad = {int(first) + offset: 0 for offset in range(steps)} | {int(first): bad}
+
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
+        self._totals.add(self.train_meter.read())
+        row = {keys.STEP: step, **self._totals.pending()}
+        self.record.add(row, **{keys.KIND: keys.KIND_CHECKPOINT})
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
+        """What a training row gets: perplexity, tokens, speed, non-finite steps."""
+        self._totals.add(self.train_meter.read())
+        numbers: dict[str, float | int] = dict(self._totals.close_row(step))
+        loss = logs.get(keys.LOSS)
+        # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
+        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
+            value = perplexity(float(loss))
+            if value != float("inf"):
+                numbers[keys.PPL] = value
+        return numbers
+
+    def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, str]]:
+        """What an evaluation's row gets: numbers for everyone, texts for ``log_history`` and our files."""
+        measured = self.eval_meter.finish()
+        numbers, texts = self._numbers(prefix, measured)
+        self._note(prefix, step, measured, texts)
+        return numbers, texts
+
+    def _numbers(
+        self, prefix: str, measured: Measurement
+    ) -> tuple[dict[str, float | int], dict[str, str]]:
+        texts: dict[str, str] = {}
+        if measured.reason is not None:
+            texts[keys.key(prefix, keys.EXACT_LOSS_ABSENT)] = measured.reason
+            numbers: dict[str, float | int] = {
+                keys.key(prefix, keys.NONFINITE_BATCHES): measured.nonfinite_batches
+            }
+            if measured.batches == 0:
+                numbers = {}
+        elif measured.rows is not None:
+            with_bytes = measured.bytes_absent is None and bool((measured.rows.bytes >= 0).all())
+            numbers = exact_numbers(measured.rows, prefix, measured.nonfinite_batches, with_bytes=with_bytes)
+            if measured.unit is not None:
+                texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{measured.rows.fingerprint()}"
+            if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
+                texts[keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)] = self._why_no_bytes(measured)
+        else:
+            numbers = loss_numbers(measured.nll, measured.tokens, prefix, measured.nonfinite_batches)
+            texts[keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)] = "only the loss of whole batches is known"
+        return numbers, texts
+
+    @staticmethod
+    def _why_no_bytes(measured: Measurement) -> str:
+        assert measured.rows is not None
+        if measured.bytes_absent is not None:
+            return measured.bytes_absent
+        unknown = int((measured.rows.bytes < 0).sum())
+        if unknown:
+            return f"{unknown} rows score a token whose text is not known (an unknown-token, or an id beyond the vocabulary)"
+        return "the loss is not finite, or no byte of text is scored"
+
+    def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
+        facts = {
+            "evidence": measured.evidence,
+            "exact_loss_absent": texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
+            "bits_per_byte_absent": texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
+            "error_bar": measured.rows is not None,
+            "fingerprint": texts.get(keys.key(prefix, keys.FINGERPRINT)),
+            "bytes_note": None if self._table is None else self._table.note,
+        }
+        self.record.note_evaluation(prefix, facts, measured.rows, step)
+
+    def prediction_numbers(self, prefix: str) -> dict[str, float | int]:
+        """What the metrics of ``predict`` get; a prediction is no row of the run."""
+        return self._numbers(prefix, self.eval_meter.finish())[0]
+
+    def ensure_begun(self, model: nn.Module | None, state: TrainerState) -> None:
+        """A row comes before any training: open the record for an evaluation of its own."""
+        if not self.record.begun:
+            self.record.begin_evaluation({} if model is None else self._facts(model, state, None))
+
+    def observe(self, row: Mapping[str, Any]) -> tuple[Finding, ...]:
+        """A row of ``log_history`` is complete."""
+        return self.record.add(row)
+
+    def note_setup(self, what: str, step: int, **values: Any) -> None:
+        """Something about the set-up, as a row of its own."""
+        row = {keys.STEP: step, keys.KIND_SETUP: what, **values}
+        self.record.add(row, **{keys.KIND: keys.KIND_SETUP})
+
+    def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
+        """Step and loss of the best evaluation of the first set that is not in ``retention``."""
+        splits = self.record.summary().splits
+        kept = {keys.key("eval", name) for name in retention}
+        names = [name for name in splits if name not in kept] or list(splits)
+        point = splits[names[0]].best if names else None
+        return None if point is None or point.value is None else (point.step, point.value)
+
+    def stop(self, reason: Finding, language: str) -> None:
+        """Remember why the run is asked to stop."""
+        self.stop_reason = reason
+        self.record.note(stop=reason.as_dict(language))
+
+    # -- what is said once -----------------------------------------------------------------------------------------
+
+    def report(self, what: str, text: str) -> None:
+        """Log a warning once per subject."""
+        if what not in self._reported:
+            self._reported.add(what)
+            _log.warning("%s", text)
+
+    def report_error(self, error: Exception) -> None:
+        """An exception of ours that the run must not see."""
+        self.report(
+            f"error {type(error).__name__}",
+            f"The callback met an error and goes on without the number at hand: {type(error).__name__}: {error}",
+        )
+
+    def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
+        try:
+            return self._inspect(model, state, scheduler)
+        except Exception as error:  # other ranks wait for what this one does next
+            self.report_error(error)
+            return {}
+
+    def _inspect(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
+        self._row_reader()
+        table = self._table
+        return {
+            "versions": inspection.versions(),
+            "model": inspection.model_facts(model),
+            "tokenizer": {
+                "class": None if self._tokenizer is None else type(self._tokenizer).__name__,
+                "vocabulary": None if table is None else len(table.lengths),
+                "hash": None if table is None else table.tokenizer_hash,
+                "bytes": None if table is None else table.kind,
+                "bytes_absent": self._bytes_absent,
+                "note": None if table is None else table.note,
+            },
+            "world_size": self.ranks.size,
+            "device": str(self._args.device.type),
+            "planned_steps": state.max_steps if state.max_steps > 0 else None,
+            "planned_epochs": self._args.num_train_epochs,
+            "arguments": inspection.argument_facts(self._args),
+            "schedule": None if scheduler is None else inspection.schedule(scheduler, state.max_steps),
+            "stop": None,
+        }
+
+
+def _closes_window(line: Mapping[str, Any]) -> bool:
+    """Whether nothing before this line is unknown to a row after it: a training row, or a checkpoint's counts."""
+    kind = line.get(keys.KIND)
+    return kind == keys.KIND_TRAIN or (kind == keys.KIND_CHECKPOINT and keys.NONFINITE_STEPS in line)
+
+
+def _compiles(args: TrainingArguments) -> bool:
+    """Whether accelerate will compile the model: asked by the arguments or by its launcher."""
+    return bool(args.torch_compile) or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
+
+
+def _accelerators(device: torch.device, per_process: int, processes: int) -> int:
+    return 0 if device.type == "cpu" else max(1, per_process) * processes

@@ -1,0 +1,302 @@
+"""Exact sums of an evaluation through a forward hook.
+
+Nothing here judges and nothing is gathered but sums: no logits leave the device they were made on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from accelerate.state import GradientState
+from torch import Tensor
+
+from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Alignment, Evidence, Output, read_evidence
+from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
+from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
+
+# Batches kept on the device before their sums are read: reading waits for the device, so not at every batch.
+_HELD_BATCHES: Final = 8
+
+NO_LABELS: Final = (
+    "no forward pass with labels was seen (label smoothing and compute_loss_func take the labels out of the call)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one evaluation came to, over all ranks.
+
+    Attributes:
+        rows: Sums of every row; None for ``loss`` evidence or when there is no exact loss.
+        nll: Summed negative log-likelihood (nats) for ``loss`` evidence.
+        tokens: Target tokens for ``loss`` evidence.
+        nonfinite_batches: Batches whose loss was NaN or infinite.
+        batches: Batches seen, over all ranks.
+        evidence: The kind of evidence, None when there was none.
+        reason: Why there is no exact loss; None when there is one.
+        unit: What the rows' hashes were taken of, ``utf8`` (text) or ``ids``; None where ranks differ.
+        bytes_absent: Why bytes are not counted on some rank; None when they are on all.
+    """
+
+    rows: RowSums | None
+    nll: float
+    tokens: int
+    nonfinite_batches: int
+    batches: int
+    evidence: str | None
+    reason: str | None
+    unit: str | None = None
+    bytes_absent: str | None = None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """One rank's running sums of one evaluation."""
+
+    dataloader: Any = None
+    steps: int = 0
+    batches: int = 0
+    parts: list[RowSums] = field(default_factory=list)
+    held: list[tuple[BatchRecord, Tensor, int | None]] = field(default_factory=list)
+    nll: float = 0.0
+    tokens: int = 0
+    nonfinite: int = 0
+    evidence: str | None = None
+    reason: str | None = None
+    unit: str | None = None
+    bytes_absent: str | None = None
+    at_end: bool = False
+
+    def refuse(self, reason: str) -> None:
+        if self.reason is None:
+            self.reason = reason
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A forward pass that the current prediction step may claim."""
+
+    evidence: Evidence | Absent
+    loss: Tensor | None
+    kwargs: Mapping[str, Any]
+    text_in_labels: bool
+    dataloader: Any
+    """The data loader that was being iterated over."""
+
+
+class EvalMeter:
+    """Sums of one evaluation at a time.
+
+    A forward pass with labels is only *pending* until the Trainer ends its prediction step; so a forward pass
+    outside an evaluation is never counted and a batch is never counted twice.
+
+    Args:
+        reader: Makes the row reader on first use (the byte table of a large vocabulary takes a moment).
+    """
+
+    def __init__(self, reader: Callable[[], RowReader], ranks: Ranks) -> None:
+        self._reader = reader
+        self._ranks = ranks
+        self._pending: list[_Pending] = []
+        self._tally = _Tally()
+
+    @property
+    def running(self) -> bool:
+        """Whether prediction steps were seen since the last evaluation ended."""
+        return self._tally.steps > 0
+
+    def observe(
+        self,
+        kwargs: Mapping[str, Any],
+        output: Output,
+        watched: list[TokenLosses],
+        alignment: Alignment | None,
+        virtual_tokens: int,
+    ) -> None:
+        """A forward pass with labels, in evaluation mode."""
+        evidence = read_evidence(kwargs, output, watched, alignment, virtual_tokens=virtual_tokens)
+        loader = GradientState().active_dataloader
+        step = _Pending(evidence, output.loss, kwargs, text_in_labels=alignment == "seq2seq", dataloader=loader)
+        # Two passes with different labels say what a hundred say; a loop of the user's own must not fill the memory.
+        others = [item for item in self._pending if _labels(item) is not _labels(step)]
+        self._pending = [*others[-1:], step]
+
+    def refuse(self, reason: str) -> None:
+        """No exact loss for the evaluation that is running, or about to."""
+        self._tally.refuse(reason)
+
+    def drop_pending(self) -> None:
+        """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
+        self._pending.clear()
+        if self._tally.steps:
+            self._tally = _Tally()
+
+    def commit(self, dataloader: Any) -> None:
+        """The Trainer ended a prediction step over ``dataloader``."""
+        # A pass under another data loader, or under none, came before this evaluation: it is nobody's.
+        active = GradientState().active_dataloader
+        pending, self._pending = [item for item in self._pending if item.dataloader is active], []
+        if self._tally.dataloader is not dataloader and self._tally.steps:
+            self._tally = _Tally()  # the evaluation before this one was broken off
+        tally = self._tally
+        tally.dataloader = dataloader
+        tally.steps += 1
+        tally.at_end = bool(GradientState().end_of_dataloader)
+        if not pending:
+            tally.refuse(NO_LABELS)
+            return
+        if len(pending) > 1 and any(_labels(item) is not _labels(pending[0]) for item in pending):
+            tally.refuse("one prediction step made several forward passes with different labels")
+            return
+        try:
+            self._count(pending[-1], tally)
+        except Exception as error:  # the loss would lack this batch
+            tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
+            raise
+
+    def _count(self, step: _Pending, tally: _Tally) -> None:
+        tally.batches += 1
+        evidence = step.evidence
+        if isinstance(evidence, Absent):
+            tally.refuse(evidence.reason)
+            return
+        if tally.evidence not in (None, evidence.kind):
+            tally.refuse(f"the evidence changed from {tally.evidence} to {evidence.kind} within one evaluation")
+            return
+        tally.evidence = evidence.kind
+        starts = document_starts(dict(step.kwargs))
+        try:
+            kept = self._rows_kept(evidence, starts, tally)
+        except IndistinctRowsError as error:
+            tally.refuse(str(error))
+            return
+        if evidence.nll is None:
+            self._count_loss(evidence, tally)
+            return
+        # A sequence-to-sequence model is evaluated on its labels; its input is another text.
+        own = {} if step.text_in_labels else step.kwargs
+        ids, mask = own.get("input_ids"), own.get("attention_mask")
+        shape = evidence.nll.shape
+        record = BatchRecord(
+            evidence=evidence,
+            input_ids=ids if isinstance(ids, Tensor) and ids.shape == shape else None,
+            attention_mask=mask if isinstance(mask, Tensor) and mask.shape == shape else None,
+            starts=starts,
+            batch=tally.steps,
+        )
+        finite = evidence.nll.isfinite().all()
+        if step.loss is not None and step.loss.dim() == 0:
+            # A batch without a target has a mean of 0/0: that is no broken batch.
+            has_target = (evidence.labels != IGNORE).any() if evidence.labels is not None else finite
+            finite = finite & (step.loss.isfinite() | ~has_target.to(step.loss.device)).to(finite.device)
+        tally.held.append((record, finite, kept))
+        if len(tally.held) >= _HELD_BATCHES:
+            self._reduce(tally)
+
+    def _count_loss(self, evidence: Evidence, tally: _Tally) -> None:
+        assert evidence.nll_sum is not None and evidence.token_count is not None
+        total = float(evidence.nll_sum)
+        tally.nonfinite += 0 if torch.isfinite(evidence.nll_sum) else 1
+        tally.nll += total
+        tally.tokens += int(evidence.token_count)
+
+    def _rows_kept(self, evidence: Evidence, starts: Tensor | None, tally: _Tally) -> int | None:
+        return rows_kept(
+            lines=None if evidence.nll is None else evidence.nll.shape[0],
+            starts=starts,
+            rank=self._ranks.index,
+            processes=self._ranks.size,
+            loader=tally.dataloader,
+            step=tally.steps,
+        )
+
+    def _reduce(self, tally: _Tally) -> None:
+        held, tally.held = tally.held, []
+        reader = self._reader()
+        tally.unit, tally.bytes_absent = reader.unit, reader.bytes_absent
+        for record, finite, kept in held:
+            mismatch = record.evidence.mismatch
+            if mismatch is not None and bool(mismatch):
+                tally.refuse("the model's own loss was computed against other targets than its labels")
+            tally.nonfinite += 0 if bool(finite) else 1
+            tally.parts.append(reader.read(record, kept))
+
+    def finish(self) -> Measurement:
+        """Close the evaluation: reduce over the ranks and begin anew. Every rank must call it."""
+        tally, self._tally = self._tally, _Tally()
+        self._pending.clear()
+        try:
+            self._close(tally)
+        except Exception as error:  # the others are waiting: say what happened instead of raising
+            tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
+        rows = RowSums.concatenate(tally.parts) if tally.reason is None else RowSums.empty()
+        header = {
+            "nll": tally.nll,
+            "tokens": tally.tokens,
+            "nonfinite": tally.nonfinite,
+            "batches": tally.batches,
+            "evidence": tally.evidence,
+            "reason": tally.reason,
+            "unit": tally.unit,
+            "bytes_absent": tally.bytes_absent,
+        }
+        if self._ranks.alone:
+            header["reason"] = "the callback is not on every rank, so this rank's share is all it could measure"
+        head = json.dumps(header).encode()
+        parts = self._ranks.gather(len(head).to_bytes(8, "little") + head + rows.to_bytes())
+        return _merge([_unpack(part) for part in parts])
+
+    def _close(self, tally: _Tally) -> None:
+        self._reduce(tally)
+        if tally.steps == 0:
+            tally.refuse("no prediction step was seen")
+        expected = _length(tally.dataloader)
+        if expected is not None and tally.steps != expected:
+            tally.refuse(f"{tally.steps} of {expected} batches were seen")
+        if self._ranks.size > 1 and tally.steps and not tally.at_end:
+            tally.refuse("the end of the distributed data was not seen, so repeated rows cannot be left out")
+
+
+def _length(dataloader: Any) -> int | None:
+    try:
+        return len(dataloader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _unpack(payload: bytes) -> tuple[dict[str, Any], RowSums]:
+    size = int.from_bytes(payload[:8], "little")
+    return json.loads(payload[8 : 8 + size]), RowSums.from_bytes(payload[8 + size :])
+
+
+def _merge(parts: list[tuple[dict[str, Any], RowSums]]) -> Measurement:
+    heads = [head for head, _ in parts]
+    reason = next((head["reason"] for head in heads if head["reason"]), None)
+    kinds = sorted({head["evidence"] for head in heads if head["evidence"]})
+    if reason is None and len(kinds) > 1:
+        reason = f"the ranks had different evidence: {' and '.join(kinds)}"
+    evidence = kinds[0] if kinds else None
+    whole = reason is None and evidence != "loss"
+    units = {head["unit"] for head in heads if head["unit"]}
+    return Measurement(
+        rows=RowSums.concatenate([rows for _, rows in parts]) if whole else None,
+        nll=sum(head["nll"] for head in heads),
+        tokens=sum(head["tokens"] for head in heads),
+        nonfinite_batches=sum(head["nonfinite"] for head in heads),
+        batches=sum(head["batches"] for head in heads),
+        evidence=evidence,
+        reason=reason,
+        unit=units.pop() if len(units) == 1 else None,
+        bytes_absent=next((head["bytes_absent"] for head in heads if head["bytes_absent"]), None),
+    )
+
+
+def _labels(step: _Pending) -> Any:
+    return step.kwargs.get("labels")

@@ -1,0 +1,150 @@
+"""From the tensors of one evaluation batch to the sums of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
+from ko_cpt_callbacks.hf.token_bytes import TokenBytes, row_byte_lengths, row_text
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One evaluation batch as it waits for its reduction, tensors still on the device.
+
+    Attributes:
+        evidence: Per-position losses and labels; (rows, length).
+        input_ids: Token ids of the text; (rows, length), or None (``inputs_embeds``): then the labels are the text.
+        attention_mask: 1 where the row has a token; (rows, length), or None: everywhere.
+        starts: True where a new document begins in a padding-free batch; (length,), or None for ordinary rows.
+        batch: Number of the batch in this evaluation on this rank.
+    """
+
+    evidence: Evidence
+    input_ids: Tensor | None
+    attention_mask: Tensor | None
+    starts: Tensor | None
+    batch: int
+
+
+def document_starts(kwargs: dict[str, Any]) -> Tensor | None:
+    """Where documents begin in a padding-free batch (one flat row with restarting positions), else None."""
+    positions, ids = kwargs.get("position_ids"), kwargs.get("input_ids")
+    if not isinstance(positions, Tensor) or not isinstance(ids, Tensor) or kwargs.get("attention_mask") is not None:
+        return None
+    if ids.shape[0] != 1 or positions.shape != ids.shape:
+        return None
+    return positions[0] == 0
+
+
+class RowReader:
+    """Reduces batches to row sums on the CPU.
+
+    Args:
+        table: Bytes per token id, or None when the tokenizer is not understood: then rows are identified by
+            their token ids and carry no bytes.
+        count_bytes: Whether bytes of the scored text mean anything for this kind of model.
+        rank: Index of this process, for the rows' data-set order.
+        bytes_absent: Why there is no table or bytes mean nothing; None when they are counted.
+    """
+
+    def __init__(
+        self, table: TokenBytes | None, *, count_bytes: bool, rank: int, bytes_absent: str | None = None
+    ) -> None:
+        self.unit = "ids" if table is None else "utf8"
+        self.bytes_absent = bytes_absent
+        self._table = table
+        self._count_bytes = count_bytes and table is not None
+        self._rank = rank
+
+    def read(self, record: BatchRecord, rows_kept: int | None) -> RowSums:
+        """Sums of the batch's rows.
+
+        Args:
+            record: The batch.
+            rows_kept: How many of the first rows belong to the data set; the others repeat rows from its start
+                to fill the last distributed batch. None: all.
+        """
+        evidence = record.evidence
+        assert evidence.nll is not None and evidence.labels is not None
+        nll = evidence.nll.to("cpu", torch.float64).numpy()
+        labels = _array(evidence.labels)
+        ids = labels if record.input_ids is None else _array(record.input_ids)
+        mask = ids != IGNORE
+        if record.attention_mask is not None:
+            mask &= _array(record.attention_mask) != 0
+        sums = [
+            self._row(nll[row, part], labels[row, part], ids[row, part], mask[row, part])
+            for row, part in self._parts(record, *ids.shape)
+        ]
+        kept = [(at, row) for at, row in enumerate(sums[:rows_kept]) if row is not None]
+        if not kept:
+            return RowSums.empty()
+        values = [row for _, row in kept]
+        return RowSums(
+            nll=np.array([row[0] for row in values], dtype=np.float64),
+            tokens=np.array([row[1] for row in values], dtype=np.int64),
+            bytes=np.array([row[2] for row in values], dtype=np.int64),
+            hash=np.array([row[3] for row in values], dtype=np.uint64),
+            order=np.array([(record.batch, self._rank, at) for at, _ in kept], dtype=np.int64),
+        )
+
+    @staticmethod
+    def _parts(record: BatchRecord, rows: int, length: int) -> Iterator[tuple[int, slice]]:
+        if record.starts is None:
+            yield from ((row, slice(0, length)) for row in range(rows))
+            return
+        begins = [int(at) for at in np.flatnonzero(_array(record.starts))]
+        yield from ((0, slice(begin, end)) for begin, end in zip(begins, [*begins[1:], length], strict=True))
+
+    def _row(
+        self, nll: NDArray[np.float64], labels: NDArray[Any], ids: NDArray[Any], mask: NDArray[np.bool_]
+    ) -> tuple[float, int, int, int] | None:
+        scored = labels != IGNORE
+        tokens = int(scored.sum())
+        text_ids = ids[mask]
+        text = self._text(text_ids)
+        # A row without text and without a target is padding.
+        if not tokens and not text:
+            return None
+        digest = blake2b(text, digest_size=8).digest()
+        return (
+            float(nll[scored].sum()),
+            tokens,
+            self._scored_bytes(labels, ids, mask, scored) if self._count_bytes else -1,
+            int.from_bytes(digest, "little"),
+        )
+
+    def _text(self, ids: NDArray[Any]) -> bytes:
+        if self._table is None:
+            return np.ascontiguousarray(ids, dtype="<i8").tobytes()
+        return row_text(self._table, ids)
+
+    def _scored_bytes(
+        self, labels: NDArray[Any], ids: NDArray[Any], mask: NDArray[np.bool_], scored: NDArray[np.bool_]
+    ) -> int:
+        """UTF-8 bytes of the targets; -1 when one of them has no known bytes."""
+        assert self._table is not None
+        if bool(mask[scored].all()) and np.array_equal(labels[scored], ids[scored]):
+            lengths = np.zeros(len(ids), dtype=np.int64)
+            lengths[mask] = row_byte_lengths(self._table, ids[mask])
+            found = lengths[scored]
+        else:
+            wanted = labels[scored]
+            known = (wanted >= 0) & (wanted < len(self._table.lengths))
+            found = np.where(known, self._table.lengths[np.where(known, wanted, 0)], -1)
+        return -1 if bool((found < 0).any()) else int(found.sum())
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.to("cpu").numpy()
+    return array

@@ -1,0 +1,118 @@
+"""Every name this package writes into a row, a tracker or a file. Nobody types them again.
+
+An evaluation row carries its keys under the Trainer's own prefix (``eval``, ``eval_<name>``, or whatever
+``metric_key_prefix`` said); a training row carries them bare, beside the Trainer's ``loss``.
+
+===========================  ===============  =================================================================
+evaluation key               unit             meaning
+===========================  ===============  =================================================================
+``_exact_loss``              nats per token   sum of the negative log-likelihood / number of target tokens
+``_exact_loss_se``           nats per token   its standard error, the row as cluster
+``_ppl``                     1                exp(exact loss)
+``_bits_per_byte``           bits per byte    the same sum over the UTF-8 bytes of the scored text
+``_bits_per_byte_se``        bits per byte    its standard error, the row as cluster
+``_tokens``                  count            target tokens
+``_bytes``                   count            UTF-8 bytes of the scored text
+``_rows``                    count            rows with at least one target token
+``_nonfinite_batches``       count            batches with a NaN or infinite loss, over all ranks
+``_fingerprint``             text             which text was evaluated (``log_history`` and our files only)
+``_exact_loss_absent``       text             why there is no exact loss (likewise)
+``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
+===========================  ===============  =================================================================
+
+===========================  ===============  =================================================================
+training key                 unit             meaning
+===========================  ===============  =================================================================
+``ppl``                      1                exp(the Trainer's loss of this row), where that is a real number
+``tokens_seen``              count            target tokens trained on since the start, over all ranks
+``tokens_per_second``        tokens / s       target tokens per second of training, evaluation and saving left out
+``tokens_per_gpu_hour``      tokens / GPU h   the same per accelerator and hour; absent on CPU
+``nonfinite_steps``          count            optimizer steps since the last row with a NaN or infinite loss
+``nonfinite_micro_batches``  count            micro-batches behind them, over all ranks
+``nonfinite_first_step``     step             the first such step; absent when there is none
+===========================  ===============  =================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The suffix ends in "loss" so that `metric_for_best_model` minimises it (transformers decides by the name).
+EXACT_LOSS: Final = "exact_loss"
+EXACT_LOSS_SE: Final = "exact_loss_se"
+PPL: Final = "ppl"
+BITS_PER_BYTE: Final = "bits_per_byte"
+BITS_PER_BYTE_SE: Final = "bits_per_byte_se"
+TOKENS: Final = "tokens"
+BYTES: Final = "bytes"
+ROWS: Final = "rows"
+NONFINITE_BATCHES: Final = "nonfinite_batches"
+FINGERPRINT: Final = "fingerprint"
+EXACT_LOSS_ABSENT: Final = "exact_loss_absent"
+BITS_PER_BYTE_ABSENT: Final = "bits_per_byte_absent"
+
+EVAL_SUFFIXES: Final = (
+    EXACT_LOSS,
+    EXACT_LOSS_SE,
+    PPL,
+    BITS_PER_BYTE,
+    BITS_PER_BYTE_SE,
+    TOKENS,
+    BYTES,
+    ROWS,
+    NONFINITE_BATCHES,
+    FINGERPRINT,
+    EXACT_LOSS_ABSENT,
+    BITS_PER_BYTE_ABSENT,
+)
+
+TOKENS_SEEN: Final = "tokens_seen"
+TOKENS_PER_SECOND: Final = "tokens_per_second"
+TOKENS_PER_GPU_HOUR: Final = "tokens_per_gpu_hour"
+NONFINITE_STEPS: Final = "nonfinite_steps"
+NONFINITE_MICRO_BATCHES: Final = "nonfinite_micro_batches"
+NONFINITE_FIRST_STEP: Final = "nonfinite_first_step"
+
+TRAIN_KEYS: Final = (
+    PPL,
+    TOKENS_SEEN,
+    TOKENS_PER_SECOND,
+    TOKENS_PER_GPU_HOUR,
+    NONFINITE_STEPS,
+    NONFINITE_MICRO_BATCHES,
+    NONFINITE_FIRST_STEP,
+)
+
+# The Trainer's own names.
+LOSS: Final = "loss"
+GRAD_NORM: Final = "grad_norm"
+LEARNING_RATE: Final = "learning_rate"
+EPOCH: Final = "epoch"
+STEP: Final = "step"
+RUNTIME: Final = "runtime"
+TRAIN_PREFIX: Final = "train"
+
+# What a line of rows.jsonl says about itself, beside the row.
+KIND: Final = "kind"
+ATTEMPT: Final = "attempt"
+SUPERSEDED: Final = "superseded"
+MODE: Final = "mode"
+SPLIT: Final = "split"
+KIND_TRAIN: Final = "train"
+KIND_EVAL: Final = "eval"
+KIND_END: Final = "end"
+KIND_CHECKPOINT: Final = "checkpoint"
+KIND_SETUP: Final = "setup"
+MODE_EVALUATE: Final = "evaluate"
+
+# The run folder.
+FOLDER: Final = "ko_cpt"
+RUN_FILE: Final = "run.json"
+ROWS_FILE: Final = "rows.jsonl"
+FINDINGS_FILE: Final = "findings.jsonl"
+EVAL_ROWS_FOLDER: Final = "eval_rows"
+
+
+def key(prefix: str, suffix: str) -> str:
+    """The name of ``suffix`` under an evaluation's prefix: ``key("eval_ko", PPL) == "eval_ko_ppl"``."""
+    return f"{prefix}_{suffix}"

@@ -1,0 +1,1 @@
+"""What shows or stores rows and findings; judges nothing."""

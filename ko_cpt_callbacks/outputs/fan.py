@@ -1,0 +1,70 @@
+"""All outputs as one; an output that fails is reported once and dropped."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.outputs.output import Output
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+
+class OutputFan(Output):
+    """Passes everything on to every output that still works.
+
+    Args:
+        outputs: The outputs, in order.
+    """
+
+    name = "all outputs"
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.outputs = list(outputs)
+        self._muted: set[str] = set()
+
+    def mute_findings(self, name: str) -> None:
+        """Tell outputs of this name no findings until the record begins."""
+        self._muted.add(name)
+
+    def drop(self, name: str, reason: str) -> None:
+        """Tell outputs of this name nothing more."""
+        self.outputs = [output for output in self.outputs if output.name != name]
+        _log.warning("The output %r is off for the rest of this run; training goes on. %s", name, reason)
+
+    def _each(self, call: Callable[[Output], None]) -> None:
+        for output in list(self.outputs):
+            try:
+                call(output)
+            except Exception as error:  # whatever it is, a monitor must not end the run
+                self.outputs.remove(output)
+                _log.warning(
+                    "The output %r failed and is off for the rest of this run; training goes on. %s: %s",
+                    output.name,
+                    type(error).__name__,
+                    error,
+                )
+
+    def begin(self, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> None:
+        """Tell every output."""
+        self._muted.clear()
+        self._each(lambda output: output.begin(run, rows, findings))
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Tell every output."""
+        self._each(lambda output: output.row(row))
+
+    def eval_rows(self, prefix: str, step: int, rows: RowSums) -> None:
+        """Tell every output."""
+        self._each(lambda output: output.eval_rows(prefix, step, rows))
+
+    def finding(self, finding: Finding) -> None:
+        """Tell every output."""
+        self._each(lambda output: None if output.name in self._muted else output.finding(finding))
+
+    def run(self, run: Mapping[str, Any]) -> None:
+        """Tell every output."""
+        self._each(lambda output: output.run(run))

@@ -1,0 +1,106 @@
+"""What of an earlier record still holds when training begins, anew or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.readers.rows import eval_prefixes
+from ko_cpt_callbacks.readers.rows_file import live_rows
+
+__all__ = ["Record", "last_attempt", "line_of", "plan_attempt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The lines of ``rows.jsonl`` as they should stand when an attempt begins.
+
+    Attributes:
+        lines: Every line, superseded ones marked; none is ever dropped.
+        live: Those that count, in the order they are folded.
+    """
+
+    lines: tuple[dict[str, Any], ...]
+    live: tuple[dict[str, Any], ...]
+
+
+# Of rows that a record did not see itself but took from a checkpoint.
+_BEFORE_THE_RECORD: Final = 0
+
+
+def last_attempt(lines: Iterable[Mapping[str, Any]]) -> int:
+    """The highest attempt in a record; 0 in an empty one."""
+    numbers = [line.get(keys.ATTEMPT) for line in lines]
+    return max((number for number in numbers if isinstance(number, int)), default=0)
+
+
+def line_of(row: Mapping[str, Any], attempt: int) -> list[dict[str, Any]]:
+    """The lines of ``rows.jsonl`` for one row of ``log_history``: one per evaluation or training row in it."""
+    envelope = {keys.ATTEMPT: attempt, keys.STEP: row.get(keys.STEP)}
+    found: list[dict[str, Any]] = []
+    prefixes = eval_prefixes(row)
+    if keys.LOSS in row:
+        found.append({keys.KIND: keys.KIND_TRAIN, **envelope})
+    found.extend({keys.KIND: keys.KIND_EVAL, **envelope, keys.SPLIT: prefix} for prefix in prefixes)
+    if not found and keys.key(keys.TRAIN_PREFIX, keys.RUNTIME) in row:
+        found.append({keys.KIND: keys.KIND_END, **envelope})
+    # A row with several parts (none of the Trainer's own) would repeat its numbers: they go to the first line.
+    return [{**line, **row} if index == 0 else line for index, line in enumerate(found)]
+
+
+def plan_attempt(
+    earlier: Sequence[Mapping[str, Any]],
+    log_history: Sequence[Mapping[str, Any]],
+    start_step: int,
+    session_attempt: int | None,
+) -> Record:
+    """The record with which an attempt begins.
+
+    Rows beyond the step a run resumes from never happened as far as the resumed run is concerned: they are marked
+    superseded and kept; so is the row that ended an earlier attempt. Rows that the checkpoint knows and the record
+    does not (the callback was added later, or the folder was lost) are taken from the checkpoint, as attempt 0.
+
+    Args:
+        earlier: Lines of the existing ``rows.jsonl``; empty where there is none.
+        log_history: The rows restored from the checkpoint; empty for a fresh start.
+        start_step: Step training begins from; 0 for a fresh start.
+        session_attempt: The attempt under which this process already evaluated before training, if it did: those
+            evaluations are the start of a fresh run.
+    """
+    lines = [dict(line) for line in earlier]
+    for line in lines:
+        if line.get(keys.SUPERSEDED) is True:
+            continue
+        step = line.get(keys.STEP)
+        own = session_attempt is not None and line.get(keys.ATTEMPT) == session_attempt
+        if own and start_step == 0:
+            line.pop(keys.MODE, None)
+        elif (
+            start_step == 0
+            or line.get(keys.MODE) == keys.MODE_EVALUATE
+            or line.get(keys.KIND) == keys.KIND_END
+            or not isinstance(step, int)
+            or step > start_step
+        ):
+            line[keys.SUPERSEDED] = True
+    live = [dict(line) for line in live_rows(lines)]
+    known = {_identity(line) for line in live}
+    missing = [
+        line
+        for row in log_history
+        for line in line_of(row, _BEFORE_THE_RECORD)
+        if line[keys.KIND] != keys.KIND_END
+        and _identity(line) not in known
+        and int(row.get(keys.STEP) or 0) <= start_step
+    ]
+    if missing:
+        # Both are in order of time; a stable sort by step keeps a step's training row before its evaluations.
+        live = sorted([*live, *missing], key=lambda line: int(line.get(keys.STEP) or 0))
+        lines = [line for line in lines if line.get(keys.SUPERSEDED) is True] + live
+    return Record(lines=tuple(lines), live=tuple(live))
+
+
+def _identity(line: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return line.get(keys.KIND), line.get(keys.SPLIT), line.get(keys.STEP)

@@ -1,0 +1,152 @@
+"""One row, of ``log_history`` or of ``rows.jsonl``, to observations.
+
+A row is read for the keys it knows; trackers, TRL and others add their own, and those are left alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+
+__all__ = ["eval_prefixes", "observations", "observations_of"]
+
+_NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_RUNTIME: Final = f"_{keys.RUNTIME}"
+_LOSS: Final = f"_{keys.LOSS}"
+_EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
+_TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
+_TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
+_ENVELOPE: Final = frozenset(
+    {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
+)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """The number under ``name``; NaN and infinities count, truth values and other text do not."""
+    value = row.get(name)
+    if isinstance(value, str):
+        return _NONFINITE.get(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond 1e308: no count or loss is that large
+        return math.inf
+
+
+def _count(row: Mapping[str, Any], name: str) -> int | None:
+    """The whole number, not negative, under ``name``. JSON writers may have made it ``10.0``."""
+    value = _number(row, name)
+    if value is None or not math.isfinite(value) or value < 0 or not value.is_integer():
+        return None
+    return int(value)
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) else None
+
+
+def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The prefixes (``eval``, ``eval_ko``, ``test``) of the evaluations in a row, in the row's order.
+
+    The Trainer writes a ``<prefix>_runtime`` with every evaluation, which is the surest sign: a name that
+    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``.
+
+    >>> eval_prefixes({"eval_ko_loss": 2.0, "eval_ko_runtime": 1.0, "eval_ko_aux_loss": 0.1, "step": 10})
+    ('eval_ko',)
+    """
+    timed = [name.removesuffix(_RUNTIME) for name in row if name.endswith(_RUNTIME)]
+    found = [prefix for prefix in timed if prefix not in ("", keys.TRAIN_PREFIX)]
+    if found or keys.LOSS in row:
+        return tuple(found)
+    named = [
+        name.removesuffix(_LOSS)
+        for name in row
+        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and name not in (_LOSS, _TRAIN_LOSS)
+    ]
+    # eval_aux_loss beside eval_loss is a part of that loss, not a set called eval_aux.
+    return tuple(p for p in named if not any(p != q and p.startswith(f"{q}_") for q in named))
+
+
+def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
+    return TrainObservation(
+        step=step,
+        epoch=_number(row, keys.EPOCH),
+        loss=_number(row, keys.LOSS),
+        grad_norm=_number(row, keys.GRAD_NORM),
+        learning_rate=_number(row, keys.LEARNING_RATE),
+        nonfinite_steps=_count(row, keys.NONFINITE_STEPS),
+        nonfinite_first_step=_count(row, keys.NONFINITE_FIRST_STEP),
+        tokens_seen=_count(row, keys.TOKENS_SEEN),
+        tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
+    )
+
+
+def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservation:
+    def name(suffix: str) -> str:
+        return keys.key(prefix, suffix)
+
+    return EvalObservation(
+        step=step,
+        epoch=_number(row, keys.EPOCH),
+        split=prefix,
+        loss=_number(row, name(keys.LOSS)),
+        exact_loss=_number(row, name(keys.EXACT_LOSS)),
+        exact_loss_se=_number(row, name(keys.EXACT_LOSS_SE)),
+        bits_per_byte=_number(row, name(keys.BITS_PER_BYTE)),
+        bits_per_byte_se=_number(row, name(keys.BITS_PER_BYTE_SE)),
+        tokens=_count(row, name(keys.TOKENS)),
+        bytes=_count(row, name(keys.BYTES)),
+        rows=_count(row, name(keys.ROWS)),
+        nonfinite_batches=_count(row, name(keys.NONFINITE_BATCHES)),
+        fingerprint=_text(row, name(keys.FINGERPRINT)),
+        exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
+        bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
+    )
+
+
+def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
+    """What a row holds.
+
+    Args:
+        row: A dict of ``state.log_history``, or a line of ``rows.jsonl`` (the same keys and a kind).
+
+    Returns:
+        None for a row without a usable step, a superseded row, a checkpoint's row, and a row of numbers that
+        are none of ours; a row that holds a training loss and evaluations gives one observation each.
+
+    >>> observations({"loss": 2.5, "step": 10})[0].loss
+    2.5
+    """
+    step = _count(row, keys.STEP)
+    kind = row.get(keys.KIND)
+    if step is None or kind == keys.KIND_CHECKPOINT or row.get(keys.SUPERSEDED) is True:
+        return ()
+    if kind == keys.KIND_SETUP:
+        values = {name: value for name, value in row.items() if name not in _ENVELOPE}
+        return (SetupObservation(step, _text(row, keys.KIND_SETUP) or "", values),)
+    found: list[Observation] = []
+    if keys.LOSS in row:
+        found.append(_train(row, step))
+    found.extend(_evaluation(row, step, prefix) for prefix in eval_prefixes(row))
+    # Training rows carry train_runtime too under include_num_input_tokens_seen: those have a loss.
+    if kind == keys.KIND_END or (_TRAIN_RUNTIME in row and keys.LOSS not in row):
+        found.append(EndObservation(step, _number(row, _TRAIN_LOSS)))
+    return tuple(found)
+
+
+def observations_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Observation, ...]:
+    """What many rows hold, in their order."""
+    return tuple(seen for row in rows for seen in observations(row))

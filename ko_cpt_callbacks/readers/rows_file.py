@@ -1,0 +1,56 @@
+"""``rows.jsonl``, this package's own record of a run, to rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.trainer_state import read_text
+
+__all__ = ["live_rows", "read_rows"]
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Every line of a ``rows.jsonl``, superseded ones included.
+
+    A last line that was cut off (the run was killed while writing) is left out: whoever wrote it had not
+    finished the row. A damaged line before the last is an error: rows after it would be judged without it.
+
+    Raises:
+        UnreadableRunError: If the file cannot be opened, or a line before the last is not a JSON object.
+    """
+    path = Path(path)
+    # Only "\n" ends a line: splitlines() would also cut at U+2028 inside a string.
+    lines = read_text(path).split("\n")
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise UnreadableRunError(
+                f"{path}:{number}: not a JSON object: {line.strip()[:40]!r}; expected one row a line. "
+                "Remove the line to judge the run without it"
+            )
+    return rows
+
+
+def live_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that count: none superseded by a resume, and lone evaluations only where nothing was trained.
+
+    An ``evaluate()`` in the folder of a trained run is written at step 0 or at the last step; it says
+    something of the model, nothing of how training went.
+    """
+    counting = [row for row in rows if row.get(keys.SUPERSEDED) is not True]
+    if any(row.get(keys.KIND) == keys.KIND_TRAIN for row in counting):
+        return [row for row in counting if row.get(keys.MODE) != keys.MODE_EVALUATE]
+    return counting

@@ -1,0 +1,178 @@
+"""Who may import whom, and that the offline half works without the heavy libraries."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "ko_cpt_callbacks"
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROOT = REPOSITORY / PACKAGE
+
+NAMES = {"errors", "keys"}
+HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "pandas", "plotly")
+ANYTHING = None
+
+# Room -> (rooms of this package, libraries at module level, libraries inside functions); None: anything.
+TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
+    "errors": (set(), set(), set()),
+    "keys": (set(), set(), set()),
+    "core": (NAMES | {"core"}, {"numpy"}, {"numpy", "scipy"}),
+    "readers": (NAMES | {"core", "readers"}, set(), set()),
+    "baselines": (NAMES | {"core", "baselines"}, {"pydantic", "ruamel"}, set()),
+    "recipe": (NAMES | {"core", "recipe"}, {"pydantic", "ruamel"}, set()),
+    "outputs": (NAMES | {"core", "outputs"}, {"numpy"}, ANYTHING),
+    "report": (NAMES | {"core", "report"}, {"numpy"}, ANYTHING),
+    "hf": (
+        NAMES | {"core", "readers", "baselines", "recipe", "outputs", "report", "hf"},
+        {"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"},
+        ANYTHING,
+    ),
+    "training": (ANYTHING, ANYTHING, ANYTHING),
+    "cli": (ANYTHING, {"typer", "rich", "pydantic", "click"}, ANYTHING),
+    # Importing the package must load nothing: its names are lazy.
+    "": (NAMES, set(), ANYTHING),
+}
+
+MODULES = sorted(path for path in ROOT.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def _room(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    if len(relative.parts) > 1:
+        return relative.parts[0]
+    return "" if relative.stem in ("__init__", "__main__") else relative.stem
+
+
+def _imports(path: Path) -> list[tuple[str, bool, int]]:
+    """Absolute name, whether at module level (and run, not only type-checked), line."""
+    tree = ast.parse(path.read_text("utf-8"))
+    found: list[tuple[str, bool, int]] = []
+
+    def walk(node: ast.AST, top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, top, child.lineno) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}:{child.lineno}: absolute imports only"
+                module = child.module or ""
+                found.extend((f"{module}.{alias.name}", top, child.lineno) for alias in child.names)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                for inner in child.body:
+                    walk(ast.Module([inner], []), False)
+            else:
+                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                walk(child, top and not inside)
+
+    walk(tree, True)
+    return found
+
+
+def _wrong(path: Path) -> list[str]:
+    room = _room(path)
+    rooms, top_libraries, libraries = TABLE[room]
+    wrong = []
+    for name, top, line in _imports(path):
+        first, _, rest = name.partition(".")
+        if first == PACKAGE:
+            target = rest.partition(".")[0]
+            lazy = room == "" and not top
+            if rooms is not None and target not in rooms and not lazy and target not in ("__version__", ""):
+                wrong.append(f"{path.relative_to(REPOSITORY)}:{line}: {room or 'package'} may not import {name}")
+        elif first not in sys.stdlib_module_names:
+            allowed = top_libraries if top else libraries
+            also = top_libraries or set()
+            if allowed is not None and first not in allowed | also:
+                wrong.append(f"{path.relative_to(REPOSITORY)}:{line}: {room or 'package'} may not import {name}")
+    return wrong
+
+
+def test_every_room_is_in_the_table() -> None:
+    """There are modules, and each lives in a room of the table."""
+    assert MODULES
+    assert {_room(path) for path in MODULES} <= set(TABLE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_table(path: Path) -> None:
+    """Nothing points back, and heavy libraries stay in their rooms."""
+    assert _wrong(path) == []
+
+
+def test_rules_do_not_import_each_other() -> None:
+    """A rule knows observations and findings, no other rule."""
+    rules = [path for path in (ROOT / "core" / "rules").glob("*.py") if path.stem != "__init__"]
+    assert rules
+    for path in rules:
+        assert not [name for name, _, _ in _imports(path) if name.startswith(f"{PACKAGE}.core.rules")]
+
+
+def test_the_walk_sees_a_wrong_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check itself: torch in core, a reader in core and a relative import are all found."""
+    package = tmp_path / PACKAGE
+    (package / "core").mkdir(parents=True)
+    bad = package / "core" / "bad.py"
+    bad.write_text(f"import torch\ndef f():\n    from {PACKAGE} import readers\n")
+    monkeypatch.setitem(globals(), "ROOT", package)
+    monkeypatch.setitem(globals(), "REPOSITORY", tmp_path)
+    assert len(_wrong(bad)) == 2
+    bad.write_text("from . import x\n")
+    with pytest.raises(AssertionError, match="absolute imports only"):
+        _wrong(bad)
+
+
+OFFLINE = """
+import sys
+BLOCKED = {blocked!r}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Refuse())
+import importlib, json
+for module in {modules!r}:
+    importlib.import_module(module)
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.readers.run_folder import read_run
+codes = []
+for path in sys.argv[1:]:
+    state, findings = Monitor().judge(read_run(path).observations())
+    codes.append([finding.code for finding in findings])
+    json.dumps(state.summary().as_dict(), allow_nan=False)
+    [finding.as_dict() for finding in findings]
+loaded = sorted(name for name in BLOCKED if name in sys.modules)
+print(json.dumps([codes, loaded]))
+"""
+
+
+def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
+    """With torch and the like refusing to be imported, core and readers load and judge both kinds of file."""
+    state = tmp_path / "trainer_state.json"
+    state.write_text(json.dumps({"log_history": [{"loss": 0.0, "grad_norm": float("nan"), "step": 1}]}))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"kind": "eval", "attempt": 1, "step": 1, "eval_loss": "NaN", "eval_runtime": 1}))
+    modules = [
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        for path in MODULES
+        if _room(path) in ("core", "readers", "errors", "keys")
+    ]
+    code = OFFLINE.format(blocked=HEAVY, modules=modules)
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(state), str(rows)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert found.returncode == 0, found.stderr
+    codes, loaded = json.loads(found.stdout)
+    assert codes == [["non-finite", "not-enough-data"]] * 2
+    assert loaded == []

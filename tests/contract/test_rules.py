@@ -1,0 +1,244 @@
+"""What every rule keeps, whatever it judges. A new rule is in these tests by being in the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ko_cpt_callbacks.core.rules as rooms
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.message import CODES, MESSAGES
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+
+NAN, INF = math.nan, math.inf
+FOLDER = Path(rooms.__file__).parent
+
+
+def _healthy(points: int = 40) -> list[Observation]:
+    """A healthy run: falling, noisy, warm-up and decay, two eval sets, the Trainer's last row."""
+    seen: list[Observation] = [SetupObservation(0, "stage", {"name": "full"})]
+    for i in range(1, points + 1):
+        step = 10 * i
+        rate = 1e-4 * min(i / 5, 1.0) * (1 - i / (points + 10))
+        loss = 2.6 + 1.5 * math.exp(-i / 12) + 0.02 * math.sin(7.0 * i)
+        seen.append(
+            TrainObservation(step, i / points, loss, 1.0 + 0.1 * math.cos(i), rate, 0, None, 4096 * step, 900.0)
+        )
+        if i % 5 == 0:
+            for split, gap in (("eval_ko", 0.05), ("eval_en", 0.3)):
+                exact = loss + gap
+                seen.append(
+                    EvalObservation(
+                        step,
+                        i / points,
+                        split,
+                        exact + 0.01,
+                        exact,
+                        0.01,
+                        exact / 2,
+                        0.005,
+                        9000,
+                        27000,
+                        120,
+                        0,
+                        "f0",
+                    )
+                )
+    return [*seen, EndObservation(10 * points, 3.0)]
+
+
+def _with(**changes: Any) -> list[Observation]:
+    """The healthy run with one field changed in every row that has it."""
+    changed: list[Observation] = []
+    for one in _healthy():
+        names = {field.name for field in dataclasses.fields(one)}
+        changed.append(dataclasses.replace(one, **{k: v for k, v in changes.items() if k in names}))
+    return changed
+
+
+def _every_other(value: float) -> list[Observation]:
+    """NaN or infinite losses and gradients in every other row: episodes, scaler notes, recoveries."""
+    seen = _healthy()
+    for i in range(0, len(seen), 2):
+        one = seen[i]
+        if isinstance(one, TrainObservation):
+            seen[i] = dataclasses.replace(one, loss=value if i % 4 else one.loss, grad_norm=value, nonfinite_steps=None)
+        elif isinstance(one, EvalObservation):
+            seen[i] = dataclasses.replace(one, loss=value, exact_loss=value, exact_loss_se=value, nonfinite_batches=1)
+    return seen
+
+
+RUNS: dict[str, Callable[[], Sequence[Observation]]] = {
+    "empty": list,
+    "one training row": lambda: [TrainObservation(10, loss=3.0)],
+    "one bare training row": lambda: [TrainObservation(0)],
+    "one evaluation": lambda: [EvalObservation(0, loss=3.0)],
+    "one bare evaluation": lambda: [EvalObservation(0)],
+    "no exact loss": lambda: _with(exact_loss=None, exact_loss_absent="the model returned no logits"),
+    "set-up rows": lambda: [SetupObservation(0, rule.code) for rule in ALL_RULES for _ in range(2)],
+    "only an end": lambda: [EndObservation(0)],
+    "healthy": _healthy,
+    "loss NaN": lambda: _with(loss=NAN, exact_loss=NAN),
+    "loss inf": lambda: _with(loss=INF, exact_loss=INF),
+    "loss -inf": lambda: _with(loss=-INF, exact_loss=-INF),
+    "loss zero": lambda: _with(loss=0.0, exact_loss=0.0, nonfinite_steps=None),
+    "loss missing": lambda: _with(loss=None, exact_loss=None),
+    "gradient NaN": lambda: _with(grad_norm=NAN, nonfinite_steps=None),
+    "gradient missing": lambda: _with(grad_norm=None, learning_rate=None, nonfinite_steps=None, epoch=None),
+    "everything NaN": lambda: _with(
+        loss=NAN, exact_loss=NAN, exact_loss_se=NAN, bits_per_byte=NAN, bits_per_byte_se=NAN, grad_norm=NAN,
+        learning_rate=NAN, epoch=NAN, tokens_per_second=NAN, train_loss=NAN,
+    ),
+    "some NaN": lambda: _every_other(NAN),
+    "some inf": lambda: _every_other(INF),
+    "some -inf": lambda: _every_other(-INF),
+    "every row twice": lambda: [one for one in _healthy() for _ in range(2)],
+    "every NaN row twice": lambda: [one for one in _every_other(NAN) for _ in range(2)],
+    "one step": lambda: _with(step=10),
+    "one step, NaN": lambda: _with(step=10, loss=NAN, exact_loss=NAN),
+    "steps going back": lambda: list(reversed(_healthy())),
+    "two runs joined": lambda: [*_healthy(), *_healthy(20)],
+}  # fmt: skip
+
+each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
+each_run = pytest.mark.parametrize("name", RUNS)
+
+
+def _fold(rule: Rule, seen: Sequence[Observation], state: Any = None) -> tuple[Any, list[Finding]]:
+    state = rule.initial() if state is None else state
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        assert isinstance(new, tuple)
+        found.extend(new)
+    return state, found
+
+
+def _holds_nonfinite(state: Any) -> bool:
+    if isinstance(state, float):
+        return not math.isfinite(state)
+    if dataclasses.is_dataclass(state) and not isinstance(state, type):
+        return any(_holds_nonfinite(getattr(state, field.name)) for field in dataclasses.fields(state))
+    if isinstance(state, dict):
+        return any(_holds_nonfinite(value) for value in state.values())
+    if isinstance(state, (tuple, list, set, frozenset)):
+        return any(_holds_nonfinite(value) for value in state)
+    return False
+
+
+def test_the_list_is_the_folder() -> None:
+    """ALL_RULES holds each file of the folder once, and a rule's code is its file's name."""
+    files = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"}
+    codes = [rule.code for rule in ALL_RULES]
+    assert codes
+    assert sorted(codes) == sorted(files)
+    for rule in ALL_RULES:
+        assert type(rule).__module__.rpartition(".")[2].replace("_", "-") == rule.code
+        assert type(rule).__name__ == "".join(word.title() for word in rule.code.split("-"))
+
+
+def test_every_rule_has_its_own_tests() -> None:
+    """One test file per rule."""
+    tests = {path.name for path in (Path(__file__).parents[1] / "core" / "rules").glob("test_*.py")}
+    assert {f"test_{rule.code.replace('-', '_')}.py" for rule in ALL_RULES} == tests
+
+
+@each_rule
+def test_is_documented(rule: Rule) -> None:
+    """Each code has an explanation and sentences."""
+    assert rule.code in CODES
+    assert any(code == rule.code for code, _ in MESSAGES)
+
+
+@each_rule
+def test_settings_are_a_frozen_value(rule: Rule) -> None:
+    """Two rules with the same thresholds are equal; thresholds cannot change."""
+    assert type(rule)() == rule
+    assert rule.initial() == rule.initial()
+    for field in dataclasses.fields(rule):  # type: ignore[arg-type]
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(rule, field.name, None)
+
+
+@each_rule
+@each_run
+def test_no_run_breaks_it(rule: Rule, name: str) -> None:
+    """Every run is folded and closed; each finding has the rule's code and is strict JSON with a sentence."""
+    state, found = _fold(rule, RUNS[name]())
+    for finding in (*found, *rule.close(state)):
+        assert finding.code == rule.code
+        written = json.dumps(finding.as_dict(), allow_nan=False)
+        assert Finding.from_dict(json.loads(written)) == finding
+        assert "{" not in finding.message()
+        assert "unknown" not in finding.message() or "loss" in finding.values
+
+
+@each_rule
+@each_run
+def test_cut_anywhere(rule: Rule, name: str) -> None:
+    """State and findings of a fold cut at any row equal those of the whole."""
+    seen = RUNS[name]()
+    whole = _fold(rule, seen)
+    for cut in range(len(seen) + 1):
+        state, first = _fold(rule, seen[:cut])
+        state, second = _fold(rule, seen[cut:], state)
+        assert (state, first + second) == whole
+        assert rule.close(state) == rule.close(whole[0])
+
+
+@each_rule
+@each_run
+def test_same_input_same_output(rule: Rule, name: str) -> None:
+    """Twice the same rows, freshly made, give equal states and findings: also where they hold NaN."""
+    assert _fold(rule, RUNS[name]()) == _fold(rule, RUNS[name]())
+
+
+@each_rule
+@each_run
+def test_a_step_changes_nothing_it_was_given(rule: Rule, name: str) -> None:
+    """Every state of the fold is the same after the fold went on."""
+    seen = RUNS[name]()
+    states, reprs, state = [], [], rule.initial()
+    for one in seen:
+        states.append(state)
+        reprs.append(repr(state))
+        state, _ = rule.step(state, one)
+    assert [repr(state) for state in states] == reprs
+
+
+@each_rule
+@each_run
+def test_no_nan_enters_a_state(rule: Rule, name: str) -> None:
+    """A state holds no NaN and no infinity: they would blind every later comparison."""
+    assert not _holds_nonfinite(_fold(rule, RUNS[name]())[0])
+
+
+@each_rule
+def test_a_healthy_run_raises_nothing(rule: Rule) -> None:
+    """No finding, not even an info."""
+    state, found = _fold(rule, _healthy())
+    assert [*found, *rule.close(state)] == []
+
+
+@each_rule
+def test_a_row_twice_is_reported_once(rule: Rule) -> None:
+    """Each row given twice gives the findings of each row given once."""
+    for name in ("some NaN", "loss NaN", "healthy", "gradient NaN"):
+        seen = RUNS[name]()
+        state, once = _fold(rule, seen)
+        state_twice, twice = _fold(rule, [one for one in seen for _ in range(2)])
+        assert twice == once
+        assert rule.close(state_twice) == rule.close(state)

@@ -1,0 +1,167 @@
+"""The monitor is a pure fold; the summary is part of it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.errors import ConfigurationError
+
+
+def _run() -> list[Observation]:
+    seen: list[Observation] = [SetupObservation(0, "stage", {"name": "full"})]
+    for step in range(10, 130, 10):
+        seen.append(TrainObservation(step, loss=4.0 - step / 100, grad_norm=1.0, tokens_seen=step * 100))
+        if step % 40 == 0:
+            for split in ("eval_ko", "eval_en"):
+                exact = 4.1 - step / 100
+                seen.append(EvalObservation(step, split=split, loss=exact + 0.1, exact_loss=exact, exact_loss_se=0.02))
+    return [*seen, EndObservation(120, 3.4)]
+
+
+def test_fold_cut_anywhere() -> None:
+    """A fold that stops at any row and goes on gives the state and the findings of one in one go."""
+    run = [
+        *_run()[:-1],
+        TrainObservation(130, loss=math.nan),
+        TrainObservation(140, loss=math.nan),
+        _run()[-1],
+    ]
+    monitor = Monitor()
+    whole = monitor.fold(run)
+    assert [finding.step for finding in whole[1]] == [130]
+    for cut in range(len(run) + 1):
+        state, first = monitor.fold(run[:cut])
+        state, second = monitor.fold(run[cut:], state)
+        assert (state, first + second) == whole
+
+
+def test_a_state_is_not_changed_by_going_on() -> None:
+    """Folding on from a state leaves that state as it was."""
+    monitor = Monitor()
+    state, _ = monitor.fold(_run()[:5])
+    copy, _ = monitor.fold(_run()[:5])
+    monitor.fold(_run()[5:], state)
+    assert state == copy
+
+
+def test_judge_is_fold_and_close() -> None:
+    """judge() adds what can be said only at the end; close() changes nothing."""
+    monitor = Monitor()
+    state, findings = monitor.judge(_run()[:4])
+    assert [finding.code for finding in findings] == ["not-enough-data"]
+    assert monitor.close(state) == findings
+    assert monitor.fold(_run()[4:], state)[1] == ()
+
+
+def test_only_the_asked_rules() -> None:
+    """An empty list of rules judges nothing and still keeps the summary; a code twice is refused."""
+    state, findings = Monitor(rules=[]).judge(_run())
+    assert findings == ()
+    assert state.summary().train.points == 12
+    with pytest.raises(ConfigurationError, match=ALL_RULES[0].code):
+        Monitor(rules=[ALL_RULES[0], ALL_RULES[0]])
+
+
+def test_summary() -> None:
+    """Per set the first, last and best exact loss with error and perplexity; the training rows; the end."""
+    summary = Monitor().fold(_run())[0].summary()
+    assert summary.ended
+    assert (summary.train.points, summary.train.last_step, summary.train.tokens_seen) == (12, 120, 12000)
+    assert summary.train.last_loss == pytest.approx(2.8)
+    assert set(summary.splits) == {"eval_ko", "eval_en"}
+    seen = summary.splits["eval_ko"]
+    assert seen.best == seen.last
+    assert (seen.evaluations, seen.first.step, seen.last.step) == (3, 40, 120)
+    assert seen.last.value == pytest.approx(2.9)
+    assert seen.last.ppl == pytest.approx(math.exp(2.9))
+    assert (seen.last.metric, seen.last.se) == ("exact_loss", 0.02)
+
+
+def test_summary_is_strict_json() -> None:
+    """Also when every number was NaN or infinite."""
+    seen: list[Observation] = [
+        TrainObservation(10, loss=math.nan, tokens_per_second=math.inf),
+        EvalObservation(10, loss=math.inf, exact_loss=math.nan, exact_loss_se=math.nan, bits_per_byte=math.nan),
+        EvalObservation(10, split="big", loss=1000.0),
+    ]
+    found = json.loads(json.dumps(Monitor().fold(seen)[0].summary().as_dict(), allow_nan=False))
+    assert found["train"]["last_loss"] is None
+    assert found["splits"]["eval"]["last"]["value"] is None
+    assert found["splits"]["eval"]["last"]["finite"] is False
+    assert found["splits"]["eval"]["best"] is None
+    assert found["splits"]["big"]["best"]["ppl"] is None
+
+
+def test_nan_is_never_the_best() -> None:
+    """Neither a NaN loss, nor a healthy-looking one with a NaN batch, becomes the best or hides the next."""
+    seen: list[Observation] = [
+        EvalObservation(10, exact_loss=3.0),
+        EvalObservation(20, exact_loss=math.nan, loss=1.0),
+        EvalObservation(30, exact_loss=1.0, nonfinite_batches=1),
+        EvalObservation(40, exact_loss=2.5, nonfinite_batches=0),
+        EvalObservation(50, exact_loss=-math.inf),
+    ]
+    progress = Monitor().fold(seen)[0].summary().splits["eval"]
+    assert progress.best is not None
+    assert (progress.best.step, progress.best.value) == (40, 2.5)
+    assert (progress.last.step, progress.last.value, progress.last.finite) == (50, None, False)
+
+
+def test_the_trainers_loss_stands_in_and_says_so() -> None:
+    """Without an exact loss the Trainer's is taken, named, without an error; an exact one replaces it."""
+    seen = [EvalObservation(10, loss=2.0, exact_loss_se=0.1), EvalObservation(20, exact_loss=2.2)]
+    monitor = Monitor()
+    first, _ = monitor.fold(seen[:1])
+    point = first.summary().splits["eval"].best
+    assert point is not None
+    assert (point.metric, point.value, point.se) == ("loss", 2.0, None)
+    later = monitor.fold([*seen, EvalObservation(30, loss=1.0)])[0].summary().splits["eval"].best
+    assert later is not None
+    assert (later.metric, later.step) == ("exact_loss", 20)
+
+
+def test_a_repeat_replaces() -> None:
+    """The same set and step again: not a second evaluation, and the earlier value is no longer the best."""
+    seen: list[Observation] = [
+        EvalObservation(10, exact_loss=3.0),
+        EvalObservation(20, exact_loss=1.0),
+        EvalObservation(20, exact_loss=2.9),
+        TrainObservation(20, loss=3.0),
+        TrainObservation(20, loss=3.1),
+    ]
+    summary = Monitor().fold(seen)[0].summary()
+    progress = summary.splits["eval"]
+    assert progress.best is not None
+    assert (progress.evaluations, progress.best.value, progress.last.value) == (2, 2.9, 2.9)
+    assert (summary.train.points, summary.train.last_loss, summary.train.first_loss) == (1, 3.1, 3.1)
+
+
+def test_an_evaluation_without_any_loss_is_no_evaluation() -> None:
+    """An evaluation that logged only its runtime changes nothing; one that counted NaN batches does."""
+    monitor = Monitor()
+    assert monitor.fold([EvalObservation(10)])[0].summary().splits == {}
+    failed = monitor.fold([EvalObservation(10, nonfinite_batches=2)])[0].summary().splits["eval"].last
+    assert (failed.value, failed.finite) == (None, False)
+
+
+def test_steps_may_go_back() -> None:
+    """Two runs joined: the later rows count, the last is the last seen."""
+    seen: list[Observation] = [
+        TrainObservation(100, loss=2.0),
+        TrainObservation(10, loss=5.0),
+        EndObservation(5),
+    ]
+    summary = Monitor().fold(seen)[0].summary()
+    assert (summary.train.points, summary.train.last_step) == (2, 10)

@@ -148,11 +148,11 @@ def layout(cell: Cell, answer: Answer) -> str:
 
 def faults(cells: Sequence[Cell], answers: Sequence[Answer]) -> list[str]:
     """What is wrong with a table, in words; nothing for a right one."""
-    wrong, prints = [], defaultdict(set)
+    wrong, unanswered, prints = [], defaultdict(list), defaultdict(set)
     for cell, answer in zip(cells, answers, strict=True):
         name = f"{cell.transformers}, {cell.processes} x {cell.batch}, {cell.rows}, {cell.trainer}, {cell.model}"
         if "row" not in answer:
-            wrong.append(f"{name}: {answer.get('error', 'no interpreter with this version; see --python-4.57')}")
+            unanswered[answer.get("error", "no interpreter with this version; see --python-4.57")].append(name)
             continue
         row = answer["row"]
         prints[cell.texts].add(row.get("eval_fingerprint"))
@@ -165,8 +165,9 @@ def faults(cells: Sequence[Cell], answers: Sequence[Answer]) -> list[str]:
             wrong.append(f"{name}: {row.get('eval_tokens')} tokens, the reference counts {answer['reference_tokens']}")
         if not answer["agree"]:
             wrong.append(f"{name}: the ranks published different losses")
+    wrong += [f"{'; '.join(names)}: {error}" for error, names in unanswered.items()]
     wrong += [f"{text}: fingerprints {sorted(map(str, found))}" for text, found in prints.items() if len(found) != 1]
-    if len(set().union(*prints.values())) < len(prints):
+    if len(set[str]().union(*prints.values())) < len(prints):
         wrong.append("different texts have the same fingerprint")
     return wrong
 
@@ -175,7 +176,7 @@ def show(cells: Sequence[Cell], answers: Sequence[Answer]) -> None:
     """Print the table."""
     heads = ("transformers", "procs", "batch", "text", "rows", "trainer", "model")
     numbers = ("eval_loss", "ours", "reference", "rel. error", "tokens", "fingerprint", "evidence")
-    lines = [(*heads, *numbers)]
+    lines: list[tuple[str, ...]] = [(*heads, *numbers)]
     for cell, answer in zip(cells, answers, strict=True):
         what = (cell.transformers, str(cell.processes), str(cell.batch), cell.rows)
         if "row" not in answer:
@@ -189,7 +190,7 @@ def show(cells: Sequence[Cell], answers: Sequence[Answer]) -> None:
                 *(*what, layout(cell, answer), cell.trainer, cell.model),
                 *(f"{row['eval_loss']:.6f}", "absent" if ours is None else f"{ours:.8f}", f"{answer['reference']:.8f}"),
                 *(f"{relative_error(answer):.1e}", f"{row.get('eval_tokens', 0):,}"),
-                *(str(row.get("eval_fingerprint")).removeprefix("utf8-"), str(answer["evidence"]["evidence"])),
+                *(str(row.get("eval_fingerprint")).removeprefix("utf8-"), str(answer["evidence"])),
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
@@ -203,15 +204,15 @@ def show_spread(cells: Sequence[Cell], answers: Sequence[Answer]) -> None:
     groups: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
     for cell, answer in zip(cells, answers, strict=True):
         if "row" in answer:
-            where = (cell.transformers, str(cell.processes), cell.rows, cell.trainer, cell.model)
+            where: tuple[str, ...] = (cell.transformers, str(cell.processes), cell.rows, cell.trainer, cell.model)
             groups[where][cell.batch] = answer["reference"]
-    for where, losses in groups.items():
+    for place, losses in groups.items():
         if len(losses) > 1:
             values = "  ".join(f"batch {batch}: {loss:.8f}" for batch, loss in sorted(losses.items()))
             spread = (max(losses.values()) - min(losses.values())) / min(losses.values())
-            print(f"\nSame weights, same rows, other batch size ({', '.join(where)}): {values}")
+            print(f"\nSame weights, same rows, other batch size ({', '.join(place)}): {values}")
             print(f"Relative spread of the float64 reference: {spread:.1e}.")
-            if where[-1] == "8-bit":
+            if place[-1] == "8-bit":
                 print("That is the model's, not the meter's: LLM.int8 picks its outlier columns from the whole batch.")
 
 

@@ -127,8 +127,6 @@ def build_trainer(cell: Cell, model: Any, folder: Path, callback: Any) -> Any:
         "use_cpu": True,
         "disable_tqdm": True,
         "learning_rate": 1e-3,
-        "bf16": False,
-        "gradient_checkpointing": False,
         **({"ddp_backend": "gloo"} if cell.processes > 1 else {}),
         **cell.settings,
     }
@@ -140,7 +138,8 @@ def build_trainer(cell: Cell, model: Any, folder: Path, callback: Any) -> Any:
             args=TrainingArguments(**arguments), train_dataset=rows, eval_dataset=rows, data_collator=collator, **common
         )
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     data = Dataset.from_dict({"text": list(texts)})
     shapes: dict[str, dict[str, Any]] = {
@@ -148,8 +147,9 @@ def build_trainer(cell: Cell, model: Any, folder: Path, callback: Any) -> Any:
         "wrapped": {"packing": True, "packing_strategy": "wrapped", "max_length": 64},
         "bfd": {"packing": True, "packing_strategy": "bfd", "max_length": 128},
     }
-    shape = shapes.get(cell.rows, {"max_length": 96})
-    return SFTTrainer(args=SFTConfig(**{**arguments, **shape}), train_dataset=data, eval_dataset=data, **common)
+    # Its own defaults round to bfloat16 and re-enter the backward pass, which DDP does not allow.
+    shape = {"bf16": False, "gradient_checkpointing": False, **shapes.get(cell.rows, {"max_length": 96})}
+    return SFTTrainer(args=SFTConfig(**{**shape, **arguments}), train_dataset=data, eval_dataset=data, **common)
 
 
 def save_base(folder: Path) -> None:
@@ -244,7 +244,7 @@ def _answer(ranks: list[dict[str, Any]]) -> dict[str, Any]:
         "agree": all(
             rank["logged"][-1].get("eval_exact_loss") == first["logged"][-1].get("eval_exact_loss") for rank in ranks
         ),
-        "evidence": first["evidence"]["eval"],
+        "evidence": first["evidence"].get("eval", {}).get("evidence"),
     }
 
 

@@ -43,7 +43,8 @@ class Reference(TrainerCallback):
         self._passes = 0
         self._sights: list[Sight] = []
         self._hidden: Tensor | None = None
-        self._base: Any = getattr(model, "get_base_model", lambda: model)()
+        base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+        self._base = base
         self._base.model.register_forward_hook(self._keep_hidden)
         model.register_forward_hook(self._see, with_kwargs=True)
 

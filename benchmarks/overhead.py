@@ -25,6 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+SPECIAL = ["<s>", "</s>", "<pad>"]
 TRAINING, EVALUATION, MEMORY = 1.01, 1.02, 1.01
 
 CASES: dict[str, dict[str, Any]] = {
@@ -35,10 +36,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 def build(case: dict[str, Any], device: str, folder: Path) -> tuple[Any, Any]:
     """A Trainer without our callback, and its evaluation rows."""
+    import tiny
     import torch
     from transformers import Trainer, TrainingArguments
-
-    import tiny
 
     torch.manual_seed(0)
     model = tiny.llama(case["vocab"], hidden=case["hidden"], layers=case["layers"])
@@ -62,20 +62,16 @@ def build(case: dict[str, Any], device: str, folder: Path) -> tuple[Any, Any]:
 
 
 def tokenizer(vocab: int) -> Any:
-    """A byte-level vocabulary of the wanted size; the tokens beyond the trained ones are made up."""
-    import tiny
+    """A byte-level vocabulary of the wanted size; beyond the bytes its tokens are made up."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
-    base = tiny.byte_level_tokenizer()
-    if len(base) < vocab:
-        base = type(base).from_pretrained(_saved(base))
-        base.add_tokens([f"토큰{index}" for index in range(vocab - len(base))])
-    return base
-
-
-def _saved(base: Any) -> str:
-    folder = tempfile.mkdtemp()
-    base.save_pretrained(folder)
-    return folder
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = [*SPECIAL, *alphabet, *(f"x{index}" for index in range(vocab - len(alphabet) - len(SPECIAL)))]
+    inner = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 
 
 def timed(work: Any) -> float:

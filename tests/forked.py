@@ -113,9 +113,7 @@ def _outcome(code: int | None, note: Path) -> Outcome:
     return Outcome(-1 if code is None else code, value, text)
 
 
-def _child(
-    function: Callable[..., Any], args: Any, kwargs: Any, note: str, rank: int, ranks: int, port: int
-) -> None:
+def _child(function: Callable[..., Any], args: Any, kwargs: Any, note: str, rank: int, ranks: int, port: int) -> None:
     log = os.open(f"{note}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -13,7 +13,8 @@ from typing import Any
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.progress import RunProgress, Summary
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+from ko_cpt_callbacks.core.rules import Rule, rules_for
+from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = ["Monitor", "MonitorState"]
@@ -38,12 +39,14 @@ class Monitor:
     """Folds observations through rules.
 
     Args:
-        rules: The rules to ask, each code once. ``None``: `ALL_RULES`.
+        rules: The rules to ask, each code once, as they are. ``None``: `rules_for` ``(targets, task)``.
+        targets: What the run must reach. Not together with ``rules``, which carry theirs.
         task: What the run was declared to be (``cpt``, ``sft``, ``other``), for rules whose verdict on a
-            level depends on it; those of this version do not.
+            level depends on it. Rules that were given carry theirs.
 
     Raises:
-        ConfigurationError: If two rules share a code.
+        ConfigurationError: If two rules share a code, if ``targets`` and ``rules`` are both given, or for a task
+            that is none of the three.
 
     >>> from ko_cpt_callbacks.core.observation import TrainObservation
     >>> monitor = Monitor()
@@ -52,9 +55,16 @@ class Monitor:
     [('non-finite', 10)]
     """
 
-    def __init__(self, rules: Sequence[Rule] | None = None, *, task: str = "cpt") -> None:
+    def __init__(
+        self, rules: Sequence[Rule] | None = None, *, targets: Sequence[Target] = (), task: str = "cpt"
+    ) -> None:
         """See the class."""
-        self.rules: tuple[Rule, ...] = ALL_RULES if rules is None else tuple(rules)
+        if rules is not None and targets:
+            raise ConfigurationError(
+                "Monitor: found rules and targets, expected one of them (rules carry their targets); "
+                "write Monitor(rules_for(targets, task, codes))"
+            )
+        self.rules: tuple[Rule, ...] = rules_for(targets, task) if rules is None else tuple(rules)
         self.task = task
         codes = [rule.code for rule in self.rules]
         twice = sorted({code for code in codes if codes.count(code) > 1})

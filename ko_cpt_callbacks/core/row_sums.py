@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.uncertainty import ratio_estimate
 
-_UNKNOWN_BYTES = -1
+# `RowSums.bytes` hides the builtin in its own class.
+Payload: TypeAlias = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +72,15 @@ class RowSums:
             order=order[index],
         )
 
-    def to_bytes(self) -> bytes:
+    def to_payload(self) -> Payload:
         """The arrays as an ``.npz`` (no pickled objects), for a file or for another process."""
         buffer = io.BytesIO()
         np.savez(buffer, nll=self.nll, tokens=self.tokens, bytes=self.bytes, hash=self.hash, order=self.order)
         return buffer.getvalue()
 
     @classmethod
-    def from_bytes(cls, payload: bytes) -> RowSums:
-        """The inverse of :meth:`to_bytes`; never unpickles."""
+    def from_payload(cls, payload: Payload) -> RowSums:
+        """The inverse of :meth:`to_payload`; never unpickles."""
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             return cls(
                 nll=arrays["nll"].astype(np.float64),

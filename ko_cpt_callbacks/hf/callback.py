@@ -124,8 +124,10 @@ class KoCPTCallback(TrainerCallback):
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and loss (nats per token, exact where measured) of the best evaluation of the first set that is no
-        retention set; None before the first."""
+        """Step and loss of the best evaluation; None before the first.
+
+        Of the first evaluation set that is no retention set; nats per token, exact where measured.
+        """
         return None if self._current is None else self._current.best(self._settings.retention)
 
     @property
@@ -169,7 +171,7 @@ class KoCPTCallback(TrainerCallback):
         """Training begins, anew or resumed."""
         run = self._arrive(args, state, control, kwargs)
         run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"))
-        if not handlers.is_first(run.handler and run.handler(), self):
+        if not handlers.is_first(None if run.handler is None else run.handler(), self):
             run.note_setup("trackers-not-reached", state.global_step)
 
     @_never_fatal
@@ -214,7 +216,7 @@ class KoCPTCallback(TrainerCallback):
         if not logs:
             return None
         run = self._run(args, state, control)
-        row = state.log_history[-1] if state.log_history else {}
+        row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
         prefixes = eval_prefixes(logs)
         if prefixes:
             run.ensure_begun(kwargs.get("model"), state)

@@ -127,7 +127,7 @@ def read_evidence(
         if extra != 0 and not (extra == virtual_tokens and causal):
             return Absent(_unmatched("logits", output.logits, labels))
         if alignment is None:
-            return _from_unknown(output.logits, labels, watched)
+            return _from_unknown(labels, watched)
         targets = _shift(F.pad(labels, (extra, 0), value=IGNORE)) if causal else labels
         nll, mismatch = _watched_nll(watched, targets) or (_chunked_nll(output.logits, targets), None)
         if causal:
@@ -206,7 +206,7 @@ def _chunked_nll(logits: Tensor, targets: Tensor) -> Tensor:
     return nll.view(rows, length)
 
 
-def _from_unknown(logits: Tensor, labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:
+def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:
     """For a class that does not say how it aligns: believe the targets of its own loss, else nothing."""
     for shifts, targets in ((True, _shift(labels)), (False, labels)):
         found = _watched_nll(watched, targets)

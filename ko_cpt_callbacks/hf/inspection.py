@@ -71,9 +71,9 @@ def versions() -> dict[str, str | None]:
 
 def model_facts(model: nn.Module) -> dict[str, Any]:
     """Class, type, vocabulary, parameters, trainable share, number formats, quantisation, adapter."""
-    base = getattr(model, "get_base_model", lambda: model)()
-    config = getattr(base, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    base: Any = getattr(model, "get_base_model", lambda: model)()
+    config: Any = getattr(base, "config", None)
+    text: Any = config.get_text_config() if hasattr(config, "get_text_config") else config
     total, trainable, dtypes = 0, 0, set()
     for parameter in model.parameters():
         count = _elements(parameter)

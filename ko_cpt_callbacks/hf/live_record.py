@@ -210,7 +210,7 @@ def _set_aside(path: Path) -> None:
 
 
 def _outputs(settings: Settings, output_dir: Path) -> list[Output]:
-    built = {
+    built: dict[str, Callable[[], Output]] = {
         "files": lambda: RunFolder(output_dir, settings.language),
         "console": lambda: ConsoleOutput(settings.language),
     }

@@ -16,8 +16,8 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
 from ko_cpt_callbacks.core.perplexity import perplexity
+from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
 from ko_cpt_callbacks.hf import inspection
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
 from ko_cpt_callbacks.hf.live_record import LiveRecord
@@ -207,16 +207,16 @@ class LiveRun:
             return measured.bytes_absent
         unknown = int((measured.rows.bytes < 0).sum())
         if unknown:
-            return f"{unknown} rows score a token whose text is not known (an unknown-token, or an id beyond the vocabulary)"
+            return f"{unknown} rows score a token without known text (the unknown token, or an id out of range)"
         return "the loss is not finite, or no byte of text is scored"
 
     def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
         facts = {
             "evidence": measured.evidence,
-            "exact_loss_absent": texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
-            "bits_per_byte_absent": texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
+            keys.EXACT_LOSS_ABSENT: texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
+            keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
             "error_bar": measured.rows is not None,
-            "fingerprint": texts.get(keys.key(prefix, keys.FINGERPRINT)),
+            keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
             "bytes_note": None if self._table is None else self._table.note,
         }
         self.record.note_evaluation(prefix, facts, measured.rows, step)

@@ -250,7 +250,7 @@ class EvalMeter:
         if self._ranks.alone:
             header["reason"] = "the callback is not on every rank, so this rank's share is all it could measure"
         head = json.dumps(header).encode()
-        parts = self._ranks.gather(len(head).to_bytes(8, "little") + head + rows.to_bytes())
+        parts = self._ranks.gather(len(head).to_bytes(8, "little") + head + rows.to_payload())
         return _merge([_unpack(part) for part in parts])
 
     def _close(self, tally: _Tally) -> None:
@@ -273,7 +273,7 @@ def _length(dataloader: Any) -> int | None:
 
 def _unpack(payload: bytes) -> tuple[dict[str, Any], RowSums]:
     size = int.from_bytes(payload[:8], "little")
-    return json.loads(payload[8 : 8 + size]), RowSums.from_bytes(payload[8 + size :])
+    return json.loads(payload[8 : 8 + size]), RowSums.from_payload(payload[8 + size :])
 
 
 def _merge(parts: list[tuple[dict[str, Any], RowSums]]) -> Measurement:

@@ -70,9 +70,9 @@ class Ranks:
         return self._joined
 
     def _sign_in(self) -> bool:
-        from torch.distributed.distributed_c10d import _get_default_store
+        from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
-        store = dist.PrefixStore(f"ko_cpt_callbacks/{self._serial}", _get_default_store())
+        store = PrefixStore(f"ko_cpt_callbacks/{self._serial}", _get_default_store())
         store.set(f"rank/{self.index}", "here")
         everyone = [f"rank/{index}" for index in range(self.size)]
         try:

@@ -43,7 +43,9 @@ def document_starts(kwargs: dict[str, Any]) -> Tensor | None:
         return None
     if ids.shape[0] != 1 or positions.shape != ids.shape:
         return None
-    return positions[0] == 0
+    starts = positions[0] == 0
+    starts[0] = True  # whatever the first position is, nothing before the first restart may be lost
+    return starts
 
 
 class RowReader:

@@ -92,7 +92,8 @@ class TrainMeter:
         self._mark = now
 
     def restart_clock(self) -> None:
-        """Training time begins now."""
+        """Training begins now: earlier time, and a step that was broken off, are none of it."""
+        self._bad = None
         self._started = self._mark = time.perf_counter()
         self._excluded = 0.0
 

@@ -63,7 +63,8 @@ def evaluation_line(row: Mapping[str, Any]) -> str:
     else:
         parts.append(f"loss {loss:.3f}" + (f" ± {error:.3f}" if isinstance(error, (int, float)) else ""))
     if isinstance(ppl, (int, float)):
-        parts.append(f"PPL {ppl:#.3g}".rstrip("."))
+        # Three significant digits, never 1.23e+03.
+        parts.append(f"PPL {float(f'{ppl:.3g}'):,.0f}" if ppl >= 100 else f"PPL {ppl:#.3g}")
     if isinstance(bits, (int, float)):
         parts.append(f"{bits:.3f} bits/byte")
     if get(keys.TOKENS) is not None:

@@ -46,8 +46,9 @@ class RunFolder(Output):
 
     def eval_rows(self, prefix: str, step: int, rows: RowSums) -> None:
         """Write the arrays ``nll``, ``tokens``, ``bytes``, ``hash``, ``order``."""
-        name = f"{re.sub(r'[^0-9A-Za-z._-]', '_', prefix)}-{step}.npz"
-        write_whole(self.path / keys.EVAL_ROWS_FOLDER / name, rows.to_bytes())
+        # Letters of any script stay: sets named in Hangul must not fall onto one file.
+        name = re.sub(r"[^\w.-]", "_", prefix)
+        write_whole(self.path / keys.EVAL_ROWS_FOLDER / f"{name}-{step}.npz", rows.to_payload())
 
     def run(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.trainer_state import read_text
+from ko_cpt_callbacks.readers.text_file import clip, read_text
 
 __all__ = ["live_rows", "read_rows"]
 
@@ -38,8 +38,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
             rows.append(row)
         elif number < len(lines):
             raise UnreadableRunError(
-                f"{path}:{number}: not a JSON object: {line.strip()[:40]!r}; expected one row a line. "
-                "Remove the line to judge the run without it"
+                f"{path}:{number}: not a JSON object: {clip(line.strip())}; expected one row a line; the "
+                f"{len(rows):,} rows before it are whole: remove the line to judge the run without it"
             )
     return rows
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,11 +14,16 @@ from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
+from ko_cpt_callbacks.readers.text_file import STATE_FILE, opening_failure
 from ko_cpt_callbacks.readers.trainer_state import read_trainer_state
 
 __all__ = ["Run", "Source", "read_run"]
 
-_STATE_FILE: Final = "trainer_state.json"
+_CHECKPOINT: Final = "checkpoint-"
+_KINDS: Final = (keys.KIND_TRAIN, keys.KIND_EVAL, keys.KIND_END, keys.KIND_CHECKPOINT, keys.KIND_SETUP)
+_METRICS_FILES: Final = ("all_results.json", "eval_results.json", "train_results.json")
+_LISTED: Final = 20
+_NAMED: Final = 4
 
 
 class Source(StrEnum):
@@ -41,21 +47,16 @@ class Run:
         """The rows as observations, ready for the monitor."""
         return observations_of(self.rows)
 
-
-def _file(path: Path) -> Run:
-    if path.suffix == ".jsonl":
-        return Run(path, Source.ROWS, tuple(live_rows(read_rows(path))))
-    return Run(path, Source.TRAINER_STATE, tuple(read_trainer_state(path)))
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """The state files of a run's checkpoints, latest last."""
-    numbered = []
-    for child in folder.glob("checkpoint-*"):
-        number = child.name.removeprefix("checkpoint-")
-        if number.isdecimal() and (child / _STATE_FILE).is_file():
-            numbered.append((int(number), child / _STATE_FILE))
-    return [state for _, state in sorted(numbered)]
+    def run_file(self) -> Path | None:
+        """The ``run.json`` of the run that these rows belong to; None where there is none."""
+        folder = self.path.absolute().parent
+        if self.source is Source.ROWS:
+            places = [folder]
+        elif folder.name.startswith(_CHECKPOINT):
+            places = [folder.parent / keys.FOLDER]
+        else:
+            places = [folder / keys.FOLDER]
+        return next((place / keys.RUN_FILE for place in places if (place / keys.RUN_FILE).is_file()), None)
 
 
 def read_run(path: str | Path) -> Run:
@@ -69,26 +70,84 @@ def read_run(path: str | Path) -> Run:
         UnreadableRunError: If nothing there can be read; the text says where, what was found, what to name.
     """
     path = Path(path)
-    if not path.exists():
-        raise UnreadableRunError(f"{path}: no such file or folder")
-    if not path.is_dir():
+    try:
+        if path.is_dir():
+            return _file(_file_in(path))
+        if not path.exists():
+            raise UnreadableRunError(f"{path}: no such file or folder{_near(path)}")
         return _file(path)
-    candidates = [path / keys.FOLDER / keys.ROWS_FILE, path / keys.ROWS_FILE, path / _STATE_FILE]
-    for candidate in [*candidates, *reversed(_checkpoints(path))]:
+    except OSError as error:
+        raise UnreadableRunError(f"{path}: {opening_failure(error)}") from None
+
+
+def _file(path: Path) -> Run:
+    if path.suffix != ".jsonl":
+        return Run(path, Source.TRAINER_STATE, tuple(read_trainer_state(path)))
+    rows = read_rows(path)
+    if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
+        shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"
+        if path.name == keys.FINDINGS_FILE:
+            fix = f"findings are made from the rows: name {path.with_name(keys.ROWS_FILE)}"
+        else:
+            fix = "name the output_dir of a Trainer"
+        raise UnreadableRunError(
+            f"{path}:1: not a row of {keys.ROWS_FILE} (found: {shown}); expected lines with a "
+            f'"{keys.KIND}" ({", ".join(_KINDS)}); {fix}'
+        )
+    return Run(path, Source.ROWS, tuple(live_rows(rows)))
+
+
+def _file_in(folder: Path) -> Path:
+    """The file of a folder that holds its rows."""
+    candidates = [folder / keys.FOLDER / keys.ROWS_FILE, folder / keys.ROWS_FILE, folder / STATE_FILE]
+    for candidate in [*candidates, *reversed(_checkpoints(folder))]:
         if candidate.is_file():
-            return _file(candidate)
-    within = sorted(
-        child.name
-        for child in path.iterdir()
-        if (child / keys.FOLDER / keys.ROWS_FILE).is_file() or (child / _STATE_FILE).is_file() or _run_like(child)
-    )
-    if within:
-        raise UnreadableRunError(f"{path}: several folders of runs ({', '.join(within[:5])}); name one of them")
+            return candidate
+    names = sorted(child.name for child in folder.iterdir())
+    runs = [name for name in names if _is_run(folder / name)]
+    if len(runs) == 1:
+        raise UnreadableRunError(f"{folder}: no run, but a folder with one; did you mean {folder / runs[0]}?")
+    if runs:
+        raise UnreadableRunError(
+            f"{folder}: found {len(runs)} runs ({_list(runs, _LISTED)}) and no plan that joins them, expected one "
+            "run; name one of them"
+        )
+    metrics = [name for name in _METRICS_FILES if name in names]
+    found = f"found {_list(names, _NAMED)}" if names else "found an empty folder"
+    fix = f"did you mean {folder / metrics[0]}?" if metrics else "name the output_dir of a Trainer"
     raise UnreadableRunError(
-        f"{path}: no {keys.FOLDER}/{keys.ROWS_FILE}, no {_STATE_FILE} and no checkpoint with one; "
-        "name the output_dir of a Trainer"
+        f"{folder}: {found}, expected {keys.FOLDER}/{keys.ROWS_FILE}, {STATE_FILE} or a {_CHECKPOINT}N with one; {fix}"
     )
 
 
-def _run_like(folder: Path) -> bool:
-    return folder.is_dir() and bool(_checkpoints(folder))
+def _checkpoints(folder: Path) -> list[Path]:
+    """The state files of a run's checkpoints, latest last."""
+    numbered = []
+    for child in folder.glob(f"{_CHECKPOINT}*"):
+        number = child.name.removeprefix(_CHECKPOINT)
+        if number.isdecimal() and (child / STATE_FILE).is_file():
+            numbered.append((int(number), child / STATE_FILE))
+    return [state for _, state in sorted(numbered)]
+
+
+def _is_run(folder: Path) -> bool:
+    own = folder / keys.FOLDER / keys.ROWS_FILE, folder / STATE_FILE
+    try:
+        return folder.is_dir() and (any(file.is_file() for file in own) or bool(_checkpoints(folder)))
+    except OSError:  # a folder that may not be looked into does not make its neighbours unreadable
+        return False
+
+
+def _list(names: Sequence[str], limit: int) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _near(path: Path) -> str:
+    """The name in the same folder that was probably meant."""
+    try:
+        names = sorted(child.name for child in path.parent.iterdir())
+    except OSError:
+        return f"; {path.parent} is no folder that can be read" if not path.parent.is_dir() else ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {path.parent / near[0]}?" if near else "; expected a run; check the path"

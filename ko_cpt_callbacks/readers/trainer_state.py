@@ -2,58 +2,67 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.text_file import BOM, STATE_FILE, beside, clip, name_of, read_text
 
-__all__ = ["count_readable_rows", "read_text", "read_trainer_state"]
+__all__ = ["WholeRows", "read_trainer_state", "whole_rows"]
 
 _LOG_HISTORY: Final = "log_history"
-_LFS_FIRST_LINE: Final = "version https://git-lfs.github.com/spec/"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
-_EXPECTED: Final = f'expected a trainer_state.json (an object with "{_LOG_HISTORY}")'
+_EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
+_SHOWN_KEYS: Final = 4
+# How a state is closed after its last whole row, so that it is JSON again.
+_CLOSING: Final = "]}"
+# A key that only this kind of file has -> what the file is.
+_OTHER_FILES: Final = {
+    "train/loss": "a tracker's summary",
+    "_wandb": "a tracker's summary",
+    "told": "this package's run.json, which holds no rows",
+    "architectures": "a model's config.json",
+    "model_type": "a model's config.json",
+    "peft_type": "a PEFT adapter's config",
+    "added_tokens": "a tokenizer",
+    "tokenizer_class": "a tokenizer's config",
+    "weight_map": "an index of weights",
+}
 
 
-def read_text(path: Path) -> str:
-    """The UTF-8 text of a file of a run.
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """What of a cut-off state is whole: how many log rows, up to which step, and at which character they end."""
 
-    Raises:
-        UnreadableRunError: If it cannot be opened, is not UTF-8 text, or is a Git-LFS pointer.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableRunError(f"{path}: not UTF-8 text (byte {error.start}); {_EXPECTED}") from None
-    except OSError as error:
-        raise UnreadableRunError(f"{path}: cannot be opened: {error.strerror or error}") from None
-    if text.startswith(_LFS_FIRST_LINE):
-        raise UnreadableRunError(
-            f"{path}: a Git-LFS pointer, not the file itself; fetch it with `git lfs pull` and try again"
-        )
-    return text
+    rows: int
+    end: int
+    step: Any = None
 
 
-def count_readable_rows(text: str) -> int:
-    """How many rows of ``log_history`` are whole in a state file that was cut off."""
+def whole_rows(text: str) -> WholeRows:
+    """The log rows at the start of a cut-off or damaged state that can still be read."""
     start = re.search(rf'"{_LOG_HISTORY}"\s*:\s*\[', text)
     if start is None:
-        return 0
-    decoder, position, rows = json.JSONDecoder(), start.end(), 0
-    gap = re.compile(r"[\s,]*")
+        return WholeRows(0, 0)
+    decoder, gap = json.JSONDecoder(), re.compile(r"[\s,]*")
+    position, found = start.end(), WholeRows(0, start.end())
     while True:
         spaces = gap.match(text, position)
         position = spaces.end() if spaces else position
         if not text.startswith("{", position):
-            return rows
+            return found
         try:
-            _, position = decoder.raw_decode(text, position)
+            row, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
-            return rows
-        rows += 1
+            return found
+        found = WholeRows(found.rows + 1, position, row.get(keys.STEP))
 
 
 def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
@@ -66,31 +75,99 @@ def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
         path: ``trainer_state.json``, whatever it is called.
 
     Returns:
-        ``log_history`` as it is, NaN and infinities as floats; empty where nothing was logged.
+        ``log_history`` as it is, NaN and infinities as floats; empty where nothing was logged. Entries that are
+        no rows are left out.
 
     Raises:
         UnreadableRunError: If the file is missing, a Git-LFS pointer, cut off or otherwise no JSON (the text
-            says how many rows could still be read), or not a Trainer's state.
+            says how many rows could still be read, and how), or not a Trainer's state.
     """
     path = Path(path)
     text = read_text(path)
+    if not text.strip():
+        raise UnreadableRunError(f"{path}: found an empty file; {_EXPECTED}; {beside(path)}")
     try:
         state = json.loads(text)
     except (ValueError, RecursionError) as error:
-        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "too deep or too large"
-        rows = count_readable_rows(text)
-        kept = f"; its first {rows} log rows could still be read" if rows else "; no log row could be read"
-        raise UnreadableRunError(f"{path}: JSON cut off or damaged ({where}){kept}; {_EXPECTED}") from None
+        raise UnreadableRunError(f"{path}{_damage(error, text)}; {_EXPECTED}{_rescue(path, text)}") from None
     if not isinstance(state, dict):
-        raise UnreadableRunError(f"{path}: holds a JSON {type(state).__name__}; {_EXPECTED}")
-    history = state.get(_LOG_HISTORY)
-    if history is None:
+        raise UnreadableRunError(f"{path}: found {name_of(state)} as the whole file; {_EXPECTED}; {beside(path)}")
+    if _LOG_HISTORY not in state:
         if any(_METRICS_KEY.fullmatch(name) for name in state):
             return [{**state, keys.STEP: state.get(keys.STEP, 0)}]
-        shown = ", ".join(list(state)[:4]) or "nothing"
-        raise UnreadableRunError(f"{path}: not a Trainer's state (found: {shown}); {_EXPECTED}")
+        raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
+    return _rows(path, state[_LOG_HISTORY])
+
+
+def _rows(path: Path, history: object) -> list[dict[str, Any]]:
     if not isinstance(history, list):
         raise UnreadableRunError(
-            f'{path}: "{_LOG_HISTORY}" is a JSON {type(history).__name__}, a list of rows was expected'
+            f'{path}: found {name_of(history)} under "{_LOG_HISTORY}", expected a list of rows; {beside(path)}'
         )
-    return [row for row in history if isinstance(row, dict)]
+    rows = [row for row in history if isinstance(row, dict)]
+    if history and not rows:
+        raise UnreadableRunError(
+            f'{path}: found {name_of(history[0])} as the first entry of "{_LOG_HISTORY}" and no row in any of its '
+            f"{len(history):,}, expected objects; {beside(path)}"
+        )
+    if rows and not any(_is_step(row.get(keys.STEP)) for row in rows):
+        value = rows[0].get(keys.STEP)
+        found = f'"{keys.STEP}" {clip(value)}' if keys.STEP in rows[0] else f'no "{keys.STEP}"'
+        raise UnreadableRunError(
+            f'{path}: found {found} in the first row of "{_LOG_HISTORY}" and a usable step in none of its '
+            f"{len(rows):,}, expected whole numbers from 0; a Trainer writes them, {beside(path)}"
+        )
+    return rows
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value == value // 1
+
+
+def _found(state: Mapping[str, Any]) -> str:
+    """The keys of an object that is no state, and what it probably is."""
+    if not state:
+        return "an object without keys"
+    shown = ", ".join(clip(name).strip("'\"") for name in list(state)[:_SHOWN_KEYS])
+    more = f" and {len(state) - _SHOWN_KEYS} more" if len(state) > _SHOWN_KEYS else ""
+    kind = next((kind for name, kind in _OTHER_FILES.items() if name in state), None)
+    near = difflib.get_close_matches(_LOG_HISTORY, [name for name in state if len(name) < 100], n=1)
+    hint = f": {kind}" if kind else f"; did {clip(near[0])} mean {_LOG_HISTORY!r}?" if near else ""
+    return f"{shown}{more}{hint}"
+
+
+def _damage(error: Exception, text: str) -> str:
+    """Where the text stops being JSON and how: cut off at its end, followed by more, or damaged within."""
+    if isinstance(error, RecursionError):
+        return ": JSON nested too deep"
+    if not isinstance(error, json.JSONDecodeError):
+        return ": JSON with a number of too many digits"
+    if error.msg.startswith("Extra data"):
+        return f":{error.lineno}: JSON ends here and more text follows"
+    cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip())
+    return f":{error.lineno}: JSON cut off" if cut else f":{error.lineno}: JSON damaged ({error.msg})"
+
+
+def _rescue(path: Path, text: str) -> str:
+    """How many rows are whole, and a command that makes a readable file of them where there is one."""
+    whole = whole_rows(text)
+    if not whole.rows:
+        return f"; no log row could be read; {beside(path)}"
+    said = f"; its first {whole.rows:,} log {'row is' if whole.rows == 1 else 'rows are'} whole"
+    if _is_step(whole.step):
+        said += f" (up to step {int(whole.step):,})"
+    kept = text[: whole.end]
+    try:
+        json.loads(kept + _CLOSING)
+    except (ValueError, RecursionError):
+        return said
+    if not path.is_file():  # a pipe cannot be read twice
+        return said
+    size = len(kept.encode()) + _bom_bytes(path)
+    return f"{said}: (head -c {size} {shlex.quote(str(path))}; echo '{_CLOSING}') > whole.json; ko-cpt check whole.json"
+
+
+def _bom_bytes(path: Path) -> int:
+    """Bytes of the byte order mark that `read_text` left out."""
+    with path.open("rb") as stream:
+        return len(BOM) if stream.read(len(BOM)) == BOM else 0

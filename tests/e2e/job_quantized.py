@@ -10,7 +10,6 @@ from e2e import job
 
 from ko_cpt_callbacks import KoCPTCallback
 
-
 PARTS = ("embed_tokens", "lm_head", "lora_A", "lora_B", "up_proj")
 
 
@@ -34,10 +33,21 @@ def sft(folder: str) -> dict[str, Any]:
     from trl import SFTConfig, SFTTrainer
 
     settings = job.arguments(folder).to_dict()
-    names = (
-        "output_dir max_steps logging_steps eval_strategy eval_steps save_steps per_device_train_batch_size "
-        "per_device_eval_batch_size learning_rate seed report_to use_cpu disable_tqdm"
-    ).split()
+    names = [
+        "output_dir",
+        "max_steps",
+        "logging_steps",
+        "eval_strategy",
+        "eval_steps",
+        "save_steps",
+        "per_device_train_batch_size",
+        "per_device_eval_batch_size",
+        "learning_rate",
+        "seed",
+        "report_to",
+        "use_cpu",
+        "disable_tqdm",
+    ]
     texts = tiny.korean()
     from datasets import Dataset
 

@@ -87,9 +87,7 @@ def test_row_sums_in_data_set_order(healthy: tuple[Path, list[dict[str, Any]]], 
     """Nine rows on two ranks in batches of two: the repeats that fill the last batch are gone, and the per-row file
     lists the rows in the order of the data set, as one process lists them."""
     folder, (first, _) = healthy
-    alone = forked.value(
-        forked.run(job.evaluate, str(tmp_path / "one"), str(folder / "checkpoint-4"), folder=tmp_path)
-    )
+    alone = forked.value(forked.run(job.evaluate, str(tmp_path / "one"), str(folder / "checkpoint-4"), folder=tmp_path))
     assert alone["metrics"]["eval_exact_loss"] == pytest.approx(_evaluations(first)[1]["eval_exact_loss"], rel=1e-6)
     with (
         np.load(folder / "ko_cpt" / "eval_rows" / "eval-4.npz") as two,
@@ -138,9 +136,7 @@ def test_two_trainers_sign_in_apart(tmp_path: Path) -> None:
     assert "not on every rank" in _evaluations(second)[0]["eval_exact_loss_absent"]
 
 
-@pytest.mark.parametrize(
-    "fault", ["evaluation hook raises", "evaluation meter raises", "rows cannot be read"]
-)
+@pytest.mark.parametrize("fault", ["evaluation hook raises", "evaluation meter raises", "rows cannot be read"])
 def test_the_evaluation_fails_on_one_rank(fault: str, tmp_path: Path) -> None:
     """Measuring fails on rank 1: both ranks finish, neither publishes an exact loss, both name the failure."""
     results = _ranks(tmp_path, fault)

@@ -500,6 +500,7 @@ def sentencepiece_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
             input=str(root / "text.txt"),
             model_prefix=str(folders[name] / "tokenizer"),
             vocab_size=900,
+            hard_vocab_limit=False,  # fewer where there is little text
             byte_fallback=True,
             character_coverage=0.98,
             minloglevel=2,

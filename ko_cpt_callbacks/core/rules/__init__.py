@@ -6,6 +6,7 @@ a NaN, so that two folds over the same rows compare equal. Rules never import ea
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
 from ko_cpt_callbacks.core.finding import Finding
@@ -14,8 +15,22 @@ from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
 from ko_cpt_callbacks.core.rules.non_finite import NonFinite
 from ko_cpt_callbacks.core.rules.not_enough_data import NotEnoughData
 from ko_cpt_callbacks.core.rules.trackers_not_reached import TrackersNotReached
+from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["ALL_RULES", "ExactLossAbsent", "NonFinite", "NotEnoughData", "Rule", "TrackersNotReached"]
+__all__ = [
+    "ALL_RULES",
+    "TASKS",
+    "ExactLossAbsent",
+    "NonFinite",
+    "NotEnoughData",
+    "Rule",
+    "TrackersNotReached",
+    "rules_for",
+]
+
+TASKS: Final = ("cpt", "sft", "other")
+"""What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""
 
 
 class Rule(Protocol):
@@ -39,4 +54,37 @@ class Rule(Protocol):
         ...
 
 
-ALL_RULES: Final[tuple[Rule, ...]] = (TrackersNotReached(), ExactLossAbsent(), NonFinite(), NotEnoughData())
+def rules_for(
+    targets: Sequence[Target] = (), task: str = "cpt", codes: Collection[str] | None = None
+) -> tuple[Rule, ...]:
+    """All rules, told what the run must reach and what it was declared to be.
+
+    Args:
+        targets: What the run must reach; none by default.
+        task: ``cpt``, ``sft`` or ``other`` (nothing declared).
+        codes: Only the rules of these codes; ``None`` for all.
+
+    Raises:
+        ConfigurationError: For a task or a code that is unknown.
+
+    >>> [rule.code for rule in rules_for(codes=["non-finite"])]
+    ['non-finite']
+    """
+    if task not in TASKS:
+        raise ConfigurationError(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
+    told = tuple(targets)
+    rules: tuple[Rule, ...] = (
+        TrackersNotReached(),
+        ExactLossAbsent(),
+        NonFinite(),
+        NotEnoughData(),
+    )
+    known = [rule.code for rule in rules]
+    unknown = sorted(set(codes or ()) - set(known))
+    if unknown:
+        raise ConfigurationError(f"rules: found {', '.join(unknown)}, expected codes out of {', '.join(known)}")
+    return tuple(rule for rule in rules if codes is None or rule.code in codes)
+
+
+ALL_RULES: Final[tuple[Rule, ...]] = rules_for()
+"""The rules as they are without targets, for a run of continued pretraining."""

@@ -1,0 +1,42 @@
+# Five words: install, fix, check, test, bench. `make help` lists everything.
+PYTHON ?= python3
+VENV ?= .venv
+VENV_4_57 ?= .venv-4.57
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-4.57 fix check test test-4.57 bench bench-exactness bench-overhead bench-standard-error
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Make .venv with the tested versions and everything for development
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -c constraints.txt -e '.[dev]'
+
+install-4.57: ## Make .venv-4.57 with transformers 4.57 and what its tests need
+	$(PYTHON) -m venv $(VENV_4_57)
+	$(VENV_4_57)/bin/pip install -c constraints-4.57.txt -e '.[test]'
+
+fix: ## Let ruff repair what it can
+	$(VENV)/bin/ruff check --fix .
+
+check: ## Lint and type-check; changes nothing
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --strict ko_cpt_callbacks
+
+test: ## Run all tests
+	$(VENV)/bin/python -m pytest
+
+test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
+	$(VENV_4_57)/bin/python -m pytest -m both_versions
+
+bench: bench-exactness bench-standard-error bench-overhead ## Run every benchmark
+
+bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
+	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
+
+bench-overhead: ## What the callback costs in time and memory
+	$(VENV)/bin/python benchmarks/overhead.py
+
+bench-standard-error: ## How often the 95 % interval holds the full-set loss
+	$(VENV)/bin/python benchmarks/standard_error.py

@@ -1,0 +1,197 @@
+"""A run and what is to be watched, judged: what ``ko-cpt check`` shows, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.absence import Absence, absences
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, MESSAGES
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.progress import EvalProgress, Summary
+from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
+from ko_cpt_callbacks.core.target import Target, parse_targets
+from ko_cpt_callbacks.readers.rows import observations
+from ko_cpt_callbacks.readers.run_folder import Run
+from ko_cpt_callbacks.readers.told import Told
+
+__all__ = ["Counts", "Judgement", "Watch", "judge_run", "reduction", "watch_of"]
+
+_FORMAT: Final = 1
+_OPTION: Final = "option"
+_DEFAULT: Final = "default"
+_DEFAULT_TASK: Final = "other"
+# Rules that only a target makes speak.
+TARGET_CODES: Final = ("target-", "eval-too-small")
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a run is judged by, and who said so: an option, ``run.json``, or nobody (``default``).
+
+    Args:
+        task: ``cpt``, ``sft`` or ``other``.
+        task_from: Who named the task.
+        targets: What must be reached.
+        targets_from: Who named them.
+        rules: Codes of the rules to ask; None: all.
+        unknown_rules: Codes in ``run.json`` that this version does not know.
+        language: Language of the sentences.
+        stop: The finding that asked the run to stop, as ``run.json`` has it.
+    """
+
+    task: str = _DEFAULT_TASK
+    task_from: str = _DEFAULT
+    targets: tuple[Target, ...] = ()
+    targets_from: str = _DEFAULT
+    rules: tuple[str, ...] | None = None
+    unknown_rules: tuple[str, ...] = ()
+    language: str = DEFAULT_LANGUAGE
+    stop: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows were read and what they held; ``unused``: rows that hold nothing to judge."""
+
+    rows: int
+    training: int
+    evaluations: int
+    unused: int
+    first_step: int | None
+    last_step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was judged, by what, and what was found."""
+
+    run: Run
+    watch: Watch
+    rules: tuple[str, ...]
+    counts: Counts
+    summary: Summary
+    findings: tuple[Finding, ...]
+    absences: tuple[Absence, ...]
+
+    def as_dict(self, path: str) -> dict[str, Any]:
+        """The judgement as strict JSON: ``schemas/check.schema.json``.
+
+        Args:
+            path: The run as the user named it.
+        """
+        counts, watch, summary = self.counts, self.watch, self.summary.as_dict()
+        for name, split in self.summary.splits.items():
+            summary["splits"][name]["reduction"] = reduction(split)
+        return {
+            "format": _FORMAT,
+            "run": {
+                "path": path,
+                "file": str(self.run.path),
+                "source": self.run.source.value,
+                "rows": counts.rows,
+                "training_rows": counts.training,
+                "evaluations": counts.evaluations,
+                "unused_rows": counts.unused,
+                "first_step": counts.first_step,
+                "last_step": counts.last_step,
+                "task": watch.task,
+                "task_from": watch.task_from,
+                "targets": [str(target) for target in watch.targets],
+                "targets_from": watch.targets_from,
+                "rules": list(self.rules),
+                "unknown_rules": list(watch.unknown_rules),
+                "stop": None if watch.stop is None else dict(watch.stop),
+                "missing": [item.as_dict() for item in self.absences],
+            },
+            "summary": summary,
+            "findings": [finding.as_dict(watch.language) for finding in self.findings],
+        }
+
+
+def reduction(split: EvalProgress) -> float | None:
+    """By what share the loss fell from the first evaluation to the last, 1 being all of it; negative where it rose.
+
+    None where there is one evaluation, where one of the two was not finite, and where an exact loss would be
+    compared with the Trainer's.
+    """
+    first, last = split.first, split.last
+    if first.step == last.step or first.metric != last.metric or first.value is None or last.value is None:
+        return None
+    if not (first.finite and last.finite) or first.value <= 0:
+        return None
+    share = 1.0 - last.value / first.value
+    return share if abs(share) != float("inf") else None
+
+
+def watch_of(told: Told | None, *, task: str | None = None, targets: Sequence[str] = ()) -> Watch:
+    """What to watch: an option where one was given, else what ``run.json`` says, else the default.
+
+    Without either the task is ``other``: a bare log does not say what it was, and a low loss is no alarm in
+    supervised fine-tuning or masked language modelling. Targets given as options replace those of ``run.json``,
+    and the rules on targets are then asked even where the run was told to leave them out.
+
+    Raises:
+        ConfigurationError: If a target cannot be used.
+    """
+    base = Watch()
+    if told is not None:
+        known = [rule.code for rule in ALL_RULES]
+        languages = {name for column in MESSAGES.values() for name in column}
+        base = Watch(
+            task=told.task,
+            task_from=keys.RUN_FILE,
+            targets=parse_targets(told.targets),
+            targets_from=keys.RUN_FILE,
+            rules=None if told.rules is None else tuple(code for code in known if code in told.rules),
+            unknown_rules=tuple(code for code in told.rules or () if code not in known),
+            language=told.language if told.language in languages else DEFAULT_LANGUAGE,
+            stop=told.stop,
+        )
+    if task is not None:
+        base = replace(base, task=task, task_from=_OPTION)
+    if targets:
+        rules = base.rules and (*base.rules, *(rule.code for rule in ALL_RULES if rule.code.startswith(TARGET_CODES)))
+        base = replace(base, targets=parse_targets(targets), targets_from=_OPTION, rules=rules)
+    return base
+
+
+def judge_run(run: Run, watch: Watch) -> Judgement:
+    """The judgement of a run."""
+    seen: list[Observation] = []
+    training: set[int] = set()
+    evaluations: set[tuple[str, int]] = set()
+    unused = 0
+    for row in run.rows:
+        found = observations(row)
+        seen.extend(found)
+        unused += not found and row.get(keys.KIND) != keys.KIND_CHECKPOINT
+    for item in seen:
+        if isinstance(item, TrainObservation):
+            training.add(item.step)
+        elif isinstance(item, EvalObservation):
+            evaluations.add((item.split, item.step))
+    rules = rules_for(watch.targets, watch.task, watch.rules)
+    state, findings = Monitor(rules, task=watch.task).judge(seen)
+    codes = tuple(rule.code for rule in rules)
+    steps = [item.step for item in seen]
+    return Judgement(
+        run=run,
+        watch=watch,
+        rules=codes,
+        counts=Counts(
+            rows=len(run.rows),
+            training=len(training),
+            evaluations=len(evaluations),
+            unused=unused,
+            first_step=min(steps, default=None),
+            last_step=max(steps, default=None),
+        ),
+        summary=state.summary(),
+        findings=findings,
+        absences=absences(seen, codes, watch.targets),
+    )

@@ -1,0 +1,96 @@
+"""``run.json`` to what a run was told to watch, so that a later reader watches the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.rules import TASKS
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
+
+__all__ = ["FORMAT", "Told", "read_told"]
+
+FORMAT: Final = 1
+_FIX: Final = "move it away to judge the rows with the default rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the callback was told.
+
+    Args:
+        task: ``cpt``, ``sft`` or ``other``.
+        targets: Targets in their text form.
+        rules: Codes of the rules that were asked; None where the file does not say.
+        language: Language of the sentences; None where the file does not say.
+        stop: ``code``, ``step`` and ``message`` of the finding that asked the run to stop; None where none did.
+    """
+
+    task: str
+    targets: tuple[str, ...] = ()
+    rules: tuple[str, ...] | None = None
+    language: str | None = None
+    stop: Mapping[str, Any] | None = None
+
+
+def read_told(path: str | Path) -> Told:
+    """What the run of this ``run.json`` was told.
+
+    Raises:
+        UnreadableRunError: If the file is damaged, of another version, or says something no run can be told: a
+            verdict that silently left out a target would be worse than none.
+    """
+    path = Path(path)
+    try:
+        run = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UnreadableRunError):
+            raise
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected a run.json; {_FIX}") from None
+    if not isinstance(run, dict):
+        raise UnreadableRunError(f"{path}: found {name_of(run)}, expected a run.json (an object); {_FIX}")
+    if run.get("format") != FORMAT or isinstance(run.get("format"), bool):
+        found = clip(run.get("format"))
+        raise UnreadableRunError(f'{path}: "format" is {found}, expected {FORMAT}; a newer ko-cpt reads it, or {_FIX}')
+    told = run.get("told")
+    if not isinstance(told, dict):
+        raise UnreadableRunError(f'{path}: found {name_of(told)} under "told", expected an object; {_FIX}')
+    task = told.get("task")
+    if task not in TASKS:
+        raise UnreadableRunError(
+            f'{path}: "told.task" is {clip(task)}, expected one of {", ".join(TASKS)}; {_FIX}'
+        )
+    language = told.get("language")
+    return Told(
+        task=task,
+        targets=_texts(path, told, "targets") or (),
+        rules=_texts(path, told, "rules"),
+        language=language if isinstance(language, str) else None,
+        stop=_stop(run.get("stop")),
+    )
+
+
+def _stop(value: object) -> Mapping[str, Any] | None:
+    if not isinstance(value, dict) or not isinstance(value.get("code"), str):
+        return None
+    step, message = value.get("step"), value.get("message")
+    return {
+        "code": value["code"],
+        "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
+        "message": message if isinstance(message, str) else "",
+    }
+
+
+def _texts(path: Path, told: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """A list of texts under ``told``; None where there is none."""
+    value = told.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UnreadableRunError(f'{path}: "told.{name}" is {clip(value)}, expected a list of texts; {_FIX}')
+    return tuple(value)

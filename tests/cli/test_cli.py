@@ -1,0 +1,88 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ko_cpt_callbacks
+from ko_cpt_callbacks.core.message import CODES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The heavy libraries refuse to be imported: whoever only asks need not have them.
+OFFLINE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Refuse())
+from ko_cpt_callbacks.cli import main
+main()
+"""
+
+
+def ko_cpt(*arguments: str, start: tuple[str, ...] = ("-c", OFFLINE)) -> subprocess.CompletedProcess[str]:
+    """Run the command line without the heavy libraries."""
+    return subprocess.run(
+        [sys.executable, *start, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+@pytest.mark.parametrize("start", [("-c", OFFLINE), ("-m", "ko_cpt_callbacks")], ids=["script", "module"])
+def test_version(start: tuple[str, ...]) -> None:
+    """``--version`` prints name and version, as console script and as module."""
+    found = ko_cpt("--version", start=start)
+
+    assert (found.returncode, found.stdout) == (0, f"ko-cpt {ko_cpt_callbacks.__version__}\n")
+
+
+@pytest.mark.parametrize("code", sorted(CODES))
+def test_explain(code: str) -> None:
+    """What a code means, how it is decided and what to do, each under its heading and no word lost."""
+    found = ko_cpt("explain", code)
+    said = CODES[code]["en"]
+
+    assert found.returncode == 0
+    assert found.stdout.split() == (
+        f"{code} What it means {said.meaning} How it is decided {said.decided} What to do {said.action}".split()
+    )
+    assert max(map(len, found.stdout.splitlines())) <= 96
+
+
+def test_explain_without_a_code_lists_them() -> None:
+    """Every code, one a line."""
+    assert ko_cpt("explain").stdout.split() == sorted(CODES)
+
+
+def test_unknown_code() -> None:
+    """An unknown code names itself, what is known and the nearest, on stderr with status 2."""
+    found = ko_cpt("explain", "nonfinite")
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == (
+        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))}. Did you mean non-finite?\n"
+    )
+
+
+def test_code_like_no_other() -> None:
+    """Where nothing is near nothing is suggested."""
+    assert "Did you mean" not in ko_cpt("explain", "zzz").stderr
+
+
+def test_no_command_shows_help() -> None:
+    """Without a command the commands are listed."""
+    found = ko_cpt()
+
+    assert "explain" in found.stdout + found.stderr

@@ -1,0 +1,10 @@
+"""For every test: tiny models on few cores, and no network. Set before torch and transformers are imported."""
+
+from __future__ import annotations
+
+import os
+
+# Several threads on a tiny model only wait for each other, the more so in tests with several processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,0 +1,113 @@
+"""What run.json says a run is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from ko_cpt_callbacks.hf import inspection
+from transformers import TrainingArguments, get_scheduler
+
+pytestmark = pytest.mark.both_versions
+
+
+def test_versions() -> None:
+    """Of this package and of what its numbers depend on; a package that is not there is None."""
+    found = inspection.versions()
+    assert found["transformers"] == __import__("transformers").__version__
+    assert set(found) >= {"python", "ko_cpt_callbacks", "torch", "peft", "bitsandbytes", "trl"}
+
+
+def test_plain_model() -> None:
+    """Class, vocabulary, rows of the embedding, parameters, formats."""
+    model = tiny.llama(50, hidden=8, layers=1)
+    model.resize_token_embeddings(64)
+    model.config.vocab_size = 50
+    model.lm_head.weight.requires_grad_(False)
+    found = inspection.model_facts(model.to(torch.bfloat16))
+    total = sum(weight.numel() for weight in model.parameters())
+    assert found["class"] == "LlamaForCausalLM"
+    assert found["model_type"] == "llama"
+    assert (found["vocab_size"], found["embedding_rows"]) == (50, 64)
+    assert found["parameters"] == total
+    assert found["trainable_share"] == pytest.approx(1 - 64 * 8 / total)
+    assert (found["dtypes"], found["quantization"], found["adapter"]) == (["bfloat16"], "none", None)
+
+
+def test_eight_bit_lora(tmp_path: Path) -> None:
+    """8-bit LoRA: named as such; the class is the base model's; parameters of packed weights are counted whole."""
+    plain = tiny.llama(50, hidden=32, layers=1)
+    total = sum(weight.numel() for weight in plain.parameters())
+    model = tiny.lora(tiny.eight_bit(plain, tmp_path))
+    found = inspection.model_facts(model)
+    assert (found["quantization"], found["adapter"], found["class"]) == ("8-bit", "LORA", "LlamaForCausalLM")
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert found["trainable_parameters"] == trained
+    # modules_to_save keeps a copy of embedding and head beside the originals.
+    assert found["parameters"] == total + trained
+    assert "int8" in found["dtypes"]
+
+
+def test_other_quantisation() -> None:
+    """A method's own name, from the config as an object or a dict; 4-bit by its flag."""
+    model = tiny.llama(50, hidden=8, layers=1)
+    model.config.quantization_config = {"quant_method": "gptq"}
+    assert inspection.quantization(model) == "gptq"
+    model.is_loaded_in_4bit = True
+    assert inspection.quantization(model) == "4-bit"
+
+
+def test_module_of_nobodys_family() -> None:
+    """A bare module is described as far as it goes."""
+    found = inspection.model_facts(torch.nn.Linear(3, 2))
+    assert (found["class"], found["parameters"], found["model_type"]) == ("Linear", 8, None)
+    assert inspection.model_facts(torch.nn.Identity())["trainable_share"] is None
+
+
+def test_arguments_are_plain() -> None:
+    """Enums as their values, JSON-safe, only what this version has."""
+    found = inspection.argument_facts(
+        TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", lr_scheduler_type="cosine", seed=7)
+    )
+    assert (found["lr_scheduler_type"], found["seed"], found["eval_strategy"]) == ("cosine", 7, "no")
+    assert "packing" not in found  # SFTConfig's
+    json.dumps(found, allow_nan=False)
+
+
+def _scheduler(name: str, steps: int, warmup: int = 0) -> object:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+
+
+def test_short_schedule_is_whole() -> None:
+    """Every step of a short run, the rate in effect before each step and the last."""
+    found = inspection.schedule(_scheduler("linear", 4, warmup=2), 4)
+    assert found == [[0, 0.0], [1, 1.0], [2, 2.0], [3, 1.0], [4, 0.0]]
+
+
+def test_long_schedule_is_sampled() -> None:
+    """At most about 200 points from step 0 to the last, each the schedule's own value at that step."""
+    scheduler = _scheduler("cosine", 1000)
+    found = inspection.schedule(scheduler, 1000)
+    assert found is not None
+    assert len(found) == 201
+    assert (found[0], found[-1][0], found[100]) == ([0, 2.0], 1000, [500, pytest.approx(1.0)])
+    assert [step for step, _ in found] == sorted({step for step, _ in found})
+
+
+def test_looking_at_a_schedule_does_not_move_it() -> None:
+    """Sampling leaves the scheduler where it was."""
+    scheduler = _scheduler("linear", 10)
+    inspection.schedule(scheduler, 10)
+    assert scheduler.last_epoch == 0  # type: ignore[attr-defined]
+    assert scheduler.get_last_lr() == [2.0]  # type: ignore[attr-defined]
+
+
+def test_schedule_that_depends_on_more_than_the_step() -> None:
+    """ReduceLROnPlateau has no future to show: None; so have a run of unknown length and no scheduler."""
+    assert inspection.schedule(_scheduler("reduce_lr_on_plateau", 4), 4) is None
+    assert inspection.schedule(_scheduler("linear", 4), 0) is None
+    assert inspection.schedule(None, 4) is None

@@ -1,0 +1,101 @@
+"""The window onto the model's own loss computation, on a real model."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from ko_cpt_callbacks.hf.loss_window import LossWindow
+from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from transformers import LlamaForCausalLM
+
+pytestmark = pytest.mark.both_versions
+
+BATCH = {"input_ids": torch.tensor([[3, 4, 5, 6]]), "labels": torch.tensor([[3, 4, -100, 6]])}
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    """In evaluation mode."""
+    return tiny.llama(20, hidden=16, layers=1).eval()
+
+
+def test_sees_every_target(model: LlamaForCausalLM) -> None:
+    """Armed, it sees the targets and their losses, and the model's output is bit for bit the same."""
+    window = LossWindow(model)
+    with torch.no_grad():
+        plain = model(**BATCH)
+        window.arm()
+        watched = model(**BATCH)
+        seen = window.close()
+    assert torch.equal(plain.loss, watched.loss)
+    assert torch.equal(plain.logits, watched.logits)
+    assert len(seen) == 1
+    scored = seen[0].targets != -100
+    assert seen[0].targets[scored].tolist() == [4, 6]
+    reference = -torch.log_softmax(plain.logits[0].double(), -1)[[0, 2], [4, 6]]
+    assert torch.allclose(seen[0].nll[scored].double(), reference)
+
+
+def test_closed_unless_armed(model: LlamaForCausalLM) -> None:
+    """Not armed, nothing is watched; armed for one pass, the next is not watched."""
+    window = LossWindow(model)
+    model(**BATCH)
+    assert window.close() == []
+    window.arm()
+    model(**BATCH)
+    assert len(window.close()) == 1
+    model(**BATCH)
+    assert window.close() == []
+
+
+def test_close_after_an_error(model: LlamaForCausalLM) -> None:
+    """A pass that breaks inside the window: closing it leaves no dispatch mode behind, twice is no harm."""
+    window = LossWindow(model)
+    window.arm()
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        model(input_ids=BATCH["input_ids"], labels=torch.zeros(1, 9, dtype=torch.long))
+    window.close()
+    assert _get_current_dispatch_mode() is None
+    assert window.close() == []
+
+
+def test_arming_anew_closes_an_open_window(model: LlamaForCausalLM) -> None:
+    """A window left open by a broken pass does not stay when the next pass begins."""
+    window = LossWindow(model)
+    window.arm()
+    model.lm_head(torch.zeros(1, 16))
+    assert _get_current_dispatch_mode() is not None
+    window.arm()
+    assert _get_current_dispatch_mode() is None
+    window.close()
+
+
+def test_weighted_and_half_precision_losses_are_not_the_quantity(model: LlamaForCausalLM) -> None:
+    """A weighted loss, or one from half-precision log-probabilities, is not recorded."""
+    window, targets = LossWindow(model), torch.tensor([1])
+    scores = torch.zeros(1, 20)
+    for arguments in ({"weight": torch.ones(20), "input": scores}, {"input": scores.to(torch.bfloat16)}):
+        window.arm()
+        model.lm_head(torch.zeros(1, 16))
+        nn.functional.cross_entropy(target=targets, **arguments)
+        assert window.close() == []
+
+
+def test_no_output_embedding() -> None:
+    """A module without one has no window, and arming it does nothing."""
+    window = LossWindow(nn.Linear(2, 2))
+    window.arm()
+    assert window.close() == []
+    window.remove()
+
+
+def test_remove(model: LlamaForCausalLM) -> None:
+    """After removal no hook is left and arming does nothing."""
+    window = LossWindow(model)
+    window.remove()
+    assert not model.lm_head._forward_hooks
+    window.arm()
+    model(**BATCH)
+    assert window.close() == []

@@ -1,0 +1,213 @@
+"""Sums of one evaluation: what counts, what is refused, and why."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from ko_cpt_callbacks.hf.evidence import Output
+from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.row_reader import RowReader
+from torch import Tensor
+
+pytestmark = pytest.mark.both_versions
+
+VOCABULARY = 7
+
+
+@pytest.fixture
+def meter() -> EvalMeter:
+    """One process, no tokenizer."""
+    return EvalMeter(lambda: RowReader(None, count_bytes=False, rank=0), Ranks(torch.device("cpu"), 0))
+
+
+def _batch(seed: int, rows: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, 4, VOCABULARY, generator=generator)
+    return logits, torch.randint(0, VOCABULARY, (rows, 4), generator=generator)
+
+
+def _pass(meter: EvalMeter, logits: Tensor | None, labels: Tensor, loss: Any = None, watched: Any = ()) -> None:
+    output = Output(loss=loss, logits=logits, log_probs=None, label_mask=None)
+    call = {"input_ids": labels, "labels": labels}
+    meter.observe(call, output, list(watched), "causal", 0)
+
+
+def _loss(batches: list[tuple[Tensor, Tensor]]) -> float:
+    total = sum(
+        float(-torch.log_softmax(logits[:, :-1].double(), -1).gather(-1, labels[:, 1:, None]).sum())
+        for logits, labels in batches
+    )
+    return total / sum(labels[:, 1:].numel() for _, labels in batches)
+
+
+def _exact(found: Measurement) -> float:
+    assert found.rows is not None, found.reason
+    return float(found.rows.nll.sum() / found.rows.tokens.sum())
+
+
+def test_every_batch_once(meter: EvalMeter) -> None:
+    """More batches than are held at once, of unlike sizes: their sum over their tokens, rows in order."""
+    batches = [_batch(seed, rows=1 + seed % 3) for seed in range(20)]
+    for batch in batches:
+        _pass(meter, *batch)
+        meter.commit(batches)
+    found = meter.finish()
+    assert _exact(found) == pytest.approx(_loss(batches), rel=1e-6)
+    assert (found.evidence, found.batches, found.nonfinite_batches) == ("logits", 20, 0)
+    assert found.rows is not None
+    assert found.rows.order.tolist() == sorted(found.rows.order.tolist())
+
+
+def test_two_passes_of_one_batch_count_once(meter: EvalMeter) -> None:
+    """A loss function that calls the model twice with the same labels."""
+    batch = _batch(0)
+    _pass(meter, *batch)
+    _pass(meter, *batch)
+    meter.commit([1])
+    assert _exact(meter.finish()) == pytest.approx(_loss([batch]), rel=1e-6)
+
+
+def test_two_passes_with_different_labels_are_refused(meter: EvalMeter) -> None:
+    """A prediction step of two forward passes on different rows is not understood, in whatever order they come."""
+    first, second = _batch(0), _batch(1)
+    for batch in (first, second, second, first):
+        _pass(meter, *batch)
+    meter.commit([1])
+    found = meter.finish()
+    assert found.rows is None
+    assert "different labels" in str(found.reason)
+
+
+def test_a_pass_nobody_claims_is_dropped(meter: EvalMeter) -> None:
+    """Forward passes before a training step begins are no part of the next evaluation."""
+    _pass(meter, *_batch(5))
+    meter.drop_pending()
+    batch = _batch(0)
+    _pass(meter, *batch)
+    meter.commit([1])
+    assert _exact(meter.finish()) == pytest.approx(_loss([batch]), rel=1e-6)
+
+
+def test_an_evaluation_broken_off_is_dropped(meter: EvalMeter) -> None:
+    """A new data loader begins a new evaluation; so does a training step."""
+    loaders = [[1, 2], [1], [1]]
+    _pass(meter, *_batch(5))
+    meter.commit(loaders[0])
+    assert meter.running
+    batch = _batch(0)
+    _pass(meter, *batch)
+    meter.commit(loaders[1])
+    assert _exact(meter.finish()) == pytest.approx(_loss([batch]), rel=1e-6)
+    _pass(meter, *_batch(5))
+    meter.commit(loaders[0])
+    meter.drop_pending()
+    assert not meter.running
+    _pass(meter, *batch)
+    meter.commit(loaders[2])
+    assert _exact(meter.finish()) == pytest.approx(_loss([batch]), rel=1e-6)
+
+
+def test_missing_batches_are_refused(meter: EvalMeter) -> None:
+    """Fewer prediction steps than the data loader has batches: no exact loss, and how many were seen."""
+    _pass(meter, *_batch(0))
+    meter.commit([1, 2, 3])
+    assert meter.finish().reason == "1 of 3 batches were seen"
+
+
+def test_a_step_without_labels_is_refused(meter: EvalMeter) -> None:
+    """A prediction step whose forward pass had no labels."""
+    meter.commit([1])
+    found = meter.finish()
+    assert "label smoothing" in str(found.reason)
+    assert found.batches == 0
+
+
+def test_nothing_seen(meter: EvalMeter) -> None:
+    """An evaluation without a prediction step."""
+    assert meter.finish().reason == "no prediction step was seen"
+
+
+def test_kinds_are_never_mixed(meter: EvalMeter) -> None:
+    """Logits in one batch, only a loss in the next: refused, both named."""
+    logits, labels = _batch(0)
+    loader = [1, 2]
+    _pass(meter, logits, labels)
+    meter.commit(loader)
+    _pass(meter, None, labels, loss=torch.tensor(1.0))
+    meter.commit(loader)
+    assert "from logits to loss" in str(meter.finish().reason)
+
+
+def test_loss_evidence(meter: EvalMeter) -> None:
+    """Losses with their counts: token-weighted, no rows."""
+    loader = [1, 2]
+    for seed, rows, loss in ((0, 1, 1.0), (1, 3, 2.0)):
+        _pass(meter, None, _batch(seed, rows)[1], loss=torch.tensor(loss))
+        meter.commit(loader)
+    found = meter.finish()
+    assert (found.rows, found.evidence, found.reason) == (None, "loss", None)
+    assert found.nll / found.tokens == pytest.approx((3 * 1.0 + 9 * 2.0) / 12)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_non_finite_batches_are_counted(meter: EvalMeter, value: float) -> None:
+    """By their logits, or by the model's own loss where the logits look fine; the others stay finite."""
+    (broken, labels), (fine, other) = _batch(0), _batch(1)
+    broken[0, 1, :] = value
+    loader = [1, 2, 3]
+    _pass(meter, broken, labels)
+    meter.commit(loader)
+    _pass(meter, fine, other, loss=torch.tensor(value))
+    meter.commit(loader)
+    _pass(meter, fine, other, loss=torch.tensor(1.0))
+    meter.commit(loader)
+    assert meter.finish().nonfinite_batches == 2
+
+
+def test_a_batch_without_targets_is_not_broken(meter: EvalMeter) -> None:
+    """Its mean is 0/0 = NaN: counted as no token, and as no broken batch."""
+    logits, labels = _batch(0)
+    _pass(meter, logits, torch.full_like(labels, -100), loss=torch.tensor(math.nan))
+    meter.commit([1])
+    found = meter.finish()
+    assert found.nonfinite_batches == 0
+    assert found.rows is not None
+    assert int(found.rows.tokens.sum()) == 0
+
+
+def test_loss_against_other_targets_is_refused(meter: EvalMeter) -> None:
+    """Where the model's own loss used other targets than the labels in the call, neither number is published."""
+    logits, labels = _batch(0)
+    targets = torch.cat([labels[:, 1:], torch.full((2, 1), -100)], 1).flatten()
+    targets[0] = (targets[0] + 1) % VOCABULARY
+    _pass(meter, logits, labels, watched=[TokenLosses(nll=torch.ones(8), targets=targets)])
+    meter.commit([1])
+    assert "other targets" in str(meter.finish().reason)
+
+
+def test_first_reason_stays(meter: EvalMeter) -> None:
+    """The first reason is the one that is told, and it ends with its evaluation."""
+    meter.refuse("came too late")
+    _pass(meter, *_batch(0))
+    meter.commit([1, 2])
+    assert meter.finish().reason == "came too late"
+    _pass(meter, *_batch(0))
+    meter.commit([1])
+    assert meter.finish().reason is None
+
+
+def test_a_failing_reader_is_a_reason() -> None:
+    """A defect while reading becomes the reason; no rank is left waiting by an exception."""
+
+    def broken() -> RowReader:
+        raise ZeroDivisionError("ours")
+
+    meter = EvalMeter(broken, Ranks(torch.device("cpu"), 0))
+    _pass(meter, *_batch(0))
+    meter.commit([1])
+    assert meter.finish().reason == "the meter failed: ZeroDivisionError: ours"

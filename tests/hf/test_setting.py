@@ -1,0 +1,85 @@
+"""Arguments of the callback: good ones become settings, bad ones an error that says what to write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
+from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.hf.setting import Settings, check_settings
+
+pytestmark = pytest.mark.both_versions
+
+DEFAULTS: dict[str, Any] = {
+    "task": "cpt", "retention": ("en",), "stop_on": (), "grace": None, "rules": None, "outputs": None, "language": None
+}
+
+
+def _settings(**changes: Any) -> Settings:
+    return check_settings(**{**DEFAULTS, **changes})
+
+
+def test_defaults() -> None:
+    """Every rule, files and console, nothing stops, English; run.json shows all of it."""
+    found = _settings()
+    assert found.rules == ALL_RULES
+    assert (found.outputs, found.stop_on, found.grace, found.language) == (("files", "console"), frozenset(), 0, "en")
+    assert found.told()["rules"] == [rule.code for rule in ALL_RULES]
+
+
+def test_chosen_rules_and_outputs() -> None:
+    """Rules by code, in the rules' own order; an output object is kept and named in run.json."""
+    memory = MemoryOutput()
+    found = _settings(rules=["not-enough-data", "non-finite"], outputs=[memory, "files"], stop_on=["non-finite"])
+    assert [rule.code for rule in found.rules] == [rule.code for rule in ALL_RULES if rule.code in {"non-finite", "not-enough-data"}]
+    assert found.outputs == (memory, "files")
+    assert found.told()["outputs"] == ["memory", "files"]
+    assert _settings(rules=[]).rules == ()
+    assert _settings(outputs=[]).outputs == ()
+
+
+WRONG = [
+    ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "Did you mean 'non-finite'?"]),
+    ({"stop_on": "non-finite"}, ["stop_on", "expected several texts", "stop_on=('non-finite',)"]),
+    ({"stop_on": [3]}, ["stop_on", "expected texts", "3"]),
+    ({"rules": ["not-enough-dat"]}, ["rules", "Did you mean 'not-enough-data'?"]),
+    ({"task": "cptt"}, ["task", "expected one of cpt, sft, other", "Did you mean 'cpt'?"]),
+    ({"task": None}, ["task", "None"]),
+    ({"language": "xx"}, ["language", "'xx'", "en"]),
+    ({"outputs": ["file"]}, ["outputs", "Did you mean 'files'?"]),
+    ({"outputs": [3]}, ["outputs", "3"]),
+    ({"grace": -1}, ["grace=-1", "0 or more"]),
+    ({"grace": True}, ["grace=True"]),
+    ({"grace": 0.5}, ["grace=0.5"]),
+    ({"retention": "en"}, ["retention", "('en',)"]),
+]
+
+
+@pytest.mark.parametrize(("change", "parts"), WRONG)
+def test_wrong_arguments(change: dict[str, Any], parts: list[str]) -> None:
+    """The error names the argument, what was found, what is expected, and the nearest right word."""
+    with pytest.raises(ConfigurationError) as caught:
+        KoCPTCallback(**change)
+    for part in parts:
+        assert part in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("change", [{"outputs": "files"}, {"outputs": MemoryOutput()}, {"stop_on": 3}, {"rules": 1}])
+def test_one_value_where_several_are_expected(change: dict[str, Any]) -> None:
+    """A single output, or a number, is a configuration error too, not a TypeError or single letters."""
+    with pytest.raises(ConfigurationError, match=next(iter(change))):
+        KoCPTCallback(**change)
+
+
+UNREADY = [
+    {"targets": [3.0]}, {"baseline": "x"}, {"stage": "embeddings"}, {"patience": 3}, {"min_delta": 0.1}, {"alerts": "x"}
+]
+
+
+@pytest.mark.parametrize("change", UNREADY)
+def test_arguments_of_later_versions_are_refused(change: dict[str, Any]) -> None:
+    """What this version cannot act on is refused by name, never silently ignored."""
+    with pytest.raises(ConfigurationError, match=f"does not act on {next(iter(change))} yet"):
+        KoCPTCallback(**change)

@@ -1,0 +1,132 @@
+"""Counts of training: tokens, non-finite micro-batches and steps, time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.hf.evidence import Output
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter, TrainTotals
+
+pytestmark = pytest.mark.both_versions
+
+LABELS = torch.tensor([[1, 2, 3, -100], [-100, 5, -100, -100]])
+
+
+@pytest.fixture
+def meter() -> TrainMeter:
+    """One process."""
+    return TrainMeter(Ranks(torch.device("cpu"), 0))
+
+
+def _output(loss: float | None) -> Output:
+    value = None if loss is None else torch.tensor(loss)
+    return Output(loss=value, logits=None, log_probs=None, label_mask=None)
+
+
+def _micro(meter: TrainMeter, loss: float | None = 1.0, labels: torch.Tensor | None = LABELS) -> None:
+    meter.observe({} if labels is None else {"labels": labels}, _output(loss), shifts=True)
+
+
+def test_target_tokens(meter: TrainMeter) -> None:
+    """Labels that are not ignored; without the first of a row where the loss shifts; reading begins anew."""
+    _micro(meter)
+    meter.observe({"labels": LABELS}, _output(1.0), shifts=False)
+    meter.end_step()
+    assert meter.read().tokens == 3 + 4
+    assert meter.read().tokens == 0
+
+
+def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
+    """Counted per optimizer step, in order; a vector of losses (one per device) counts once."""
+    for losses in ((1.0, math.nan), (1.0, 1.0), (math.inf, -math.inf)):
+        for loss in losses:
+            _micro(meter, loss)
+        meter.end_step()
+    meter.observe({"labels": LABELS}, Output(torch.tensor([1.0, math.nan]), None, None, None), shifts=True)
+    meter.end_step()
+    assert meter.read().bad_micro_batches == (1, 0, 2, 1)
+
+
+def test_unknown_is_not_zero(meter: TrainMeter) -> None:
+    """A pass without labels: tokens unknown. Without a loss: non-finite steps unknown. For that window only."""
+    _micro(meter, labels=None)
+    meter.end_step()
+    assert meter.read().tokens is None
+    _micro(meter, loss=None)
+    meter.end_step()
+    assert meter.read().bad_micro_batches is None
+    _micro(meter)
+    meter.end_step()
+    assert (meter.read().tokens, meter.read().bad_micro_batches) == (3, ())
+
+
+def test_a_step_broken_off_before_training_begins(meter: TrainMeter) -> None:
+    """NaN passes of a training that was broken off inside a step are not blamed on the next one's first step."""
+    _micro(meter, math.nan)
+    meter.read()
+    meter.restart_clock()
+    _micro(meter)
+    meter.end_step()
+    assert meter.read().bad_micro_batches == (0,)
+
+
+def test_time_of_evaluations_is_excluded(meter: TrainMeter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training time is the window without what lies between a step's end and the end of its evaluation."""
+    now = [100.0]
+    monkeypatch.setattr("ko_cpt_callbacks.hf.train_meter.time.perf_counter", lambda: now[0])
+    meter.restart_clock()
+    for seconds, call in ((2.0, meter.end_step), (30.0, meter.exclude), (5.0, meter.exclude), (1.0, meter.end_step)):
+        now[0] += seconds
+        call()
+    assert meter.read().seconds == pytest.approx(3.0)
+
+
+def test_a_row() -> None:
+    """Tokens add up over rows; non-finite steps are those since the row before, counted from its step."""
+    totals = TrainTotals()
+    totals.add(TrainCounts(10, (0, 2, 1), 2.0))
+    row = totals.close_row(3)
+    assert row == {
+        keys.TOKENS_SEEN: 10,
+        keys.NONFINITE_STEPS: 2,
+        keys.NONFINITE_MICRO_BATCHES: 3,
+        keys.NONFINITE_FIRST_STEP: 2,
+        keys.TOKENS_PER_SECOND: 5.0,
+    }
+    totals.add(TrainCounts(10, (1,), 1.0))
+    row = totals.close_row(4)
+    assert row[keys.TOKENS_SEEN] == 20
+    assert (row[keys.NONFINITE_STEPS], row[keys.NONFINITE_FIRST_STEP]) == (1, 4)
+
+
+def test_a_checkpoint_between_rows() -> None:
+    """Counts read at a checkpoint are pending and come with the next row."""
+    totals = TrainTotals()
+    totals.add(TrainCounts(10, (1, 0), 1.0))
+    assert totals.pending()[keys.NONFINITE_FIRST_STEP] == 1
+    totals.add(TrainCounts(10, (0, 1), 1.0))
+    row = totals.close_row(4)
+    assert (row[keys.TOKENS_SEEN], row[keys.NONFINITE_STEPS], row[keys.NONFINITE_FIRST_STEP]) == (20, 2, 1)
+    assert row[keys.TOKENS_PER_SECOND] == 10.0
+
+
+def test_unknown_counts_leave_their_keys_out() -> None:
+    """Unknown tokens stay unknown for the run, unknown steps for the row; nothing is invented."""
+    totals = TrainTotals()
+    totals.add(TrainCounts(None, None, 1.0))
+    assert totals.close_row(2) == {}
+    totals.add(TrainCounts(10, (0, 1), 1.0))
+    row = totals.close_row(4)
+    assert keys.TOKENS_SEEN not in row
+    assert (row[keys.TOKENS_PER_SECOND], row[keys.NONFINITE_FIRST_STEP]) == (10.0, 4)
+
+
+def test_accelerator_hours() -> None:
+    """Tokens per GPU-hour: the rate over the number of accelerators; absent on CPU."""
+    totals = TrainTotals(devices=4)
+    totals.add(TrainCounts(100, (0,), 10.0))
+    assert totals.close_row(1)[keys.TOKENS_PER_GPU_HOUR] == 100 / 10.0 * 3600 / 4

@@ -1,0 +1,111 @@
+"""The package as it is installed: public names, version, weight of the import, what is in the wheel."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import ko_cpt_callbacks
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "ko_cpt_callbacks"
+HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pandas", "pydantic", "typer")
+
+
+def _typed_names() -> set[str]:
+    """What a type checker sees: the imports under TYPE_CHECKING in ``__init__.py``."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def test_import_is_light() -> None:
+    """Importing the package in a fresh process loads nothing but the standard library and itself."""
+    code = f"import sys, json, ko_cpt_callbacks; print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert json.loads(found.stdout) == []
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    """``__all__`` is sorted, and is what is offered, what a type checker sees and what ``dir`` lists."""
+    assert ko_cpt_callbacks.__all__ == sorted(ko_cpt_callbacks.__all__)
+    assert {*ko_cpt_callbacks._HOMES, "__version__"} == set(ko_cpt_callbacks.__all__)
+    assert {*_typed_names(), "__version__"} == set(ko_cpt_callbacks.__all__)
+    assert dir(ko_cpt_callbacks) == ko_cpt_callbacks.__all__
+
+
+@pytest.mark.parametrize("name", ko_cpt_callbacks.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    """Each name can be had from the package and is the object of its home module."""
+    found = getattr(ko_cpt_callbacks, name)
+
+    if name != "__version__":
+        assert found is getattr(import_module(ko_cpt_callbacks._HOMES[name]), name)
+        assert found.__doc__
+
+
+def test_unknown_name() -> None:
+    """A name that is not there is an AttributeError that says so."""
+    with pytest.raises(AttributeError, match="module 'ko_cpt_callbacks' has no attribute 'nothing'"):
+        _ = ko_cpt_callbacks.nothing
+
+
+def test_version_is_the_newest_of_the_changelog() -> None:
+    """The newest section of CHANGELOG.md is this version."""
+    newest = re.search(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+
+    assert newest is not None
+    assert newest[1] == ko_cpt_callbacks.__version__
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel built from a copy of the sources, without network."""
+    copy = tmp_path_factory.mktemp("source") / "tree"
+    copy.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(ROOT / name, copy)
+    for name in ("ko_cpt_callbacks", "recipes"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    built = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=copy)
+    assert built.returncode == 0, built.stderr
+    return zipfile.ZipFile(copy / "dist" / built.stdout.split()[-1])
+
+
+def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
+    """Every module, schema and bundled text, and the marker for type checkers; nothing else."""
+    wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    wanted |= {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "schemas").glob("*.json")}
+    wanted |= {f"ko_cpt_callbacks/recipes/text/{path.name}" for path in (ROOT / "recipes" / "text").iterdir()}
+    wanted.add("ko_cpt_callbacks/py.typed")
+    found = {name for name in wheel.namelist() if ".dist-info/" not in name}
+
+    assert found == wanted
+    assert len([name for name in wanted if "/recipes/text/" in name]) >= 6
+    assert wheel.read("ko_cpt_callbacks/recipes/text/ko_udhr.txt") == (ROOT / "recipes/text/ko_udhr.txt").read_bytes()
+
+
+def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    """Name, version, licence, Python, console script; the extras are there."""
+    version = ko_cpt_callbacks.__version__
+    info = f"ko_cpt_callbacks-{version}.dist-info"
+    metadata = wheel.read(f"{info}/METADATA").decode()
+
+    assert f"\nVersion: {version}\n" in metadata
+    assert re.search(r"^License(-Expression)?: Apache-2\.0$", metadata, re.MULTILINE)
+    assert "\nRequires-Python: >=3.11\n" in metadata
+    assert "\nProvides-Extra: dev\n" in metadata
+    assert "ko-cpt = ko_cpt_callbacks.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+    assert f"{info}/licenses/LICENSE" in wheel.namelist()

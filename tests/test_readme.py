@@ -1,0 +1,89 @@
+"""What README says is so: its commands, paths and tables are compared with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.message import CODES
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+KOREAN = (ROOT / "README.ko.md").read_text("utf-8")
+BOTH = pytest.mark.parametrize("text", [README, KOREAN], ids=["README.md", "README.ko.md"])
+
+
+def commands(text: str) -> list[str]:
+    """The bodies of the shell blocks."""
+    return re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def first_cells(text: str, heading: str) -> list[str]:
+    """What stands in back quotes in the first column of the tables under a heading."""
+    part = text.split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+
+
+@BOTH
+def test_two_set_up_commands(text: str) -> None:
+    """Two shell blocks of one line each: the first runs the example, the second the tests; the same in Korean."""
+    found = commands(text)
+
+    assert found == commands(README)
+    assert len(found) == 2
+    assert all(command.count("\n") == 1 for command in found)
+    assert all("python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e " in c for c in found)
+    assert found[0].endswith(" && .venv/bin/python examples/lora_8bit.py\n")
+    assert found[1].endswith(" && .venv/bin/python -m pytest\n")
+
+
+def test_commands_name_files_that_exist() -> None:
+    """Every file that a set-up command names is in the repository."""
+    named = re.findall(r"[\w./-]+\.(?:py|txt)\b", " ".join(commands(README)))
+
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@BOTH
+def test_links_lead_somewhere(text: str) -> None:
+    """Every relative link and every path in back quotes that begins with a folder of the repository exists."""
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    quoted = re.findall(rf"`((?:{folders})/[\w./-]+)`", text)
+
+    assert links
+    assert [name for name in [*links, *quoted] if not (ROOT / name).exists()] == []
+
+
+def test_findings_table() -> None:
+    """The table of findings has every code, and no other."""
+    assert sorted(first_cells(README, "## Findings")) == sorted(CODES)
+
+
+def test_key_tables() -> None:
+    """The tables of row keys name every key in the order of keys.py."""
+    found = first_cells(README, "## What a row gets")
+
+    assert found == [f"eval_{suffix}" for suffix in keys.EVAL_SUFFIXES] + list(keys.TRAIN_KEYS)
+
+
+def test_file_table() -> None:
+    """The table of files names what is written into the run folder."""
+    found = first_cells(README, "## What is written")
+
+    assert found == [keys.RUN_FILE, keys.ROWS_FILE, keys.FINDINGS_FILE, f"{keys.EVAL_ROWS_FOLDER}/<set>-<step>.npz"]
+
+
+@pytest.mark.parametrize("text", [README, KOREAN], ids=["README.md", "README.ko.md"])
+def test_tested_versions_are_the_pinned_ones(text: str) -> None:
+    """The table of tested versions says what the two constraints files pin."""
+    rows = re.findall(r"^\| ([a-z_]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
+
+    assert "transformers" in {name for name, _, _ in rows}
+    for name, *versions in rows:
+        for file, version in zip(("constraints.txt", "constraints-4.57.txt"), versions, strict=True):
+            assert f"\n{name}=={version}\n" in (ROOT / file).read_text("utf-8"), (name, file)

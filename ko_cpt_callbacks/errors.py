@@ -5,6 +5,7 @@
     Exception
     └── KoCPTError                    everything below; catch this one to catch them all
         ├── ConfigurationError        an argument that cannot be used (also a ValueError)
+        ├── RecipeError               a recipe that cannot be used (also a ValueError)
         └── UnreadableRunError        a file or folder that is not a readable run (also a ValueError)
 
 Errors of the first kind are raised when the callback is built or training begins, never in mid-run: a
@@ -13,7 +14,7 @@ monitor must not end a run that it was only asked to watch.
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "KoCPTError", "UnreadableRunError"]
+__all__ = ["ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError"]
 
 
 class KoCPTError(Exception):
@@ -22,6 +23,10 @@ class KoCPTError(Exception):
 
 class ConfigurationError(KoCPTError, ValueError):
     """An argument or setting cannot be used; the text says where, what was found, expected, and the fix."""
+
+
+class RecipeError(KoCPTError, ValueError):
+    """A recipe cannot be used; the text has one line per mistake: where, what was found, expected, and meant."""
 
 
 class UnreadableRunError(KoCPTError, ValueError):

@@ -90,6 +90,8 @@ LEARNING_RATE: Final = "learning_rate"
 EPOCH: Final = "epoch"
 STEP: Final = "step"
 RUNTIME: Final = "runtime"
+# Tokens fed to the model since the start: TRL's name, then the Trainer's (include_num_input_tokens_seen).
+INPUT_TOKENS: Final = ("num_tokens", "num_input_tokens_seen")
 TRAIN_PREFIX: Final = "train"
 
 # What a line of rows.jsonl says about itself, beside the row.

@@ -85,15 +85,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
-    """Every module, schema and bundled text, and the marker for type checkers; nothing else."""
-    wanted = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
-    wanted |= {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "schemas").glob("*.json")}
-    wanted |= {f"ko_cpt_callbacks/recipes/text/{path.name}" for path in (ROOT / "recipes" / "text").iterdir()}
-    wanted.add("ko_cpt_callbacks/py.typed")
+    """Every module and data file of the package, and the recipes with their texts; nothing else."""
+    own = {path.relative_to(ROOT) for path in PACKAGE.rglob("*") if path.is_file() and "recipes" not in path.parts}
+    recipes = {path.relative_to(ROOT) for path in (ROOT / "recipes").rglob("*") if path.is_file()}
+    wanted = {path.as_posix() for path in own if "__pycache__" not in path.parts}
+    wanted |= {f"ko_cpt_callbacks/{path.as_posix()}" for path in recipes}
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert found == wanted
     assert len([name for name in wanted if "/recipes/text/" in name]) >= 6
+    assert {"ko_cpt_callbacks/py.typed", "ko_cpt_callbacks/schemas/run.schema.json"} <= wanted
     assert wheel.read("ko_cpt_callbacks/recipes/text/ko_udhr.txt") == (ROOT / "recipes/text/ko_udhr.txt").read_bytes()
 
 

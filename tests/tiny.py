@@ -144,8 +144,14 @@ def trainer(model: Any, folder: Path, train: Any = None, evaluation: Any = None,
     """
     own = {
         name: settings.pop(name)
-        for name in ("callbacks", "compute_loss_func", "compute_metrics", "data_collator", "model_init",
-                     "processing_class")
+        for name in (
+            "callbacks",
+            "compute_loss_func",
+            "compute_metrics",
+            "data_collator",
+            "model_init",
+            "processing_class",
+        )
         if name in settings
     }
     trainer_class, args_class = settings.pop("trainer_class", Trainer), settings.pop("args_class", TrainingArguments)

@@ -6,7 +6,7 @@ not be looked at.
 
 from __future__ import annotations
 
-import difflib
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -55,20 +55,18 @@ def absences(
         if isinstance(item, EvalObservation):
             evaluations.setdefault(item.split, []).append(item)
     found = [*_of_training(train, rules)]
-    if _PADDING in rules and not any(isinstance(item, SetupObservation) for item in seen):
-        found.append(
-            Absence("first-batch", None, "the first batch was not looked at: padding in the loss is told by the log")
-        )
+    if (
+        _PADDING in rules
+        and train
+        and not any(isinstance(item, SetupObservation) and item.kind == _PADDING for item in seen)
+    ):
+        found.append(_of_first_batch(train))
     if not evaluations:
-        found.append(
-            Absence("evaluations", None, "no evaluation: nothing is known of text the run was not trained on")
-        )
+        found.append(Absence("evaluations", None, "no evaluation: nothing is known of text the run was not trained on"))
     for split, items in evaluations.items():
         found.extend(_of_evaluation(split, items))
     if not targets:
         found.append(Absence("target", None, "no target was given: whether the run got there was not asked"))
-    elif evaluations:
-        found.extend(_of_target(target, sorted(evaluations)) for target in targets if target.split not in evaluations)
     return tuple(found)
 
 
@@ -83,8 +81,22 @@ def _of_training(train: Sequence[TrainObservation], rules: Collection[str]) -> I
             yield Absence("nonfinite-steps", None, "NaN steps were not counted: one inside a logged mean can be missed")
 
 
+def _of_first_batch(train: Sequence[TrainObservation]) -> Absence:
+    if any(item.tokens_seen is not None or item.input_tokens is not None for item in train):
+        return Absence(
+            "first-batch", None, "the first batch was not looked at: padding in the loss is told by token counts alone"
+        )
+    return Absence(
+        "first-batch", None, "neither the first batch nor token counts: padding in the loss could not be looked for"
+    )
+
+
 def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Absence]:
-    last = items[-1]
+    # Of an evaluation that was not finite there is a finding; it lacks no evidence.
+    finite = [item for item in items if _finite(item.loss) and _finite(item.exact_loss) and not item.nonfinite_batches]
+    if not finite:
+        return
+    last = finite[-1]
     if last.exact_loss is None:
         reason = f" ({last.exact_loss_absent})" if last.exact_loss_absent else ""
         yield Absence(
@@ -104,11 +116,5 @@ def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Abs
         )
 
 
-def _of_target(target: Target, splits: Sequence[str]) -> Absence:
-    near = difflib.get_close_matches(target.split, splits, n=1, cutoff=0.0)
-    meant = f"{near[0]}_{str(target).removeprefix(target.split + '_')}"
-    return Absence(
-        "target-set",
-        target.split,
-        f"target {target}: the run has no set {target.split}, only {', '.join(splits)}; did you mean {meant!r}?",
-    )
+def _finite(value: float | None) -> bool:
+    return value is None or math.isfinite(value)

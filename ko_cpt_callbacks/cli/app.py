@@ -9,9 +9,13 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
+from ko_cpt_callbacks.cli.check import check
+from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.core.message import CODES, explanation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app.command()(check)
+app.command()(train)
 
 _UNKNOWN: Final = 2  # as for every other wrong argument
 _WIDTH: Final = 96

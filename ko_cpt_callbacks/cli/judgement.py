@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
@@ -12,6 +12,7 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import EvalProgress, Summary
 from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
@@ -41,6 +42,8 @@ class Watch:
         rules: Codes of the rules to ask; None: all.
         unknown_rules: Codes in ``run.json`` that this version does not know.
         language: Language of the sentences.
+        patience: When a run stands still, as ``run.json`` has it.
+        retention: Evaluation sets that do not count for that.
         stop: The finding that asked the run to stop, as ``run.json`` has it.
     """
 
@@ -51,6 +54,8 @@ class Watch:
     rules: tuple[str, ...] | None = None
     unknown_rules: tuple[str, ...] = ()
     language: str = DEFAULT_LANGUAGE
+    patience: Patience = field(default_factory=Patience)
+    retention: tuple[str, ...] = ()
     stop: Mapping[str, Any] | None = None
 
 
@@ -78,6 +83,10 @@ class Judgement:
     findings: tuple[Finding, ...]
     absences: tuple[Absence, ...]
 
+    def left_out(self) -> tuple[str, ...]:
+        """Codes of the rules that this version has and was not to ask."""
+        return tuple(rule.code for rule in ALL_RULES if rule.code not in self.rules)
+
     def as_dict(self, path: str) -> dict[str, Any]:
         """The judgement as strict JSON: ``schemas/check.schema.json``.
 
@@ -104,6 +113,7 @@ class Judgement:
                 "targets": [str(target) for target in watch.targets],
                 "targets_from": watch.targets_from,
                 "rules": list(self.rules),
+                "rules_left_out": list(self.left_out()),
                 "unknown_rules": list(watch.unknown_rules),
                 "stop": None if watch.stop is None else dict(watch.stop),
                 "missing": [item.as_dict() for item in self.absences],
@@ -150,6 +160,8 @@ def watch_of(told: Told | None, *, task: str | None = None, targets: Sequence[st
             rules=None if told.rules is None else tuple(code for code in known if code in told.rules),
             unknown_rules=tuple(code for code in told.rules or () if code not in known),
             language=told.language if told.language in languages else DEFAULT_LANGUAGE,
+            patience=told.patience,
+            retention=told.retention,
             stop=told.stop,
         )
     if task is not None:
@@ -175,7 +187,9 @@ def judge_run(run: Run, watch: Watch) -> Judgement:
             training.add(item.step)
         elif isinstance(item, EvalObservation):
             evaluations.add((item.split, item.step))
-    rules = rules_for(watch.targets, watch.task, watch.rules)
+    rules = rules_for(
+        watch.targets, watch.task, watch.rules, patience=watch.patience, retention=watch.retention
+    )
     state, findings = Monitor(rules, task=watch.task).judge(seen)
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]

@@ -5,8 +5,11 @@ How numbers are shown is part of the template:
 ==================  ======================================  ============
 ``{x:loss}``        three decimals (also bits per byte)     ``3.078``
 ``{x:ppl}``         three significant digits                ``21.7``
+``{x:percent}``     a fraction, three significant digits    ``-31.5 %``
 ``{x:n}``           thousands separators                    ``12,000``
 ``{x:n row|rows}``  a count with its word                   ``1 row``
+``{x:names}``       a list of names                         ``eval, test``
+``{x:notes}``       a list of notes, each its sentence
 ``{x}``             as it is                                ``eval_ko``
 ==================  ======================================  ============
 """
@@ -15,22 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from string import Formatter
 from typing import Any, Final
+
+from ko_cpt_callbacks.core import message_level, message_target
+from ko_cpt_callbacks.core.explanation import Explanation
 
 __all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "sentence"]
 
 DEFAULT_LANGUAGE: Final = "en"
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What ``ko-cpt explain CODE`` says: what the code means, how it is decided, what to do."""
-
-    meaning: str
-    decided: str
-    action: str
 
 
 _TRAIN_ACTION: Final = (
@@ -102,7 +98,26 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "en": "The trackers do not get this callback's numbers because it could not move to the front of "
         "the callback list; log_history and metrics have them. Use KoCPTCallback(...).attach(trainer)."
     },
+    ("no-improvement", ""): {
+        "en": "{split}, step {step:n}: {patience:n evaluation|evaluations} in a row without a loss lower by more "
+        "than {min_delta:loss} than the best, {best:loss} at step {best_step:n} (now {loss:loss}). Stop here and "
+        "use the best checkpoint, or lower the learning rate."
+    },
+    ("early-stopping-twice", ""): {
+        "en": "{other} is in this Trainer too. Whichever asks first stops the run, and its count of patience starts "
+        "over at every resume while this callback's does not. Keep one of them: patience= and min_delta= do the same."
+    },
+    ("stopped-before", "stops"): {
+        "en": "This run resumes at step {step:n} although {reason} already asked to stop at step {reason_step:n}. It "
+        "stops again after one step. To train on, take {reason} out of stop_on, or set a new target."
+    },
+    ("stopped-before", "goes-on"): {
+        "en": "This run resumes at step {step:n} although {reason} was already found at step {reason_step:n}. It "
+        "trains on, because stop_on does not name {reason}."
+    },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
+    **message_level.MESSAGES,
+    **message_target.MESSAGES,
 }
 
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
@@ -131,6 +146,34 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             action="Lower logging_steps and eval_steps, or train longer.",
         )
     },
+    "no-improvement": {
+        "en": Explanation(
+            meaning="The loss of the evaluation set has not become better for as long as you were ready to wait.",
+            decided="warning, asks to stop, only with patience=: that many evaluations in a row of the first set "
+            "that is no retention set, none lower than the best by more than min_delta (nats per token, or a "
+            "percentage of the best loss). A loss that is not finite neither improves nor counts.",
+            action="Stop and use the best checkpoint, or lower the learning rate; a larger min_delta stops earlier.",
+        )
+    },
+    "early-stopping-twice": {
+        "en": Explanation(
+            meaning="transformers' EarlyStoppingCallback and this callback may both stop the run, each by its own "
+            "count.",
+            decided="info, when training begins: this callback was told to stop on something (stop_on or patience), "
+            "and an EarlyStoppingCallback is in the Trainer's callback list.",
+            action="Remove one. patience= and min_delta= of this callback replace early_stopping_patience and "
+            "early_stopping_threshold.",
+        )
+    },
+    "stopped-before": {
+        "en": Explanation(
+            meaning="A checkpoint of a run that reached its target, or was stopped, is trained on. The Trainer does "
+            "not remember why it stopped; this callback does.",
+            decided="info, at every resume: a finding that asks to stop was made at or before the step the run "
+            "resumes from.",
+            action="Nothing, if training on is meant. Otherwise use the checkpoint as it is.",
+        )
+    },
     "trackers-not-reached": {
         "en": Explanation(
             meaning="The Trainer calls trackers (TensorBoard, trackio, wandb) before this callback, so "
@@ -150,6 +193,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "or a model that returns logits or a loss.",
         )
     },
+    **message_level.CODES,
+    **message_target.CODES,
 }
 
 _WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infinity": "-infinite"}
@@ -157,6 +202,9 @@ _WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infi
 
 class _Shown(Formatter):
     """`str.format` with the number rules of the module docstring."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if value is None:
@@ -166,6 +214,12 @@ class _Shown(Formatter):
         if isinstance(value, str):
             return _WORDS.get(value, value)
         kind, _, words = format_spec.partition(" ")
+        if kind == "names":
+            return ", ".join(value) or "none"
+        if kind == "notes":
+            return "".join(f" {message_target.NOTES[note][self.language]}" for note in value)
+        if kind == "percent":
+            return f"{value * 100:.3g} %" if abs(value) < 10 else f"{value * 100:,.0f} %"
         if kind == "loss":
             return f"{value:.3f}"
         if kind == "ppl":
@@ -196,7 +250,7 @@ def sentence(code: str, variant: str, values: Mapping[str, Any], language: str =
         template = MESSAGES[code, variant][language]
     except KeyError:
         raise KeyError(f"no sentence for code {code!r}, variant {variant!r}, language {language!r}") from None
-    return _Shown().vformat(template, (), values)
+    return _Shown(language).vformat(template, (), values)
 
 
 def explanation(code: str, language: str = DEFAULT_LANGUAGE) -> Explanation:

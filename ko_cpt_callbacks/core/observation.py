@@ -33,6 +33,9 @@ class TrainObservation:
         nonfinite_first_step: The first of them.
         tokens_seen: Target tokens since the start, over all ranks.
         tokens_per_second: Target tokens per second of training.
+        input_tokens: Tokens fed to the model so far, as TRL (``num_tokens``: the attention masks' sum) or the
+            Trainer (``num_input_tokens_seen``) counts them; pads count in the latter, and in the former where the
+            mask is all ones. May restart at a resume.
     """
 
     step: int
@@ -44,6 +47,7 @@ class TrainObservation:
     nonfinite_first_step: int | None = None
     tokens_seen: int | None = None
     tokens_per_second: float | None = None
+    input_tokens: int | None = None
 
     @property
     def split(self) -> str:

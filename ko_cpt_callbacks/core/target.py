@@ -119,7 +119,8 @@ class Target:
         object.__setattr__(self, "below", self._bound(where))
         object.__setattr__(self, "by", self._deadline(where))
         if not _is_number(self.confidence) or not 0.0 < self.confidence < 1.0:
-            near = f"confidence={self.confidence / 100:g}" if _is_number(self.confidence) and 1 < self.confidence < 100 else None
+            percent = _is_number(self.confidence) and 1 < self.confidence < 100
+            near = f"confidence={self.confidence / 100:g}" if percent else None
             raise _refused(where, f"confidence={self.confidence!r}", "a number between 0 and 1", "write 0.95", near)
         if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 1:
             raise _refused(where, f"confirm={self.confirm!r}", "a whole number of at least 1", "write confirm=1")
@@ -230,13 +231,14 @@ def parse_target(text: str) -> Target:
     if parts is None:
         raise _refused(repr(text), "a text that is no target", _FORM, *_unread(text))
     if parts["sign"] != "<":
-        near = f"{parts['name']}<{text[parts.start('bound'):]}"
+        near = f"{parts['name']}<{text[parts.start('bound') :]}"
         raise _refused(repr(text), f"{parts['sign']!r}", "'<': every metric is better the lower", "write <", near)
     split, metric = _split_and_metric(parts["name"], text)
     percent = bool(parts["percent"])
     bound = _parsed(parts["bound"], text)
     # The decimal text is divided as such: -30 / 100 is -0.3, -30 * 0.01 is not.
-    return Target(metric, bound / 100 if percent else bound, split, parts["by"] or END, relative=percent, **_options(parts["options"], text))
+    below, options = bound / 100 if percent else bound, _options(parts["options"], text)
+    return Target(metric, below, split, parts["by"] or END, relative=percent, **options)
 
 
 def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target, ...]:
@@ -288,10 +290,7 @@ def _parsed(number: str, text: str) -> float:
     try:
         return float(number)
     except ValueError:
-        near = text.replace(number, number.replace(",", "."), 1) if "," in number else None
-        raise _refused(
-            repr(text), f"bound {number!r}", "a number", f"write for example {_EXAMPLE}", near or _EXAMPLE
-        ) from None
+        raise _refused(repr(text), f"bound {number!r}", "a number", f"write for example {_EXAMPLE}", _EXAMPLE) from None
 
 
 def _options(options: str, text: str) -> dict[str, Any]:

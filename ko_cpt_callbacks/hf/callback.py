@@ -15,6 +15,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.hf.live_run import LiveRun
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
@@ -56,15 +57,16 @@ class KoCPTCallback(TrainerCallback):
     ``findings.jsonl`` to ``<output_dir>/ko_cpt/``. Nothing stops a run unless ``stop_on`` asks.
 
     Args:
-        targets: What must be reached. Not in this version.
+        targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"seed-loss"``), or
+            :class:`~ko_cpt_callbacks.core.target.Target` objects.
         baseline: A published run to compare with. Not in this version.
         stage: Stage of a staged training, or ``auto``.
         task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
         retention: Names of the evaluation sets that stand for what must not be forgotten.
         stop_on: Finding codes that stop the run, such as ``{"non-finite"}``.
-        grace: Optimizer steps before which nothing stops.
-        patience: For targets and overfitting. Not in this version.
-        min_delta: For targets and overfitting. Not in this version.
+        grace: Before which nothing stops: optimizer steps, or ``"tokens:1e6"`` for target tokens.
+        patience: Evaluations without improvement after which the run stops (``no-improvement``); None: never.
+        min_delta: What counts as improvement: nats per token, or ``"1%"`` of the best loss; None: any.
         rules: Codes of the rules to ask; None: all.
         outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.outputs.output.Output` objects; None: both.
         alerts: Where to send findings. Not in this version.
@@ -77,13 +79,13 @@ class KoCPTCallback(TrainerCallback):
     def __init__(
         self,
         *,
-        targets: Sequence[Any] = (),
+        targets: Iterable[Target | str] | Target | str = (),
         baseline: str | None = None,
         stage: str = "auto",
         task: str = "cpt",
         retention: Sequence[str] = ("en",),
         stop_on: Iterable[str] = (),
-        grace: int | None = None,
+        grace: int | str | None = None,
         patience: int | None = None,
         min_delta: float | str | None = None,
         rules: Iterable[str] | None = None,
@@ -92,11 +94,8 @@ class KoCPTCallback(TrainerCallback):
         language: str | None = None,
     ) -> None:
         refuse_unready(
-            targets=tuple(targets),
             baseline=baseline,
             stage=None if stage == "auto" else stage,
-            patience=patience,
-            min_delta=min_delta,
             alerts=alerts,
         )
         self._settings = check_settings(
@@ -104,6 +103,9 @@ class KoCPTCallback(TrainerCallback):
             retention=retention,
             stop_on=stop_on,
             grace=grace,
+            targets=targets,
+            patience=patience,
+            min_delta=min_delta,
             rules=rules,
             outputs=outputs,
             language=language,
@@ -133,7 +135,7 @@ class KoCPTCallback(TrainerCallback):
     @property
     def stop_reason(self) -> Finding | None:
         """The finding that stopped the run; None while nothing did."""
-        return None if self._current is None else self._current.stop_reason
+        return None if self._current is None else self._current.stopper.reason
 
     def attach(self, trainer: Trainer) -> KoCPTCallback:
         """Join ``trainer`` by hand: first in its callback list, hooks in place.
@@ -167,12 +169,17 @@ class KoCPTCallback(TrainerCallback):
     @_never_fatal
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    ) -> TrainerControl | None:
         """Training begins, anew or resumed."""
         run = self._arrive(args, state, control, kwargs)
         run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"))
-        if not handlers.is_first(None if run.handler is None else run.handler(), self):
+        handler = None if run.handler is None else run.handler()
+        if not handlers.is_first(handler, self):
             run.note_setup("trackers-not-reached", state.global_step)
+        other = handlers.early_stopping(handler)
+        if other is not None and run.stopper.armed:
+            run.note_setup("early-stopping-twice", state.global_step, other=other)
+        return run.obey(state, control)
 
     @_never_fatal
     def on_step_begin(
@@ -184,9 +191,19 @@ class KoCPTCallback(TrainerCallback):
     @_never_fatal
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    ) -> TrainerControl | None:
         """An optimizer step is over."""
-        self._run(args, state, control).train_meter.end_step()
+        run = self._run(args, state, control)
+        run.train_meter.end_step()
+        run.check_first_batch(state.global_step)
+        return run.obey(state, control)
+
+    @_never_fatal
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        """The last moment to save after a stop: ``save_strategy="best"`` overrules a request made earlier."""
+        return self._run(args, state, control).obey(state, control)
 
     @_never_fatal
     def on_prediction_step(
@@ -232,8 +249,8 @@ class KoCPTCallback(TrainerCallback):
         logs.update(run.published)
         row.update(run.published)
         row.update(texts)
-        found = run.observe({**logs, **texts, keys.STEP: state.global_step})
-        return self._stop(run, found, state, control)
+        run.observe({**logs, **texts, keys.STEP: state.global_step})
+        return run.obey(state, control)
 
     @_never_fatal
     def on_evaluate(
@@ -249,7 +266,7 @@ class KoCPTCallback(TrainerCallback):
         if metrics is not None:
             metrics.update(run.published)
         run.train_meter.exclude()
-        return self._repeat_stop(run, control)
+        return run.obey(state, control)
 
     @_never_fatal
     def on_predict(
@@ -272,6 +289,7 @@ class KoCPTCallback(TrainerCallback):
         """A checkpoint is on disk."""
         run = self._run(args, state, control)
         run.train_meter.exclude()
+        run.saved_step = state.global_step
         if run.record.begun:
             run.checkpoint(state.global_step)
 
@@ -328,29 +346,6 @@ class KoCPTCallback(TrainerCallback):
             if other is not run and other.watches(model):
                 other.release()
         run.watch(model, tokenizer)
-
-    def _stop(
-        self, run: LiveRun, found: Iterable[Finding], state: TrainerState, control: TrainerControl
-    ) -> TrainerControl | None:
-        """Turn the first finding that may stop this run into a request to stop, and remember why."""
-        wanted = self._settings.stop_on
-        reason = next((item for item in found if item.asks_to_stop and item.code in wanted), None)
-        if reason is None or run.stop_reason is not None or state.global_step < self._settings.grace:
-            return None
-        if run.ranks.alone:
-            run.report("stop", "stop_on is not obeyed: the callback is not on every rank, and the others would wait")
-            return None
-        run.stop(reason, self._settings.language)
-        return self._repeat_stop(run, control)
-
-    @staticmethod
-    def _repeat_stop(run: LiveRun, control: TrainerControl) -> TrainerControl | None:
-        if run.stop_reason is None:
-            return None
-        control.should_training_stop = True
-        # Without a save the stop would leave no checkpoint of the state it stopped at.
-        control.should_save = True
-        return control
 
     def _report(self, control: TrainerControl, error: Exception) -> None:
         run = next((item for item in self._runs if item.control() is control), None)

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from ko_cpt_callbacks.hf.evidence import Output, alignment_of
 from ko_cpt_callbacks.hf.loss_window import LossWindow
 from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.padding import count_padding
 from ko_cpt_callbacks.hf.train_meter import TrainMeter
 
 # Prompt-learning methods that lengthen the sequence; prefix tuning does not, it fills the key-value cache.
@@ -26,6 +27,7 @@ class ForwardWatch:
         eval_meter: Sees forward passes with labels in evaluation mode.
         train_meter: Sees forward passes in training mode.
         compiled: Whether the forward pass is, or will be, compiled: the hooks then stay out of the graph.
+        pad_id: The pad token, which the first batches' labels are searched for.
         on_error: Told of an exception in a hook; the forward pass never sees it.
     """
 
@@ -36,12 +38,14 @@ class ForwardWatch:
         train_meter: TrainMeter,
         *,
         compiled: bool,
+        pad_id: int | None = None,
         on_error: Callable[[Exception], None],
     ) -> None:
         self.model = model
         self.alignment = alignment_of(model)
         self.virtual_tokens = virtual_tokens(model)
         self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
+        self._pad_id = pad_id
         self._window = None if compiled else LossWindow(model)
         before, after = self._before, self._after
         if compiled:
@@ -71,9 +75,12 @@ class ForwardWatch:
             if module.training:
                 # The first label of a row has no prediction, unless virtual tokens stand before it.
                 shifts = self.alignment == "causal" and not self.virtual_tokens
-                self._train.observe(kwargs, Output.of(output), shifts=shifts)
+                self._train.observe(kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id)
             elif has_labels(kwargs):
-                self._eval.observe(kwargs, Output.of(output), watched, self.alignment, self.virtual_tokens)
+                padding = None if self._eval.running else count_padding(kwargs, self._pad_id)
+                self._eval.observe(
+                    kwargs, Output.of(output), watched, self.alignment, self.virtual_tokens, padding
+                )
         except Exception as error:
             if module.training:
                 self._train.lose()

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 # From the event method up to `CallbackHandler.call_event` there are a few frames of ours, and possibly a wrapper.
@@ -60,6 +60,12 @@ def joined_before(handler: CallbackHandler, callback: TrainerCallback) -> list[T
     found = [item for item, _ in handler.__dict__.get(_WATCHED, ())]
     places = [index for index, item in enumerate(found) if item is callback]
     return found[: places[0]] if places else found
+
+
+def early_stopping(handler: CallbackHandler | None) -> str | None:
+    """The name of transformers' own early stopping (or a descendant) in the list; None where there is none."""
+    present = [] if handler is None else handler.callbacks
+    return next((type(item).__name__ for item in present if isinstance(item, EarlyStoppingCallback)), None)
 
 
 def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Callable[[], None]) -> None:

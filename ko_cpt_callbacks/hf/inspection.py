@@ -99,6 +99,14 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def pad_token(tokenizer: Any, model: nn.Module) -> int | None:
+    """The token that fills rows up, as the tokenizer or else the model's configuration names it."""
+    named = getattr(getattr(tokenizer, "tokenizer", tokenizer), "pad_token_id", None)
+    if named is None:
+        named = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return named if isinstance(named, int) else None
+
+
 def quantization(model: nn.Module) -> str:
     """``8-bit``, ``4-bit``, another method's name, or ``none``."""
     if getattr(model, "is_loaded_in_8bit", False):

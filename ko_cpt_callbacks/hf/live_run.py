@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
+from ko_cpt_callbacks.core.rules import TargetMet
+from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
 from ko_cpt_callbacks.hf.live_record import LiveRecord
-from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
+from ko_cpt_callbacks.hf.measurement import Measurement
+from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.padding import PaddingCounts
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.row_reader import RowReader
 from ko_cpt_callbacks.hf.setting import Settings
+from ko_cpt_callbacks.hf.stopper import Stopper
 from ko_cpt_callbacks.hf.token_bytes import TokenBytes, TokenBytesUnavailable, build_token_bytes
 from ko_cpt_callbacks.hf.train_meter import TrainMeter, TrainTotals
 
@@ -68,7 +74,12 @@ class LiveRun:
         self._reported: set[str] = set()
         # Numbers added to the row being logged, until `on_evaluate` has seen them.
         self.published: dict[str, float | int] = {}
-        self.stop_reason: Finding | None = None
+        self.stopper = Stopper(settings.stop_on, settings.grace)
+        self.saved_step: int | None = None
+        self._language = settings.language
+        self._unjudged: list[Finding] = []
+        self._padding_said: set[str] = set()
+        self._first_batch = True
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -85,7 +96,12 @@ class LiveRun:
         compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
         self._reader = None
         self._watch = ForwardWatch(
-            model, self.eval_meter, self.train_meter, compiled=compiled, on_error=self.report_error
+            model,
+            self.eval_meter,
+            self.train_meter,
+            compiled=compiled,
+            pad_id=inspection.pad_token(tokenizer, model),
+            on_error=self.report_error,
         )
 
     def release(self) -> None:
@@ -127,10 +143,22 @@ class LiveRun:
             self._facts(model, state, scheduler), state.log_history, state.global_step
         )
         self.eval_meter.drop_pending()
-        self.stop_reason = None
         self._resume_totals(live, state.global_step)
         self.train_meter.read()
         self.train_meter.restart_clock()
+        self._unjudged, self._first_batch, self.saved_step = [], True, None
+        if state.max_steps > 0:
+            self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps})
+        self._say_stopped_before(state.global_step)
+
+    def _say_stopped_before(self, start_step: int) -> None:
+        """A resumed run says what already asked to stop it; named in ``stop_on``, it stops again."""
+        earlier = list(self.record.findings)
+        asked = self.stopper.begin(earlier)
+        reached = asked or next((item for item in earlier if item.code == TargetMet().code), None)
+        if start_step and reached is not None:
+            values = {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
+            self.note_setup("stopped-before", start_step, **values)
 
     def _resume_totals(self, live: list[dict[str, Any]], start_step: int) -> None:
         devices = self._totals.devices
@@ -174,6 +202,7 @@ class LiveRun:
         """What an evaluation's row gets: numbers for everyone, texts for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
         numbers, texts = self._numbers(prefix, measured)
+        self._note_padding(prefix, measured.padding, step)
         self._note(prefix, step, measured, texts)
         return numbers, texts
 
@@ -230,14 +259,25 @@ class LiveRun:
         if not self.record.begun:
             self.record.begin_evaluation({} if model is None else self._facts(model, state, None))
 
-    def observe(self, row: Mapping[str, Any]) -> tuple[Finding, ...]:
+    def observe(self, row: Mapping[str, Any]) -> None:
         """A row of ``log_history`` is complete."""
-        return self.record.add(row)
+        self._unjudged.extend(self.record.add(row))
 
     def note_setup(self, what: str, step: int, **values: Any) -> None:
         """Something about the set-up, as a row of its own."""
         row = {keys.STEP: step, keys.KIND_SETUP: what, **values}
-        self.record.add(row, **{keys.KIND: keys.KIND_SETUP})
+        self._unjudged.extend(self.record.add(row, **{keys.KIND: keys.KIND_SETUP}))
+
+    def check_first_batch(self, step: int) -> None:
+        """After the first step of an attempt: were pads among its labels, on any rank?"""
+        if self._first_batch:
+            self._first_batch = False
+            self._note_padding(keys.TRAIN_PREFIX, self.train_meter.first_padding(), step)
+
+    def _note_padding(self, split: str, counts: PaddingCounts | None, step: int) -> None:
+        if counts is not None and counts.suspicious and split not in self._padding_said:
+            self._padding_said.add(split)
+            self.note_setup("padding-in-loss", step, split=split, **asdict(counts))
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and loss of the best evaluation of the first set that is not in ``retention``."""
@@ -247,10 +287,22 @@ class LiveRun:
         point = splits[names[0]].best if names else None
         return None if point is None or point.value is None else (point.step, point.value)
 
-    def stop(self, reason: Finding, language: str) -> None:
-        """Remember why the run is asked to stop."""
-        self.stop_reason = reason
-        self.record.note(stop=reason.as_dict(language))
+    def obey(self, state: TrainerState, control: TrainerControl) -> TrainerControl | None:
+        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it."""
+        found, self._unjudged = self._unjudged, []
+        step = state.global_step
+        if self.ranks.alone and any(item.asks_to_stop for item in found):
+            self.report("stop", "stop_on is not obeyed: the callback is not on every rank, and the others would wait")
+            return None
+        reason = self.stopper.consider(found, step, self._totals.tokens_seen)
+        if reason is not None:
+            self.record.note(stop=reason.as_dict(self._language))
+        if self.stopper.reason is None:
+            return None
+        control.should_training_stop = True
+        # Without a save the stop would leave no checkpoint of the state it stopped at.
+        control.should_save = control.should_save or self.saved_step != step
+        return control
 
     # -- what is said once -----------------------------------------------------------------------------------------
 

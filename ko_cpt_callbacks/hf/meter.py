@@ -5,7 +5,6 @@ Nothing here judges and nothing is gathered but sums: no logits leave the device
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +16,7 @@ from torch import Tensor
 from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Alignment, Evidence, Output, read_evidence
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.measurement import Measurement, merge, pack
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
 from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
@@ -27,33 +27,6 @@ _HELD_BATCHES: Final = 8
 NO_LABELS: Final = (
     "no forward pass with labels was seen (label smoothing and compute_loss_func take the labels out of the call)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one evaluation came to, over all ranks.
-
-    Attributes:
-        rows: Sums of every row; None for ``loss`` evidence or when there is no exact loss.
-        nll: Summed negative log-likelihood (nats) for ``loss`` evidence.
-        tokens: Target tokens for ``loss`` evidence.
-        nonfinite_batches: Batches whose loss was NaN or infinite.
-        batches: Batches seen, over all ranks.
-        evidence: The kind of evidence, None when there was none.
-        reason: Why there is no exact loss; None when there is one.
-        unit: What the rows' hashes were taken of, ``utf8`` (text) or ``ids``; None where ranks differ.
-        bytes_absent: Why bytes are not counted on some rank; None when they are on all.
-    """
-
-    rows: RowSums | None
-    nll: float
-    tokens: int
-    nonfinite_batches: int
-    batches: int
-    evidence: str | None
-    reason: str | None
-    unit: str | None = None
-    bytes_absent: str | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +46,7 @@ class _Tally:
     unit: str | None = None
     bytes_absent: str | None = None
     at_end: bool = False
+    padding: Tensor | None = None
 
     def refuse(self, reason: str) -> None:
         if self.reason is None:
@@ -89,6 +63,7 @@ class _Pending:
     text_in_labels: bool
     dataloader: Any
     """The data loader that was being iterated over."""
+    padding: Tensor | None
 
 
 class EvalMeter:
@@ -119,11 +94,13 @@ class EvalMeter:
         watched: list[TokenLosses],
         alignment: Alignment | None,
         virtual_tokens: int,
+        padding: Tensor | None = None,
     ) -> None:
         """A forward pass with labels, in evaluation mode."""
         evidence = read_evidence(kwargs, output, watched, alignment, virtual_tokens=virtual_tokens)
         loader = GradientState().active_dataloader
-        step = _Pending(evidence, output.loss, kwargs, text_in_labels=alignment == "seq2seq", dataloader=loader)
+        own_labels = alignment == "seq2seq"
+        step = _Pending(evidence, output.loss, kwargs, own_labels, loader, padding)
         # Two passes with different labels say what a hundred say; a loop of the user's own must not fill the memory.
         others = [item for item in self._pending if _labels(item) is not _labels(step)]
         self._pending = [*others[-1:], step]
@@ -163,6 +140,7 @@ class EvalMeter:
 
     def _count(self, step: _Pending, tally: _Tally) -> None:
         tally.batches += 1
+        tally.padding = step.padding if tally.padding is None else tally.padding
         evidence = step.evidence
         if isinstance(evidence, Absent):
             tally.refuse(evidence.reason)
@@ -246,12 +224,13 @@ class EvalMeter:
             "reason": tally.reason,
             "unit": tally.unit,
             "bytes_absent": tally.bytes_absent,
+            "padding": None if tally.padding is None else tally.padding.tolist(),
         }
         if self._ranks.alone:
             header["reason"] = "the callback is not on every rank, so this rank's share is all it could measure"
-        head = json.dumps(header).encode()
-        parts = self._ranks.gather(len(head).to_bytes(8, "little") + head + rows.to_payload())
-        return _merge([_unpack(part) for part in parts])
+            if not tally.nonfinite:
+                header["batches"] = 0  # no bad batch here says nothing of the others
+        return merge(self._ranks.gather(pack(header, rows)))
 
     def _close(self, tally: _Tally) -> None:
         self._reduce(tally)
@@ -269,33 +248,6 @@ def _length(dataloader: Any) -> int | None:
         return len(dataloader)
     except (TypeError, NotImplementedError):
         return None
-
-
-def _unpack(payload: bytes) -> tuple[dict[str, Any], RowSums]:
-    size = int.from_bytes(payload[:8], "little")
-    return json.loads(payload[8 : 8 + size]), RowSums.from_payload(payload[8 + size :])
-
-
-def _merge(parts: list[tuple[dict[str, Any], RowSums]]) -> Measurement:
-    heads = [head for head, _ in parts]
-    reason = next((head["reason"] for head in heads if head["reason"]), None)
-    kinds = sorted({head["evidence"] for head in heads if head["evidence"]})
-    if reason is None and len(kinds) > 1:
-        reason = f"the ranks had different evidence: {' and '.join(kinds)}"
-    evidence = kinds[0] if kinds else None
-    whole = reason is None and evidence != "loss"
-    units = {head["unit"] for head in heads if head["unit"]}
-    return Measurement(
-        rows=RowSums.concatenate([rows for _, rows in parts]) if whole else None,
-        nll=sum(head["nll"] for head in heads),
-        tokens=sum(head["tokens"] for head in heads),
-        nonfinite_batches=sum(head["nonfinite"] for head in heads),
-        batches=sum(head["batches"] for head in heads),
-        evidence=evidence,
-        reason=reason,
-        unit=units.pop() if len(units) == 1 else None,
-        bytes_absent=next((head["bytes_absent"] for head in heads if head["bytes_absent"]), None),
-    )
 
 
 def _labels(step: _Pending) -> Any:

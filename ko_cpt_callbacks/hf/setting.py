@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+from ko_cpt_callbacks.core.patience import Patience, read_patience
+from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Rule, rules_for
+from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.hf.stopper import Grace
 from ko_cpt_callbacks.outputs.output import Output
 
-TASKS: Final = ("cpt", "sft", "other")
 OUTPUTS: Final = ("files", "console")
 
 
@@ -24,8 +26,10 @@ class Settings:
         task: ``cpt``, ``sft`` or ``other``.
         retention: Names of the evaluation sets that stand for what must not be forgotten.
         stop_on: Finding codes that stop the run when a finding of that code asks to.
-        grace: Optimizer steps before which nothing stops; 0 for none.
-        rules: The rules to ask.
+        grace: What must have happened before anything stops.
+        targets: What must be reached.
+        patience: When a run stands still.
+        rules: The rules to ask, told all that.
         outputs: Names of built-in outputs, and outputs.
         language: Language of sentences.
     """
@@ -33,7 +37,9 @@ class Settings:
     task: str
     retention: tuple[str, ...]
     stop_on: frozenset[str]
-    grace: int
+    grace: Grace
+    targets: tuple[Target, ...]
+    patience: Patience
     rules: tuple[Rule, ...]
     outputs: tuple[str | Output, ...]
     language: str
@@ -44,7 +50,10 @@ class Settings:
             "task": self.task,
             "retention": list(self.retention),
             "stop_on": sorted(self.stop_on),
-            "grace_steps": self.grace,
+            "grace": {"steps": self.grace.steps, "tokens": self.grace.tokens},
+            "targets": [str(target) for target in self.targets],
+            "patience": self.patience.evaluations,
+            "min_delta": f"{100 * self.patience.min_delta:g}%" if self.patience.relative else self.patience.min_delta,
             "rules": [rule.code for rule in self.rules],
             "outputs": [item if isinstance(item, str) else item.name for item in self.outputs],
             "language": self.language,
@@ -56,7 +65,10 @@ def check_settings(
     task: str,
     retention: Sequence[str],
     stop_on: Iterable[str],
-    grace: int | None,
+    grace: int | str | None,
+    targets: Iterable[Target | str] | Target | str,
+    patience: int | None,
+    min_delta: float | str | None,
     rules: Iterable[str] | None,
     outputs: Iterable[str | Output] | None,
     language: str | None,
@@ -74,24 +86,43 @@ def check_settings(
     wanted = tuple(_texts("stop_on", stop_on))
     for code in wanted:
         _one_of("stop_on", code, sorted(CODES))
-    if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int) or grace < 0):
-        raise ConfigurationError(f"KoCPTCallback(grace={grace!r}): expected a number of steps, 0 or more, or None")
     _one_of("task", task, TASKS)
+    wait, goals = read_patience(patience, min_delta), parse_targets(targets)
+    kept = tuple(_texts("retention", retention))
     speech = DEFAULT_LANGUAGE if language is None else language
     _one_of("language", speech, languages)
-    places: list[str | Output] = list(OUTPUTS if outputs is None else outputs)
+    places: list[str | Output] = list(OUTPUTS if outputs is None else _several("outputs", outputs))
     for place in places:
         if not isinstance(place, Output):
             _one_of("outputs", place, OUTPUTS)
     return Settings(
         task=task,
-        retention=tuple(_texts("retention", retention)),
-        stop_on=frozenset(wanted),
-        grace=0 if grace is None else grace,
-        rules=tuple(rule for rule in ALL_RULES if rule.code in chosen),
+        retention=kept,
+        # Whoever sets a patience asks for the stop.
+        stop_on=frozenset([*wanted, *([NoImprovement().code] if wait.evaluations else [])]),
+        grace=_grace(grace),
+        targets=goals,
+        patience=wait,
+        rules=rules_for(goals, task, chosen, patience=wait, retention=kept),
         outputs=tuple(places),
         language=speech,
     )
+
+
+def _grace(value: int | str | None) -> Grace:
+    """Steps as a number, or ``step:N`` or ``tokens:N`` as a target's deadline is written."""
+    unit, _, number = value.partition(":") if isinstance(value, str) else ("step", "", value)
+    try:
+        amount = float(0 if number is None else number)
+    except (TypeError, ValueError):
+        amount = -1.0
+    whole = not isinstance(value, bool) and amount >= 0 and amount.is_integer()
+    if not whole or unit not in ("step", "tokens"):
+        raise ConfigurationError(
+            f"KoCPTCallback(grace={value!r}): expected a number of steps, 0 or more, or 'step:N' or 'tokens:N'; "
+            "write grace=500 or grace='tokens:1e6'"
+        )
+    return Grace(steps=int(amount)) if unit == "step" else Grace(tokens=int(amount))
 
 
 def refuse_unready(**arguments: Any) -> None:
@@ -107,12 +138,17 @@ def refuse_unready(**arguments: Any) -> None:
             )
 
 
-def _texts(name: str, values: Iterable[str]) -> list[str]:
-    if isinstance(values, str):
+def _several(name: str, values: Iterable[Any]) -> list[Any]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        shown = repr(values) if isinstance(values, (str, int, float)) else type(values).__name__
         raise ConfigurationError(
-            f"KoCPTCallback({name}={values!r}): expected several texts, found one; write {name}=({values!r},)"
+            f"KoCPTCallback({name}={shown}): expected several values, found one; write {name}=[{shown}]"
         )
-    found = list(values)
+    return list(values)
+
+
+def _texts(name: str, values: Iterable[str]) -> list[str]:
+    found = _several(name, values)
     for value in found:
         if not isinstance(value, str):
             raise ConfigurationError(f"KoCPTCallback({name}=…): expected texts, found {value!r}")

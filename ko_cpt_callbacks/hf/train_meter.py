@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.evidence import IGNORE, Output
+from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
 from ko_cpt_callbacks.hf.rank import Ranks
 
 
@@ -50,18 +51,25 @@ class TrainMeter:
         self._steps: list[Tensor | None] = []
         self._without_labels = False
         self._without_loss = False
+        self._padding: Tensor | None = None
+        self._watched_padding = False
         self._started = time.perf_counter()
         self._mark = self._started
         self._excluded = 0.0
 
-    def observe(self, kwargs: Mapping[str, Any], output: Output, *, shifts: bool) -> None:
+    def observe(
+        self, kwargs: Mapping[str, Any], output: Output, *, shifts: bool, pad_id: int | None = None
+    ) -> None:
         """A forward pass in training mode.
 
         Args:
             kwargs: Keyword arguments of the call.
             output: Its output.
             shifts: Whether the model's loss leaves the first label of a row out.
+            pad_id: The pad token, which the first batch is searched for.
         """
+        if not self._watched_padding:
+            self._watched_padding, self._padding = True, count_padding(kwargs, pad_id)
         labels = kwargs.get("labels")
         if isinstance(labels, Tensor):
             counted = labels[..., 1:] if shifts else labels
@@ -85,6 +93,15 @@ class TrainMeter:
         self._bad = None
         self._mark = time.perf_counter()
 
+    def first_padding(self) -> PaddingCounts | None:
+        """Pads among the labels of the first batch, over all ranks; every rank must call it."""
+        try:
+            local = None if self._padding is None else self._padding.tolist()
+        except Exception:  # the others are waiting
+            local = None
+        self._padding, self._watched_padding = None, True
+        return add_padding([json.loads(part) for part in self._ranks.gather(json.dumps(local).encode())])
+
     def exclude(self) -> None:
         """What happened since the last mark (an evaluation, a save) is not training time."""
         now = time.perf_counter()
@@ -94,6 +111,7 @@ class TrainMeter:
     def restart_clock(self) -> None:
         """Training begins now: earlier time, and a step that was broken off, are none of it."""
         self._bad = None
+        self._watched_padding = False
         self._started = self._mark = time.perf_counter()
         self._excluded = 0.0
 

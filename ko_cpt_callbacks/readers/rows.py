@@ -53,6 +53,10 @@ def _count(row: Mapping[str, Any], name: str) -> int | None:
     return int(value)
 
 
+def _first_count(row: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    return next((count for name in names if (count := _count(row, name)) is not None), None)
+
+
 def _text(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     return value if isinstance(value, str) else None
@@ -91,6 +95,7 @@ def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
         nonfinite_first_step=_count(row, keys.NONFINITE_FIRST_STEP),
         tokens_seen=_count(row, keys.TOKENS_SEEN),
         tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
+        input_tokens=_first_count(row, keys.INPUT_TOKENS),
     )
 
 

@@ -38,8 +38,8 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
             rows.append(row)
         elif number < len(lines):
             raise UnreadableRunError(
-                f"{path}:{number}: not a JSON object: {clip(line.strip())}; expected one row a line; the "
-                f"{len(rows):,} rows before it are whole: remove the line to judge the run without it"
+                f"{path}:{number}: not a JSON object: {clip(line.strip())}; expected one row a line "
+                f"({len(rows):,} before it whole); remove the line to judge the run without it"
             )
     return rows
 

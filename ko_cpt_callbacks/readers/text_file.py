@@ -28,10 +28,10 @@ _NAME_IT: Final = f"name a Trainer's output_dir, checkpoint or {STATE_FILE}"
 
 
 def clip(value: object, limit: int = _SHOWN) -> str:
-    """A value of a file as an error shows it: on one line, without control characters, and short.
+    r"""A value of a file as an error shows it: on one line, without control characters, and short.
 
-    >>> clip("a\\nb")
-    "'a\\\\nb'"
+    >>> clip("a\nb")
+    "'a\\nb'"
     """
     shown = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.rules import TASKS
-from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
 
 __all__ = ["FORMAT", "Told", "read_told"]
@@ -27,6 +28,8 @@ class Told:
         targets: Targets in their text form.
         rules: Codes of the rules that were asked; None where the file does not say.
         language: Language of the sentences; None where the file does not say.
+        patience: When the run was to be judged to stand still.
+        retention: Names of the evaluation sets that do not count for that.
         stop: ``code``, ``step`` and ``message`` of the finding that asked the run to stop; None where none did.
     """
 
@@ -34,6 +37,8 @@ class Told:
     targets: tuple[str, ...] = ()
     rules: tuple[str, ...] | None = None
     language: str | None = None
+    patience: Patience = field(default_factory=Patience)
+    retention: tuple[str, ...] = ()
     stop: Mapping[str, Any] | None = None
 
 
@@ -62,17 +67,25 @@ def read_told(path: str | Path) -> Told:
         raise UnreadableRunError(f'{path}: found {name_of(told)} under "told", expected an object; {_FIX}')
     task = told.get("task")
     if task not in TASKS:
-        raise UnreadableRunError(
-            f'{path}: "told.task" is {clip(task)}, expected one of {", ".join(TASKS)}; {_FIX}'
-        )
+        raise UnreadableRunError(f'{path}: "told.task" is {clip(task)}, expected one of {", ".join(TASKS)}; {_FIX}')
     language = told.get("language")
     return Told(
         task=task,
         targets=_texts(path, told, "targets") or (),
         rules=_texts(path, told, "rules"),
         language=language if isinstance(language, str) else None,
+        patience=_patience(path, told),
+        retention=_texts(path, told, "retention") or (),
         stop=_stop(run.get("stop")),
     )
+
+
+def _patience(path: Path, told: Mapping[str, Any]) -> Patience:
+    patience, delta = told.get("patience"), told.get("min_delta")
+    try:
+        return read_patience(patience, None if patience is None else delta)
+    except ConfigurationError as error:
+        raise UnreadableRunError(f'{path}: under "told": {error}; {_FIX}') from None
 
 
 def _stop(value: object) -> Mapping[str, Any] | None:

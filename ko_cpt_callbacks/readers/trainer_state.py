@@ -115,7 +115,7 @@ def _rows(path: Path, history: object) -> list[dict[str, Any]]:
         found = f'"{keys.STEP}" {clip(value)}' if keys.STEP in rows[0] else f'no "{keys.STEP}"'
         raise UnreadableRunError(
             f'{path}: found {found} in the first row of "{_LOG_HISTORY}" and a usable step in none of its '
-            f"{len(rows):,}, expected whole numbers from 0; a Trainer writes them, {beside(path)}"
+            f"{len(rows):,}, expected whole numbers from 0; {beside(path)}"
         )
     return rows
 

@@ -21,7 +21,8 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+from ko_cpt_callbacks.core.rules import ALL_RULES, Rule, rules_for
+from ko_cpt_callbacks.core.target import parse_targets
 
 NAN, INF = math.nan, math.inf
 FOLDER = Path(rooms.__file__).parent
@@ -110,10 +111,31 @@ RUNS: dict[str, Callable[[], Sequence[Observation]]] = {
     "one step": lambda: _with(step=10),
     "one step, NaN": lambda: _with(step=10, loss=NAN, exact_loss=NAN),
     "steps going back": lambda: list(reversed(_healthy())),
+    "padding in the loss": lambda: [
+        *(dataclasses.replace(one, tokens_seen=None, input_tokens=one.step**2) if isinstance(one, TrainObservation)
+          else one for one in _healthy()[:-1]),
+        *(TrainObservation(step, loss=0.7, input_tokens=4096 * (step - 400)) for step in range(410, 800, 10)),
+    ],
+    "planned": lambda: [SetupObservation(0, "plan", {"planned_steps": 400}), *_healthy()],
     "two runs joined": lambda: [*_healthy(), *_healthy(20)],
 }  # fmt: skip
 
+# What a rule that was told of targets keeps too, on the sets of the runs above and on one that is not there.
+TARGETS = parse_targets(
+    [
+        "eval_exact_loss<2.9@end", "eval_ko_loss<3.2@step:100,confirm=2", "eval_ko_ppl<20@tokens:500000",
+        "eval_en_bits_per_byte<1.45", "eval_ko_exact_loss<-20%", "eval_ppl<-20%@step:200", "eval_ko_ppl<3",
+        "eval_ja_loss<20",
+    ]
+)  # fmt: skip
+TOLD = [rule for rule in rules_for(TARGETS, "other") if rule not in ALL_RULES]
+
 each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
+each_told_rule = pytest.mark.parametrize(
+    "rule",
+    [*ALL_RULES, *TOLD],
+    ids=[*(rule.code for rule in ALL_RULES), *(f"{rule.code} told" for rule in TOLD)],
+)
 each_run = pytest.mark.parametrize("name", RUNS)
 
 
@@ -173,7 +195,7 @@ def test_settings_are_a_frozen_value(rule: Rule) -> None:
             setattr(rule, field.name, None)
 
 
-@each_rule
+@each_told_rule
 @each_run
 def test_no_run_breaks_it(rule: Rule, name: str) -> None:
     """Every run is folded and closed; each finding has the rule's code and is strict JSON with a sentence."""
@@ -186,7 +208,7 @@ def test_no_run_breaks_it(rule: Rule, name: str) -> None:
         assert "unknown" not in finding.message() or "loss" in finding.values
 
 
-@each_rule
+@each_told_rule
 @each_run
 def test_cut_anywhere(rule: Rule, name: str) -> None:
     """State and findings of a fold cut at any row equal those of the whole."""
@@ -199,14 +221,14 @@ def test_cut_anywhere(rule: Rule, name: str) -> None:
         assert rule.close(state) == rule.close(whole[0])
 
 
-@each_rule
+@each_told_rule
 @each_run
 def test_same_input_same_output(rule: Rule, name: str) -> None:
     """Twice the same rows, freshly made, give equal states and findings: also where they hold NaN."""
     assert _fold(rule, RUNS[name]()) == _fold(rule, RUNS[name]())
 
 
-@each_rule
+@each_told_rule
 @each_run
 def test_a_step_changes_nothing_it_was_given(rule: Rule, name: str) -> None:
     """Every state of the fold is the same after the fold went on."""
@@ -219,7 +241,7 @@ def test_a_step_changes_nothing_it_was_given(rule: Rule, name: str) -> None:
     assert [repr(state) for state in states] == reprs
 
 
-@each_rule
+@each_told_rule
 @each_run
 def test_no_nan_enters_a_state(rule: Rule, name: str) -> None:
     """A state holds no NaN and no infinity: they would blind every later comparison."""
@@ -233,7 +255,7 @@ def test_a_healthy_run_raises_nothing(rule: Rule) -> None:
     assert [*found, *rule.close(state)] == []
 
 
-@each_rule
+@each_told_rule
 def test_a_row_twice_is_reported_once(rule: Rule) -> None:
     """Each row given twice gives the findings of each row given once."""
     for name in ("some NaN", "loss NaN", "healthy", "gradient NaN"):

@@ -132,19 +132,23 @@ def train(
     return report(trainer, watcher)
 
 
-def evaluate(folder: str, checkpoint: str, *, then_resume: bool = False) -> dict[str, Any]:
+def evaluate(folder: str, checkpoint: str, *, then_resume: bool = False, broken: bool = False) -> dict[str, Any]:
     """An evaluation in the folder of a run that may have been trained before; then, if wanted, training goes on.
 
     Args:
         folder: ``output_dir``.
         checkpoint: The checkpoint to evaluate, and to resume from.
         then_resume: Whether to train as well, logging every step, NaN losses at 3, 7 and 11.
+        broken: Whether the model's head is NaN.
     """
     from transformers import LlamaForCausalLM
 
     watcher = KoCPTCallback()
     trainer = build(folder, [watcher], model=LlamaForCausalLM.from_pretrained(checkpoint), logging_steps=1)
     trainer.add_callback(NanLoss(trainer.model, [3, 7, 11]))
+    if broken:
+        with torch.no_grad():
+            trainer.model.lm_head.weight.fill_(math.nan)
     metrics = trainer.evaluate()
     if then_resume:
         trainer.train(resume_from_checkpoint=checkpoint)

@@ -216,7 +216,8 @@ def test_damaged_rows_are_set_aside(whole: dict[str, Any], tmp_path: Path) -> No
 def test_evaluate_in_a_trained_folder(cut: bool, whole: dict[str, Any], tmp_path: Path) -> None:
     """``evaluate()`` in another process, in the folder of a trained run (whose last line was cut off by a kill, or
     not): the findings, what the run was and what it was told stay as they are; the new row says that it is an
-    evaluation of its own; and the training can still be resumed to the same findings."""
+    evaluation of its own; and the training can still be resumed to the same findings. What the evaluation finds (here:
+    a NaN model) is in the callback, not in the training's file."""
     folder = tmp_path / "run"
     shutil.copytree(whole["folder"], folder)
     path = folder / "ko_cpt" / "rows.jsonl"
@@ -227,16 +228,21 @@ def test_evaluate_in_a_trained_folder(cut: bool, whole: dict[str, Any], tmp_path
     told = run_files.run(folder)
     sums = {p.name: p.read_bytes() for p in (folder / "ko_cpt" / "eval_rows").iterdir()}
 
-    result = forked.value(forked.run(job.evaluate, str(folder), str(folder / "checkpoint-12"), folder=tmp_path))
-    assert result["metrics"]["eval_exact_loss"] == pytest.approx(whole["best"][1])
+    for broken in (False, True):
+        result = forked.value(
+            forked.run(job.evaluate, str(folder), str(folder / "checkpoint-12"), folder=tmp_path, broken=broken)
+        )
+        assert [item["code"] for item in result["findings"]] == ["non-finite"] * broken
+        if not broken:
+            assert result["metrics"]["eval_exact_loss"] == pytest.approx(whole["best"][1])
     assert (folder / "ko_cpt" / "findings.jsonl").read_bytes() == findings
     line = run_files.rows(folder)[-1]
-    assert (line["kind"], line["mode"], line["attempt"]) == ("eval", "evaluate", 2)
+    assert (line["kind"], line["mode"], line["attempt"]) == ("eval", "evaluate", 3)
     now = run_files.run(folder)
     assert {name: v for name, v in now.items() if name != "attempts"} == {
         name: v for name, v in told.items() if name != "attempts"
     }
-    assert [one["mode"] for one in now["attempts"]] == ["train", "evaluate"]
+    assert [one["mode"] for one in now["attempts"]] == ["train", "evaluate", "evaluate"]
     assert {p.name: p.read_bytes() for p in (folder / "ko_cpt" / "eval_rows").iterdir() if p.name in sums} == sums
 
     resumed = _resumed(tmp_path, folder, EVERY_STEP, folder / "checkpoint-8")

@@ -122,6 +122,7 @@ def test_callback_on_rank_0_only(tmp_path: Path) -> None:
     for row in _evaluations(first):
         assert "not on every rank" in row["eval_exact_loss_absent"]
         assert not {"eval_exact_loss", "eval_ppl", "eval_tokens", "eval_bits_per_byte"} & row.keys()
+        assert row.get("eval_nonfinite_batches", 0) > 0 if row["step"] > 4 else "eval_nonfinite_batches" not in row
     for row in _training(first):
         assert not {"tokens_seen", "tokens_per_second", "nonfinite_steps"} & row.keys()
     assert "non-finite" in {found["code"] for found in first["findings"]}, "the Trainer's own rows still show it"

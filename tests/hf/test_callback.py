@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
-from ko_cpt_callbacks.hf import handler as handlers
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import LlamaForCausalLM, TrainerCallback
+
+from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
+from ko_cpt_callbacks.hf import handler as handlers
 
 pytestmark = pytest.mark.both_versions
 
@@ -83,7 +84,7 @@ def _breaks(at: int | None = None) -> BreaksIn:
     return model
 
 
-# -- joining ----------------------------------------------------------------------------------------------------------
+# -- joining ----
 
 
 @pytest.mark.parametrize("form", ["class", "instance"])
@@ -99,7 +100,9 @@ def test_joins_by_argument(form: str, model: LlamaForCausalLM, tmp_path: Path) -
 
 def test_added_later_then_train(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """``add_callback`` then ``train``: first in the list from the start of training, trackers see every number."""
-    trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[tracker := Tracker()], eval_strategy="steps", eval_steps=3)
+    trainer = tiny.trainer(
+        model, tmp_path, ROWS, ROWS, callbacks=[tracker := Tracker()], eval_strategy="steps", eval_steps=3
+    )
     trainer.add_callback(callback := KoCPTCallback(outputs=[]))
     trainer.train()
     assert trainer.callback_handler.callbacks[0] is callback
@@ -203,8 +206,14 @@ def test_model_init(tmp_path: Path) -> None:
         return built[-1]
 
     trainer = tiny.trainer(
-        None, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=[])], model_init=init,
-        eval_strategy="steps", eval_steps=3,
+        None,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=[])],
+        model_init=init,
+        eval_strategy="steps",
+        eval_steps=3,
     )
     trainer.train()
     assert len(built) > 1 and _hooks(built[0]) == 0
@@ -251,7 +260,19 @@ def test_hooks_end_with_the_trainer(model: LlamaForCausalLM, tmp_path: Path) -> 
     assert _hooks(model) == 0
 
 
-# -- counting ---------------------------------------------------------------------------------------------------------
+def test_hooks_end_with_the_trainer_without_its_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same where the Trainer's list was never found: at the latest when another Trainer comes."""
+    monkeypatch.setattr(handlers, "find_handler", lambda callback: None)
+    callback = KoCPTCallback(outputs=[])
+    models = [tiny.llama(VOCABULARY, layers=1) for _ in range(3)]
+    trainers = [tiny.trainer(each, tmp_path, None, ROWS, callbacks=[callback]) for each in models[:2]]
+    del trainers[0]
+    gc.collect()
+    trainers.append(tiny.trainer(models[2], tmp_path, None, ROWS, callbacks=[callback]))
+    assert [_hooks(each) > 0 for each in models] == [False, True, True]
+
+
+# -- counting ----
 
 
 def test_passes_outside_an_evaluation_are_never_counted(model: LlamaForCausalLM, tmp_path: Path) -> None:
@@ -412,8 +433,13 @@ def test_with_metrics_and_gathered_logits(model: LlamaForCausalLM, tmp_path: Pat
     reference = tiny.exact_loss(model, ROWS)
     for size in (1, 5):
         trainer = tiny.trainer(
-            model, tmp_path, None, ROWS, callbacks=[KoCPTCallback(outputs=[])],
-            compute_metrics=lambda found: {"seen": float(len(found.label_ids))}, per_device_eval_batch_size=size,
+            model,
+            tmp_path,
+            None,
+            ROWS,
+            callbacks=[KoCPTCallback(outputs=[])],
+            compute_metrics=lambda found: {"seen": float(len(found.label_ids))},
+            per_device_eval_batch_size=size,
         )
         metrics = trainer.evaluate()
         assert metrics["eval_seen"] == len(ROWS)
@@ -424,8 +450,15 @@ def test_evaluation_at_the_start(model: LlamaForCausalLM, tmp_path: Path) -> Non
     """``eval_on_start``: exact at step 0, and its forward passes are no training tokens."""
     reference = tiny.exact_loss(model, ROWS)
     trainer = tiny.trainer(
-        model, tmp_path, ROWS[:3], ROWS, callbacks=[KoCPTCallback(outputs=[])], max_steps=1, eval_on_start=True,
-        eval_strategy="steps", eval_steps=1,
+        model,
+        tmp_path,
+        ROWS[:3],
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=[])],
+        max_steps=1,
+        eval_on_start=True,
+        eval_strategy="steps",
+        eval_steps=1,
     )
     trainer.train()
     start = next(row for row in trainer.state.log_history if "eval_loss" in row)
@@ -434,14 +467,20 @@ def test_evaluation_at_the_start(model: LlamaForCausalLM, tmp_path: Path) -> Non
     assert row["tokens_seen"] == _targets(ROWS[:3])
 
 
-# -- training ---------------------------------------------------------------------------------------------------------
+# -- training ----
 
 
 def test_tokens_with_accumulation(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """Target tokens are exact under gradient accumulation and cumulative over rows; speed is given, GPU hours not."""
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, None, callbacks=[KoCPTCallback(outputs=[])], max_steps=2,
-        per_device_train_batch_size=2, gradient_accumulation_steps=2,
+        model,
+        tmp_path,
+        ROWS,
+        None,
+        callbacks=[KoCPTCallback(outputs=[])],
+        max_steps=2,
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=2,
     )
     trainer.train()
     rows = [row for row in trainer.state.log_history if "loss" in row]
@@ -485,7 +524,7 @@ def test_nan_logged_as_zero(tmp_path: Path) -> None:
     rows = [row for row in trainer.state.log_history if "loss" in row]
     assert [row["loss"] for row in rows] == [0.0, 0.0, 0.0]
     assert all("ppl" not in row and row["nonfinite_steps"] == 1 for row in rows)
-    assert [(item.code, item.severity, item.step) for item in callback.findings][0] == ("non-finite", "error", 1)
+    assert next((item.code, item.severity, item.step) for item in callback.findings) == ("non-finite", "error", 1)
     assert sum(item.code == "non-finite" for item in callback.findings) == 1
     assert callback.stop_reason is None and trainer.state.global_step == 3  # nobody asked to stop
 
@@ -494,8 +533,16 @@ def test_one_micro_batch_of_a_step(tmp_path: Path) -> None:
     """One non-finite micro-batch of a step's two: one step, one micro-batch."""
     model = _breaks(at=4)
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, None, callbacks=[KoCPTCallback(outputs=[])], max_steps=2, logging_steps=2,
-        gradient_accumulation_steps=2, per_device_train_batch_size=2, learning_rate=0.0,
+        model,
+        tmp_path,
+        ROWS,
+        None,
+        callbacks=[KoCPTCallback(outputs=[])],
+        max_steps=2,
+        logging_steps=2,
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=2,
+        learning_rate=0.0,
     )
     trainer.train()
     row = trainer.state.log_history[0]
@@ -512,15 +559,35 @@ def test_label_smoothing_in_training(model: LlamaForCausalLM, tmp_path: Path) ->
     assert not {"tokens_seen", "tokens_per_second", "nonfinite_steps"} & set(row)
 
 
-# -- rows and files ---------------------------------------------------------------------------------------------------
+def test_zero_loss_is_no_perplexity(model: LlamaForCausalLM, tmp_path: Path) -> None:
+    """NaN logged as 0.0 where nobody could count it (label smoothing): still no perplexity of 1.0."""
+    model.lm_head.weight.data.fill_(float("nan"))
+    trainer = tiny.trainer(
+        model, tmp_path, ROWS, None, callbacks=[KoCPTCallback(outputs=[])], max_steps=1, label_smoothing_factor=0.1
+    )
+    trainer.train()
+    row = trainer.state.log_history[0]
+    assert row["loss"] == 0.0
+    assert "ppl" not in row
+
+
+# -- rows and files ----
 
 
 def test_logs_get_numbers_only(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """Trackers, metrics and tables get numbers; fingerprint and reasons are in log_history and our rows only."""
     tracker = Tracker()
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[tracker, KoCPTCallback(outputs=["files"])], max_steps=2,
-        eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=2,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[tracker, KoCPTCallback(outputs=["files"])],
+        max_steps=2,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=2,
     )
     trainer.train()
     ours = {keys.key("eval", suffix) for suffix in keys.EVAL_SUFFIXES} | set(keys.TRAIN_KEYS)
@@ -541,8 +608,14 @@ def test_logs_get_numbers_only(model: LlamaForCausalLM, tmp_path: Path) -> None:
 def test_rows_are_the_log(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """rows.jsonl: every row of log_history, one a line, same numbers, plus kind and attempt."""
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=["files"])], max_steps=2,
-        eval_strategy="steps", eval_steps=2,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=["files"])],
+        max_steps=2,
+        eval_strategy="steps",
+        eval_steps=2,
     )
     trainer.train()
     lines = _lines(tmp_path)
@@ -586,7 +659,11 @@ def test_fingerprint_is_the_text(tmp_path: Path) -> None:
     found = []
     for seed, rows, size in ((0, ROWS, 3), (1, ROWS[::-1], 4), (0, OTHER, 3)):
         trainer = tiny.trainer(
-            tiny.llama(VOCABULARY, seed=seed, layers=1), tmp_path, None, rows, callbacks=[KoCPTCallback(outputs=[])],
+            tiny.llama(VOCABULARY, seed=seed, layers=1),
+            tmp_path,
+            None,
+            rows,
+            callbacks=[KoCPTCallback(outputs=[])],
             per_device_eval_batch_size=size,
         )
         trainer.evaluate()
@@ -597,8 +674,16 @@ def test_fingerprint_is_the_text(tmp_path: Path) -> None:
 def test_run_file(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """run.json: what the run is, what it was told, its schedule sampled to max_steps, its attempts."""
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=["files"], stop_on={"non-finite"}, grace=2)],
-        max_steps=4, lr_scheduler_type="linear", learning_rate=0.5, save_strategy="steps", save_steps=2,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=["files"], stop_on={"non-finite"}, grace=2)],
+        max_steps=4,
+        lr_scheduler_type="linear",
+        learning_rate=0.5,
+        save_strategy="steps",
+        save_steps=2,
     )
     trainer.train()
     run = _run(tmp_path)
@@ -611,8 +696,14 @@ def test_run_file(model: LlamaForCausalLM, tmp_path: Path) -> None:
     assert run["versions"]["transformers"] and run["arguments"]["learning_rate"] == 0.5
     assert [(item["attempt"], item["start_step"]) for item in run["attempts"]] == [(1, 0)]
     resumed = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=["files"])], max_steps=4,
-        lr_scheduler_type="linear", learning_rate=0.5,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=["files"])],
+        max_steps=4,
+        lr_scheduler_type="linear",
+        learning_rate=0.5,
     )
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     attempts = _run(tmp_path)["attempts"]
@@ -626,7 +717,7 @@ def test_run_file(model: LlamaForCausalLM, tmp_path: Path) -> None:
 
 
 def test_resume_with_restored_callbacks(model: LlamaForCausalLM, tmp_path: Path) -> None:
-    """``restore_callback_states_from_checkpoint`` replaces the Trainer's control object: still measured, still removable."""
+    """``restore_callback_states_from_checkpoint`` replaces the control object: still measured, removable."""
     settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback()], **settings).train()
     callback = KoCPTCallback(outputs=["files"])
@@ -635,7 +726,10 @@ def test_resume_with_restored_callbacks(model: LlamaForCausalLM, tmp_path: Path)
     )
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
-    assert [line["step"] for line in _lines(tmp_path) if line["kind"] == "train" and not line.get("superseded")] == [1, 2]
+    assert [line["step"] for line in _lines(tmp_path) if line["kind"] == "train" and not line.get("superseded")] == [
+        1,
+        2,
+    ]
     trainer.remove_callback(callback)
     assert _hooks(model) == 0
 
@@ -670,8 +764,18 @@ def test_best_model_by_exact_loss(tmp_path: Path) -> None:
     """``metric_for_best_model="eval_exact_loss"`` minimises it and ``load_best_model_at_end`` loads that checkpoint."""
     model = tiny.llama(VOCABULARY, layers=1)
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[callback := KoCPTCallback(outputs=[])], max_steps=3, learning_rate=3.0,
-        eval_strategy="steps", eval_steps=1, save_strategy="steps", save_steps=1, load_best_model_at_end=True,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[callback := KoCPTCallback(outputs=[])],
+        max_steps=3,
+        learning_rate=3.0,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
         metric_for_best_model="eval_exact_loss",
     )
     trainer.train()
@@ -683,7 +787,7 @@ def test_best_model_by_exact_loss(tmp_path: Path) -> None:
     assert tiny.exact_loss(model, ROWS) == pytest.approx(best["eval_exact_loss"], rel=EXACT)
 
 
-# -- stopping ---------------------------------------------------------------------------------------------------------
+# -- stopping ----
 
 
 def test_stop_on_a_code(tmp_path: Path) -> None:
@@ -701,8 +805,14 @@ def test_stop_on_a_code(tmp_path: Path) -> None:
 def test_stop_survives_an_evaluation_of_the_same_step(tmp_path: Path) -> None:
     """An evaluation that follows in the same step does not take the request to stop and save back."""
     trainer = tiny.trainer(
-        _breaks(at=2), tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=[], stop_on={"non-finite"})],
-        max_steps=6, eval_strategy="steps", eval_steps=2,
+        _breaks(at=2),
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[KoCPTCallback(outputs=[], stop_on={"non-finite"})],
+        max_steps=6,
+        eval_strategy="steps",
+        eval_steps=2,
     )
     trainer.train()
     assert trainer.state.global_step == 2 and (tmp_path / "checkpoint-2").exists()
@@ -722,7 +832,14 @@ def test_train_again_after_a_stop(tmp_path: Path) -> None:
     model = _breaks(at=2)
     callback = KoCPTCallback(outputs=[], stop_on={"non-finite"})
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[callback], max_steps=4, eval_strategy="steps", eval_steps=1,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[callback],
+        max_steps=4,
+        eval_strategy="steps",
+        eval_steps=1,
         learning_rate=0.0,
     )
     trainer.train()
@@ -734,7 +851,7 @@ def test_train_again_after_a_stop(tmp_path: Path) -> None:
     assert trainer.state.global_step == 4 and callback.stop_reason is None
 
 
-# -- what must not happen -----------------------------------------------------------------------------------------------
+# -- what must not happen ----
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -742,9 +859,7 @@ def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "ko_cpt_callbacks"]
 
 
-def test_output_that_fails(
-    model: LlamaForCausalLM, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_output_that_fails(model: LlamaForCausalLM, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An output that raises is reported once and dropped; the others and the run go on."""
 
     class Fails(Output):

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from torch import Tensor, nn
+
 from ko_cpt_callbacks.hf import evidence
 from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Evidence, Output, alignment_of, read_evidence
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
-from torch import Tensor, nn
 
 pytestmark = pytest.mark.both_versions
 

@@ -6,9 +6,10 @@ import gc
 from typing import Any
 
 import pytest
-from ko_cpt_callbacks.hf import handler as handlers
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
+
+from ko_cpt_callbacks.hf import handler as handlers
 
 pytestmark = pytest.mark.both_versions
 

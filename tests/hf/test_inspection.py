@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from ko_cpt_callbacks.hf import inspection
 from transformers import TrainingArguments, get_scheduler
+
+from ko_cpt_callbacks.hf import inspection
 
 pytestmark = pytest.mark.both_versions
 

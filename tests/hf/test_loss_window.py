@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from ko_cpt_callbacks.hf.loss_window import LossWindow
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import LlamaForCausalLM
+
+from ko_cpt_callbacks.hf.loss_window import LossWindow
 
 pytestmark = pytest.mark.both_versions
 

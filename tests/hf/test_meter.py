@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from ko_cpt_callbacks.hf.evidence import Output
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
 from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.row_reader import RowReader
-from torch import Tensor
 
 pytestmark = pytest.mark.both_versions
 

@@ -11,7 +11,6 @@ import pytest
 import tiny
 import torch
 import torch.nn.functional as F
-from ko_cpt_callbacks import KoCPTCallback
 from torch import nn
 from transformers import (
     BartConfig,
@@ -25,6 +24,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from ko_cpt_callbacks import KoCPTCallback
+
 pytestmark = pytest.mark.both_versions
 
 ROWS = tiny.uneven_rows(8)
@@ -36,9 +37,7 @@ def _evaluate(
     model: nn.Module, folder: Path, rows: list[dict[str, Any]] = ROWS, **settings: Any
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Result of ``evaluate()``, the row in ``log_history``, and what run.json says of the evaluation."""
-    trainer = tiny.trainer(
-        model, folder, None, rows, callbacks=[KoCPTCallback(outputs=["files"])], **settings
-    )
+    trainer = tiny.trainer(model, folder, None, rows, callbacks=[KoCPTCallback(outputs=["files"])], **settings)
     metrics = trainer.evaluate()
     run = json.loads((folder / "ko_cpt" / "run.json").read_text("utf-8"))
     return metrics, trainer.state.log_history[-1], run["evaluations"]["eval"]
@@ -72,7 +71,9 @@ def test_gpt2(tmp_path: Path) -> None:
     """GPT-2, whose class names no loss type, is as exact as any other."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=1)
+        GPT2Config(
+            vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=1
+        )
     )
     reference = tiny.exact_loss(model, ROWS)
     assert _evaluate(model, tmp_path)[1]["eval_exact_loss"] == pytest.approx(reference, rel=EXACT)
@@ -133,7 +134,9 @@ def test_masked_language_model(tmp_path: Path) -> None:
     """BERT: labels are not shifted; exact loss over the masked tokens, no bits per byte and the reason."""
     torch.manual_seed(0)
     model = BertForMaskedLM(
-        BertConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+        BertConfig(
+            vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
     )
     rows = _masked_rows()
     reference = tiny.exact_loss(model, rows, shift=0)
@@ -159,13 +162,34 @@ def test_sequence_to_sequence(name: str, tmp_path: Path) -> None:
     model: Any
     if name == "t5":
         model = T5ForConditionalGeneration(
-            T5Config(vocab_size=VOCABULARY, d_model=32, d_kv=16, d_ff=32, num_layers=1, num_heads=2, pad_token_id=2, decoder_start_token_id=2)
+            T5Config(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                d_kv=16,
+                d_ff=32,
+                num_layers=1,
+                num_heads=2,
+                pad_token_id=2,
+                decoder_start_token_id=2,
+            )
         )
     else:
         model = BartForConditionalGeneration(
-            BartConfig(vocab_size=VOCABULARY, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-                       decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
-                       pad_token_id=2, bos_token_id=0, eos_token_id=1, decoder_start_token_id=1)
+            BartConfig(
+                vocab_size=VOCABULARY,
+                d_model=32,
+                encoder_layers=1,
+                decoder_layers=1,
+                encoder_attention_heads=2,
+                decoder_attention_heads=2,
+                encoder_ffn_dim=32,
+                decoder_ffn_dim=32,
+                max_position_embeddings=64,
+                pad_token_id=2,
+                bos_token_id=0,
+                eos_token_id=1,
+                decoder_start_token_id=1,
+            )
         )
     rows = _pairs()
     reference = tiny.exact_loss(model, rows, shift=0)
@@ -181,7 +205,16 @@ def test_generation_is_never_counted(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     model = T5ForConditionalGeneration(
-        T5Config(vocab_size=VOCABULARY, d_model=32, d_kv=16, d_ff=32, num_layers=1, num_heads=2, pad_token_id=2, decoder_start_token_id=2)
+        T5Config(
+            vocab_size=VOCABULARY,
+            d_model=32,
+            d_kv=16,
+            d_ff=32,
+            num_layers=1,
+            num_heads=2,
+            pad_token_id=2,
+            decoder_start_token_id=2,
+        )
     )
     rows = _pairs()[:4]
     reference = tiny.exact_loss(model, rows, shift=0)
@@ -281,12 +314,13 @@ def test_compiled_by_argument(backend: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_no_compiling_afterwards")
 def test_compiled_by_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """accelerate's launcher asks for compilation by the environment alone: exact."""
+    """accelerate's launcher asks for compilation by the environment alone: exact, and no hook breaks the graph."""
     model = tiny.llama(VOCABULARY, layers=1, hidden=16)
     reference = tiny.exact_loss(model, SAME_SHAPE)
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
-    found = _evaluate(model, tmp_path, SAME_SHAPE)[1]
-    assert found["eval_exact_loss"] == pytest.approx(reference, rel=EXACT)
+    trainer = tiny.trainer(model, tmp_path, None, SAME_SHAPE, callbacks=[KoCPTCallback(outputs=[])])
+    assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(reference, rel=EXACT)
+    assert not model.lm_head._forward_hooks
 
 
 @pytest.mark.usefixtures("_no_compiling_afterwards")

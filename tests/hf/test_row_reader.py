@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from torch import Tensor
+
 from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
 from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
 from ko_cpt_callbacks.hf.token_bytes import build_token_bytes
-from torch import Tensor
 
 pytestmark = pytest.mark.both_versions
 
@@ -162,5 +163,7 @@ def test_bfloat16_losses_are_summed_in_float64(reader: RowReader) -> None:
     record = _record(batch)
     assert record.evidence.labels is not None
     nll = torch.tensor([[0.0, 1e8, 0.5, 0.25, *[0.0] * (batch["labels"].shape[1] - 4)]], dtype=torch.float32)
-    found: RowSums = reader.read(_record(batch, evidence=Evidence("logits", nll=nll, labels=record.evidence.labels)), None)
+    found: RowSums = reader.read(
+        _record(batch, evidence=Evidence("logits", nll=nll, labels=record.evidence.labels)), None
+    )
     assert found.nll.tolist() == [1e8 + 0.75]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
 from ko_cpt_callbacks.core.rules import ALL_RULES
 from ko_cpt_callbacks.hf.setting import Settings, check_settings
@@ -12,7 +13,13 @@ from ko_cpt_callbacks.hf.setting import Settings, check_settings
 pytestmark = pytest.mark.both_versions
 
 DEFAULTS: dict[str, Any] = {
-    "task": "cpt", "retention": ("en",), "stop_on": (), "grace": None, "rules": None, "outputs": None, "language": None
+    "task": "cpt",
+    "retention": ("en",),
+    "stop_on": (),
+    "grace": None,
+    "rules": None,
+    "outputs": None,
+    "language": None,
 }
 
 
@@ -32,7 +39,9 @@ def test_chosen_rules_and_outputs() -> None:
     """Rules by code, in the rules' own order; an output object is kept and named in run.json."""
     memory = MemoryOutput()
     found = _settings(rules=["not-enough-data", "non-finite"], outputs=[memory, "files"], stop_on=["non-finite"])
-    assert [rule.code for rule in found.rules] == [rule.code for rule in ALL_RULES if rule.code in {"non-finite", "not-enough-data"}]
+    assert [rule.code for rule in found.rules] == [
+        rule.code for rule in ALL_RULES if rule.code in {"non-finite", "not-enough-data"}
+    ]
     assert found.outputs == (memory, "files")
     assert found.told()["outputs"] == ["memory", "files"]
     assert _settings(rules=[]).rules == ()
@@ -41,7 +50,7 @@ def test_chosen_rules_and_outputs() -> None:
 
 WRONG = [
     ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "Did you mean 'non-finite'?"]),
-    ({"stop_on": "non-finite"}, ["stop_on", "expected several texts", "stop_on=('non-finite',)"]),
+    ({"stop_on": "non-finite"}, ["stop_on", "expected several values", "stop_on=['non-finite']"]),
     ({"stop_on": [3]}, ["stop_on", "expected texts", "3"]),
     ({"rules": ["not-enough-dat"]}, ["rules", "Did you mean 'not-enough-data'?"]),
     ({"task": "cptt"}, ["task", "expected one of cpt, sft, other", "Did you mean 'cpt'?"]),
@@ -52,7 +61,7 @@ WRONG = [
     ({"grace": -1}, ["grace=-1", "0 or more"]),
     ({"grace": True}, ["grace=True"]),
     ({"grace": 0.5}, ["grace=0.5"]),
-    ({"retention": "en"}, ["retention", "('en',)"]),
+    ({"retention": "en"}, ["retention", "retention=['en']"]),
 ]
 
 
@@ -69,12 +78,17 @@ def test_wrong_arguments(change: dict[str, Any], parts: list[str]) -> None:
 @pytest.mark.parametrize("change", [{"outputs": "files"}, {"outputs": MemoryOutput()}, {"stop_on": 3}, {"rules": 1}])
 def test_one_value_where_several_are_expected(change: dict[str, Any]) -> None:
     """A single output, or a number, is a configuration error too, not a TypeError or single letters."""
-    with pytest.raises(ConfigurationError, match=next(iter(change))):
+    with pytest.raises(ConfigurationError, match=f"{next(iter(change))}=.*: expected several values, found one"):
         KoCPTCallback(**change)
 
 
 UNREADY = [
-    {"targets": [3.0]}, {"baseline": "x"}, {"stage": "embeddings"}, {"patience": 3}, {"min_delta": 0.1}, {"alerts": "x"}
+    {"targets": [3.0]},
+    {"baseline": "x"},
+    {"stage": "embeddings"},
+    {"patience": 3},
+    {"min_delta": 0.1},
+    {"alerts": "x"},
 ]
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.evidence import Output
 from ko_cpt_callbacks.hf.rank import Ranks

@@ -111,7 +111,7 @@ def test_last_row() -> None:
 def test_runtime_in_a_training_row_is_no_end() -> None:
     """include_num_input_tokens_seen adds train_runtime to rows with a loss: those are training rows."""
     row = {"loss": 2.0, "train_runtime": 3.0, "num_input_tokens_seen": 512, "step": 10}
-    assert observations(row) == (TrainObservation(10, loss=2.0),)
+    assert observations(row) == (TrainObservation(10, loss=2.0, input_tokens=512),)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from privilege import unprivileged
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
@@ -72,51 +75,152 @@ def test_metrics_file_is_one_row(tmp_path: Path) -> None:
     assert [type(seen).__name__ for seen in run.observations()] == ["EvalObservation", "EndObservation"]
 
 
+LOST = '; expected a trainer_state.json (an object with the list "log_history")'
+NAME_IT = "; name a Trainer's output_dir, checkpoint or trainer_state.json"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (
             "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
-            ": a Git-LFS pointer, not the file itself; fetch it with `git lfs pull` and try again",
+            ": found a Git-LFS pointer, expected the file itself; fetch it with `git lfs pull` and try again",
         ),
-        (
-            "",
-            ": JSON cut off or damaged (line 1); no log row could be read; expected a ",
-        ),
+        ("", f": found an empty file{LOST}{NAME_IT}"),
+        (" \n", f": found an empty file{LOST}{NAME_IT}"),
         (
             '{"train/loss": 1.0, "_runtime": 2}',
-            ": not a Trainer's state (found: train/loss, _runtime); expected a ",
+            f": not a Trainer's state (found: train/loss, _runtime: a tracker's summary){LOST}{NAME_IT}",
         ),
-        ('{"train/train_runtime": 1.0}', ": not a Trainer's state (found: train/train_runtime); expected a "),
-        ("{}", ": not a Trainer's state (found: nothing); expected a trainer_state.json"),
-        ("[1]", ": holds a JSON list; expected a trainer_state.json"),
-        ('{"log_history": {"a": 1}}', ': "log_history" is a JSON dict, a list of rows was expected'),
-        ("[" * 100_000, ": JSON cut off or damaged (too deep or too large); no log row could be read;"),
+        ('{"train/train_runtime": 1.0}', f": not a Trainer's state (found: train/train_runtime){LOST}{NAME_IT}"),
+        (
+            '{"loghistory": [], "a": 1, "b": 2, "c": 3, "d\\n": 4}',
+            ": not a Trainer's state (found: loghistory, a, b, c and 1 more; did 'loghistory' mean 'log_history'?)"
+            f"{LOST}{NAME_IT}",
+        ),
+        ("{}", f": not a Trainer's state (found: an object without keys){LOST}{NAME_IT}"),
+        ("[1]", f": found a list as the whole file{LOST}{NAME_IT}"),
+        ("null", f": found null as the whole file{LOST}{NAME_IT}"),
+        ('{"log_history": {"a": 1}}', f': found an object under "log_history", expected a list of rows{NAME_IT}'),
+        ('{"log_history": null}', f': found null under "log_history", expected a list of rows{NAME_IT}'),
+        (
+            '{"log_history": [1, 2]}',
+            ': found a number as the first entry of "log_history" and no row in any of its 2, expected objects'
+            f"{NAME_IT}",
+        ),
+        (
+            '{"log_history": [{"loss": 1, "step": "10"}]}',
+            ": found \"step\" '10' in the first row of \"log_history\" and a usable step in none of its 1, expected "
+            f"whole numbers from 0{NAME_IT}",
+        ),
+        (
+            '{"log_history": [{"loss": 1}, {"step": -1}, {"step": 1.5}, {"step": true}, {"step": NaN}]}',
+            ': found no "step" in the first row of "log_history" and a usable step in none of its 5, expected whole '
+            f"numbers from 0{NAME_IT}",
+        ),
+        ("[" * 100_000, f": JSON nested too deep{LOST}; no log row could be read{NAME_IT}"),
+        (
+            '{"a": ' + "1" * 5000 + "}",
+            f": JSON with a number of too many digits{LOST}; no log row could be read{NAME_IT}",
+        ),
+        ('{"a": tru}', f":1: JSON damaged (Expecting value){LOST}; no log row could be read{NAME_IT}"),
+        ('{"a": 1}\n{"a": 2}\n', f":2: JSON ends here and more text follows{LOST}; no log row could be read{NAME_IT}"),
+        ("<!DOCTYPE html>\n<html></html>", ": found a web page (HTML), expected the file itself; download the raw"),
     ],
+    ids=lambda text: text[:24],
 )
 def test_what_cannot_be_read(tmp_path: Path, text: str, expected: str) -> None:
-    """One line: where, what was found, what was expected."""
+    """One line: where, what was found, what was expected, what to do."""
     path = tmp_path / "trainer_state.json"
     path.write_text(text, "utf-8")
     assert _refused(path).startswith(expected)
 
 
-def test_cut_off_state_says_how_many_rows_are_whole(tmp_path: Path) -> None:
-    """A file cut off inside its fourth row has three whole ones."""
-    path = _state(tmp_path / "trainer_state.json")
+@pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_cut_off_state_says_how_many_rows_are_whole(tmp_path: Path, bom: str) -> None:
+    """A file cut off inside its fourth row has three whole ones; the command given makes a readable file of them."""
+    path = _state(tmp_path / "the state.json", [{**row, "note": "한"} for row in HISTORY])
     text = path.read_text("utf-8")
-    fourth = text.index('"step": 40')
-    path.write_text(text[:fourth], "utf-8")
-    assert "; its first 3 log rows could still be read; expected" in _refused(path)
+    path.write_text(bom + text[: text.index('"step": 40')], "utf-8")
+    said = _refused(path)
+    assert said.startswith(f":24: JSON cut off{LOST}; its first 3 log rows are whole (up to step 30): (head -c ")
+    command = said.partition("(up to step 30): ")[2].removesuffix("; ko-cpt check whole.json")
+    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
+    assert [row["step"] for row in read_trainer_state(tmp_path / "whole.json")] == [10, 20, 30]
 
 
-def test_other_bad_files(tmp_path: Path) -> None:
-    """Binary files and missing paths; all errors share one base."""
+def test_rows_that_no_bracket_can_save(tmp_path: Path) -> None:
+    """Where the list lies deeper, the count is told without a command."""
     path = tmp_path / "trainer_state.json"
-    path.write_bytes(b"\x80\x02\xff")
-    assert _refused(path).startswith(": not UTF-8 text (byte 0); expected a trainer_state.json")
-    assert _refused(tmp_path / "nothing") == ": no such file or folder"
+    path.write_text('{"a": {"log_history": [{"step": 1}, {"st', "utf-8")
+    assert _refused(path) == f":1: JSON cut off{LOST}; its first 1 log row is whole (up to step 1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.json", b"{\x00}", ": found a binary file, expected JSON"),
+        ("a.json", b"\x00" * 9000, ": found zero bytes only (a crash or a full disk leaves that), expected JSON"),
+        ("a.json", b'{"a": "\xb0\xa1"}', ": not UTF-8 text (byte 7 is 0xb0); expected JSON, which is UTF-8"),
+        ("a.json", '{"log_history": []}'.encode("utf-16"), ": found UTF-16 text, expected UTF-8; save the file anew"),
+        ("a.json.gz", b"\x1f\x8b\x08\x00", ": found a gzip-compressed file, expected text; unpack it first"),
+        ("training_args.bin", b"PK\x03\x04", ": found weights or pickled arguments, which are never opened"),
+        ("model.safetensors", b"\x08{}", ": found weights or pickled arguments, which are never opened"),
+        ("findings.jsonl", b'{"code": "non-finite"}\n', ":1: not a row of rows.jsonl (found: code); expected lines"),
+        ("rows.jsonl", b"\x80\x02\n{}\n", ": not UTF-8 text (byte 0 is 0x80); expected JSON"),
+    ],
+)  # fmt: skip
+def test_other_kinds_of_file(tmp_path: Path, name: str, data: bytes, expected: str) -> None:
+    """What a file is instead is said before anything larger of it is read."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert _refused(path).startswith(expected)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    """A pickle that would write a file when loaded is refused, and the file is not there."""
+    trap = tmp_path / "trap"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return Path.touch, (trap,)
+
+    for name in ("training_args.bin", "trainer_state.json", "rows.jsonl"):
+        (tmp_path / name).write_bytes(pickle.dumps(Trap()))
+        assert _refused(tmp_path / name)
+    assert not trap.exists()
+
+
+def test_the_state_beside_is_named(tmp_path: Path) -> None:
+    """A wrong file with a trainer_state.json in its folder: that one was probably meant."""
+    state = _state(tmp_path / "trainer_state.json")
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert _refused(tmp_path / "config.json") == (
+        f": not a Trainer's state (found: model_type: a model's config.json){LOST}; did you mean {state}?"
+    )
+
+
+def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
+    """A missing path, with the name that was probably meant; a device; a name too long; a loop of links."""
+    _state(tmp_path / "trainer_state.json")
+    assert _refused(tmp_path / "trainer_sate.json") == (
+        f": no such file or folder; did you mean {tmp_path / 'trainer_state.json'}?"
+    )
+    assert _refused(tmp_path / "x") == ": no such file or folder; expected a run; check the path"
+    assert _refused(tmp_path / "x" / "y").startswith(": no such file or folder; ")
+    assert _refused(Path("/dev/null")).startswith(": found a device or socket, expected a file; name a Trainer's")
+    assert _refused(tmp_path / ("a" * 300)).startswith(": cannot be opened (File name too long); check the path")
+    (tmp_path / "loop").symlink_to("loop")
+    assert _refused(tmp_path / "loop").startswith(": ")
     assert issubclass(UnreadableRunError, KoCPTError)
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    """A file and a folder that this user may not read."""
+    path = _state(tmp_path / "closed" / "trainer_state.json")
+    with unprivileged(path, path.parent):
+        assert _refused(path.parent).startswith(": permission denied; expected a file this user may read; chmod it")
+        assert _refused(path).startswith(": permission denied")
 
 
 def test_rows_file(tmp_path: Path) -> None:
@@ -137,7 +241,10 @@ def test_last_line_cut_off(tmp_path: Path, tail: str) -> None:
 def test_damaged_line_within(tmp_path: Path) -> None:
     """A damaged line before the last is an error that names file and line."""
     path = _rows(tmp_path / "rows.jsonl", [_line("train", 10, loss=1.0)], '{"kind"\n{"kind": "train"}\n')
-    assert _refused(path).startswith(":2: not a JSON object: '{\"kind\"'; expected one row a line.")
+    assert _refused(path) == (
+        ":2: not a JSON object: '{\"kind\"'; expected one row a line (1 before it whole); remove the line "
+        "to judge the run without it"
+    )
 
 
 def test_live_rows() -> None:
@@ -165,8 +272,28 @@ def test_a_folder_prefers_our_rows(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:
-    """No run: what to name. Several runs inside: their names."""
-    assert "name the output_dir of a Trainer" in _refused(tmp_path)
+    """No run: what is there and what to name. One run inside: that was meant. Several and no plan: their names."""
+    expected = "expected ko_cpt/rows.jsonl, trainer_state.json or a checkpoint-N with one"
+    assert _refused(tmp_path) == f": found an empty folder, {expected}; name the output_dir of a Trainer"
+    (tmp_path / "a.txt").write_text("")
+    assert _refused(tmp_path) == f": found a.txt, {expected}; name the output_dir of a Trainer"
+    (tmp_path / "all_results.json").write_text("{}")
+    assert _refused(tmp_path).endswith(f"; did you mean {tmp_path / 'all_results.json'}?")
     _state(tmp_path / "b" / "trainer_state.json")
+    assert _refused(tmp_path) == f": no run, but a folder with one; did you mean {tmp_path / 'b'}?"
     _state(tmp_path / "a" / "checkpoint-5" / "trainer_state.json")
-    assert _refused(tmp_path) == ": several folders of runs (a, b); name one of them"
+    assert _refused(tmp_path) == (
+        ": found 2 runs (a, b) and no plan that joins them, expected one run; name one of them"
+    )
+
+
+def test_run_file(tmp_path: Path) -> None:
+    """run.json stands beside the rows, in the folder of the state, or in that of the checkpoint's run."""
+    rows = _rows(tmp_path / keys.FOLDER / keys.ROWS_FILE, [_line("train", 10, loss=1.0)])
+    state = _state(tmp_path / "trainer_state.json")
+    later = _state(tmp_path / "checkpoint-10" / "trainer_state.json")
+    assert read_run(rows).run_file() is None
+    told = tmp_path / keys.FOLDER / keys.RUN_FILE
+    told.write_text("{}")
+    assert [read_run(path).run_file() for path in (tmp_path, rows, state, later)] == [told] * 4
+    assert read_run(_state(tmp_path / "other" / "trainer_state.json")).run_file() is None

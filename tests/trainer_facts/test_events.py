@@ -68,11 +68,20 @@ def test_h1_order_of_callbacks(model: LlamaForCausalLM, tmp_path: Path) -> None:
 
 
 def test_h2_what_a_callback_adds_to_logs(model: LlamaForCausalLM, tmp_path: Path) -> None:
-    """Seen by later callbacks, on_evaluate, the result and best-model selection; not by earlier ones, nor log_history."""
+    """Later callbacks, on_evaluate, the result and best-model selection see it; earlier ones and log_history do not."""
     before, adds = Records(), Records({"eval_extra": 1.5, "eval_extra_loss": 2.5})
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[before, adds], max_steps=1, eval_strategy="steps", eval_steps=1,
-        save_strategy="steps", save_steps=1, metric_for_best_model="eval_extra_loss",
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[before, adds],
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        metric_for_best_model="eval_extra_loss",
     )
     trainer.train()
     assert trainer.state.best_metric == 2.5
@@ -101,7 +110,13 @@ def test_h4_a_dict_of_sets_is_logged_set_by_set(model: LlamaForCausalLM, tmp_pat
     """``on_log`` and ``on_evaluate`` once per set, keys ``eval_<name>_…``."""
     records = Records()
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, {"a": ROWS, "b": ROWS}, callbacks=[records], max_steps=1, eval_strategy="steps",
+        model,
+        tmp_path,
+        ROWS,
+        {"a": ROWS, "b": ROWS},
+        callbacks=[records],
+        max_steps=1,
+        eval_strategy="steps",
         eval_steps=1,
     )
     trainer.train()
@@ -114,8 +129,16 @@ def test_h5_order_within_a_step(model: LlamaForCausalLM, tmp_path: Path) -> None
     """Step end, train log, prediction steps, evaluation's log, on_evaluate, save; the checkpoint holds that row."""
     records = Records()
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[records], max_steps=1, eval_strategy="steps", eval_steps=1,
-        save_strategy="steps", save_steps=1,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[records],
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
     )
     trainer.train()
     steps = ["step", "log", "prediction step", "prediction step", "eval log", "evaluate", "save"]
@@ -146,13 +169,22 @@ class Unbeatable(Records):
         state.best_metric = 0.5
 
 
-@pytest.mark.parametrize(("save", "strategy", "saved"), [(True, "no", True), (False, "no", False), (True, "best", False)])
+@pytest.mark.parametrize(
+    ("save", "strategy", "saved"), [(True, "no", True), (False, "no", False), (True, "best", False)]
+)
 def test_h6_stop_and_save(save: bool, strategy: str, saved: bool, model: LlamaForCausalLM, tmp_path: Path) -> None:
     """A save asked for in on_evaluate happens in the same step; only ``save_strategy="best"`` decides itself."""
     best = {"metric_for_best_model": "eval_own_loss"} if strategy == "best" else {}
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, ROWS, callbacks=[Unbeatable({"eval_own_loss": 1.0}), Stops(save)], eval_strategy="steps",
-        eval_steps=1, save_strategy=strategy, **best,
+        model,
+        tmp_path,
+        ROWS,
+        ROWS,
+        callbacks=[Unbeatable({"eval_own_loss": 1.0}), Stops(save)],
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy=strategy,
+        **best,
     )
     trainer.train()
     assert trainer.state.global_step == 1
@@ -163,21 +195,38 @@ def test_h7_the_name_of_the_metric_decides_its_direction(model: LlamaForCausalLM
     """A name that does not end in ``loss`` is maximised: the perplexity would keep the worst model."""
     found = {
         name: TrainingArguments(
-            output_dir=str(tmp_path), metric_for_best_model=name, load_best_model_at_end=True, eval_strategy="steps",
-            eval_steps=1, save_steps=1, use_cpu=True, report_to="none",
+            output_dir=str(tmp_path),
+            metric_for_best_model=name,
+            load_best_model_at_end=True,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_steps=1,
+            use_cpu=True,
+            report_to="none",
         ).greater_is_better
         for name in ("eval_ppl", "eval_bits_per_byte", "eval_exact_loss", "eval_ko_exact_loss")
     }
     assert found == {
-        "eval_ppl": True, "eval_bits_per_byte": True, "eval_exact_loss": False, "eval_ko_exact_loss": False
+        "eval_ppl": True,
+        "eval_bits_per_byte": True,
+        "eval_exact_loss": False,
+        "eval_ko_exact_loss": False,
     }
 
 
 def test_h7_loss_of_a_dict_of_sets_is_no_metric(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """With a dict of evaluation sets ``metric_for_best_model="loss"`` raises KeyError."""
     trainer = tiny.trainer(
-        model, tmp_path, ROWS, {"a": ROWS, "b": ROWS}, max_steps=1, eval_strategy="steps", eval_steps=1,
-        save_strategy="steps", save_steps=1, metric_for_best_model="loss",
+        model,
+        tmp_path,
+        ROWS,
+        {"a": ROWS, "b": ROWS},
+        max_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        metric_for_best_model="loss",
     )
     with pytest.raises(KeyError):
         trainer.train()
@@ -207,7 +256,7 @@ def test_h11_first_event_of_an_evaluation(model: LlamaForCausalLM, tmp_path: Pat
 
 @pytest.mark.parametrize("event", ["on_init_end", "on_train_begin"])
 def test_h12_moving_to_the_front_during_an_event(event: str, model: LlamaForCausalLM, tmp_path: Path) -> None:
-    """The calling frame holds the handler, no argument does; moving to index 0 skips no callback and calls none twice."""
+    """The calling frame holds the handler, no argument does; moving to index 0 skips nobody and calls nobody twice."""
     calls: list[str] = []
 
     class Named(TrainerCallback):

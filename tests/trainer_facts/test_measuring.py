@@ -115,7 +115,7 @@ def test_m5_nan_batches_and_eval_loss(tmp_path: Path) -> None:
 
 
 def test_m6_a_rows_loss_is_the_mean_since_the_row_before(tmp_path: Path) -> None:
-    """``loss`` of a row covers the steps since the row before it; ``train_loss`` of the last row covers the whole run."""
+    """``loss`` of a row covers the steps since the row before; ``train_loss`` of the last row the whole run."""
     rows = {}
     for every in (1, 2):
         trainer = tiny.trainer(_model(), tmp_path, ROWS, max_steps=4, logging_steps=every)

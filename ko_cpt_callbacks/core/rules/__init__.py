@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.core.rules.below_floor import BelowFloor
+from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
+from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
+from ko_cpt_callbacks.core.rules.no_improvement import NoImprovement
 from ko_cpt_callbacks.core.rules.non_finite import NonFinite
 from ko_cpt_callbacks.core.rules.not_enough_data import NotEnoughData
+from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
+from ko_cpt_callbacks.core.rules.stopped_before import StoppedBefore
+from ko_cpt_callbacks.core.rules.target_implausible import TargetImplausible
+from ko_cpt_callbacks.core.rules.target_inconclusive import TargetInconclusive
+from ko_cpt_callbacks.core.rules.target_met import TargetMet
+from ko_cpt_callbacks.core.rules.target_missed import TargetMissed
 from ko_cpt_callbacks.core.rules.trackers_not_reached import TrackersNotReached
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -21,10 +33,20 @@ from ko_cpt_callbacks.errors import ConfigurationError
 __all__ = [
     "ALL_RULES",
     "TASKS",
+    "BelowFloor",
+    "EarlyStoppingTwice",
+    "EvalTooSmall",
     "ExactLossAbsent",
+    "NoImprovement",
     "NonFinite",
     "NotEnoughData",
+    "PaddingInLoss",
     "Rule",
+    "StoppedBefore",
+    "TargetImplausible",
+    "TargetInconclusive",
+    "TargetMet",
+    "TargetMissed",
     "TrackersNotReached",
     "rules_for",
 ]
@@ -55,7 +77,12 @@ class Rule(Protocol):
 
 
 def rules_for(
-    targets: Sequence[Target] = (), task: str = "cpt", codes: Collection[str] | None = None
+    targets: Sequence[Target] = (),
+    task: str = "cpt",
+    codes: Collection[str] | None = None,
+    *,
+    patience: Patience | None = None,
+    retention: Sequence[str] = (),
 ) -> tuple[Rule, ...]:
     """All rules, told what the run must reach and what it was declared to be.
 
@@ -63,6 +90,8 @@ def rules_for(
         targets: What the run must reach; none by default.
         task: ``cpt``, ``sft`` or ``other`` (nothing declared).
         codes: Only the rules of these codes; ``None`` for all.
+        patience: When a run stands still; never, by default.
+        retention: Names of evaluation sets that do not count for that.
 
     Raises:
         ConfigurationError: For a task or a code that is unknown.
@@ -77,6 +106,16 @@ def rules_for(
         TrackersNotReached(),
         ExactLossAbsent(),
         NonFinite(),
+        PaddingInLoss(),
+        BelowFloor(task),
+        TargetImplausible(told, task),
+        EvalTooSmall(told),
+        TargetMet(told, task),
+        TargetMissed(told, task),
+        TargetInconclusive(told, task),
+        NoImprovement(patience or Patience(), tuple(keys.key("eval", name) for name in retention)),
+        EarlyStoppingTwice(),
+        StoppedBefore(),
         NotEnoughData(),
     )
     known = [rule.code for rule in rules]

@@ -1,0 +1,122 @@
+"""``ko-cpt check RUN``: the verdict on a finished or running training, from what it left behind.
+
+Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 nothing was judged (one line on stderr).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+
+from ko_cpt_callbacks.cli.judgement import Judgement, judge_run, watch_of
+from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.rules import TASKS
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.readers.told import read_told
+
+__all__ = ["check"]
+
+_FAILED: Final = 1
+_UNREADABLE: Final = 2
+_WIDTH: Final = 100
+_SEVERITIES: Final = tuple(severity.value for severity in Severity)
+
+
+def check(
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run folder (output_dir), a checkpoint, or a trainer_state.json."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What must be reached, quoted: 'eval_exact_loss<3.0@end'. Repeatable; replaces those of run.json.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(TASKS), help="What the run was; default: what run.json says, else other."),
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
+    ] = None,
+) -> None:
+    """Judge a run: its losses, what is wrong with it, what to do next.
+
+    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN or an option cannot be used.
+    """
+    _print_anything()
+    try:
+        _one_of("--task", task, TASKS)
+        _one_of("--fail-on", fail_on, _SEVERITIES)
+        judged = _judge(run, target or (), task)
+    except KoCPTError as error:
+        typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
+        raise typer.Exit(_UNREADABLE) from None
+    if as_json:
+        # ASCII: whatever a file's texts hold, and wherever this is piped to.
+        typer.echo(json.dumps(judged.as_dict(run), allow_nan=False, indent=2))
+    else:
+        _show(judged, run)
+    if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
+        raise typer.Exit(_FAILED)
+
+
+def _judge(path: str, targets: Sequence[str], task: str | None) -> Judgement:
+    if not path:
+        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    watch_of(None, targets=targets)  # a mistake of the command line is told before one of the run
+    run = read_run(path)
+    told = run.run_file()
+    try:
+        watch = watch_of(None if told is None else read_told(told), task=task, targets=targets)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{told}: {error}") from None
+    return judge_run(run, watch)
+
+
+def _show(judged: Judgement, path: str) -> None:
+    # Only who reads the page loads rich.
+    from rich.console import Console
+
+    from ko_cpt_callbacks.cli.judgement_page import page
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(page(judged, path))
+        return
+    console.width = _WIDTH
+    with console.capture() as captured:
+        console.print(page(judged, path))
+    # rich fills lines up to the width; a file or a pipe wants no such blanks.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
+
+
+def _print_anything() -> None:
+    """Let a stream that cannot show a character show its code instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:
+    if value is None or value in known:
+        return
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
+
+
+def _reaches(severity: Severity, threshold: str) -> bool:
+    return _SEVERITIES.index(severity.value) >= _SEVERITIES.index(threshold)

@@ -1,0 +1,174 @@
+"""A judgement as a terminal shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ko_cpt_callbacks.cli.judgement import Judgement
+from ko_cpt_callbacks.cli.loss_table import loss_table
+from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.message import explanation
+from ko_cpt_callbacks.readers.run_folder import Source
+
+__all__ = ["page"]
+
+_INDENT: Final = 2
+_PER_CODE: Final = 5
+_STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
+_WORDS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+_GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+_TOO_LITTLE: Final = "not-enough-data"
+_SOURCES: Final = {
+    Source.ROWS: "this package's rows",
+    Source.TRAINER_STATE: "the Trainer's own log",
+}
+# What only the callback, present while the run runs, can measure.
+_FROM_THE_CALLBACK: Final = {"exact-loss", "nonfinite-steps", "first-batch"}
+_ADVICE: Final = "Train with callbacks=[KoCPTCallback()]: the next run has what was missing here"
+
+
+def page(judged: Judgement, path: str) -> RenderableType:
+    """Everything there is to say, in the order a reader asks for it.
+
+    Args:
+        judged: The judgement.
+        path: The run as the user named it.
+    """
+    return Group(
+        Text(printable(path), style="bold"),
+        *_lines([_read(judged, path), _asked(judged)]),
+        *_stopped(judged),
+        Text(),
+        _indented(loss_table(judged.summary)),
+        *_lines(_tokens(judged)),
+        Text(),
+        _headline(judged),
+        *_findings(judged),
+        *_lines([_checked(judged)]),
+        *_section("Not known", (item.message for item in judged.absences)),
+        *_section("What to do next", _next(judged)),
+    )
+
+
+def _lines(texts: Iterable[str], indent: int = _INDENT) -> list[RenderableType]:
+    return [_indented(Text(printable(text)), indent) for text in texts if text]
+
+
+def _indented(what: RenderableType, indent: int = _INDENT) -> RenderableType:
+    return Padding(what, (0, 0, 0, indent), expand=False)
+
+
+def _section(title: str, texts: Iterable[str]) -> list[RenderableType]:
+    listed = [_indented(_item("-", text)) for text in texts]
+    return [Text(), Text(title, style="bold"), *listed] if listed else []
+
+
+def _item(mark: str, text: str) -> Table:
+    """A hanging indent: wrapped lines stand under the text, not under the mark."""
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_row(Text(mark), Text(printable(text)))
+    return grid
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def _read(judged: Judgement, path: str) -> str:
+    counts = judged.counts
+    file = str(judged.run.path)
+    parts = [
+        f"read {_SOURCES[judged.run.source]}" + ("" if file == path else f", {file}"),
+        f"{_plural(counts.training, 'training row')}, {_plural(counts.evaluations, 'evaluation')}",
+    ]
+    if counts.last_step is not None:
+        parts.append(f"steps {counts.first_step:,} to {counts.last_step:,}")
+    if counts.unused:
+        parts.append(f"{_plural(counts.unused, 'row')} with nothing to judge")
+    return " · ".join(parts)
+
+
+def _asked(judged: Judgement) -> str:
+    watch = judged.watch
+    source = {"option": "--task", "default": "nothing was declared"}
+    parts = [f"task {watch.task} ({source.get(watch.task_from, watch.task_from)})"]
+    if watch.targets:
+        parts.append(f"targets {', '.join(str(target) for target in watch.targets)}")
+    return " · ".join(parts)
+
+
+def _stopped(judged: Judgement) -> list[RenderableType]:
+    stop = judged.watch.stop
+    if stop is None:
+        return []
+    step = "" if stop["step"] is None else f" at step {stop['step']:,}"
+    return _lines([f"this run was stopped{step} by {stop['code']}: {stop['message']}"])
+
+
+def _tokens(judged: Judgement) -> list[str]:
+    train = judged.summary.train
+    parts = []
+    if train.tokens_seen is not None:
+        speed = "" if train.tokens_per_second is None else f" ({train.tokens_per_second:,.0f} a second)"
+        parts.append(f"{train.tokens_seen:,} trained on{speed}")
+    for name, split in judged.summary.splits.items():
+        if split.last.tokens is not None:
+            size = "" if split.last.bytes is None else f" ({split.last.bytes:,} bytes)"
+            parts.append(f"{split.last.tokens:,} scored in {name}{size}")
+    return [f"tokens: {', '.join(parts)}"] if parts else []
+
+
+def _headline(judged: Judgement) -> Text:
+    counts = Counter(finding.severity for finding in judged.findings)
+    said = ", ".join(_plural(counts[severity], _WORDS[severity]) for severity in _GRAVEST_FIRST if counts[severity])
+    if counts[Severity.ERROR] or counts[Severity.WARNING]:
+        worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
+        return Text(f"Found: {said}.", style=_STYLES[worst])
+    if any(finding.code == _TOO_LITTLE for finding in judged.findings):
+        return Text(f"Too little to judge: {said}.", style=_STYLES[Severity.INFO])
+    return Text(f"Nothing wrong was found{f'; {said}' if said else ''}.", style="bold green")
+
+
+def _findings(judged: Judgement) -> list[RenderableType]:
+    shown: list[RenderableType] = []
+    for severity in _GRAVEST_FIRST:
+        of_severity = [finding for finding in judged.findings if finding.severity == severity]
+        for code in dict.fromkeys(finding.code for finding in of_severity):
+            same = [finding for finding in of_severity if finding.code == code]
+            for finding in same[:_PER_CODE]:
+                head = Text(f"{severity.value} {code}", style=_STYLES[severity])
+                shown.append(_indented(head))
+                shown.extend(_lines([finding.message(judged.watch.language)], indent=2 * _INDENT))
+            if len(same) > _PER_CODE:
+                shown.extend(_lines([f"and {len(same) - _PER_CODE:,} more {code}: --json lists them all"]))
+    return shown
+
+
+def _checked(judged: Judgement) -> str:
+    counts, codes = judged.counts, ", ".join(judged.rules)
+    text = (
+        f"Checked: {_plural(len(judged.rules), 'rule')} ({codes}) on {_plural(counts.training, 'training row')} and "
+        f"{_plural(counts.evaluations, 'evaluation')}."
+    )
+    if judged.left_out():
+        text += f" Not asked, because the run was not told to: {', '.join(judged.left_out())}."
+    if judged.watch.unknown_rules:
+        text += f" Not known to this version, not asked: {', '.join(judged.watch.unknown_rules)}."
+    return text
+
+
+def _next(judged: Judgement) -> list[str]:
+    language = judged.watch.language
+    gravest = sorted(judged.findings, key=lambda finding: _GRAVEST_FIRST.index(finding.severity))
+    steps = [f"{code}: {explanation(code, language).action}" for code in dict.fromkeys(f.code for f in gravest)]
+    if any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences):
+        steps.append(f"{_ADVICE}.")
+    return steps or ["Nothing needs to be done."]

@@ -1,0 +1,100 @@
+"""Sentences of the rules on impossible levels, `below-floor` and `padding-in-loss`, for `core.message`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ko_cpt_callbacks.core.explanation import Explanation
+
+__all__ = ["CODES", "MESSAGES"]
+
+_TRAIN: Final = (
+    "Step {step:n}: the median of the last {points:n} training losses is {level:loss} (perplexity {level_ppl:ppl})"
+)
+_EVAL: Final = "{split}, step {step:n}: the loss is {level:loss} (perplexity {level_ppl:ppl})"
+_LEVEL: Final = (
+    ", below {floor:loss} (perplexity {floor_ppl:ppl}), where no published Korean pretraining has been. Masked "
+    "language models and fine-tuning may be that low; in continued pretraining look whether padding is in the loss, "
+    "whether the text repeats itself, and whether the labels are what you think."
+)
+_FALL: Final = (
+    ", below {floor:loss} (perplexity {floor_ppl:ppl}), and it got there by a sudden fall from {from:loss} to "
+    "{to:loss}. No model learns that fast: something else is measured now. Compare data, padding and labels before and "
+    "after the fall, above all at a resume; go back to a checkpoint from before it."
+)
+_ZERO: Final = (
+    ", next to 0. Nothing is left to predict: the text was learned by heart, the labels can be read from the input, or "
+    "nearly all of them are padding. Look at one batch (labels, attention_mask) before training on."
+)
+_EVAL_ZERO: Final = (
+    ", next to 0. Nothing is left to predict: this text was trained on, the labels can be read from the input, or "
+    "nearly all of them are padding. Look for the set's rows in the training data and at one batch (labels, "
+    "attention_mask)."
+)
+_PADDING_ACTION: Final = (
+    "Set the labels of padding to -100: leave padding to a collator that does so (DataCollatorForLanguageModeling "
+    "without padding='max_length' in the tokenizer call), give pad a token of its own, and build cached data again."
+)
+_OFFLINE_ACTION: Final = (
+    "If rows are padded to one length, their pads must have the label -100; look at one batch. Losses from here on "
+    "cannot be compared with earlier ones."
+)
+
+MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("below-floor", "train-level"): {"en": _TRAIN + _LEVEL},
+    ("below-floor", "train-fall"): {"en": _TRAIN + _FALL},
+    ("below-floor", "train-near-zero"): {"en": _TRAIN + _ZERO},
+    ("below-floor", "eval-level"): {"en": _EVAL + _LEVEL},
+    ("below-floor", "eval-fall"): {"en": _EVAL + _FALL},
+    ("below-floor", "eval-near-zero"): {"en": _EVAL + _EVAL_ZERO},
+    ("padding-in-loss", "masked"): {
+        "en": "{split}, step {step:n}: {masked_labels:n} of {tokens:n labelled position|labelled positions} in the "
+        "first batch have attention_mask 0: padding is in the loss, which will fall far below what the text allows. "
+        + _PADDING_ACTION
+    },
+    ("padding-in-loss", "pads"): {
+        "en": "{split}, step {step:n}: {pad_run_rows:n} of {rows:n row|rows} in the first batch start or end with "
+        "several labelled pad tokens: padding is in the loss, which will fall far below what the text allows. "
+        + _PADDING_ACTION
+    },
+    ("padding-in-loss", "constant"): {
+        "en": "Step {step:n}: each step of the last {constant_rows:n} log rows has exactly {tokens_per_step:n} "
+        "{counted}, where the number varied before (loss now {loss:loss}). That is how rows padded to one length look "
+        "with the padding in the loss; rows packed to one length from here on look the same. " + _OFFLINE_ACTION
+    },
+    ("padding-in-loss", "collapse"): {
+        "en": "Step {step:n}: each step has exactly {tokens_per_step:n} {counted}, and the loss collapsed from "
+        "{from:loss} to {to:loss}. Packed rows are constant too, but their loss does not collapse: padding is probably "
+        "in the loss. " + _OFFLINE_ACTION
+    },
+}
+
+CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
+    "below-floor": {
+        "en": Explanation(
+            meaning="The loss is below ln 3 (perplexity 3), or near 0. No published Korean pretraining is: the lowest "
+            "are 1.47 nats per token in training (FRANKENSTALLM 3B) and 1.65 on held-out text. In continued "
+            "pretraining it means that something other than Korean text is predicted, most often padding.",
+            decided="An evaluation (the upper end of its 95 % interval, where it has one), or the median of the last "
+            "20 training points, is below ln 3, or below 0.05; never one training point. info by itself, because "
+            "fine-tuning and masked language models live there; warning when the run was declared continued "
+            "pretraining, or got there by a sudden fall. Once per set for each of the three.",
+            action="Look at one batch: which labels are not -100, and what do they spell? Look for repeated text, and "
+            "for evaluation rows in the training data. With fine-tuning or masked language models declare the task "
+            "(task='sft', --task sft).",
+        )
+    },
+    "padding-in-loss": {
+        "en": Explanation(
+            meaning="Padding is predicted and scored like text. It is nearly free, so loss and perplexity look "
+            "splendid and mean nothing: a public run went from 2.68 to 0.44 in this way after a resume.",
+            decided="error, asks to stop: in the first training or evaluation batch, labelled positions have "
+            "attention_mask 0, or rows start or end with two or more labelled pad tokens. warning, from a log alone: "
+            "tokens per step are exactly equal in five rows where they varied before, or have been from the start "
+            "while the loss collapses below ln 3. Packed rows are constant from the start and stay silent; so do pads "
+            "labelled -100 where the log counts target tokens (tokens_seen).",
+            action=_PADDING_ACTION + " Then start again from a checkpoint from before it.",
+        )
+    },
+}

@@ -1,0 +1,246 @@
+"""Whether a target is met: a fold over the rows, shared by the rules that report it.
+
+One evaluation is *below* the target when the upper end of its interval is strictly below the bound, *above* it when
+the lower end is strictly above; in between it does not tell. Without an error bar the value itself decides: below, or
+else above. The target is
+
+* **met** as soon as ``confirm`` evaluations in a row are below, the last of them no later than the deadline
+  evaluation. That stands, whatever comes later.
+* **missed** when the deadline evaluation is above.
+* **inconclusive** when the deadline has passed and neither holds.
+
+A NaN or infinite loss, or a NaN batch, is never below and breaks the row of confirmations. An evaluation of the same
+step as the last replaces it. Why two outcomes are kept apart so: Miller 2024 (arXiv 2411.00640), section 4.
+
+The deadline evaluation is the first at or after ``step:N``, or the first after whose last training row ``tokens_seen``
+is at least N; for ``end``, the first at or after the planned last step (a set-up row ``plan`` with ``planned_steps``),
+or the last one when the run ends. A run that ends before its deadline is judged at its end. When a history merely
+stops (`close`), a deadline that it did not reach is no miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.measurement import Level, Measured, level_of, measure, rows_needed, shown, unit
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.core.plausibility import doubt
+from ko_cpt_callbacks.core.target import END, Target
+
+__all__ = ["PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all"]
+
+PLAN: Final = "plan"
+"""Kind of the set-up row that says how long the run is to be; its value is ``planned_steps``."""
+PLANNED_STEPS: Final = "planned_steps"
+
+
+class Outcome(StrEnum):
+    """What became of a target."""
+
+    MET = "met"
+    MISSED = "missed"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The evaluations of the target's set."""
+
+    step: int | None = None
+    last: Measured | None = None
+    firsts: Mapping[tuple[str, str | None], Level] = field(default_factory=dict)
+    """The first level of each kind of loss and text: a change is only one between like and like."""
+    streak: int = 0
+    """Evaluations in a row that are below."""
+    before: Track | None = None
+    """The track without the last evaluation, which a repeat of its step replaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """Where a target stands."""
+
+    track: Track = Track()
+    tokens_seen: int | None = None
+    planned_steps: int | None = None
+    last_step: int | None = None
+    ended: bool = False
+    passed: bool = False
+    """A deadline at a step or a token count is behind; nothing changes any more."""
+    said: tuple[Outcome, ...] = ()
+    sets: tuple[str, ...] = ()
+    """Other sets that were evaluated: what the target's set may have been meant to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a target, when, and the numbers behind it.
+
+    Args:
+        variant: Which sentence of the outcome fits.
+        midway: Whether it was decided while the run could still go on.
+    """
+
+    outcome: Outcome
+    target: Target
+    step: int | None
+    variant: str
+    values: Mapping[str, Any]
+    midway: bool = False
+
+
+def advance(target: Target, task: str, state: TargetState, seen: Observation) -> tuple[TargetState, Verdict | None]:
+    """The state after a row, and the verdict that the row brings; each outcome once."""
+    state = replace(state, last_step=seen.step)
+    if isinstance(seen, SetupObservation):
+        return _planned(state, seen), None
+    if isinstance(seen, TrainObservation):
+        tokens = state.tokens_seen if seen.tokens_seen is None else seen.tokens_seen
+        return replace(state, tokens_seen=tokens, ended=False), None
+    if isinstance(seen, EndObservation):
+        state = replace(state, ended=True)
+        return _say(state, _decide(target, task, state, seen.step))
+    if _nothing(seen):
+        return state, None
+    if seen.split != target.split:
+        return state if seen.split in state.sets else replace(state, sets=(*state.sets, seen.split)), None
+    state = replace(state, track=_evaluated(target, state.track, seen))
+    if state.passed:
+        return state, None
+    last = state.track.last
+    met = last is not None and state.track.streak >= target.confirm and not _doubted(target, task, last)
+    due = _due(target, state, seen.step)
+    if not met and not due:
+        return state, None
+    state, verdict = _say(state, _decide(target, task, state, seen.step, midway=target.by != END or not due))
+    return replace(state, passed=due and target.by != END), verdict
+
+
+def close(target: Target, task: str, state: TargetState) -> Verdict | None:
+    """The verdict when no further row will come and the Trainer's last row did not either."""
+    if state.ended:
+        return None
+    last = state.track.last
+    uncounted = target.deadline_tokens is not None and state.tokens_seen is None
+    planned = state.planned_steps is not None and (state.last_step or 0) < state.planned_steps
+    early = planned if target.by == END or uncounted else True
+    if early and not state.passed and last is not None and last.fault is None:
+        verdict = _verdict(Outcome.INCONCLUSIVE, target, state, state.last_step, "not-due", last)
+    else:
+        verdict = _decide(target, task, state, state.last_step)
+    return _say(state, verdict)[1]
+
+
+def advance_all(
+    targets: tuple[Target, ...], task: str, states: tuple[TargetState, ...], seen: Observation
+) -> tuple[tuple[TargetState, ...], tuple[Verdict, ...]]:
+    """`advance` for several targets."""
+    both = [advance(target, task, state, seen) for target, state in zip(targets, states, strict=True)]
+    return tuple(state for state, _ in both), tuple(verdict for _, verdict in both if verdict is not None)
+
+
+def close_all(targets: tuple[Target, ...], task: str, states: tuple[TargetState, ...]) -> tuple[Verdict, ...]:
+    """`close` for several targets."""
+    found = [close(target, task, state) for target, state in zip(targets, states, strict=True)]
+    return tuple(verdict for verdict in found if verdict is not None)
+
+
+def _planned(state: TargetState, seen: SetupObservation) -> TargetState:
+    planned = seen.values.get(PLANNED_STEPS)
+    if seen.kind != PLAN or isinstance(planned, bool) or not isinstance(planned, int) or planned < 1:
+        return state
+    return replace(state, planned_steps=planned, ended=False)
+
+
+def _nothing(seen: EvalObservation) -> bool:
+    """An evaluation that logged no loss and counted nothing wrong is none."""
+    return seen.loss is None and seen.exact_loss is None and seen.bits_per_byte is None and not seen.nonfinite_batches
+
+
+def _evaluated(target: Target, track: Track, seen: EvalObservation) -> Track:
+    base = track.before if track.step == seen.step and track.before is not None else replace(track, before=None)
+    firsts, level = base.firsts, level_of(target.metric, seen)
+    first: Level | None = None
+    if target.relative and isinstance(level, Level):
+        kind = (level.source, seen.fingerprint)
+        first = firsts.get(kind)
+        if first is None:
+            firsts = {**firsts, kind: level}
+    last = measure(target, seen, first)
+    return Track(seen.step, last, firsts, base.streak + 1 if last.below else 0, before=base)
+
+
+def _due(target: Target, state: TargetState, step: int) -> bool:
+    if target.deadline_step is not None:
+        return step >= target.deadline_step
+    if target.deadline_tokens is not None:
+        return state.tokens_seen is not None and state.tokens_seen >= target.deadline_tokens
+    return state.ended or (state.planned_steps is not None and step >= state.planned_steps)
+
+
+def _doubted(target: Target, task: str, last: Measured) -> bool:
+    """Whether the bound is one that no run comes near: then being below it proves a fault, not success."""
+    return doubt(target.metric, last.level, task) is not None
+
+
+def _say(state: TargetState, verdict: Verdict | None) -> tuple[TargetState, Verdict | None]:
+    """Each outcome once, and none after *met*."""
+    if verdict is None or verdict.outcome in state.said or Outcome.MET in state.said or state.passed:
+        return state, None
+    return replace(state, said=(*state.said, verdict.outcome)), verdict
+
+
+def _decide(target: Target, task: str, state: TargetState, step: int | None, *, midway: bool = False) -> Verdict:
+    last = state.track.last
+    extra: tuple[str, ...] = ()
+    if target.deadline_tokens is not None and state.tokens_seen is None:
+        extra = () if midway else ("no-token-count",)
+    elif state.ended and target.by != END:
+        extra = ("ended-early",)
+    if last is None:
+        return _verdict(Outcome.INCONCLUSIVE, target, state, step, "no-evaluation", None)
+    outcome, variant = Outcome.INCONCLUSIVE, "interval"
+    if last.fault is not None:
+        variant = last.fault
+    elif last.below and _doubted(target, task, last):
+        variant = "implausible"
+    elif state.track.streak >= target.confirm:
+        outcome, variant = Outcome.MET, "" if last.half is not None else "point"
+    elif last.below:
+        variant = "unconfirmed"
+    elif last.above:
+        outcome, variant = Outcome.MISSED, "" if last.half is not None else "point"
+    return _verdict(outcome, target, state, step, variant, last, extra, midway=midway)
+
+
+def _verdict(
+    outcome: Outcome, target: Target, state: TargetState, step: int | None, variant: str, last: Measured | None,
+    extra: tuple[str, ...] = (), *, midway: bool = False,
+) -> Verdict:  # fmt: skip
+    values: dict[str, Any] = {
+        "target": str(target), "metric": target.metric, "below": target.below, "confidence": target.confidence,
+        "confirm": target.confirm, "confirmed": state.track.streak, "unit": unit(target),
+    }  # fmt: skip
+    notes = extra
+    if last is not None and last.fault is None:
+        needed = rows_needed(last.rows, last.half, abs(last.value - last.bound))
+        if variant == "interval" and needed is None:
+            variant = "close"
+        values["value"] = shown(target, last.value)
+        if last.half is not None:
+            values |= {"low": shown(target, last.value - last.half), "high": shown(target, last.value + last.half)}
+        values |= {"rows": last.rows, "rows_needed": needed}
+        notes = (*last.notes, *extra)
+    values |= {"evaluated_step": None if last is None else last.step, "notes": list(notes)}
+    if last is None:
+        values["sets"] = list(state.sets)
+    return Verdict(outcome, target, step, variant, values, midway)

@@ -1,0 +1,142 @@
+"""YAML text to plain values with the line of each; whatever could be read in two ways is refused.
+
+YAML 1.2: ``3e-4`` is a number, ``no`` is a text. Mistakes are collected, not raised, so that all of a file's are
+told together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from ko_cpt_callbacks.recipe.mistake import Key, Mistake, shown
+
+_TAG: Final = "tag:yaml.org,2002:"
+_CONTAINERS: Final = (f"{_TAG}map", f"{_TAG}seq")
+_NUMBERS: Final = (f"{_TAG}int", f"{_TAG}float")
+# What only YAML 1.1 gave a meaning to is the text that it looks like.
+_TEXTS: Final = tuple(_TAG + name for name in ("str", "timestamp", "value"))
+_WORDS: Final = (f"{_TAG}bool", f"{_TAG}null")
+_MEANINGS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML text says.
+
+    Attributes:
+        values: Dicts, lists, texts, numbers, booleans and None.
+        lines: The line of every key and list item, from 1.
+        mistakes: What is wrong with the text itself.
+    """
+
+    values: Any
+    lines: Mapping[Key, int] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+
+
+def read_document(text: str) -> Document:
+    """The values of a YAML text.
+
+    Args:
+        text: One YAML document.
+
+    Returns:
+        The values, with None in the place of each that is wrong; after a syntax error no values at all.
+    """
+    directive = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("%")), None)
+    if directive is not None:
+        return _broken(directive, "a directive", "YAML 1.2 without directives")
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = " ".join(part for part in (error.problem, error.context) if part)
+        return _broken(None if mark is None else mark.line + 1, found, "YAML")
+    except YAMLError as error:  # a character that YAML does not allow
+        return _broken(None, " ".join(str(error).split()), "YAML")
+    except RecursionError:
+        return _broken(None, "lists or mappings nested too deeply", "a recipe")
+    walk = _Walk()
+    values = None if root is None else walk.value(root, ())
+    return Document(values, walk.lines, tuple(walk.mistakes))
+
+
+def _broken(line: int | None, found: str, expected: str) -> Document:
+    return Document(None, {}, (Mistake((), line, found, expected),))
+
+
+class _Walk:
+    """Goes through the nodes once: values, lines and mistakes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Key, int] = {}
+        self.mistakes: list[Mistake] = []
+
+    def value(self, node: Node, key: Key) -> Any:
+        self.lines.setdefault(key, node.start_mark.line + 1)
+        tag = str(node.tag)
+        if node.anchor is not None:
+            return self._refuse(node, key, "an anchor", "the value written out wherever it is needed")
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, key, tag)
+        if tag not in _CONTAINERS:
+            return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
+        if isinstance(node, SequenceNode):
+            return [self.value(item, (*key, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, MappingNode)
+        return self._mapping(node, key)
+
+    def _mapping(self, node: MappingNode, key: Key) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name_node, item in node.value:
+            name = name_node.value
+            if not isinstance(name_node, ScalarNode) or str(name_node.tag) not in _TEXTS:
+                self._refuse(name_node, key, "a key that is no text", "texts as keys")
+                continue
+            inner = (*key, name)
+            if name in values:
+                first = self.lines[inner]
+                self._refuse(name_node, inner, "the key a second time", f"each key once (it is in line {first} too)")
+                continue
+            self.lines[inner] = name_node.start_mark.line + 1
+            values[name] = self.value(item, inner)
+        return values
+
+    def _scalar(self, node: ScalarNode, key: Key, tag: str) -> Any:
+        text = node.value
+        if tag in _TEXTS:
+            return text
+        if tag in _WORDS and text.lower() in _MEANINGS:
+            return _MEANINGS[text.lower()]
+        if tag not in _NUMBERS:
+            return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
+        try:
+            value = _number(text, whole=tag.endswith("int"))
+        except ValueError:
+            return self._refuse(node, key, f"{shown(text)} with the tag {_short(tag)}", "a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._refuse(node, key, text, "a finite number")
+        return value
+
+    def _refuse(self, node: Node, key: Key, found: str, expected: str) -> None:
+        self.mistakes.append(Mistake(key, node.start_mark.line + 1, found, expected))
+
+
+def _number(text: str, *, whole: bool) -> int | float:
+    plain = text.replace("_", "")
+    if not whole:
+        return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    sign, digits = (plain[0], plain[1:]) if plain[0] in "+-" else ("", plain)
+    base = {"0x": 16, "0o": 8}.get(digits[:2], 10)
+    return int(sign + digits, base)
+
+
+def _short(tag: str) -> str:
+    return tag.replace(_TAG, "!!")

@@ -1,0 +1,74 @@
+"""One mistake of a recipe: where, what was found, what is expected, what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+Key = tuple[str | int, ...]
+"""The way to a value: names of mappings, places in lists."""
+
+_SHOWN: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong at one place.
+
+    Attributes:
+        key: The way to the value; empty for the whole file.
+        line: The line in the file, from 1; None where there is none.
+        found: What stands there.
+        expected: What should.
+        near: What was probably meant.
+        origin: Where the value comes from, when not from the file.
+    """
+
+    key: Key
+    line: int | None
+    found: str
+    expected: str
+    near: str | None = None
+    origin: str | None = None
+
+    def sentence(self, file: str) -> str:
+        """The mistake in one line: ``FILE:LINE: KEY: found …, expected …. Did you mean …?``."""
+        place = self.origin or (file if self.line is None else f"{file}:{self.line}")
+        key = f" {dotted(self.key)}:" if self.key else ""
+        hint = "" if self.near is None else f" Did you mean {self.near}?"
+        return f"{place}:{key} found {self.found}, expected {self.expected}.{hint}"
+
+
+def dotted(key: Key) -> str:
+    """``stages.lora.watch.targets[0]``."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def near_miss(found: str, known: Iterable[str]) -> str | None:
+    """The known word that ``found`` was probably meant to be."""
+    return next(iter(difflib.get_close_matches(found, list(known), n=1)), None)
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: its kind where the kind may be the mistake."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {json.dumps(_cut(value), ensure_ascii=False)}"
+    if isinstance(value, dict):
+        return f"a mapping ({_cut(', '.join(map(str, value))) or 'empty'})"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,0 +1,103 @@
+"""What the schema says of a document, in our words: pydantic's errors as mistakes."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from ko_cpt_callbacks.recipe.document import Document
+from ko_cpt_callbacks.recipe.mistake import Key, Mistake, near_miss, shown
+from ko_cpt_callbacks.recipe.schema import Recipe
+
+_KINDS: Final = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+_BOUNDS: Final = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "multiple_of": ("a multiple of", "multiple_of"),
+}
+
+
+def shape_mistakes(document: Document) -> tuple[Recipe | None, list[Mistake]]:
+    """The recipe of a document, or where the document is not the shape of one."""
+    try:
+        return Recipe.model_validate(document.values), []
+    except ValidationError as error:
+        return None, [_mistake(dict(item), document) for item in error.errors(include_url=False)]
+
+
+def line_of(document: Document, key: Key) -> int | None:
+    """The line of a key, or of the nearest mapping around one that is absent."""
+    while key and key not in document.lines:
+        key = key[:-1]
+    return document.lines.get(key)
+
+
+def _mistake(error: dict[str, Any], document: Document) -> Mistake:
+    kind, found = str(error["type"]), error["input"]
+    # A wrong name of a mapping is reported at (…, name, "[key]").
+    key: Key = tuple(part for part in error["loc"] if part != "[key]")
+    line = line_of(document, key)
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _names(key[:-1])
+        near = near_miss(str(key[-1]), known)
+        return Mistake(key, line, "an unknown key", f"one of {', '.join(known)}", near)
+    if kind == "missing":
+        return Mistake(key, line, "nothing", "this key")
+    if kind == "literal_error":
+        known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
+        return Mistake(key, line, shown(found), " or ".join(known), near_miss(str(found), known))
+    if kind in ("string_pattern_mismatch",):
+        expected = "a name of small letters, digits, - and _ that begins with a letter"
+        return Mistake(key, line, shown(found), expected)
+    if kind == "string_too_short":
+        return Mistake(key, line, "an empty text", "a text")
+    if kind in ("too_short", "too_long"):
+        least = kind == "too_short"
+        number = context["min_length" if least else "max_length"]
+        found = f"{context['actual_length']} entries"
+        return Mistake(key, line, found, f"at {'least' if least else 'most'} {number}")
+    if kind in _BOUNDS:
+        words, name = _BOUNDS[kind]
+        return Mistake(key, line, shown(found), f"{words} {context[name]:g}")
+    if kind in _KINDS:
+        near = found.strip() if isinstance(found, str) and "number" in _KINDS[kind] and is_number(found) else None
+        return Mistake(key, line, shown(found), _KINDS[kind], near)
+    return Mistake(key, line, shown(found), str(error["msg"]))
+
+
+def is_number(text: str) -> bool:
+    """Whether a text reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _names(key: Key) -> Sequence[str]:
+    """The keys that the schema knows at a place."""
+    at: Any = Recipe
+    for part in key:
+        if isinstance(at, type) and issubclass(at, BaseModel):
+            at = at.model_fields[str(part)].annotation
+        else:
+            at = typing.get_args(at)[-1]
+        while typing.get_origin(at) in (typing.Annotated, types.UnionType):
+            at = typing.get_args(at)[0]
+    return list(at.model_fields)

@@ -1,0 +1,138 @@
+"""The folder of a run: what is finished in it, and from where to go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.outputs.file import write_whole
+
+PLAN_FILE: Final = "plan.json"
+_FORMAT: Final = 1
+_STATE_FILE: Final = "trainer_state.json"
+_CHECKPOINT: Final = "checkpoint-"
+
+
+class RunFolder:
+    """One run on disk.
+
+    ``base/`` is the model that training started from, ``model/`` the one that came out; ``ko_cpt/plan.json`` says
+    which recipe it is and where its stages are. The run's only stage is the folder itself, so that it is checked
+    like any Trainer's ``output_dir``.
+
+    Args:
+        path: The folder.
+        recipe: The recipe's raw values.
+    """
+
+    def __init__(self, path: Path, recipe: Mapping[str, Any]) -> None:
+        self.path = path
+        self.base = path / "base"
+        self.base_tokenizer = self.base / "tokenizer"
+        self.base_model = self.base / "model"
+        self.model = path / "model"
+        self.plan = path / keys.FOLDER / PLAN_FILE
+        self._recipe = dict(recipe)
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return self.plan.exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run here came to its end."""
+        return bool(self._read().get("finished"))
+
+    def open(self) -> None:
+        """Take the folder for this run.
+
+        Raises:
+            ConfigurationError: If it is another run's, or holds something else.
+        """
+        if self.started:
+            other = self._read().get("recipe")
+            changed = sorted(_differences(other, json.loads(json.dumps(self._recipe))))
+            if changed:
+                raise ConfigurationError(
+                    f"{self.path}: found a run of another recipe (differs in {', '.join(changed[:5])}), expected the "
+                    "same one to go on with; use the same values, or name another folder with --output"
+                )
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigurationError(
+                f"{self.path}: found something that is no run of ko-cpt train, expected an empty or a new folder; "
+                "name another one with --output"
+            )
+        self._write(finished=False)
+
+    def finish(self) -> None:
+        """Note that the run came to its end."""
+        self._write(finished=True)
+
+    def _write(self, *, finished: bool) -> None:
+        stages = [{"name": name, "folder": "."} for name in self._recipe["stages"]]
+        plan = {"format": _FORMAT, "recipe": self._recipe, "base": "base", "stages": stages, "finished": finished}
+        write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
+
+    def _read(self) -> dict[str, Any]:
+        if not self.started:
+            return {}
+        try:
+            plan = json.loads(self.plan.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{self.plan}: found no plan that can be read ({error}), expected one") from None
+        return plan if isinstance(plan, dict) else {}
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, put at ``path`` when it is full: a kill leaves all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.rename(path)
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """The complete checkpoints of a training, by step."""
+    found = {}
+    for path in folder.glob(f"{_CHECKPOINT}*"):
+        try:
+            # The last file of a checkpoint: one that parses closes a checkpoint that is whole.
+            state = json.loads((path / _STATE_FILE).read_text(encoding="utf-8"))
+            found[int(state["global_step"])] = path
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+    return dict(sorted(found.items()))
+
+
+def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
+    """The latest checkpoint that leaves a step to do; None to begin anew.
+
+    A Trainer resumed from the checkpoint of the very last step would train one step too many.
+    """
+    usable = [path for step, path in checkpoints(folder).items() if step < max_steps]
+    return usable[-1] if usable else None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints of a training that is over."""
+    for path in folder.glob(f"{_CHECKPOINT}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _differences(one: Any, other: Any, key: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in {*one, *other}:
+            yield from _differences(one.get(name), other.get(name), f"{key}.{name}" if key else name)
+    elif one != other:
+        yield key or "everything"

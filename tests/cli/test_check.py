@@ -1,0 +1,369 @@
+"""`ko-cpt check`: the verdict on what a run left behind, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli import sample
+from cli.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, real_run, write_state
+
+from ko_cpt_callbacks import keys
+
+jsonschema = pytest.importorskip("jsonschema")
+RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"
+
+real = pytest.mark.skipif(not REAL_RUNS.is_dir(), reason="the real logs are not beside this checkout")
+
+
+def _valid(found: Any) -> bool:
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    return True
+
+
+# -- real logs -------------------------------------------------------------------------------------------------------
+
+# Code, severity, step; the task is not declared, so that a low loss is no alarm.
+VERDICTS: dict[str, list[tuple[str, str, int | None]]] = {
+    "00": [],
+    "01": [("padding-in-loss", "warning", 3560), ("below-floor", "warning", 3630)],
+    "02": [],
+    "03": [("below-floor", "info", 200)],
+    "04": [("not-enough-data", "info", 60)],
+    "05": [("not-enough-data", "info", None)],
+    "15": [("below-floor", "info", 52000)],
+    "23": [("below-floor", "info", 200), ("below-floor", "info", 400)],
+    "26": [("non-finite", "info", 10), ("below-floor", "info", 200), ("below-floor", "info", 200)],
+    "54": [("below-floor", "info", 500), ("below-floor", "info", 2000)],
+    "55": [],
+    "59": [("below-floor", "info", 500), ("below-floor", "info", 1000), ("below-floor", "info", 1675)],
+    "61": [("below-floor", "info", 0), ("not-enough-data", "info", 0)],
+}
+
+
+@real
+def test_every_real_log_has_a_verdict() -> None:
+    """The table holds every log there is; 66 alone is refused."""
+    assert {path.name[:2] for path in REAL_RUNS.glob("*.json")} == {*VERDICTS, "66"}
+
+
+@real
+@pytest.mark.parametrize("number", VERDICTS)
+def test_real_log(number: str) -> None:
+    """The log gives exactly these findings, as JSON that fits the schema, and a page without a traceback."""
+    found = judged(real_run(number))
+    assert _valid(found)
+    assert codes(found) == VERDICTS[number]
+    text = check(real_run(number)).stdout
+    for finding in found["findings"]:
+        assert f"{finding['severity']} {finding['code']}" in text
+
+
+@real
+def test_the_joined_run_never_meets_its_target() -> None:
+    """Run 01 ends at a perplexity of 1.56 because pads are in the loss: found, and no target is called met."""
+    found = judged(real_run("01"), "--target", "ppl<3@end")
+    said = {finding["code"]: finding for finding in found["findings"]}
+    assert "target-met" not in said
+    assert said["target-implausible"]["severity"] == "warning"
+    for code in ("padding-in-loss", "below-floor"):
+        assert said[code]["severity"] == "warning"
+        assert said[code]["step"] > 3510
+
+
+@real
+def test_a_trackers_summary_is_refused() -> None:
+    """Run 66 is no Trainer state: one line that says what it is."""
+    result = check(real_run("66"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "not a Trainer's state (found: train/loss, " in result.stderr
+    assert ": a tracker's summary)" in result.stderr
+
+
+# -- our own histories -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def healthy(tmp_path: Path) -> Path:
+    """A healthy run's state."""
+    return write_state(tmp_path / "trainer_state.json", sample.healthy())
+
+
+def test_healthy_run(healthy: Path) -> None:
+    """Nothing is wrong: the page says what was checked, on how many rows, and what it could not know."""
+    text = " ".join(check(healthy).stdout.split())
+    rules = judged(healthy)["run"]["rules"]
+    assert "40 training rows, 4 evaluations · steps 10 to 400 task other (nothing was declared)" in text
+    assert "eval first 100 4.000 ± 0.020 54.6 1.600 ± 0.008" in text
+    assert "last, best 400 2.900 ± 0.020 18.2 1.160 ± 0.008 -27.5%" in text
+    assert "training first 10 6.000 403" in text
+    assert "tokens: 12,345 scored in eval (44,443 bytes)" in text
+    asked = f"{len(rules)} rules ({', '.join(rules)})"
+    assert f"Nothing wrong was found. Checked: {asked} on 40 training rows and 4 evaluations." in text
+    assert "- no target was given: whether the run got there was not asked" in text
+    assert "- NaN steps were not counted" in text
+    assert "What to do next - Train with callbacks=[KoCPTCallback()]" in text
+
+
+def test_nothing_left_to_do(tmp_path: Path) -> None:
+    """A healthy run with all its evidence and a target that it met needs nothing."""
+    rows = [{**row, **({"nonfinite_steps": 0, "tokens_seen": 1000 * row["step"]} if "loss" in row else {})}
+            for row in sample.healthy()]  # fmt: skip
+    folder = tmp_path / keys.FOLDER
+    folder.mkdir()
+    batch = {"kind": "setup", "setup": "padding-in-loss", "attempt": 1, "step": 0, "masked_labels": 0}
+    lines = [batch, *({"kind": "train" if "loss" in row else "eval", "attempt": 1, **row} for row in rows)]
+    (folder / keys.ROWS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = " ".join(check(tmp_path, "--target", "eval_exact_loss<3.0").stdout.split())
+    assert "Not known" not in text
+    assert "target-met" in text
+    assert "KoCPTCallback()]" not in text
+
+
+def test_json_summary(healthy: Path) -> None:
+    """First, last and best with their errors, the reduction since the start, and where every setting came from."""
+    found = judged(healthy)
+    assert _valid(found)
+    last = found["summary"]["splits"]["eval"]["last"]
+    assert (last["step"], last["value"], last["se"], last["metric"]) == (400, 2.9, 0.02, "exact_loss")
+    assert found["summary"]["splits"]["eval"]["reduction"] == pytest.approx(0.275)
+    assert found["run"]["path"] == found["run"]["file"] == str(healthy)
+    assert (found["run"]["task"], found["run"]["task_from"], found["run"]["targets"]) == ("other", "default", [])
+    assert (found["run"]["rows"], found["run"]["unused_rows"]) == (44, 0)
+    assert [item["evidence"] for item in found["run"]["missing"]] == ["nonfinite-steps", "first-batch", "target"]
+
+
+def test_the_joined_run(tmp_path: Path) -> None:
+    """Tokens per step become constant and the loss collapses: both are found, and the target is not called met."""
+    path = write_state(tmp_path / "trainer_state.json", sample.joined())
+    found = judged(path, "--target", "ppl<3@end")
+    said = {finding["code"]: finding["step"] for finding in found["findings"]}
+    assert said["padding-in-loss"] > 600
+    assert said["below-floor"] > 600
+    assert "target-implausible" in said
+    assert "target-met" not in said
+
+
+def test_a_nan_logged_as_zero_is_no_perplexity_of_one(tmp_path: Path) -> None:
+    """The page does not show a perplexity of 1 for the 0.0 that the Trainer writes for NaN."""
+    rows = [*sample.train_rows(sample.falling(20)), {"loss": 0.0, "grad_norm": float("nan"), "step": 210}]
+    text = check(write_state(tmp_path / "trainer_state.json", rows)).stdout
+    assert "0.000 (a NaN?)" in text
+    assert "1.00" not in text
+    assert "error non-finite" in text
+    assert "Found: 1 error." in text
+
+
+def test_many_findings_of_one_code_are_counted(tmp_path: Path) -> None:
+    """The page shows five of a code and says how many more there are; JSON has all."""
+    rows = [row for step in range(8) for row in sample.train_rows([3.0, 3.0, 3.0, float("nan")], 40 * step + 10)]
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    found = [finding["code"] for finding in judged(path)["findings"]]
+    assert found.count("non-finite") == 8
+    text = check(path).stdout
+    assert text.count("error non-finite") == 5
+    assert "and 3 more non-finite: --json lists them all" in text
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], [{"train_loss": 2.0, "train_runtime": 5.0, "step": 8}]],
+    ids=["empty", "summary only"],
+)
+def test_nothing_to_judge_is_readable(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    """An empty history, or only the Trainer's last row: not-enough-data and exit 0."""
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    assert [code for code, _, _ in codes(judged(path))] == ["not-enough-data"]
+    text = check(path).stdout
+    assert "Too little to judge: 1 note." in text
+    assert "no loss in any row" in text
+
+
+def test_empty_rows_file_is_readable(tmp_path: Path) -> None:
+    """A run killed before its first row."""
+    (tmp_path / "rows.jsonl").write_text("")
+    assert [code for code, _, _ in codes(judged(tmp_path))] == ["not-enough-data"]
+
+
+def test_the_trainers_loss_is_called_so(tmp_path: Path) -> None:
+    """Without an exact loss the page shows the Trainer's, by name and without an error bar."""
+    rows = [*sample.train_rows(sample.falling(20)), sample.evaluation(200, 2.95)]
+    text = check(write_state(tmp_path / "trainer_state.json", rows)).stdout
+    assert "3.000 (Trainer's)" in text
+    assert "- eval: no exact loss: the Trainer's loss depends on the batch size and has no error bar" in text
+
+
+def test_rows_that_hold_nothing_are_counted(tmp_path: Path) -> None:
+    """A row without a step or without a number of ours is not silently passed over."""
+    rows = [*sample.healthy(), {"loss": 1.0}, {"step": 5, "custom": 1}]
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    assert judged(path)["run"]["unused_rows"] == 2
+    assert "2 rows with nothing to judge" in " ".join(check(path).stdout.split())
+
+
+def test_a_target_on_a_set_that_is_not_there(healthy: Path) -> None:
+    """It is neither met nor missed, and the sets that there are are named."""
+    (finding,) = judged(healthy, "--target", "eval_ko_ppl<20")["findings"]
+    assert finding["code"] == "target-inconclusive"
+    assert "(evaluated: eval)" in finding["message"]
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    """A set's name with an escape sequence, a line end, rich markup or half a character is shown, not obeyed."""
+    names = ("e\x1b[31m", "[red]x\n", "\ud800")
+    rows = [sample.evaluation(step, 3.0, name) for step in (1, 2, 3) for name in names]
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    text = check(path).stdout
+    assert "\x1b" not in text
+    assert all(shown in text for shown in (r"e\x1b[31m", r"[red]x\n", r"\ud800"))
+    assert _valid(judged(path))
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("threshold", "exits"),
+    [(None, (0, 0, 0, 0)), ("info", (0, 1, 1, 1)), ("warning", (0, 0, 1, 1)), ("error", (0, 0, 0, 1))],
+)
+def test_fail_on(tmp_path: Path, threshold: str | None, exits: tuple[int, ...]) -> None:
+    """Exit 1 from the given severity on; the verdict is printed all the same, as text and as JSON."""
+    states = [
+        sample.healthy(),
+        sample.train_rows([3.0, 2.9]),
+        sample.joined(),
+        sample.train_rows([*sample.falling(20), float("nan")]),
+    ]
+    options = () if threshold is None else ("--fail-on", threshold)
+    for rows, expected in zip(states, exits, strict=True):
+        path = write_state(tmp_path / "trainer_state.json", rows)
+        result, as_json = check(path, *options), check(path, "--json", *options)
+        assert (result.exit_code, as_json.exit_code) == (expected, expected)
+        assert "What to do next" in result.stdout
+        assert _valid(json.loads(as_json.stdout))
+
+
+def test_task_decides_how_grave_a_low_loss_is(tmp_path: Path) -> None:
+    """A loss under the floor is a note by itself, a warning where continued pretraining is declared."""
+    rows = sample.train_rows([0.9 + 0.01 * (i % 3) for i in range(60)])
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    severity = {
+        options: {code: grave for code, grave, _ in codes(judged(path, *options))}["below-floor"]
+        for options in [(), ("--task", "other"), ("--task", "sft"), ("--task", "cpt")]
+    }
+    assert list(severity.values()) == ["info", "info", "info", "warning"]
+
+
+@pytest.mark.parametrize("target", ["eval_exact_loss<3.0", "eval_ppl<20@step:400", "bits_per_byte<1.2@end"])
+def test_targets(healthy: Path, target: str) -> None:
+    """A target that the run reached, error bar included, is met; it may be given several times."""
+    found = judged(healthy, "--target", target, "--target", "eval_exact_loss<2.0@end")
+    verdicts = [code for code, _, _ in codes(found) if code in ("target-met", "target-missed", "target-inconclusive")]
+    assert "target-met" in verdicts
+    assert len(found["run"]["targets"]) == 2
+    assert found["run"]["targets_from"] == "option"
+
+
+# -- run folders -----------------------------------------------------------------------------------------------------
+
+
+def _folder(tmp_path: Path, rows: list[dict[str, Any]], **told: Any) -> Path:
+    folder = tmp_path / "run" / keys.FOLDER
+    folder.mkdir(parents=True)
+    lines = [{"kind": "train" if "loss" in row else "eval", "attempt": 1, **row} for row in rows]
+    (folder / keys.ROWS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = {"format": 1, "told": {"task": "cpt", **told}, "attempts": [], "evaluations": {}, "stop": None}
+    (folder / keys.RUN_FILE).write_text(json.dumps(run))
+    return folder.parent
+
+
+def test_a_folder_is_judged_by_what_it_was_told(tmp_path: Path) -> None:
+    """Task, targets and rules of run.json are watched."""
+    folder = _folder(tmp_path, sample.healthy(), task="sft", targets=["eval_exact_loss<3.0@end"], rules=["target-met"])
+    found = judged(folder)
+    assert [code for code, _, _ in codes(found)] == ["target-met"]
+    run = found["run"]
+    assert (run["task"], run["task_from"], run["targets_from"]) == ("sft", "run.json", "run.json")
+    assert (run["targets"], run["rules"]) == (["eval_exact_loss<3.0@end"], ["target-met"])
+    assert "non-finite" in run["rules_left_out"]
+    assert "Not asked, because the run was not told to: " in " ".join(check(folder).stdout.split())
+
+
+def test_options_come_before_what_it_was_told(tmp_path: Path) -> None:
+    """--task replaces the task; --target replaces the targets and asks the rules on targets."""
+    folder = _folder(tmp_path, sample.healthy(), targets=["eval_exact_loss<3.0@end"], rules=["not-enough-data"])
+    found = judged(folder, "--task", "other", "--target", "eval_ppl<19")
+    run = found["run"]
+    assert (run["task"], run["task_from"]) == ("other", "option")
+    assert (run["targets"], run["targets_from"]) == (["eval_ppl<19.0@end"], "option")
+    assert {"target-met", "not-enough-data"} <= set(run["rules"])
+    assert "non-finite" not in run["rules"]
+
+
+def test_rules_of_another_version(tmp_path: Path) -> None:
+    """A rule that this version does not know is named, not passed over."""
+    folder = _folder(tmp_path, sample.healthy(), rules=["non-finite", "from-the-future"])
+    assert judged(folder)["run"]["unknown_rules"] == ["from-the-future"]
+    assert "Not known to this version, not asked: from-the-future." in " ".join(check(folder).stdout.split())
+
+
+def test_why_a_run_was_stopped(tmp_path: Path) -> None:
+    """The reason in run.json is told."""
+    folder = _folder(tmp_path, sample.healthy())
+    path = folder / keys.FOLDER / keys.RUN_FILE
+    stop = {"code": "target-met", "step": 400, "message": "There.", "severity": "info"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "stop": stop}))
+    assert "this run was stopped at step 400 by target-met: There." in check(folder).stdout
+    assert judged(folder)["run"]["stop"] == {"code": "target-met", "step": 400, "message": "There."}
+
+
+def test_a_checkpoint_is_judged_by_what_its_run_was_told(tmp_path: Path) -> None:
+    """The state of a checkpoint under the run's folder."""
+    folder = _folder(tmp_path, sample.healthy(), task="sft")
+    write_state(folder / "checkpoint-400" / "trainer_state.json", sample.healthy())
+    found = judged(folder / "checkpoint-400")["run"]
+    assert (found["source"], found["task"], found["task_from"]) == ("trainer_state", "sft", "run.json")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECORDED.glob("*")))
+def test_check_equals_the_live_findings(tmp_path: Path, name: str) -> None:
+    """For real recorded runs: the folder gives, finding for finding, what the callback said while it ran."""
+    folder = tmp_path / "run" / keys.FOLDER
+    shutil.copytree(RECORDED / name, folder)
+    live = [json.loads(line) for line in (folder / keys.FINDINGS_FILE).read_text("utf-8").splitlines()]
+    for path in (folder.parent, folder, folder / keys.ROWS_FILE):
+        found = judged(path)
+        assert _valid(found)
+        assert found["findings"] == live
+
+
+# -- without the heavy libraries -------------------------------------------------------------------------------------
+
+
+def test_without_torch_and_transformers(healthy: Path) -> None:
+    """A process that cannot import them judges, as text and as JSON, and refuses in one line."""
+    text, as_json = check_alone(str(healthy)), check_alone(str(healthy), "--json", "--target", "ppl<20@end")
+    assert (text.returncode, text.stderr) == (0, "")
+    assert "Nothing wrong was found" in text.stdout
+    assert (as_json.returncode, as_json.stderr) == (0, "")
+    assert _valid(json.loads(as_json.stdout))
+    refused = check_alone(str(healthy.parent / "nothing"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_schema_refuses_what_is_not_said(healthy: Path) -> None:
+    """The schema is a schema, and no empty promise: a missing, a foreign and a wrong value are refused."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    found = judged(healthy.parent, "--target", "ppl<20")
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert found["findings"]
+    for change in (
+        {"summary": None}, {"more": 1}, {"findings": [{"code": "x"}]}, {"run": {**found["run"], "task": "x"}},
+        {"findings": [{**found["findings"][0], "severity": "grave"}]},
+        {"findings": [{k: v for k, v in found["findings"][0].items() if k != "asks_to_stop"}]},
+    ):  # fmt: skip
+        assert not validator.is_valid({**found, **change})

@@ -1,0 +1,150 @@
+"""padding-in-loss: from the first batches, or from the log's token counts; packing and masked pads are silent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
+
+
+def _findings(*seen: Observation) -> list[Finding]:
+    rule = PaddingInLoss()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def _batch(**values: object) -> SetupObservation:
+    return SetupObservation(0, "padding-in-loss", values)
+
+
+def _rows(
+    rates: list[int],
+    loss: Callable[[int], float] = lambda i: 2.7,
+    *,
+    target: bool = False,
+    start: int = 0,
+    tokens: int = 0,
+) -> list[TrainObservation]:
+    """Rows every ten steps with so many tokens per step."""
+    rows = []
+    for i, rate in enumerate(rates, start=1):
+        tokens += 10 * rate
+        count = {"tokens_seen": tokens} if target else {"input_tokens": tokens}
+        rows.append(TrainObservation(start + 10 * i, loss=loss(i), **count))  # type: ignore[arg-type]
+    return rows
+
+
+VARIED = [8000 + 37 * (i * i % 101) for i in range(30)]
+
+
+def test_masked_labels() -> None:
+    """Labels under attention_mask 0 in the first batch: an error that asks to stop, once per set."""
+    train = _batch(split="train", masked_labels=900, pad_run_rows=4, rows=8, tokens=4096)
+    found = _findings(train, train, _batch(split="eval_ko", masked_labels=1, pad_run_rows=0, rows=8, tokens=4096))
+    assert [(one.severity, one.split, one.asks_to_stop) for one in found] == [
+        (Severity.ERROR, "train", True),
+        (Severity.ERROR, "eval_ko", True),
+    ]
+    assert found[0].message() == (
+        "train, step 0: 900 of 4,096 labelled positions in the first batch have attention_mask 0: padding is in the "
+        "loss, which will fall far below what the text allows. Set the labels of padding to -100: leave padding to a "
+        "collator that does so (DataCollatorForLanguageModeling without padding='max_length' in the tokenizer call), "
+        "give pad a token of its own, and build cached data again."
+    )
+
+
+def test_pad_runs() -> None:
+    """Rows that start or end with labelled pads where the mask is all ones."""
+    (found,) = _findings(_batch(split="eval", masked_labels=0, pad_run_rows=3, rows=8, tokens=4096))
+    assert found.variant == "pads"
+    assert "3 of 8 rows in the first batch start or end with several labelled pad tokens" in found.message()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8}, {"masked_labels": "many"},
+     {"masked_labels": True}, {"masked_labels": -1, "pad_run_rows": None}],
+)  # fmt: skip
+def test_a_healthy_or_unreadable_batch_is_silent(values: dict[str, object]) -> None:
+    """Nothing found, nothing said."""
+    assert _findings(_batch(**values)) == []
+
+
+def test_constant_where_it_varied() -> None:
+    """Five rows with exactly the same number of tokens per step: a warning, once; a resume starts a new count."""
+    rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
+    (found,) = _findings(*rows)
+    assert (found.severity, found.step, found.variant, found.asks_to_stop) == (Severity.WARNING, 360, "constant", False)
+    assert found.message() == (
+        "Step 360: each step of the last 5 log rows has exactly 32,768 input tokens, where the number varied before "
+        "(loss now 0.600). That is how rows padded to one length look with the padding in the loss; rows packed to one "
+        "length from here on look the same. If rows are padded to one length, their pads must have the label -100; "
+        "look at one batch. Losses from here on cannot be compared with earlier ones."
+    )
+
+
+def test_constant_within_one_count() -> None:
+    """The same without a new count, in target tokens."""
+    rows = _rows(VARIED, target=True) + _rows([32768] * 8, target=True, start=300, tokens=10 * sum(VARIED))
+    (found,) = _findings(*rows)
+    assert (found.variant, found.values["counted"], found.step) == ("constant", "target tokens", 350)
+
+
+def test_packed_rows_are_silent() -> None:
+    """Constant from the start, with a smaller last batch each epoch, and a healthy loss."""
+    rates = ([4096] * 9 + [4000]) * 5
+    assert _findings(*_rows([4096] * 60, lambda i: 4.8 - 2.0 * i / 60)) == []
+    assert _findings(*_rows(rates, lambda i: 4.8 - 2.0 * i / 60, target=True)) == []
+    assert _findings(*_rows(rates, lambda i: 2.0 - 1.2 * i / 60)) == []  # fine-tuning, slowly below the floor
+
+
+def test_collapse_from_the_start() -> None:
+    """Constant tokens and a loss that falls to a fraction of its first within a few rows."""
+    (found,) = _findings(*_rows([32768] * 60, lambda i: 9.0 if i == 1 else 0.5 + 1.0 / i))
+    assert (found.variant, found.severity) == ("collapse", Severity.WARNING)
+    assert found.message().startswith(
+        "Step 200: each step has exactly 32,768 input tokens, and the loss collapsed from 9.000 to 0."
+    )
+
+
+def test_collapse_later() -> None:
+    """Packed rows, then a cache of padded ones of the same length."""
+    (found,) = _findings(*_rows([32768] * 60, lambda i: 2.7 if i < 35 else 0.6))
+    assert (found.variant, found.values["from"], found.values["to"]) == ("collapse", 2.7, 0.6)
+
+
+def test_masked_pads_are_silent() -> None:
+    """Input tokens are constant, target tokens vary: the pads are not in the loss."""
+    rows = [
+        TrainObservation(row.step, loss=0.8, tokens_seen=row.tokens_seen, input_tokens=32768 * row.step)
+        for row in _rows(VARIED, target=True)
+    ]
+    assert _findings(*rows) == []
+
+
+def test_another_count_is_no_change() -> None:
+    """Where the log's count changes its name, nothing is compared across."""
+    assert _findings(*_rows(VARIED), *_rows([4096] * 30, target=True, start=300)) == []
+
+
+def test_unequal_logging_distances() -> None:
+    """Tokens per step are compared exactly, not tokens per row."""
+    steps = [1, 10, 20, 35, 36, 50, 51, 70]
+    rows = _rows(VARIED) + [TrainObservation(300 + s, loss=2.7, input_tokens=333 * s) for s in steps]
+    assert [one.variant for one in _findings(*rows)] == ["constant"]
+    off = [TrainObservation(300 + s, loss=2.7, input_tokens=333 * s + (s % 2)) for s in steps]
+    assert _findings(*_rows(VARIED), *off) == []
+
+
+def test_no_counts_no_finding() -> None:
+    """A log without token counts cannot show it; nor does NaN disturb."""
+    assert _findings(*[TrainObservation(10 * i, loss=math.nan) for i in range(60)]) == []

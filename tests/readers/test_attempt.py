@@ -1,0 +1,121 @@
+"""What of an earlier record still holds when an attempt begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
+
+
+def _line(step: int, kind: str = "train", attempt: int = 1, **more: Any) -> dict[str, Any]:
+    split = {"split": "eval"} if kind == "eval" else {}
+    return {"kind": kind, "attempt": attempt, "step": step, **split, **more}
+
+
+def _superseded(lines: Any) -> list[Any]:
+    return [line["step"] for line in lines if line.get("superseded")]
+
+
+def test_line_of_each_kind_of_row() -> None:
+    """A training, an evaluation and the last row become one line each, with kind, attempt, step and the row."""
+    row = {"loss": 2.0, "step": 10, "epoch": 0.5}
+    assert line_of(row, 3) == [{"kind": "train", "attempt": 3, **row}]
+    row = {"eval_ko_loss": 2.0, "eval_ko_runtime": 1.0, "step": 10}
+    assert line_of(row, 3) == [{"kind": "eval", "attempt": 3, "split": "eval_ko", **row}]
+    row = {"train_runtime": 5.0, "train_loss": 2.0, "step": 10}
+    assert line_of(row, 3) == [{"kind": "end", "attempt": 3, **row}]
+    assert line_of({"num_tokens": 5, "step": 10}, 3) == []
+
+
+def test_a_row_with_several_parts() -> None:
+    """A training row that holds an evaluation too: a line each, the numbers once."""
+    row = {"loss": 2.0, "eval_loss": 3.0, "eval_runtime": 1.0, "step": 10}
+    first, second = line_of(row, 1)
+    assert first == {"kind": "train", "attempt": 1, **row}
+    assert second == {"kind": "eval", "attempt": 1, "step": 10, "split": "eval"}
+
+
+def test_last_attempt() -> None:
+    """The highest number, 0 for nothing."""
+    assert last_attempt([]) == 0
+    assert last_attempt([_line(1, attempt=2), _line(1, attempt=1), {"step": 1}]) == 2
+
+
+def test_fresh_folder() -> None:
+    """Nothing earlier, nothing restored."""
+    assert plan_attempt([], [], 0, None).lines == ()
+
+
+def test_fresh_start_supersedes_everything() -> None:
+    """Training from step 0: all earlier lines are superseded, kept in their order, and the input is untouched."""
+    earlier = [_line(1), _line(1, "eval"), _line(2), _line(2, "end")]
+    plan = plan_attempt(earlier, [], 0, None)
+    assert _superseded(plan.lines) == [1, 1, 2, 2]
+    assert plan.live == ()
+    assert not any("superseded" in line for line in earlier)
+
+
+def test_resume_keeps_what_was_before() -> None:
+    """Lines up to the checkpoint's step hold; those beyond it, and the row that ended the attempt, do not."""
+    earlier = [_line(1), _line(2), _line(2, "eval"), _line(2, "checkpoint"), _line(3), _line(3, "end")]
+    plan = plan_attempt(earlier, [], 2, None)
+    assert _superseded(plan.lines) == [3, 3]
+    assert [line["kind"] for line in plan.live] == ["train", "train", "eval", "checkpoint"]
+
+
+def test_resume_after_the_end() -> None:
+    """Training on from the last step of a finished run: its end is no end any more."""
+    plan = plan_attempt([_line(1), _line(2), _line(2, "end")], [], 2, None)
+    assert [line["kind"] for line in plan.live] == ["train", "train"]
+
+
+def test_superseded_once_superseded_for_ever() -> None:
+    """A line an earlier resume gave up does not come back when a later one resumes beyond it."""
+    earlier = [_line(1), _line(2, superseded=True), _line(2, attempt=2)]
+    plan = plan_attempt(earlier, [], 2, None)
+    assert [line["attempt"] for line in plan.live] == [1, 2]
+
+
+def test_lone_evaluations_are_not_resumed() -> None:
+    """Evaluations made in the folder without training are no part of a training that begins or resumes there."""
+    earlier = [_line(1), _line(0, "eval", 2, mode="evaluate")]
+    assert _superseded(plan_attempt(earlier, [], 1, None).lines) == [0]
+    assert _superseded(plan_attempt(earlier, [], 1, 2).lines) == [0]
+
+
+def test_own_evaluations_start_a_fresh_run() -> None:
+    """What this process evaluated before training from step 0 is that run's start, no longer apart."""
+    plan = plan_attempt([_line(0, "eval", 2, mode="evaluate")], [], 0, 2)
+    assert plan.live == (_line(0, "eval", 2),)
+
+
+def test_rows_of_the_checkpoint_alone() -> None:
+    """Rows the record lacks come from the checkpoint, in order of steps, training before evaluation."""
+    history = [
+        {"loss": 3.0, "step": 1},
+        {"loss": 2.0, "step": 2},
+        {"eval_loss": 2.0, "eval_runtime": 1.0, "step": 2},
+        {"loss": 1.0, "step": 3},
+    ]
+    plan = plan_attempt([_line(1, loss=3.0), _line(4)], history, 2, None)
+    assert [(line["kind"], line["step"], line["attempt"]) for line in plan.live] == [
+        ("train", 1, 1),
+        ("train", 2, 0),
+        ("eval", 2, 0),
+    ]
+    assert _superseded(plan.lines) == [4]
+
+
+def test_the_record_wins_over_the_checkpoint() -> None:
+    """A row both know is taken from the record, which has more in it."""
+    plan = plan_attempt([_line(1, loss=3.0, tokens_seen=5)], [{"loss": 3.0, "step": 1}], 1, None)
+    assert plan.live == (_line(1, loss=3.0, tokens_seen=5),)
+
+
+@pytest.mark.parametrize("step", [None, "3", 2.5])
+def test_lines_without_a_step_do_not_hold(step: Any) -> None:
+    """A line that names no whole step is superseded, not trusted."""
+    plan = plan_attempt([{"kind": "train", "attempt": 1, "step": step}], [], 5, None)
+    assert plan.live == ()

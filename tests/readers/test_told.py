@@ -1,0 +1,63 @@
+"""run.json to what a run was told; a file that cannot be trusted is refused rather than half believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.told import Told, read_told
+
+
+def _run(path: Path, **changes: Any) -> Path:
+    told = {"task": "sft", "rules": ["non-finite"], "targets": ["ppl<20"], "language": "en", **changes}
+    path.write_text(json.dumps({"format": 1, "told": told, "stop": None}))
+    return path
+
+
+def test_what_a_run_was_told(tmp_path: Path) -> None:
+    """Task, targets, rules and language; what is missing is None or nothing."""
+    assert read_told(_run(tmp_path / "a.json")) == Told("sft", ("ppl<20",), ("non-finite",), "en")
+    (tmp_path / "b.json").write_text('{"format": 1, "told": {"task": "cpt"}}')
+    assert read_told(tmp_path / "b.json") == Told("cpt")
+
+
+def test_why_it_was_stopped(tmp_path: Path) -> None:
+    """Code, step and sentence; what is no finding is left out."""
+    path = tmp_path / "run.json"
+    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m", "x": 1}}')
+    assert read_told(path).stop == {"code": "a", "step": 3, "message": "m"}
+    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": true, "message": 1}}')
+    assert read_told(path).stop == {"code": "a", "step": None, "message": ""}
+    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": [1]}')
+    assert read_told(path).stop is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"format": 1,', ":1: JSON cut off or damaged; expected a run.json; move it away"),
+        ("[" * 100_000, ": JSON cut off or damaged; expected a run.json"),
+        ("[]", ": found a list, expected a run.json (an object)"),
+        ('{"format": 2}', ': "format" is 2, expected 1; a newer ko-cpt reads it, or move it away'),
+        ('{"format": true}', ': "format" is True, expected 1'),
+        ('{"format": 1}', ': found null under "told", expected an object'),
+        ('{"format": 1, "told": {"task": "ctp"}}', ": \"told.task\" is 'ctp', expected one of cpt, sft, other"),
+        ('{"format": 1, "told": {"task": ["cpt"]}}', ": \"told.task\" is ['cpt'], expected one of cpt, sft, other"),
+        ('{"format": 1, "told": {"task": "cpt", "rules": "all"}}', ": \"told.rules\" is 'all', expected a list of"),
+        ('{"format": 1, "told": {"task": "cpt", "targets": [3]}}', ': "told.targets" is [3], expected a list of texts'),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_what_cannot_be_believed(tmp_path: Path, text: str, expected: str) -> None:
+    """One line: where, found, expected, what to do."""
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(UnreadableRunError) as caught:
+        read_told(path)
+    assert str(caught.value).startswith(f"{path}{expected}")
+    assert "\n" not in str(caught.value)
+    assert "move it away" in str(caught.value)

@@ -9,12 +9,14 @@ loss and error come from the package's own estimator, its verdict from the packa
 the population's loss says the opposite: *met* at an evaluation whose true loss is not below the target, *missed* at a
 deadline where it is.
 
-* **spread**: 1,000 runs, 8 evaluations, 100 to 1,000 rows, targets up to three standard errors to either side of where
-  the run ends, on the loss, the perplexity or bits per byte, by the end or by a step. Judged: wrong in more than
-  2.5 % of the runs, or of the verdicts of its kind, is exit status 1.
+* **spread**: 1,000 runs, 8 evaluations, 100 to 1,000 rows, targets up to 0.3 nats to either side of where the run
+  ends, on the loss, the perplexity or bits per byte, by the end or by a step. Wrong in more than 2.5 % of the runs, or
+  of the verdicts of its kind, is exit status 1.
+* **near**: the same with targets within three standard errors, where most stay open. 2.5 % of the runs.
 * **worst**: the true loss is exactly the bound, or one ten-thousandth beside it, at the only evaluation: by
   construction 2.5 % are wrong. **looks**: a plateau exactly at the bound, looked at 20 times. For both, three standard
-  deviations of a share of 1,000 are allowed above 2.5 %: the limit is 4.0 %.
+  deviations of a share of 1,000 are allowed above 2.5 %: the limit is 4.0 %. (Over more seeds about 2.1 % are *met* and
+  3.1 % *missed*: from few uneven rows a low loss and a small error come together.)
 
 One core, numpy only, under 30 seconds, no network.
 """
@@ -57,6 +59,7 @@ class Family:
 
 FAMILIES = (
     Family("spread", 8, LIMIT),
+    Family("near", 8, LIMIT),
     Family("worst met", 1, LIMIT_AT_THE_BOUND),
     Family("worst missed", 1, LIMIT_AT_THE_BOUND),
     Family("looks", 20, LIMIT_AT_THE_BOUND),
@@ -79,13 +82,13 @@ def population_offset() -> float:
 def curve(family: Family, rng: np.random.Generator) -> Floats:
     """True losses at the evaluations."""
     end = rng.uniform(2.2, 3.4)
-    if family.name == "spread":
+    if family.name in ("spread", "near"):
         return end + rng.uniform(0.2, 1.5) * np.exp(-np.arange(family.evaluations) / rng.uniform(1.0, 3.0))
     return np.full(family.evaluations, end)
 
 
-def run(family: Family, rng: np.random.Generator, offset: float) -> tuple[str, bool, bool]:
-    """The verdict of one run; whether it is wrong; whether the truth at the end is below the target."""
+def run(family: Family, rng: np.random.Generator, offset: float) -> tuple[str, bool]:
+    """The verdict of one run, and whether it is wrong."""
     truths = curve(family, rng)
     count = int(rng.integers(100, 1001))
     tokens, hardness = rows(rng, count)
@@ -101,7 +104,8 @@ def run(family: Family, rng: np.random.Generator, offset: float) -> tuple[str, b
             )
         )  # fmt: skip
     error = ratio_estimate(tokens * hardness, tokens).se or 0.0
-    aside = {"spread": rng.uniform(-3.0, 3.0) * error, "worst missed": 1e-4}.get(family.name, 0.0)
+    distance = rng.uniform(-1.0, 1.0)
+    aside = {"spread": 0.3 * distance, "near": 3 * error * distance, "worst missed": 1e-4}.get(family.name, 0.0)
     bound = float(truths[-1]) + aside
     metric = str(rng.choice(["exact_loss", "ppl", "bits_per_byte"]))
     below = {"exact_loss": bound, "ppl": math.exp(bound), "bits_per_byte": bound / (BYTES_PER_TOKEN * math.log(2.0))}
@@ -112,7 +116,7 @@ def run(family: Family, rng: np.random.Generator, offset: float) -> tuple[str, b
     verdict = finding.code.removeprefix("target-")
     # At the bound, up to rounding in exp and log, is not below it.
     below_at = at < bound - 1e-9
-    return verdict, (verdict == "met" and not below_at) or (verdict == "missed" and below_at), below_at
+    return verdict, (verdict == "met" and not below_at) or (verdict == "missed" and below_at)
 
 
 def main() -> int:
@@ -126,7 +130,7 @@ def main() -> int:
         verdicts: Counter[str] = Counter()
         wrong: Counter[str] = Counter()
         for _ in range(RUNS):
-            verdict, is_wrong, _ = run(family, rng, offset)
+            verdict, is_wrong = run(family, rng, offset)
             verdicts[verdict] += 1
             wrong[verdict] += is_wrong
         line = f"{family.name:14}"
@@ -134,7 +138,7 @@ def main() -> int:
             share = wrong[verdict] / RUNS
             of_verdicts = wrong[verdict] / max(1, verdicts[verdict])
             line += f"   {verdicts[verdict]:6}  {wrong[verdict]:3} = {share:5.2%}"
-            # At the bound nearly every verdict of the wrong kind is wrong: there only the share of runs means anything.
+            # The nearer the targets, the fewer verdicts there are, and at the bound every one of a kind is wrong.
             failed |= share > family.limit or (family.name == "spread" and of_verdicts > family.limit)
         print(f"{line}   {verdicts['inconclusive']:4}   {family.limit:.1%}")
     print(f"{'FAILED' if failed else 'ok'}, {time.perf_counter() - started:.1f} s")

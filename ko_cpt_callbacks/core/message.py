@@ -219,7 +219,9 @@ class _Shown(Formatter):
         if kind == "notes":
             return "".join(f" {message_target.NOTES[note][self.language]}" for note in value)
         if kind == "percent":
-            return f"{value * 100:.3g} %" if abs(value) < 10 else f"{value * 100:,.0f} %"
+            shown = f"{value * 100:.3g}" if abs(value) < 10 else f"{value * 100:,.0f}"
+            # 99.99 % is not 100 %.
+            return f"{value * 100:.6g} %" if shown == "100" and value != 1 else f"{shown} %"
         if kind == "loss":
             return f"{value:.3f}"
         if kind == "ppl":

@@ -275,7 +275,10 @@ class LiveRun:
             self._note_padding(keys.TRAIN_PREFIX, self.train_meter.first_padding(), step)
 
     def _note_padding(self, split: str, counts: PaddingCounts | None, step: int) -> None:
-        if counts is not None and counts.suspicious and split not in self._padding_said:
+        # Of training it is noted that somebody looked, even where nothing was found.
+        if counts is None or not (counts.suspicious or split == keys.TRAIN_PREFIX):
+            return
+        if split not in self._padding_said:
             self._padding_said.add(split)
             self.note_setup("padding-in-loss", step, split=split, **asdict(counts))
 

@@ -21,6 +21,7 @@ _LOG_HISTORY: Final = "log_history"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
 _EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
 _SHOWN_KEYS: Final = 4
+_SEPARATOR: Final = re.compile(r"[\s,:\[\]{}]")
 # How a state is closed after its last whole row, so that it is JSON again.
 _CLOSING: Final = "]}"
 # A key that only this kind of file has -> what the file is.
@@ -144,7 +145,8 @@ def _damage(error: Exception, text: str) -> str:
         return ": JSON with a number of too many digits"
     if error.msg.startswith("Extra data"):
         return f":{error.lineno}: JSON ends here and more text follows"
-    cut = error.msg.startswith("Unterminated string") or error.pos >= len(text.rstrip())
+    # Half a number or word is an error at its first odd character; then nothing follows it.
+    cut = error.msg.startswith("Unterminated string") or not _SEPARATOR.search(text, error.pos, len(text.rstrip()))
     return f":{error.lineno}: JSON cut off" if cut else f":{error.lineno}: JSON damaged ({error.msg})"
 
 

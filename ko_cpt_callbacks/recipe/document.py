@@ -52,18 +52,19 @@ def read_document(text: str) -> Document:
     """
     directive = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("%")), None)
     if directive is not None:
-        return _broken(directive, "a directive", "YAML 1.2 without directives")
+        return _broken(directive, "a directive", "a recipe in YAML 1.2 without directives")
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.problem, error.context) if part)
-        return _broken(None if mark is None else mark.line + 1, found, "YAML")
+        return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", "a recipe in YAML 1.2")
     except YAMLError as error:  # a character that YAML does not allow
-        return _broken(None, " ".join(str(error).split()), "YAML")
+        return _broken(None, f"no YAML ({' '.join(str(error).split())})", "a recipe in YAML 1.2")
     except RecursionError:
         return _broken(None, "lists or mappings nested too deeply", "a recipe")
     walk = _Walk()
+    # No deeper than composing could go, with fewer calls a level.
     values = None if root is None else walk.value(root, ())
     return Document(values, walk.lines, tuple(walk.mistakes))
 

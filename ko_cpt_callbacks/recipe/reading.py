@@ -16,7 +16,7 @@ from ko_cpt_callbacks.recipe.mistake import Key, Mistake, dotted, near_miss, sho
 from ko_cpt_callbacks.recipe.schema import Recipe
 from ko_cpt_callbacks.recipe.shape import line_of, shape_mistakes
 
-MAX_BYTES: Final = 262_144
+MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
 
 _OPTION: Final = "--set"
@@ -46,7 +46,7 @@ class RecipeFile:
         """
         told = []
         for key, found, expected, near in mistakes:
-            origin = f"{_OPTION} {dotted(key)}" if dotted(key) in self.overrides else None
+            origin = _OPTION if dotted(key) in self.overrides else None
             told.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
         return _error(told, str(self.path))
 
@@ -120,22 +120,19 @@ def _override(document: Document, overrides: Sequence[str]) -> tuple[Document, d
     for text in overrides:
         name, sign, value = text.partition("=")
         parts = tuple(name.strip().split("."))
-        origin = f"{_OPTION} {text}"
         if not sign or not all(parts):
-            near = "stages.lora.arguments.max_steps=4"
-            wrong.append(Mistake((), None, shown(text), "KEY=VALUE", near, origin))
+            wrong.append(Mistake((), None, shown(text), "KEY=VALUE", "stages.lora.arguments.max_steps=4", _OPTION))
             continue
         read = read_document(value)
-        wrong.extend(replace(item, key=parts, origin=origin) for item in read.mistakes)
+        wrong.extend(replace(item, key=parts, origin=_OPTION) for item in read.mistakes)
         at = values
         for depth, part in enumerate(parts[:-1]):
             inner = at.get(part)
             if not isinstance(inner, dict):
                 known = [*at]
                 expected = f"one of {', '.join(known)}"
-                wrong.append(
-                    Mistake(parts[: depth + 1], None, "no mapping", expected, near_miss(part, known), origin)
-                )
+                near = near_miss(part, known)
+                wrong.append(Mistake(parts[: depth + 1], None, "no mapping", expected, near, _OPTION))
                 break
             at = inner
         else:
@@ -154,8 +151,8 @@ def _once(mistakes: Sequence[Mistake], changed: Mapping[Key, Any]) -> list[Mista
             loose.append(mistake)
         # A value that could not be read stands as None: what else is wrong with it is no news.
         elif not any(key[: len(known)] == known for known in kept):
-            override = next((known for known in changed if key[: len(known)] == known), None)
-            kept[key] = replace(mistake, origin=f"{_OPTION} {dotted(override)}") if override else mistake
+            other = any(key[: len(known)] == known for known in changed)
+            kept[key] = replace(mistake, origin=_OPTION) if other else mistake
     return loose + sorted(kept.values(), key=lambda item: (item.origin is None, item.line or 0))
 
 

@@ -62,7 +62,7 @@ def _mistake(error: dict[str, Any], document: Document) -> Mistake:
     if kind == "literal_error":
         known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return Mistake(key, line, shown(found), " or ".join(known), near_miss(str(found), known))
-    if kind in ("string_pattern_mismatch",):
+    if kind == "string_pattern_mismatch":
         expected = "a name of small letters, digits, - and _ that begins with a letter"
         return Mistake(key, line, shown(found), expected)
     if kind == "string_too_short":
@@ -70,8 +70,7 @@ def _mistake(error: dict[str, Any], document: Document) -> Mistake:
     if kind in ("too_short", "too_long"):
         least = kind == "too_short"
         number = context["min_length" if least else "max_length"]
-        found = f"{context['actual_length']} entries"
-        return Mistake(key, line, found, f"at {'least' if least else 'most'} {number}")
+        return Mistake(key, line, f"{len(found)} entries", f"at {'least' if least else 'most'} {number}")
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
         return Mistake(key, line, shown(found), f"{words} {context[name]:g}")

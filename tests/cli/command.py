@@ -56,14 +56,14 @@ def codes(found: Mapping[str, Any]) -> list[tuple[str, str, int | None]]:
     return [(item["code"], item["severity"], item["step"]) for item in found["findings"]]
 
 
-def check_alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+def check_alone(*arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
     """`ko-cpt check` in a process of its own that cannot import the heavy libraries."""
     return subprocess.run(
         [sys.executable, "-c", _OFFLINE, "check", *arguments],
         capture_output=True,
-        encoding="utf-8",
+        encoding=encoding,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
     )
 
 

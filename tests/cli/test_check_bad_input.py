@@ -217,15 +217,19 @@ def test_empty_path() -> None:
     assert _one_line(result.stderr).endswith("expected a path; is a variable unset?\n")
 
 
-@pytest.mark.parametrize("closed", ["file", "folder", "rows", "neighbour"])
+@pytest.mark.parametrize("closed", ["file", "folder", "rows", "run.json", "neighbour"])
 def test_no_permission(tmp_path: Path, closed: str) -> None:
     """A file or folder that this user may not read; a closed folder beside a run does no harm."""
     state = write_state(tmp_path / "run" / "trainer_state.json", sample.healthy())
-    rows = tmp_path / "run" / keys.FOLDER / keys.ROWS_FILE
-    path = {"file": state, "folder": state.parent, "rows": rows, "neighbour": tmp_path / "other"}[closed]
-    if closed == "rows":
-        rows.parent.mkdir()
+    own = tmp_path / "run" / keys.FOLDER
+    rows, run = own / keys.ROWS_FILE, own / keys.RUN_FILE
+    path = {"file": state, "folder": state.parent, "rows": rows, "run.json": run, "neighbour": tmp_path / "other"}[
+        closed
+    ]
+    if closed in ("rows", "run.json"):
+        own.mkdir()
         rows.write_text("")
+        run.write_text('{"format": 1, "told": {"task": "cpt"}}')
     path.mkdir(exist_ok=True) if closed == "neighbour" else None
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
@@ -261,3 +265,13 @@ def test_alone_in_a_process(tmp_path: Path) -> None:
         result = check_alone(str(make(folder)))
         assert (result.returncode, result.stdout) == (2, "")
         assert said in _one_line(result.stderr)
+
+
+def test_a_terminal_that_knows_no_korean(tmp_path: Path) -> None:
+    """What it cannot show is escaped; nothing fails for it."""
+    path = write_state(tmp_path / "한국.json", sample.healthy())
+    for arguments, status in (([str(path)], 0), ([str(path), "--json"], 0), ([str(path) + "x"], 2)):
+        result = check_alone(*arguments, encoding="latin-1")
+        assert result.returncode == status
+        assert "Traceback" not in result.stderr
+        assert r"\ud55c\uad6d.json" in result.stdout + result.stderr

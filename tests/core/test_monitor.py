@@ -15,7 +15,8 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.core.rules import ALL_RULES, TargetMet, rules_for
+from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 
 
@@ -72,6 +73,16 @@ def test_only_the_asked_rules() -> None:
     assert state.summary().train.points == 12
     with pytest.raises(ConfigurationError, match=ALL_RULES[0].code):
         Monitor(rules=[ALL_RULES[0], ALL_RULES[0]])
+
+
+def test_targets_and_task_reach_the_rules() -> None:
+    """Monitor(targets=..., task=...) asks all rules, told so; rules that were given are asked as they are."""
+    rules = Monitor(targets=parse_targets(["eval_ko_exact_loss<3"]), task="sft").rules
+    assert rules == rules_for(parse_targets(["eval_ko_exact_loss<3"]), "sft")
+    assert [rule.code for rule in rules] == [rule.code for rule in ALL_RULES]
+    found = Monitor(targets=parse_targets(["eval_ko_exact_loss<3"])).judge(_run())[1]
+    assert [(one.code, one.step, one.split) for one in found] == [("target-met", 120, "eval_ko")]
+    assert rules_for(codes=["target-met"]) == (TargetMet(),)
 
 
 def test_summary() -> None:

@@ -243,6 +243,9 @@ CASES = [
     Case("a longer plan at the resume", "loss<3",
          [plan(400), at(400, 3.2), plan(800), at(600, 3.1), at(800, 2.9)],
          [(MISSED, "point", 400), (MET, "point", 800)]),
+    Case("resumed with a plan, evaluated before training on", "loss<3",
+         [train(1000), END, plan(2000), at(1000, 3.2), at(2000, 3.1)],
+         [(OPEN, "no-evaluation", 1000), (MISSED, "point", 2000)]),
     # Confirmation.
     Case("confirmed by two", "loss<3,confirm=2", [at(100, 2.9), at(200, 2.9), END], [(MET, "point", 200)]),
     Case("one of two", "loss<3,confirm=2", [at(100, 3.2), at(200, 2.9), END], [(OPEN, "unconfirmed", 1000)]),

@@ -173,8 +173,8 @@ def test_two_trainers_one_instance(tmp_path: Path) -> None:
     assert two.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(second, OTHER), rel=EXACT)
     assert callback.summary()["train"]["points"] == 2
     assert one.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(first, ROWS), rel=EXACT)
-    assert [line["kind"] for line in _lines(tmp_path / "one")] == ["train", "end", "eval", "eval"]
-    assert [line["kind"] for line in _lines(tmp_path / "two")] == ["train", "train", "end", "eval"]
+    assert [line["kind"] for line in _lines(tmp_path / "one")] == ["setup", "setup", "train", "end", "eval", "eval"]
+    assert [line["kind"] for line in _lines(tmp_path / "two")] == ["setup", "setup", "train", "train", "end", "eval"]
 
 
 def test_two_trainers_one_model(model: LlamaForCausalLM, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_two_instances_in_one_trainer(model: LlamaForCausalLM, tmp_path: Path) -
     trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[one, two], max_steps=2)
     trainer.train()
     assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
-    assert [line["kind"] for line in _lines(tmp_path)] == ["train", "train", "end", "eval"]
+    assert [line["kind"] for line in _lines(tmp_path)] == ["setup", "setup", "train", "train", "end", "eval"]
     assert one.best == two.best
 
 
@@ -619,8 +619,8 @@ def test_rows_are_the_log(model: LlamaForCausalLM, tmp_path: Path) -> None:
     )
     trainer.train()
     lines = _lines(tmp_path)
-    assert [line["kind"] for line in lines] == ["train", "train", "eval", "end"]
-    for line, row in zip(lines, trainer.state.log_history, strict=True):
+    assert [line["kind"] for line in lines] == ["setup", "setup", "train", "train", "eval", "end"]
+    for line, row in zip(lines[2:], trainer.state.log_history, strict=True):
         assert {name: line[name] for name in row} == row
         assert line["attempt"] == 1
 
@@ -687,7 +687,7 @@ def test_run_file(model: LlamaForCausalLM, tmp_path: Path) -> None:
     )
     trainer.train()
     run = _run(tmp_path)
-    assert run["told"]["stop_on"] == ["non-finite"] and run["told"]["grace_steps"] == 2
+    assert run["told"]["stop_on"] == ["non-finite"] and run["told"]["grace"]["steps"] == 2
     assert run["planned_steps"] == 4 and run["world_size"] == 1 and run["device"] == "cpu"
     assert run["schedule"] == [[0, 0.5], [1, 0.375], [2, 0.25], [3, 0.125], [4, 0.0]]
     assert run["model"]["class"] == "LlamaForCausalLM" and run["model"]["quantization"] == "none"
@@ -756,7 +756,7 @@ def test_evaluate_then_train(model: LlamaForCausalLM, tmp_path: Path) -> None:
     assert callback.summary()["splits"]["eval"]["evaluations"] == 1
     trainer.train()
     lines = _lines(tmp_path)
-    assert [line["kind"] for line in lines] == ["eval", "train", "end"]
+    assert [line["kind"] for line in lines] == ["eval", "setup", "setup", "train", "end"]
     assert {line["attempt"] for line in lines} == {1} and not any("mode" in line for line in lines)
 
 
@@ -874,7 +874,7 @@ def test_output_that_fails(model: LlamaForCausalLM, tmp_path: Path, caplog: pyte
     trainer = tiny.trainer(model, tmp_path, ROWS, None, callbacks=[KoCPTCallback(outputs=[fails, memory])])
     trainer.train()
     assert fails.calls == 1
-    assert [row["kind"] for row in memory.rows] == ["train", "train", "train", "end"]
+    assert [row["kind"] for row in memory.rows] == ["setup", "setup", "train", "train", "train", "end"]
     said = _said(caplog)
     assert len(said) == 1 and "fails" in said[0] and "no space left" in said[0]
 

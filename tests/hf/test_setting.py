@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
-from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
+from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.hf.setting import Settings, check_settings
+from ko_cpt_callbacks.hf.stopper import Grace
 
 pytestmark = pytest.mark.both_versions
 
@@ -17,6 +20,9 @@ DEFAULTS: dict[str, Any] = {
     "retention": ("en",),
     "stop_on": (),
     "grace": None,
+    "targets": (),
+    "patience": None,
+    "min_delta": None,
     "rules": None,
     "outputs": None,
     "language": None,
@@ -30,8 +36,9 @@ def _settings(**changes: Any) -> Settings:
 def test_defaults() -> None:
     """Every rule, files and console, nothing stops, English; run.json shows all of it."""
     found = _settings()
-    assert found.rules == ALL_RULES
-    assert (found.outputs, found.stop_on, found.grace, found.language) == (("files", "console"), frozenset(), 0, "en")
+    assert found.rules == rules_for(retention=["en"])
+    assert (found.outputs, found.stop_on, found.language) == (("files", "console"), frozenset(), "en")
+    assert (found.grace, found.targets, found.patience) == (Grace(), (), Patience())
     assert found.told()["rules"] == [rule.code for rule in ALL_RULES]
 
 
@@ -48,6 +55,18 @@ def test_chosen_rules_and_outputs() -> None:
     assert _settings(outputs=[]).outputs == ()
 
 
+def test_targets_grace_and_patience() -> None:
+    """Texts become targets, a grace in steps or tokens, a patience; patience asks for its own stop."""
+    found = _settings(targets=["eval_exact_loss<3.0@end"], grace="tokens:1e6", patience=3, min_delta="1%")
+    assert found.targets == (Target("exact_loss", 3.0),)
+    assert (found.grace, found.patience) == (Grace(tokens=1_000_000), Patience(3, 0.01, relative=True))
+    assert found.stop_on == {"no-improvement"}
+    told = found.told()
+    assert (told["targets"], told["patience"], told["min_delta"]) == (["eval_exact_loss<3.0@end"], 3, "1%")
+    assert told["grace"] == {"steps": 0, "tokens": 1_000_000}
+    assert _settings(grace=500).grace == _settings(grace="step:500").grace == Grace(steps=500)
+
+
 WRONG = [
     ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "Did you mean 'non-finite'?"]),
     ({"stop_on": "non-finite"}, ["stop_on", "expected several values", "stop_on=['non-finite']"]),
@@ -61,6 +80,11 @@ WRONG = [
     ({"grace": -1}, ["grace=-1", "0 or more"]),
     ({"grace": True}, ["grace=True"]),
     ({"grace": 0.5}, ["grace=0.5"]),
+    ({"grace": "epoch:2"}, ["grace='epoch:2'", "grace='tokens:1e6'"]),
+    ({"targets": [3.0]}, ["target 3.0", "eval_exact_loss<3.0@end"]),
+    ({"targets": "eval_exact_los<3"}, ["exact_loss"]),
+    ({"patience": 0}, ["patience=0", "at least 1"]),
+    ({"min_delta": 0.1}, ["min_delta=0.1", "write patience=3"]),
     ({"retention": "en"}, ["retention", "retention=['en']"]),
 ]
 
@@ -83,11 +107,8 @@ def test_one_value_where_several_are_expected(change: dict[str, Any]) -> None:
 
 
 UNREADY = [
-    {"targets": [3.0]},
     {"baseline": "x"},
     {"stage": "embeddings"},
-    {"patience": 3},
-    {"min_delta": 0.1},
     {"alerts": "x"},
 ]
 

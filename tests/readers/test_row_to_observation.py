@@ -108,6 +108,32 @@ def test_last_row() -> None:
     assert observations(row) == (EndObservation(77950, 1.6),)
 
 
+@pytest.mark.parametrize(
+    ("row", "tokens"),
+    [
+        ({"num_tokens": 327680.0}, 327680),
+        ({"num_input_tokens_seen": 512}, 512),
+        ({"num_tokens": 100, "num_input_tokens_seen": 512}, 100),
+        ({"num_tokens": "many", "num_input_tokens_seen": 512}, 512),
+        ({"num_tokens": 1.5}, None),
+        ({}, None),
+    ],
+)
+def test_input_tokens(row: dict[str, Any], tokens: int | None) -> None:
+    """TRL's count, else the Trainer's; ours of target tokens is another number."""
+    (found,) = observations({"loss": 1.0, "step": 10, "tokens_seen": 7, **row})
+    assert isinstance(found, TrainObservation)
+    assert (found.input_tokens, found.tokens_seen) == (tokens, 7)
+
+
+def test_set_up_rows_of_the_rules() -> None:
+    """What the callback notes at the start reaches the rules: the set's name is a value, not part of the envelope."""
+    line = {"kind": "setup", "attempt": 1, "step": 0, "setup": "padding-in-loss", "split": "eval", "masked_labels": 3}
+    assert observations(line) == (SetupObservation(0, "padding-in-loss", {"split": "eval", "masked_labels": 3}),)
+    line = {"kind": "setup", "attempt": 1, "step": 0, "setup": "plan", "planned_steps": 400}
+    assert observations(line) == (SetupObservation(0, "plan", {"planned_steps": 400}),)
+
+
 def test_runtime_in_a_training_row_is_no_end() -> None:
     """include_num_input_tokens_seen adds train_runtime to rows with a loss: those are training rows."""
     row = {"loss": 2.0, "train_runtime": 3.0, "num_input_tokens_seen": 512, "step": 10}

@@ -139,14 +139,23 @@ def test_what_cannot_be_read(tmp_path: Path, text: str, expected: str) -> None:
 @pytest.mark.parametrize("bom", ["", "\ufeff"], ids=["plain", "byte order mark"])
 def test_cut_off_state_says_how_many_rows_are_whole(tmp_path: Path, bom: str) -> None:
     """A file cut off inside its fourth row has three whole ones; the command given makes a readable file of them."""
-    path = _state(tmp_path / "the state.json", [{**row, "note": "한"} for row in HISTORY])
-    text = path.read_text("utf-8")
+    path = tmp_path / "the state.json"
+    history = [{**row, "note": "한글"} for row in HISTORY]
+    text = json.dumps({"epoch": 1.0, "log_history": history}, indent=2, ensure_ascii=False)
     path.write_text(bom + text[: text.index('"step": 40')], "utf-8")
     said = _refused(path)
     assert said.startswith(f":24: JSON cut off{LOST}; its first 3 log rows are whole (up to step 30): (head -c ")
     command = said.partition("(up to step 30): ")[2].removesuffix("; ko-cpt check whole.json")
     subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
     assert [row["step"] for row in read_trainer_state(tmp_path / "whole.json")] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("end", ['"lo', "2", "2.", "-", "1e", "tru", "N", "", "[", ": "])
+def test_cut_off_anywhere(tmp_path: Path, end: str) -> None:
+    """Half a string, number, word or nothing at the end: cut off, not damaged."""
+    path = tmp_path / "trainer_state.json"
+    path.write_text(f'{{"log_history": [{{"step": {end}'.replace(": : ", ": "))
+    assert _refused(path).startswith(":1: JSON cut off;")
 
 
 def test_rows_that_no_bracket_can_save(tmp_path: Path) -> None:

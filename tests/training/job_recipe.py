@@ -22,7 +22,6 @@ SMALL = {
     "data.sequence_length": 64,
     "data.sources.ko.bundled": "[ko_udhr.txt]",
     "data.sources.en.bundled": "[en_udhr.txt]",
-    "stages.lora.watch.targets": "[]",  # TMP
     "stages.lora.arguments.max_steps": STAGE_STEPS,
     "stages.lora.arguments.save_steps": 4,
     "stages.lora.arguments.eval_steps": 4,

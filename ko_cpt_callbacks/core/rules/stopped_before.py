@@ -31,9 +31,12 @@ class StoppedBefore:
         """Speaks at every such row: each is a resume of its own."""
         if not isinstance(seen, SetupObservation) or seen.kind != self.code:
             return state, ()
+        reason = seen.values.get("reason")
+        if not isinstance(reason, str):
+            return state, ()
         stops = seen.values.get("stops") is True
         values = {
-            "reason": str(seen.values.get("reason", "")),
+            "reason": reason,
             "reason_step": seen.values.get("reason_step"),
             "stops": stops,
         }

@@ -1,0 +1,42 @@
+"""Runs that stop on a target, for the end-to-end tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from e2e import job
+from transformers import EarlyStoppingCallback
+
+from ko_cpt_callbacks import KoCPTCallback
+
+# The loss of the tiny model starts near 6.4 and falls steadily; this bound is crossed in mid-run.
+TARGET = "eval_exact_loss<6.1@end"
+
+
+def stopping(
+    folder: str,
+    *,
+    told: dict[str, Any] | None = None,
+    resume: str | None = None,
+    early_stopping: bool = False,
+    changes: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One run whose callback is told ``told``; evaluates every two steps, up to 40."""
+    watcher = KoCPTCallback(**({"targets": [TARGET], "stop_on": ["target-met"]} if told is None else told))
+    settings = {
+        "max_steps": 40,
+        "logging_steps": 2,
+        "eval_steps": 2,
+        "learning_rate": 1e-2,
+        "metric_for_best_model": "eval_exact_loss",
+        "load_best_model_at_end": False,
+        **(changes or {}),
+    }
+    trainer = job.build(folder, [watcher], **settings)
+    if early_stopping:
+        trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=50))
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_state()
+    checkpoints = sorted(path.name for path in Path(folder).glob("checkpoint-*"))
+    return {**job.report(trainer, watcher), "checkpoints": checkpoints}

@@ -1,0 +1,99 @@
+"""A run stops when it was asked to and not before, alike on every rank, and leaves a checkpoint behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+from e2e import job_stop
+
+pytestmark = pytest.mark.both_versions
+
+
+def _run(folder: Path, **plan: Any) -> dict[str, Any]:
+    outcome = forked.run(job_stop.stopping, str(folder / "run"), folder=folder, timeout=90, **plan)
+    result: dict[str, Any] = forked.value(outcome)
+    return result
+
+
+def _codes(result: dict[str, Any]) -> list[str]:
+    return [finding["code"] for finding in result["findings"]]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run on one process that stopped on its target."""
+    folder = tmp_path_factory.mktemp("stopped")
+    return folder / "run", _run(folder, changes={"save_strategy": "no"})
+
+
+def test_nothing_stops_unless_asked(tmp_path: Path) -> None:
+    """A met target is reported and the run goes on to its planned end."""
+    result = _run(tmp_path, told={"targets": [job_stop.TARGET]})
+    assert "target-met" in _codes(result)
+    assert result["step"] == 40
+    assert result["stop_reason"] is None
+
+
+def test_stops_when_the_target_is_met(stopped: tuple[Path, dict[str, Any]]) -> None:
+    """The run ends at the evaluation that met the target; run.json has the code and the sentence."""
+    folder, result = stopped
+    assert 2 < result["step"] < 40
+    assert result["stop_reason"]["code"] == "target-met"
+    assert result["stop_reason"]["step"] == result["step"]
+    stop = json.loads((folder / "ko_cpt" / "run.json").read_text("utf-8"))["stop"]
+    assert (stop["code"], stop["step"]) == ("target-met", result["step"])
+    assert stop["message"] == result["stop_reason"]["message"]
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps", "best"])
+def test_a_stop_leaves_its_checkpoint(strategy: str, tmp_path: Path, stopped: tuple[Path, dict[str, Any]]) -> None:
+    """The step at which the run stopped is on disk, whatever save_strategy says, best included."""
+    changes = {"save_strategy": strategy, "save_steps": 100}
+    result = stopped[1] if strategy == "no" else _run(tmp_path, changes=changes)
+    assert f"checkpoint-{result['step']}" in result["checkpoints"]
+
+
+def test_two_processes_stop_at_the_same_step(tmp_path: Path) -> None:
+    """Both ranks stop at one step for one reason, with a checkpoint."""
+    outcomes = forked.run_ranks(job_stop.stopping, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=90)
+    first, second = (forked.value(outcome) for outcome in outcomes)
+    assert first["step"] == second["step"] < 40
+    assert first["stop_reason"] == second["stop_reason"] is not None
+    assert f"checkpoint-{first['step']}" in first["checkpoints"]
+
+
+def test_a_resumed_run_says_that_its_target_was_met(stopped: tuple[Path, dict[str, Any]]) -> None:
+    """Resumed from the stop, the run says why it had stopped and stops again after one step."""
+    folder, before = stopped
+    checkpoint = str(folder / f"checkpoint-{before['step']}")
+    result = _run(folder.parent, resume=checkpoint)
+    assert result["step"] == before["step"] + 1
+    said = [finding for finding in result["findings"] if finding["code"] == "stopped-before"]
+    assert len(said) == 1
+    assert "target-met already asked to stop" in said[0]["message"]
+    assert result["stop_reason"]["code"] == "target-met"
+
+
+def test_grace_delays_the_stop(tmp_path: Path) -> None:
+    """A target met in the grace period stops the run when the grace is over."""
+    told = {"targets": [job_stop.TARGET], "stop_on": ["target-met"], "grace": 31}
+    result = _run(tmp_path, told=told, changes={"save_strategy": "no"})
+    assert result["step"] == 31
+    met = next(finding for finding in result["findings"] if finding["code"] == "target-met")
+    assert met["step"] < 31
+
+
+def test_patience_stops_and_a_second_stopper_is_named(tmp_path: Path) -> None:
+    """Patience counts evaluations without enough improvement; EarlyStoppingCallback beside it is a finding."""
+    told = {"patience": 2, "min_delta": "50%"}
+    result = _run(
+        tmp_path, told=told, early_stopping=True,
+        changes={"save_strategy": "steps", "save_steps": 2, "load_best_model_at_end": True},
+    )  # fmt: skip
+    assert result["stop_reason"]["code"] == "no-improvement"
+    assert result["step"] == 6
+    assert "early-stopping-twice" in _codes(result)

@@ -1,0 +1,99 @@
+"""Pads among the labels: seen at the first batch, and silent where packing uses the same token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from transformers import DataCollatorForLanguageModeling
+
+from ko_cpt_callbacks import KoCPTCallback
+from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
+
+pytestmark = pytest.mark.both_versions
+PAD = 2
+
+
+def _counts(labels: list[list[int]], mask: list[list[int]] | None = None) -> list[int]:
+    batch: dict[str, Any] = {"labels": torch.tensor(labels)}
+    if mask is not None:
+        batch["attention_mask"] = torch.tensor(mask)
+    found = count_padding(batch, PAD)
+    assert found is not None
+    return found.tolist()
+
+
+@pytest.mark.parametrize(
+    ("labels", "mask", "expected"),
+    [
+        ([[5, 6, 7, 8]], None, [0, 0, 1, 4]),
+        ([[5, 6, -100, -100]], [[1, 1, 0, 0]], [0, 0, 1, 2]),
+        ([[5, 6, PAD, PAD]], [[1, 1, 0, 0]], [2, 1, 1, 4]),
+        ([[5, 6, PAD, PAD]], None, [0, 1, 1, 4]),
+        ([[PAD, PAD, 5, 6], [5, 6, 7, 8]], None, [0, 1, 2, 8]),
+        ([[5, PAD, 6, PAD]], None, [0, 0, 1, 4]),
+        ([[5, PAD, PAD, 6]], None, [0, 0, 1, 4]),
+        ([[-100, -100, 5, PAD]], None, [0, 0, 1, 2]),
+    ],
+)
+def test_counts(labels: list[list[int]], mask: list[list[int]] | None, expected: list[int]) -> None:
+    """Labelled positions behind the mask, rows with pads at an end, rows, labelled positions."""
+    assert _counts(labels, mask) == expected
+
+
+def test_ranks_are_added_up() -> None:
+    """Counts of all ranks are added; a rank that saw nothing adds nothing."""
+    assert add_padding([[1, 0, 2, 8], None, [0, 1, 2, 8]]) == PaddingCounts(1, 1, 4, 16)
+    assert add_padding([None, None]) is None
+
+
+def _padded_with_labels(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """The mistake: rows padded to one length, the pads copied into the labels."""
+    tokenizer = tiny.byte_level_tokenizer()
+    batch = tokenizer.pad([{"input_ids": item["input_ids"]} for item in features], padding="max_length",
+                          max_length=96, return_tensors="pt")  # fmt: skip
+    return {**batch, "labels": batch["input_ids"].clone()}
+
+
+def _findings(folder: Path, rows: list[dict[str, Any]], collator: Any, **told: Any) -> list[Any]:
+    tokenizer = tiny.byte_level_tokenizer()
+    callback = KoCPTCallback(outputs=["files"], **told)
+    trainer = tiny.trainer(
+        tiny.llama(len(tokenizer)), folder, rows, rows[:4], data_collator=collator, callbacks=[callback],
+        eval_strategy="steps", eval_steps=3,
+    )  # fmt: skip
+    trainer.train()
+    return [(item.split, item.step) for item in callback.findings if item.code == "padding-in-loss"]
+
+
+def test_the_padding_mistake_is_caught_at_the_first_batch(tmp_path: Path) -> None:
+    """A real tokenizer and a collator that labels the pads: found after step 1, and again in the evaluation."""
+    rows = tiny.rows(tiny.korean()[40:60], tiny.byte_level_tokenizer(), 60)
+    assert _findings(tmp_path, rows, _padded_with_labels) == [("train", 1), ("eval", 3)]
+
+
+def test_a_stop_is_asked_for_at_once(tmp_path: Path) -> None:
+    """With stop_on the run ends after its first step."""
+    rows = tiny.rows(tiny.korean()[40:60], tiny.byte_level_tokenizer(), 60)
+    assert _findings(tmp_path, rows, _padded_with_labels, stop_on=["padding-in-loss"])[0] == ("train", 1)
+
+
+def test_packed_rows_with_pad_as_separator_are_silent(tmp_path: Path) -> None:
+    """Where the end-of-text token is the pad token too, packed rows that end with it are healthy."""
+    tokenizer = tiny.byte_level_tokenizer()
+    separator = tokenizer.pad_token_id
+    stream = [token for row in tiny.rows(tiny.korean(), tokenizer, 500) for token in [*row["input_ids"], separator]]
+    blocks = [{"input_ids": stream[at : at + 64], "labels": stream[at : at + 64]} for at in range(0, 64 * 20, 64)]
+    assert _findings(tmp_path, blocks, None) == []
+
+
+def test_prompt_masked_rows_and_padded_rows_are_silent(tmp_path: Path) -> None:
+    """A collator that ignores pads, and rows whose prompt is masked, are healthy."""
+    tokenizer = tiny.byte_level_tokenizer()
+    rows = tiny.rows(tiny.korean()[40:60], tokenizer, 60)
+    assert _findings(tmp_path / "a", rows, DataCollatorForLanguageModeling(tokenizer, mlm=False)) == []
+    prompts = [{**row, "labels": [-100] * 5 + row["input_ids"][5:]} for row in rows]
+    assert _findings(tmp_path / "b", prompts, tiny.collate) == []

@@ -1,0 +1,426 @@
+"""Recipes are read strictly: every mistake has one line, with place, what was found, what is expected and meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ko_cpt_callbacks.errors import KoCPTError, RecipeError
+from ko_cpt_callbacks.recipe.bundle import recipe_ids
+from ko_cpt_callbacks.recipe.reading import MAX_BYTES, find_recipe, read_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+
+VALID = """\
+id: tiny
+title: Tiny
+base:
+  build:
+    architecture: llama
+    hidden_size: 64
+    intermediate_size: 96
+    num_hidden_layers: 1
+    num_attention_heads: 4
+    tokenizer: {algorithm: byte-level-bpe, vocab_size: 400, sources: [ko, en]}
+    sources: [en]
+    arguments:
+      max_steps: 6
+  quantization: 8-bit
+data:
+  sequence_length: 64
+  held_out: 0.3
+  sources:
+    ko: {language: ko, bundled: [ko_udhr.txt]}
+    en: {language: en, bundled: [en_udhr.txt]}
+  mix: {ko: 3, en: 1}
+eval:
+  ko: {source: ko}
+  en: {source: en, retention: true}
+stages:
+  lora:
+    lora: {r: 8, lora_alpha: 16, target_modules: [q_proj], modules_to_save: [lm_head]}
+    arguments: {learning_rate: 3e-4, lr_scheduler_type: cosine}
+    watch: {targets: ["eval_ko_ppl<20@end"], stop_on: [non-finite], grace: 10}
+source:
+  base: chosen, not measured
+  data: chosen, not measured
+  stages.lora: chosen, not measured
+"""
+
+UNSOURCED = 'or what it begins with, under source: where it is from, or "chosen, not measured".'
+
+# What is replaced in the valid recipe, by what, and every line that the error then has; FILE is the file's path.
+WRONG: dict[str, tuple[str, str, list[str]]] = {
+    "unknown key": (
+        "title: Tiny",
+        "title: Tiny\ncolour: red",
+        ["FILE:3: colour: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source."],
+    ),
+    "misspelt key, inside": (
+        "held_out: 0.3",
+        "held_out: 0.3\n  mixx: {ko: 1}",
+        [
+            "FILE:18: data.mixx: found an unknown key, expected one of sequence_length, held_out, sources, mix. "
+            "Did you mean mix?",
+        ],
+    ),
+    "missing key": ("title: Tiny\n", "", ["FILE:1: title: found nothing, expected this key."]),
+    "empty text": ("title: Tiny", 'title: " "', ["FILE:2: title: found an empty text, expected a text."]),
+    "duplicate key": (
+        "  held_out: 0.3",
+        "  held_out: 0.3\n  held_out: 0.4",
+        ["FILE:18: data.held_out: found the key a second time, expected each key once (it is in line 17 too)."],
+    ),
+    "duplicate key, one line": (
+        "{ko: 3, en: 1}",
+        "{ko: 3, ko: 1}",
+        ["FILE:21: data.mix.ko: found the key a second time, expected each key once (it is in line 21 too)."],
+    ),
+    "text for a number": (
+        "r: 8,",
+        'r: "8",',
+        ['FILE:27: stages.lora.lora.r: found the text "8", expected a whole number. Did you mean 8?'],
+    ),
+    "text for an argument's number": (
+        "learning_rate: 3e-4",
+        "learning_rate: '3e-4'",
+        [
+            'FILE:28: stages.lora.arguments.learning_rate: found the text "3e-4", expected a number, without quotation '
+            "marks. Did you mean 3e-4?",
+        ],
+    ),
+    "word for a number": (
+        "r: 8,",
+        "r: eight,",
+        ['FILE:27: stages.lora.lora.r: found the text "eight", expected a whole number.'],
+    ),
+    "fraction for a count": (
+        "sequence_length: 64",
+        "sequence_length: 64.5",
+        ["FILE:16: data.sequence_length: found 64.5, expected a whole number."],
+    ),
+    "truth for a number": (
+        "sequence_length: 64",
+        "sequence_length: true",
+        ["FILE:16: data.sequence_length: found true, expected a whole number."],
+    ),
+    "nothing for a number": (
+        "sequence_length: 64",
+        "sequence_length:",
+        ["FILE:16: data.sequence_length: found nothing, expected a whole number."],
+    ),
+    "YAML 1.1 truth": (
+        "retention: true",
+        "retention: yes",
+        ['FILE:24: eval.en.retention: found the text "yes", expected true or false.'],
+    ),
+    "NaN": ("held_out: 0.3", "held_out: .nan", ["FILE:17: data.held_out: found .nan, expected a finite number."]),
+    "infinity": (
+        "learning_rate: 3e-4",
+        "learning_rate: -.inf",
+        ["FILE:28: stages.lora.arguments.learning_rate: found -.inf, expected a finite number."],
+    ),
+    "overflow": (
+        "held_out: 0.3",
+        "held_out: 1e999",
+        ["FILE:17: data.held_out: found 1e999, expected a finite number."],
+    ),
+    "too large": ("held_out: 0.3", "held_out: 30", ["FILE:17: data.held_out: found 30, expected less than 1."]),
+    "no multiple": (
+        "hidden_size: 64",
+        "hidden_size: 100",
+        ["FILE:6: base.build.hidden_size: found 100, expected a multiple of 32."],
+    ),
+    "heads do not divide": (
+        "num_attention_heads: 4",
+        "num_attention_heads: 3",
+        ["FILE:9: base.build.num_attention_heads: found 3, expected a divisor of hidden_size 64."],
+    ),
+    "unknown word": (
+        "quantization: 8-bit",
+        "quantization: 8bit",
+        ['FILE:14: base.quantization: found the text "8bit", expected 8-bit. Did you mean 8-bit?'],
+    ),
+    "one for a list": (
+        "target_modules: [q_proj]",
+        "target_modules: q_proj",
+        ['FILE:27: stages.lora.lora.target_modules: found the text "q_proj", expected a list.'],
+    ),
+    "empty list": (
+        "target_modules: [q_proj]",
+        "target_modules: []",
+        ["FILE:27: stages.lora.lora.target_modules: found 0 entries, expected at least 1."],
+    ),
+    "list for a mapping": (
+        "{ko: 3, en: 1}",
+        "[ko, en]",
+        ["FILE:21: data.mix: found a list of 2, expected a mapping."],
+    ),
+    "two stages": (
+        "source:\n",
+        "  more: {lora: {r: 8, lora_alpha: 16, target_modules: [q_proj]}, arguments: {}}\nsource:\n  stages.more: x\n",
+        ["FILE:25: stages: found 2 entries, expected at most 1."],
+    ),
+    "name that cannot be a key": (
+        "  en: {source: en, retention: true}",
+        "  en: {source: en, retention: true}\n  'a b': {source: ko}",
+        [
+            'FILE:25: eval.a b: found the text "a b", expected a name of small letters, digits, - and _ that begins '
+            "with a letter.",
+        ],
+    ),
+    "object tag": (
+        "title: Tiny",
+        "title: !!python/object/apply:os.system [id]",
+        ["FILE:2: title: found the tag !!python/object/apply:os.system, expected plain values without tags."],
+    ),
+    "own tag": (
+        "title: Tiny",
+        "title: !env HOME",
+        ["FILE:2: title: found the tag !env, expected plain values without tags."],
+    ),
+    "anchor": (
+        "{ko: 3, en: 1}",
+        "&mix {ko: 3, en: 1}",
+        ["FILE:21: data.mix: found an anchor, expected the value written out wherever it is needed."],
+    ),
+    "key that is a number": (
+        "title: Tiny",
+        "title: Tiny\n3: 4",
+        ["FILE:3: found a key that is no text, expected texts as keys."],
+    ),
+    "unknown source": (
+        "en: {source: en,",
+        "en: {source: eng,",
+        ['FILE:24: eval.en.source: found the text "eng", expected one of data.sources (ko, en). Did you mean en?'],
+    ),
+    "unknown text": (
+        "[ko_udhr.txt]",
+        "[ko_uhdr.txt]",
+        [
+            'FILE:19: data.sources.ko.bundled[0]: found the text "ko_uhdr.txt", expected one of en_prose.jsonl, '
+            "en_udhr.txt, ko_prose.jsonl, ko_statute.txt, ko_udhr.txt. Did you mean ko_udhr.txt?",
+        ],
+    ),
+    "target of an absent set": (
+        "eval_ko_ppl<20@end",
+        "eval_kr_ppl<20@end",
+        [
+            "FILE:29: stages.lora.watch.targets[0]: found the set eval_kr, expected a set of eval (eval_ko, eval_en). "
+            "Did you mean eval_ko?",
+        ],
+    ),
+    "unknown code": (
+        "[non-finite]",
+        "[nonfinite]",
+        [
+            'FILE:29: stages.lora.watch.stop_on[0]: found the text "nonfinite", expected a finding\'s code. '
+            "Did you mean non-finite?",
+        ],
+    ),
+    "number without a source": (
+        "  data: chosen",
+        "  data.mix: chosen",
+        [
+            "FILE:16: data.sequence_length: found a number without a source, "
+            f'expected "data.sequence_length", {UNSOURCED}',
+            f'FILE:17: data.held_out: found a number without a source, expected "data.held_out", {UNSOURCED}',
+        ],
+    ),
+    "target without a source": (
+        "  stages.lora: chosen",
+        "  stages.lora.lora: x\n  stages.lora.arguments: x\n  stages.lora.watch.grace: chosen",
+        [
+            "FILE:29: stages.lora.watch.targets[0]: found a number without a source, expected "
+            f'"stages.lora.watch.targets[0]", {UNSOURCED}',
+        ],
+    ),
+    "source of nothing": (
+        "  data: chosen",
+        "  data: x\n  data.mixx: chosen",
+        [
+            "FILE:33: source.data.mixx: found a source of a key that is not there, expected the key of a number. "
+            "Did you mean data.mix?",
+        ],
+    ),
+    "another name": ("id: tiny", "id: teeny", ['FILE:1: id: found the text "teeny", expected the file\'s name tiny.']),
+    "several at once": (
+        "title: Tiny\nbase:",
+        "titel: Tiny\nseed: .nan\nseed: 1\nbase: 3\nbases:",
+        [
+            "FILE:1: title: found nothing, expected this key.",
+            "FILE:2: titel: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source. "
+            "Did you mean title?",
+            "FILE:3: seed: found .nan, expected a finite number.",
+            "FILE:5: base: found 3, expected a mapping.",
+            "FILE:6: bases: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source. "
+            "Did you mean base?",
+        ],
+    ),
+}
+
+# Whole files that are no recipe.
+NO_RECIPE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "FILE: found an empty file, expected a recipe."),
+    "comments only": (b"# nothing\n", "FILE: found an empty file, expected a recipe."),
+    "a list": (b"- a\n- b\n", "FILE:1: found a list of 2, expected a mapping."),
+    "a text": (b"quickstart\n", 'FILE:1: found the text "quickstart", expected a mapping.'),
+    "not closed": (
+        b"id: x\nbase: {a: 1\nb: 2\n",
+        "FILE:3: found no YAML (expected ',' or '}', but got ':' while parsing a flow mapping), "
+        "expected a recipe in YAML 1.2.",
+    ),
+    "a tab": (
+        b"id: x\nbase:\n\ta: 1\n",
+        r"FILE:3: found no YAML (found character '\t' that cannot start any token while scanning for the next token), "
+        "expected a recipe in YAML 1.2.",
+    ),
+    "two documents": (
+        b"id: x\n---\nid: y\n",
+        "FILE:2: found no YAML (but found another document expected a single document in the stream), "
+        "expected a recipe in YAML 1.2.",
+    ),
+    "a directive": (
+        b"%YAML 1.1\n---\nid: x\n",
+        "FILE:1: found a directive, expected a recipe in YAML 1.2 without directives.",
+    ),
+    "not UTF-8": (b"id: x\ntitle: \xff\n", "FILE:2: found bytes that are no UTF-8, expected a text file in UTF-8."),
+    "too deep": (b"[" * 500, "FILE: found lists or mappings nested too deeply, expected a recipe."),
+    "too large": (
+        b"#" * (MAX_BYTES + 1),
+        f"FILE: found more than {MAX_BYTES:,} bytes, expected a recipe of a page or two.",
+    ),
+}
+
+
+def _write(folder: Path, text: str | bytes) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def _lines(path: Path, overrides: list[str] | None = None) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path, overrides or [])
+    return str(caught.value).replace(str(path), "FILE").splitlines()
+
+
+@pytest.mark.both_versions
+def test_what_is_valid_is_read(tmp_path: Path) -> None:
+    """Values come as they are written, 3e-4 as a number; what is not written has its default."""
+    recipe = read_recipe(_write(tmp_path, VALID)).recipe
+
+    assert recipe.stages["lora"].arguments == {"learning_rate": 0.0003, "lr_scheduler_type": "cosine"}
+    assert recipe.stages["lora"].lora.lora_dropout == 0.0
+    assert recipe.stages["lora"].watch.grace == 10
+    assert recipe.seed == 0
+    assert (recipe.eval["ko"].retention, recipe.eval["en"].retention) == (False, True)
+    assert list(recipe.data.sources) == ["ko", "en"]
+
+
+@pytest.mark.both_versions
+@pytest.mark.parametrize("name", WRONG)
+def test_every_mistake_has_its_line(name: str, tmp_path: Path) -> None:
+    """The whole error, word by word: all mistakes of a file, in its order, and nothing else."""
+    old, new, expected = WRONG[name]
+    assert VALID.count(old) == 1
+    assert _lines(_write(tmp_path, VALID.replace(old, new))) == expected
+
+
+@pytest.mark.parametrize("name", NO_RECIPE)
+def test_what_is_no_recipe(name: str, tmp_path: Path) -> None:
+    """A file that cannot be a recipe at all: one line, no traceback of a library."""
+    payload, expected = NO_RECIPE[name]
+    assert _lines(_write(tmp_path, payload)) == [expected]
+
+
+def test_an_unreadable_target_says_why(tmp_path: Path) -> None:
+    """A target that is none is refused when the recipe is read, with the parser's own reason."""
+    (line,) = _lines(_write(tmp_path, VALID.replace("eval_ko_ppl<20@end", "eval_ko_ppl<0.5@end")))
+    assert line.startswith('FILE:29: stages.lora.watch.targets[0]: found the text "eval_ko_ppl<0.5@end" (target ')
+    assert "no perplexity is below 1" in line
+
+
+def test_overrides(tmp_path: Path) -> None:
+    """``--set`` puts a YAML value in the place of the recipe's, or where there was none; it needs no source."""
+    changes = ["stages.lora.lora.r=16", "seed=7", "data.sources.ko.bundled=[ko_prose.jsonl]"]
+    file = read_recipe(_write(tmp_path, VALID), changes)
+
+    assert file.recipe.stages["lora"].lora.r == 16
+    assert file.recipe.seed == 7
+    assert file.recipe.data.sources["ko"].bundled == ["ko_prose.jsonl"]
+    assert file.overrides == {
+        "stages.lora.lora.r": 16,
+        "seed": 7,
+        "data.sources.ko.bundled": ["ko_prose.jsonl"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", '--set: found the text "seed", expected KEY=VALUE. Did you mean stages.lora.arguments.max_steps=4?'),
+        (
+            "stages.lra.lora.r=4",
+            "--set: stages.lra: found no mapping, expected one of lora. Did you mean lora?",
+        ),
+        ("stages.lora.lora.r=x", '--set: stages.lora.lora.r: found the text "x", expected a whole number.'),
+        (
+            "stages.lora.lora.rank=4",
+            "--set: stages.lora.lora.rank: found an unknown key, expected one of r, lora_alpha, lora_dropout, "
+            "target_modules, modules_to_save.",
+        ),
+        ("data.held_out=.nan", "--set: data.held_out: found .nan, expected a finite number."),
+    ],
+)
+def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
+    """A mistake of ``--set`` names the option, not a line of the file that is in order."""
+    assert _lines(_write(tmp_path, VALID), [override]) == [expected]
+
+
+def test_finding_a_recipe(tmp_path: Path) -> None:
+    """By id, or by path; another word is told what was probably meant."""
+    path = _write(tmp_path, VALID)
+    assert find_recipe("quickstart").name == "quickstart.yaml"
+    assert find_recipe(str(path)) == path
+    for wrong, hint in (("quikstart", " Did you mean quickstart?"), ("x.yaml", ""), (str(tmp_path), "")):
+        with pytest.raises(RecipeError) as caught:
+            find_recipe(wrong)
+        known = ", ".join(recipe_ids())
+        assert str(caught.value) == (
+            f"recipe {wrong}: found no such id or file, expected one of {known}, or a path.{hint}"
+        )
+    assert issubclass(RecipeError, KoCPTError)
+
+
+OFFLINE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Refuse())
+import json
+from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+print(json.dumps(read_recipe(find_recipe("quickstart")).recipe.model_dump()))
+"""
+
+
+def test_reading_needs_no_torch() -> None:
+    """With torch and the like refusing to be imported, the quickstart is found and read."""
+    found = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["id"] == "quickstart"

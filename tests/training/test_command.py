@@ -1,0 +1,70 @@
+"""``ko-cpt train`` refuses what is wrong before torch is imported, in one line, with status 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OFFLINE = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"):
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Refuse())
+from ko_cpt_callbacks.cli import main
+main()
+"""
+
+
+def _train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", OFFLINE, "train", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["quickstrat"],
+            "recipe quickstrat: found no such id or file, expected one of quickstart, or a path. "
+            "Did you mean quickstart?",
+        ),
+        (
+            ["wrong.yaml"],
+            "wrong.yaml:1: found the text \"r: 8 16\", expected a mapping.",
+        ),
+        (
+            ["quickstart", "--set", "stages.lora.lora.r=many"],
+            '--set: stages.lora.lora.r: found the text "many", expected a whole number.',
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(arguments: list[str], line: str, tmp_path: Path) -> None:
+    """With torch absent, an unknown id, a wrong file and a wrong override are told; nothing is written."""
+    (tmp_path / "wrong.yaml").write_text("'r: 8 16'\n", "utf-8")
+    found = _train(tmp_path, *arguments)
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {line}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+
+
+def test_help_shows_how(tmp_path: Path) -> None:
+    """The help needs no torch either, and names every option."""
+    found = _train(tmp_path, "--help")
+    assert found.returncode == 0
+    for word in ("RECIPE", "--output", "--resume", "--set", "ko-cpt train quickstart"):
+        assert word in found.stdout

@@ -1,0 +1,91 @@
+"""What a folder holds decides what may happen in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.folder import RunFolder, last_checkpoint, whole_folder
+
+RECIPE = {"id": "tiny", "stages": {"lora": {"arguments": {"max_steps": 6}}}}
+
+
+def _checkpoint(folder: Path, step: int, state: str | None = None) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}) if state is None else state, "utf-8")
+    return path
+
+
+def test_a_new_folder_is_taken(tmp_path: Path) -> None:
+    """A folder that is not there, or empty, becomes the run's; it is begun and not finished."""
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "new", tmp_path / "empty"):
+        folder = RunFolder(path, RECIPE)
+        assert not folder.started
+        folder.open()
+        assert folder.started and not folder.finished
+        folder.finish()
+        assert RunFolder(path, RECIPE).finished
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    """A folder with something else in it, or a file in its place, is refused."""
+    (tmp_path / "thesis.txt").write_text("years of work", "utf-8")
+    for path in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(ConfigurationError, match="found something that is no run of ko-cpt train"):
+            RunFolder(path, RECIPE).open()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    """The values that differ are named, also one that only one of the two has."""
+    RunFolder(tmp_path, RECIPE).open()
+    RunFolder(tmp_path, RECIPE).open()
+    other = {"id": "tiny", "seed": 1, "stages": {"lora": {"arguments": {"max_steps": 7}}}}
+    with pytest.raises(ConfigurationError, match=r"differs in seed, stages\.lora\.arguments\.max_steps\)"):
+        RunFolder(tmp_path, other).open()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"finished": "x"'])
+def test_a_damaged_plan(text: str, tmp_path: Path) -> None:
+    """It is never taken for a plan of this run."""
+    folder = RunFolder(tmp_path, RECIPE)
+    folder.open()
+    folder.plan.write_text(text, "utf-8")
+    with pytest.raises(ConfigurationError):
+        RunFolder(tmp_path, RECIPE).open()
+
+
+def test_the_last_whole_checkpoint(tmp_path: Path) -> None:
+    """By number, not by name; one without a whole state file does not count, nor one that leaves nothing to do."""
+    assert last_checkpoint(tmp_path, 100) is None
+    ninth, tenth = _checkpoint(tmp_path, 9), _checkpoint(tmp_path, 10)
+    _checkpoint(tmp_path, 11, '{"global_st')
+    _checkpoint(tmp_path, 12, "[]")
+    (tmp_path / "checkpoint-13").mkdir()
+    assert last_checkpoint(tmp_path, 100) == tenth
+    assert last_checkpoint(tmp_path, 10) == ninth
+    assert last_checkpoint(tmp_path, 9) is None
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
+    """What fails while it is filled leaves nothing at the place, and is no hindrance to the next attempt."""
+    place = tmp_path / "model"
+
+    def fill(fail: bool) -> None:
+        with whole_folder(place) as part:
+            (part / "weights").write_text("x", "utf-8")
+            if fail:
+                raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError):
+        fill(True)
+    assert not place.exists()
+    fill(False)
+    fill(False)
+    assert [path.name for path in place.iterdir()] == ["weights"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

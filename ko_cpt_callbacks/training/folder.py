@@ -79,7 +79,13 @@ class RunFolder:
     def _write(self, *, finished: bool) -> None:
         stages = [{"name": name, "folder": "."} for name in self._recipe["stages"]]
         plan = {"format": _FORMAT, "recipe": self._recipe, "base": "base", "stages": stages, "finished": finished}
-        write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
+        try:
+            write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path}: found a place that cannot be written to ({error.strerror}), expected a folder for the "
+                "run; name another one with --output"
+            ) from None
 
     def _read(self) -> dict[str, Any]:
         if not self.started:

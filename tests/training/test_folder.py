@@ -41,6 +41,13 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    """It is told in one line, before anything is trained."""
+    (tmp_path / "file").write_text("x", "utf-8")
+    with pytest.raises(ConfigurationError, match="found a place that cannot be written to"):
+        RunFolder(tmp_path / "file" / "run", RECIPE).open()
+
+
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
     """The values that differ are named, also one that only one of the two has."""
     RunFolder(tmp_path, RECIPE).open()

@@ -61,6 +61,7 @@ def _same_run(folder: Path, whole: Path) -> None:
         torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=0)
 
 
+@pytest.mark.both_versions
 def test_it_learns_korean_in_eight_bits(whole: tuple[Path, str]) -> None:
     """run.json says 8-bit and LoRA; ko and en are evaluated at the start and at every 4th step, exactly; Korean bits
     per byte fall by more than both standard errors; embeddings and head are among what is saved."""
@@ -142,7 +143,7 @@ def test_another_recipe_does_not_go_on(whole: tuple[Path, str]) -> None:
     assert "found a run of another recipe (differs in stages.lora.lora.r)" in outcome.text.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("phase", "step"), [("base", 2), ("lora", 5)])
+@pytest.mark.parametrize(("phase", "step"), [("base", 2), pytest.param("lora", 5, marks=pytest.mark.both_versions)])
 def test_ctrl_c_and_resume_lose_nothing(phase: str, step: int, whole: tuple[Path, str], tmp_path: Path) -> None:
     """Ctrl-C in either phase ends with status 130, a checkpoint of that very step and the command to go on with; the
     resumed run begins there and comes to the findings, rows, losses and weights of the run without a break."""

@@ -4,7 +4,8 @@ VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 bench bench-exactness bench-overhead bench-standard-error
+.PHONY: help install install-4.57 fix check test test-4.57 \
+	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ test: ## Run all tests
 test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 	$(VENV_4_57)/bin/python -m pytest -m both_versions
 
-bench: bench-exactness bench-standard-error bench-overhead ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -40,3 +41,9 @@ bench-overhead: ## What the callback costs in time and memory
 
 bench-standard-error: ## How often the 95 % interval holds the full-set loss
 	$(VENV)/bin/python benchmarks/standard_error.py
+
+bench-bytes: ## Bytes of the scored text, counted from token ids, against the text itself
+	$(VENV)/bin/python benchmarks/bytes_exact.py
+
+bench-targets: ## How often a verdict on a target is wrong where the truth is known
+	$(VENV)/bin/python benchmarks/targets.py

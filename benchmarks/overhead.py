@@ -29,8 +29,8 @@ SPECIAL = ["<s>", "</s>", "<pad>"]
 TRAINING, EVALUATION, MEMORY = 1.01, 1.02, 1.01
 
 CASES: dict[str, dict[str, Any]] = {
-    "body of 8 layers, 8k vocabulary": {"vocab": 8_000, "hidden": 256, "layers": 8, "batch": 4, "length": 192},
-    "tiny body, 256k vocabulary": {"vocab": 256_000, "hidden": 32, "layers": 1, "batch": 2, "length": 96},
+    "body of 8 layers, 8k vocabulary": {"vocab": 8_000, "hidden": 256, "layers": 8, "batch": 6, "length": 192},
+    "tiny body, 256k vocabulary": {"vocab": 256_000, "hidden": 32, "layers": 1, "batch": 2, "length": 128},
 }
 
 

@@ -29,14 +29,14 @@ def first_cells(text: str, heading: str) -> list[str]:
 
 @BOTH
 def test_two_set_up_commands(text: str) -> None:
-    """Two shell blocks of one line each: the first runs the example, the second the tests; the same in Korean."""
+    """Two shell blocks of one line each: the first runs the quickstart, the second the tests; the same in Korean."""
     found = commands(text)
 
     assert found == commands(README)
     assert len(found) == 2
     assert all(command.count("\n") == 1 for command in found)
     assert all("python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e " in c for c in found)
-    assert found[0].endswith(" && .venv/bin/python examples/lora_8bit.py\n")
+    assert found[0].endswith(" && .venv/bin/ko-cpt train quickstart\n")
     assert found[1].endswith(" && .venv/bin/python -m pytest\n")
 
 

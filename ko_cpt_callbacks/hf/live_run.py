@@ -22,6 +22,7 @@ from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
 from ko_cpt_callbacks.core.rules import TargetMet
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.evidence import Alignment
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.measurement import Measurement
@@ -31,7 +32,7 @@ from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.row_reader import RowReader
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.stopper import Stopper
-from ko_cpt_callbacks.hf.token_bytes import TokenBytes, TokenBytesUnavailable, build_token_bytes
+from ko_cpt_callbacks.hf.token_table import TokenTable
 from ko_cpt_callbacks.hf.train_meter import TrainMeter, TrainTotals
 
 _log = logging.getLogger("ko_cpt_callbacks")
@@ -67,10 +68,7 @@ class LiveRun:
         self.train_meter = TrainMeter(self.ranks)
         self._totals = TrainTotals(devices=_accelerators(device, args.n_gpu, self.ranks.size))
         self._watch: ForwardWatch | None = None
-        self._tokenizer: Any = None
-        self._reader: RowReader | None = None
-        self._table: TokenBytes | None = None
-        self._bytes_absent: str | None = None
+        self._text = TokenTable(self.ranks.index)
         self._reported: set[str] = set()
         # Numbers added to the row being logged, until `on_evaluate` has seen them.
         self.published: dict[str, float | int] = {}
@@ -85,8 +83,7 @@ class LiveRun:
 
     def watch(self, model: nn.Module, tokenizer: Any) -> None:
         """Hook ``model``, unless it is hooked already."""
-        if tokenizer is not None and tokenizer is not self._tokenizer:
-            self._tokenizer, self._reader, self._table = tokenizer, None, None
+        self._text.use(tokenizer)
         if self._watch is not None and self._watch.model is model:
             return
         self.release()
@@ -94,7 +91,6 @@ class LiveRun:
             self.report("nn.DataParallel", "several GPUs in one process (nn.DataParallel) are not measured; use DDP")
             return
         compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
-        self._reader = None
         self._watch = ForwardWatch(
             model,
             self.eval_meter,
@@ -114,26 +110,11 @@ class LiveRun:
         """Whether this run's hooks are on ``model``."""
         return self._watch is not None and self._watch.model is model
 
+    def _alignment(self) -> Alignment | None:
+        return None if self._watch is None else self._watch.alignment
+
     def _row_reader(self) -> RowReader:
-        """Made on first use: the byte table of a large vocabulary takes a moment."""
-        if self._reader is None:
-            alignment = None if self._watch is None else self._watch.alignment
-            self._table, self._bytes_absent = None, None
-            try:
-                self._table = build_token_bytes(self._tokenizer)
-            except TokenBytesUnavailable as absent:
-                self._bytes_absent = absent.reason
-            except Exception as error:  # whatever it is, it must not make this rank differ from the others
-                self._bytes_absent = f"the tokenizer could not be read: {type(error).__name__}: {error}"
-            if alignment in ("masked", "seq2seq"):
-                self._bytes_absent = f"a {alignment} model does not score the text token after token"
-            self._reader = RowReader(
-                self._table,
-                count_bytes=self._bytes_absent is None,
-                rank=self.ranks.index,
-                bytes_absent=self._bytes_absent,
-            )
-        return self._reader
+        return self._text.reader(self._alignment())
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -246,7 +227,7 @@ class LiveRun:
             keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
             "error_bar": measured.rows is not None,
             keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
-            "bytes_note": None if self._table is None else self._table.note,
+            "bytes_note": None if self._text.table is None else self._text.table.note,
         }
         self.record.note_evaluation(prefix, facts, measured.rows, step)
 
@@ -330,19 +311,10 @@ class LiveRun:
             return {}
 
     def _inspect(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
-        self._row_reader()
-        table = self._table
         return {
             "versions": inspection.versions(),
             "model": inspection.model_facts(model),
-            "tokenizer": {
-                "class": None if self._tokenizer is None else type(self._tokenizer).__name__,
-                "vocabulary": None if table is None else len(table.lengths),
-                "hash": None if table is None else table.tokenizer_hash,
-                "bytes": None if table is None else table.kind,
-                "bytes_absent": self._bytes_absent,
-                "note": None if table is None else table.note,
-            },
+            "tokenizer": self._text.facts(self._alignment()),
             "world_size": self.ranks.size,
             "device": str(self._args.device.type),
             "planned_steps": state.max_steps if state.max_steps > 0 else None,

@@ -25,7 +25,16 @@ FACTS = {"planned_steps": 4}
 
 def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True) -> LiveRecord:
     settings = check_settings(
-        task="cpt", retention=(), stop_on=(), grace=None, targets=(), patience=None, min_delta=None, rules=None, outputs=outputs, language=None
+        task="cpt",
+        retention=(),
+        stop_on=(),
+        grace=None,
+        targets=(),
+        patience=None,
+        min_delta=None,
+        rules=None,
+        outputs=outputs,
+        language=None,
     )
     return LiveRecord(settings, folder, Ranks(torch.device("cpu"), 0), writes=writes)
 

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from e2e import job
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
+
+
+class _DieAtEnd(TrainerCallback):
+    """Dies as soon as the stop was obeyed, before anything is tidied up."""
+
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """SIGKILL."""
+        job.die()
+
 
 # The loss of the tiny model starts near 6.4 and falls steadily; this bound is crossed in mid-run.
 TARGET = "eval_exact_loss<6.1@end"
@@ -20,6 +29,7 @@ def stopping(
     told: dict[str, Any] | None = None,
     resume: str | None = None,
     early_stopping: bool = False,
+    die_at_end: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One run whose callback is told ``told``; evaluates every two steps, up to 40."""
@@ -36,6 +46,8 @@ def stopping(
     trainer = job.build(folder, [watcher], **settings)
     if early_stopping:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=50))
+    if die_at_end:
+        trainer.add_callback(_DieAtEnd())
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_state()
     checkpoints = sorted(path.name for path in Path(folder).glob("checkpoint-*"))

@@ -66,6 +66,28 @@ def test_two_processes_stop_at_the_same_step(tmp_path: Path) -> None:
     assert f"checkpoint-{first['step']}" in first["checkpoints"]
 
 
+def test_one_and_two_processes_stop_alike(tmp_path: Path, stopped: tuple[Path, dict[str, Any]]) -> None:
+    """With the same global batch, two processes stop at the step at which one does."""
+    changes = {"save_strategy": "no", "per_device_train_batch_size": 1}
+    outcomes = forked.run_ranks(
+        job_stop.stopping, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=90, changes=changes
+    )
+    assert [forked.value(outcome)["step"] for outcome in outcomes] == [stopped[1]["step"]] * 2
+
+
+def test_killed_after_the_stop_and_resumed(tmp_path: Path, stopped: tuple[Path, dict[str, Any]]) -> None:
+    """SIGKILL right after the stop loses nothing: the resumed run knows what had stopped it."""
+    step = stopped[1]["step"]
+    outcome = forked.run(
+        job_stop.stopping, str(tmp_path / "run"), folder=tmp_path, timeout=90,
+        changes={"save_strategy": "no"}, die_at_end=True,
+    )  # fmt: skip
+    assert outcome.code == -9
+    result = _run(tmp_path, resume=str(tmp_path / "run" / f"checkpoint-{step}"))
+    assert result["step"] == step + 1
+    assert {"target-met", "stopped-before"} <= set(_codes(result))
+
+
 def test_a_resumed_run_says_that_its_target_was_met(stopped: tuple[Path, dict[str, Any]]) -> None:
     """Resumed from the stop, the run says why it had stopped and stops again after one step."""
     folder, before = stopped

@@ -33,7 +33,7 @@ class EvalTooSmall:
     Args:
         targets: What the run must reach.
         resolution: Half the interval's width, in nats per token, that a set without a target should not exceed.
-            From the issue that asked for the rule; the steps between training stages that were published are 0.03
+            Chosen, not measured; the steps between training stages that were published are 0.03
             to 0.2 nats (RedWhale, arXiv 2408.11294).
         min_distance: A target nearer than this (nats per token, bits per byte, or as a fraction) is not worth
             telling apart: every run passes it on its way. Chosen, not measured: 0.008 bits per byte is what a

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from click.testing import Result
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
+
+if TYPE_CHECKING:
+    from click.testing import Result
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SCHEMA: Final = json.loads((ROOT / "ko_cpt_callbacks" / "schemas" / "check.schema.json").read_text("utf-8"))

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ko_cpt_callbacks.hf.decoder_kind import Reading, TokenBytesUnavailable
 from ko_cpt_callbacks.hf.fast_vocabulary import read_fast
+from ko_cpt_callbacks.hf.piece_store import PieceStore
 from ko_cpt_callbacks.hf.slow_vocabulary import read_slow
 
 __all__ = ["TokenBytes", "TokenBytesUnavailable", "build_token_bytes", "row_byte_lengths", "row_text"]
@@ -54,7 +55,7 @@ class TokenBytes:
     """
 
     lengths: npt.NDArray[np.int64]
-    pieces: tuple[bytes, ...]
+    pieces: PieceStore
     special: Flags
     dummy_prefix: Flags | None
     kind: str
@@ -165,7 +166,7 @@ def _pack(reading: Reading) -> TokenBytes:
     dummy[list(reading.added - reading.swallowing)] = False  # cut out first: a space in it is of the text
     return TokenBytes(
         lengths=lengths,
-        pieces=tuple(pieces),
+        pieces=PieceStore(pieces),
         special=special,
         dummy_prefix=None if reading.prefix == "never" else dummy,
         kind=reading.kind,

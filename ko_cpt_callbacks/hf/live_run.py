@@ -18,10 +18,10 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.perplexity import perplexity
-from ko_cpt_callbacks.core.row_sums import exact_numbers, loss_numbers
 from ko_cpt_callbacks.core.rules import TargetMet
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.evaluation_entry import evaluation_entries
 from ko_cpt_callbacks.hf.evidence import Alignment
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
 from ko_cpt_callbacks.hf.live_record import LiveRecord
@@ -182,43 +182,10 @@ class LiveRun:
     def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, str]]:
         """What an evaluation's row gets: numbers for everyone, texts for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
-        numbers, texts = self._numbers(prefix, measured)
+        numbers, texts = evaluation_entries(prefix, measured)
         self._note_padding(prefix, measured.padding, step)
         self._note(prefix, step, measured, texts)
         return numbers, texts
-
-    def _numbers(
-        self, prefix: str, measured: Measurement
-    ) -> tuple[dict[str, float | int], dict[str, str]]:
-        texts: dict[str, str] = {}
-        if measured.reason is not None:
-            texts[keys.key(prefix, keys.EXACT_LOSS_ABSENT)] = measured.reason
-            numbers: dict[str, float | int] = {
-                keys.key(prefix, keys.NONFINITE_BATCHES): measured.nonfinite_batches
-            }
-            if measured.batches == 0:
-                numbers = {}
-        elif measured.rows is not None:
-            with_bytes = measured.bytes_absent is None and bool((measured.rows.bytes >= 0).all())
-            numbers = exact_numbers(measured.rows, prefix, measured.nonfinite_batches, with_bytes=with_bytes)
-            if measured.unit is not None:
-                texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{measured.rows.fingerprint()}"
-            if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
-                texts[keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)] = self._why_no_bytes(measured)
-        else:
-            numbers = loss_numbers(measured.nll, measured.tokens, prefix, measured.nonfinite_batches)
-            texts[keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)] = "only the loss of whole batches is known"
-        return numbers, texts
-
-    @staticmethod
-    def _why_no_bytes(measured: Measurement) -> str:
-        assert measured.rows is not None
-        if measured.bytes_absent is not None:
-            return measured.bytes_absent
-        unknown = int((measured.rows.bytes < 0).sum())
-        if unknown:
-            return f"{unknown} rows score a token without known text (the unknown token, or an id out of range)"
-        return "the loss is not finite, or no byte of text is scored"
 
     def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
         facts = {
@@ -233,7 +200,7 @@ class LiveRun:
 
     def prediction_numbers(self, prefix: str) -> dict[str, float | int]:
         """What the metrics of ``predict`` get; a prediction is no row of the run."""
-        return self._numbers(prefix, self.eval_meter.finish())[0]
+        return evaluation_entries(prefix, self.eval_meter.finish())[0]
 
     def ensure_begun(self, model: nn.Module | None, state: TrainerState) -> None:
         """A row comes before any training: open the record for an evaluation of its own."""
@@ -275,8 +242,9 @@ class LiveRun:
         """Turn what was found since the last call into a request to stop, where it was asked for; repeat it."""
         found, self._unjudged = self._unjudged, []
         step = state.global_step
-        if self.ranks.alone and any(item.asks_to_stop for item in found):
-            self.report("stop", "stop_on is not obeyed: the callback is not on every rank, and the others would wait")
+        if self.ranks.alone:  # also for what asked before a resume
+            if any(item.asks_to_stop for item in found):
+                self.report("stop", "stop_on is not obeyed: the callback is not on every rank; the others would wait")
             return None
         reason = self.stopper.consider(found, step, self._totals.tokens_seen)
         if reason is not None:

@@ -1,0 +1,45 @@
+"""From a measurement to the entries of an evaluation's row: numbers for everyone, texts for our files."""
+
+from __future__ import annotations
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.row_sums import RowSums, exact_numbers, loss_numbers
+from ko_cpt_callbacks.hf.measurement import Measurement
+
+
+def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, float | int], dict[str, str]]:
+    """What an evaluation's row gets.
+
+    Args:
+        prefix: The evaluation's prefix, such as ``eval`` or ``eval_ko``.
+        measured: What it came to, over all ranks.
+
+    Returns:
+        Numbers, which trackers may plot; and texts (fingerprint, reasons), which they may not.
+    """
+    if measured.reason is not None:
+        numbers: dict[str, float | int] = {}
+        if measured.batches:
+            numbers[keys.key(prefix, keys.NONFINITE_BATCHES)] = measured.nonfinite_batches
+        return numbers, {keys.key(prefix, keys.EXACT_LOSS_ABSENT): measured.reason}
+    absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
+    if measured.rows is None:
+        numbers = loss_numbers(measured.nll, measured.tokens, prefix, measured.nonfinite_batches)
+        return numbers, {absent: "only the loss of whole batches is known"}
+    with_bytes = measured.bytes_absent is None and bool((measured.rows.bytes >= 0).all())
+    numbers = exact_numbers(measured.rows, prefix, measured.nonfinite_batches, with_bytes=with_bytes)
+    texts: dict[str, str] = {}
+    if measured.unit is not None:
+        texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{measured.rows.fingerprint()}"
+    if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
+        texts[absent] = _why_no_bytes(measured.rows, measured.bytes_absent)
+    return numbers, texts
+
+
+def _why_no_bytes(rows: RowSums, bytes_absent: str | None) -> str:
+    if bytes_absent is not None:
+        return bytes_absent
+    unknown = int((rows.bytes < 0).sum())
+    if unknown:
+        return f"{unknown} rows score a token without known text (the unknown token, or an id out of range)"
+    return "the loss is not finite, or no byte of text is scored"

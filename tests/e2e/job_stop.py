@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def stopping(
     resume: str | None = None,
     early_stopping: bool = False,
     die_at_end: bool = False,
+    first_rank_only: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One run whose callback is told ``told``; evaluates every two steps, up to 40."""
@@ -43,7 +45,10 @@ def stopping(
         "load_best_model_at_end": False,
         **(changes or {}),
     }
-    trainer = job.build(folder, [watcher], **settings)
+    rank = int(os.environ.get("RANK", "0"))
+    if first_rank_only:
+        job._absent_on_rank_1(rank, folder)
+    trainer = job.build(folder, [] if first_rank_only and rank else [watcher], **settings)
     if early_stopping:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=50))
     if die_at_end:

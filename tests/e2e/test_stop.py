@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,21 @@ def test_a_resumed_run_says_that_its_target_was_met(stopped: tuple[Path, dict[st
     assert len(said) == 1
     assert "target-met already asked to stop" in said[0]["message"]
     assert result["stop_reason"]["code"] == "target-met"
+
+
+def test_a_lone_rank_does_not_obey_a_stop_from_before_the_resume(
+    tmp_path: Path, stopped: tuple[Path, dict[str, Any]]
+) -> None:
+    """With the callback on rank 0 only, a stop replayed at a resume is not obeyed: rank 1 would wait for ever."""
+    folder, before = stopped
+    plan = {
+        "resume": str(folder / f"checkpoint-{before['step']}"),
+        "first_rank_only": True,
+        "changes": {"max_steps": before["step"] + 4, "save_strategy": "no", "metric_for_best_model": "eval_loss"},
+    }
+    shutil.copytree(folder, tmp_path / "run")
+    outcomes = forked.run_ranks(job_stop.stopping, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=60, **plan)
+    assert [forked.value(outcome)["step"] for outcome in outcomes] == [before["step"] + 4] * 2
 
 
 def test_grace_delays_the_stop(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 
 from ko_cpt_callbacks.core.message import CODES
 from ko_cpt_callbacks.core.target import parse_target
+from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, shown
+from ko_cpt_callbacks.document.shape import is_number, line_of
+from ko_cpt_callbacks.document.yaml_text import Document
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
-from ko_cpt_callbacks.recipe.document import Document
-from ko_cpt_callbacks.recipe.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.recipe.shape import is_number, line_of
 
 _SOURCE = "source"
 

@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks.document.file_text import read_text
+from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, one_each, shown
+from ko_cpt_callbacks.document.shape import line_of, shape_mistakes
+from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.agreement import agreement_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
-from ko_cpt_callbacks.recipe.document import Document, read_document
-from ko_cpt_callbacks.recipe.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.recipe.schema import Recipe
-from ko_cpt_callbacks.recipe.shape import line_of, shape_mistakes
 
 MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
 
+_WHAT: Final = "a recipe"
 _OPTION: Final = "--set"
 
 
@@ -82,34 +84,20 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
             what is expected, and what was probably meant.
     """
     file = str(path)
-    document = read_document(_text(path))
+    text = read_text(path, MAX_BYTES, RecipeError, _WHAT, f"{_WHAT} of a page or two")
+    document = read_document(text, _WHAT)
     if document.values is None:
-        raise _error(document.mistakes or [Mistake((), None, "an empty file", "a recipe")], file)
+        raise _error(document.mistakes or [Mistake((), None, "an empty file", _WHAT)], file)
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
     document, changed = _override(document, overrides)
-    recipe, mistakes = shape_mistakes(document)
+    recipe, mistakes = shape_mistakes(Recipe, document)
     told = [*document.mistakes, *mistakes, *agreement_mistakes(document, changed)]
     if not told and recipe is not None and path.stem != recipe.id:
         told.append(Mistake(("id",), document.lines[("id",)], shown(recipe.id), f"the file's name {path.stem}"))
     if told or recipe is None:
         raise _error(_once(told, changed), file)
     return RecipeFile(path, recipe, document, {dotted(key): value for key, value in changed.items()})
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            payload = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecipeError(f"{path}: found nothing that can be read ({error.strerror}), expected a recipe.") from None
-    if len(payload) > MAX_BYTES:
-        raise RecipeError(f"{path}: found more than {MAX_BYTES:,} bytes, expected a recipe of a page or two.")
-    try:
-        return payload.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = payload.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{path}:{line}: found bytes that are no UTF-8, expected a text file in UTF-8.") from None
 
 
 def _override(document: Document, overrides: Sequence[str]) -> tuple[Document, dict[Key, Any]]:
@@ -123,7 +111,7 @@ def _override(document: Document, overrides: Sequence[str]) -> tuple[Document, d
         if not sign or not all(parts):
             wrong.append(Mistake((), None, shown(text), "KEY=VALUE", "stages.lora.arguments.max_steps=4", _OPTION))
             continue
-        read = read_document(value)
+        read = read_document(value, _WHAT)
         wrong.extend(replace(item, key=parts, origin=_OPTION) for item in read.mistakes)
         at = values
         for depth, part in enumerate(parts[:-1]):
@@ -143,17 +131,13 @@ def _override(document: Document, overrides: Sequence[str]) -> tuple[Document, d
 
 def _once(mistakes: Sequence[Mistake], changed: Mapping[Key, Any]) -> list[Mistake]:
     """One mistake a place, the first told, by line; those of overrides say so."""
-    kept: dict[Key, Mistake] = {}
-    loose = []
-    for mistake in mistakes:
-        key = mistake.key
-        if not key or (mistake.origin is not None and key not in changed):
-            loose.append(mistake)
-        # A value that could not be read stands as None: what else is wrong with it is no news.
-        elif not any(key[: len(known)] == known for known in kept):
-            other = any(key[: len(known)] == known for known in changed)
-            kept[key] = replace(mistake, origin=_OPTION) if other else mistake
-    return loose + sorted(kept.values(), key=lambda item: (item.origin is None, item.line or 0))
+    # An override that changed nothing says nothing about the value in the file.
+    loose = [item for item in mistakes if item.origin is not None and item.key not in changed]
+    rest = [item for item in mistakes if item.origin is None or item.key in changed]
+    return loose + one_each(
+        replace(item, origin=_OPTION) if any(item.key[: len(known)] == known for known in changed) else item
+        for item in rest
+    )
 
 
 def _error(mistakes: Iterable[Mistake], file: str) -> RecipeError:

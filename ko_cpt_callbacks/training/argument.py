@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from transformers import TrainingArguments
 
-from ko_cpt_callbacks.recipe.mistake import Key, near_miss
+from ko_cpt_callbacks.document.mistake import Key, near_miss
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Recipe
 

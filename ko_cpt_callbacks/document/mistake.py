@@ -1,4 +1,4 @@
-"""One mistake of a recipe: where, what was found, what is expected, what was probably meant."""
+"""One mistake of a file: where, what was found, what is expected, what was probably meant."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ class Mistake:
         key = f" {dotted(self.key)}:" if self.key else ""
         hint = "" if self.near is None else f" Did you mean {self.near}?"
         return f"{place}:{key} found {self.found}, expected {self.expected}.{hint}"
+
+
+def one_each(mistakes: Iterable[Mistake]) -> list[Mistake]:
+    """One mistake a place, the first told, by line; those that are not the file's own come first."""
+    kept: dict[Key, Mistake] = {}
+    loose = []
+    for mistake in mistakes:
+        key = mistake.key
+        if not key:
+            loose.append(mistake)
+        # A value that could not be read stands as None: what else is wrong with it is no news.
+        elif not any(key[: len(known)] == known for known in kept):
+            kept[key] = mistake
+    return loose + sorted(kept.values(), key=lambda item: (item.origin is None, item.line or 0))
 
 
 def dotted(key: Key) -> str:

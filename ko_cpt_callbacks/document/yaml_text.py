@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from ko_cpt_callbacks.recipe.mistake import Key, Mistake, shown
+from ko_cpt_callbacks.document.mistake import Key, Mistake, shown
 
 _TAG: Final = "tag:yaml.org,2002:"
 _CONTAINERS: Final = (f"{_TAG}map", f"{_TAG}seq")
@@ -41,28 +41,29 @@ class Document:
     mistakes: tuple[Mistake, ...] = ()
 
 
-def read_document(text: str) -> Document:
+def read_document(text: str, what: str = "a document") -> Document:
     """The values of a YAML text.
 
     Args:
         text: One YAML document.
+        what: What it should be, for the errors: ``a recipe``.
 
     Returns:
         The values, with None in the place of each that is wrong; after a syntax error no values at all.
     """
     directive = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("%")), None)
     if directive is not None:
-        return _broken(directive, "a directive", "a recipe in YAML 1.2 without directives")
+        return _broken(directive, "a directive", f"{what} in YAML 1.2 without directives")
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.problem, error.context) if part)
-        return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", "a recipe in YAML 1.2")
+        return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", f"{what} in YAML 1.2")
     except YAMLError as error:  # a character that YAML does not allow
-        return _broken(None, f"no YAML ({' '.join(str(error).split())})", "a recipe in YAML 1.2")
+        return _broken(None, f"no YAML ({' '.join(str(error).split())})", f"{what} in YAML 1.2")
     except RecursionError:
-        return _broken(None, "lists or mappings nested too deeply", "a recipe")
+        return _broken(None, "lists or mappings nested too deeply", what)
     walk = _Walk()
     # No deeper than composing could go, with fewer calls a level.
     values = None if root is None else walk.value(root, ())

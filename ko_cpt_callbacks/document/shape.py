@@ -5,13 +5,12 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ko_cpt_callbacks.recipe.document import Document
-from ko_cpt_callbacks.recipe.mistake import Key, Mistake, near_miss, shown
-from ko_cpt_callbacks.recipe.schema import Recipe
+from ko_cpt_callbacks.document.mistake import Key, Mistake, near_miss, shown
+from ko_cpt_callbacks.document.yaml_text import Document
 
 _KINDS: Final = {
     "int_type": "a whole number",
@@ -31,13 +30,26 @@ _BOUNDS: Final = {
     "multiple_of": ("a multiple of", "multiple_of"),
 }
 
+_PATTERNS: Final = {
+    r"^[a-z][a-z0-9_-]*$": "a name of small letters, digits, - and _ that begins with a letter",
+    r"^[a-z0-9][a-z0-9._-]{0,63}$": "a name of at most 64 small letters, digits, -, _ and .",
+    r"^[a-z]{2,3}$": "a language's code such as ko",
+}
 
-def shape_mistakes(document: Document) -> tuple[Recipe | None, list[Mistake]]:
-    """The recipe of a document, or where the document is not the shape of one."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def shape_mistakes(model: type[Model], document: Document) -> tuple[Model | None, list[Mistake]]:
+    """What a document says in the terms of a schema, or where it has not the schema's shape.
+
+    Args:
+        model: The schema.
+        document: A document whose values are a mapping.
+    """
     try:
-        return Recipe.model_validate(document.values), []
+        return model.model_validate(document.values), []
     except ValidationError as error:
-        return None, [_mistake(dict(item), document) for item in error.errors(include_url=False)]
+        return None, [_mistake(model, dict(item), document) for item in error.errors(include_url=False)]
 
 
 def line_of(document: Document, key: Key) -> int | None:
@@ -47,14 +59,14 @@ def line_of(document: Document, key: Key) -> int | None:
     return document.lines.get(key)
 
 
-def _mistake(error: dict[str, Any], document: Document) -> Mistake:
+def _mistake(model: type[BaseModel], error: dict[str, Any], document: Document) -> Mistake:
     kind, found = str(error["type"]), error["input"]
     # A wrong name of a mapping is reported at (…, name, "[key]").
     key: Key = tuple(part for part in error["loc"] if part != "[key]")
     line = line_of(document, key)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _names(key[:-1])
+        known = _names(model, key[:-1])
         near = near_miss(str(key[-1]), known)
         return Mistake(key, line, "an unknown key", f"one of {', '.join(known)}", near)
     if kind == "missing":
@@ -63,8 +75,8 @@ def _mistake(error: dict[str, Any], document: Document) -> Mistake:
         known = [word.strip("'") for word in str(context["expected"]).replace(" or ", ", ").split(", ")]
         return Mistake(key, line, shown(found), " or ".join(known), near_miss(str(found), known))
     if kind == "string_pattern_mismatch":
-        expected = "a name of small letters, digits, - and _ that begins with a letter"
-        return Mistake(key, line, shown(found), expected)
+        pattern = str(context["pattern"])
+        return Mistake(key, line, shown(found), _PATTERNS.get(pattern, f"a text of the form {pattern}"))
     if kind == "string_too_short":
         return Mistake(key, line, "an empty text", "a text")
     if kind in ("too_short", "too_long"):
@@ -89,14 +101,14 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _names(key: Key) -> Sequence[str]:
+def _names(model: type[BaseModel], key: Key) -> Sequence[str]:
     """The keys that the schema knows at a place."""
-    at: Any = Recipe
+    at: Any = model
     for part in key:
         if isinstance(at, type) and issubclass(at, BaseModel):
             at = at.model_fields[str(part)].annotation
         else:
             at = typing.get_args(at)[-1]
-        while typing.get_origin(at) in (typing.Annotated, types.UnionType):
+        while typing.get_origin(at) in (typing.Annotated, typing.Union, types.UnionType):
             at = typing.get_args(at)[0]
     return list(at.model_fields)

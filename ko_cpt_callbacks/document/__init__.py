@@ -1,0 +1,1 @@
+"""Strict reading of YAML files that people write: recipes and baselines. Nothing is converted on the quiet."""

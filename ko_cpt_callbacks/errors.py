@@ -4,6 +4,7 @@
 
     Exception
     └── KoCPTError                    everything below; catch this one to catch them all
+        ├── BaselineError             a baseline that cannot be used (also a ValueError)
         ├── ConfigurationError        an argument that cannot be used (also a ValueError)
         ├── RecipeError               a recipe that cannot be used (also a ValueError)
         └── UnreadableRunError        a file or folder that is not a readable run (also a ValueError)
@@ -14,11 +15,15 @@ monitor must not end a run that it was only asked to watch.
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError"]
+__all__ = ["BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError"]
 
 
 class KoCPTError(Exception):
     """Base of all errors of this package."""
+
+
+class BaselineError(KoCPTError, ValueError):
+    """A baseline cannot be used; the text has one line per mistake: where, what was found, expected, and meant."""
 
 
 class ConfigurationError(KoCPTError, ValueError):

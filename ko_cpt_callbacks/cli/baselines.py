@@ -1,0 +1,202 @@
+"""``ko-cpt baselines``: which runs there are to compare with, what is known of each, and one's own beside them.
+
+Exit status: 0 done, 2 an argument, a run or a file cannot be used (on stderr, a line for every mistake).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ko_cpt_callbacks.baselines.entry import Entry
+
+__all__ = ["baselines"]
+
+_WRONG: Final = 2
+_WIDTH: Final = 120
+_FORMAT: Final = 1
+_AS_JSON: Final = typer.Option("--json", help="JSON instead of text.")
+
+baselines = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="List the runs to compare with: published ones, with the grade of what is known of them, and your own.",
+)
+
+
+@baselines.callback()
+def every(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON: a list of objects.")] = False
+) -> None:
+    """List the runs to compare with."""
+    if context.invoked_subcommand is None:
+        _guarded("", lambda: _list(as_json=as_json))
+    elif as_json:
+        _fail("", ConfigurationError("--json: found before a command, expected after it"))
+
+
+@baselines.command()
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `ko-cpt baselines` lists it.")],
+    as_json: Annotated[bool, _AS_JSON] = False,
+) -> None:
+    """Show all that is known of one: figures with grade and place, what is not stated, sources."""
+    _guarded("show", lambda: _show(id, as_json=as_json))
+
+
+@baselines.command()
+def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A baseline's file, <id>.yaml.")]) -> None:
+    """Check a file: its keys, that printed digits and values agree, that computed figures come out again."""
+    _guarded("validate", lambda: _validate(file))
+
+
+@baselines.command()
+def add(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder (output_dir), a checkpoint, or a trainer_state.json.")
+    ],
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="Its name: small letters, digits, -, _ and '.'.")],
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="One line for people.")] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Of each set the evaluation with the lowest loss; default: the last.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the one of yours that has this name.")] = False,
+) -> None:
+    """Keep a run of yours to compare later runs with."""
+    _guarded("add", lambda: _add(run, id, title, best=best, force=force))
+
+
+def summary(entry: Entry) -> dict[str, Any]:
+    """What the list says of a baseline, as JSON values."""
+    from ko_cpt_callbacks.cli.baseline_page import headline
+
+    found = headline(entry.baseline())
+    return {
+        "id": entry.file.id,
+        "title": entry.file.title,
+        "grade": entry.grade,
+        "stages": [stage.name for stage in entry.file.stages],
+        "kind": entry.file.kind,
+        "status": entry.file.status,
+        "language": entry.file.language,
+        "version": entry.file.version,
+        "superseded_by": entry.file.superseded_by,
+        "why_not": entry.file.why_not,
+        "loss": None if found.loss is None else found.loss.as_dict(),
+        keys.BITS_PER_BYTE: None if found.bits is None else found.bits.as_dict(),
+        "file": str(entry.path),
+    }
+
+
+def _list(*, as_json: bool) -> None:
+    # Not at the top: the other commands need neither YAML nor a schema.
+    from ko_cpt_callbacks.baselines.registry import entries
+
+    found, errors = entries()
+    if as_json:
+        _json([summary(entry) for entry in found])
+    else:
+        from ko_cpt_callbacks.cli.baseline_page import list_page
+
+        _print(list_page(found))
+    for error in errors:
+        _complain("", error)
+
+
+def _show(id: str, *, as_json: bool) -> None:
+    from ko_cpt_callbacks.baselines.registry import find_entry
+
+    entry = find_entry(id)
+    if as_json:
+        said = {"format": _FORMAT, **summary(entry), "entry": entry.values, "baseline": entry.baseline().as_dict()}
+        _json(said)
+        return
+    from ko_cpt_callbacks.cli.baseline_page import entry_page
+
+    _print(entry_page(entry))
+
+
+def _validate(file: str) -> None:
+    from ko_cpt_callbacks.baselines.entry import read_entry
+
+    entry = read_entry(Path(file))
+    figures = entry.figures()
+    computed = sum(figure.origin == "computed" for figure in figures)
+    typer.echo(
+        f"{printable(file)}: baseline {entry.file.id}, grade {entry.grade}. Checked: every key, {len(figures)} figures "
+        f"(digits, value and origin agree; {computed} computed ones come out again), {len(entry.file.stages)} stages, "
+        f"{len(entry.file.values or ())} values, {len(entry.file.sources)} sources."
+    )
+
+
+def _add(run: str, id: str, title: str | None, *, best: bool, force: bool) -> None:
+    from ko_cpt_callbacks.baselines.own import add_own
+    from ko_cpt_callbacks.cli.baseline_page import value_text
+
+    if not run:
+        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    added = add_own(run, id, title, best=best, force=force)
+    typer.echo(f"{id}: {printable(added.entry.file.title)}, in {printable(str(added.entry.path))}")
+    for stage in added.entry.baseline().stages:
+        for value in stage.values:
+            typer.echo(f"  {printable(value.set)}: {value_text(value)} ({value.position})")
+    for sentence in added.left_out:
+        typer.echo(f"  left out: {printable(sentence)}")
+
+
+def _guarded(command: str, action: Callable[[], None]) -> None:
+    _print_anything()
+    try:
+        action()
+    except KoCPTError as error:
+        _fail(command, error)
+
+
+def _fail(command: str, error: KoCPTError) -> None:
+    _complain(command, error)
+    raise typer.Exit(_WRONG) from None
+
+
+def _complain(command: str, error: KoCPTError) -> None:
+    name = f"ko-cpt baselines {command}".strip()
+    for line in str(error).splitlines():
+        typer.echo(f"{name}: {printable(line)}", err=True)
+
+
+def _json(value: Any) -> None:
+    # ASCII: whatever a file's texts hold, and wherever this is piped to.
+    typer.echo(json.dumps(value, allow_nan=False, indent=2))
+
+
+def _print(page: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(page)
+        return
+    console.width = _WIDTH
+    with console.capture() as captured:
+        console.print(page)
+    # rich fills lines up to the width; a file or a pipe wants no such blanks.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
+
+
+def _print_anything() -> None:
+    """Let a stream that cannot show a character show its code instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

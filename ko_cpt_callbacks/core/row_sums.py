@@ -1,7 +1,7 @@
 """Per-row sums of one evaluation, and the numbers that follow from them.
 
 A row is what the data set calls a row (for padding-free batches: one document). Everything that is published
-about an evaluation is computed here from four arrays, so that one process, several processes and a file read
+about an evaluation is computed here from a few arrays, so that one process, several processes and a file read
 back later give the same numbers.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,19 @@ from ko_cpt_callbacks.core.uncertainty import ratio_estimate
 
 # `RowSums.bytes` hides the builtin in its own class.
 Payload: TypeAlias = bytes
+
+OPENS: Final = 1
+"""Flag of a row: its first text token is scored, as it is behind a BOS token; so all text from there on can be."""
+SEVERAL: Final = 2
+"""Flag of a row: a special token stands between text tokens, so it holds more than one document."""
+READ: Final = 4
+"""Flag of a row: somebody looked. Without it the others say nothing (rows written before there were flags)."""
+SPECIAL_SCORED: Final = 8
+"""Flag of a row: a special token (the end of the text) is among its targets; it has a loss and no bytes."""
+
+
+def _no_flags() -> NDArray[np.uint8]:
+    return np.zeros(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,8 @@ class RowSums:
         bytes: UTF-8 bytes of the target tokens; -1 where they are not known; int64, shape (rows,).
         hash: First 8 bytes of BLAKE2b over the row's text (or its token ids, see ``text_hash``); uint64.
         order: Sort key (batch, rank, position in the batch); int64, shape (rows, 3).
+        flags: What kind of row it is: `OPENS`, `SEVERAL`, `READ`, `SPECIAL_SCORED`; uint8, shape (rows,). Left out:
+            nobody looked.
     """
 
     nll: NDArray[np.float64]
@@ -41,6 +56,12 @@ class RowSums:
     bytes: NDArray[np.int64]
     hash: NDArray[np.uint64]
     order: NDArray[np.int64]
+    flags: NDArray[np.uint8] = field(default_factory=_no_flags)
+
+    def __post_init__(self) -> None:
+        """Fills up flags that were left out."""
+        if len(self.flags) != len(self.nll):
+            object.__setattr__(self, "flags", np.zeros(len(self.nll), dtype=np.uint8))
 
     def __len__(self) -> int:
         return len(self.nll)
@@ -70,17 +91,26 @@ class RowSums:
             bytes=np.concatenate([part.bytes for part in parts])[index],
             hash=np.concatenate([part.hash for part in parts])[index],
             order=order[index],
+            flags=np.concatenate([part.flags for part in parts])[index],
         )
 
     def to_payload(self) -> Payload:
         """The arrays as an ``.npz`` (no pickled objects), for a file or for another process."""
         buffer = io.BytesIO()
-        np.savez(buffer, nll=self.nll, tokens=self.tokens, bytes=self.bytes, hash=self.hash, order=self.order)
+        np.savez(
+            buffer,
+            nll=self.nll,
+            tokens=self.tokens,
+            bytes=self.bytes,
+            hash=self.hash,
+            order=self.order,
+            flags=self.flags,
+        )
         return buffer.getvalue()
 
     @classmethod
     def from_payload(cls, payload: Payload) -> RowSums:
-        """The inverse of :meth:`to_payload`; never unpickles."""
+        """The inverse of :meth:`to_payload`; never unpickles. Files from before there were flags are read too."""
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             return cls(
                 nll=arrays["nll"].astype(np.float64),
@@ -88,6 +118,7 @@ class RowSums:
                 bytes=arrays["bytes"].astype(np.int64),
                 hash=arrays["hash"].astype(np.uint64),
                 order=arrays["order"].astype(np.int64).reshape(-1, 3),
+                flags=arrays["flags"].astype(np.uint8) if "flags" in arrays.files else _no_flags(),
             )
 
     def fingerprint(self) -> str:

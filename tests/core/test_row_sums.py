@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.row_sums import RowSums, exact_numbers, loss_numbers, numbers_only
+from ko_cpt_callbacks.core.row_sums import OPENS, READ, RowSums, exact_numbers, loss_numbers, numbers_only
 
 
 def _rows(nll: list[float], tokens: list[int], size: list[int] | None = None, batch: int = 1) -> RowSums:
@@ -108,17 +110,30 @@ def test_there_and_back() -> None:
     """The arrays as a file and back, types and extremes included; also of no rows."""
     rows = _rows([1.5, math.inf], [2**40, 0], [-1, 3])
     rows.hash[0] = np.uint64(2**64 - 1)
+    rows.flags[:] = [OPENS | READ, 255]
     for each in (rows, RowSums.empty()):
         back = RowSums.from_payload(each.to_payload())
-        for name in ("nll", "tokens", "bytes", "hash", "order"):
+        for name in ("nll", "tokens", "bytes", "hash", "order", "flags"):
             assert np.array_equal(getattr(back, name), getattr(each, name))
             assert getattr(back, name).dtype == getattr(each, name).dtype
 
 
+def test_flags_that_were_left_out() -> None:
+    """Of arrays without them, and of a file from before there were any: nobody looked at any row."""
+    rows = _rows([1.5, 2.5], [2, 3])
+    assert rows.flags.tolist() == [0, 0]
+    buffer = io.BytesIO()
+    np.savez(buffer, nll=rows.nll, tokens=rows.tokens, bytes=rows.bytes, hash=rows.hash, order=rows.order)
+    back = RowSums.from_payload(buffer.getvalue())
+    assert back.flags.tolist() == [0, 0]
+    assert back.flags.dtype == np.uint8
+    looked_at = replace(rows, flags=rows.flags + 4)
+    both = RowSums.concatenate([looked_at, back])
+    assert sorted(both.flags.tolist()) == [0, 0, 4, 4]
+
+
 def test_a_file_with_pickled_objects_is_refused() -> None:
     """Reading back never unpickles."""
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, nll=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):

@@ -1,0 +1,169 @@
+"""Runs, or a lone loss, beside a baseline: what ``ko-cpt compare`` shows, as values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.compared_run import ComparedRun, ComparedSet, as_baseline, read_compared_run
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.comparison import Comparison, Measured, Paired, compare, same_run
+from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.message import reason_sentence
+from ko_cpt_callbacks.core.reference import checked_stage, reference_of
+from ko_cpt_callbacks.core.stage import matching_stage
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
+
+__all__ = ["Compared", "Side", "compared_loss", "compared_run", "efficiency", "find_side", "side_of_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is compared with.
+
+    Args:
+        baseline: Its figures.
+        run: The run they were read from; None where they are an entry of the registry.
+    """
+
+    baseline: Baseline
+    run: ComparedRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One loss beside the baseline.
+
+    Args:
+        run: The run as the user named it; None for a loss that was given as a number.
+        step: Optimizer step of the evaluation; None for a number.
+        measured: The run's side.
+        comparison: What came of it.
+    """
+
+    run: str | None
+    step: int | None
+    measured: Measured
+    comparison: Comparison
+
+    def as_dict(self) -> dict[str, Any]:
+        """As strict JSON, with the sentences of its reasons."""
+        compared = self.comparison.as_dict()
+        for name in ("reasons", "notes", "would_help"):
+            compared[name] = [{**item, "message": reason_sentence(item)} for item in compared[name]]
+        return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
+
+
+def find_side(named: str) -> Side:
+    """The baseline of an id, or the run at a path. An id comes first; a name with a ``/`` is a path.
+
+    Raises:
+        ConfigurationError: If it is neither.
+        BaselineError: If the baseline's file cannot be used.
+        UnreadableRunError: If the run cannot be read.
+    """
+    import ko_cpt_callbacks
+
+    if not named:
+        raise ConfigurationError("--baseline: found an empty text, expected an id or a path; is a variable unset?")
+    if "/" not in named and "\\" not in named:
+        try:
+            return Side(ko_cpt_callbacks.find_baseline(named))
+        except ConfigurationError:
+            if not Path(named).exists():
+                raise
+    return side_of_run(named)
+
+
+def side_of_run(path: str) -> Side:
+    """The run at a path, as what others are compared with.
+
+    Raises:
+        UnreadableRunError: If the run cannot be read.
+    """
+    run = read_compared_run(path)
+    return Side(as_baseline(run), run)
+
+
+def compared_run(run: ComparedRun, side: Side, stage: str | None = None, only: str | None = None) -> list[Compared]:
+    """A run beside a baseline, every set or the one that was named.
+
+    Raises:
+        ConfigurationError: If there is no such stage or set.
+        UnreadableRunError: If a file of per-row sums is damaged.
+    """
+    return [_compared(run, item, side, stage) for item in _chosen(run, only)]
+
+
+def compared_loss(measured: Measured, side: Side, stage: str | None = None) -> Compared:
+    """A loss that was given as a number beside a baseline.
+
+    Raises:
+        ConfigurationError: If there is no such stage.
+    """
+    return Compared(None, None, measured, compare(measured, side.baseline, stage))
+
+
+def efficiency(runs: Iterable[ComparedRun]) -> dict[str, Any] | None:
+    """Tokens per GPU hour of the runs that logged them and of the baselines; None where no run did."""
+    known = {run.path: run.tokens_per_gpu_hour for run in runs if run.tokens_per_gpu_hour is not None}
+    if not known:
+        return None
+    from ko_cpt_callbacks.baselines.registry import efficiency_table
+
+    names = ("id", "title", "gpu", keys.TOKENS_PER_GPU_HOUR, "grade")
+    return {
+        "runs": [{"run": path, keys.TOKENS_PER_GPU_HOUR: speed} for path, speed in known.items()],
+        "baselines": [{name: getattr(row, name) for name in names} for row in efficiency_table()],
+    }
+
+
+def _chosen(run: ComparedRun, only: str | None) -> Sequence[ComparedSet]:
+    if only is None:
+        return run.compared
+    known = {item.measured.set: item for item in run.sets}
+    # The Trainer logs the set "ko" of a dict of sets as eval_ko.
+    for name in (only, keys.key("eval", only)):
+        if name in known:
+            return (known[name],)
+    near = difflib.get_close_matches(only, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    listed = ", ".join(known) or "none: it was never evaluated"
+    raise ConfigurationError(f"--set: found {only!r}, expected a set of {run.path} ({listed}){hint}")
+
+
+def _compared(run: ComparedRun, item: ComparedSet, side: Side, stage: str | None) -> Compared:
+    baseline = side.baseline
+    matched, unmatched = checked_stage(baseline, stage), False
+    if matched is None and run.trains is not None and len(baseline.stages) > 1:
+        matched = matching_stage(run.trains, baseline).stage
+        unmatched = matched is None
+    found = compare(item.measured, baseline, matched, _paired(item, baseline, matched))
+    notes = found.notes
+    if item.points is not None:
+        values = {"points": item.points, "first_step": item.first_step, "last_step": item.step}
+        notes = (Reason("training-mean", values), *notes)
+    if unmatched and found.stage:
+        notes = (*notes, Reason("stage-not-matched", {"stage": found.stage}))
+    found = replace(found, notes=notes)
+    itself = side.run is not None and side.run.file.samefile(run.file)
+    if itself and found.outcome != "exact" and not item.measured.retention:
+        found = same_run(item.measured, baseline)
+    return Compared(run.path, item.step, item.measured, found)
+
+
+def _paired(item: ComparedSet, baseline: Baseline, stage: str | None) -> Paired | None:
+    """The row by row difference, where both sides have their rows."""
+    measured = item.measured
+    found = reference_of(baseline, stage, set=measured.set, fingerprint=measured.fingerprint)
+    if isinstance(found, Reason) or found.rows_file is None or item.rows_file is None:
+        return None
+    from ko_cpt_callbacks.core.pairing import paired_with  # numpy: not for a comparison without rows
+
+    same = bool(measured.tokenizer) and measured.tokenizer == baseline.tokenizer_hash
+    return paired_with(read_eval_rows(found.rows_file), read_eval_rows(item.rows_file), same)

@@ -1,0 +1,181 @@
+"""What a comparison takes and gives: the run's side, a paired difference, and what came of it, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.measurement import level_of
+from ko_cpt_callbacks.core.observation import EvalObservation
+
+__all__ = [
+    "BITS",
+    "NATS",
+    "RESOLUTION_BITS",
+    "RESOLUTION_NATS",
+    "Comparison",
+    "Measured",
+    "Outcome",
+    "Paired",
+    "Range",
+    "Standing",
+]
+
+Outcome: TypeAlias = Literal["exact", "indicative", "not comparable"]
+Standing: TypeAlias = Literal["ahead", "level", "behind"]
+Range: TypeAlias = tuple[float, float]
+
+NATS: Final = "nats per token"
+BITS: Final = "bits per byte"
+
+RESOLUTION_BITS: Final = 0.008
+"""Bits per byte below which two runs are level however narrow the interval is: what a Korean project that compares by
+bits per byte quotes as its practical resolution. The interval of a paired difference holds the choice of the rows
+alone, and on many rows it shuts out zero between two seeds of one set-up; 8-bit weights cost less than half of this."""
+RESOLUTION_NATS: Final = 0.02
+"""The same in nats per token where the bytes per token are not known: at 3.6, the middle of what Korean text has (2 to
+5). Chosen, not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One loss of the run that is to be compared. ``None`` means not known; every number is finite.
+
+    Args:
+        split: ``eval`` for held-out text, ``train`` for a training loss.
+        set: The evaluation's prefix, as logged.
+        loss: Nats per token.
+        loss_se: Its standard error.
+        bits_per_byte: Bits per byte of the scored text.
+        bits_per_byte_se: Its standard error.
+        bytes_per_token: UTF-8 bytes of the scored text per target token.
+        tokenizer: Hash of the vocabulary, as ``run.json`` has it (``tokenizer.hash``).
+        vocabulary: Its entries.
+        quantization: ``none``, ``8-bit``, ``4-bit``, another method's name.
+        fingerprint: Which text was scored.
+        metric: ``exact_loss``, or ``loss`` (the Trainer's own, which depends on the batch size).
+        retention: Whether the set is there to see what is forgotten: such a set is never compared.
+    """
+
+    split: Literal["train", "eval"] = "eval"
+    set: str = "eval"
+    loss: float | None = None
+    loss_se: float | None = None
+    bits_per_byte: float | None = None
+    bits_per_byte_se: float | None = None
+    bytes_per_token: float | None = None
+    tokenizer: str | None = None
+    vocabulary: int | None = None
+    quantization: str | None = None
+    fingerprint: str | None = None
+    metric: str = keys.EXACT_LOSS
+    retention: bool = False
+
+    @classmethod
+    def of(cls, seen: EvalObservation) -> Measured | None:
+        """What an evaluation's row says; the tokenizer is not in it. ``None`` where no finite loss is."""
+        loss, bits = level_of(keys.EXACT_LOSS, seen), level_of(keys.BITS_PER_BYTE, seen)
+        if isinstance(loss, str) and isinstance(bits, str):
+            return None
+        exact = seen.exact_loss is not None
+        return cls(
+            set=seen.split,
+            loss=None if isinstance(loss, str) else loss.value,
+            loss_se=None if isinstance(loss, str) else loss.se,
+            bits_per_byte=None if isinstance(bits, str) else bits.value,
+            bits_per_byte_se=None if isinstance(bits, str) else bits.se,
+            bytes_per_token=seen.bytes / seen.tokens if seen.bytes and seen.tokens else None,
+            fingerprint=seen.fingerprint,
+            metric=keys.EXACT_LOSS if exact else keys.LOSS,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The difference of two evaluations row by row, as `ko_cpt_callbacks.core.pairing.paired_with` makes it.
+
+    Args:
+        unit: ``nats per token`` (one tokenizer) or ``bits per byte``.
+        difference: The run less the reference; ``None`` where the rows do not allow an exact one.
+        se: Its standard error; ``None`` below two rows.
+        rows: Rows that count.
+        reasons: Codes of why there is none; empty where there is.
+    """
+
+    unit: str
+    difference: float | None = None
+    se: float | None = None
+    rows: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where a run stands beside a reference. ``None`` means that it cannot be said; every number is finite.
+
+    Args:
+        baseline: Id of the reference.
+        title: Its title.
+        stage: Its stage.
+        reference_set: Its text, as it names it.
+        set: The run's evaluation set (``train``: its training loss).
+        outcome: ``exact``, ``indicative`` or ``not comparable``.
+        standing: ``ahead`` (a lower loss), ``level`` or ``behind``, where the interval decides.
+        unit: Unit of the values and the difference.
+        value: The run's value.
+        reference: The reference's value; of a range its middle.
+        reference_low: Lowest value that the reference's print or derivation leaves possible.
+        reference_high: Highest such value.
+        difference: The run less the reference.
+        se: Its standard error.
+        se_kind: ``paired``, ``at most`` (both sides' errors added as if independent: the true one on the same text is
+            smaller as long as the same rows are hard for both), or ``independent`` (different text).
+        resolution: The smallest difference that is called one, in the unit: see `RESOLUTION_BITS`.
+        low: Lower end of the interval of the difference, the reference's range included.
+        high: Its upper end.
+        confidence: Of the interval, two-sided.
+        rows: Rows behind a paired difference.
+        reasons: Why the outcome is not a better one.
+        notes: What else to know about it.
+        would_help: What would make it comparable, or exact.
+        equal_loss: Losses per token, with this run's bytes per token, that equal the reference's range.
+        equal_bytes_per_token: Bytes per token at which the run's loss equals the reference's range: the first of the
+            two is for the reference's higher bits per byte.
+    """
+
+    baseline: str
+    title: str
+    stage: str
+    reference_set: str
+    set: str
+    outcome: Outcome
+    standing: Standing | None = None
+    unit: str | None = None
+    value: float | None = None
+    reference: float | None = None
+    reference_low: float | None = None
+    reference_high: float | None = None
+    difference: float | None = None
+    se: float | None = None
+    se_kind: str | None = None
+    resolution: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float = 0.95
+    rows: int | None = None
+    reasons: tuple[Reason, ...] = ()
+    notes: tuple[Reason, ...] = ()
+    would_help: tuple[Reason, ...] = ()
+    equal_loss: Range | None = None
+    equal_bytes_per_token: Range | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as strict JSON."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("reasons", "notes", "would_help"):
+            plain[name] = [reason.as_dict() for reason in plain[name]]
+        for name in ("equal_loss", "equal_bytes_per_token"):
+            plain[name] = None if plain[name] is None else list(plain[name])
+        return plain

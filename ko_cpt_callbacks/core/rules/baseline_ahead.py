@@ -1,0 +1,72 @@
+"""`baseline-ahead`: an evaluation set is surely better than the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.reference import AUTO
+from ko_cpt_callbacks.core.standing import Judged, Standings, Watched, advance, settle, values_of
+
+__all__ = ["BaselineAhead", "BaselineAheadState"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineAheadState:
+    """Where the sets stand, and of which it was said."""
+
+    standings: Standings = field(default_factory=Standings)
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineAhead:
+    """Says once per evaluation set that it is ahead, at the first evaluation that shows it.
+
+    Args:
+        baseline: What the run is compared with; ``None``: nothing.
+        stage: The baseline's stage, or ``auto``.
+        retention: Names of evaluation sets that are never compared.
+    """
+
+    baseline: Baseline | None = None
+    stage: str = AUTO
+    retention: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """``baseline-ahead``."""
+        return "baseline-ahead"
+
+    def initial(self) -> BaselineAheadState:
+        """No row seen."""
+        return BaselineAheadState()
+
+    def step(self, state: BaselineAheadState, seen: Observation) -> tuple[BaselineAheadState, tuple[Finding, ...]]:
+        """Speaks at the evaluation, or at the paired difference that belongs to it."""
+        standings, judged = advance(self._watched, state.standings, seen)
+        return self._told(BaselineAheadState(standings, state.said), judged)
+
+    def close(self, state: BaselineAheadState) -> tuple[Finding, ...]:
+        """Speaks of an evaluation whose paired difference never came."""
+        return self._told(state, settle(self._watched, state.standings)[1])[1]
+
+    @property
+    def _watched(self) -> Watched:
+        return Watched(self.baseline, self.stage, self.retention)
+
+    def _told(
+        self, state: BaselineAheadState, judged: tuple[Judged, ...]
+    ) -> tuple[BaselineAheadState, tuple[Finding, ...]]:
+        said, found = state.said, []
+        for one in judged:
+            comparison = one.comparison
+            if comparison.standing == "ahead" and one.split not in said:
+                said = (*said, one.split)
+                values = values_of(comparison)
+                found.append(
+                    Finding(self.code, Severity.INFO, one.step, one.split, values, variant=comparison.outcome)
+                )
+        return BaselineAheadState(state.standings, said), tuple(found)

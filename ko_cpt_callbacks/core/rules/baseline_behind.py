@@ -1,0 +1,81 @@
+"""`baseline-behind`: at the end of the run an evaluation set is surely worse than the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, Observation
+from ko_cpt_callbacks.core.reference import AUTO
+from ko_cpt_callbacks.core.standing import Standings, Watched, advance, settle, values_of
+
+__all__ = ["BaselineBehind", "BaselineBehindState"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineBehindState:
+    """Where the sets stand, and of which it was said."""
+
+    standings: Standings = field(default_factory=Standings)
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineBehind:
+    """Says once per evaluation set that the run ends behind: at its beginning every run is.
+
+    It is a warning where the comparison is exact. On another text it is information: one model's loss differs between
+    two Korean texts by more than most runs differ on one.
+
+    Args:
+        baseline: What the run is compared with; ``None``: nothing.
+        stage: The baseline's stage, or ``auto``.
+        retention: Names of evaluation sets that are never compared.
+    """
+
+    baseline: Baseline | None = None
+    stage: str = AUTO
+    retention: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """``baseline-behind``."""
+        return "baseline-behind"
+
+    def initial(self) -> BaselineBehindState:
+        """No row seen."""
+        return BaselineBehindState()
+
+    def step(self, state: BaselineBehindState, seen: Observation) -> tuple[BaselineBehindState, tuple[Finding, ...]]:
+        """Speaks at the Trainer's last row."""
+        standings, _ = advance(self._watched, state.standings, seen)
+        state = BaselineBehindState(standings, state.said)
+        if not isinstance(seen, EndObservation):
+            return state, ()
+        found = self._behind(state)
+        said = (*state.said, *(finding.split for finding in found if finding.split is not None))
+        return BaselineBehindState(standings, said), found
+
+    def close(self, state: BaselineBehindState) -> tuple[Finding, ...]:
+        """Speaks where the history ends without the Trainer's last row."""
+        standings, _ = settle(self._watched, state.standings)
+        return self._behind(BaselineBehindState(standings, state.said))
+
+    @property
+    def _watched(self) -> Watched:
+        return Watched(self.baseline, self.stage, self.retention)
+
+    def _behind(self, state: BaselineBehindState) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                self.code,
+                Severity.WARNING if one.comparison.outcome == "exact" else Severity.INFO,
+                one.step,
+                one.split,
+                values_of(one.comparison),
+                variant=one.comparison.outcome,
+            )
+            for one in state.standings.last()
+            if one.comparison.standing == "behind" and one.split not in state.said
+        )

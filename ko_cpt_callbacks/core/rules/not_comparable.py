@@ -1,0 +1,101 @@
+"""`not-comparable`: why the run cannot be compared with its baseline, and what would help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.finding import Finding, JsonValue, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.reference import AUTO, reference_of
+from ko_cpt_callbacks.core.standing import Standings, Watched, advance, settle, values_of
+
+__all__ = ["NotComparable", "NotComparableState"]
+
+
+@dataclass(frozen=True, slots=True)
+class NotComparableState:
+    """Where the sets stand, whether the run was trained, the last step seen, and whether it was said."""
+
+    standings: Standings = field(default_factory=Standings)
+    trained: bool = False
+    step: int | None = None
+    said: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NotComparable:
+    """Says once that the run cannot be compared with its baseline.
+
+    Args:
+        baseline: What the run is compared with; ``None``: nothing.
+        stage: The baseline's stage, or ``auto``.
+        retention: Names of evaluation sets that are never compared.
+    """
+
+    baseline: Baseline | None = None
+    stage: str = AUTO
+    retention: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """``not-comparable``."""
+        return "not-comparable"
+
+    def initial(self) -> NotComparableState:
+        """No row seen."""
+        return NotComparableState()
+
+    def step(self, state: NotComparableState, seen: Observation) -> tuple[NotComparableState, tuple[Finding, ...]]:
+        """Speaks at the first row, where the baseline has nothing to compare; at an evaluation; or at the end."""
+        if self.baseline is None:
+            return state, ()
+        standings, judged = advance(self._watched, state.standings, seen)
+        trained = state.trained or isinstance(seen, TrainObservation)
+        state = replace(state, standings=standings, trained=trained, step=seen.step)
+        if state.said or (isinstance(seen, SetupObservation) and not judged):
+            return state, ()
+        found = self._of_baseline(state, seen.step)
+        for one in judged:
+            if not found and one.comparison.outcome == "not comparable":
+                values = values_of(one.comparison)
+                found = (Finding(self.code, Severity.INFO, one.step, one.split, values),)
+        if not found and isinstance(seen, EndObservation):
+            found = self._unevaluated(state)
+        return replace(state, said=bool(found)), found
+
+    def close(self, state: NotComparableState) -> tuple[Finding, ...]:
+        """Speaks where the history ends without the Trainer's last row."""
+        if self.baseline is None or state.said:
+            return ()
+        _, judged = settle(self._watched, state.standings)
+        for one in judged:
+            if one.comparison.outcome == "not comparable":
+                return (Finding(self.code, Severity.INFO, one.step, one.split, values_of(one.comparison)),)
+        return self._unevaluated(state)
+
+    @property
+    def _watched(self) -> Watched:
+        return Watched(self.baseline, self.stage, self.retention)
+
+    def _of_baseline(self, state: NotComparableState, step: int) -> tuple[Finding, ...]:
+        """What is wrong with the baseline itself, whatever the run is."""
+        assert self.baseline is not None
+        found = reference_of(self.baseline, state.standings.stage if self.stage == AUTO else self.stage)
+        return self._finding(found, step, "another-reference") if isinstance(found, Reason) else ()
+
+    def _unevaluated(self, state: NotComparableState) -> tuple[Finding, ...]:
+        if state.standings.seats or not state.trained:
+            return ()
+        return self._finding(Reason("no-evaluation"), state.step, "evaluate")
+
+    def _finding(self, reason: Reason, step: int | None, help_code: str) -> tuple[Finding, ...]:
+        assert self.baseline is not None
+        values: dict[str, JsonValue] = {
+            "baseline": self.baseline.id,
+            "title": self.baseline.title,
+            "reasons": [reason.as_dict()],
+            "would_help": [{"code": help_code}],
+        }
+        return (Finding(self.code, Severity.INFO, step, None, values, variant="baseline"),)

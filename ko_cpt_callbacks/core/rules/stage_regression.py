@@ -1,0 +1,105 @@
+"""`stage-regression`: a later stage of a staged training ends worse than the one before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.interval import interval
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.core.retention import is_retention
+
+__all__ = ["StageRegression", "StageRegressionState"]
+
+_DIFFERENCE: Final = "stage-difference"
+_UNITS: Final = ("nats per token", "bits per byte")
+
+
+@dataclass(frozen=True, slots=True)
+class StageRegressionState:
+    """The (stage, stage before, set) of which it was said."""
+
+    said: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageRegression:
+    """Speaks where the whole interval of (after less before) is above zero.
+
+    The difference arrives as a set-up row ``stage-difference``; one without a standard error is not judged.
+
+    Args:
+        leave_out: Names or prefixes of sets that do not count, beside those that are retention sets by their name:
+            what a stage forgets is another question.
+        confidence: Of the two-sided interval. Chosen, not measured: as everywhere in this package.
+    """
+
+    leave_out: tuple[str, ...] = ()
+    confidence: float = 0.95
+
+    @property
+    def code(self) -> str:
+        """``stage-regression``."""
+        return "stage-regression"
+
+    def initial(self) -> StageRegressionState:
+        """Nothing said."""
+        return StageRegressionState()
+
+    def close(self, state: StageRegressionState) -> tuple[Finding, ...]:
+        """Nothing: every difference was judged when it came."""
+        return ()
+
+    def step(
+        self, state: StageRegressionState, seen: Observation
+    ) -> tuple[StageRegressionState, tuple[Finding, ...]]:
+        """Judges a stage's difference, once for each pair of stages and set."""
+        if not isinstance(seen, SetupObservation) or seen.kind != _DIFFERENCE:
+            return state, ()
+        named = tuple(_text(seen.values, name) for name in ("stage", "before", "split"))
+        stage, before, split = named
+        difference, se = _number(seen.values, "difference"), _number(seen.values, "se")
+        unit = seen.values.get("unit")
+        if not (stage and before and split) or unit not in _UNITS or difference is None or se is None or se < 0:
+            return state, ()
+        key = (stage, before, split)
+        low, high = interval(difference, se, self.confidence)
+        if low <= 0.0 or key in state.said or is_retention(split, self.leave_out):
+            return state, ()
+        values = {
+            "stage": stage,
+            "before": before,
+            "unit": unit,
+            "difference": difference,
+            "se": se,
+            "low": low,
+            "high": high,
+            "confidence": self.confidence,
+            "value_before": _number(seen.values, "value_before"),
+            "value_after": _number(seen.values, "value_after"),
+            "paired": seen.values.get("paired") is True,
+        }
+        finding = Finding(
+            self.code,
+            Severity.WARNING,
+            seen.step,
+            split,
+            values,
+            variant="" if values["paired"] else "unpaired",
+        )
+        return replace(state, said=(*state.said, key)), (finding,)
+
+
+def _text(values: Mapping[str, Any], name: str) -> str:
+    value = values.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(values: Mapping[str, Any], name: str) -> float | None:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,239 @@
+"""How much a training stage changed the loss: its end against the end of the stage before, on the same text.
+
+Where both kept their per-row sums of the same rows the difference is a paired one, and its error bar much narrower
+than the two losses' own. Loss per token is compared where the text was cut into the same tokens, bits per byte where
+it was not. Two texts are never compared.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.comparison import BITS, NATS, Paired
+from ko_cpt_callbacks.core.interval import interval
+from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.core.pairing import paired_with
+from ko_cpt_callbacks.core.row_sums import RowSums
+
+__all__ = ["STAGE_DIFFERENCE", "EvalEnd", "StageDelta", "stage_delta"]
+
+STAGE_DIFFERENCE: Final = "stage-difference"
+"""Kind of the set-up row that hands a stage's difference to the rule `stage-regression`."""
+
+Outcome: TypeAlias = Literal["paired", "unpaired", "shown", "not comparable"]
+
+_CLOSE: Final = 1e-6
+"""How far the loss of the per-row sums may be from the row's, relatively: both are float64 sums of the same terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvalEnd:
+    """The last evaluation of one set in one stage. ``None`` means not known.
+
+    Args:
+        stage: The stage's name.
+        split: The evaluation's prefix.
+        step: Optimizer step within the stage.
+        loss: Nats per token; None where it was not finite, or a batch behind it was not.
+        metric: ``exact_loss``, or ``loss`` (the Trainer's own).
+        loss_se: Standard error of the exact loss.
+        bits_per_byte: Bits per byte of the scored text.
+        bits_per_byte_se: Its standard error.
+        tokens: Target tokens.
+        bytes: UTF-8 bytes of the scored text.
+        fingerprint: Which text was scored.
+        tokenizer: Hash of the vocabulary, as ``run.json`` has it (``tokenizer.hash``).
+        rows: Per-row sums.
+    """
+
+    stage: str
+    split: str
+    step: int
+    loss: float | None
+    metric: str = keys.EXACT_LOSS
+    loss_se: float | None = None
+    bits_per_byte: float | None = None
+    bits_per_byte_se: float | None = None
+    tokens: int | None = None
+    bytes: int | None = None
+    fingerprint: str | None = None
+    tokenizer: str | None = None
+    rows: RowSums | None = None
+
+    @classmethod
+    def of(
+        cls, stage: str, seen: EvalObservation, tokenizer: str | None = None, rows: RowSums | None = None
+    ) -> EvalEnd:
+        """The end that an evaluation's row says."""
+        exact = seen.exact_loss is not None
+        loss = _finite(seen.exact_loss if exact else seen.loss)
+        return cls(
+            stage=stage,
+            split=seen.split,
+            step=seen.step,
+            loss=None if seen.nonfinite_batches else loss,
+            metric=keys.EXACT_LOSS if exact else keys.LOSS,
+            loss_se=_finite(seen.exact_loss_se) if exact else None,
+            bits_per_byte=_finite(seen.bits_per_byte),
+            bits_per_byte_se=_finite(seen.bits_per_byte_se),
+            tokens=seen.tokens,
+            bytes=seen.bytes,
+            fingerprint=seen.fingerprint,
+            tokenizer=tokenizer,
+            rows=rows,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageDelta:
+    """A stage's change of the loss; every number is finite.
+
+    Args:
+        stage: The later stage.
+        before: The stage before it.
+        split: The evaluation's prefix.
+        step: Step of the later stage's evaluation.
+        outcome: ``paired`` or ``unpaired`` (with an error bar), ``shown`` (a difference without one, or of which
+            it is not sure that the text is the same: not judged), ``not comparable`` (no difference).
+        unit: ``nats per token`` or ``bits per byte``; None where there is no difference.
+        difference: After less before: negative where the stage helped.
+        se: Its standard error.
+        low: Lower end of the interval.
+        high: Upper end.
+        value_before: What the stage before ended at, in that unit.
+        value_after: What this stage ended at.
+        rows: Rows that were paired; 0 where none were.
+        reasons: Codes of why it is no better than the outcome says.
+    """
+
+    stage: str
+    before: str
+    split: str
+    step: int
+    outcome: Outcome
+    unit: str | None = None
+    difference: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    value_before: float | None = None
+    value_after: float | None = None
+    rows: int = 0
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether the difference has an error bar to be judged by."""
+        return self.outcome in ("paired", "unpaired")
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON, and as the values of a set-up row ``stage-difference``."""
+        values = asdict(self)
+        # "step" is the row's own.
+        values["at_step"] = values.pop("step")
+        return {**values, "reasons": list(self.reasons), "paired": self.outcome == "paired"}
+
+
+def stage_delta(before: EvalEnd, after: EvalEnd, confidence: float = 0.95) -> StageDelta:
+    """The change from the end of a stage to the end of the next, on one evaluation set.
+
+    Args:
+        before: The end of the earlier stage.
+        after: The end of the later one, of the same set.
+        confidence: Of the interval.
+    """
+    plain = StageDelta(after.stage, before.stage, after.split, after.step, "not comparable")
+    refused = _refusal(before, after)
+    if refused is not None:
+        return replace(plain, reasons=(refused,))
+    same = _same_tokens(before, after)
+    values = (before.loss, after.loss) if same is not False else (before.bits_per_byte, after.bits_per_byte)
+    if values[0] is None or values[1] is None:
+        return replace(plain, reasons=("other-tokenizer",))
+    counts = (before.tokens, after.tokens) if same is not False else (before.bytes, after.bytes)
+    if None not in counts and counts[0] != counts[1]:
+        return replace(plain, reasons=("scored-differently",))
+    found = replace(
+        plain,
+        outcome="shown",
+        unit=NATS if same is not False else BITS,
+        difference=values[1] - values[0],
+        value_before=values[0],
+        value_after=values[1],
+    )
+    doubts = _doubts(before, after, same)
+    if doubts:
+        return replace(found, reasons=doubts)
+    return _with_error(found, before, after, same is True, confidence)
+
+
+def _refusal(before: EvalEnd, after: EvalEnd) -> str | None:
+    if before.loss is None or after.loss is None:
+        return "not-finite"
+    if before.metric != after.metric:
+        return "other-metric"
+    if before.fingerprint is not None and after.fingerprint is not None and before.fingerprint != after.fingerprint:
+        return "different-text"
+    return None
+
+
+def _same_tokens(before: EvalEnd, after: EvalEnd) -> bool | None:
+    """Whether the text was cut into the same tokens; None where nobody knows.
+
+    One text in equally many tokens gives one unit, whatever the vocabularies are called.
+    """
+    if before.tokenizer is not None and after.tokenizer is not None:
+        return before.tokenizer == after.tokenizer
+    if before.tokens is None or after.tokens is None:
+        return None
+    return before.tokens == after.tokens
+
+
+def _doubts(before: EvalEnd, after: EvalEnd, same: bool | None) -> tuple[str, ...]:
+    """Why a difference can be shown and not judged."""
+    found = {
+        "trainer-loss": before.metric != keys.EXACT_LOSS,
+        "text-unknown": before.fingerprint is None or after.fingerprint is None,
+        "tokenizer-unknown": same is None,
+    }
+    return tuple(code for code, applies in found.items() if applies)
+
+
+def _with_error(found: StageDelta, before: EvalEnd, after: EvalEnd, same: bool, confidence: float) -> StageDelta:
+    """The difference with its error bar: of the same rows, or else of two independent sets of rows."""
+    paired = _paired(before, after, same)
+    if paired is not None and paired.difference is not None and paired.se is not None:
+        found = replace(found, outcome="paired", difference=paired.difference, se=paired.se, rows=paired.rows)
+    else:
+        errors = (before.loss_se, after.loss_se) if same else (before.bits_per_byte_se, after.bits_per_byte_se)
+        reasons = ("no-rows",) if paired is None else paired.reasons or ("one-row",)
+        if errors[0] is None or errors[1] is None:
+            return replace(found, reasons=("no-error-bar",))
+        found = replace(found, outcome="unpaired", se=math.hypot(errors[0], errors[1]), reasons=reasons)
+    assert found.difference is not None and found.se is not None
+    low, high = interval(found.difference, found.se, confidence)
+    return replace(found, low=low, high=high)
+
+
+def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:
+    if before.rows is None or after.rows is None:
+        return None
+    # A file of another evaluation under the same name must not speak for this one.
+    if not (_belongs(before) and _belongs(after)):
+        return Paired(NATS, reasons=("other-rows",))
+    return paired_with(before.rows, after.rows, same)
+
+
+def _belongs(end: EvalEnd) -> bool:
+    assert end.rows is not None and end.loss is not None
+    tokens = int(end.rows.tokens.sum())
+    if not tokens or end.rows.fingerprint() != end.fingerprint:
+        return False
+    return math.isclose(float(end.rows.nll.sum()) / tokens, end.loss, rel_tol=_CLOSE)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""What the rules on the set-up have in common: each reads one kind of set-up row and speaks once.
+
+Live code notes what it saw when training began (a row of the rule's own kind); whether that is worth a finding, and
+with which numbers, is decided here, so that a finished run's rows give the same answer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+
+__all__ = ["SetupRule", "count_of", "names_of", "text_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetupRule(ABC):
+    """Speaks at the first set-up row that shows the mistake; a resumed run may bring it again.
+
+    Its state is the sentences said, by variant and set: one row may show two mistakes of a code, or two sets.
+    """
+
+    @property
+    @abstractmethod
+    def code(self) -> str:
+        """The code of its findings, and the kind of the rows that it reads."""
+
+    @abstractmethod
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """What a row shows; None where it is no mistake, or the row lacks what the sentence needs."""
+
+    def initial(self) -> tuple[str, ...]:
+        """Nothing said."""
+        return ()
+
+    def step(self, state: tuple[str, ...], seen: Observation) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+        """Judges a set-up row; every other row says nothing."""
+        if not isinstance(seen, SetupObservation):
+            return state, ()
+        found = self.judge(seen)
+        said = "" if found is None else f"{found.variant} {found.split or ''}"
+        if found is None or said in state:
+            return state, ()
+        return (*state, said), (found,)
+
+    def close(self, state: tuple[str, ...]) -> tuple[Finding, ...]:
+        """Nothing: where nobody noted it, it was not so."""
+        return ()
+
+    def _found(
+        self, seen: SetupObservation, severity: Severity, values: Mapping[str, Any], variant: str = ""
+    ) -> Finding:
+        """The finding of a row. All but infos ask to stop: at the start of a run, starting again is cheap."""
+        return Finding(
+            self.code,
+            severity,
+            seen.step,
+            split=text_of(seen, keys.SPLIT),
+            values=values,
+            asks_to_stop=severity is not Severity.INFO,
+            variant=variant,
+        )
+
+
+def text_of(seen: SetupObservation, name: str) -> str | None:
+    """A text in a row's values; None where there is none."""
+    value = seen.values.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def count_of(seen: SetupObservation, name: str) -> int | None:
+    """A count in a row's values, 0 or more; None where there is none."""
+    value = seen.values.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def names_of(seen: SetupObservation, name: str) -> list[str]:
+    """A list of texts in a row's values; empty where there is none."""
+    value = seen.values.get(name)
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return []
+    return [item for item in value if isinstance(item, str)]

@@ -1,0 +1,85 @@
+"""The audit: mistakes of the set-up that are seen when training begins, noted as set-up rows.
+
+It looks at names, shapes, flags and a few rows, never at all weights, calls nothing of the user's, and draws no
+random number. Whether what it notes is a finding is for the rules of the same names to decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from transformers import TrainingArguments
+
+from ko_cpt_callbacks.core.progress import Summary
+from ko_cpt_callbacks.hf.audit_argument import argument_mistakes
+from ko_cpt_callbacks.hf.audit_data import data_mistakes
+from ko_cpt_callbacks.hf.audit_model import model_mistakes
+from ko_cpt_callbacks.hf.eval_set import eval_sets
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.outputs.file import json_text
+
+__all__ = ["Note", "SetUp", "audit"]
+
+Note = tuple[str, dict[str, Any]]
+"""Kind and values of a set-up row."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What a training is about to run with.
+
+    Args:
+        model: As the Trainer has it.
+        args: The Trainer's arguments.
+        tokenizer: The Trainer's ``processing_class``; None where there is none.
+        trainer: The Trainer, for its datasets; None where it was not found.
+        stops: Whether the callback may stop the run.
+        known: What is on record of the run.
+        step: The step that training begins at.
+    """
+
+    model: nn.Module
+    args: TrainingArguments
+    tokenizer: Any = field(default=None, repr=False)
+    trainer: Any = field(default=None, repr=False)
+    stops: bool = False
+    known: Summary | None = None
+    step: int = 0
+
+
+def audit(set_up: SetUp, ranks: Ranks, on_error: Callable[[Exception], None]) -> list[Note]:
+    """What the first process sees, on every process alike; every process must call it.
+
+    Args:
+        set_up: What is looked at.
+        ranks: The processes that must agree.
+        on_error: Told of an exception of ours; the other checks go on.
+    """
+    notes = _look(set_up, on_error) if ranks.index == 0 or ranks.alone else []
+    agreed = json.loads(ranks.from_first(json_text(notes).encode()))
+    return [(kind, values) for kind, values in agreed]
+
+
+def _look(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
+    checks: tuple[Callable[[], Iterator[Note]], ...] = (
+        lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),
+        lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),
+        lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
+    )
+    found: list[Note] = []
+    for check in checks:
+        try:
+            found.extend(check())
+        except Exception as error:  # the run, the other checks and the other processes go on
+            on_error(error)
+    return found
+
+
+def _starts(set_up: SetUp) -> bool:
+    """Whether training begins at step 0, with no evaluation of that step on record."""
+    splits = {} if set_up.known is None else set_up.known.splits
+    return set_up.step == 0 and all(split.first.step for split in splits.values())

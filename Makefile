@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 \
-	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets
+	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-pairs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,7 @@ test: ## Run all tests
 test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 	$(VENV_4_57)/bin/python -m pytest -m both_versions
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-pairs ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -47,3 +47,6 @@ bench-bytes: ## Bytes of the scored text, counted from token ids, against the te
 
 bench-targets: ## How often a verdict on a target is wrong where the truth is known
 	$(VENV)/bin/python benchmarks/targets.py
+
+bench-pairs: ## How often the interval of a paired difference holds the true difference
+	$(VENV)/bin/python benchmarks/paired_intervals.py

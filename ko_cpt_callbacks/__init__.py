@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ko_cpt_callbacks.baselines.registry import find_baseline
+    from ko_cpt_callbacks.core.baseline import Baseline
     from ko_cpt_callbacks.core.finding import Finding, Severity
     from ko_cpt_callbacks.core.monitor import Monitor
-    from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+    from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.outputs.memory import MemoryOutput
     from ko_cpt_callbacks.outputs.output import Output
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Baseline": "ko_cpt_callbacks.core.baseline",
+    "BaselineError": "ko_cpt_callbacks.errors",
     "ConfigurationError": "ko_cpt_callbacks.errors",
     "Finding": "ko_cpt_callbacks.core.finding",
     "KoCPTCallback": "ko_cpt_callbacks.hf.callback",
@@ -28,9 +32,12 @@ _HOMES = {
     "Output": "ko_cpt_callbacks.outputs.output",
     "Severity": "ko_cpt_callbacks.core.finding",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
+    "find_baseline": "ko_cpt_callbacks.baselines.registry",
 }
 
 __all__ = [
+    "Baseline",
+    "BaselineError",
     "ConfigurationError",
     "Finding",
     "KoCPTCallback",
@@ -41,6 +48,7 @@ __all__ = [
     "Severity",
     "UnreadableRunError",
     "__version__",
+    "find_baseline",
 ]
 
 

@@ -35,6 +35,7 @@ training key                 unit             meaning
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # The suffix ends in "loss" so that `metric_for_best_model` minimises it (transformers decides by the name).
@@ -118,3 +119,10 @@ EVAL_ROWS_FOLDER: Final = "eval_rows"
 def key(prefix: str, suffix: str) -> str:
     """The name of ``suffix`` under an evaluation's prefix: ``key("eval_ko", PPL) == "eval_ko_ppl"``."""
     return f"{prefix}_{suffix}"
+
+
+def eval_rows_file(prefix: str, step: int) -> str:
+    """The file in ``eval_rows/`` with the per-row sums of an evaluation: ``eval_ko-100.npz``."""
+    # Letters of any script stay: sets named in Hangul must not fall onto one file.
+    name = re.sub(r"[^\w.-]", "_", prefix)
+    return f"{name}-{step}.npz"

@@ -9,13 +9,17 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
+from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
+from ko_cpt_callbacks.cli.compare import compare
 from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.core.message import CODES, explanation
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
+app.command()(compare)
 app.command()(train)
+app.add_typer(baselines, name="baselines")
 
 _UNKNOWN: Final = 2  # as for every other wrong argument
 _WIDTH: Final = 96
@@ -58,4 +62,8 @@ def explain(
         ("How it is decided", said.decided),
         ("What to do", said.action),
     ):
-        typer.echo(f"\n{title}\n{textwrap.fill(text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)}")
+        # Names and codes have hyphens, and are looked for whole.
+        shown = textwrap.fill(
+            text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+        )
+        typer.echo(f"\n{title}\n{shown}")

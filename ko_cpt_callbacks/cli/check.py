@@ -1,6 +1,7 @@
 """``ko-cpt check RUN``: the verdict on a finished or running training, from what it left behind.
 
-Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 nothing was judged (one line on stderr).
+Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 nothing was judged (one line on stderr), or a
+stage of a staged training could not be read (one line each; the others are judged all the same).
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ko_cpt_callbacks.cli.judgement import Judgement, judge_run, watch_of
 from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.rules import TASKS
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.readers.plan import Plan, read_plan
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.told import read_told
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["check"]
 
@@ -32,7 +38,7 @@ _SEVERITIES: Final = tuple(severity.value for severity in Severity)
 def check(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A run folder (output_dir), a checkpoint, or a trainer_state.json."),
+        typer.Argument(metavar="RUN", help="A run folder (output_dir, or staged run), checkpoint, trainer_state.json."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
     target: Annotated[
@@ -46,6 +52,10 @@ def check(
         str | None,
         typer.Option(metavar="|".join(TASKS), help="What the run was; default: what run.json says, else other."),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="What to compare with (ko-cpt baselines); default: what run.json says."),
+    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
@@ -53,13 +63,18 @@ def check(
 ) -> None:
     """Judge a run: its losses, what is wrong with it, what to do next.
 
-    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN or an option cannot be used.
+    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN, a stage of it, or an option cannot be used.
     """
     _print_anything()
     try:
         _one_of("--task", task, TASKS)
         _one_of("--fail-on", fail_on, _SEVERITIES)
-        judged = _judge(run, target or (), task)
+        beside = None if baseline is None else _baseline(baseline)
+        plan = read_plan(run) if run else None
+        if plan is not None:
+            _check_plan(plan, run, target or (), task, beside, as_json=as_json, fail_on=fail_on)
+            return
+        judged = _judge(run, target or (), task, beside)
     except KoCPTError as error:
         typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
         raise typer.Exit(_UNREADABLE) from None
@@ -67,37 +82,74 @@ def check(
         # ASCII: whatever a file's texts hold, and wherever this is piped to.
         typer.echo(json.dumps(judged.as_dict(run), allow_nan=False, indent=2))
     else:
-        _show(judged, run)
+        from ko_cpt_callbacks.cli.judgement_page import page  # rich: only for who reads the page
+
+        _show(page(judged, run))
     if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
         raise typer.Exit(_FAILED)
 
 
-def _judge(path: str, targets: Sequence[str], task: str | None) -> Judgement:
+def _check_plan(
+    plan: Plan,
+    path: str,
+    targets: Sequence[str],
+    task: str | None,
+    baseline: Baseline | None,
+    *,
+    as_json: bool,
+    fail_on: str | None,
+) -> None:
+    """A staged training: every stage that can be judged is, and one that cannot be read makes the status 2."""
+    from ko_cpt_callbacks.cli.plan_judgement import judge_plan  # numpy, for the paired differences
+
+    watch_of(None, targets=targets)
+    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline)
+    if as_json:
+        typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
+    else:
+        from ko_cpt_callbacks.cli.plan_page import plan_page
+
+        _show(plan_page(judged, path))
+    unread = [stage for stage in judged.stages if stage.message is not None]
+    for stage in unread:
+        typer.echo(f"ko-cpt check: stage {printable(f'{stage.planned.name}: {stage.message}')}", err=True)
+    if unread:
+        raise typer.Exit(_UNREADABLE)
+    if fail_on is not None and any(_reaches(finding.severity, fail_on) for _, finding in judged.findings):
+        raise typer.Exit(_FAILED)
+
+
+def _baseline(name: str) -> Baseline:
+    from ko_cpt_callbacks.baselines.registry import find_baseline  # pydantic and YAML: only for who compares
+
+    if not name:
+        raise ConfigurationError("--baseline: found an empty text, expected an id; is a variable unset?")
+    return find_baseline(name)
+
+
+def _judge(path: str, targets: Sequence[str], task: str | None, baseline: Baseline | None) -> Judgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     watch_of(None, targets=targets)  # a mistake of the command line is told before one of the run
     run = read_run(path)
     told = run.run_file()
     try:
-        watch = watch_of(None if told is None else read_told(told), task=task, targets=targets)
+        watch = watch_of(None if told is None else read_told(told), task=task, targets=targets, baseline=baseline)
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
     return judge_run(run, watch)
 
 
-def _show(judged: Judgement, path: str) -> None:
-    # Only who reads the page loads rich.
+def _show(shown: RenderableType) -> None:
     from rich.console import Console
-
-    from ko_cpt_callbacks.cli.judgement_page import page
 
     console = Console(highlight=False, markup=False, emoji=False)
     if console.is_terminal:
-        console.print(page(judged, path))
+        console.print(shown)
         return
     console.width = _WIDTH
     with console.capture() as captured:
-        console.print(page(judged, path))
+        console.print(shown)
     # rich fills lines up to the width; a file or a pipe wants no such blanks.
     typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
 

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.absence import Absence, absences
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import EvalProgress, Summary
+from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.readers.rows import observations
@@ -28,6 +30,8 @@ _DEFAULT: Final = "default"
 _DEFAULT_TASK: Final = "other"
 # Rules that only a target makes speak.
 TARGET_CODES: Final = ("target-", "eval-too-small")
+# Rules that only a baseline makes speak.
+BASELINE_CODES: Final = ("baseline-ahead", "baseline-behind", "not-comparable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Watch:
         patience: When a run stands still, as ``run.json`` has it.
         retention: Evaluation sets that do not count for that.
         stop: The finding that asked the run to stop, as ``run.json`` has it.
+        baseline: What the run was compared with, as ``run.json`` has it.
+        stage: The baseline's stage, or ``auto``.
     """
 
     task: str = _DEFAULT_TASK
@@ -57,6 +63,8 @@ class Watch:
     patience: Patience = field(default_factory=Patience)
     retention: tuple[str, ...] = ()
     stop: Mapping[str, Any] | None = None
+    baseline: Baseline | None = None
+    stage: str = AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +120,7 @@ class Judgement:
                 "task_from": watch.task_from,
                 "targets": [str(target) for target in watch.targets],
                 "targets_from": watch.targets_from,
+                "baseline": None if watch.baseline is None else watch.baseline.id,
                 "rules": list(self.rules),
                 "rules_left_out": list(self.left_out()),
                 "unknown_rules": list(watch.unknown_rules),
@@ -138,12 +147,14 @@ def reduction(split: EvalProgress) -> float | None:
     return share if abs(share) != float("inf") else None
 
 
-def watch_of(told: Told | None, *, task: str | None = None, targets: Sequence[str] = ()) -> Watch:
+def watch_of(
+    told: Told | None, *, task: str | None = None, targets: Sequence[str] = (), baseline: Baseline | None = None
+) -> Watch:
     """What to watch: an option where one was given, else what ``run.json`` says, else the default.
 
     Without either the task is ``other``: a bare log does not say what it was, and a low loss is no alarm in
     supervised fine-tuning or masked language modelling. Targets given as options replace those of ``run.json``,
-    and the rules on targets are then asked even where the run was told to leave them out.
+    and the rules on targets are then asked even where the run was told to leave them out; so with a baseline.
 
     Raises:
         ConfigurationError: If a target cannot be used.
@@ -163,17 +174,29 @@ def watch_of(told: Told | None, *, task: str | None = None, targets: Sequence[st
             patience=told.patience,
             retention=told.retention,
             stop=told.stop,
+            baseline=told.baseline,
+            stage=told.stage,
         )
     if task is not None:
         base = replace(base, task=task, task_from=_OPTION)
     if targets:
         rules = base.rules and (*base.rules, *(rule.code for rule in ALL_RULES if rule.code.startswith(TARGET_CODES)))
         base = replace(base, targets=parse_targets(targets), targets_from=_OPTION, rules=rules)
+    if baseline is not None:
+        same = base.baseline is not None and base.baseline.id == baseline.id
+        asked = base.rules and tuple(dict.fromkeys((*base.rules, *BASELINE_CODES)))
+        base = replace(base, baseline=baseline, stage=base.stage if same else AUTO, rules=asked)
     return base
 
 
-def judge_run(run: Run, watch: Watch) -> Judgement:
-    """The judgement of a run."""
+def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judgement:
+    """The judgement of a run.
+
+    Args:
+        run: The run.
+        watch: What it is judged by.
+        more: What is known of it beside its rows, such as how its end stands to that of the stage before.
+    """
     seen: list[Observation] = []
     training: set[int] = set()
     evaluations: set[tuple[str, int]] = set()
@@ -187,8 +210,15 @@ def judge_run(run: Run, watch: Watch) -> Judgement:
             training.add(item.step)
         elif isinstance(item, EvalObservation):
             evaluations.add((item.split, item.step))
+    seen.extend(more)
     rules = rules_for(
-        watch.targets, watch.task, watch.rules, patience=watch.patience, retention=watch.retention
+        watch.targets,
+        watch.task,
+        watch.rules,
+        patience=watch.patience,
+        retention=watch.retention,
+        baseline=watch.baseline,
+        stage=watch.stage,
     )
     state, findings = Monitor(rules, task=watch.task).judge(seen)
     codes = tuple(rule.code for rule in rules)

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.message import explanation
 from ko_cpt_callbacks.readers.run_folder import Source
 
-__all__ = ["page"]
+__all__ = ["finding_lines", "headline", "indented", "lines", "next_steps", "page", "plural", "section"]
 
 _INDENT: Final = 2
 _PER_CODE: Final = 5
@@ -44,30 +44,33 @@ def page(judged: Judgement, path: str) -> RenderableType:
     """
     return Group(
         Text(printable(path), style="bold"),
-        *_lines([_read(judged, path), _asked(judged)]),
+        *lines([_read(judged, path), _asked(judged)]),
         *_stopped(judged),
         Text(),
-        _indented(loss_table(judged.summary)),
-        *_lines(_tokens(judged)),
+        indented(loss_table(judged.summary)),
+        *lines(_tokens(judged)),
         Text(),
-        _headline(judged),
-        *_findings(judged),
-        *_lines([_checked(judged)]),
-        *_section("Not known", (item.message for item in judged.absences)),
-        *_section("What to do next", _next(judged)),
+        headline(judged),
+        *finding_lines(judged),
+        *lines([_checked(judged)]),
+        *section("Not known", (item.message for item in judged.absences)),
+        *section("What to do next", next_steps(judged)),
     )
 
 
-def _lines(texts: Iterable[str], indent: int = _INDENT) -> list[RenderableType]:
-    return [_indented(Text(printable(text)), indent) for text in texts if text]
+def lines(texts: Iterable[str], indent: int = _INDENT) -> list[RenderableType]:
+    """Texts that are not empty, each on lines of its own."""
+    return [indented(Text(printable(text)), indent) for text in texts if text]
 
 
-def _indented(what: RenderableType, indent: int = _INDENT) -> RenderableType:
+def indented(what: RenderableType, indent: int = _INDENT) -> RenderableType:
+    """Something set in from the left."""
     return Padding(what, (0, 0, 0, indent), expand=False)
 
 
-def _section(title: str, texts: Iterable[str]) -> list[RenderableType]:
-    listed = [_indented(_item("-", text)) for text in texts]
+def section(title: str, texts: Iterable[str]) -> list[RenderableType]:
+    """A title with a list; nothing where the list is empty."""
+    listed = [indented(_item("-", text)) for text in texts]
     return [Text(), Text(title, style="bold"), *listed] if listed else []
 
 
@@ -78,7 +81,8 @@ def _item(mark: str, text: str) -> Table:
     return grid
 
 
-def _plural(count: int, word: str) -> str:
+def plural(count: int, word: str) -> str:
+    """A count with its word."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 
 
@@ -87,12 +91,12 @@ def _read(judged: Judgement, path: str) -> str:
     file = str(judged.run.path)
     parts = [
         f"read {_SOURCES[judged.run.source]}" + ("" if file == path else f", {file}"),
-        f"{_plural(counts.training, 'training row')}, {_plural(counts.evaluations, 'evaluation')}",
+        f"{plural(counts.training, 'training row')}, {plural(counts.evaluations, 'evaluation')}",
     ]
     if counts.last_step is not None:
         parts.append(f"steps {counts.first_step:,} to {counts.last_step:,}")
     if counts.unused:
-        parts.append(f"{_plural(counts.unused, 'row')} with nothing to judge")
+        parts.append(f"{plural(counts.unused, 'row')} with nothing to judge")
     return " · ".join(parts)
 
 
@@ -110,7 +114,7 @@ def _stopped(judged: Judgement) -> list[RenderableType]:
     if stop is None:
         return []
     step = "" if stop["step"] is None else f" at step {stop['step']:,}"
-    return _lines([f"this run was stopped{step} by {stop['code']}: {stop['message']}"])
+    return lines([f"this run was stopped{step} by {stop['code']}: {stop['message']}"])
 
 
 def _tokens(judged: Judgement) -> list[str]:
@@ -126,9 +130,10 @@ def _tokens(judged: Judgement) -> list[str]:
     return [f"tokens: {', '.join(parts)}"] if parts else []
 
 
-def _headline(judged: Judgement) -> Text:
+def headline(judged: Judgement) -> Text:
+    """How much was found, and how grave."""
     counts = Counter(finding.severity for finding in judged.findings)
-    said = ", ".join(_plural(counts[severity], _WORDS[severity]) for severity in _GRAVEST_FIRST if counts[severity])
+    said = ", ".join(plural(counts[severity], _WORDS[severity]) for severity in _GRAVEST_FIRST if counts[severity])
     if counts[Severity.ERROR] or counts[Severity.WARNING]:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Text(f"Found: {said}.", style=_STYLES[worst])
@@ -137,7 +142,8 @@ def _headline(judged: Judgement) -> Text:
     return Text(f"Nothing wrong was found{f'; {said}' if said else ''}.", style="bold green")
 
 
-def _findings(judged: Judgement) -> list[RenderableType]:
+def finding_lines(judged: Judgement) -> list[RenderableType]:
+    """The findings, gravest first; of one code the first few."""
     shown: list[RenderableType] = []
     for severity in _GRAVEST_FIRST:
         of_severity = [finding for finding in judged.findings if finding.severity == severity]
@@ -145,18 +151,18 @@ def _findings(judged: Judgement) -> list[RenderableType]:
             same = [finding for finding in of_severity if finding.code == code]
             for finding in same[:_PER_CODE]:
                 head = Text(f"{severity.value} {code}", style=_STYLES[severity])
-                shown.append(_indented(head))
-                shown.extend(_lines([finding.message(judged.watch.language)], indent=2 * _INDENT))
+                shown.append(indented(head))
+                shown.extend(lines([finding.message(judged.watch.language)], indent=2 * _INDENT))
             if len(same) > _PER_CODE:
-                shown.extend(_lines([f"and {len(same) - _PER_CODE:,} more {code}: --json lists them all"]))
+                shown.extend(lines([f"and {len(same) - _PER_CODE:,} more {code}: --json lists them all"]))
     return shown
 
 
 def _checked(judged: Judgement) -> str:
     counts, codes = judged.counts, ", ".join(judged.rules)
     text = (
-        f"Checked: {_plural(len(judged.rules), 'rule')} ({codes}) on {_plural(counts.training, 'training row')} and "
-        f"{_plural(counts.evaluations, 'evaluation')}."
+        f"Checked: {plural(len(judged.rules), 'rule')} ({codes}) on {plural(counts.training, 'training row')} and "
+        f"{plural(counts.evaluations, 'evaluation')}."
     )
     if judged.left_out():
         text += f" Not asked, because the run was not told to: {', '.join(judged.left_out())}."
@@ -165,7 +171,8 @@ def _checked(judged: Judgement) -> str:
     return text
 
 
-def _next(judged: Judgement) -> list[str]:
+def next_steps(judged: Judgement) -> list[str]:
+    """What to do, one sentence for each code that was found."""
     language = judged.watch.language
     gravest = sorted(judged.findings, key=lambda finding: _GRAVEST_FIRST.index(finding.severity))
     steps = [f"{code}: {explanation(code, language).action}" for code in dict.fromkeys(f.code for f in gravest)]

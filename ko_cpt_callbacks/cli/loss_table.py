@@ -12,7 +12,7 @@ from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
-__all__ = ["loss_table"]
+__all__ = ["loss_table", "with_error"]
 
 
 def loss_table(summary: Summary) -> RenderableType:
@@ -66,7 +66,7 @@ def _add_split(table: Table, name: str, split: EvalProgress) -> None:
             f"{point.step:,}",
             _point(point),
             _ppl(point.ppl),
-            _with_error(point.bits_per_byte, point.bits_per_byte_se) if point.bits_per_byte is not None else "",
+            with_error(point.bits_per_byte, point.bits_per_byte_se) if point.bits_per_byte is not None else "",
             _fall(reduction(split)) if when == "last" else "",
         )
 
@@ -74,11 +74,12 @@ def _add_split(table: Table, name: str, split: EvalProgress) -> None:
 def _point(point: EvalPoint) -> str:
     if point.value is None or not point.finite:
         return "not finite"
-    text = _with_error(point.value, point.se)
+    text = with_error(point.value, point.se)
     return text if point.metric == keys.EXACT_LOSS else f"{text} (Trainer's)"
 
 
-def _with_error(value: float, error: float | None) -> str:
+def with_error(value: float, error: float | None) -> str:
+    """A loss, or bits per byte, with its standard error where it has one."""
     return _loss(value) if error is None else f"{_loss(value)} ± {_loss(error)}"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+import sys
+
+__all__ = ["let_print_anything", "printable"]
 
 
 def printable(text: str) -> str:
@@ -12,3 +14,11 @@ def printable(text: str) -> str:
     'a\\nb\\x1b[31m한'
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def let_print_anything() -> None:
+    """Let a stream that cannot show a character show its code instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

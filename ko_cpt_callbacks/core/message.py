@@ -10,6 +10,8 @@ How numbers are shown is part of the template:
 ``{x:n row|rows}``  a count with its word                   ``1 row``
 ``{x:names}``       a list of names                         ``eval, test``
 ``{x:notes}``       a list of notes, each its sentence
+``{x:signed}``      a difference, three decimals            ``+0.011``
+``{x:reasons}``     a list of reasons, each its sentence
 ``{x}``             as it is                                ``eval_ko``
 ==================  ======================================  ============
 """
@@ -21,10 +23,10 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Any, Final
 
-from ko_cpt_callbacks.core import message_level, message_target
+from ko_cpt_callbacks.core import message_comparison, message_level, message_setup, message_stage, message_target
 from ko_cpt_callbacks.core.explanation import Explanation
 
-__all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "sentence"]
+__all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "reason_sentence", "sentence"]
 
 DEFAULT_LANGUAGE: Final = "en"
 
@@ -116,7 +118,10 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "trains on, because stop_on does not name {reason}."
     },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
+    **message_comparison.MESSAGES,
     **message_level.MESSAGES,
+    **message_stage.MESSAGES,
+    **message_setup.MESSAGES,
     **message_target.MESSAGES,
 }
 
@@ -193,7 +198,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "or a model that returns logits or a loss.",
         )
     },
+    **message_comparison.CODES,
     **message_level.CODES,
+    **message_stage.CODES,
+    **message_setup.CODES,
     **message_target.CODES,
 }
 
@@ -218,6 +226,11 @@ class _Shown(Formatter):
             return ", ".join(value) or "none"
         if kind == "notes":
             return "".join(f" {message_target.NOTES[note][self.language]}" for note in value)
+        if kind == "reasons":
+            return "".join(f" {reason_sentence(item, self.language)}" for item in value)
+        if kind == "signed":
+            # A difference that is not zero must not read as zero.
+            return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.1e}" if value else "0.000"
         if kind == "percent":
             shown = f"{value * 100:.3g}" if abs(value) < 10 else f"{value * 100:,.0f}"
             # 99.99 % is not 100 %.
@@ -253,6 +266,20 @@ def sentence(code: str, variant: str, values: Mapping[str, Any], language: str =
     except KeyError:
         raise KeyError(f"no sentence for code {code!r}, variant {variant!r}, language {language!r}") from None
     return _Shown(language).vformat(template, (), values)
+
+
+def reason_sentence(reason: Mapping[str, Any], language: str = DEFAULT_LANGUAGE) -> str:
+    """The sentence of a reason of a comparison.
+
+    Args:
+        reason: Its code under ``code``, and the numbers and names to put in.
+        language: Column of the table.
+
+    Raises:
+        KeyError: If the table has no such reason, or ``reason`` lacks a number that it shows.
+    """
+    template = message_comparison.REASONS[reason["code"]][language]
+    return _Shown(language).vformat(template, (), reason)
 
 
 def explanation(code: str, language: str = DEFAULT_LANGUAGE) -> Explanation:

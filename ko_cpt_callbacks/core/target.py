@@ -22,43 +22,31 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.message import reason_sentence
+from ko_cpt_callbacks.core.reference import reference_of
+from ko_cpt_callbacks.core.target_text import (
+    END,
+    EXAMPLE,
+    FORM,
+    METRICS,
+    OTHER_NAMES,
+    STEP,
+    TOKENS,
+    refused,
+    shortest_percent,
+    target_parts,
+    whole,
+)
 
-__all__ = ["METRICS", "PRESETS", "Target", "parse_target", "parse_targets"]
+__all__ = ["END", "METRICS", "PRESETS", "STEP", "TOKENS", "Target", "parse_target", "parse_targets"]
 
-METRICS: Final = (keys.EXACT_LOSS, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE)
-"""What a target can be set on, as it is called in a row."""
-
-END: Final = "end"
-STEP: Final = "step"
-TOKENS: Final = "tokens"
-_FORM: Final = "[SET_]METRIC<NUMBER[%][@end|@step:N|@tokens:N][,confirm=N][,confidence=C]"
-_EXAMPLE: Final = "eval_exact_loss<3.0@end"
 _DEADLINES: Final = "end, step:N or tokens:N with a whole number N of at least 1"
-_OTHER_NAMES: Final = {"perplexity": keys.PPL, "bpb": keys.BITS_PER_BYTE, "bits_byte": keys.BITS_PER_BYTE}
-
-
-def _refused(where: str, found: str, expected: str, fix: str, near: str | None = None) -> ConfigurationError:
-    """A mistake in five parts, on one line."""
-    hint = "" if near is None else f" Did you mean {near!r}?"
-    return ConfigurationError(f"target {where}: found {found}, expected {expected}; {fix}.{hint}")
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _whole(text: str) -> int | None:
-    """A count as people write it (``2000``, ``2_000``, ``1e9``); ``None`` where it is no whole number above 0."""
-    try:
-        return int(text) if int(text) > 0 else None
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if math.isfinite(number) and number >= 1 and number.is_integer() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +88,16 @@ class Target:
         """Checks every value, and brings ``by`` and ``below`` into one form."""
         where = f"{self.split}_{self.metric}"
         if self.metric not in METRICS:
-            near = _OTHER_NAMES.get(self.metric) or next(
+            near = OTHER_NAMES.get(self.metric) or next(
                 iter(difflib.get_close_matches(str(self.metric), METRICS, 1)), None
             )
-            raise _refused(where, f"metric {self.metric!r}", f"one of {', '.join(METRICS)}", "name one of them", near)
+            raise refused(where, f"metric {self.metric!r}", f"one of {', '.join(METRICS)}", "name one of them", near)
         if not isinstance(self.split, str) or not re.fullmatch(r"[^\s<>@,=%]+", self.split):
-            raise _refused(
+            raise refused(
                 where, f"set {self.split!r}", "the prefix of an evaluation", "name it as it is logged", "eval"
             )
         if self.split == keys.TRAIN_PREFIX:
-            raise _refused(
+            raise refused(
                 where,
                 "the training rows",
                 "an evaluation set",
@@ -121,19 +109,66 @@ class Target:
         if not _is_number(self.confidence) or not 0.0 < self.confidence < 1.0:
             percent = _is_number(self.confidence) and 1 < self.confidence < 100
             near = f"confidence={self.confidence / 100:g}" if percent else None
-            raise _refused(where, f"confidence={self.confidence!r}", "a number between 0 and 1", "write 0.95", near)
+            raise refused(where, f"confidence={self.confidence!r}", "a number between 0 and 1", "write 0.95", near)
         if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 1:
-            raise _refused(where, f"confirm={self.confirm!r}", "a whole number of at least 1", "write confirm=1")
+            raise refused(where, f"confirm={self.confirm!r}", "a whole number of at least 1", "write confirm=1")
+
+    @classmethod
+    def from_baseline(
+        cls,
+        baseline: Baseline | str,
+        *,
+        stage: str | None = None,
+        split: str = "eval",
+        by: str = END,
+        confidence: float = 0.95,
+        confirm: int = 1,
+    ) -> Target:
+        """As good as a baseline, in the one unit that does not depend on the tokenizer: bits per byte.
+
+        The bound is the lowest value that the baseline's figure can stand for (the other reading of an open question,
+        the rounding of its print), rounded down to four decimals: below it, a run is surely as good, as far as the
+        text is alike.
+
+        Args:
+            baseline: The baseline, or the id of one.
+            stage: Its stage; ``None``: the last that is a reference and has figures.
+            split: The evaluation set by its prefix, as logged.
+            by: The deadline, as in the class.
+            confidence: As in the class.
+            confirm: As in the class.
+
+        Raises:
+            ConfigurationError: If there is no such baseline or stage, or it has no bits per byte of held-out text to
+                be compared with; the text has the reason.
+        """
+        if isinstance(baseline, str):
+            import ko_cpt_callbacks
+
+            baseline = ko_cpt_callbacks.find_baseline(baseline)
+        found = reference_of(baseline, stage, set=split)
+        if not isinstance(found, Reason) and found.bits is None:
+            found = Reason("reference-without-bytes", {"baseline": baseline.id, "stage": found.stage})
+        if isinstance(found, Reason):
+            raise refused(
+                f"from baseline {baseline.id!r}",
+                "no figure that a run could be held to: " + reason_sentence(found.as_dict()).rstrip("."),
+                "bits per byte of held-out text",
+                "name another baseline (ko-cpt baselines) or stage, or set the target on a number",
+            )
+        assert found.bits is not None
+        sure = math.floor((found.bits.low - found.bits.rounding) * 1e4) / 1e4
+        return cls(keys.BITS_PER_BYTE, sure, split, by, confidence, confirm)
 
     def _bound(self, where: str) -> float:
         found = f"bound {self.below!r}"
         if not _is_number(self.below) or not math.isfinite(self.below):
-            raise _refused(where, found, "a finite number", f"write for example {_EXAMPLE}")
+            raise refused(where, found, "a finite number", f"write for example {EXAMPLE}")
         below = float(self.below)
         if self.relative:
             if not -1.0 < below < 0.0:
                 near = f"{where}<{-abs(below):.0%}" if 0.0 < abs(below) < 1.0 else None
-                raise _refused(
+                raise refused(
                     where,
                     f"a change of {below:.4g}",
                     "a change since the first evaluation between -1 and 0 (-100 % and 0 %)",
@@ -141,27 +176,27 @@ class Target:
                     near,
                 )
         elif self.metric == keys.PPL and below <= 1.0:
-            raise _refused(where, found, "more than 1, because no perplexity is below 1", "raise the bound")
+            raise refused(where, found, "more than 1, because no perplexity is below 1", "raise the bound")
         elif below <= 0.0:
             near = f"{where}<{below:.0%}" if -1.0 < below < 0.0 else None
-            raise _refused(where, found, "more than 0", "raise the bound, or write a change as <-30%", near)
+            raise refused(where, found, "more than 0", "raise the bound, or write a change as <-30%", near)
         return below
 
     def _deadline(self, where: str) -> str:
         kind, colon, count = str(self.by).strip().partition(":")
         if kind == END and not colon:
             return END
-        number = _whole(count) if colon else None
+        number = whole(count) if colon else None
         if kind in (STEP, TOKENS) and number is not None:
             return f"{kind}:{number}"
-        if kind in (STEP, TOKENS) or _whole(kind) is not None:
-            near = f"step:{_whole(kind)}" if _whole(kind) is not None else f"{kind}:1000"
+        if kind in (STEP, TOKENS) or whole(kind) is not None:
+            near = f"step:{whole(kind)}" if whole(kind) is not None else f"{kind}:1000"
         else:
             near = {"steps": STEP, "token": TOKENS}.get(kind) or next(
                 iter(difflib.get_close_matches(kind, (END, STEP, TOKENS), 1)), END
             )
-            near = near if near == END else f"{near}:{_whole(count) or 1000}"
-        raise _refused(where, f"deadline {self.by!r}", _DEADLINES, f"write for example @{near}", f"@{near}")
+            near = near if near == END else f"{near}:{whole(count) or 1000}"
+        raise refused(where, f"deadline {self.by!r}", _DEADLINES, f"write for example @{near}", f"@{near}")
 
     @property
     def deadline_step(self) -> int | None:
@@ -180,7 +215,7 @@ class Target:
 
     def __str__(self) -> str:
         """The text form; `parse_target` gives back an equal target."""
-        bound = f"{_shortest_percent(self.below)}%" if self.relative else repr(self.below)
+        bound = f"{shortest_percent(self.below)}%" if self.relative else repr(self.below)
         confirm = "" if self.confirm == 1 else f",confirm={self.confirm}"
         confidence = "" if self.confidence == 0.95 else f",confidence={self.confidence!r}"
         return f"{self.name}<{bound}@{self.by}{confirm}{confidence}"
@@ -193,21 +228,6 @@ PRESETS: Final[Mapping[str, Target]] = MappingProxyType(
     {"seed-loss": Target(keys.EXACT_LOSS, 3.0), "seed-ppl": Target(keys.PPL, 30.0)}
 )
 """Targets by name: the round numbers that Korean continued pretraining is often asked to reach."""
-
-
-def _shortest_percent(fraction: float) -> str:
-    """The fewest digits of a percentage that read back as ``fraction``."""
-    for digits in range(1, 18):
-        text = f"{fraction * 100:.{digits}g}"
-        if "e" not in text and float(text) / 100 == fraction:
-            return text
-    return repr(fraction * 100)
-
-
-_TEXT: Final = re.compile(
-    r"(?P<name>[^\s<>=@,%]+)\s*(?P<sign><=|>=|==|=|<|>)\s*(?P<bound>[^\s@,%]+)\s*(?P<percent>%?)\s*"
-    r"(?:@\s*(?P<by>[^\s,]+)\s*)?(?P<options>(?:,[^,]*)*)"
-)
 
 
 def parse_target(text: str) -> Target:
@@ -223,22 +243,11 @@ def parse_target(text: str) -> Target:
     -0.3
     """
     if not isinstance(text, str):
-        raise _refused(repr(text), type(text).__name__, f"a text {_FORM}", f"write for example {_EXAMPLE}")
+        raise refused(repr(text), type(text).__name__, f"a text {FORM}", f"write for example {EXAMPLE}")
     text = text.strip()
     if text in PRESETS:
         return PRESETS[text]
-    parts = _TEXT.fullmatch(text)
-    if parts is None:
-        raise _refused(repr(text), "a text that is no target", _FORM, *_unread(text))
-    if parts["sign"] != "<":
-        near = f"{parts['name']}<{text[parts.start('bound') :]}"
-        raise _refused(repr(text), f"{parts['sign']!r}", "'<': every metric is better the lower", "write <", near)
-    split, metric = _split_and_metric(parts["name"], text)
-    percent = bool(parts["percent"])
-    bound = _parsed(parts["bound"], text)
-    # The decimal text is divided as such: -30 / 100 is -0.3, -30 * 0.01 is not.
-    below, options = bound / 100 if percent else bound, _options(parts["options"], text)
-    return Target(metric, below, split, parts["by"] or END, relative=percent, **options)
+    return Target(**target_parts(text, PRESETS))
 
 
 def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target, ...]:
@@ -252,62 +261,6 @@ def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target
     for value in listed:
         target = value if isinstance(value, Target) else parse_target(value)
         if target in found:
-            raise _refused(repr(str(target)), "the same target twice", "each once", "leave one out")
+            raise refused(repr(str(target)), "the same target twice", "each once", "leave one out")
         found.append(target)
     return tuple(found)
-
-
-def _unread(text: str) -> tuple[str, str | None]:
-    """The fix and the near miss for a text without the shape of a target."""
-    near = next(iter(difflib.get_close_matches(text, PRESETS, 1)), None)
-    if near is None and re.fullmatch(r"[\w-]*[A-Za-z][\w-]*", text):
-        # A shell takes an unquoted "<3.0@end" for a file to read from.
-        return "quote it in a shell ('eval_exact_loss<3.0@end') or name a preset: " + ", ".join(PRESETS), _EXAMPLE
-    return f"write for example {_EXAMPLE}", near or _EXAMPLE
-
-
-def _split_and_metric(name: str, text: str) -> tuple[str, str]:
-    for metric in METRICS:  # exact_loss before loss, of which it is no set
-        if name == metric:
-            return "eval", metric
-        if name.endswith(f"_{metric}") and len(name) > len(metric) + 1:
-            return name.removesuffix(f"_{metric}"), metric
-    rest = text[len(name) :]
-    near: str | None = None
-    for other, metric in _OTHER_NAMES.items():
-        if name == other or name.endswith(f"_{other}"):
-            near = f"{name.removesuffix(other)}{metric}{rest}"
-    if near is None:
-        known = [*METRICS, *(keys.key("eval", metric) for metric in METRICS)]
-        close = difflib.get_close_matches(name, known, 1)
-        near = f"{close[0]}{rest}" if close else None
-    raise _refused(
-        repr(text), f"metric {name!r}", f"a name that ends in one of {', '.join(METRICS)}", "name one of them", near
-    )
-
-
-def _parsed(number: str, text: str) -> float:
-    try:
-        return float(number)
-    except ValueError:
-        raise _refused(repr(text), f"bound {number!r}", "a number", f"write for example {_EXAMPLE}", _EXAMPLE) from None
-
-
-def _options(options: str, text: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for option in options.split(",")[1:]:
-        name, _, value = (part.strip() for part in option.partition("="))
-        try:
-            if name == "confirm" and name not in found:
-                found[name] = int(value)
-            elif name == "confidence" and name not in found:
-                found[name] = float(value)
-            else:
-                raise ValueError
-        except ValueError:
-            near = next(iter(difflib.get_close_matches(name, ("confirm", "confidence"), 1)), None)
-            raise _refused(
-                repr(text), f"option {option!r}", "confirm=N or confidence=C, each once",
-                "write for example ,confirm=2", near and f"{near}=",
-            ) from None  # fmt: skip
-    return found

@@ -14,8 +14,10 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.hf.live_run import LiveRun
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
@@ -59,8 +61,9 @@ class KoCPTCallback(TrainerCallback):
     Args:
         targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"seed-loss"``), or
             :class:`~ko_cpt_callbacks.core.target.Target` objects.
-        baseline: A published run to compare with. Not in this version.
-        stage: Stage of a staged training, or ``auto``.
+        baseline: A run to compare with: an id of ``ko-cpt baselines``, such as ``"redwhale"``, or a
+            :class:`~ko_cpt_callbacks.core.baseline.Baseline`.
+        stage: Which of its stages; ``auto``: the one that trains what this model trains.
         task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
         retention: Names of the evaluation sets that stand for what must not be forgotten.
         stop_on: Finding codes that stop the run, such as ``{"non-finite"}``.
@@ -80,7 +83,7 @@ class KoCPTCallback(TrainerCallback):
         self,
         *,
         targets: Iterable[Target | str] | Target | str = (),
-        baseline: str | None = None,
+        baseline: Baseline | str | None = None,
         stage: str = "auto",
         task: str = "cpt",
         retention: Sequence[str] = ("en",),
@@ -93,11 +96,7 @@ class KoCPTCallback(TrainerCallback):
         alerts: Any = None,
         language: str | None = None,
     ) -> None:
-        refuse_unready(
-            baseline=baseline,
-            stage=None if stage == "auto" else stage,
-            alerts=alerts,
-        )
+        refuse_unready(alerts=alerts)
         self._settings = check_settings(
             task=task,
             retention=retention,
@@ -109,6 +108,8 @@ class KoCPTCallback(TrainerCallback):
             rules=rules,
             outputs=outputs,
             language=language,
+            baseline=baseline,
+            stage=stage,
         )
         self._runs: list[LiveRun] = []
         self._current: LiveRun | None = None
@@ -148,6 +149,7 @@ class KoCPTCallback(TrainerCallback):
         """
         handlers.move_to_front(trainer.callback_handler, self)
         run = self._run(trainer.args, trainer.state, trainer.control)
+        run.trainer = weakref.ref(trainer)
         self._join(run, trainer.callback_handler)
         self._watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
         return self
@@ -166,13 +168,31 @@ class KoCPTCallback(TrainerCallback):
         """The Trainer is built."""
         self._arrive(args, state, control, kwargs)
 
-    @_never_fatal
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
-        """Training begins, anew or resumed."""
-        run = self._arrive(args, state, control, kwargs)
+        """Training begins, anew or resumed.
+
+        Raises:
+            ConfigurationError: On every process, before the first step: a target names an evaluation set that the
+                Trainer does not have. Nothing else that goes wrong here ends a run.
+        """
+        problem = None
+        try:
+            problem = self._arrive(args, state, control, kwargs).unknown_set(state)
+        except Exception as error:
+            self._report(control, error)
+        if problem is not None:
+            raise ConfigurationError(problem)
+        return self._begin_training(args, state, control, **kwargs)
+
+    @_never_fatal
+    def _begin_training(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl | None:
+        run = self._run(args, state, control)
         run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"))
+        run.audit(kwargs["model"], kwargs.get("processing_class"), state)
         handler = None if run.handler is None else run.handler()
         if not handlers.is_first(handler, self):
             run.note_setup("trackers-not-reached", state.global_step)
@@ -316,6 +336,8 @@ class KoCPTCallback(TrainerCallback):
         if found is not None:
             handlers.move_to_front(found, self)
             self._join(run, found)
+            trainer = handlers.find_trainer(found)
+            run.trainer = run.trainer if trainer is None else weakref.ref(trainer)
         model = kwargs.get("model")
         if model is not None:
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 from transformers import EarlyStoppingCallback, TrainerCallback
@@ -30,6 +31,19 @@ def find_handler(callback: TrainerCallback) -> CallbackHandler | None:
             return owner
         if frame.f_back is None:
             return None
+        frame = frame.f_back
+    return None
+
+
+def find_trainer(handler: CallbackHandler) -> Any:
+    """The Trainer whose ``handler`` is calling right now, or None: it holds the datasets, which no event carries."""
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(2 * _FRAMES):
+        if frame is None:
+            return None
+        owner = frame.f_locals.get("self")
+        if getattr(owner, "callback_handler", None) is handler:
+            return owner
         frame = frame.f_back
     return None
 

@@ -76,7 +76,7 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
     text: Any = config.get_text_config() if hasattr(config, "get_text_config") else config
     total, trainable, dtypes = 0, 0, set()
     for parameter in model.parameters():
-        count = _elements(parameter)
+        count = elements(parameter)
         total += count
         trainable += count if parameter.requires_grad else 0
         dtypes.add(str(parameter.dtype).removeprefix("torch."))
@@ -118,7 +118,7 @@ def quantization(model: nn.Module) -> str:
     return "none" if method is None else str(getattr(method, "value", method))
 
 
-def _elements(parameter: nn.Parameter) -> int:
+def elements(parameter: nn.Parameter) -> int:
     """Elements of a parameter, also where it is packed (4-bit) or sharded (ZeRO-3)."""
     state = getattr(parameter, "quant_state", None)
     if state is not None and getattr(state, "shape", None) is not None:

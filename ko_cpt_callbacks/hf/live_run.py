@@ -19,11 +19,16 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.rules import TargetMet
+from ko_cpt_callbacks.core.stage_facts import STAGE
+from ko_cpt_callbacks.core.standing import DIFFERENCE
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.audit import SetUp, audit
+from ko_cpt_callbacks.hf.eval_set import agreed_problem
 from ko_cpt_callbacks.hf.evaluation_entry import evaluation_entries
 from ko_cpt_callbacks.hf.evidence import Alignment
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
+from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.measurement import Measurement
 from ko_cpt_callbacks.hf.meter import EvalMeter
@@ -33,7 +38,8 @@ from ko_cpt_callbacks.hf.row_reader import RowReader
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.stopper import Stopper
 from ko_cpt_callbacks.hf.token_table import TokenTable
-from ko_cpt_callbacks.hf.train_meter import TrainMeter, TrainTotals
+from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
+from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -59,6 +65,9 @@ class LiveRun:
     ) -> None:
         self.control = weakref.ref(control)
         self.handler: weakref.ref[CallbackHandler] | None = None
+        self.trainer: weakref.ref[Any] | None = None
+        self._targets = settings.targets
+        self._baseline = LiveBaseline(settings.baseline, settings.stage)
         self._args = args
         device = args.device
         self.ranks = Ranks(device, serial)
@@ -78,6 +87,7 @@ class LiveRun:
         self._unjudged: list[Finding] = []
         self._padding_said: set[str] = set()
         self._first_batch = True
+        self._nan_said = False
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -124,13 +134,40 @@ class LiveRun:
             self._facts(model, state, scheduler), state.log_history, state.global_step
         )
         self.eval_meter.drop_pending()
-        self._resume_totals(live, state.global_step)
+        self._totals = resumed_totals(live, state.global_step, self._totals.devices)
         self.train_meter.read()
         self.train_meter.restart_clock()
-        self._unjudged, self._first_batch, self.saved_step = [], True, None
+        self._unjudged, self._first_batch, self._nan_said, self.saved_step = [], True, False, None
         if state.max_steps > 0:
             self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps})
+        self._note_stage(model, state.global_step)
         self._say_stopped_before(state.global_step)
+
+    def _note_stage(self, model: nn.Module, step: int) -> None:
+        try:
+            values = self._baseline.stage_row(model)
+        except Exception as error:  # other ranks wait for what this one does next
+            self.report_error(error)
+            return
+        self.note_setup(STAGE, step, **values)
+
+    def unknown_set(self, state: TrainerState) -> str | None:
+        """What is wrong with the evaluation set of a target, on every rank alike; every rank must call it."""
+        said = agreed_problem(self._targets, self._trainer(), state.log_history, self.ranks, self.report_error)
+        if said is not None and self.ranks.alone:  # the others would wait for this one
+            self.report("target", said)
+            return None
+        return said
+
+    def audit(self, model: nn.Module, tokenizer: Any, state: TrainerState) -> None:
+        """Note the mistakes of the set-up that can be seen before the first step; every rank must call it."""
+        step, known = state.global_step, self.record.summary()
+        seen = SetUp(model, self._args, tokenizer, self._trainer(), self.stopper.armed, known, step)
+        for kind, values in audit(seen, self.ranks, self.report_error):
+            self.note_setup(kind, step, **values)
+
+    def _trainer(self) -> Any:
+        return None if self.trainer is None else self.trainer()
 
     def _say_stopped_before(self, start_step: int) -> None:
         """A resumed run says what already asked to stop it; named in ``stop_on``, it stops again."""
@@ -140,24 +177,6 @@ class LiveRun:
         if start_step and reached is not None:
             values = {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
             self.note_setup("stopped-before", start_step, **values)
-
-    def _resume_totals(self, live: list[dict[str, Any]], start_step: int) -> None:
-        devices = self._totals.devices
-        self._totals = TrainTotals(tokens_seen=0, step=start_step, devices=devices)
-        if not start_step:
-            return
-        counted = [line for line in live if keys.TOKENS_SEEN in line]
-        at_start = [line for line in counted if line.get(keys.STEP) == start_step]
-        # A checkpoint's line holds the steps since the last log row too; without it they are unknown.
-        self._totals.tokens_seen = int(at_start[-1][keys.TOKENS_SEEN]) if at_start else None
-        if not any(line.get(keys.STEP) == start_step for line in live if _closes_window(line)):
-            self._totals.forget_window()
-        last = counted[-1] if counted else {}
-        if last.get(keys.KIND) == keys.KIND_CHECKPOINT and last.get(keys.STEP) == start_step:
-            first, steps = last.get(keys.NONFINITE_FIRST_STEP), int(last.get(keys.NONFINITE_STEPS) or 0)
-            if first is not None and steps:
-                bad = int(last.get(keys.NONFINITE_MICRO_BATCHES) or steps)
-                self._totals.bad = {int(first) + offset: 0 for offset in range(steps)} | {int(first): bad}
 
     def checkpoint(self, step: int) -> None:
         """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
@@ -169,7 +188,9 @@ class LiveRun:
 
     def training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
         """What a training row gets: perplexity, tokens, speed, non-finite steps."""
-        self._totals.add(self.train_meter.read())
+        counts = self.train_meter.read()
+        self._note_hidden_nan(counts, step)
+        self._totals.add(counts)
         numbers: dict[str, float | int] = dict(self._totals.close_row(step))
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
@@ -179,13 +200,26 @@ class LiveRun:
                 numbers[keys.PPL] = value
         return numbers
 
+    def _note_hidden_nan(self, counts: TrainCounts, step: int) -> None:
+        uncounted = counts.bad_micro_batches is None or self._watch is None
+        if uncounted and self._args.logging_nan_inf_filter and not self._nan_said:
+            self._nan_said = True
+            self.note_setup("nan-filter-on", step)
+
     def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, str]]:
         """What an evaluation's row gets: numbers for everyone, texts for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
         self._note_padding(prefix, measured.padding, step)
         self._note(prefix, step, measured, texts)
+        self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
         return numbers, texts
+
+    def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
+        tokenizer = self._text.facts(self._alignment()).get("hash")
+        said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer, self.ranks, self.report_error)
+        if said is not None:
+            self.note_setup(DIFFERENCE, step, **said)
 
     def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
         facts = {
@@ -291,12 +325,6 @@ class LiveRun:
             "schedule": None if scheduler is None else inspection.schedule(scheduler, state.max_steps),
             "stop": None,
         }
-
-
-def _closes_window(line: Mapping[str, Any]) -> bool:
-    """Whether nothing before this line is unknown to a row after it: a training row, or a checkpoint's counts."""
-    kind = line.get(keys.KIND)
-    return kind == keys.KIND_TRAIN or (kind == keys.KIND_CHECKPOINT and keys.NONFINITE_STEPS in line)
 
 
 def _compiles(args: TrainingArguments) -> bool:

@@ -22,12 +22,14 @@ class PaddingCounts:
             text where the end-of-text token serves as pad.
         rows: Rows of the batch.
         tokens: Labelled positions.
+        unlabelled: Positions of text without a label, the first of a text left out: nothing predicts it.
     """
 
     masked_labels: int
     pad_run_rows: int
     rows: int
     tokens: int
+    unlabelled: int = 0
 
     @property
     def suspicious(self) -> bool:
@@ -36,14 +38,14 @@ class PaddingCounts:
 
 
 def count_padding(kwargs: Mapping[str, Any], pad_id: int | None) -> Tensor | None:
-    """Counts of one batch, on its device: masked labels, rows with pad runs, rows, labelled positions.
+    """Counts of one batch, on its device: masked labels, pad runs, rows, labelled positions, text without a label.
 
     Args:
         kwargs: Keyword arguments of the forward call.
         pad_id: The pad token; None where there is none.
 
     Returns:
-        An int64 tensor of shape (4,); None where the batch has no labels of shape (rows, length).
+        An int64 tensor of shape (5,); None where the batch has no labels of shape (rows, length).
     """
     labels, mask = kwargs.get("labels"), kwargs.get("attention_mask")
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.shape[1] < 2:
@@ -57,7 +59,21 @@ def count_padding(kwargs: Mapping[str, Any], pad_id: int | None) -> Tensor | Non
         pads = labels == pad_id
         runs = ((pads[:, 0] & pads[:, 1]) | (pads[:, -1] & pads[:, -2])).sum()
     rows = torch.full_like(masked, labels.shape[0])
-    return torch.stack([masked, runs, rows, labelled.sum()])
+    return torch.stack([masked, runs, rows, labelled.sum(), _unlabelled(kwargs, labelled, pad_id).sum()])
+
+
+def _unlabelled(kwargs: Mapping[str, Any], labelled: Tensor, pad_id: int | None) -> Tensor:
+    """Which positions hold text and have no label. Without token ids every position counts as text: silence is safe."""
+    ids, mask, places = (kwargs.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
+    text = torch.ones_like(labelled)
+    if pad_id is not None and isinstance(ids, Tensor) and ids.shape == labelled.shape:
+        text = ids.to(labelled.device) != pad_id
+    if isinstance(mask, Tensor) and mask.shape == labelled.shape:
+        text = text & (mask.to(labelled.device) != 0)
+    first = text & (text.cumsum(1) == 1)
+    if isinstance(places, Tensor) and places.shape == labelled.shape:  # several texts in a row
+        first = first | (places.to(labelled.device) == 0)
+    return text & ~first & ~labelled
 
 
 def add_padding(parts: list[list[int] | None]) -> PaddingCounts | None:

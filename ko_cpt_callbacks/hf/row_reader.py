@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
 from ko_cpt_callbacks.hf.token_bytes import TokenBytes, row_byte_lengths, row_text
 
@@ -85,7 +85,7 @@ class RowReader:
         if record.attention_mask is not None:
             mask &= _array(record.attention_mask) != 0
         sums = [
-            self._row(nll[row, part], labels[row, part], ids[row, part], mask[row, part])
+            self._row(nll[row, part], labels[row, part], ids[row, part], mask[row, part], record.input_ids is not None)
             for row, part in self._parts(record, *ids.shape)
         ]
         kept = [(at, row) for at, row in enumerate(sums[:rows_kept]) if row is not None]
@@ -98,6 +98,7 @@ class RowReader:
             bytes=np.array([row[2] for row in values], dtype=np.int64),
             hash=np.array([row[3] for row in values], dtype=np.uint64),
             order=np.array([(record.batch, self._rank, at) for at, _ in kept], dtype=np.int64),
+            flags=np.array([row[4] for row in values], dtype=np.uint8),
         )
 
     @staticmethod
@@ -109,8 +110,13 @@ class RowReader:
         yield from ((0, slice(begin, end)) for begin, end in zip(begins, [*begins[1:], length], strict=True))
 
     def _row(
-        self, nll: NDArray[np.float64], labels: NDArray[Any], ids: NDArray[Any], mask: NDArray[np.bool_]
-    ) -> tuple[float, int, int, int] | None:
+        self,
+        nll: NDArray[np.float64],
+        labels: NDArray[Any],
+        ids: NDArray[Any],
+        mask: NDArray[np.bool_],
+        has_text: bool,
+    ) -> tuple[float, int, int, int, int] | None:
         scored = labels != IGNORE
         tokens = int(scored.sum())
         text_ids = ids[mask]
@@ -119,12 +125,28 @@ class RowReader:
         if not tokens and not text:
             return None
         digest = blake2b(text, digest_size=8).digest()
+        aligned = bool(mask[scored].all()) and np.array_equal(labels[scored], ids[scored])
         return (
             float(nll[scored].sum()),
             tokens,
-            self._scored_bytes(labels, ids, mask, scored) if self._count_bytes else -1,
+            self._scored_bytes(labels, ids, mask, scored, aligned) if self._count_bytes else -1,
             int.from_bytes(digest, "little"),
+            # Shifted labels do not say which token is scored, and labels alone not what stands before the first.
+            self._flags(ids, mask, scored) if aligned and has_text else 0,
         )
+
+    def _flags(self, ids: NDArray[Any], mask: NDArray[np.bool_], scored: NDArray[np.bool_]) -> int:
+        """What kind of row it is, for comparisons across tokenizers; 0 where special tokens are not known."""
+        if self._table is None:
+            return 0
+        known = (ids >= 0) & (ids < len(self._table.special))
+        special = self._table.special[np.where(known, ids, 0)] & known & mask
+        text = np.flatnonzero(mask & ~special)
+        flags = READ
+        if len(text):
+            flags |= OPENS if scored[text[0]] else 0
+            flags |= SEVERAL if special[text[0] : text[-1]].any() else 0
+        return flags | (SPECIAL_SCORED if (special & scored).any() else 0)
 
     def _text(self, ids: NDArray[Any]) -> bytes:
         if self._table is None:
@@ -132,11 +154,16 @@ class RowReader:
         return row_text(self._table, ids)
 
     def _scored_bytes(
-        self, labels: NDArray[Any], ids: NDArray[Any], mask: NDArray[np.bool_], scored: NDArray[np.bool_]
+        self,
+        labels: NDArray[Any],
+        ids: NDArray[Any],
+        mask: NDArray[np.bool_],
+        scored: NDArray[np.bool_],
+        aligned: bool,
     ) -> int:
         """UTF-8 bytes of the targets; -1 when one of them has no known bytes."""
         assert self._table is not None
-        if bool(mask[scored].all()) and np.array_equal(labels[scored], ids[scored]):
+        if aligned:
             lengths = np.zeros(len(ids), dtype=np.int64)
             lengths[mask] = row_byte_lengths(self._table, ids[mask])
             found = lengths[scored]

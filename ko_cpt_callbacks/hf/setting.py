@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ko_cpt_callbacks.baselines.registry import find_baseline
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
+from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Rule, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -32,6 +35,8 @@ class Settings:
         rules: The rules to ask, told all that.
         outputs: Names of built-in outputs, and outputs.
         language: Language of sentences.
+        baseline: What the run is compared with; None: nothing.
+        stage: The baseline's stage, or ``auto``.
     """
 
     task: str
@@ -43,6 +48,8 @@ class Settings:
     rules: tuple[Rule, ...]
     outputs: tuple[str | Output, ...]
     language: str
+    baseline: Baseline | None = None
+    stage: str = AUTO
 
     def told(self) -> dict[str, Any]:
         """The settings as ``run.json`` records them."""
@@ -57,6 +64,8 @@ class Settings:
             "rules": [rule.code for rule in self.rules],
             "outputs": [item if isinstance(item, str) else item.name for item in self.outputs],
             "language": self.language,
+            "baseline": None if self.baseline is None else self.baseline.as_dict(),
+            "stage": self.stage,
         }
 
 
@@ -72,6 +81,8 @@ def check_settings(
     rules: Iterable[str] | None,
     outputs: Iterable[str | Output] | None,
     language: str | None,
+    baseline: str | Baseline | None = None,
+    stage: str = AUTO,
 ) -> Settings:
     """Settings from the callback's arguments.
 
@@ -91,6 +102,7 @@ def check_settings(
     kept = tuple(_texts("retention", retention))
     speech = DEFAULT_LANGUAGE if language is None else language
     _one_of("language", speech, languages)
+    reference, wanted_stage = _reference(baseline, stage)
     places: list[str | Output] = list(OUTPUTS if outputs is None else _several("outputs", outputs))
     for place in places:
         if not isinstance(place, Output):
@@ -103,10 +115,30 @@ def check_settings(
         grace=_grace(grace),
         targets=goals,
         patience=wait,
-        rules=rules_for(goals, task, chosen, patience=wait, retention=kept),
+        rules=rules_for(goals, task, chosen, patience=wait, retention=kept, baseline=reference, stage=wanted_stage),
         outputs=tuple(places),
         language=speech,
+        baseline=reference,
+        stage=wanted_stage,
     )
+
+
+def _reference(baseline: str | Baseline | None, stage: str) -> tuple[Baseline | None, str]:
+    """The baseline of an id, and the name of its stage as it was asked for."""
+    if not isinstance(stage, str):
+        raise ConfigurationError(f"KoCPTCallback(stage={stage!r}): expected the name of a stage, or {AUTO!r}")
+    if baseline is None:
+        if stage != AUTO:
+            raise ConfigurationError(
+                f"KoCPTCallback(stage={stage!r}): found no baseline that this is a stage of, expected one; "
+                f"write baseline='redwhale', stage={stage!r}, or leave it out"
+            )
+        return None, AUTO
+    if isinstance(baseline, Baseline):
+        return baseline, stage
+    if not isinstance(baseline, str):
+        raise ConfigurationError(f"KoCPTCallback(baseline={baseline!r}): expected an id of ko-cpt baselines")
+    return find_baseline(baseline), stage
 
 
 def _grace(value: int | str | None) -> Grace:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.evidence import IGNORE, Output
 from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
 from ko_cpt_callbacks.hf.rank import Ranks
@@ -142,65 +141,3 @@ class TrainMeter:
             bad = [0 if step is None else int(next(values)) for step in self._steps]
         tokens = None if self._without_labels else int(self._tokens) if self._tokens is not None else 0
         return {"tokens": tokens, "bad": bad, "seconds": now - self._started - self._excluded}
-
-
-@dataclass(slots=True)
-class TrainTotals:
-    """What the counts add up to: the numbers of the next training row.
-
-    Attributes:
-        tokens_seen: Target tokens since the start of the run; None once they are not known.
-        step: Last optimizer step that was counted.
-        devices: Accelerators at work; 0 on CPU.
-        bad: Non-finite micro-batches of each step since the last training row.
-    """
-
-    tokens_seen: int | None = 0
-    step: int = 0
-    devices: int = 0
-    bad: dict[int, int] = field(default_factory=dict)
-    _bad_known: bool = True
-    _tokens: int | None = 0
-    _seconds: float = 0.0
-
-    def add(self, counts: TrainCounts) -> None:
-        """Add what was counted since the last call (a row or a checkpoint)."""
-        if counts.tokens is None:
-            self.tokens_seen = self._tokens = None
-        else:
-            self.tokens_seen = None if self.tokens_seen is None else self.tokens_seen + counts.tokens
-            self._tokens = None if self._tokens is None else self._tokens + counts.tokens
-        self._seconds += counts.seconds
-        if counts.bad_micro_batches is None:
-            self._bad_known = False
-            return
-        for offset, bad in enumerate(counts.bad_micro_batches, start=1):
-            if bad:
-                self.bad[self.step + offset] = bad
-        self.step += len(counts.bad_micro_batches)
-
-    def forget_window(self) -> None:
-        """What went before in the current window is not known: its row claims no count of non-finite steps."""
-        self._bad_known = False
-
-    def pending(self) -> dict[str, int]:
-        """Tokens so far and the non-finite steps since the last training row."""
-        row = {} if self.tokens_seen is None else {keys.TOKENS_SEEN: self.tokens_seen}
-        if self._bad_known:
-            row[keys.NONFINITE_STEPS] = len(self.bad)
-            row[keys.NONFINITE_MICRO_BATCHES] = sum(self.bad.values())
-            if self.bad:
-                row[keys.NONFINITE_FIRST_STEP] = min(self.bad)
-        return row
-
-    def close_row(self, step: int) -> dict[str, int | float]:
-        """The keys of a training row at ``step``; the next row begins after it."""
-        row: dict[str, int | float] = dict(self.pending())
-        if self._tokens and self._seconds > 0.0:
-            rate = self._tokens / self._seconds
-            row[keys.TOKENS_PER_SECOND] = rate
-            if self.devices:
-                row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
-        self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds = 0, 0.0
-        return row

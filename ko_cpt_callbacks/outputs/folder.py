@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,7 @@ class RunFolder(Output):
 
     def eval_rows(self, prefix: str, step: int, rows: RowSums) -> None:
         """Write the arrays ``nll``, ``tokens``, ``bytes``, ``hash``, ``order``."""
-        # Letters of any script stay: sets named in Hangul must not fall onto one file.
-        name = re.sub(r"[^\w.-]", "_", prefix)
-        write_whole(self.path / keys.EVAL_ROWS_FOLDER / f"{name}-{step}.npz", rows.to_payload())
+        write_whole(self.path / keys.EVAL_ROWS_FOLDER / keys.eval_rows_file(prefix, step), rows.to_payload())
 
     def run(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``."""

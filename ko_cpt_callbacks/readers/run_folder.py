@@ -12,6 +12,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.plan import read_plan
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE, opening_failure
@@ -103,6 +104,12 @@ def _file_in(folder: Path) -> Path:
     for candidate in [*candidates, *reversed(_checkpoints(folder))]:
         if candidate.is_file():
             return candidate
+    plan = read_plan(folder)
+    if plan is not None:
+        stages = [str(stage.path) for stage in plan.stages]
+        raise UnreadableRunError(
+            f"{folder}: found the plan of a staged training, expected one run; name a stage: {_list(stages, _NAMED)}"
+        )
     names = sorted(child.name for child in folder.iterdir())
     runs = [name for name in names if _is_run(folder / name)]
     if len(runs) == 1:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.patience import Patience, read_patience
+from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.rules import TASKS
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
@@ -31,6 +33,8 @@ class Told:
         patience: When the run was to be judged to stand still.
         retention: Names of the evaluation sets that do not count for that.
         stop: ``code``, ``step`` and ``message`` of the finding that asked the run to stop; None where none did.
+        baseline: What it was compared with, as it was then; None where with nothing.
+        stage: The baseline's stage, or ``auto``.
     """
 
     task: str
@@ -40,6 +44,8 @@ class Told:
     patience: Patience = field(default_factory=Patience)
     retention: tuple[str, ...] = ()
     stop: Mapping[str, Any] | None = None
+    baseline: Baseline | None = None
+    stage: str = AUTO
 
 
 def read_told(path: str | Path) -> Told:
@@ -69,6 +75,7 @@ def read_told(path: str | Path) -> Told:
     if task not in TASKS:
         raise UnreadableRunError(f'{path}: "told.task" is {clip(task)}, expected one of {", ".join(TASKS)}; {_FIX}')
     language = told.get("language")
+    baseline, stage = _baseline(path, told)
     return Told(
         task=task,
         targets=_texts(path, told, "targets") or (),
@@ -77,7 +84,22 @@ def read_told(path: str | Path) -> Told:
         patience=_patience(path, told),
         retention=_texts(path, told, "retention") or (),
         stop=_stop(run.get("stop")),
+        baseline=baseline,
+        stage=stage,
     )
+
+
+def _baseline(path: Path, told: Mapping[str, Any]) -> tuple[Baseline | None, str]:
+    values, stage = told.get("baseline"), told.get("stage", AUTO)
+    if values is None:
+        return None, AUTO
+    try:
+        baseline = Baseline.from_dict(values)
+        checked_stage(baseline, stage)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found = f"found no baseline that can be used ({error})"
+        raise UnreadableRunError(f'{path}: under "told": {found}; {_FIX}') from None
+    return baseline, stage
 
 
 def _patience(path: Path, told: Mapping[str, Any]) -> Patience:

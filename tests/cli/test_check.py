@@ -303,6 +303,20 @@ def test_options_come_before_what_it_was_told(tmp_path: Path) -> None:
     assert "non-finite" not in run["rules"]
 
 
+def test_a_baseline_to_compare_with(healthy: Path) -> None:
+    """``--baseline`` has the run compared as the callback would have; without it nothing is. An unknown one is a
+    mistake with a near miss."""
+    assert judged(healthy)["run"]["baseline"] is None
+    found = judged(healthy, "--baseline", "redwhale")
+    assert _valid(found)
+    assert found["run"]["baseline"] == "redwhale"
+    assert {"baseline-ahead", "baseline-behind", "not-comparable"} & {item["code"] for item in found["findings"]}
+    for named, said in (("redwale", "Did you mean redwhale?"), ("", "found an empty text")):
+        result = check(healthy, "--baseline", named)
+        assert result.exit_code == 2
+        assert said in result.stderr
+
+
 def test_rules_of_another_version(tmp_path: Path) -> None:
     """A rule that this version does not know is named, not passed over."""
     folder = _folder(tmp_path, sample.healthy(), rules=["non-finite", "from-the-future"])

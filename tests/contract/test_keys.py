@@ -19,13 +19,15 @@ FILES = {keys.ROWS_FILE, keys.FINDINGS_FILE, keys.RUN_FILE, keys.EVAL_ROWS_FOLDE
 
 
 def _prose(tree: ast.Module) -> set[int]:
-    """Strings that are no keys: docstrings (any bare string) and the names in ``__all__``."""
+    """Strings that are no keys: docstrings (any bare string), the names in ``__all__`` and the words of a type."""
     found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             found.add(id(node.value))
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
             found.update(id(inner) for inner in ast.walk(node.value))
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal":
+            found.update(id(inner) for inner in ast.walk(node.slice))  # a type cannot be made of constants
     return found
 
 

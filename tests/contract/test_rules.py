@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import ko_cpt_callbacks.core.rules as rooms
+from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import CODES, MESSAGES
 from ko_cpt_callbacks.core.observation import (
@@ -117,6 +118,14 @@ RUNS: dict[str, Callable[[], Sequence[Observation]]] = {
         *(TrainObservation(step, loss=0.7, input_tokens=4096 * (step - 400)) for step in range(410, 800, 10)),
     ],
     "planned": lambda: [SetupObservation(0, "plan", {"planned_steps": 400}), *_healthy()],
+    "paired differences": lambda: [
+        one for seen in _healthy() for one in (
+            [SetupObservation(seen.step, "baseline-difference", {
+                "split": seen.split, "baseline": "own", "unit": "nats per token", "difference": seen.exact_loss - 2.7,
+                "se": 0.001, "rows": 120,
+            })] if isinstance(seen, EvalObservation) and seen.exact_loss is not None else []
+        ) + [seen]
+    ],
     "two runs joined": lambda: [*_healthy(), *_healthy(20)],
 }  # fmt: skip
 
@@ -128,7 +137,16 @@ TARGETS = parse_targets(
         "eval_ja_loss<20",
     ]
 )  # fmt: skip
-TOLD = [rule for rule in rules_for(TARGETS, "other") if rule not in ALL_RULES]
+# What the same rules compare a run with: one set on the same text with its rows at hand, one on other text.
+BASELINE = Baseline(
+    "own", "a run", "continued pretraining", "OWN", stages=(
+        BaselineStage("whole", values=(
+            BaselineValue("loss", "eval", 2.7, 2.7, 2.7, "OWN", "measured", "", "eval_ko", 0.01, "f0", "own/a.npz"),
+            BaselineValue("bits_per_byte", "eval", 1.4, 1.35, 1.45, "D", "computed", "loss / bytes", "eval_ko", 0.01),
+        )),
+    ),
+)  # fmt: skip
+TOLD = [rule for rule in rules_for(TARGETS, "other", baseline=BASELINE) if rule not in ALL_RULES]
 
 each_rule = pytest.mark.parametrize("rule", ALL_RULES, ids=lambda rule: rule.code)
 each_told_rule = pytest.mark.parametrize(

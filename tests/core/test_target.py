@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
+from core.made_baseline import LN2, published, value
 
+import ko_cpt_callbacks
+from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import (
@@ -24,6 +27,60 @@ from ko_cpt_callbacks.errors import ConfigurationError
 NAN, INF = math.nan, math.inf
 Z = 1.959963984540054
 LN20 = math.log(20.0)
+
+
+# ---- from a baseline
+
+
+def test_from_a_baseline() -> None:
+    """Bits per byte below the sure end of the range: its low end less the rounding, cut to four decimals."""
+    found = Target.from_baseline(published(), stage="lora", split="eval_ko", by="step:500", confirm=2)
+    low = 2.8064 / LN2 / 4.860 - 0.005
+    assert (found.metric, found.split, found.by, found.confirm) == ("bits_per_byte", "eval_ko", "step:500", 2)
+    assert 0.0 <= low - found.below < 1e-4
+    assert Target.from_baseline(published()) == Target("bits_per_byte", found.below)
+    assert Target.from_baseline(published(), stage="embedding").below > found.below
+    assert parse_target(str(found)) == found
+
+
+def test_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text is the id of a baseline; what find_baseline refuses is refused."""
+    asked = []
+
+    def find(name: str) -> Baseline:
+        asked.append(name)
+        return published()
+
+    monkeypatch.setattr(ko_cpt_callbacks, "find_baseline", find, raising=False)
+    assert Target.from_baseline("redwhale") == Target.from_baseline(published())
+    assert asked == ["redwhale"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "stage", "reason"),
+    [
+        (published(), "sft", "had other data and another objective"),
+        (Baseline("eeve", "EEVE", "continued pretraining", "S"), None, "reports no loss"),
+        (Baseline("dag", "DaG", "instruction tuning", "SEED", why_not="instruction tuning."), None, "no reference for"),
+        (
+            Baseline("run", "R", "from scratch", "V", stages=(BaselineStage("whole", values=(value("loss", 2.0),)),)),
+            None, "has no bits per byte",
+        ),
+        (
+            Baseline("log", "L", "from scratch", "V",
+                     stages=(BaselineStage("whole", values=(value("bits_per_byte", 0.5, "train"),)),)),
+            None, "a training loss only",
+        ),
+    ],
+)  # fmt: skip
+def test_a_baseline_that_gives_no_target(baseline: Baseline, stage: str | None, reason: str) -> None:
+    """Refused with the reason, in five parts: it never falls back to another unit."""
+    with pytest.raises(ConfigurationError) as error:
+        Target.from_baseline(baseline, stage=stage)
+    said = str(error.value)
+    assert said.startswith(f"target from baseline '{baseline.id}': found no figure that a run could be held to: ")
+    assert reason in said
+    assert "expected bits per byte of held-out text; name another baseline" in said
 
 
 # ---- text form

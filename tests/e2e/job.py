@@ -103,6 +103,8 @@ def train(
     outputs: Iterable[Any] | None = None,
     changes: Mapping[str, Any] | None = None,
     without_callback: bool = False,
+    baseline: str | None = None,
+    baselines: str | None = None,
 ) -> dict[str, Any]:
     """One run, written out with ``save_state`` at its end.
 
@@ -117,8 +119,12 @@ def train(
         outputs: The callback's outputs.
         changes: Changed training arguments.
         without_callback: Whether the Trainer goes without it.
+        baseline: What the run is compared with.
+        baselines: The user's folder of baselines.
     """
-    watcher = KoCPTCallback(stop_on=stop_on, outputs=outputs)
+    if baselines is not None:
+        os.environ["KO_CPT_BASELINES"] = baselines
+    watcher = KoCPTCallback(stop_on=stop_on, outputs=outputs, baseline=baseline)
     sets = {"ko": rows()[EVAL_ROWS], "en": english_rows()} if two_sets else None
     trainer = build(folder, [] if without_callback else [watcher], eval_dataset=sets, **(changes or {}))
     if nan_steps:

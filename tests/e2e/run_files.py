@@ -37,7 +37,7 @@ def live(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def double(lines: list[dict[str, Any]]) -> list[Any]:
     """What two live lines claim to be."""
-    counts = Counter((line["kind"], line.get("split"), line["step"]) for line in live(lines))
+    counts = Counter((line["kind"], line.get("setup"), line.get("split"), line["step"]) for line in live(lines))
     return [key for key, count in counts.items() if count > 1]
 
 

@@ -23,7 +23,7 @@ def _counts(labels: list[list[int]], mask: list[list[int]] | None = None) -> lis
         batch["attention_mask"] = torch.tensor(mask)
     found = count_padding(batch, PAD)
     assert found is not None
-    return found.tolist()
+    return found.tolist()[:4]
 
 
 @pytest.mark.parametrize(
@@ -97,3 +97,23 @@ def test_prompt_masked_rows_and_padded_rows_are_silent(tmp_path: Path) -> None:
     assert _findings(tmp_path / "a", rows, DataCollatorForLanguageModeling(tokenizer, mlm=False)) == []
     prompts = [{**row, "labels": [-100] * 5 + row["input_ids"][5:]} for row in rows]
     assert _findings(tmp_path / "b", prompts, tiny.collate) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "batch", "expected"),
+    [
+        ([[5, 6, 7, 8]], {"input_ids": [[5, 6, 7, 8]]}, 0),
+        ([[-100, 6, 7, 8]], {"input_ids": [[5, 6, 7, 8]]}, 0),
+        ([[-100, -100, 7, 8]], {"input_ids": [[5, 6, 7, 8]]}, 1),
+        ([[5, 6, -100, -100]], {"input_ids": [[5, 6, PAD, PAD]]}, 0),
+        ([[-100, -100, -100, 6]], {"input_ids": [[PAD, PAD, 5, 6]]}, 0),
+        ([[5, 6, -100, -100]], {"input_ids": [[5, 6, 7, 7]], "attention_mask": [[1, 1, 0, 0]]}, 0),
+        ([[-100, 6, -100, 8]], {"input_ids": [[5, 6, 7, 8]], "position_ids": [[0, 1, 0, 1]]}, 0),
+        ([[-100, 6, -100, 8]], {"input_ids": [[5, 6, 7, 8]]}, 1),
+        ([[-100, -100, 7, 8]], {}, 1),
+    ],
+)
+def test_text_without_a_label(labels: list[list[int]], batch: dict[str, Any], expected: int) -> None:
+    """Text that is not trained on: neither pads nor the first token of a text count."""
+    found = count_padding({"labels": torch.tensor(labels), **{k: torch.tensor(v) for k, v in batch.items()}}, PAD)
+    assert found is not None and found.tolist()[4] == expected

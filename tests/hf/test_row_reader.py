@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
 from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
 from ko_cpt_callbacks.hf.token_bytes import build_token_bytes
@@ -146,6 +146,62 @@ def test_labels_other_than_the_ids(reader: RowReader) -> None:
     assert reader.read(_record(batch, evidence=shifted), None).bytes.tolist() == [len(TEXTS[0].encode())]
     other[0, 1] = 10_000_000
     assert reader.read(_record(batch, evidence=shifted), None).bytes.tolist() == [-1]
+
+
+WHOLE = READ | OPENS | SPECIAL_SCORED
+
+
+def _flags(reader: RowReader, ids: list[int], **changes: Any) -> list[int]:
+    """Flags of one row of these token ids."""
+    return reader.read(_record(tiny.collate([{"input_ids": ids}]), **changes), None).flags.tolist()
+
+
+def test_flags_of_whole_documents(reader: RowReader) -> None:
+    """BOS, text, EOS: read, begun with a scored token, an end scored, one document; padding changes nothing."""
+    assert reader.read(_record(_batch()), None).flags.tolist() == [WHOLE] * 3
+
+
+def test_flags_without_bos(reader: RowReader) -> None:
+    """The first text token is not scored where nothing stands before it, or where its label is ignored."""
+    tokenizer = tiny.byte_level_tokenizer()
+    text = tokenizer.encode(TEXTS[0], add_special_tokens=False)
+    assert _flags(reader, [*text, 1]) == [READ | SPECIAL_SCORED]
+    assert _flags(reader, text) == [READ]
+    assert _flags(reader, [0, *text]) == [READ | OPENS]
+    batch = _batch(TEXTS[:1])
+    batch["labels"][:, 1] = IGNORE
+    assert reader.read(_record(batch), None).flags.tolist() == [READ | SPECIAL_SCORED]
+
+
+def test_flags_of_packed_rows(reader: RowReader) -> None:
+    """A special token between text tokens: several documents; at the ends of a row it is none."""
+    tokenizer = tiny.byte_level_tokenizer()
+    first, second = (tokenizer.encode(text, add_special_tokens=False) for text in TEXTS[:2])
+    assert _flags(reader, [0, *first, 1, *second]) == [WHOLE | SEVERAL]
+    assert _flags(reader, [*first, 1, *second, 1]) == [READ | SEVERAL | SPECIAL_SCORED]
+    assert _flags(reader, [0, 0, *first, 1, 1]) == [WHOLE]
+    assert _flags(reader, [0, 1]) == [READ | SPECIAL_SCORED]
+
+
+def test_flags_of_padding_free_documents(reader: RowReader) -> None:
+    """Each document of a flat row by itself: one whole document each."""
+    ids = [row["input_ids"] for row in tiny.rows(TEXTS, tiny.byte_level_tokenizer())]
+    flat = torch.tensor([[token for row in ids for token in row]])
+    starts = torch.tensor([at == 0 for row in ids for at in range(len(row))])
+    batch = {"input_ids": flat, "labels": flat, "attention_mask": torch.ones_like(flat)}
+    assert reader.read(_record(batch, attention_mask=None, starts=starts), None).flags.tolist() == [WHOLE] * 3
+
+
+def test_flags_that_cannot_be_known(reader: RowReader) -> None:
+    """Labels alone, labels shifted against the ids, no tokenizer: nobody looked."""
+    batch = _batch(TEXTS[:1])
+    assert reader.read(_record(batch, input_ids=None, attention_mask=None), None).flags.tolist() == [0]
+    shifted = torch.roll(batch["labels"], -1, 1)
+    shifted[:, -1] = IGNORE
+    evidence = Evidence("logits", nll=torch.zeros(shifted.shape), labels=shifted)
+    assert reader.read(_record(batch, evidence=evidence), None).flags.tolist() == [0]
+    bare = RowReader(None, count_bytes=True, rank=0)
+    assert bare.read(_record(batch), None).flags.tolist() == [0]
 
 
 def test_without_a_table() -> None:

@@ -106,15 +106,23 @@ def test_one_value_where_several_are_expected(change: dict[str, Any]) -> None:
         KoCPTCallback(**change)
 
 
-UNREADY = [
-    {"baseline": "x"},
-    {"stage": "embeddings"},
-    {"alerts": "x"},
+BASELINES: list[tuple[dict[str, Any], str]] = [
+    ({"baseline": "redwale"}, "redwhale"),
+    ({"baseline": 3}, "baseline=3.*: expected an id"),
+    ({"stage": "lora"}, "found no baseline that this is a stage of"),
+    ({"baseline": "redwhale", "stage": "odd-layer"}, "odd-layers"),
+    ({"baseline": "redwhale", "stage": 3}, "stage=3.*: expected the name"),
 ]
 
 
-@pytest.mark.parametrize("change", UNREADY)
-def test_arguments_of_later_versions_are_refused(change: dict[str, Any]) -> None:
-    """What this version cannot act on is refused by name, never silently ignored."""
-    with pytest.raises(ConfigurationError, match=f"does not act on {next(iter(change))} yet"):
+@pytest.mark.parametrize(("change", "said"), BASELINES)
+def test_a_baseline_that_cannot_be_used(change: dict[str, Any], said: str) -> None:
+    """An unknown baseline or stage is refused before training, with what was probably meant."""
+    with pytest.raises(ConfigurationError, match=said):
         KoCPTCallback(**change)
+
+
+def test_arguments_of_later_versions_are_refused() -> None:
+    """What this version cannot act on is refused by name, never silently ignored."""
+    with pytest.raises(ConfigurationError, match="does not act on alerts yet"):
+        KoCPTCallback(alerts="x")

@@ -10,7 +10,8 @@ import torch
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.evidence import Output
 from ko_cpt_callbacks.hf.rank import Ranks
-from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter, TrainTotals
+from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
+from ko_cpt_callbacks.hf.train_totals import TrainTotals
 
 pytestmark = pytest.mark.both_versions
 

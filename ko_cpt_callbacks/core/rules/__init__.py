@@ -10,44 +10,74 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, Protocol
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.core.reference import AUTO, checked_stage
+from ko_cpt_callbacks.core.rules.adapters_frozen import AdaptersFrozen
+from ko_cpt_callbacks.core.rules.baseline_ahead import BaselineAhead
+from ko_cpt_callbacks.core.rules.baseline_behind import BaselineBehind
 from ko_cpt_callbacks.core.rules.below_floor import BelowFloor
 from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
+from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
+from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
+from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
+from ko_cpt_callbacks.core.rules.half_precision_modules import HalfPrecisionModules
+from ko_cpt_callbacks.core.rules.nan_filter_on import NanFilterOn
+from ko_cpt_callbacks.core.rules.no_first_evaluation import NoFirstEvaluation
 from ko_cpt_callbacks.core.rules.no_improvement import NoImprovement
+from ko_cpt_callbacks.core.rules.no_trainable_parameters import NoTrainableParameters
 from ko_cpt_callbacks.core.rules.non_finite import NonFinite
+from ko_cpt_callbacks.core.rules.not_comparable import NotComparable
 from ko_cpt_callbacks.core.rules.not_enough_data import NotEnoughData
 from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
+from ko_cpt_callbacks.core.rules.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.core.rules.stage_regression import StageRegression
 from ko_cpt_callbacks.core.rules.stopped_before import StoppedBefore
 from ko_cpt_callbacks.core.rules.target_implausible import TargetImplausible
 from ko_cpt_callbacks.core.rules.target_inconclusive import TargetInconclusive
 from ko_cpt_callbacks.core.rules.target_met import TargetMet
 from ko_cpt_callbacks.core.rules.target_missed import TargetMissed
 from ko_cpt_callbacks.core.rules.trackers_not_reached import TrackersNotReached
+from ko_cpt_callbacks.core.rules.worst_model_kept import WorstModelKept
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = [
     "ALL_RULES",
     "TASKS",
+    "AdaptersFrozen",
+    "BaselineAhead",
+    "BaselineBehind",
     "BelowFloor",
     "EarlyStoppingTwice",
+    "EmbeddingsFrozen",
+    "EmbeddingsUntied",
+    "EvalInTraining",
     "EvalTooSmall",
     "ExactLossAbsent",
+    "HalfPrecisionModules",
+    "NanFilterOn",
+    "NoFirstEvaluation",
     "NoImprovement",
+    "NoTrainableParameters",
     "NonFinite",
+    "NotComparable",
     "NotEnoughData",
     "PaddingInLoss",
+    "PromptInLoss",
     "Rule",
+    "StageRegression",
     "StoppedBefore",
     "TargetImplausible",
     "TargetInconclusive",
     "TargetMet",
     "TargetMissed",
     "TrackersNotReached",
+    "WorstModelKept",
     "rules_for",
 ]
 
@@ -83,6 +113,8 @@ def rules_for(
     *,
     patience: Patience | None = None,
     retention: Sequence[str] = (),
+    baseline: Baseline | None = None,
+    stage: str = AUTO,
 ) -> tuple[Rule, ...]:
     """All rules, told what the run must reach and what it was declared to be.
 
@@ -91,10 +123,12 @@ def rules_for(
         task: ``cpt``, ``sft`` or ``other`` (nothing declared).
         codes: Only the rules of these codes; ``None`` for all.
         patience: When a run stands still; never, by default.
-        retention: Names of evaluation sets that do not count for that.
+        retention: Names of evaluation sets that do not count for that, nor for the baseline.
+        baseline: What the run is compared with; nothing, by default.
+        stage: The baseline's stage; ``auto``: the one that the model at hand matches.
 
     Raises:
-        ConfigurationError: For a task or a code that is unknown.
+        ConfigurationError: For a task, a code or a stage that is unknown.
 
     >>> [rule.code for rule in rules_for(codes=["non-finite"])]
     ['non-finite']
@@ -102,7 +136,17 @@ def rules_for(
     if task not in TASKS:
         raise ConfigurationError(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
     told = tuple(targets)
+    if baseline is not None:
+        checked_stage(baseline, stage)
     rules: tuple[Rule, ...] = (
+        NoTrainableParameters(),
+        AdaptersFrozen(),
+        EmbeddingsFrozen(),
+        EmbeddingsUntied(),
+        HalfPrecisionModules(),
+        PromptInLoss(task),
+        WorstModelKept(),
+        EvalInTraining(),
         TrackersNotReached(),
         ExactLossAbsent(),
         NonFinite(),
@@ -114,7 +158,13 @@ def rules_for(
         TargetMissed(told, task),
         TargetInconclusive(told, task),
         NoImprovement(patience or Patience(), tuple(keys.key("eval", name) for name in retention)),
+        BaselineAhead(baseline, stage, tuple(retention)),
+        BaselineBehind(baseline, stage, tuple(retention)),
+        NotComparable(baseline, stage, tuple(retention)),
+        StageRegression(tuple(retention)),
         EarlyStoppingTwice(),
+        NanFilterOn(),
+        NoFirstEvaluation(),
         StoppedBefore(),
         NotEnoughData(),
     )

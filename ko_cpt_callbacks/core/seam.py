@@ -1,0 +1,235 @@
+"""Does a training row continue the run, or is it the first of another one joined to it?
+
+Two runs are joined in one log by a resume with other settings, by files put together, or by a trainer that is called
+twice. The Trainer says nothing of it; its counters do. Nothing here looks at the loss.
+
+===============  ======  =====================================================================================
+sign             strong  what is seen
+===============  ======  =====================================================================================
+``step-back``    yes     the step is lower than that of the row before
+``epoch-back``   yes     the epoch is
+``rewarm``       yes     the learning rate was falling, or had come to nothing, and rises again row by row
+``tokens-back``  no      the token counter is lower (of tokens seen, or of input tokens): TRL's is so at every resume
+``epoch-jump``   no      the epoch goes on by many times what the steps between the rows explain
+``tokens-jump``  no      the token counter does
+``rate-back``    no      the learning rate is back at once from next to nothing
+``rate-break``   no      the learning rate rises at once in the middle of its schedule
+``rate-drop``    no      it falls at once; a sign only beside another, because schedules with steps do so
+===============  ======  =====================================================================================
+
+One strong sign or two weak ones say that this is another run (`begins_anew`).
+
+A scheduler with restarts does ``rate-back`` too, and a cyclic one ``rewarm``. They are no signs once the run was told
+to have one (a ``plan`` row with ``restarts``), nor once the same has happened before at the same distance, or at half
+of it. After a ``plan`` or ``stage`` row in the middle of a log, which the callback writes at a resume, a token counter
+that starts again is none either, and the rest is `Trail.known`.
+
+All thresholds here are chosen, not measured; on 14 real logs they give one seam, the one that is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+
+__all__ = ["NEW", "RESTARTS", "Sign", "Trail", "begins_anew", "follow", "told"]
+
+RESTARTS: Final = "restarts"
+"""Value of a ``plan`` row: whether the scheduler restarts by itself."""
+_TELLING: Final = ("plan", "stage")
+"""Kinds of set-up rows that announce what follows."""
+
+_TARGET: Final = "target"
+_INPUT: Final = "input"
+"""The two counters of tokens."""
+
+_PACES: Final = 6  # rows whose pace is remembered
+_JUMP: Final = 5.0  # times the fastest of them
+_EPOCH_SLACK: Final = 0.03  # epochs are written with two decimals in old logs
+_NOTHING: Final = 0.1  # share of the peak rate below which a rate has come to nothing
+_AT_ONCE: Final = 0.3  # share of the peak by which a rate rises in one row
+_DROP: Final = 0.2  # share of the rate by which it falls in one row
+_RISES: Final = 3  # rises in a row that are no accident
+_KNOWN_ROWS: Final = 5  # rows after an announcement that it covers
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One thing that a run which goes on does not do."""
+
+    name: str
+    strong: bool
+    before: float
+    after: float
+    explained: bool = False
+    """A scheduler that restarts by itself does so: it speaks for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What the learning rates so far say about how they go on."""
+
+    rate: float | None = None
+    peak: float = 0.0
+    """Highest learning rate since the start or the last restart."""
+    falling: bool = False
+    """The learning rate has fallen since."""
+    rises: int = 0
+    """Rows in a row in which it rose after that."""
+    trough: float = 0.0
+    """Where it rose from."""
+    back: bool = False
+    """The row before brought it back at once."""
+    origin: int | None = None
+    """The step at which the present schedule began."""
+    spans: tuple[int, ...] = ()
+    """How many steps the schedules before it took."""
+
+
+_UNKNOWN: Final = Schedule()
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What the rows so far say about how the counters and the learning rate go on. Holds no NaN."""
+
+    step: int | None = None
+    epoch: float | None = None
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    paces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Epochs and tokens per step of the last rows."""
+    pace: float | None = None
+    """Tokens per step of the last row; ``None`` where it cannot be told."""
+    schedule: Schedule = _UNKNOWN
+    restarting: bool = False
+    """The scheduler was told to restart by itself."""
+    known: int = 0
+    """Rows still covered by an announcement."""
+
+
+NEW: Final = Trail()
+"""Before the first row."""
+
+
+def told(trail: Trail, seen: SetupObservation) -> Trail:
+    """The trail after a set-up row: ``plan`` and ``stage`` rows announce what follows."""
+    if seen.kind not in _TELLING:
+        return trail
+    restarting = seen.values.get(RESTARTS)
+    trail = replace(trail, restarting=restarting) if isinstance(restarting, bool) else trail
+    return trail if trail.step is None else replace(trail, known=_KNOWN_ROWS)
+
+
+def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...]]:
+    """The trail after a training row, and the signs that this row belongs to another run.
+
+    A row of the same step as the last continues nothing and replaces nothing here: give the trail from before that.
+    """
+    signs: list[Sign] = []
+    known = max(trail.known - 1, 0)
+    if trail.step is not None and seen.step < trail.step:
+        signs.append(Sign("step-back", True, trail.step, seen.step))
+    steps = None if trail.step is None else seen.step - trail.step
+    paces = dict(trail.paces)
+
+    epoch = _finite(seen.epoch)
+    if epoch is not None and trail.epoch is not None:
+        if epoch < trail.epoch - _EPOCH_SLACK:
+            signs.append(Sign("epoch-back", True, trail.epoch, epoch))
+        elif _jumps(paces, "epoch", epoch - trail.epoch, steps, _EPOCH_SLACK):
+            signs.append(Sign("epoch-jump", False, trail.epoch, epoch))
+    tokens = dict(trail.tokens)
+    for name, count in ((_TARGET, seen.tokens_seen), (_INPUT, seen.input_tokens)):
+        if count is None:
+            continue
+        last = tokens.get(name)
+        tokens[name] = count
+        if last is None or any(sign.name.startswith("tokens") for sign in signs):
+            continue
+        if count < last:
+            if not trail.known:
+                signs.append(Sign("tokens-back", False, last, count))
+            paces.pop(name, None)
+        elif _jumps(paces, name, count - last, steps, 0.0):
+            signs.append(Sign("tokens-jump", False, last, count))
+    counted = [name for name in (_TARGET, _INPUT) if name in paces and tokens[name] != trail.tokens.get(name)]
+    pace = paces[counted[0]][-1] if counted else None
+    schedule = trail.schedule if trail.schedule.origin is not None else replace(trail.schedule, origin=seen.step)
+    if begins_anew(signs):
+        schedule, paces = Schedule(origin=seen.step, peak=schedule.rate or 0.0), {}
+    schedule, sign = _scheduled(schedule, seen, bool(signs), trail.restarting)
+    if sign is not None:
+        signs.append(sign)
+        if begins_anew(signs):
+            paces = {}
+            schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False, rises=0)
+    epoch = trail.epoch if epoch is None else epoch
+    return Trail(seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, known), tuple(signs)
+
+
+def begins_anew(signs: Sequence[Sign]) -> bool:
+    """Whether signs, together, say that this is another run: one strong sign or two weak ones."""
+    speaking = [sign for sign in signs if not sign.explained]
+    return len(speaking) > 1 or any(sign.strong for sign in speaking)
+
+
+def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting: bool) -> tuple[Schedule, Sign | None]:
+    """The schedule after a row, and the sign that its learning rate is; ``company``: there are others."""
+    rate, before = _finite(seen.learning_rate), last.rate
+    if rate is None:
+        return last, None
+    if before is None:
+        return replace(last, rate=rate, peak=rate, trough=rate, falling=False), None
+    if rate <= before:
+        if company and before - rate >= _DROP * before:
+            drop = Sign("rate-drop", False, before, rate)
+            return replace(last, rate=rate, falling=True, rises=0, trough=rate), drop
+        if rate == before:
+            return last, None
+        falling = last.falling or rate < before * (1 - 1e-9)
+        return replace(last, rate=rate, falling=falling, rises=0, trough=rate, back=False), None
+    if not last.falling:
+        # Back at once and then higher still: a second warm-up of two rows, which no scheduler with restarts makes.
+        again = Sign("rewarm", True, last.trough, rate) if last.back and rate > 1.1 * before else None
+        return replace(last, rate=rate, peak=max(last.peak, rate), back=False), again
+    peak, trough, rises = last.peak, last.trough, last.rises + 1
+    sign: Sign | None = None
+    if rate - before >= _AT_ONCE * peak:
+        name = "rate-back" if before <= _NOTHING * peak else "rate-break"
+        sign = Sign(name, False, before, rate)
+    elif (rises >= _RISES and rate - trough > 0.005 * peak) or (rises >= 2 and rate - trough > _NOTHING * peak):
+        sign = Sign("rewarm", True, trough, rate)
+    if sign is None:
+        return replace(last, rate=rate, rises=rises), None
+    span = seen.step - (last.origin or 0)
+    explained = restarting or any(_alike(span, earlier) for earlier in last.spans[-1:])
+    now = replace(
+        last, rate=rate, peak=rate, falling=False, rises=0, trough=before, origin=seen.step,
+        spans=(*last.spans, span)[-2:], back=sign.name == "rate-back" and not explained,
+    )  # fmt: skip
+    return now, replace(sign, explained=explained)
+
+
+def _alike(span: int, earlier: int) -> bool:
+    """Whether a schedule took as long as the one before it, or twice as long (as restarts with growing cycles do)."""
+    return any(abs(span - times * earlier) <= 0.1 * times * earlier for times in (1, 2))
+
+
+def _jumps(paces: dict[str, tuple[float, ...]], name: str, went: float, steps: int | None, slack: float) -> bool:
+    """Whether a counter went on faster than the rows before explain; notes its pace where it did not."""
+    if steps is None or steps <= 0:
+        return False
+    known = paces.get(name, ())
+    if len(known) == _PACES and went > _JUMP * max(known) * steps + slack:
+        paces.pop(name)
+        return True
+    paces[name] = (*known, went / steps)[-_PACES:]
+    return False
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

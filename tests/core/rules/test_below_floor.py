@@ -97,11 +97,21 @@ def test_a_steep_but_steady_fall_is_none() -> None:
     assert {one.variant for one in _findings(*_train(*losses))} == {"train-level"}
 
 
+@pytest.mark.parametrize("width", [3, 8, 12, 30, 60])
+def test_the_return_from_a_spike_is_no_fall(width: int) -> None:
+    """Fine-tuning at 0.93 that goes up by 2 nats and comes back is where it was, however wide the spike."""
+    losses = [0.93 + 0.02 * math.sin(7.0 * i) + (2.0 if 30 <= i < 30 + width else 0.0) for i in range(140)]
+    assert {one.severity for one in _findings(*_train(*losses), task="sft")} == {Severity.INFO}
+    lower = [loss - (0.6 if i > 100 else 0.0) for i, loss in enumerate(losses)]
+    assert [one.variant for one in _findings(*_train(*lower), task="sft")] == ["train-level", "train-fall"]
+
+
 def test_evaluations_fall_too() -> None:
     """A level, then far below it: a warning; a spike and back is none."""
     (found,) = _findings(*_evals(2.7, 2.68, 0.5))
     assert (found.severity, found.variant) == (Severity.WARNING, "eval-fall")
-    assert [one.variant for one in _findings(*_evals(0.6, 1.6, 0.6))] == ["eval-level"]
+    for losses in ((0.6, 1.6, 0.6), (0.6, 1.6, 1.6, 1.6, 1.6, 0.6)):
+        assert [one.variant for one in _findings(*_evals(*losses))] == ["eval-level"]
 
 
 def test_near_zero() -> None:

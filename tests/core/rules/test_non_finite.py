@@ -102,10 +102,17 @@ def test_zero_loss_without_grad_norm() -> None:
     )
 
 
+def test_zero_loss_without_grad_norm_after_a_partly_filled_row() -> None:
+    """0.69, then 0.46 as the Trainer fills the row in which the NaN begins, then 0: the last three tell."""
+    rows = [*_healthy(range(10, 130, 10), grad_norm=None, level=0.69), TrainObservation(130, loss=0.46)]
+    assert [one.variant for one in _findings(*rows, TrainObservation(140, loss=0.0))] == ["zero-after"]
+
+
 @pytest.mark.parametrize(
     "rows",
     [
         [TrainObservation(10, loss=0.0)],
+        [*[TrainObservation(10 * i, loss=0.05) for i in range(1, 9)], TrainObservation(90, loss=0.0)],
         [TrainObservation(10, loss=0.02), TrainObservation(20, loss=0.0)],
         [TrainObservation(10, loss=3.0), TrainObservation(20, loss=0.0, grad_norm=0.001)],
         [TrainObservation(10, loss=3.0), TrainObservation(20, loss=0.0, nonfinite_steps=0)],

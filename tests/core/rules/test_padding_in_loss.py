@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -80,7 +81,8 @@ def test_a_healthy_or_unreadable_batch_is_silent(values: dict[str, object]) -> N
 
 
 def test_constant_where_it_varied() -> None:
-    """Five rows with exactly the same number of tokens per step: a warning, once; a resume starts a new count."""
+    """Five rows with exactly the same number of tokens per step, and the loss below: a warning, once; a resume starts a
+    new count."""
     rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
     (found,) = _findings(*rows)
     assert (found.severity, found.step, found.variant, found.asks_to_stop) == (Severity.WARNING, 360, "constant", False)
@@ -93,10 +95,32 @@ def test_constant_where_it_varied() -> None:
 
 
 def test_constant_within_one_count() -> None:
-    """The same without a new count, in target tokens."""
-    rows = _rows(VARIED, target=True) + _rows([32768] * 8, target=True, start=300, tokens=10 * sum(VARIED))
-    (found,) = _findings(*rows)
-    assert (found.variant, found.values["counted"], found.step) == ("constant", "target tokens", 350)
+    """The same without a new count, in target tokens; twelve rows where the loss does not fall."""
+    for loss, step in ((0.9, 350), (2.55, 350), (2.65, 420), (2.7, 420)):
+        rows = _rows(VARIED, target=True)
+        rows += _rows([32768] * 30, lambda _, loss=loss: loss, target=True, start=300, tokens=10 * sum(VARIED))  # type: ignore[misc]
+        (found,) = _findings(*rows)
+        assert (found.variant, found.values["counted"], found.step) == ("constant", "target tokens", step)
+
+
+def test_what_the_noise_explains_is_no_fall() -> None:
+    """A level that is 0.3 nats lower is a fall where the noise is 0.02, and none where it is 0.3."""
+    for noise, step in ((0.02, 350), (0.3, 420)):
+        before = _rows(VARIED, lambda i, n=noise: 2.7 + n * math.sin(7.0 * i * i), target=True)  # type: ignore[misc]
+        after = _rows([32768] * 30, lambda _: 2.4, target=True, start=300, tokens=10 * sum(VARIED))
+        assert [one.step for one in _findings(*before, *after)] == [step]
+
+
+def test_rows_grouped_by_length_are_silent() -> None:
+    """Of each mega-batch the longest rows are cut at one length: constant for some rows, varied, constant again."""
+    rates: list[int] = []
+    for mega in range(8):
+        rates += [2048 * 8] * (9 + mega % 3) + [16_000 - 97 * i - 13 * (i * mega % 7) for i in range(40)]
+    for falls in (0.0, 0.4):
+        assert _findings(*_rows(rates, lambda i, f=falls: 1.8 - f * (i % 50 < 12))) == []  # type: ignore[misc]
+    # Padded to one length from some row on, it is still seen: after twice as many rows.
+    (found,) = _findings(*_rows(rates + [4096 * 8] * 60))
+    assert (found.variant, found.values["constant_rows"]) == ("constant", 23)
 
 
 def test_packed_rows_are_silent() -> None:
@@ -114,6 +138,20 @@ def test_collapse_from_the_start() -> None:
     assert found.message().startswith(
         "Step 200: each step has exactly 32,768 input tokens, and the loss collapsed from 9.000 to 0."
     )
+
+
+@pytest.mark.parametrize(("last", "count"), [(0.6, 1), (0.8, 0), (2.3, 0)])
+def test_a_slow_collapse(last: float, count: int) -> None:
+    """From 8 over a hundred rows, within the first epoch: below 60 % of ln 3 it is one; later it is memorising."""
+    rows = _rows([32768] * 200, lambda i: last + (8.0 - last) * math.exp(-i / 25))
+    for epochs, said in ((1.0, count), (20.0, 0)):
+        seen = [replace(one, epoch=epochs * (i + 1) / 200) for i, one in enumerate(rows)]
+        assert len(_findings(*seen)) == said
+
+
+def test_what_begins_low_does_not_collapse() -> None:
+    """A classifier goes from 0.5 to 0.1 with rows of one length."""
+    assert _findings(*_rows([8192] * 100, lambda i: 0.1 + 0.4 * math.exp(-i / 5))) == []
 
 
 def test_collapse_later() -> None:
@@ -139,9 +177,9 @@ def test_another_count_is_no_change() -> None:
 def test_unequal_logging_distances() -> None:
     """Tokens per step are compared exactly, not tokens per row."""
     steps = [1, 10, 20, 35, 36, 50, 51, 70]
-    rows = _rows(VARIED) + [TrainObservation(300 + s, loss=2.7, input_tokens=333 * s) for s in steps]
+    rows = _rows(VARIED) + [TrainObservation(300 + s, loss=1.9, input_tokens=333 * s) for s in steps]
     assert [one.variant for one in _findings(*rows)] == ["constant"]
-    off = [TrainObservation(300 + s, loss=2.7, input_tokens=333 * s + (s % 2)) for s in steps]
+    off = [TrainObservation(300 + s, loss=1.9, input_tokens=333 * s + (s % 2)) for s in steps]
     assert _findings(*_rows(VARIED), *off) == []
 
 

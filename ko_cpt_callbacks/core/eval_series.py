@@ -1,0 +1,241 @@
+"""The evaluations of every set in their order, each beside the training since the one before it.
+
+How a rule uses it::
+
+    @dataclass(frozen=True, slots=True)
+    class MyState:
+        series: Evaluations = NOTHING
+
+    def step(self, state, seen):
+        series = state.series.add(seen)         # every observation
+        now = series.new(state.series, seen)    # the set's series, where this row is an evaluation that counts
+        ...
+        return replace(state, series=series), findings
+
+What may be compared is kept apart: a series begins anew at a seam (`ko_cpt_callbacks.core.recent`), where the loss
+becomes exact or stops being so, where the text changes (its fingerprint), and where steps go back. A loss that is not
+finite, or has a batch that is not, is no evaluation. A repeat of the last step replaces it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Final
+
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.progress import EvalPoint
+from ko_cpt_callbacks.core.recent import EMPTY, Recent, median, usable
+
+__all__ = ["EARLY", "KEPT", "NEAR", "NOTHING", "Evaluations", "Mark", "Series", "noise_of"]
+
+KEPT: Final = 40
+"""Evaluations of a set that are kept beside the first and the best; older ones are forgotten. Chosen, not measured."""
+EARLY: Final = 8
+"""Gaps of the beginning that are kept. Chosen, not measured."""
+NEAR: Final = 8
+"""Training points that make the level at an evaluation, at most. Chosen, not measured."""
+_NOISE_FROM: Final = 3  # second differences
+_MAD_TO_SD: Final = 1.4826  # for normal noise
+_BENT: Final = 0.6
+"""Share of the one estimate that the other is below where the series bends; without a bend it is so by chance in 7 % of
+series of 8 values and in 1 % of 20 (simulated)."""
+# SD of second and third differences of independent noise of SD 1.
+_SECOND: Final = math.sqrt(6.0)
+_THIRD: Final = math.sqrt(20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Training points of the segment so far, and their sum; ``before`` is without the last, which a repeat replaces."""
+
+    points: int = 0
+    total: float = 0.0
+    step: int | None = None
+    before: tuple[int, float] = (0, 0.0)
+
+    def add(self, step: int, loss: float | None) -> Totals:
+        """The totals after a training row; None where its loss is no level."""
+        points, total = self.before if step == self.step else (self.points, self.total)
+        if loss is None:
+            return Totals(points, total, step, (points, total))
+        return Totals(points + 1, total + loss, step, (points, total))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One evaluation.
+
+    Args:
+        step: Optimizer step.
+        value: Loss, nats per token.
+        se: Standard error of an exact loss.
+        points: Training points since the evaluation of the set before it (since the start, for the first).
+        train: Their mean, nats per token; ``None`` where there is none.
+        near: Median of the last of them, at most eight.
+        noise: Standard deviation of one training point.
+        gap: This evaluation and the one before it, their mean, less ``train``: both are then means over the same
+            interval. A single evaluation lies at the interval's end, where a falling loss is lower, so that its gap
+            would widen as the fall slows down. ``None`` for the first evaluation.
+        rate: Learning rate.
+        total: Training points and their sum since the start, for the next mark.
+    """
+
+    step: int
+    value: float
+    se: float | None = None
+    points: int = 0
+    train: float | None = None
+    near: float | None = None
+    noise: float | None = None
+    gap: float | None = None
+    rate: float | None = None
+    total: tuple[int, float] = (0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The evaluations of one set that may be compared with each other.
+
+    Args:
+        metric: ``exact_loss`` or ``loss``.
+        count: How many.
+        first: The first.
+        best: The lowest.
+        marks: The last `KEPT`, oldest first.
+        gaps: The first `EARLY` gaps.
+        before: Without the last, which a repeat replaces.
+        fingerprint: Which text.
+    """
+
+    metric: str
+    count: int
+    first: Mark
+    best: Mark
+    marks: tuple[Mark, ...]
+    gaps: tuple[float, ...] = ()
+    before: Series | None = None
+    fingerprint: str | None = None
+
+    @property
+    def last(self) -> Mark:
+        """The last evaluation."""
+        return self.marks[-1]
+
+    @property
+    def noise(self) -> float | None:
+        """How far an evaluation lies off for no reason; see `noise_of`."""
+        return noise_of([mark.value for mark in self.marks])
+
+    def then(self, mark: Mark, fingerprint: str | None) -> Series:
+        """The series after one more evaluation."""
+        gaps = self.gaps
+        if mark.train is not None:
+            mark = replace(mark, gap=0.5 * (self.last.value + mark.value) - mark.train)
+            gaps = (*gaps, mark.gap)[:EARLY] if mark.gap is not None else gaps
+        best = mark if mark.value < self.best.value else self.best
+        marks = (*self.marks, mark)[-KEPT:]
+        return Series(
+            self.metric, self.count + 1, self.first, best, marks, gaps, replace(self, before=None),
+            fingerprint or self.fingerprint,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """The series of every set, and the recent training points."""
+
+    recent: Recent = EMPTY
+    totals: Totals = Totals()
+    sets: Mapping[str, Series] = field(default_factory=dict)
+
+    def add(self, seen: Observation) -> Evaluations:
+        """The series after an observation; remembers its last call, as `Recent.add` does, and for the same reason."""
+        global _last
+        given, row, answer = _last
+        if given is self and row is seen and answer is not None:
+            return answer
+        after = self._add(seen)
+        _last = (self, seen, after)
+        return after
+
+    def _add(self, seen: Observation) -> Evaluations:
+        recent = self.recent.add(seen)
+        if isinstance(seen, TrainObservation):
+            level = seen.loss if usable(seen) else None
+            if recent.segment != self.recent.segment:
+                return Evaluations(recent, Totals().add(seen.step, level), {})
+            return Evaluations(recent, self.totals.add(seen.step, level), self.sets)
+        if isinstance(seen, EvalObservation):
+            return self._evaluated(seen)
+        return self if recent is self.recent else replace(self, recent=recent)
+
+    def new(self, before: Evaluations, seen: Observation) -> Series | None:
+        """The series of the set that ``seen`` evaluated; ``None`` where it is no evaluation that counts."""
+        if not isinstance(seen, EvalObservation):
+            return None
+        series = self.sets.get(seen.split)
+        return None if series is before.sets.get(seen.split) else series
+
+    def _evaluated(self, seen: EvalObservation) -> Evaluations:
+        point = EvalPoint.of(seen)
+        if point is None or point.value is None or not point.finite:
+            return self
+        known = self.sets.get(seen.split)
+        if known is not None and known.last.step == seen.step:
+            known = known.before
+        if known is not None and (
+            known.metric != point.metric
+            or known.last.step > seen.step
+            or (known.fingerprint and seen.fingerprint and known.fingerprint != seen.fingerprint)
+        ):
+            known = None
+        mark = self._mark(point, (0, 0.0) if known is None else known.last.total)
+        if known is None:
+            series = Series(point.metric, 1, mark, mark, (mark,), fingerprint=seen.fingerprint)
+        else:
+            series = known.then(mark, seen.fingerprint)
+        return replace(self, sets={**self.sets, seen.split: series})
+
+    def _mark(self, point: EvalPoint, since: tuple[int, float]) -> Mark:
+        totals = self.totals
+        points = totals.points - since[0]
+        train = (totals.total - since[1]) / points if points > 0 else None
+        near = self.recent.losses[-min(points, NEAR) :] if points > 0 else ()
+        return Mark(
+            point.step, point.value or 0.0, point.se, max(points, 0), train, median(near) if near else None,
+            self.recent.noise, None, self.recent.rates[-1] if self.recent.rates else None,
+            (totals.points, totals.total),
+        )  # fmt: skip
+
+
+NOTHING: Final = Evaluations()
+"""Where every rule starts."""
+
+_last: tuple[Evaluations | None, Observation | None, Evaluations | None] = (None, None, None)
+# The last call of `Evaluations.add`; see `ko_cpt_callbacks.core.recent`.
+
+
+def noise_of(values: Sequence[float]) -> float | None:
+    """Standard deviation of one value of a smooth series, from the median of its absolute second differences.
+
+    A trend, even a steep one, cancels, and a single outlier does not move the median. The bend of a falling loss does:
+    third differences know less of it, and count where they say far less.
+
+    Returns:
+        ``None`` for fewer than five values.
+
+    >>> noise_of([1.0, 2.0, 3.0, 4.0, 5.0])
+    0.0
+    """
+    second = [a - 2.0 * b + c for a, b, c in zip(values, values[1:], values[2:], strict=False)]
+    if len(second) < _NOISE_FROM:
+        return None
+    noise = median([abs(one) for one in second]) / _SECOND
+    third = [b - a for a, b in pairwise(second)]
+    if len(third) >= _NOISE_FROM:
+        bent = median([abs(one) for one in third]) / _THIRD
+        noise = bent if bent < _BENT * noise else noise
+    return _MAD_TO_SD * noise

@@ -4,8 +4,8 @@ VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 \
-	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-pairs
+.PHONY: help install install-4.57 fix check test test-4.57 docs \
+	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ test: ## Run all tests
 test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 	$(VENV_4_57)/bin/python -m pytest -m both_versions
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-pairs ## Run every benchmark
+docs: ## Write what docs/findings has from the code again
+	$(VENV)/bin/python docs/findings.py
+
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -47,6 +50,11 @@ bench-bytes: ## Bytes of the scored text, counted from token ids, against the te
 
 bench-targets: ## How often a verdict on a target is wrong where the truth is known
 	$(VENV)/bin/python benchmarks/targets.py
+
+bench-detection: ## Failures named, healthy runs left alone, on labelled logs; time of a check
+	$(VENV)/bin/python benchmarks/detection.py
+	$(VENV)/bin/python benchmarks/check_time.py --rows 10000 --limit 3
+	$(VENV)/bin/python benchmarks/check_time.py --rows 100000 --repeats 1 --limit 20
 
 bench-pairs: ## How often the interval of a paired difference holds the true difference
 	$(VENV)/bin/python benchmarks/paired_intervals.py

@@ -61,9 +61,8 @@ def explain(
         ("What it means", said.meaning),
         ("How it is decided", said.decided),
         ("What to do", said.action),
+        ("More, with an example and what looks like it", f"docs/findings/{code}.md in the repository"),
     ):
-        # Names and codes have hyphens, and are looked for whole.
-        shown = textwrap.fill(
-            text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
-        )
-        typer.echo(f"\n{title}\n{shown}")
+        # A code such as non-finite is one word.
+        lines = textwrap.wrap(text, _WIDTH - len(_INDENT), break_on_hyphens=False)
+        typer.echo(f"\n{title}\n" + textwrap.indent("\n".join(lines), _INDENT))

@@ -220,7 +220,7 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         baseline=watch.baseline,
         stage=watch.stage,
     )
-    state, findings = Monitor(rules, task=watch.task).judge(seen)
+    state, findings = Monitor(rules, task=watch.task).judge([*run.told(), *seen])
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]
     return Judgement(

@@ -23,7 +23,15 @@ from collections.abc import Mapping
 from string import Formatter
 from typing import Any, Final
 
-from ko_cpt_callbacks.core import message_comparison, message_level, message_setup, message_stage, message_target
+from ko_cpt_callbacks.core import (
+    message_comparison,
+    message_eval_health,
+    message_health,
+    message_level,
+    message_setup,
+    message_stage,
+    message_target,
+)
 from ko_cpt_callbacks.core.explanation import Explanation
 
 __all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "reason_sentence", "sentence"]
@@ -119,6 +127,8 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
     **message_comparison.MESSAGES,
+    **message_health.MESSAGES,
+    **message_eval_health.MESSAGES,
     **message_level.MESSAGES,
     **message_stage.MESSAGES,
     **message_setup.MESSAGES,
@@ -199,6 +209,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
         )
     },
     **message_comparison.CODES,
+    **message_health.CODES,
+    **message_eval_health.CODES,
     **message_level.CODES,
     **message_stage.CODES,
     **message_setup.CODES,
@@ -206,6 +218,7 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
 }
 
 _WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infinity": "-infinite"}
+_NOTES: Final[Mapping[str, Mapping[str, str]]] = {**message_health.NOTES, **message_target.NOTES}
 
 
 class _Shown(Formatter):
@@ -225,7 +238,7 @@ class _Shown(Formatter):
         if kind == "names":
             return ", ".join(value) or "none"
         if kind == "notes":
-            return "".join(f" {message_target.NOTES[note][self.language]}" for note in value)
+            return "".join(f" {_NOTES[note][self.language]}" for note in value)
         if kind == "reasons":
             return "".join(f" {reason_sentence(item, self.language)}" for item in value)
         if kind == "signed":

@@ -84,8 +84,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "and 0.08 nats, 3 % of the level, and well above the farthest points and the largest dips of the window "
             "(level: a robust line through the last 30 points; noise: what is left around it, or second differences "
             "where the curve bends). A point that closes an epoch needs 16 noises and 0.8 nats, a slow rise just "
-            "after the warm-up 0.65 nats, one in the first points 0.35 nats, and one that comes back slowly must be above "
-            "the whole window. Ten a run at most.",
+            "after the warm-up 0.65 nats, one in the first points 0.35 nats, and one that comes back slowly must be "
+            "above the whole window. Ten a run at most.",
             action="Look at the batches of the named steps. If spikes come back, lower the learning rate, lower "
             "max_grad_norm, or lengthen the warm-up.",
         )

@@ -91,9 +91,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "splendid and mean nothing: a public run went from 2.68 to 0.44 in this way after a resume.",
             decided="error, asks to stop: in the first training or evaluation batch, labelled positions have "
             "attention_mask 0, or rows start or end with two or more labelled pad tokens. warning, from a log alone: "
-            "tokens per step are exactly equal in five rows where they varied before, or have been from the start "
-            "while the loss collapses below ln 3. Packed rows are constant from the start and stay silent; so do pads "
-            "labelled -100 where the log counts target tokens (tokens_seen).",
+            "tokens per step are exactly equal in five rows in which the loss fell, or in twelve, where they varied "
+            "before; or they have been from the start while the loss collapses below ln 3. Packed rows are constant "
+            "from the start and stay silent; so do pads labelled -100 where the log counts target tokens "
+            "(tokens_seen), and rows grouped by length, whose constant batches come and go.",
             action=_PADDING_ACTION + " Then start again from a checkpoint from before it.",
         )
     },

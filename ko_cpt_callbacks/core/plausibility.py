@@ -11,7 +11,10 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 
-__all__ = ["FLOOR", "LOWEST_PUBLISHED_BITS", "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO", "Doubt", "doubt", "sudden_fall"]
+__all__ = [
+    "FLOOR", "LOWEST_PUBLISHED_BITS", "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO", "Doubt", "doubt", "lowest_level",
+    "sudden_fall",
+]  # fmt: skip
 
 FLOOR: Final = math.log(3.0)
 """Nats per token, perplexity 3: no published Korean pretraining run is below it. Logs that are were padding counted
@@ -68,28 +71,50 @@ _MIN_FALL: Final = 0.5
 _RATIO: Final = 3.0
 
 
-def sudden_fall(losses: tuple[float, ...]) -> tuple[float, float] | None:
+def sudden_fall(losses: tuple[float, ...], lowest: float | None = None) -> tuple[float, float] | None:
     """The levels before and after the largest sudden fall in a row of logged training losses, oldest first.
 
     A fall is sudden where the median of five points is more than 0.5 nats below that of the five before, and more
     than three times as far as the level had moved in the ten points before those: a curve that has been falling all
-    the time is not. Chosen, and tried on 14 real logs: only the one whose padding entered the loss has such a fall
-    after its first 15 points.
+    the time is not. It must also be so far below the lowest such median of all points before: the return from a spike,
+    however wide, is none. Chosen, and tried on 14 real logs: only the one whose padding entered the loss has such a
+    fall after its first 15 points.
 
     Args:
         losses: Finite losses, in nats per token.
+        lowest: `lowest_level` of the points before these; ``None`` where there are none.
 
     Returns:
         ``None`` where there is none, also with fewer than 20 points.
     """
+    if len(losses) < _BEFORE + _SIDE or max(losses) - min(losses) <= _MIN_FALL:
+        return None
+    middles = [_median(losses[i : i + _SIDE]) for i in range(len(losses) - _SIDE + 1)]
     found: tuple[float, float] | None = None
-    for i in range(_BEFORE, len(losses) - _SIDE + 1):
-        before, after = _median(losses[i - _SIDE : i]), _median(losses[i : i + _SIDE])
-        moved = abs(_median(losses[i - _BEFORE : i - 2 * _SIDE]) - before)
+    floor = min([*middles[: _BEFORE - _SIDE], *(() if lowest is None else (lowest,))])
+    for i in range(_BEFORE, len(middles)):
+        before, after = middles[i - _SIDE], middles[i]
+        floor = min(floor, before)
+        needed = max(_MIN_FALL, _RATIO * abs(middles[i - _BEFORE] - before))
         fall = before - after
-        if fall > max(_MIN_FALL, _RATIO * moved) and (found is None or fall > found[0] - found[1]):
+        if fall > needed and floor - after > _MIN_FALL and (found is None or fall > found[0] - found[1]):
             found = before, after
     return found
+
+
+def lowest_level(losses: tuple[float, ...], keep: int, lowest: float | None = None, side: int = _SIDE) -> float | None:
+    """The lowest short median among points of which all but the last ``keep`` are forgotten.
+
+    Args:
+        losses: Oldest first.
+        keep: How many stay.
+        lowest: The same of points that were forgotten before.
+        side: Points of a short median; five, as in `sudden_fall`.
+    """
+    for i in range(len(losses) - max(keep, side)):
+        level = _median(losses[i : i + side])
+        lowest = level if lowest is None or level < lowest else lowest
+    return lowest
 
 
 def _median(five: tuple[float, ...]) -> float:

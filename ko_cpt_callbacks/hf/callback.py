@@ -68,8 +68,11 @@ class KoCPTCallback(TrainerCallback):
         retention: Names of the evaluation sets that stand for what must not be forgotten.
         stop_on: Finding codes that stop the run, such as ``{"non-finite"}``.
         grace: Before which nothing stops: optimizer steps, or ``"tokens:1e6"`` for target tokens.
-        patience: Evaluations without improvement after which the run stops (``no-improvement``); None: never.
-        min_delta: What counts as improvement: nats per token, or ``"1%"`` of the best loss; None: any.
+        patience: Evaluations without improvement after which the run stops (``no-improvement``); None: never. Also
+            the evaluations above the best that make ``overfitting`` (None: two), and with that in ``stop_on`` it alone
+            stops.
+        min_delta: What counts as improvement, and as worse: nats per token, or ``"1%"`` of the best loss; None: any
+            improvement, and what the evaluations' own noise does not explain.
         rules: Codes of the rules to ask; None: all.
         outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.outputs.output.Output` objects; None: both.
         alerts: Where to send findings. Not in this version.

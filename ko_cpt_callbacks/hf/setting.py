@@ -12,7 +12,7 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
-from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Rule, rules_for
+from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Overfitting, Rule, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopper import Grace
@@ -31,7 +31,7 @@ class Settings:
         stop_on: Finding codes that stop the run when a finding of that code asks to.
         grace: What must have happened before anything stops.
         targets: What must be reached.
-        patience: When a run stands still.
+        patience: When a run stands still, or overfits.
         rules: The rules to ask, told all that.
         outputs: Names of built-in outputs, and outputs.
         language: Language of sentences.
@@ -110,8 +110,7 @@ def check_settings(
     return Settings(
         task=task,
         retention=kept,
-        # Whoever sets a patience asks for the stop.
-        stop_on=frozenset([*wanted, *([NoImprovement().code] if wait.evaluations else [])]),
+        stop_on=_stopping(wanted, wait),
         grace=_grace(grace),
         targets=goals,
         patience=wait,
@@ -121,6 +120,13 @@ def check_settings(
         baseline=reference,
         stage=wanted_stage,
     )
+
+
+def _stopping(wanted: Sequence[str], wait: Patience) -> frozenset[str]:
+    """Codes that stop: whoever sets a patience asks for a stop, and may have named the rule that is to wait."""
+    if wait.evaluations is None or Overfitting().code in wanted:
+        return frozenset(wanted)
+    return frozenset([*wanted, NoImprovement().code])
 
 
 def _reference(baseline: str | Baseline | None, stage: str) -> tuple[Baseline | None, str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.plan import read_plan
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE, opening_failure
-from ko_cpt_callbacks.readers.trainer_state import read_trainer_state
+from ko_cpt_callbacks.readers.trainer_state import read_state_rows
 
 __all__ = ["Run", "Source", "read_run"]
 
@@ -38,15 +39,30 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it was found: the file it was read from, of which kind, and the rows that count."""
+    """A run as it was found.
+
+    Args:
+        path: The file it was read from.
+        source: Of which kind.
+        rows: The rows that count.
+        planned_steps: The last step that the run was to have, where the file says so beside its rows. Our own rows
+            say it among them.
+    """
 
     path: Path
     source: Source
     rows: tuple[Mapping[str, Any], ...]
+    planned_steps: int | None = None
+
+    def told(self) -> tuple[Observation, ...]:
+        """What the file says beside its rows, as the callback notes it when training begins: before every row."""
+        if self.planned_steps is None or not self.rows:
+            return ()
+        return (SetupObservation(0, PLAN, {PLANNED_STEPS: self.planned_steps}),)
 
     def observations(self) -> tuple[Observation, ...]:
-        """The rows as observations, ready for the monitor."""
-        return observations_of(self.rows)
+        """What is known of the run as observations, ready for the monitor."""
+        return self.told() + observations_of(self.rows)
 
     def run_file(self) -> Path | None:
         """The ``run.json`` of the run that these rows belong to; None where there is none."""
@@ -83,7 +99,8 @@ def read_run(path: str | Path) -> Run:
 
 def _file(path: Path) -> Run:
     if path.suffix != ".jsonl":
-        return Run(path, Source.TRAINER_STATE, tuple(read_trainer_state(path)))
+        state = read_state_rows(path)
+        return Run(path, Source.TRAINER_STATE, tuple(state.rows), state.planned_steps)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
         shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -15,9 +16,10 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import BOM, STATE_FILE, beside, clip, name_of, read_text
 
-__all__ = ["WholeRows", "read_trainer_state", "whole_rows"]
+__all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "whole_rows"]
 
 _LOG_HISTORY: Final = "log_history"
+_MAX_STEPS: Final = "max_steps"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
 _EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
 _SHOWN_KEYS: Final = 4
@@ -66,8 +68,21 @@ def whole_rows(text: str) -> WholeRows:
         found = WholeRows(found.rows + 1, position, row.get(keys.STEP))
 
 
+@dataclass(frozen=True, slots=True)
+class StateRows:
+    """A Trainer's state file: its rows, and the last step that the run was to have; ``None`` where it does not say."""
+
+    rows: list[dict[str, Any]]
+    planned_steps: int | None = None
+
+
 def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a Trainer's state file.
+    """The rows of a Trainer's state file; see `read_state_rows`."""
+    return read_state_rows(path).rows
+
+
+def read_state_rows(path: str | Path) -> StateRows:
+    """The rows of a Trainer's state file, and how long the run was to be.
 
     A metrics file (``all_results.json``, ``eval_results.json``) is read too, as a single row of step 0: its
     numbers are the Trainer's, but it does not know the step.
@@ -77,7 +92,8 @@ def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         ``log_history`` as it is, NaN and infinities as floats; empty where nothing was logged. Entries that are
-        no rows are left out.
+        no rows are left out. ``max_steps`` is the whole run's, in a checkpoint of a run that was killed too; a
+        resume with another length overwrites it, so that it is the last one's.
 
     Raises:
         UnreadableRunError: If the file is missing, a Git-LFS pointer, cut off or otherwise no JSON (the text
@@ -95,9 +111,16 @@ def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
         raise UnreadableRunError(f"{path}: found {name_of(state)} as the whole file; {_EXPECTED}; {beside(path)}")
     if _LOG_HISTORY not in state:
         if any(_METRICS_KEY.fullmatch(name) for name in state):
-            return [{**state, keys.STEP: state.get(keys.STEP, 0)}]
+            return StateRows([{**state, keys.STEP: state.get(keys.STEP, 0)}])
         raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
-    return _rows(path, state[_LOG_HISTORY])
+    return StateRows(_rows(path, state[_LOG_HISTORY]), _planned(state.get(_MAX_STEPS)))
+
+
+def _planned(value: object) -> int | None:
+    """The planned steps; a Trainer writes 0 or -1 where it does not know them yet."""
+    if not isinstance(value, (int, float)) or not _is_step(value) or not 0 < value < math.inf:
+        return None
+    return int(value)
 
 
 def _rows(path: Path, history: object) -> list[dict[str, Any]]:

@@ -29,17 +29,29 @@ def _valid(found: Any) -> bool:
 # Code, severity, step; the task is not declared, so that a low loss is no alarm.
 VERDICTS: dict[str, list[tuple[str, str, int | None]]] = {
     "00": [],
-    "01": [("padding-in-loss", "warning", 3560), ("below-floor", "warning", 3630)],
-    "02": [],
+    "01": [
+        ("run-seam", "warning", 3510),
+        ("padding-in-loss", "warning", 3560),
+        ("level-shift", "warning", 3600),
+        ("below-floor", "warning", 3630),
+        ("memorising", "warning", 5600),
+    ],
+    "02": [("memorising", "warning", 230)],
     "03": [("below-floor", "info", 200)],
     "04": [("not-enough-data", "info", 60)],
     "05": [("not-enough-data", "info", None)],
-    "15": [("below-floor", "info", 52000)],
+    "15": [("memorising", "warning", 25000), ("below-floor", "info", 52000)],
     "23": [("below-floor", "info", 200), ("below-floor", "info", 400)],
     "26": [("non-finite", "info", 10), ("below-floor", "info", 200), ("below-floor", "info", 200)],
     "54": [("below-floor", "info", 500), ("below-floor", "info", 2000)],
     "55": [],
-    "59": [("below-floor", "info", 500), ("below-floor", "info", 1000), ("below-floor", "info", 1675)],
+    "59": [
+        ("below-floor", "info", 500),
+        ("below-floor", "info", 1000),
+        ("memorising", "warning", 1650),
+        ("below-floor", "info", 1675),
+        ("overfitting", "warning", 3000),
+    ],
     "61": [("below-floor", "info", 0), ("not-enough-data", "info", 0)],
 }
 
@@ -186,6 +198,20 @@ def test_empty_rows_file_is_readable(tmp_path: Path) -> None:
     """A run killed before its first row."""
     (tmp_path / "rows.jsonl").write_text("")
     assert [code for code, _, _ in codes(judged(tmp_path))] == ["not-enough-data"]
+
+
+def test_the_planned_length_is_read_from_the_state(tmp_path: Path) -> None:
+    """A retention set that is worse in the first tenth of the plan is not forgotten yet, as the callback knows too."""
+    rows = [sample.evaluation(0, 2.0, "eval_en")]
+    for index, row in enumerate(sample.train_rows(sample.falling(9)), start=1):
+        rows += [row, sample.evaluation(10 * index, 2.2, "eval_en")]
+    found = {}
+    for planned in (-1, 90, 1000):
+        path = tmp_path / "trainer_state.json"
+        path.write_text(json.dumps({"log_history": rows, "max_steps": planned}), "utf-8")
+        found[planned] = [step for code, _, step in codes(judged(path)) if code == "forgetting"]
+        assert judged(path)["run"]["first_step"] == 0
+    assert found == {-1: [30], 90: [20], 1000: []}
 
 
 def test_the_trainers_loss_is_called_so(tmp_path: Path) -> None:

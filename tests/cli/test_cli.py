@@ -50,13 +50,14 @@ def test_version(start: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("code", sorted(CODES))
 def test_explain(code: str) -> None:
-    """What a code means, how it is decided and what to do, each under its heading and no word lost."""
+    """What a code means, how it is decided, what to do and where more is, each under its heading and no word lost."""
     found = ko_cpt("explain", code)
     said = CODES[code]["en"]
 
     assert found.returncode == 0
     assert found.stdout.split() == (
-        f"{code} What it means {said.meaning} How it is decided {said.decided} What to do {said.action}".split()
+        f"{code} What it means {said.meaning} How it is decided {said.decided} What to do {said.action} "
+        f"More, with an example and what looks like it docs/findings/{code}.md in the repository".split()
     )
     assert max(map(len, found.stdout.splitlines())) <= 96
 

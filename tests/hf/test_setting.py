@@ -56,11 +56,14 @@ def test_chosen_rules_and_outputs() -> None:
 
 
 def test_targets_grace_and_patience() -> None:
-    """Texts become targets, a grace in steps or tokens, a patience; patience asks for its own stop."""
+    """Texts become targets, a grace in steps or tokens, a patience; patience asks for its own stop, unless
+    the rule that is to wait is named."""
     found = _settings(targets=["eval_exact_loss<3.0@end"], grace="tokens:1e6", patience=3, min_delta="1%")
     assert found.targets == (Target("exact_loss", 3.0),)
     assert (found.grace, found.patience) == (Grace(tokens=1_000_000), Patience(3, 0.01, relative=True))
     assert found.stop_on == {"no-improvement"}
+    assert _settings(stop_on={"overfitting"}, patience=3).stop_on == {"overfitting"}
+    assert _settings(stop_on={"non-finite"}, patience=3).stop_on == {"non-finite", "no-improvement"}
     told = found.told()
     assert (told["targets"], told["patience"], told["min_delta"]) == (["eval_exact_loss<3.0@end"], 3, "1%")
     assert told["grace"] == {"steps": 0, "tokens": 1_000_000}

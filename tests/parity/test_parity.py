@@ -18,6 +18,7 @@ from ko_cpt_callbacks.core.rules import ALL_RULES
 from ko_cpt_callbacks.readers.attempt import plan_attempt
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
+from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.trainer_state import read_trainer_state
 
 # What a rule reads that the Trainer's own state file has no place for: set-up rows are rows of rows.jsonl alone.
@@ -43,7 +44,7 @@ def _rows(folder: Path) -> tuple[Observation, ...]:
 
 
 def _state(folder: Path) -> tuple[Observation, ...]:
-    return observations_of(read_trainer_state(folder / "trainer_state.json"))
+    return read_run(folder / "trainer_state.json").observations()
 
 
 def _as_dicts(findings: Sequence[Finding]) -> list[dict[str, Any]]:

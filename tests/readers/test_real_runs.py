@@ -17,17 +17,29 @@ RUNS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "runs"
 # With nothing declared; (code, severity, step).
 VERDICTS = {
     "00": [],
-    "01": [("padding-in-loss", "warning", 3560), ("below-floor", "warning", 3630)],
-    "02": [],
+    "01": [
+        ("run-seam", "warning", 3510),
+        ("padding-in-loss", "warning", 3560),
+        ("level-shift", "warning", 3600),
+        ("below-floor", "warning", 3630),
+        ("memorising", "warning", 5600),
+    ],
+    "02": [("memorising", "warning", 230)],
     "03": [("below-floor", "info", 200)],
     "04": [("not-enough-data", "info", 60)],
     "05": [("not-enough-data", "info", None)],
-    "15": [("below-floor", "info", 52000)],
+    "15": [("memorising", "warning", 25000), ("below-floor", "info", 52000)],
     "23": [("below-floor", "info", 200), ("below-floor", "info", 400)],
     "26": [("non-finite", "info", 10), ("below-floor", "info", 200), ("below-floor", "info", 200)],
     "54": [("below-floor", "info", 500), ("below-floor", "info", 2000)],
     "55": [],
-    "59": [("below-floor", "info", 500), ("below-floor", "info", 1000), ("below-floor", "info", 1675)],
+    "59": [
+        ("below-floor", "info", 500),
+        ("below-floor", "info", 1000),
+        ("memorising", "warning", 1650),
+        ("below-floor", "info", 1675),
+        ("overfitting", "warning", 3000),
+    ],
     "61": [("below-floor", "info", 0), ("not-enough-data", "info", 0)],
     "66": None,
 }

@@ -12,6 +12,7 @@ import pytest
 from privilege import unprivileged
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
 from ko_cpt_callbacks.readers.run_folder import Source, read_run
@@ -59,6 +60,39 @@ def test_state_with_crlf_and_bom(tmp_path: Path) -> None:
     text = json.dumps({"log_history": [{"loss": 1.0, "step": 1}]}, indent=2).replace("\n", "\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert len(read_trainer_state(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("planned", "found"),
+    [(50, 50), (50.0, 50), (0, None), (-1, None), (None, None), ("50", None), (True, None), (1.5, None)],
+)
+def test_a_state_tells_how_long_the_run_was_to_be(tmp_path: Path, planned: Any, found: int | None) -> None:
+    """``max_steps`` comes before every row, as the callback notes it when training begins; not among the rows."""
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps({"log_history": HISTORY, "max_steps": planned}), "utf-8")
+    run = read_run(path)
+    plan = [] if found is None else [SetupObservation(0, "plan", {"planned_steps": found})]
+    assert (run.rows[0]["step"], run.planned_steps, list(run.told())) == (10, found, plan)
+    assert list(run.observations()[: len(plan)]) == plan
+    assert len(run.observations()) == len(HISTORY) + len(plan)
+
+
+def test_an_empty_state_tells_nothing(tmp_path: Path) -> None:
+    """A plan without a row is no observation of a run."""
+    assert read_run(_state(tmp_path / "trainer_state.json", [])).observations() == ()
+
+
+def test_every_file_of_a_run_tells_the_same_plan(tmp_path: Path) -> None:
+    """The state of a run that was killed, its checkpoint's, and the callback's own rows."""
+    plan = {"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 50}
+    rows = [plan, *({"kind": "train", "attempt": 1, **row} for row in HISTORY)]
+    files = [
+        _state(tmp_path / "trainer_state.json"),
+        _state(tmp_path / "checkpoint-50" / "trainer_state.json"),
+        _rows(tmp_path / "ko_cpt" / "rows.jsonl", rows),
+    ]
+    seen = [repr(read_run(path).observations()) for path in files]
+    assert len(set(seen)) == 1
 
 
 def test_empty_history_is_readable(tmp_path: Path) -> None:
@@ -110,7 +144,7 @@ NAME_IT = "; name a Trainer's output_dir, checkpoint or trainer_state.json"
         ),
         (
             '{"log_history": [{"loss": 1, "step": "10"}]}',
-            ": found \"step\" '10' in the first row of \"log_history\" and a usable step in none of its 1, expected "
+            ': found "step" \'10\' in the first row of "log_history" and a usable step in none of its 1, expected '
             f"whole numbers from 0{NAME_IT}",
         ),
         (

@@ -19,22 +19,32 @@ from ko_cpt_callbacks.core.rules.adapters_frozen import AdaptersFrozen
 from ko_cpt_callbacks.core.rules.baseline_ahead import BaselineAhead
 from ko_cpt_callbacks.core.rules.baseline_behind import BaselineBehind
 from ko_cpt_callbacks.core.rules.below_floor import BelowFloor
+from ko_cpt_callbacks.core.rules.diverged import Diverged
 from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
 from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
 from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
 from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
+from ko_cpt_callbacks.core.rules.forgetting import Forgetting
+from ko_cpt_callbacks.core.rules.gap_widening import GapWidening
 from ko_cpt_callbacks.core.rules.half_precision_modules import HalfPrecisionModules
+from ko_cpt_callbacks.core.rules.level_shift import LevelShift
+from ko_cpt_callbacks.core.rules.loss_spike import LossSpike
+from ko_cpt_callbacks.core.rules.memorising import Memorising
 from ko_cpt_callbacks.core.rules.nan_filter_on import NanFilterOn
 from ko_cpt_callbacks.core.rules.no_first_evaluation import NoFirstEvaluation
 from ko_cpt_callbacks.core.rules.no_improvement import NoImprovement
+from ko_cpt_callbacks.core.rules.no_learning import NoLearning
 from ko_cpt_callbacks.core.rules.no_trainable_parameters import NoTrainableParameters
 from ko_cpt_callbacks.core.rules.non_finite import NonFinite
 from ko_cpt_callbacks.core.rules.not_comparable import NotComparable
 from ko_cpt_callbacks.core.rules.not_enough_data import NotEnoughData
+from ko_cpt_callbacks.core.rules.overfitting import Overfitting
 from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
+from ko_cpt_callbacks.core.rules.plateau import Plateau
 from ko_cpt_callbacks.core.rules.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.core.rules.run_seam import RunSeam
 from ko_cpt_callbacks.core.rules.stage_regression import StageRegression
 from ko_cpt_callbacks.core.rules.stopped_before import StoppedBefore
 from ko_cpt_callbacks.core.rules.target_implausible import TargetImplausible
@@ -53,23 +63,33 @@ __all__ = [
     "BaselineAhead",
     "BaselineBehind",
     "BelowFloor",
+    "Diverged",
     "EarlyStoppingTwice",
     "EmbeddingsFrozen",
     "EmbeddingsUntied",
     "EvalInTraining",
     "EvalTooSmall",
     "ExactLossAbsent",
+    "Forgetting",
+    "GapWidening",
     "HalfPrecisionModules",
+    "LevelShift",
+    "LossSpike",
+    "Memorising",
     "NanFilterOn",
     "NoFirstEvaluation",
     "NoImprovement",
+    "NoLearning",
     "NoTrainableParameters",
     "NonFinite",
     "NotComparable",
     "NotEnoughData",
+    "Overfitting",
     "PaddingInLoss",
+    "Plateau",
     "PromptInLoss",
     "Rule",
+    "RunSeam",
     "StageRegression",
     "StoppedBefore",
     "TargetImplausible",
@@ -152,11 +172,21 @@ def rules_for(
         NonFinite(),
         PaddingInLoss(),
         BelowFloor(task),
+        RunSeam(),
+        LossSpike(),
+        Diverged(),
+        LevelShift(),
         TargetImplausible(told, task),
         EvalTooSmall(told),
         TargetMet(told, task),
         TargetMissed(told, task),
         TargetInconclusive(told, task),
+        Overfitting(patience or Patience(), tuple(retention)),
+        GapWidening(tuple(retention)),
+        Memorising(retention=tuple(retention)),
+        Forgetting(tuple(retention)),
+        Plateau(),
+        NoLearning(),
         NoImprovement(patience or Patience(), tuple(keys.key("eval", name) for name in retention)),
         BaselineAhead(baseline, stage, tuple(retention)),
         BaselineBehind(baseline, stage, tuple(retention)),

@@ -12,7 +12,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.perplexity import perplexity
-from ko_cpt_callbacks.core.plausibility import FLOOR, NEAR_ZERO, sudden_fall
+from ko_cpt_callbacks.core.plausibility import FLOOR, NEAR_ZERO, lowest_level, sudden_fall
 from ko_cpt_callbacks.core.progress import EvalPoint
 
 __all__ = ["BelowFloor", "BelowFloorState", "Recent"]
@@ -26,6 +26,10 @@ class Recent:
     losses: tuple[float, ...] = ()
     before: tuple[float, ...] = ()
     """The losses without that of ``step``, which a repeat replaces."""
+    lowest: float | None = None
+    """The lowest level of the losses that are kept no more,"""
+    lowest_before: float | None = None
+    """and without ``step``."""
     metric: str = keys.LOSS
 
 
@@ -42,6 +46,8 @@ class BelowFloorState:
 class BelowFloor:
     """Reports, once per set and sentence, a level below the floor, near zero, or reached by a sudden fall.
 
+    The return from a spike, however wide, is no fall: that is measured from the lowest level before.
+
     The level is an evaluation (the upper end of its 95 % interval where it has one), or the median of the last
     ``window`` training points: one training point, or an evaluation of one row, is never enough. ``info`` by itself,
     because fine-tuning and masked language models live there; ``warning`` when the run was declared continued
@@ -52,8 +58,8 @@ class BelowFloor:
         floor: Nats per token, see `ko_cpt_callbacks.core.plausibility.FLOOR`.
         near_zero: Nats per token.
         window: Training points behind the median.
-        eval_fall: An evaluation fell suddenly by more than this many nats since the one before, and by more than
-            three times what it had fallen until then. Chosen, not measured.
+        eval_fall: An evaluation fell suddenly to more than this many nats below all before it, and by more than three
+            times what the last of them had fallen. Chosen, not measured.
     """
 
     task: str = "cpt"
@@ -93,7 +99,7 @@ class BelowFloor:
         level = median(last)
         if len(last) < self.window or level >= self.floor:
             return state, ()
-        fall = sudden_fall(recent.losses)
+        fall = sudden_fall(recent.losses, recent.lowest)
         values: dict[str, Any] = {"points": len(last)}
         return self._report(state, seen.step, seen.split, level, values, fall, "train")
 
@@ -104,20 +110,23 @@ class BelowFloor:
         known = state.evals.get(seen.split, Recent())
         # An exact loss after the Trainer's own is another measure, not a fall.
         known = replace(known if known.metric == point.metric else Recent(), metric=point.metric)
-        recent = _with(known, seen.step, point.value, keep=3)
+        recent = _with(known, seen.step, point.value, keep=3, side=1)
         state = replace(state, evals={**state.evals, seen.split: recent})
         upper = point.value + 1.96 * (point.se or 0.0)
         if upper >= self.floor or seen.rows == 1:
             return state, ()
         values: dict[str, Any] = {"metric": point.metric, "se": point.se, "rows": point.rows}
-        fall = self._eval_fall(recent.losses)
+        fall = self._eval_fall(recent)
         return self._report(state, seen.step, seen.split, point.value, values, fall, "eval")
 
-    def _eval_fall(self, losses: tuple[float, ...]) -> tuple[float, float] | None:
-        if len(losses) < 3:
+    def _eval_fall(self, recent: Recent) -> tuple[float, float] | None:
+        if len(recent.losses) < 3:
             return None
-        earlier, before, now = losses
-        return (before, now) if before - now > max(self.eval_fall, 3.0 * abs(earlier - before)) else None
+        earlier, before, now = recent.losses
+        lowest = min(earlier, before, before if recent.lowest is None else recent.lowest)
+        if lowest - now <= self.eval_fall:
+            return None  # a spike that comes back
+        return (before, now) if before - now > 3.0 * abs(earlier - before) else None
 
     def _report(
         self, state: BelowFloorState, step: int, split: str, level: float, values: dict[str, Any],
@@ -147,11 +156,15 @@ def _disguised(seen: TrainObservation) -> bool:
     return bool(seen.nonfinite_steps) or (seen.loss == 0.0 and seen.nonfinite_steps is None and bad_gradient)
 
 
-def _with(recent: Recent, step: int, loss: float, keep: int) -> Recent:
+def _with(recent: Recent, step: int, loss: float, keep: int, side: int = 5) -> Recent:
     if recent.step == step:
-        before = recent.before
+        before, lowest = recent.before, recent.lowest_before
     elif recent.step is not None and step < recent.step:
-        before = ()  # steps that go back are two runs joined
+        before, lowest = (), None  # steps that go back are two runs joined
     else:
-        before = recent.losses
-    return replace(recent, step=step, losses=(*before, loss)[-keep:], before=before)
+        before, lowest = recent.losses, recent.lowest
+    losses = (*before, loss)
+    return replace(
+        recent, step=step, losses=losses[-keep:], before=before,
+        lowest=lowest_level(losses, keep, lowest, side), lowest_before=lowest,
+    )  # fmt: skip

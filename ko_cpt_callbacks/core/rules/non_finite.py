@@ -70,8 +70,8 @@ class NonFinite:
             5,721 rows of 16 logs would have passed for a drop had their gradient norm been NaN, 6 of them
             in one broken run; of NaNs that start after 1, 3, 5, 7 of 10 steps 95, 89, 71, 4 % are seen at
             once, the rest one row later.
-        clearly_above_zero: A loss that cannot fall to 0 within a row, in nats. Chosen, not measured:
-            memorising runs reach 0.0000 in small steps from far below.
+        clearly_above_zero: A loss, the median of the last three, that cannot fall to 0 within a row, in nats. Chosen,
+            not measured: memorising runs reach 0.0000 in small steps from far below.
         scaler_warning: This many rows with a NaN or infinite gradient norm and a healthy loss are a warning.
             Chosen, not measured: a healthy fp16 run has shown two in 20 rows.
     """
@@ -81,7 +81,7 @@ class NonFinite:
     min_recent: int = 4
     drop_sds: float = 6.0
     min_drop: float = 0.05
-    clearly_above_zero: float = 0.5
+    clearly_above_zero: float = 0.2
     scaler_warning: int = 3
 
     @property
@@ -148,7 +148,7 @@ class NonFinite:
         if seen.loss == 0.0:
             if bad_gradient:
                 return "zero", values
-            if seen.grad_norm is None and base.recent and base.recent[-1] > self.clearly_above_zero:
+            if seen.grad_norm is None and base.recent and median(base.recent[-3:]) > self.clearly_above_zero:
                 return "zero-after", {**values, "previous_loss": base.recent[-1]}
         elif bad_gradient and len(base.recent) >= self.min_recent:
             expected, sd = _expected(base.recent)

@@ -15,7 +15,8 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.core.plausibility import FLOOR, sudden_fall
+from ko_cpt_callbacks.core.plausibility import FLOOR, lowest_level, sudden_fall
+from ko_cpt_callbacks.core.recent import ENOUGH, fitted
 
 __all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
 
@@ -31,6 +32,8 @@ class Counter:
     """The last tokens per step, exactly."""
     streak: int = 0
     """Rows in a row with the last rate."""
+    longest: int = 1
+    """The longest such row of rows that another rate has ended."""
     varied: bool = False
     """At some time each of a few rows in a row had its own."""
     always: bool = True
@@ -46,6 +49,10 @@ class PaddingInLossState:
     step: int | None = None
     losses: tuple[float, ...] = ()
     losses_before: tuple[float, ...] = ()
+    lowest: float | None = None
+    """The lowest level of the losses that are kept no more,"""
+    lowest_before: float | None = None
+    """and without the last row."""
     first: float | None = None
     """The first loss of the run."""
     said: tuple[str, ...] = ()
@@ -59,26 +66,39 @@ class PaddingInLoss:
       ``masked_labels`` (labelled positions whose attention mask is 0) or ``pad_run_rows`` (rows that start or end
       with two or more labelled pad tokens) above 0: ``error``, asks to stop.
     * Tokens per step become an exact constant where they varied before, as rows padded to one length do: ``warning``.
+      With rows grouped by length the longest batches, all cut at one length, are constant too, for some rows of each
+      mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.
     * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``.
 
     Target tokens (our ``tokens_seen``) are taken where the log has them, because padding outside the loss does not
     count there; else input tokens.
 
     Args:
-        constant_rows: Rows in a row with exactly the same number of tokens per step. Chosen, not measured: among
-            2,099 different rates of a healthy log of 2,666 rows no two neighbours are equal.
+        constant_rows: Rows in a row with exactly the same number of tokens per step while the loss is below what it
+            was. Chosen, not measured: among 2,099 different rates of a healthy log of 2,666 rows no two neighbours
+            are equal.
+        quiet_rows: The same while it is not. Chosen, not measured.
+        fall: Nats by which the loss must be below the rows before, and
+        fall_noises: noises. Chosen, not measured.
         varied_rows: Rows in a row, each with its own, that show that the rows were not padded or packed.
         window: Training points of which the median is the level after a collapse.
         floor: Where a collapse ends, nats per token.
-        share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss.
-            Chosen, not measured.
+        share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss,
+        early_share: within fewer, below this one. Chosen, not measured.
+        deep: Or, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
+            one. Chosen, not measured.
     """
 
     constant_rows: int = 5
+    quiet_rows: int = 12
+    fall: float = 0.1
+    fall_noises: float = 3.0
     varied_rows: int = 5
     window: int = 20
     floor: float = FLOOR
+    early_share: float = 0.33
     share: float = 0.25
+    deep: float = 0.6
 
     @property
     def code(self) -> str:
@@ -121,14 +141,17 @@ class PaddingInLoss:
     def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
         repeat = state.step == seen.step
         counter, losses = (state.before, state.losses_before) if repeat else (state.counter, state.losses)
+        lowest = state.lowest_before if repeat else state.lowest
         if state.step is not None and seen.step < state.step:
-            counter, losses = replace(counter, step=None, tokens=None), ()
-        state = replace(state, step=seen.step, before=counter, losses_before=losses)
+            counter, losses, lowest = replace(counter, step=None, tokens=None), (), None
+        kept, least, first = losses, lowest, state.first
         if seen.loss is not None and math.isfinite(seen.loss):
-            first = seen.loss if state.first is None else state.first
-            losses = (*losses, seen.loss)[-2 * self.window - 5 :]
-            state = replace(state, first=first)
-        state = replace(state, counter=self._counted(counter, seen), losses=losses)
+            first = seen.loss if first is None else first
+            kept, keep = (*losses, seen.loss), 2 * self.window + 5
+            kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
+        state = PaddingInLossState(
+            self._counted(counter, seen), counter, seen.step, kept, losses, least, lowest, first, state.said
+        )
         return self._judged(state, seen)
 
     def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
@@ -150,6 +173,7 @@ class PaddingInLoss:
             tokens=tokens,
             rates=rates,
             streak=counter.streak + 1 if same else 1,
+            longest=counter.longest if same else max(counter.longest, counter.streak),
             varied=counter.varied or len(set(rates)) == self.varied_rows,
             always=counter.always and (same or not counter.rates),
         )
@@ -167,9 +191,9 @@ class PaddingInLoss:
             "counted": "target tokens" if counter.target else "input tokens",
             "loss": state.losses[-1] if state.losses else None,
         }
-        if counter.varied:
+        if counter.varied and counter.streak > 2 * counter.longest and self._fell(state):
             variant = "constant"
-        elif counter.always and (fall := self._collapse(state)) is not None:
+        elif counter.always and (fall := self._collapse(state, seen.epoch)) is not None:
             variant = "collapse"
             values |= {"from": fall[0], "to": fall[1]}
         else:
@@ -177,15 +201,30 @@ class PaddingInLoss:
         finding = Finding(self.code, Severity.WARNING, seen.step, seen.split, values, variant=variant)
         return replace(state, said=(*state.said, "constant")), (finding,)
 
-    def _collapse(self, state: PaddingInLossState) -> tuple[float, float] | None:
+    def _fell(self, state: PaddingInLossState) -> bool:
+        """Whether the loss of the constant rows is below that of the rows before; or there are many of them."""
+        count = state.counter.streak
+        if count >= self.quiet_rows:
+            return True
+        before, after = state.losses[-count - self.window : -count], state.losses[-count:]
+        if len(before) < ENOUGH:
+            return False
+        return median(before) - median(after) > max(self.fall, self.fall_noises * fitted(before).jitter)
+
+    def _collapse(self, state: PaddingInLossState, epoch: float | None) -> tuple[float, float] | None:
         """The levels before and after the loss went below the floor at once, early or late."""
         last = state.losses[-self.window :]
         level = median(last) if len(last) == self.window else math.inf
-        if level >= self.floor or state.first is None:
+        if level >= self.floor or state.first is None or state.first < self.floor:
             return None
-        if len(state.losses) <= 2 * self.window and level < self.share * state.first:
+        rows = len(state.losses)
+        share = self.early_share if rows <= 1.25 * self.window else self.share
+        if level < share * state.first and rows <= 2 * self.window:
             return state.first, level
-        return sudden_fall(state.losses)
+        in_first_epoch = epoch is None or epoch <= 1.0
+        if in_first_epoch and level < min(self.deep * self.floor, self.share * state.first):
+            return state.first, level
+        return sudden_fall(state.losses, state.lowest)
 
 
 def _count(values: Mapping[str, Any], name: str) -> int:

@@ -1,0 +1,197 @@
+"""Writes the parts of ``docs/findings`` that follow from the code: ``python docs/findings.py``.
+
+A page has three parts, with marks between them: what the code says of itself (`CODES`), with examples that the rule has
+just judged (`example_rows`); what is written by hand; and how the rule decides, with its numbers. The first and the
+last are made here. Without an argument the pages are written, a page that is missing with an empty middle; with
+``--check`` nothing is, and the status is 1 where a page differs. A page of a code that is gone is not removed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from example_rows import EXAMPLES
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
+from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+
+FOLDER: Final = Path(__file__).parent / "findings"
+COMMAND: Final = "python docs/findings.py"
+MADE: Final = f"<!-- Made from the code by `{COMMAND}`, down to the next mark. -->"
+BY_HAND: Final = "<!-- Written by hand, down to the next mark. -->"
+MIDDLE: Final = "## What it is not\n\nNothing is written here yet."
+
+_WIDTH: Final = 118
+_ORDER: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+_RULES: Final = {rule.code: rule for rule in ALL_RULES}
+
+
+# -- one page ----------------------------------------------------------------------------------------------------------
+
+
+def findings(code: str) -> list[Finding]:
+    """The examples of a code, judged."""
+    return [example.finding(code) for example in EXAMPLES[code]]
+
+
+def severities(code: str) -> str:
+    """The severities of its examples, the gravest first."""
+    *others, last = [one.value for one in _ORDER if one in {found.severity for found in findings(code)}]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def stops(code: str) -> bool:
+    """Whether it may stop a run."""
+    return any(found.asks_to_stop for found in findings(code))
+
+
+def top(code: str) -> str:
+    """Title, severity, meaning, what to do, examples."""
+    said = CODES[code][DEFAULT_LANGUAGE]
+    stop = f'May stop a run: `stop_on={{"{code}"}}`.' if stops(code) else "Never stops a run."
+    parts = [
+        f"# `{code}`", MADE, f"Severity: {severities(code)}. {stop}", "## What it means", _wrapped(said.meaning),
+        "## What to do", _wrapped(said.action), "## What it says",
+    ]  # fmt: skip
+    for example, found in zip(EXAMPLES[code], findings(code), strict=True):
+        sentence = f"[{found.severity.value}] {code}: {found.message()}"
+        parts += [_wrapped(f"{example.of}:"), _wrapped(sentence, "> ")]
+    return "\n\n".join(parts)
+
+
+def bottom(code: str) -> str:
+    """How it is decided, and the rule's numbers."""
+    rule = _RULES[code]
+    path = f"ko_cpt_callbacks/core/rules/{code.replace('-', '_')}.py"
+    text, explained = _docstring(rule)
+    parts = [
+        MADE, "## How it is decided", _wrapped(CODES[code][DEFAULT_LANGUAGE].decided),
+        f"## The rule\n\n[{path}](../../{path})", text,
+    ]  # fmt: skip
+    numbers = [(name, value) for name, value in _numbers(rule) if name in explained]
+    if numbers:
+        rows = [f"| `{name}` | {value:.4g} | {_cell(explained[name])} |" for name, value in numbers]
+        parts += [
+            "A number that names no source is chosen, not measured.",
+            "\n".join(["| number | value | what it is |", "|---|---|---|", *rows]),
+        ]
+    return "\n\n".join(parts)
+
+
+def page(code: str, by_hand: str) -> str:
+    """The whole page around its middle."""
+    return f"{top(code)}\n\n{BY_HAND}\n\n{by_hand.strip()}\n\n{bottom(code)}\n"
+
+
+def middle(path: Path) -> str:
+    """What is written by hand in a page.
+
+    Raises:
+        ValueError: If the page has lost its marks.
+    """
+    _, mark, rest = path.read_text("utf-8").partition(f"\n{BY_HAND}\n")
+    by_hand, end, _ = rest.partition(f"\n{MADE}\n")
+    if not (mark and end):
+        raise ValueError(f"{path.name}: expected a line {BY_HAND!r} and after it a line {MADE!r}")
+    return by_hand.strip()
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _docstring(rule: Rule) -> tuple[str, dict[str, str]]:
+    """What a rule's class says of itself, and of its arguments."""
+    text = (inspect.getdoc(type(rule)) or "").replace("``", "`")
+    said, _, arguments = text.partition("\n\nArgs:\n")
+    explained: dict[str, str] = {}
+    name = ""
+    for line in arguments.splitlines():
+        begins = re.match(r"    (\w+): (.*)", line)
+        if begins:
+            name = begins[1]
+            explained[name] = begins[2]
+        elif line.strip() and name:
+            explained[name] += " " + line.strip()
+    return said, explained
+
+
+def _numbers(rule: Rule) -> Iterator[tuple[str, float]]:
+    for one in dataclasses.fields(rule):  # type: ignore[arg-type]
+        value = getattr(rule, one.name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield one.name, value
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+def index() -> str:
+    """The list of all codes."""
+    rows = [
+        f"| [`{code}`]({code}.md) | {severities(code)} | {'yes' if stops(code) else ''} | {_cell(_first(code))} |"
+        for code in _RULES
+    ]
+    head = ["| code | severity | may stop a run | what it means |", "|---|---|---|---|"]
+    return "\n\n".join([
+        "# Findings", MADE,
+        _wrapped(
+            "Everything that `KoCPTCallback` and `ko-cpt check` can say, each on a page of its own: what it means, "
+            "what to do, what looks like it and is healthy, and how it is decided, with every number. "
+            "`ko-cpt explain CODE` says the same in short."
+        ),
+        "\n".join([*head, *rows]),
+        _wrapped(
+            "Nothing stops a run unless `stop_on` names the code. The sentences in the pages are what the rules print "
+            "of the rows in [example_rows.py](../example_rows.py), which are made up."
+        ),
+    ]) + "\n"  # fmt: skip
+
+
+def _first(code: str) -> str:
+    """The first sentence of what it means."""
+    return CODES[code][DEFAULT_LANGUAGE].meaning.partition(". ")[0].rstrip(".") + "."
+
+
+def pages() -> dict[Path, str]:
+    """What every file is to hold."""
+    texts = {}
+    for code in _RULES:
+        path = FOLDER / f"{code}.md"
+        texts[path] = page(code, middle(path) if path.exists() else MIDDLE)
+    return {**texts, FOLDER / "README.md": index()}
+
+
+def main(check: bool) -> int:
+    """Writes what differs, or says what does."""
+    try:
+        texts = pages()
+    except ValueError as error:  # an example that shows something else now, a page without its marks
+        print(f"docs/findings: {error}")
+        return 1
+    differing = [(path, text) for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text]
+    for path, text in differing:
+        print(f"{'differs from the code' if check else 'written'}: docs/findings/{path.name}")
+        if not check:
+            path.write_text(text, "utf-8")
+    if check and differing:
+        print(f"Write them again: {COMMAND}")
+    return 1 if check and differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""The pages of docs/findings say what the code does: compared word for word, their examples judged again."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.core.rules import ALL_RULES
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "findings"
+README = (ROOT / "README.md").read_text("utf-8")
+EACH = pytest.mark.parametrize("code", sorted(CODES))
+SEVERITIES = {"error", "warning", "info"}
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    """docs/findings.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        spec = importlib.util.spec_from_file_location("docs_findings", ROOT / "docs" / "findings.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+        sys.modules.pop("example_rows", None)
+
+
+def _page(code: str) -> str:
+    return (FOLDER / f"{code}.md").read_text("utf-8")
+
+
+def _section(text: str, heading: str) -> str:
+    """What stands under a heading, as words."""
+    part = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return " ".join(re.sub(r"<!--.*?-->", "", part).split())
+
+
+def _severities_of_the_rule(code: str) -> set[str]:
+    """The severities that the rule's module names."""
+    (rule,) = (rule for rule in ALL_RULES if rule.code == code)
+    return {
+        name.lower() for name in re.findall(r"Severity\.([A-Z]+)", inspect.getsource(inspect.getmodule(type(rule))))
+    }
+
+
+def test_a_page_for_every_code() -> None:
+    """The folder holds a page for each code, the index, and nothing else."""
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(["README.md", *(f"{code}.md" for code in CODES)])
+
+
+def test_the_pages_are_what_the_code_says(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every page and the index are as docs/findings.py would write them now; if not: `make docs`."""
+    status = script.main(check=True)
+
+    assert (status, capsys.readouterr().out) == (0, ""), "run: make docs"
+
+
+@EACH
+def test_the_words_of_explain(code: str) -> None:
+    """Title, meaning, decision and action are those of `ko-cpt explain`, word for word."""
+    text, said = _page(code), CODES[code]["en"]
+
+    assert text.startswith(f"# `{code}`\n")
+    assert _section(text, "What it means") == " ".join(said.meaning.split())
+    assert _section(text, "How it is decided") == " ".join(said.decided.split())
+    assert _section(text, "What to do") == " ".join(said.action.split())
+
+
+@EACH
+def test_the_severities(code: str) -> None:
+    """Page, rule and README's table know the same severities, and the page has an example of each."""
+    line = re.search(r"^Severity: (.*?)\. ", _page(code), re.MULTILINE)
+    cell = re.search(rf"^\| `{code}` \| ([^|]*) \|", README, re.MULTILINE)
+    assert line is not None and cell is not None
+    known = _severities_of_the_rule(code)
+
+    assert known
+    assert set(re.findall(r"[a-z]+", line[1])) & SEVERITIES == known
+    assert set(re.findall(r"[a-z]+", cell[1])) & SEVERITIES == known
+    assert set(re.findall(rf"^> \[([a-z]+)\] {code}: ", _page(code), re.MULTILINE)) == known
+
+
+@EACH
+def test_whether_it_may_stop_a_run(code: str) -> None:
+    """A page names stop_on where the explanation says that the finding asks to stop, and only there."""
+    asks = re.search(r"(?<!finding that )asks to stop", CODES[code]["en"].decided, re.IGNORECASE) is not None
+
+    assert (f'May stop a run: `stop_on={{"{code}"}}`.' in _page(code)) == asks
+    assert ("Never stops a run." in _page(code)) != asks
+
+
+@EACH
+def test_what_is_written_by_hand(code: str, script: ModuleType) -> None:
+    """It says what the finding is not, and its links lead to pages."""
+    by_hand = script.middle(FOLDER / f"{code}.md")
+    links = re.findall(r"\]\(([^)]+)\)", by_hand)
+
+    assert by_hand != script.MIDDLE
+    assert re.match(r"## What it is not\n\n- \S", by_hand)
+    assert [link for link in links if not (FOLDER / link).is_file()] == []
+    assert [link for link in links if link == f"{code}.md"] == []
+
+
+@EACH
+def test_the_numbers_of_the_rule(code: str) -> None:
+    """Every number that a rule is made with is in the page's table, with what it is."""
+    (rule,) = (rule for rule in ALL_RULES if rule.code == code)
+    numbers = {
+        name
+        for name in getattr(rule, "__dataclass_fields__", {})
+        if isinstance(getattr(rule, name), int | float) and not isinstance(getattr(rule, name), bool)
+    }
+    rows = dict(re.findall(r"^\| `(\w+)` \| \S+ \| (.+) \|$", _page(code), re.MULTILINE))
+
+    assert set(rows) == numbers
+    assert all(rows.values())
+
+
+def test_the_index(script: ModuleType) -> None:
+    """A row for every code, with a link; README.md links to the index."""
+    text = (FOLDER / "README.md").read_text("utf-8")
+    found = re.findall(r"^\| \[`([a-z-]+)`\]\(([a-z-]+)\.md\) \|", text, re.MULTILINE)
+
+    assert sorted(code for code, _ in found) == sorted(CODES)
+    assert all(code == page for code, page in found)
+    assert "](docs/findings/README.md)" in README
+
+
+def test_the_korean_readme() -> None:
+    """It names known codes only, and links to the index."""
+    text = (ROOT / "README.ko.md").read_text("utf-8")
+    part = text.split("\n## 찾아내는 문제\n", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"^\| `([a-z-]+)` \|", part, re.MULTILINE))
+
+    assert {"diverged", "overfitting", "forgetting", "non-finite"} <= named <= set(CODES)
+    assert "](docs/findings/README.md)" in part
+
+
+def test_a_page_that_has_drifted(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named with the command that mends it, which keeps what was written by hand."""
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "findings"))
+    monkeypatch.setattr(script, "FOLDER", folder)
+    page = folder / "diverged.md"
+    right = page.read_text("utf-8")
+    drifted = right.replace("The training loss left its level", "It rose").replace("\n- ", "\n- Mine. ", 1)
+    page.write_text(drifted, "utf-8")
+    (folder / "plateau.md").unlink()
+
+    assert script.main(check=True) == 1
+    said = capsys.readouterr().out
+    assert "docs/findings/diverged.md" in said and "docs/findings/plateau.md" in said
+    assert said.endswith("python docs/findings.py\n")
+    assert page.read_text("utf-8") == drifted
+
+    assert script.main(check=False) == 0
+    assert page.read_text("utf-8") == right.replace("\n- ", "\n- Mine. ", 1)
+    assert script.MIDDLE in (folder / "plateau.md").read_text("utf-8")
+
+
+def test_a_page_without_its_marks(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is overwritten where it is not known what was written by hand."""
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "findings"))
+    monkeypatch.setattr(script, "FOLDER", folder)
+    (folder / "diverged.md").write_text("# `diverged`\n", "utf-8")
+
+    assert script.main(check=False) == 1
+    assert "diverged.md: expected a line" in capsys.readouterr().out
+    assert (folder / "diverged.md").read_text("utf-8") == "# `diverged`\n"

@@ -19,6 +19,7 @@ from ko_cpt_callbacks.baselines.own_values import (
     training_values,
 )
 from ko_cpt_callbacks.core.observation import EvalObservation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.run_folder import Run
@@ -154,7 +155,8 @@ def _number(value: Any, note: str = "") -> Any:
 def _bytes_per_token(evaluations: Mapping[str, EvalObservation], told: Mapping[str, Any]) -> Any:
     """Of the first set that is to be learnt: sets in other languages have others."""
     retention = _part(told, "told").get("retention")
-    kept = [f"eval_{name}" for name in retention] if isinstance(retention, list) else []
+    texts = [item for item in retention if isinstance(item, str)] if isinstance(retention, list) else []
+    kept = [f"eval_{name}" for name in retention_names(texts)]
     for item in sorted(evaluations.values(), key=lambda item: item.split in kept):
         if item.bytes and item.tokens:
             return _number(item.bytes / item.tokens, f"the text of {item.split}")

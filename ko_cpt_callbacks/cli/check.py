@@ -56,6 +56,10 @@ def check(
         str | None,
         typer.Option(metavar="ID", help="What to compare with (ko-cpt baselines); default: what run.json says."),
     ] = None,
+    retention: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A set that must not be forgotten: old, or 'old<5%'. Repeatable."),
+    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
@@ -72,9 +76,9 @@ def check(
         beside = None if baseline is None else _baseline(baseline)
         plan = read_plan(run) if run else None
         if plan is not None:
-            _check_plan(plan, run, target or (), task, beside, as_json=as_json, fail_on=fail_on)
+            _check_plan(plan, run, target or (), task, beside, retention or (), as_json=as_json, fail_on=fail_on)
             return
-        judged = _judge(run, target or (), task, beside)
+        judged = _judge(run, target or (), task, beside, retention or ())
     except KoCPTError as error:
         typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
         raise typer.Exit(_UNREADABLE) from None
@@ -95,6 +99,7 @@ def _check_plan(
     targets: Sequence[str],
     task: str | None,
     baseline: Baseline | None,
+    retention: Sequence[str],
     *,
     as_json: bool,
     fail_on: str | None,
@@ -102,8 +107,8 @@ def _check_plan(
     """A staged training: every stage that can be judged is, and one that cannot be read makes the status 2."""
     from ko_cpt_callbacks.cli.plan_judgement import judge_plan  # numpy, for the paired differences
 
-    watch_of(None, targets=targets)
-    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline)
+    watch_of(None, targets=targets, retention=retention)
+    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline, retention=retention)
     if as_json:
         typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
     else:
@@ -127,14 +132,17 @@ def _baseline(name: str) -> Baseline:
     return find_baseline(name)
 
 
-def _judge(path: str, targets: Sequence[str], task: str | None, baseline: Baseline | None) -> Judgement:
+def _judge(
+    path: str, targets: Sequence[str], task: str | None, baseline: Baseline | None, retention: Sequence[str]
+) -> Judgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    watch_of(None, targets=targets)  # a mistake of the command line is told before one of the run
+    watch_of(None, targets=targets, retention=retention)  # a mistake of the command line is told before one of the run
     run = read_run(path)
     told = run.run_file()
     try:
-        watch = watch_of(None if told is None else read_told(told), task=task, targets=targets, baseline=baseline)
+        said = None if told is None else read_told(told)
+        watch = watch_of(said, task=task, targets=targets, baseline=baseline, retention=retention)
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
     return judge_run(run, watch)

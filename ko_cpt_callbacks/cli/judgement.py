@@ -16,6 +16,7 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Trai
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import EvalProgress, Summary
 from ko_cpt_callbacks.core.reference import AUTO
+from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.readers.rows import observations
@@ -148,7 +149,12 @@ def reduction(split: EvalProgress) -> float | None:
 
 
 def watch_of(
-    told: Told | None, *, task: str | None = None, targets: Sequence[str] = (), baseline: Baseline | None = None
+    told: Told | None,
+    *,
+    task: str | None = None,
+    targets: Sequence[str] = (),
+    baseline: Baseline | None = None,
+    retention: Sequence[str] = (),
 ) -> Watch:
     """What to watch: an option where one was given, else what ``run.json`` says, else the default.
 
@@ -157,7 +163,7 @@ def watch_of(
     and the rules on targets are then asked even where the run was told to leave them out; so with a baseline.
 
     Raises:
-        ConfigurationError: If a target cannot be used.
+        ConfigurationError: If a target or a retention set cannot be used.
     """
     base = Watch()
     if told is not None:
@@ -182,6 +188,8 @@ def watch_of(
     if targets:
         rules = base.rules and (*base.rules, *(rule.code for rule in ALL_RULES if rule.code.startswith(TARGET_CODES)))
         base = replace(base, targets=parse_targets(targets), targets_from=_OPTION, rules=rules)
+    if retention:
+        base = replace(base, retention=checked_retention(retention))
     if baseline is not None:
         same = base.baseline is not None and base.baseline.id == baseline.id
         asked = base.rules and tuple(dict.fromkeys((*base.rules, *BASELINE_CODES)))

@@ -170,7 +170,12 @@ class _Read:
 
 
 def judge_plan(
-    plan: Plan, *, targets: Sequence[str] = (), task: str | None = None, baseline: Baseline | None = None
+    plan: Plan,
+    *,
+    targets: Sequence[str] = (),
+    task: str | None = None,
+    baseline: Baseline | None = None,
+    retention: Sequence[str] = (),
 ) -> PlanJudgement:
     """Every stage that has begun, and the change from each to the next.
 
@@ -180,11 +185,13 @@ def judge_plan(
         task: What all stages were; None: what each stage's ``run.json`` says.
         baseline: A run whose stages' changes are shown beside; None: the one that a stage was compared with while it
             ran, if any.
+        retention: Sets that must not be forgotten; none: those of each stage's ``run.json``.
 
     Raises:
         UnreadableRunError: If there is no stage that can be judged.
     """
-    read = [_read(stage, targets if stage is plan.stages[-1] else (), task) for stage in plan.stages]
+    last = plan.stages[-1]
+    read = [_read(stage, targets if stage is last else (), task, retention) for stage in plan.stages]
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
@@ -209,14 +216,17 @@ def judge_plan(
     return PlanJudgement(plan, tuple(stages), tuple(changes), baseline, unasked)
 
 
-def _read(stage: PlannedStage, targets: Sequence[str], task: str | None) -> _Read | StageJudgement:
+def _read(
+    stage: PlannedStage, targets: Sequence[str], task: str | None, retention: Sequence[str]
+) -> _Read | StageJudgement:
     try:
         if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
             return StageJudgement(stage, "not begun")
         run = read_run(stage.path)
         told = run.run_file()
         try:
-            watch = watch_of(None if told is None else read_told(told), task=task, targets=targets)
+            said = None if told is None else read_told(told)
+            watch = watch_of(said, task=task, targets=targets, retention=retention)
         except ConfigurationError as error:
             raise ConfigurationError(f"{told}: {error}") from None
         return _Read(stage, run, watch, run.observations(), None if told is None else _tokenizer(told))

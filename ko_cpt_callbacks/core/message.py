@@ -143,7 +143,7 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "loss as 0.0, and transformers 5.23 leaves NaN batches out of eval_loss.",
             decided="error, asks to stop: the callback's hook counted steps or evaluation batches with a "
             "NaN or infinite loss; or a logged loss is NaN or infinite; or the training loss is exactly 0 "
-            "with a NaN or infinite gradient norm; or it is exactly 0 after a loss above 0.5 with no "
+            "with a NaN or infinite gradient norm; or it is exactly 0 after a loss above 0.2 with no "
             "gradient norm logged; or it falls by more than 5 % and six times its noise in the row whose "
             "gradient norm is NaN or infinite. One finding per episode: three healthy rows end it. A NaN "
             "or infinite gradient norm with a healthy loss is the fp16 loss scaler at work: info at the "

@@ -106,8 +106,9 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "risen and stays there: the model loses what it knew.",
             decided="warning, asks to stop, once per set named en, english, retention, base or orig, or named by "
             "retention=: two evaluations in a row more than 3 % above the set's first one (the limit of the D-CPT "
-            "law's example, arXiv 2406.01375) and not on their way back, after the warm-up and the first tenth of the "
-            "run. Where the length of the run is not known, the first two evaluations after the first do not count. "
+            "law's example, arXiv 2406.01375; retention=('en<5%',) sets another) and not on their way back, after the "
+            "warm-up and the first tenth of the run. Where the length of the run is not known, the first two "
+            "evaluations after the first do not count. "
             "info: it was above in the beginning and has come back; depth and step are in the finding.",
             action="Mix in 5 to 25 % text of that kind (arXiv 2403.08763), lower the learning rate, or go back to an "
             "earlier checkpoint.",

@@ -1,11 +1,13 @@
-"""Which evaluation sets stand for what must not be forgotten."""
+"""Which evaluation sets stand for what must not be forgotten, and how far each may rise."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
-__all__ = ["RETENTION_NAMES", "is_retention"]
+from ko_cpt_callbacks.errors import ConfigurationError
+
+__all__ = ["RETENTION_NAMES", "checked_retention", "is_retention", "retention_limit", "retention_names"]
 
 RETENTION_NAMES: Final = ("en", "english", "retention", "base", "orig")
 """Names that mean it undeclared: in continued pretraining on Korean the base model's language is English."""
@@ -16,10 +18,68 @@ def is_retention(split: str, declared: Collection[str] = ()) -> bool:
 
     Args:
         split: ``eval``, ``eval_en``, ``test_base``: what follows the first ``_`` is the set's name.
-        declared: Names, or whole prefixes, that were declared beside `RETENTION_NAMES`.
+        declared: Sets that were declared beside `RETENTION_NAMES`: names or whole prefixes, with or without a limit.
 
-    >>> is_retention("eval_en"), is_retention("eval_ko"), is_retention("eval_old", ["old"])
+    >>> is_retention("eval_en"), is_retention("eval_ko"), is_retention("eval_old", ["old<5%"])
     (True, False, True)
     """
     name = split.partition("_")[2]
-    return name.lower() in RETENTION_NAMES or name in declared or split in declared
+    return name.lower() in RETENTION_NAMES or any(item in (name, split) for item in retention_names(declared))
+
+
+def retention_names(declared: Iterable[str]) -> tuple[str, ...]:
+    """The names of declared sets, without limits.
+
+    >>> retention_names(["en", "old<5%"])
+    ('en', 'old')
+    """
+    return tuple(item.partition("<")[0].strip() for item in declared)
+
+
+def retention_limit(split: str, declared: Iterable[str]) -> float | None:
+    """How far the loss of an evaluation may rise, as a fraction of its first value; None where it was not declared.
+
+    Args:
+        split: The evaluation's prefix.
+        declared: Declared sets; a limit is written behind the name: ``en<5%`` may end up to 5 % above its beginning.
+
+    Raises:
+        ConfigurationError: For a limit that is no percentage above zero.
+
+    >>> retention_limit("eval_en", ["ko", "en<5%"])
+    0.05
+    """
+    name = split.partition("_")[2]
+    for item in declared:
+        named, limited, text = (part.strip() for part in item.partition("<"))
+        if limited and named in (name, split):
+            return _fraction(item, text)
+    return None
+
+
+def checked_retention(declared: Iterable[str]) -> tuple[str, ...]:
+    """The declared sets as they are, if each can be used.
+
+    Raises:
+        ConfigurationError: For one without a name, or with a limit that is no percentage above zero.
+    """
+    for item in declared:
+        name, limited, text = (part.strip() for part in item.partition("<"))
+        if not name:
+            raise ConfigurationError(f"retention: found {item!r}, expected the name of an evaluation set; write 'en'")
+        if limited:
+            _fraction(item, text)
+    return tuple(declared)
+
+
+def _fraction(item: str, text: str) -> float:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = 0.0
+    if not text.endswith("%") or not 0.0 < percent < float("inf"):
+        raise ConfigurationError(
+            f"retention: found {item!r}, expected a percentage above 0 behind the name; write 'en<5%' for a loss that "
+            "may end up to 5 % above its beginning"
+        )
+    return percent / 100.0

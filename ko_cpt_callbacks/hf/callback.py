@@ -65,7 +65,8 @@ class KoCPTCallback(TrainerCallback):
             :class:`~ko_cpt_callbacks.core.baseline.Baseline`.
         stage: Which of its stages; ``auto``: the one that trains what this model trains.
         task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
-        retention: Names of the evaluation sets that stand for what must not be forgotten.
+        retention: Names of the evaluation sets that stand for what must not be forgotten; ``"en<5%"`` where the
+            loss may end more than 3 % above its beginning.
         stop_on: Finding codes that stop the run, such as ``{"non-finite"}``.
         grace: Before which nothing stops: optimizer steps, or ``"tokens:1e6"`` for target tokens.
         patience: Evaluations without improvement after which the run stops (``no-improvement``); None: never. Also

@@ -18,6 +18,7 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.perplexity import perplexity
+from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.rules import TargetMet
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
@@ -267,7 +268,7 @@ class LiveRun:
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and loss of the best evaluation of the first set that is not in ``retention``."""
         splits = self.record.summary().splits
-        kept = {keys.key("eval", name) for name in retention}
+        kept = {keys.key("eval", name) for name in retention_names(retention)}
         names = [name for name in splits if name not in kept] or list(splits)
         point = splits[names[0]].best if names else None
         return None if point is None or point.value is None else (point.step, point.value)

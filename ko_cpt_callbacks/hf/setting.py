@@ -12,6 +12,7 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
+from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Overfitting, Rule, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -99,7 +100,7 @@ def check_settings(
         _one_of("stop_on", code, sorted(CODES))
     _one_of("task", task, TASKS)
     wait, goals = read_patience(patience, min_delta), parse_targets(targets)
-    kept = tuple(_texts("retention", retention))
+    kept = checked_retention(_texts("retention", retention))
     speech = DEFAULT_LANGUAGE if language is None else language
     _one_of("language", speech, languages)
     reference, wanted_stage = _reference(baseline, stage)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
+from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.rules import TASKS
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
@@ -82,7 +83,7 @@ def read_told(path: str | Path) -> Told:
         rules=_texts(path, told, "rules"),
         language=language if isinstance(language, str) else None,
         patience=_patience(path, told),
-        retention=_texts(path, told, "retention") or (),
+        retention=_retention(path, told),
         stop=_stop(run.get("stop")),
         baseline=baseline,
         stage=stage,
@@ -119,6 +120,13 @@ def _stop(value: object) -> Mapping[str, Any] | None:
         "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
         "message": message if isinstance(message, str) else "",
     }
+
+
+def _retention(path: Path, told: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        return checked_retention(_texts(path, told, "retention") or ())
+    except ConfigurationError as error:
+        raise UnreadableRunError(f'{path}: under "told": {error}; {_FIX}') from None
 
 
 def _texts(path: Path, told: Mapping[str, Any], name: str) -> tuple[str, ...] | None:

@@ -214,6 +214,26 @@ def test_the_planned_length_is_read_from_the_state(tmp_path: Path) -> None:
     assert found == {-1: [30], 90: [20], 1000: []}
 
 
+def test_a_set_that_must_not_be_forgotten(tmp_path: Path) -> None:
+    """``--retention`` names it, with another limit if wanted; without, a set of that name may change as it likes."""
+    rows = [sample.evaluation(0, 2.0, "eval_old")]
+    for index, row in enumerate(sample.train_rows(sample.falling(9)), start=1):
+        rows += [row, sample.evaluation(10 * index, 2.08, "eval_old")]
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    said = {
+        name: "forgetting" in [code for code, _, _ in codes(judged(path, *options))]
+        for name, options in {
+            "none": (),
+            "named": ("--retention", "old"),
+            "5%": ("--retention", "old<5%"),
+            "1%": ("--retention", "old<1%"),
+        }.items()
+    }
+    assert said == {"none": False, "named": True, "5%": False, "1%": True}
+    refused = check(path, "--retention", "old<5")
+    assert (refused.exit_code, "write 'en<5%'" in refused.stderr) == (2, True)
+
+
 def test_the_trainers_loss_is_called_so(tmp_path: Path) -> None:
     """Without an exact loss the page shows the Trainer's, by name and without an error bar."""
     rows = [*sample.train_rows(sample.falling(20)), sample.evaluation(200, 2.95)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.retention import RETENTION_NAMES, is_retention
+from ko_cpt_callbacks.core.retention import RETENTION_NAMES, checked_retention, is_retention, retention_limit
+from ko_cpt_callbacks.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("name", RETENTION_NAMES)
@@ -25,3 +26,19 @@ def test_declared() -> None:
     assert is_retention("eval_old", ["old"])
     assert is_retention("eval_old", ["eval_old"])
     assert not is_retention("eval_older", ["old"])
+    assert is_retention("eval_old", ["old<5%"])
+
+
+def test_limit() -> None:
+    """Behind the name, a percentage; of that set alone."""
+    declared = checked_retention(["en < 5%", "eval_old<0.5%", "base"])
+    assert retention_limit("eval_en", declared) == 0.05
+    assert retention_limit("eval_old", declared) == 0.005
+    assert retention_limit("eval_base", declared) is retention_limit("eval_ko", declared) is None
+
+
+@pytest.mark.parametrize("text", ["", "<5%", "en<5", "en<", "en<five%", "en<0%", "en<-3%", "en<nan%", "en<inf%"])
+def test_what_is_no_limit(text: str) -> None:
+    """No name, no percent sign, no number above zero: said with what to write."""
+    with pytest.raises(ConfigurationError, match="write 'en"):
+        checked_retention([text])

@@ -89,6 +89,7 @@ WRONG = [
     ({"patience": 0}, ["patience=0", "at least 1"]),
     ({"min_delta": 0.1}, ["min_delta=0.1", "write patience=3"]),
     ({"retention": "en"}, ["retention", "retention=['en']"]),
+    ({"retention": ["en<5"]}, ["retention", "'en<5'", "'en<5%'"]),
 ]
 
 

@@ -15,6 +15,7 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
+from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.rules.adapters_frozen import AdaptersFrozen
 from ko_cpt_callbacks.core.rules.baseline_ahead import BaselineAhead
 from ko_cpt_callbacks.core.rules.baseline_behind import BaselineBehind
@@ -143,7 +144,8 @@ def rules_for(
         task: ``cpt``, ``sft`` or ``other`` (nothing declared).
         codes: Only the rules of these codes; ``None`` for all.
         patience: When a run stands still; never, by default.
-        retention: Names of evaluation sets that do not count for that, nor for the baseline.
+        retention: Names of evaluation sets that do not count for that, nor for the baseline, and must not be forgotten;
+            with a limit behind the name where it is not 3 % (``en<5%``).
         baseline: What the run is compared with; nothing, by default.
         stage: The baseline's stage; ``auto``: the one that the model at hand matches.
 
@@ -187,7 +189,7 @@ def rules_for(
         Forgetting(tuple(retention)),
         Plateau(),
         NoLearning(),
-        NoImprovement(patience or Patience(), tuple(keys.key("eval", name) for name in retention)),
+        NoImprovement(patience or Patience(), tuple(keys.key("eval", name) for name in retention_names(retention))),
         BaselineAhead(baseline, stage, tuple(retention)),
         BaselineBehind(baseline, stage, tuple(retention)),
         NotComparable(baseline, stage, tuple(retention)),

@@ -10,7 +10,7 @@ from ko_cpt_callbacks.core.eval_series import NOTHING, Evaluations, Mark, Series
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.recent import Recent
-from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.core.retention import is_retention, retention_limit
 from ko_cpt_callbacks.core.run_length import expected_steps
 
 __all__ = ["Forgetting", "ForgettingState"]
@@ -49,8 +49,8 @@ class Forgetting:
 
     Args:
         retention: Declared names of retention sets, beside `ko_cpt_callbacks.core.retention.RETENTION_NAMES`.
-        limit: Above the first evaluation by more than this fraction. Source: the limit T of the D-CPT law's worked
-            example (arXiv 2406.01375).
+        limit: Above the first evaluation by more than this fraction, unless ``retention`` says another (``en<5%``).
+            Source: the limit T of the D-CPT law's worked example (arXiv 2406.01375).
         evaluations: In a row. Chosen, not measured.
         beginning: Share of the run that does not count. Chosen, from the same.
         few: Evaluations after the first that do not count where the length of the run is not known. Chosen, not
@@ -89,17 +89,17 @@ class Forgetting:
             return state, ()
         depth = _deeper(state.depths.get(split), now)
         state = replace(state, depths={**state.depths, split: depth})
-        variant = self._variant(now, depth, series.recent)
+        variant = self._variant(now, depth, series.recent, self._limit(split))
         # A gap that closed may still be followed by forgetting, not the other way round.
         if variant is None or (split, variant) in state.said or (split, "") in state.said:
             return state, ()
-        rise = _rise(now, now.last)
+        rise, limit = _rise(now, now.last), self._limit(split)
         values: dict[str, Any] = {
             "loss": now.last.value,
             "first": now.first.value,
             "first_step": now.first.step,
             "rise": rise,
-            "limit": self.limit,
+            "limit": limit,
             "evaluations": self.evaluations,
             "depth": depth.rise,
             "depth_step": depth.step,
@@ -112,14 +112,18 @@ class Forgetting:
         found = Finding(self.code, severity, seen.step, split, values, asks_to_stop=lost, variant=variant)
         return replace(state, said=(*state.said, (split, variant))), (found,)
 
-    def _variant(self, now: Series, depth: Depth, recent: Recent) -> str | None:
+    def _limit(self, split: str) -> float:
+        declared = retention_limit(split, self.retention)
+        return self.limit if declared is None else declared
+
+    def _variant(self, now: Series, depth: Depth, recent: Recent, limit: float) -> str | None:
         last = now.marks[-self.evaluations :]
         if now.count <= self.evaluations or not all(self._counts(now, mark, recent) for mark in last):
             return None
         rises = [_rise(now, mark) for mark in last]
-        if min(rises) > self.limit:
+        if min(rises) > limit:
             return None if rises[-1] < self.recovery * rises[-2] else ""
-        return "recovered" if depth.rise > self.limit and max(rises) <= self.limit else None
+        return "recovered" if depth.rise > limit and max(rises) <= limit else None
 
     def _counts(self, now: Series, mark: Mark, recent: Recent) -> bool:
         """Whether an evaluation is past the beginning."""

@@ -57,6 +57,12 @@ def test_from_the_start() -> None:
     assert (found.step or 0) <= 350
 
 
+def test_ever_faster_is_seen_on_the_way() -> None:
+    """Up by 2 nats in 14 points, ever faster: said before it is there."""
+    losses = falling(96, extra=lambda i: FAULTS["ever faster"](i) if i > 80 else 0.0)
+    assert [one.variant for one in findings(RULE, rows(losses))] == ["rising"]
+
+
 def test_it_swings_for_the_second_time() -> None:
     """Up by 2 nats for 12 points, back for 20, and up again: a spike does so once."""
     losses = falling(120, extra=lambda i: 2.0 if 40 <= i < 52 or 72 <= i < 84 else 0.0)

@@ -69,6 +69,14 @@ def test_the_limit_can_be_set() -> None:
     assert [one.values["limit"] for one in _findings(seen, Forgetting(limit=0.02))] == [0.02]
 
 
+def test_a_declared_limit() -> None:
+    """Of the set that it was declared for, before the rule's own."""
+    seen = [PLAN, *_run([0.04] * 6)]
+    assert _findings(seen, Forgetting(retention=("en<5%",))) == []
+    assert [one.values["limit"] for one in _findings(seen, Forgetting(retention=("en<2%",)))] == [0.02]
+    assert [one.values["limit"] for one in _findings(seen, Forgetting(retention=("old<5%",)))] == [0.03]
+
+
 @pytest.mark.parametrize("rises", [[0.01, 0.02, 0.029, 0.029], [0.0, 0.05, 0.0, 0.05, 0.0], [-0.1] * 5])
 def test_within_bounds(rises: list[float]) -> None:
     """Below the limit, single evaluations above it, and better than before: nothing."""

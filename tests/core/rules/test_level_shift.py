@@ -87,6 +87,7 @@ CURVES: dict[str, Callable[[int], float]] = {
     "falls": lambda i: 2.5 + 4.0 * math.exp(-i / 20),
     "falls by a power": lambda i: 2.0 + 4.0 / (i + 2) ** 0.5,
     "stands still, then falls over ten points": lambda i: 2.5 - 1.2 / (1 + math.exp(-(i - 80) / 2.5)),
+    "falls within six points": lambda i: 2.5 - 0.5 * min(max(i - 80, 0) / 6, 1),
     "rises over twenty points": lambda i: 2.5 + 0.5 * min(max(i - 80, 0) / 20, 1),
 }
 
@@ -97,6 +98,12 @@ def test_a_bend_is_not_sudden(name: str) -> None:
     for seed in range(5):
         losses = [CURVES[name](i) + e for i, e in enumerate(noisy(200, 0.02, seed))]
         assert findings(RULE, rows(losses)) == []
+
+
+def test_a_ramp_in_noise() -> None:
+    """Down by twelve noises over seven points: one in ten may be taken for a step, not half of them."""
+    runs = [[2.5 - 0.5 * min(max(i - 80, 0) / 7, 1) + e for i, e in enumerate(noisy(160, 0.04, s))] for s in range(20)]
+    assert sum(len(findings(RULE, rows(losses))) for losses in runs) <= 2
 
 
 @pytest.mark.parametrize("width", [1, 3, 5])

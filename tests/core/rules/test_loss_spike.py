@@ -123,10 +123,12 @@ def test_short_runs_are_silent() -> None:
 
 
 def test_many_spikes_do_not_flood() -> None:
-    """Ten a run at most; a run with 40 spikes is told ten times."""
-    losses = falling(500, extra=lambda i: 2.0 * (i > 60 and i % 11 == 0))
-    assert 1 <= len(findings(RULE, rows(losses))) <= 10
-    assert len(findings(replace(RULE, most=3), rows(losses))) <= 3
+    """Ten a run at most, and of spikes so dense that they are the run's tails the first few."""
+    sparse = falling(1500, extra=lambda i: 2.0 * (i > 60 and i % 60 == 0))
+    assert len(findings(RULE, rows(sparse))) == 10
+    assert len(findings(replace(RULE, most=100), rows(sparse))) == 23
+    dense = falling(500, extra=lambda i: 2.0 * (i > 60 and i % 11 == 0))
+    assert 1 <= len(findings(replace(RULE, most=100), rows(dense))) <= 10
 
 
 def test_numbers_that_are_none() -> None:

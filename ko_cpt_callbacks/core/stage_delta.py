@@ -230,7 +230,8 @@ def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:
 def _belongs(end: EvalEnd) -> bool:
     assert end.rows is not None and end.loss is not None
     tokens = int(end.rows.tokens.sum())
-    if not tokens or end.rows.fingerprint() != end.fingerprint:
+    # A row says before its fingerprint what was hashed: ``utf8-``, ``ids-``.
+    if not tokens or end.rows.fingerprint() != (end.fingerprint or "").rpartition("-")[2]:
         return False
     return math.isclose(float(end.rows.nll.sum()) / tokens, end.loss, rel_tol=_CLOSE)
 

@@ -74,6 +74,14 @@ def test_another_evaluations_file_does_not_speak() -> None:
     assert found.difference == pytest.approx(-0.1, abs=0.01)
 
 
+@pytest.mark.parametrize("unit", ["utf8", "ids"])
+def test_a_fingerprint_as_the_callback_writes_it(unit: str) -> None:
+    """A real row says before the fingerprint what was hashed; the file of sums does not, and belongs to it."""
+    mark = {"fingerprint": f"{unit}-{BEFORE.fingerprint()}"}
+    found = stage_delta(end("a", BEFORE, **mark), end("b", AFTER, **mark))
+    assert (found.outcome, found.rows) == ("paired", 200)
+
+
 def test_other_text_is_not_compared() -> None:
     """Two fingerprints: no difference at all."""
     found = stage_delta(end("a", BEFORE), end("b", AFTER, fingerprint="0" * 16))

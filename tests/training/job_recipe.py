@@ -16,6 +16,7 @@ SMALL = {
     "base.build.num_hidden_layers": 1,
     "base.build.num_attention_heads": 2,
     "base.build.tokenizer.vocab_size": 400,
+    "data.mix.ko": 3,  # of eight steps, most have to be Korean to be seen in it
     "base.build.arguments.max_steps": BASE_STEPS,
     "base.build.arguments.save_steps": 3,
     "base.build.arguments.eval_steps": 6,

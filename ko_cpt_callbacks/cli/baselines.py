@@ -6,7 +6,6 @@ Exit status: 0 done, 2 an argument, a run or a file cannot be used (on stderr, a
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.cli.page_print import print_page
+from ko_cpt_callbacks.cli.printable import let_print_anything, printable
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ko_cpt_callbacks.baselines.entry import Entry
 
 __all__ = ["baselines"]
@@ -110,7 +108,7 @@ def _list(*, as_json: bool) -> None:
     else:
         from ko_cpt_callbacks.cli.baseline_page import list_page
 
-        _print(list_page(found))
+        print_page(list_page(found), _WIDTH)
     for error in errors:
         _complain("", error)
 
@@ -125,7 +123,7 @@ def _show(id: str, *, as_json: bool) -> None:
         return
     from ko_cpt_callbacks.cli.baseline_page import entry_page
 
-    _print(entry_page(entry))
+    print_page(entry_page(entry), _WIDTH)
 
 
 def _validate(file: str) -> None:
@@ -157,7 +155,7 @@ def _add(run: str, id: str, title: str | None, *, best: bool, force: bool) -> No
 
 
 def _guarded(command: str, action: Callable[[], None]) -> None:
-    _print_anything()
+    let_print_anything()
     try:
         action()
     except KoCPTError as error:
@@ -178,25 +176,3 @@ def _complain(command: str, error: KoCPTError) -> None:
 def _json(value: Any) -> None:
     # ASCII: whatever a file's texts hold, and wherever this is piped to.
     typer.echo(json.dumps(value, allow_nan=False, indent=2))
-
-
-def _print(page: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(page)
-        return
-    console.width = _WIDTH
-    with console.capture() as captured:
-        console.print(page)
-    # rich fills lines up to the width; a file or a pipe wants no such blanks.
-    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
-
-
-def _print_anything() -> None:
-    """Let a stream that cannot show a character show its code instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")

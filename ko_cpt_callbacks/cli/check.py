@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
 from ko_cpt_callbacks.cli.judgement import Judgement, judge_run, watch_of
-from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.cli.page_print import print_page
+from ko_cpt_callbacks.cli.printable import let_print_anything, printable
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.rules import TASKS
@@ -23,9 +23,6 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.readers.plan import Plan, read_plan
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.told import read_told
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 __all__ = ["check"]
 
@@ -69,7 +66,7 @@ def check(
 
     Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN, a stage of it, or an option cannot be used.
     """
-    _print_anything()
+    let_print_anything()
     try:
         _one_of("--task", task, TASKS)
         _one_of("--fail-on", fail_on, _SEVERITIES)
@@ -88,7 +85,7 @@ def check(
     else:
         from ko_cpt_callbacks.cli.judgement_page import page  # rich: only for who reads the page
 
-        _show(page(judged, run))
+        print_page(page(judged, run), _WIDTH)
     if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
         raise typer.Exit(_FAILED)
 
@@ -114,7 +111,7 @@ def _check_plan(
     else:
         from ko_cpt_callbacks.cli.plan_page import plan_page
 
-        _show(plan_page(judged, path))
+        print_page(plan_page(judged, path), _WIDTH)
     unread = [stage for stage in judged.stages if stage.message is not None]
     for stage in unread:
         typer.echo(f"ko-cpt check: stage {printable(f'{stage.planned.name}: {stage.message}')}", err=True)
@@ -146,28 +143,6 @@ def _judge(
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
     return judge_run(run, watch)
-
-
-def _show(shown: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(shown)
-        return
-    console.width = _WIDTH
-    with console.capture() as captured:
-        console.print(shown)
-    # rich fills lines up to the width; a file or a pipe wants no such blanks.
-    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)
-
-
-def _print_anything() -> None:
-    """Let a stream that cannot show a character show its code instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

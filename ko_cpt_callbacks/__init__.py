@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.core.baseline import Baseline
     from ko_cpt_callbacks.core.finding import Finding, Severity
     from ko_cpt_callbacks.core.monitor import Monitor
-    from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, UnreadableRunError
+    from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.outputs.memory import MemoryOutput
     from ko_cpt_callbacks.outputs.output import Output
+    from ko_cpt_callbacks.training.recipe import Recipe
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,8 @@ _HOMES = {
     "MemoryOutput": "ko_cpt_callbacks.outputs.memory",
     "Monitor": "ko_cpt_callbacks.core.monitor",
     "Output": "ko_cpt_callbacks.outputs.output",
+    "Recipe": "ko_cpt_callbacks.training.recipe",
+    "RecipeError": "ko_cpt_callbacks.errors",
     "Severity": "ko_cpt_callbacks.core.finding",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
     "find_baseline": "ko_cpt_callbacks.baselines.registry",
@@ -45,6 +48,8 @@ __all__ = [
     "MemoryOutput",
     "Monitor",
     "Output",
+    "Recipe",
+    "RecipeError",
     "Severity",
     "UnreadableRunError",
     "__version__",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -96,6 +97,22 @@ def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
     assert len([name for name in wanted if "/recipes/text/" in name]) >= 6
     assert {"ko_cpt_callbacks/py.typed", "ko_cpt_callbacks/schemas/run.schema.json"} <= wanted
     assert wheel.read("ko_cpt_callbacks/recipes/text/ko_udhr.txt") == (ROOT / "recipes/text/ko_udhr.txt").read_bytes()
+
+
+def test_wheel_finds_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """Unpacked somewhere else, where no link leads to the repository: recipes are listed, read and copied."""
+    wheel.extractall(tmp_path / "site")
+    run = {"capture_output": True, "text": True, "check": False, "cwd": tmp_path}
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-m", "ko_cpt_callbacks"]
+    listed = subprocess.run([*command, "recipes", "--json"], env=environment, **run)
+    copied = subprocess.run([*command, "recipes", "copy", "redwhale", "mine.yaml"], env=environment, **run)
+    checked = subprocess.run([*command, "validate", "mine.yaml"], env=environment, **run)
+
+    assert (listed.stderr, copied.stderr, checked.stderr) == ("", "", "")
+    found = json.loads(listed.stdout)
+    assert [item["id"] for item in found] == sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")) != []
+    assert all(item["file"].startswith(str(tmp_path)) for item in found)
 
 
 def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

@@ -12,6 +12,7 @@ import ko_cpt_callbacks
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.compare import compare
+from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.core.message import CODES, explanation
 
@@ -19,7 +20,9 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 app.command()(check)
 app.command()(compare)
 app.command()(train)
+app.command()(validate)
 app.add_typer(baselines, name="baselines")
+app.add_typer(recipes, name="recipes")
 
 _UNKNOWN: Final = 2  # as for every other wrong argument
 _WIDTH: Final = 96

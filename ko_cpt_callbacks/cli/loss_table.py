@@ -12,7 +12,7 @@ from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
-__all__ = ["loss_table", "with_error"]
+__all__ = ["loss_table", "perplexity_text", "with_error"]
 
 
 def loss_table(summary: Summary) -> RenderableType:
@@ -47,7 +47,7 @@ def _add_training(table: Table, train: TrainProgress) -> None:
             "" if step is None else f"{step:,}",
             # The Trainer writes 0.0 in place of NaN: a perplexity of 1 would read as success.
             f"{_loss(loss)} (a NaN?)" if loss == 0 else _loss(loss),
-            _ppl(perplexity(loss)) if loss else "",
+            perplexity_text(perplexity(loss)) if loss else "",
             "",
             _fall(_share(train)) if when == "last" else "",
         )
@@ -65,7 +65,7 @@ def _add_split(table: Table, name: str, split: EvalProgress) -> None:
             f"{when}, best" if is_best and when != "best" else when,
             f"{point.step:,}",
             _point(point),
-            _ppl(point.ppl),
+            perplexity_text(point.ppl),
             with_error(point.bits_per_byte, point.bits_per_byte_se) if point.bits_per_byte is not None else "",
             _fall(reduction(split)) if when == "last" else "",
         )
@@ -89,7 +89,8 @@ def _loss(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
-def _ppl(value: float | None) -> str:
+def perplexity_text(value: float | None) -> str:
+    """A perplexity with 3 significant digits; nothing where there is none."""
     if value is None:
         return ""
     if value >= 1e9:

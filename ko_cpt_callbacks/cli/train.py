@@ -9,19 +9,29 @@ import shlex
 import sys
 import time
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
 
+_FAILED: Final = 1
 _WRONG: Final = 2  # as for every other wrong argument
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 _RUNS: Final = Path("runs")
+
+
+class Device(StrEnum):
+    """Where a run trains."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 def train(
@@ -34,37 +44,75 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
     ] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="NAME", help="Train this stage alone; those before it have ended.")
+    ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="Try it out: a tiny model of its kind, bundled text, a few steps a stage."),
+    ] = False,
+    device: Annotated[
+        Device | None, typer.Option("--device", help="Train there, whatever the recipe's arguments say.")
+    ] = None,
 ) -> None:
     """Train what a recipe says: ko-cpt train quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+    from ko_cpt_callbacks.recipe.smoke import smoke_recipe
+    from ko_cpt_callbacks.recipe.variant import on_device
 
     changes = overrides or []
     try:
         file = read_recipe(find_recipe(recipe), changes)
-        folder = _RUNS / file.recipe.id if output is None else output
-        _run(file, folder, resume=resume, again=_again(recipe, output, changes))
+        name = file.recipe.id
+        _check_stage(stage, list(file.recipe.stages))
+        place = "cpu" if smoke and device is None else device
+        if smoke:
+            file, name = smoke_recipe(file, str(place)), f"{name}-smoke"
+        if place is not None:
+            file = on_device(file, str(place))
+        folder = _RUNS / name if output is None else output
+        words = _words(recipe, output, changes, stage, device, smoke=smoke)
+        _run(file, folder, words, resume=resume, stage=stage, verify=smoke)
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
             typer.echo(f"ko-cpt train: {line}", err=True)
         raise typer.Exit(_WRONG) from None
 
 
-def _run(file: RecipeFile, folder: Path, *, resume: bool, again: str) -> None:
+def _run(file: RecipeFile, folder: Path, words: list[str], *, resume: bool, stage: str | None, verify: bool) -> None:
     began = time.monotonic()
+    again = shlex.join([*words, "--resume"])
+    say = typer.echo if _is_first() else _silent
     try:
         _be_quiet()
-        typer.echo(f"{file.recipe.title}\n{folder}, from {file.path}")
+        say(f"{file.recipe.title}\n{folder}, from {file.path}")
         from ko_cpt_callbacks.training.interrupt import InterruptedTrainingError
-        from ko_cpt_callbacks.training.run import run_recipe
+        from ko_cpt_callbacks.training.movement import WrongMovementError
+        from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
 
         try:
-            run_recipe(file, folder, resume=resume)
+            run_recipe(file, folder, RunOptions(resume=resume, stage=stage, verify=verify))
         except InterruptedTrainingError as stop:
             _stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
+        except (FailedStageError, WrongMovementError) as failure:
+            typer.echo(f"ko-cpt train: {failure}", err=True)
+            raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
         _stopped("Stopped at once; what was done since the last checkpoint will be done again.", again)
-    typer.echo(f"\nTook {time.monotonic() - began:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
+    if _is_first():
+        from ko_cpt_callbacks.cli.closing_page import print_closing_page
+
+        print_closing_page(file.recipe, folder)
+        took = time.monotonic() - began
+        say(f"\nTook {took:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
+
+
+def _check_stage(stage: str | None, known: list[str]) -> None:
+    if stage is not None and stage not in known:
+        near = near_miss(stage, known)
+        hint = "" if near is None else f" Did you mean {near}?"
+        raise ConfigurationError(f"--stage: found {stage!r}, expected one of {', '.join(known)}.{hint}")
 
 
 def _stopped(what: str, again: str) -> None:
@@ -72,14 +120,25 @@ def _stopped(what: str, again: str) -> None:
     raise typer.Exit(_INTERRUPTED)
 
 
-def _again(recipe: str, output: Path | None, changes: list[str]) -> str:
-    """The command that goes on with this run."""
+def _words(
+    recipe: str, output: Path | None, changes: list[str], stage: str | None, device: Device | None, *, smoke: bool
+) -> list[str]:
+    """The command that was given, without ``--resume``."""
     words = ["ko-cpt", "train", recipe]
-    if output is not None:
-        words += ["--output", str(output)]
+    for name, value in (("--output", output), ("--stage", stage), ("--device", device)):
+        words += [] if value is None else [name, str(value)]
     for change in changes:
         words += ["--set", change]
-    return shlex.join([*words, "--resume"])
+    return [*words, *(["--smoke"] if smoke else [])]
+
+
+def _is_first() -> bool:
+    """Whether this is the first of the processes that one launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _silent(text: str) -> None:
+    """What other processes than the first have to say."""
 
 
 def _be_quiet() -> None:

@@ -34,6 +34,7 @@ _PATTERNS: Final = {
     r"^[a-z][a-z0-9_-]*$": "a name of small letters, digits, - and _ that begins with a letter",
     r"^[a-z0-9][a-z0-9._-]{0,63}$": "a name of at most 64 small letters, digits, -, _ and .",
     r"^[a-z]{2,3}$": "a language's code such as ko",
+    r"^[1-9][0-9]*$": "a whole number in quotation marks",
 }
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,8 +62,8 @@ def line_of(document: Document, key: Key) -> int | None:
 
 def _mistake(model: type[BaseModel], error: dict[str, Any], document: Document) -> Mistake:
     kind, found = str(error["type"]), error["input"]
-    # A wrong name of a mapping is reported at (…, name, "[key]").
-    key: Key = tuple(part for part in error["loc"] if part != "[key]")
+    # A wrong name of a mapping is reported at (…, name, "[key]"), what may be of two kinds at (…, name, "<kind>").
+    key: Key = tuple(part for part in error["loc"] if part != "[key]" and not str(part).startswith("<"))
     line = line_of(document, key)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PretrainedConfig, TrainingArguments
 
 from ko_cpt_callbacks.hf.adapter_reading import adapter_parameters
+from ko_cpt_callbacks.hf.block_reading import text_config
 from ko_cpt_callbacks.hf.embedding_reading import EmbeddingParts, embedding_parts, unwrapped
 from ko_cpt_callbacks.hf.inspection import elements, quantization
 
@@ -144,7 +145,7 @@ def _untied(view: _View) -> Iterator[tuple[str, dict[str, Any]]]:
     one, other = view.input, view.output
     if one is None or other is None or one.weight is None or other.weight is None or one.same_as(other):
         return
-    configs = (getattr(view.base, "config", None), _text_config(view.base))
+    configs = (getattr(view.base, "config", None), text_config(view.base))
     # A part's configuration may keep a default that the model does not use: both have to say so.
     if not all(getattr(config, "tie_word_embeddings", False) is True for config in configs):
         return
@@ -204,7 +205,7 @@ def _built_with(base: nn.Module) -> int | None:
     inner model was built with. And the checkpoint's own configuration, on disk, has the old number (PEFT looks at it
     for the same question).
     """
-    config = _text_config(base)
+    config = text_config(base)
     now = getattr(config, "vocab_size", None)
     inner = getattr(base, str(getattr(base, "base_model_prefix", "")) or "model", None)
     before = [getattr(inner, "vocab_size", None), _saved_vocabulary(base)]
@@ -224,14 +225,6 @@ def _saved_vocabulary(base: nn.Module) -> int | None:
     text = saved.get("text_config")
     number = saved.get("vocab_size", text.get("vocab_size") if isinstance(text, dict) else None)
     return number if isinstance(number, int) else None
-
-
-def _text_config(base: nn.Module) -> Any:
-    config: Any = getattr(base, "config", None)
-    try:
-        return config.get_text_config() if hasattr(config, "get_text_config") else config
-    except ValueError:  # several texts, such as an encoder's and a decoder's
-        return None
 
 
 def _alike(part: EmbeddingParts, new: list[int], built: int) -> bool:

@@ -16,6 +16,7 @@ from torch import nn
 from ko_cpt_callbacks.core.stage import UNKNOWN, Adapter, Layers, Trains
 from ko_cpt_callbacks.core.stage_facts import GROUPS, StageFacts, Tied
 from ko_cpt_callbacks.hf.adapter_reading import LORA, ONLY_ROWS, active_configs, adapter_parameters, kind, lora_facts
+from ko_cpt_callbacks.hf.block_reading import find_blocks, text_config
 from ko_cpt_callbacks.hf.embedding_reading import (
     EmbeddingParts,
     RowsSeen,
@@ -24,6 +25,7 @@ from ko_cpt_callbacks.hf.embedding_reading import (
     unwrapped,
 )
 from ko_cpt_callbacks.hf.inspection import elements, quantization
+from ko_cpt_callbacks.hf.row_hold import held_rows
 
 __all__ = ["read_stage"]
 
@@ -101,12 +103,13 @@ class _Seen:
     def of(cls, outer: nn.Module, base: nn.Module) -> _Seen:
         """The parts of a model, nothing sorted yet."""
         embedding, head = _asked(base, "get_input_embeddings"), _asked(base, "get_output_embeddings")
+        blocks = find_blocks(base, embedding)
         return cls(
             input=EmbeddingParts() if embedding is None else embedding_parts(embedding),
             output=EmbeddingParts() if head is None else embedding_parts(head),
             has_input=embedding is not None,
             has_head=head is not None or not hasattr(base, "get_output_embeddings"),
-            blocks=_blocks(base, embedding),
+            blocks=None if blocks is None else blocks.modules,
             kinds=tuple(dict.fromkeys(kind(config) for config in active_configs(outer, base))),
         )
 
@@ -128,32 +131,6 @@ def _asked(base: nn.Module, method: str) -> nn.Module | None:
     except (AttributeError, NotImplementedError):
         return None
     return found if isinstance(found, nn.Module) else None
-
-
-def _text_config(base: nn.Module) -> Any:
-    config: Any = getattr(base, "config", None)
-    try:
-        return config.get_text_config() if hasattr(config, "get_text_config") else config
-    except ValueError:  # several texts, such as an encoder's and a decoder's
-        return None
-
-
-def _blocks(base: nn.Module, embedding: nn.Module | None) -> Sequence[nn.Module] | None:
-    """The transformer blocks: the outermost list of as many modules as there are layers, beside the embeddings."""
-    count = getattr(_text_config(base), "num_hidden_layers", None)
-    found: dict[str, nn.ModuleList] = {}
-    for name, module in base.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count and not any(
-            name.startswith(f"{outside}.") for outside in found
-        ):
-            found[name] = module
-    if len(found) > 1 and embedding is not None:  # a vision tower of the same depth does not hold the embeddings
-        found = {
-            name: module
-            for name, module in found.items()
-            if any(part is embedding for part in base.get_submodule(name.rpartition(".")[0]).modules())
-        }
-    return list(next(iter(found.values()))) if len(found) == 1 else None
 
 
 def _sort(seen: _Seen, outer: nn.Module, base: nn.Module) -> None:
@@ -218,6 +195,8 @@ def _rows(seen: _Seen, told: int | None) -> tuple[RowsSeen, RowsSeen]:
     for parts, there in ((seen.input, seen.has_input), (seen.output, seen.has_head)):
         held = parts.weight is not None and id(parts.weight) in hooked
         number = told if held or not hooked else None
+        own = None if parts.weight is None else held_rows(parts.weight)
+        number = number if own is None else own
         rows = rows_seen(parts, hooked=held, new_rows_from=number)
         if (not there or parts.weight is None) and rows.rows == "none" and "other" in seen.groups:
             rows = RowsSeen("unknown", note="embedding-not-found")
@@ -277,7 +256,7 @@ def _tied(base: nn.Module, seen: _Seen) -> Tied:
         return "unknown"
     if seen.input.same_as(seen.output):
         return "tied"
-    configs = (getattr(base, "config", None), _text_config(base))
+    configs = (getattr(base, "config", None), text_config(base))
     # A part's configuration may keep a default that the model does not use: both have to say so.
     wanted = all(getattr(config, "tie_word_embeddings", False) for config in configs)
     return "silently untied" if wanted else "untied"

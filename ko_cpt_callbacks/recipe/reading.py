@@ -15,7 +15,7 @@ from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.agreement import agreement_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
-from ko_cpt_callbacks.recipe.schema import Recipe
+from ko_cpt_callbacks.recipe.schema import Page
 
 MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
@@ -36,7 +36,7 @@ class RecipeFile:
     """
 
     path: Path
-    recipe: Recipe
+    recipe: Page
     document: Document
     overrides: Mapping[str, Any]
 
@@ -91,7 +91,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
     document, changed = _override(document, overrides)
-    recipe, mistakes = shape_mistakes(Recipe, document)
+    recipe, mistakes = shape_mistakes(Page, document)
     told = [*document.mistakes, *mistakes, *agreement_mistakes(document, changed)]
     if not told and recipe is not None and path.stem != recipe.id:
         told.append(Mistake(("id",), document.lines[("id",)], shown(recipe.id), f"the file's name {path.stem}"))

@@ -1,70 +1,158 @@
-"""A tiny base model, pretrained on the spot: it stands for the one that would be downloaded."""
+"""The model that the stages start from: loaded or made, extended, and kept in the run's folder where it is new."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, set_seed
 
-from ko_cpt_callbacks.recipe.schema import Build
-from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
-from ko_cpt_callbacks.training.text import Split
+from ko_cpt_callbacks.hf.callback import KoCPTCallback
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Base, Page
+from ko_cpt_callbacks.training.argument import training_arguments
+from ko_cpt_callbacks.training.fertility import measure_fertility
+from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.made_model import made_model
+from ko_cpt_callbacks.training.phase import train_phase
+from ko_cpt_callbacks.training.process import Processes
+from ko_cpt_callbacks.training.quantization import quantization_config
+from ko_cpt_callbacks.training.recipe_text import RecipeTexts
+from ko_cpt_callbacks.training.stage import extend
+from ko_cpt_callbacks.training.tie import untie
 from ko_cpt_callbacks.training.tokenizer import train_tokenizer
 
-
-def base_tokenizer(build: Build, sources: Mapping[str, Split], folder: RunFolder) -> PreTrainedTokenizerFast:
-    """The base model's tokenizer: the saved one, or a new one, saved."""
-    if not folder.base_tokenizer.exists():
-        pieces = [piece for name in build.tokenizer.sources for piece in sources[name].train]
-        made = train_tokenizer(pieces, build.tokenizer.vocab_size)
-        with whole_folder(folder.base_tokenizer) as part:
-            made.save_pretrained(str(part))
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder.base_tokenizer))
-    return tokenizer
+Say = Callable[[str], None]
 
 
-def new_base(build: Build, tokenizer: PreTrainedTokenizerFast, max_length: int) -> LlamaForCausalLM:
-    """A Llama with random weights."""
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=build.hidden_size,
-            intermediate_size=build.intermediate_size,
-            num_hidden_layers=build.num_hidden_layers,
-            num_attention_heads=build.num_attention_heads,
-            num_key_value_heads=build.num_attention_heads,
-            max_position_embeddings=max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
-
-
-def save_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: RunFolder) -> None:
-    """Put the base model and its tokenizer where `load_eight_bit` finds them."""
-    with whole_folder(folder.base_model) as part:
-        model.save_pretrained(str(part))
-        tokenizer.save_pretrained(str(part))
-
-
-def load_eight_bit(path: Path, *, cpu: bool) -> PreTrainedModel:
-    """A model in 8 bits (LLM.int8 of bitsandbytes).
+class BaseModel:
+    """The base of a run: where it is, and its tokenizer.
 
     Args:
-        path: The model's folder.
-        cpu: Whether to keep it off an accelerator that is there.
+        file: The recipe.
+        folder: The run's.
+        texts: The recipe's.
+        processes: Those of the run.
+        say: Prints a line.
     """
-    eight_bit = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        str(path), quantization_config=eight_bit, device_map="cpu" if cpu else "auto"
-    )
+
+    def __init__(
+        self, file: RecipeFile, folder: RunFolder, texts: RecipeTexts, processes: Processes, say: Say
+    ) -> None:
+        self._page: Page = file.recipe
+        self._folder = folder
+        self._texts = texts
+        self._processes = processes
+        self._say = say
+
+    @property
+    def own(self) -> bool:
+        """Whether the stages start from a model that is no one's but this run's."""
+        base = self._page.base
+        return base.build is not None or base.untie or self._page.tokenizer is not None
+
+    @property
+    def place(self) -> tuple[str, dict[str, str]]:
+        """Where the stages find model and tokenizer: for ``from_pretrained``."""
+        return (str(self._folder.base_model), {}) if self.own else self._given()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of every stage."""
+        path, more = self.place
+        return AutoTokenizer.from_pretrained(path, **more)
+
+    def make(self) -> None:
+        """Make what is not there yet.
+
+        Raises:
+            InterruptedTrainingError: After Ctrl-C while it was pretrained, with a checkpoint saved.
+        """
+        if not self.own:
+            self._say(f"base: {self._page.base.model}")
+            return
+        if self._folder.base_model.exists():
+            self._say("base: there already")
+            return
+        made = None if self._page.base.build is None else self._built()
+        with self._processes.first_alone() as first:
+            if first:
+                model, tokenizer = self._loaded() if made is None else made
+                self._save(model, self._extended(model, tokenizer))
+        if self._processes.first:
+            remove_checkpoints(self._folder.base)
+
+    def _given(self) -> tuple[str, dict[str, str]]:
+        base = self._page.base
+        assert base.model is not None
+        return base.model, ({} if base.revision is None else {"revision": base.revision})
+
+    def _loaded(self) -> tuple[Any, Any]:
+        path, more = self._given()
+        self._say(f"base: {path}, on the CPU, to be changed before the first stage")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=self._page.base.dtype, **more)
+        return model, AutoTokenizer.from_pretrained(path, **more)
+
+    def _built(self) -> tuple[PreTrainedModel, Any]:
+        build, page = self._page.base.build, self._page
+        assert build is not None
+        with self._processes.first_alone() as first:
+            if first and not self._folder.base_tokenizer.exists():
+                made = train_tokenizer(self._texts.train_texts(build.tokenizer.sources), build.tokenizer.vocab_size)
+                with whole_folder(self._folder.base_tokenizer) as part:
+                    made.save_pretrained(str(part))
+        tokenizer = AutoTokenizer.from_pretrained(str(self._folder.base_tokenizer))
+        set_seed(page.seed)
+        model = made_model(build, tokenizer, page.data.sequence_length)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        said = f"base: a {build.family} of {size:,} parameters, "
+        given = build.pretraining
+        if given is None:
+            self._say(said + "with random weights")
+            return model, tokenizer
+        self._say(said + f"from scratch on {', '.join(given.sources)}")
+        names = [name for name, part in page.eval.items() if part.source in given.sources]
+        with self._processes.first_before():
+            rows = self._texts.rows_of(given.sources, tokenizer)
+            evaluated = self._texts.evaluation_rows(tokenizer, names)
+        # Shown, not judged and not recorded: the run begins with the first stage.
+        callback = KoCPTCallback(rules=(), outputs=("console",))
+        sets = {name: part.rows for name, part in evaluated.items()}
+        arguments = training_arguments(given.arguments, self._folder.base, page.seed)
+        train_phase("base", model, tokenizer, rows.rows, sets, arguments, callback)
+        return model, tokenizer
+
+    def _extended(self, model: Any, tokenizer: Any) -> Any:
+        page = self._page
+        if page.base.untie:
+            untie(model)
+        if page.tokenizer is None:
+            return tokenizer
+        source = page.tokenizer.extend.source
+        extended = extend(model, tokenizer, self._texts.train_texts([source]), page)
+        before, after = measure_fertility(self._texts.held_out_texts(source), tokenizer, extended)
+        self._say(
+            f"tokenizer: {len(extended) - len(tokenizer):,} new tokens; on held-out {source} "
+            f"{before.tokens_per_character:.3f} tokens per character became {after.tokens_per_character:.3f}"
+        )
+        return extended
+
+    def _save(self, model: Any, tokenizer: Any) -> None:
+        with whole_folder(self._folder.base_model) as part:
+            model.save_pretrained(str(part))
+            tokenizer.save_pretrained(str(part))
+
+
+def load_model(path: str | Path, base: Base, device: str, **more: Any) -> PreTrainedModel:
+    """A saved model as the stages want it: in the recipe's precision, quantised where it says so.
+
+    Args:
+        path: A folder, or an id of the hub.
+        base: What the recipe says of it.
+        device: Of this process: ``cpu``, ``cuda:1``. A model that is not quantised is put there by the Trainer.
+        more: For ``from_pretrained``.
+    """
+    if base.quantization != "none":
+        more = {**more, "quantization_config": quantization_config(base), "device_map": {"": device}}
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(path), dtype=base.dtype, **more)
     return model

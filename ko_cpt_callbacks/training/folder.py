@@ -12,9 +12,11 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.outputs.file import write_whole
+from ko_cpt_callbacks.readers.plan import FORMAT, PLAN_FILE
 
-PLAN_FILE: Final = "plan.json"
-_FORMAT: Final = 1
+MODEL: Final = "model"
+"""The folder in a stage's own with what it ended with."""
+
 _STATE_FILE: Final = "trainer_state.json"
 _CHECKPOINT: Final = "checkpoint-"
 
@@ -22,9 +24,9 @@ _CHECKPOINT: Final = "checkpoint-"
 class RunFolder:
     """One run on disk.
 
-    ``base/`` is the model that training started from, ``model/`` the one that came out; ``ko_cpt/plan.json`` says
-    which recipe it is and where its stages are. The run's only stage is the folder itself, so that it is checked
-    like any Trainer's ``output_dir``.
+    ``base/`` is the model that the stages start from, where it is this run's own; ``data/`` holds the rows;
+    ``stages/NN-name/`` is an ordinary run folder each, with ``model/`` for what the stage ended with;
+    ``ko_cpt/plan.json`` says which recipe it is and where its stages are.
 
     Args:
         path: The folder.
@@ -36,9 +38,12 @@ class RunFolder:
         self.base = path / "base"
         self.base_tokenizer = self.base / "tokenizer"
         self.base_model = self.base / "model"
-        self.model = path / "model"
+        self.data = path / "data"
         self.plan = path / keys.FOLDER / PLAN_FILE
         self._recipe = dict(recipe)
+        self._stages = {
+            name: f"stages/{number:02d}-{name}" for number, name in enumerate(self._recipe["stages"], start=1)
+        }
 
     @property
     def started(self) -> bool:
@@ -49,6 +54,14 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run here came to its end."""
         return bool(self._read().get("finished"))
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage."""
+        return self.path / self._stages[name]
+
+    def ended(self, name: str) -> bool:
+        """Whether a stage was trained to its end: what it ended with is there, whole."""
+        return (self.stage(name) / MODEL).is_dir()
 
     def open(self) -> None:
         """Take the folder for this run.
@@ -77,8 +90,8 @@ class RunFolder:
         self._write(finished=True)
 
     def _write(self, *, finished: bool) -> None:
-        stages = [{"name": name, "folder": "."} for name in self._recipe["stages"]]
-        plan = {"format": _FORMAT, "recipe": self._recipe, "base": "base", "stages": stages, "finished": finished}
+        stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]
+        plan = {"format": FORMAT, "recipe": self._recipe, "stages": stages, "finished": finished}
         try:
             write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
         except OSError as error:
@@ -100,12 +113,22 @@ class RunFolder:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, put at ``path`` when it is full: a kill leaves all of it or nothing."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = part_of(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     yield temporary
+    put_folder(temporary, path)
+
+
+def part_of(path: Path) -> Path:
+    """Where a folder is filled before it is put at its place."""
+    return path.with_name(f".{path.name}.part")
+
+
+def put_folder(part: Path, path: Path) -> None:
+    """Put a filled folder at its place; what stood there goes."""
     shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+    part.rename(path)
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -121,7 +144,7 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def last_checkpoint(folder: Path, max_steps: int) -> Path | None:
+def last_checkpoint(folder: Path, max_steps: float) -> Path | None:
     """The latest checkpoint that leaves a step to do; None to begin anew.
 
     A Trainer resumed from the checkpoint of the very last step would train one step too many.

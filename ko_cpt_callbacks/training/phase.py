@@ -2,89 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset  # type: ignore[import-untyped]
 from torch import nn
 from transformers import (
-    DataCollatorForLanguageModeling,
-    PreTrainedTokenizerFast,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.training.bar import ProgressBar
+from ko_cpt_callbacks.training.batch import Batcher
 from ko_cpt_callbacks.training.folder import last_checkpoint
 from ko_cpt_callbacks.training.interrupt import InterruptSave
-from ko_cpt_callbacks.training.text import Piece
-from ko_cpt_callbacks.training.tokenizer import token_rows
-
-
-@dataclass(frozen=True)
-class Texts:
-    """What a phase trains on and is evaluated on."""
-
-    train: Sequence[Piece]
-    evaluated: dict[str, Sequence[Piece]]
 
 
 def train_phase(
     title: str,
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerFast,
-    texts: Texts,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    evaluated: Mapping[str, Dataset],
     arguments: TrainingArguments,
-    length: int,
     callback: KoCPTCallback,
 ) -> Trainer:
-    """Train, watched; Ctrl-C leaves a checkpoint.
+    """Train, watched, and evaluate at the end whatever the arguments say; Ctrl-C leaves a checkpoint.
 
     Args:
         title: For the progress bar.
         model: What is trained, in place.
         tokenizer: Its tokenizer.
-        texts: To train on and to evaluate.
-        arguments: The Trainer's; their ``output_dir`` may hold checkpoints of this phase, and then the last is
-            gone on from.
-        length: Tokens of the longest row.
+        rows: To train on.
+        evaluated: To evaluate, by name.
+        arguments: The Trainer's; their ``output_dir`` may hold checkpoints of this phase, and then the last that
+            leaves something to do is gone on from.
         callback: What watches.
 
     Raises:
-        InterruptedTrainingError: After Ctrl-C, with a checkpoint saved.
+        InterruptedTrainingError: After Ctrl-C, with a checkpoint saved; on one process alone.
     """
-    rows = token_rows(texts.train, tokenizer, length)
-    checkpoint = last_checkpoint(Path(str(arguments.output_dir)), planned_steps(arguments, len(rows)))
+    folder = Path(str(arguments.output_dir))
+    checkpoint = last_checkpoint(folder, min(planned_steps(arguments, len(rows)), _stopped_at(folder)))
     if checkpoint is not None:
         arguments.eval_on_start = False  # it was done, and would stand in the log a second time
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_Rows(rows),
-        eval_dataset={name: _Rows(token_rows(pieces, tokenizer, length)) for name, pieces in texts.evaluated.items()},
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        train_dataset=rows,
+        eval_dataset=dict(evaluated),
+        data_collator=Batcher(tokenizer, model),
         processing_class=tokenizer,
-        callbacks=[callback],
+        callbacks=[callback, _LastEvaluation()],
     )
     trainer.remove_callback(PrinterCallback)  # it would print every row whole, between the callback's lines
-    with closing(ProgressBar(title)) as bar, InterruptSave() as interrupt:
-        trainer.add_callback(bar)
-        trainer.add_callback(interrupt)  # last: it leaves when everyone has heard of the checkpoint
+    with ExitStack() as stack:
+        if trainer.is_world_process_zero():
+            trainer.add_callback(stack.enter_context(closing(ProgressBar(title))))
+        if arguments.world_size == 1:  # several processes hear of Ctrl-C at different steps, and would not agree
+            trainer.add_callback(stack.enter_context(InterruptSave()))  # last: it leaves when all know the checkpoint
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return trainer
 
 
-class _Rows(list[dict[str, Any]]):
-    """Rows as a dataset."""
-
-
 def planned_steps(arguments: TrainingArguments, rows: int) -> int:
-    """Optimizer steps of a training on one process."""
+    """Optimizer steps of a training."""
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
-    per_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return int(-(-rows // per_step) * arguments.num_train_epochs)
+    per_batch = arguments.per_device_train_batch_size * arguments.world_size * max(1, arguments.n_gpu)
+    batches = rows // per_batch if arguments.dataloader_drop_last else -(-rows // per_batch)
+    steps = max(1, -(-batches // arguments.gradient_accumulation_steps))
+    return math.ceil(float(steps * arguments.num_train_epochs))
+
+
+class _LastEvaluation(TrainerCallback):
+    """Asks for an evaluation after the last step: what a stage reached is compared with the next."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask."""
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+        return control
+
+
+def _stopped_at(folder: Path) -> float:
+    """The step at which this training stopped itself; infinity where it did not.
+
+    Its checkpoint is the training's end, and a resumed Trainer would train one step too many there.
+    """
+    try:
+        stop = json.loads((folder / keys.FOLDER / keys.RUN_FILE).read_text(encoding="utf-8"))["stop"]
+        return math.inf if stop is None else int(stop["step"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return math.inf

@@ -1,108 +1,180 @@
-"""A recipe, run: base model, then the stage; interrupted anywhere, it goes on where it was."""
+"""A recipe, run: base model, then stage after stage; killed anywhere, it goes on where it was."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import Trainer, set_seed
+from transformers import set_seed
 
+from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.recipe.schema import Recipe
 from ko_cpt_callbacks.training.argument import check_arguments, training_arguments
-from ko_cpt_callbacks.training.base_model import base_tokenizer, load_eight_bit, new_base, save_base
-from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
-from ko_cpt_callbacks.training.phase import Texts, train_phase
-from ko_cpt_callbacks.training.stage import stage_callback, with_adapters
-from ko_cpt_callbacks.training.summary import closing_lines
-from ko_cpt_callbacks.training.text import Split, mix_sources, read_sources
+from ko_cpt_callbacks.training.base_model import BaseModel
+from ko_cpt_callbacks.training.folder import RunFolder
+from ko_cpt_callbacks.training.movement import Movement
+from ko_cpt_callbacks.training.phase import planned_steps, train_phase
+from ko_cpt_callbacks.training.process import Processes, wrapper_line
+from ko_cpt_callbacks.training.recipe import Recipe
+from ko_cpt_callbacks.training.recipe_text import RecipeTexts, row_lines
+from ko_cpt_callbacks.training.weight import Weights
 
 
-def run_recipe(file: RecipeFile, output: Path, *, resume: bool = False) -> RunFolder:
+class FailedStageError(Exception):
+    """A stage stopped itself because something is wrong with it, and the next was not begun."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a recipe is run.
+
+    Attributes:
+        resume: Whether to go on with a run that is there; a finished one is only summed up again.
+        stage: The only stage to train; None for all. Those before it must have ended.
+        verify: Whether to look, after every stage, that what it trains moved and nothing else did.
+    """
+
+    resume: bool = False
+    stage: str | None = None
+    verify: bool = False
+
+
+def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder:
     """Train what a recipe says.
 
     Args:
         file: The recipe.
         output: The folder of the run.
-        resume: Whether to go on with a run that is there; a finished one is only summed up again.
+        options: How.
 
     Returns:
         The folder, with everything written.
 
     Raises:
         RecipeError: If the installed transformers cannot be given the recipe's arguments.
-        ConfigurationError: If the folder holds a run and ``resume`` is not asked for, or something else.
+        ConfigurationError: If the folder holds a run and it was not asked to go on with it, or something else.
         InterruptedTrainingError: After Ctrl-C, with a checkpoint saved.
+        FailedStageError: If a stage stopped itself on an error, such as a loss that is not finite.
     """
-    recipe = file.recipe
     folder = RunFolder(output, file.document.values)
-    if folder.started and not resume:
-        state = "a finished run" if folder.finished else "a run that is not finished"
-        fix = "name another folder with --output" + ("" if folder.finished else ", or go on with --resume")
-        raise ConfigurationError(f"{output}: found {state}, which is not written over; {fix}")
+    _check_stage(file, folder, options)
+    _refuse_started(folder, options)
     check_arguments(file)
-    (name, stage), *_ = recipe.stages.items()
-    callback = stage_callback(recipe, stage)
-    if "OMP_NUM_THREADS" not in os.environ:
+    recipe = Recipe(file)
+    for name in recipe.stages:
+        recipe.callback(name)  # what cannot be watched is told before anything is loaded
+    if file.recipe.base.build is not None and "OMP_NUM_THREADS" not in os.environ:
         # A model made on the spot is tiny: more threads would wait for each other, and on a busy machine for the
         # cores (measured on two shared ones: four times the processor time with two threads).
         torch.set_num_threads(1)
-    folder.open()
+    processes = Processes(_arguments(file, folder, recipe.stages[0]))
+    with processes.first_before():
+        folder.open()
+    runner = _Runner(file, folder, processes, options)
     if folder.finished:
-        print(f"{output} is finished; nothing was left to do.")
+        runner.say(f"{output} is finished; nothing was left to do.")
     else:
-        sources = read_sources(recipe.data)
-        _make_base(recipe, sources, folder)
-        _train_stage(recipe, name, sources, folder, callback)
-        folder.finish()
-    print("\n".join(closing_lines(recipe, folder)))
+        runner.run()
     return folder
 
 
-def _make_base(recipe: Recipe, sources: dict[str, Split], folder: RunFolder) -> None:
-    build = recipe.base.build
-    if folder.base_model.exists():
-        print("1/2 base: there already")
+class _Runner:
+    def __init__(self, file: RecipeFile, folder: RunFolder, processes: Processes, options: RunOptions) -> None:
+        self._file = file
+        self._page = file.recipe
+        self._folder = folder
+        self._processes = processes
+        self._options = options
+        self.say: Callable[[str], None] = print if processes.first else _silent
+        self._texts = RecipeTexts(file, folder.data, processes.device)
+        self._base = BaseModel(file, folder, self._texts, processes, self.say)
+        self._weights = Weights(self._page, folder, self._base, processes)
+
+    def run(self) -> None:
+        """Everything that is left to do."""
+        self._base.make()
+        tokenizer = self._base.tokenizer()
+        names = tuple(self._page.stages)
+        with self._processes.first_before():
+            mixed = self._texts.mixed_rows(tokenizer, self._rows_wanted())
+            sets = self._texts.evaluation_rows(tokenizer, list(self._page.eval))
+        self.say("\n".join(["data", *row_lines(mixed)]))
+        evaluated = {name: part.rows for name, part in sets.items()}
+        for number, name in enumerate(names, start=1):
+            if self._options.stage not in (None, name):
+                continue
+            if self._folder.ended(name):
+                self.say(f"{number}/{len(names)} {name}: there already")
+                continue
+            self._stage(name, f"{number}/{len(names)} {name}", tokenizer, mixed.rows, evaluated)
+        if all(self._folder.ended(name) for name in names):
+            with self._processes.first_before():
+                self._folder.finish()
+
+    def _stage(self, name: str, title: str, tokenizer: Any, rows: Any, evaluated: dict[str, Any]) -> None:
+        arguments = _arguments(self._file, self._folder, name)
+        set_seed(self._page.seed)
+        model = self._weights.model_for(name)
+        moving = sum(part.numel() for part in model.parameters() if part.requires_grad)
+        total = sum(part.numel() for part in model.parameters())
+        body = "" if self._page.base.quantization == "none" else f", body in {self._page.base.quantization}"
+        self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
+        movement = Movement(model) if self._options.verify else None
+        callback = Recipe(self._file).callback(name)
+        trainer = train_phase(name, model, tokenizer, rows, evaluated, arguments, callback)
+        if self._processes.count > 1:
+            self.say(wrapper_line(trainer))
+        reason = callback.stop_reason
+        if reason is not None and reason.severity is Severity.ERROR:
+            raise FailedStageError(f"stage {name} stopped at step {reason.step}: {reason.code}: {reason.message()}")
+        if movement is not None:
+            self.say(movement.check(name))
+        self._weights.save(trainer, name)
+
+    def _rows_wanted(self) -> int | None:
+        """Rows that the longest stage can use; None where a stage goes through the corpus by epochs."""
+        wanted = 0
+        for name in self._page.stages:
+            arguments = _arguments(self._file, self._folder, name)
+            if arguments.max_steps <= 0:
+                return None
+            rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+            wanted = max(wanted, planned_steps(arguments, 0) * rows * arguments.world_size)
+        return wanted
+
+
+def _arguments(file: RecipeFile, folder: RunFolder, name: str) -> Any:
+    return training_arguments(file.recipe.stages[name].arguments, folder.stage(name), file.recipe.seed)
+
+
+def _check_stage(file: RecipeFile, folder: RunFolder, options: RunOptions) -> None:
+    """Whether it is the turn of the one stage that is asked for."""
+    name = options.stage
+    if name is None:
         return
-    arguments = training_arguments(build.arguments, folder.base, recipe.seed)
-    tokenizer = base_tokenizer(build, sources, folder)
-    set_seed(recipe.seed)
-    model = new_base(build, tokenizer, recipe.data.sequence_length)
-    size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"1/2 base: a {build.architecture} of {size:,} parameters, from scratch on {', '.join(build.sources)}")
-    texts = Texts(
-        [piece for name in build.sources for piece in sources[name].train],
-        {name: sources[part.source].held_out for name, part in recipe.eval.items() if part.source in build.sources},
-    )
-    # Shown, not judged and not recorded: the run begins with the stage.
-    callback = KoCPTCallback(rules=(), outputs=("console",))
-    train_phase("base", model, tokenizer, texts, arguments, recipe.data.sequence_length, callback)
-    save_base(model, tokenizer, folder)
-    remove_checkpoints(folder.base)
+    known = list(file.recipe.stages)
+    lacking = [before for before in known[: known.index(name)] if not folder.ended(before)]
+    if lacking:
+        raise ConfigurationError(
+            f"{folder.path}: found no end of stage {', '.join(lacking)}, expected those before {name} to have ended; "
+            "train them first, or leave --stage out"
+        )
 
 
-def _train_stage(
-    recipe: Recipe, name: str, sources: dict[str, Split], folder: RunFolder, callback: KoCPTCallback
-) -> Trainer:
-    stage = recipe.stages[name]
-    arguments = training_arguments(stage.arguments, folder.path, recipe.seed)
-    tokenizer = base_tokenizer(recipe.base.build, sources, folder)
-    set_seed(recipe.seed)
-    base = load_eight_bit(folder.base_model, cpu=arguments.use_cpu)
-    model = with_adapters(base, stage.lora, arguments)
-    trainable, total = model.get_nb_trainable_parameters()
-    print(f"2/2 {name}: the base in {recipe.base.quantization}, {trainable:,} of {total:,} parameters trained")
-    texts = Texts(
-        mix_sources(sources, recipe.data.mix),
-        {name: sources[part.source].held_out for name, part in recipe.eval.items()},
-    )
-    trainer = train_phase(name, model, tokenizer, texts, arguments, recipe.data.sequence_length, callback)
-    with whole_folder(folder.model) as part:
-        model.save_pretrained(str(part))
-        tokenizer.save_pretrained(str(part))
-    return trainer
+def _refuse_started(folder: RunFolder, options: RunOptions) -> None:
+    if not folder.started or options.resume:
+        return
+    if options.stage is not None and not folder.stage(options.stage).exists():
+        return  # it goes on, but with a stage that was not begun
+    state = "a finished run" if folder.finished else "a run that is not finished"
+    fix = "name another folder with --output" + ("" if folder.finished else ", or go on with --resume")
+    raise ConfigurationError(f"{folder.path}: found {state}, which is not written over; {fix}")
 
 
+def _silent(text: str) -> None:
+    """What other processes than the first have to say."""

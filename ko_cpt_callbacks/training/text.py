@@ -1,16 +1,15 @@
-"""Bundled texts: cut into pieces, held out by whole pieces, mixed by bytes. The same on every machine."""
+"""Bundled texts, cut into pieces; and which texts are held out. The same on every machine."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ko_cpt_callbacks.recipe.bundle import bundled_text
-from ko_cpt_callbacks.recipe.schema import Data
 
 # Where an article of a declaration or a statute begins.
 _ARTICLE: Final = re.compile(r"Article \d+$|제 ?\d+ ?조")
@@ -84,37 +83,15 @@ def split_pieces(pieces: Sequence[Piece], held_out: float) -> Split:
     )
 
 
-def read_sources(data: Data) -> dict[str, Split]:
-    """Every source of a recipe, each of its files split by itself."""
-    found = {}
-    for name, source in data.sources.items():
-        splits = [split_pieces(read_pieces(file), data.held_out) for file in source.bundled]
-        found[name] = Split(
-            tuple(piece for split in splits for piece in split.train),
-            tuple(piece for split in splits for piece in split.held_out),
-        )
-    return found
-
-
-def mix_sources(sources: Mapping[str, Split], mix: Mapping[str, float]) -> list[Piece]:
-    """Pieces to train on, in proportion: the scarcest source whole, of the others as many pieces as fit.
+def is_held_out(text: str, share: float) -> bool:
+    """Whether a text of a large corpus is held out: a hash of it decides, so that nothing has to be counted before.
 
     Args:
-        sources: All sources.
-        mix: Bytes of each source relative to the others.
+        text: All of it.
+        share: Of all texts; from 0 to 1. Of few texts it may be rather more or less.
     """
-    sizes = {name: sum(piece.size for piece in sources[name].train) for name in mix}
-    unit = min(sizes[name] / weight for name, weight in mix.items())
-    taken: list[Piece] = []
-    for name, weight in mix.items():
-        left = weight * unit
-        for piece in sorted(sources[name].train, key=_rank):
-            # Half a piece too much is nearer than half a piece too little.
-            if left < piece.size / 2:
-                break
-            taken.append(piece)
-            left -= piece.size
-    return taken
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
 
 
 def _rank(piece: Piece) -> bytes:

@@ -1,22 +1,20 @@
-"""A byte-level tokenizer, and texts as rows of its tokens."""
+"""A byte-level tokenizer, trained on the spot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
-
-from ko_cpt_callbacks.training.text import Piece
 
 _BEGIN, _END, _PAD = "<s>", "</s>", "<pad>"
 
 
-def train_tokenizer(pieces: Iterable[Piece], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE: every text is the bytes that it decodes to, so bits per byte are exact.
 
     Args:
-        pieces: What it learns its merges from.
+        texts: What it learns its merges from.
         vocab_size: Tokens, with the 256 bytes and three special tokens; fewer where the text is too short.
     """
     inner = Tokenizer(models.BPE())
@@ -28,27 +26,12 @@ def train_tokenizer(pieces: Iterable[Piece], vocab_size: int) -> PreTrainedToken
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator((piece.text for piece in pieces), trainer)
+    inner.train_from_iterator(texts, trainer)
+    # As Llama's: a text begins with the begin token. Asked for by whoever makes rows of documents.
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{_BEGIN} $A", special_tokens=[(_BEGIN, inner.token_to_id(_BEGIN))]
+    )
     # Padding is a token of its own: a pad token that is the end token too would hide where texts end.
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner, bos_token=_BEGIN, eos_token=_END, pad_token=_PAD
     )
-
-
-def token_rows(
-    pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerFast, length: int
-) -> list[dict[str, list[int]]]:
-    """Rows for a Trainer: a piece with its begin and end token, cut where it is longer than a row.
-
-    Args:
-        pieces: The texts.
-        tokenizer: Their tokenizer.
-        length: Tokens of the longest row.
-    """
-    rows: list[dict[str, list[int]]] = []
-    for piece in pieces:
-        ids = tokenizer.encode(f"{_BEGIN}{piece.text}{_END}", add_special_tokens=False)
-        parts = [ids[start : start + length] for start in range(0, len(ids), length)]
-        # A row of one token has no target.
-        rows.extend({"input_ids": part} for part in parts if len(part) > 1)
-    return rows

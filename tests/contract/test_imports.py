@@ -27,7 +27,7 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "readers": (NAMES | {"core", "readers"}, set(), set()),
     "document": (NAMES | {"document"}, {"pydantic", "ruamel"}, set()),
     "baselines": (NAMES | {"core", "document", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set()),
-    "recipe": (NAMES | {"core", "document", "recipe"}, {"pydantic", "ruamel"}, set()),
+    "recipe": (NAMES | {"core", "document", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "outputs": (NAMES | {"core", "outputs"}, {"numpy"}, ANYTHING),
     "report": (NAMES | {"core", "report"}, {"numpy"}, ANYTHING),
     "hf": (

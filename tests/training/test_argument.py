@@ -25,10 +25,10 @@ def test_the_quickstart_is_understood() -> None:
 
 def test_all_unknown_arguments_are_named() -> None:
     """Every unknown name with what was probably meant, and those that the runner sets itself; all together."""
-    found = _error(f"{WAY}.max_step=3", f"{WAY}.output_dir=x", "base.build.arguments.learning_rat=1e-3")
+    found = _error(f"{WAY}.max_step=3", f"{WAY}.output_dir=x", "base.build.pretraining.arguments.learning_rat=1e-3")
     assert found == [
-        "--set: base.build.arguments.learning_rat: found an unknown argument, expected an argument of the installed "
-        "transformers.TrainingArguments. Did you mean learning_rate?",
+        "--set: base.build.pretraining.arguments.learning_rat: found an unknown argument, expected an argument of the "
+        "installed transformers.TrainingArguments. Did you mean learning_rate?",
         f"--set: {WAY}.max_step: found an unknown argument, expected an argument of the installed "
         "transformers.TrainingArguments. Did you mean max_steps?",
         f"--set: {WAY}.output_dir: found an argument that ko-cpt train sets itself, expected none of output_dir, "

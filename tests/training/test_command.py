@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ko_cpt_callbacks.recipe.bundle import recipe_ids
+
 ROOT = Path(__file__).resolve().parents[2]
 
 OFFLINE = """
@@ -41,7 +43,7 @@ def _train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (
             ["quickstrat"],
-            "recipe quickstrat: found no such id or file, expected one of quickstart, or a path. "
+            f"recipe quickstrat: found no such id or file, expected one of {', '.join(recipe_ids())}, or a path. "
             "Did you mean quickstart?",
         ),
         (
@@ -49,8 +51,13 @@ def _train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "wrong.yaml:1: found the text \"r: 8 16\", expected a mapping.",
         ),
         (
-            ["quickstart", "--set", "stages.lora.lora.r=many"],
-            '--set: stages.lora.lora.r: found the text "many", expected a whole number.',
+            ["quickstart", "--set", "stages.odd-layers.lora.r=many"],
+            '--set: stages.odd-layers.lora.r: found the text "many", expected a whole number.',
+        ),
+        (
+            ["quickstart", "--stage", "odd-layer"],
+            "--stage: found 'odd-layer', expected one of embedding, odd-layers, even-layers, lora. "
+            "Did you mean odd-layers?",
         ),
     ],
 )
@@ -66,5 +73,6 @@ def test_help_shows_how(tmp_path: Path) -> None:
     """The help needs no torch either, and names every option."""
     found = _train(tmp_path, "--help")
     assert found.returncode == 0
-    for word in ("RECIPE", "--output", "--resume", "--set", "ko-cpt train quickstart"):
+    options = ("--output", "--resume", "--set", "--stage", "--smoke", "--device")
+    for word in ("RECIPE", *options, "ko-cpt train quickstart"):
         assert word in found.stdout

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ko_cpt_callbacks.recipe.bundle import bundled_text, bundled_texts
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-from ko_cpt_callbacks.training.text import Piece, mix_sources, read_pieces, read_sources, split_pieces
-
-QUICKSTART = read_recipe(find_recipe("quickstart")).recipe
+from ko_cpt_callbacks.training.text import Piece, is_held_out, read_pieces, split_pieces
 
 
 @pytest.mark.parametrize("name", bundled_texts())
@@ -51,37 +48,17 @@ def test_the_split_is_decided_by_ids() -> None:
     assert [piece.id for piece in split.held_out][:5] == ["ko-004", "ko-006", "ko-010", "ko-012", "ko-014"]
 
 
-def test_what_is_held_out_is_never_trained_on() -> None:
-    """In the quickstart no held-out text, nor the same article of the declaration in the other language, is trained
-    on by the base model or the stage; at least 30 % of both languages is held out."""
-    sources = read_sources(QUICKSTART.data)
-    trained = {piece.id for split in sources.values() for piece in split.train}
-    held_out = {piece.id for split in sources.values() for piece in split.held_out}
-    assert trained.isdisjoint(held_out)
-    texts = {piece.text for split in sources.values() for piece in split.train}
-    for split in sources.values():
-        assert texts.isdisjoint(piece.text for piece in split.held_out)
-        share = sum(p.size for p in split.held_out) / sum(p.size for p in [*split.train, *split.held_out])
-        assert 0.3 <= share < 0.45
-    assert {piece.id for piece in mix_sources(sources, QUICKSTART.data.mix)} <= trained
-
-
-def test_the_mix_is_kept() -> None:
-    """Korean and English three to one in bytes, within half a piece; the scarcer source is used whole."""
-    sources = read_sources(QUICKSTART.data)
-    mixed = mix_sources(sources, {"ko": 3, "en": 1})
-    korean = set(sources["ko"].train)
-    size = sum(piece.size for piece in mixed if piece in korean)
-    other = sum(piece.size for piece in mixed if piece not in korean)
-    assert korean <= set(mixed)
-    assert other == pytest.approx(size / 3, abs=max(piece.size for piece in sources["en"].train) / 2)
-    assert len(mixed) == len(set(mixed))
-
-
-def test_one_source_alone_is_used_whole() -> None:
-    """A mix of one source is all of it, whatever its weight."""
-    sources = read_sources(QUICKSTART.data)
-    assert set(mix_sources(sources, {"en": 0.5})) == set(sources["en"].train)
+def test_a_hash_holds_out_a_share() -> None:
+    """Of many texts about the share that was asked for; of a larger share all those of a smaller one; the same again;
+    with 0 none, with 1 all."""
+    texts = [f"{number}번째 글" for number in range(4000)]
+    tenth, third = ({text for text in texts if is_held_out(text, share)} for share in (0.1, 0.33))
+    assert 340 < len(tenth) < 460
+    assert 1230 < len(third) < 1410
+    assert tenth < third
+    assert not any(is_held_out(text, 0.0) for text in texts)
+    assert all(is_held_out(text, 1.0) for text in texts)
+    assert [text for text in texts[:40] if is_held_out(text, 0.1)] == ["16번째 글", "36번째 글"]
 
 
 def test_size_is_in_bytes() -> None:

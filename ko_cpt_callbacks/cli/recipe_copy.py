@@ -1,0 +1,67 @@
+"""A bundled recipe as a file of the user's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.outputs.file import write_whole
+from ko_cpt_callbacks.recipe.reading import find_recipe
+
+__all__ = ["copy_recipe"]
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+_SUFFIX: Final = ".yaml"
+
+
+def copy_recipe(id: str, target: str | None = None, *, force: bool = False) -> Path:
+    """Write a recipe to a place of the user's: with its comments, under the id that its new name asks for.
+
+    Args:
+        id: Of a bundled recipe, or a file.
+        target: A file, or a folder to put it into; None: the folder where the command runs.
+        force: Replace what is there.
+
+    Returns:
+        The file.
+
+    Raises:
+        RecipeError: If there is no such recipe.
+        ConfigurationError: If the place cannot be used, or is taken and ``force`` is not given.
+    """
+    source = find_recipe(id)
+    path = _place(source.stem, target)
+    if not _NAME.fullmatch(path.stem) or path.suffix != _SUFFIX:
+        raise ConfigurationError(
+            f"{path}: found a name that no recipe can have, expected small letters, digits, - and _, the first a "
+            f"letter, and {_SUFFIX}: a recipe's id is its file's name"
+        )
+    if path.is_dir():
+        raise ConfigurationError(f"{path}: found a folder, expected a file, or a folder of another name")
+    if os.path.lexists(path) and not force:
+        raise ConfigurationError(f"{path}: found something there already, expected a new name; or give --force")
+    try:
+        text = source.read_text(encoding="utf-8")
+        write_whole(path, _renamed(text, source.stem, path).encode())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: found {error.strerror or error}, expected a place to write to") from None
+    return path
+
+
+def _place(stem: str, target: str | None) -> Path:
+    if target is None:
+        return Path(f"{stem}{_SUFFIX}")
+    if not target:
+        raise ConfigurationError("PATH: found an empty text, expected a file or a folder; is a variable unset?")
+    path = Path(target)
+    return path / f"{stem}{_SUFFIX}" if path.is_dir() or target.endswith(("/", os.sep)) else path
+
+
+def _renamed(text: str, id: str, path: Path) -> str:
+    """The text with the new id; commands in its comments name the file."""
+    old = re.escape(id)
+    text = re.sub(rf"^id: {old}$", f"id: {path.stem}", text, count=1, flags=re.MULTILINE)
+    return re.sub(rf"^(#.*\btrain ){old}(?=\s|$)", rf"\g<1>{path.name}", text, flags=re.MULTILINE)

@@ -1,0 +1,242 @@
+"""``ko-cpt recipes`` and ``ko-cpt validate``: what can be trained, what it needs, and whether a file is right.
+
+Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line for every mistake).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ko_cpt_callbacks.cli.printable import let_print_anything, printable
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ko_cpt_callbacks.recipe.gpu_memory import StageMemory
+    from ko_cpt_callbacks.recipe.reading import RecipeFile
+
+__all__ = ["recipes", "validate"]
+
+_WRONG: Final = 2
+_WIDTH: Final = 120
+_FORMAT: Final = 1
+
+recipes = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="List the recipes that come with the package, show one, say what memory it needs, copy it.",
+)
+
+
+class SharedHow(StrEnum):
+    """How several GPUs share a model."""
+
+    NONE = "none"
+    ZERO2 = "zero2"
+    FULL = "full"
+
+
+@recipes.callback()
+def every(
+    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON: a list of objects.")] = False
+) -> None:
+    """List the recipes that come with the package."""
+    if context.invoked_subcommand is None:
+        _guarded("recipes", lambda: _list(as_json=as_json))
+    elif as_json:
+        _fail("recipes", ConfigurationError("--json: found before a command, expected after it"))
+
+
+@recipes.command()
+def show(
+    recipe: Annotated[str, typer.Argument(metavar="ID", help="As `ko-cpt recipes` lists it, or a file.")],
+    gpu_memory: Annotated[
+        bool, typer.Option("--gpu-memory", help="What each stage needs of a GPU's memory, term by term.")
+    ] = False,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, metavar="N", help="How many GPUs share the work.")] = 1,
+    sharding: Annotated[
+        SharedHow,
+        typer.Option("--sharding", help="none: DDP; zero2: gradients and optimizer state; full: FSDP, ZeRO-3."),
+    ] = SharedHow.NONE,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value, for the memory; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+) -> None:
+    """Print a recipe, or what it needs: ko-cpt recipes show redwhale --gpu-memory --gpus 8 --sharding full."""
+
+    def action() -> None:
+        asked = gpus != 1 or sharding is not SharedHow.NONE or bool(overrides)
+        if asked and not gpu_memory:
+            raise ConfigurationError("--gpus, --sharding and --set: found without --gpu-memory, expected with it")
+        if gpu_memory:
+            _memory(recipe, gpus, sharding, overrides or [], as_json=as_json)
+        else:
+            _show(recipe, as_json=as_json)
+
+    _guarded("recipes show", action)
+
+
+@recipes.command()
+def copy(
+    recipe: Annotated[str, typer.Argument(metavar="ID", help="As `ko-cpt recipes` lists it, or a file.")],
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="The new file, or a folder for it; default: ID.yaml here.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a recipe to a file of your own, to change it."""
+
+    def action() -> None:
+        from ko_cpt_callbacks.cli.recipe_copy import copy_recipe
+
+        name = printable(str(copy_recipe(recipe, path, force=force)))
+        typer.echo(f"{name}: written. Change it, then: ko-cpt validate {name} && ko-cpt train {name}")
+
+    _guarded("recipes copy", action)
+
+
+def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe's file, or its id.")]) -> None:
+    """Check a recipe before anything is loaded: every mistake at once, each with its line."""
+    _guarded("validate", lambda: _validate(file))
+
+
+def summary(file: RecipeFile) -> dict[str, Any]:
+    """What the list says of a recipe, as JSON values."""
+    from ko_cpt_callbacks.cli.recipe_page import needs
+    from ko_cpt_callbacks.recipe.parameter_count import count_page
+
+    page = file.recipe
+    return {
+        "id": page.id,
+        "title": page.title,
+        "task": page.task,
+        "model": page.base.model,
+        "family": page.base.sizes.family,
+        "parameters": count_page(page).total,
+        "dtype": page.base.dtype,
+        "quantization": page.base.quantization,
+        "sequence_length": page.data.sequence_length,
+        "stages": list(page.stages),
+        "baselines": sorted({stage.watch.baseline for stage in page.stages.values() if stage.watch.baseline}),
+        "gpu_memory_bytes": needs(page),
+        "file": str(file.path),
+    }
+
+
+def _list(*, as_json: bool) -> None:
+    from ko_cpt_callbacks.recipe.bundle import recipe_ids
+
+    files, errors = [], []
+    for id in recipe_ids():
+        try:
+            files.append(_read(id))
+        except KoCPTError as error:  # one that is broken must not hide the others
+            errors.append(error)
+    if as_json:
+        _json([summary(file) for file in files])
+    else:
+        from ko_cpt_callbacks.cli.recipe_page import list_page
+
+        _print(list_page(files))
+    for broken in errors:
+        _complain("recipes", broken)
+
+
+def _show(recipe: str, *, as_json: bool) -> None:
+    file = _read(recipe)
+    if as_json:
+        _json({"format": _FORMAT, **summary(file), "recipe": file.document.values})
+        return
+    for line in file.path.read_text(encoding="utf-8").splitlines():
+        typer.echo(printable(line))
+
+
+def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *, as_json: bool) -> None:
+    from ko_cpt_callbacks.cli.recipe_page import memory_page
+    from ko_cpt_callbacks.recipe.gpu_memory import recipe_memory
+
+    page = _read(recipe, overrides).recipe
+    found = recipe_memory(page, gpus=gpus, sharding=sharding.value)
+    if as_json:
+        _json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": [_as_json(item) for item in found]})
+    else:
+        _print(memory_page(page, found))
+
+
+def _as_json(memory: StageMemory) -> dict[str, Any]:
+    return {
+        "stage": memory.stage,
+        "gpus": memory.gpus,
+        "sharding": memory.sharding,
+        "trainable": memory.trainable,
+        "bytes": memory.bytes,
+        "terms": [
+            {"name": term.name, "bytes": term.bytes, "counted": term.counted, "how": term.how} for term in memory.terms
+        ],
+    }
+
+
+def _validate(file: str) -> None:
+    from ko_cpt_callbacks.cli.recipe_page import gibibytes, needs
+
+    page = _read(file).recipe
+    stages = "1 stage" if len(page.stages) == 1 else f"{len(page.stages)} stages"
+    typer.echo(
+        f"{printable(file)}: recipe {page.id}, {stages}, {gibibytes(needs(page))} GiB on one GPU. Checked: every key, "
+        "what its parts must agree on, a source for every number. Not checked: its arguments against the installed "
+        "transformers, which ko-cpt train does before it loads anything."
+    )
+
+
+def _read(recipe: str, overrides: list[str] | None = None) -> RecipeFile:
+    # Not at the top: the other commands need neither YAML nor a schema.
+    from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+
+    if not recipe:
+        raise ConfigurationError("found an empty text, expected a recipe's id or file; is a variable unset?")
+    return read_recipe(find_recipe(recipe), overrides or [])
+
+
+def _guarded(command: str, action: Callable[[], None]) -> None:
+    let_print_anything()
+    try:
+        action()
+    except KoCPTError as error:
+        _fail(command, error)
+
+
+def _fail(command: str, error: KoCPTError) -> None:
+    _complain(command, error)
+    raise typer.Exit(_WRONG) from None
+
+
+def _complain(command: str, error: KoCPTError) -> None:
+    for line in str(error).splitlines():
+        typer.echo(f"ko-cpt {command}: {printable(line)}", err=True)
+
+
+def _json(value: Any) -> None:
+    # ASCII: whatever a file's texts hold, and wherever this is piped to.
+    typer.echo(json.dumps(value, allow_nan=False, indent=2))
+
+
+def _print(page: RenderableType) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(page)
+        return
+    console.width = _WIDTH
+    with console.capture() as captured:
+        console.print(page)
+    # rich fills lines up to the width; a file or a pipe wants no such blanks.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)

@@ -1,0 +1,107 @@
+"""A recipe made small, to try out on any machine that all of it fits together: what trains, how, in which order.
+
+Kept: the family of the model, ties, precision, quantisation, the extension of the tokenizer, the stages with what they
+train and through which adapter, what they watch, task, packing, mixing, filters. Made small: the model, its vocabulary,
+texts, steps. Left out: what belongs to a large machine (FSDP, DeepSpeed, compilation, on a CPU optimizers in 8 bits
+too), a perplexity filter, whose model would have to be downloaded, and what would stop a stage.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.variant import with_values
+
+STEPS: Final = 3
+_LAYERS: Final = 4
+_ROWS: Final = 64  # tokens of the longest
+_TEXTS: Final = {"ko": ["ko_udhr.txt"], "en": ["en_udhr.txt"]}
+# Large enough for 3 steps to move a weight in bfloat16 by more than its rounding. Chosen, not measured.
+_RATE: Final = 5e-3
+_LARGE: Final = ("fsdp", "fsdp_config", "deepspeed", "torch_compile", "tf32", "parallelism_config")
+_TIME: Final = ("num_train_epochs", "warmup_ratio", "lr_scheduler_kwargs", "load_best_model_at_end", "eval_delay")
+_ON_CPU: Final = ("optim", "optim_args", "optim_target_modules", "dataloader_num_workers", "dataloader_prefetch_factor")
+
+
+def smoke_recipe(file: RecipeFile, device: str = "cpu") -> RecipeFile:
+    """The recipe, small.
+
+    Args:
+        file: A recipe without mistakes.
+        device: ``cpu`` or ``cuda``: the optimizer stays the recipe's where it can run.
+    """
+    page = file.recipe
+
+    def change(values: dict[str, Any]) -> None:
+        values["base"] = _base(page)
+        if page.tokenizer is not None:
+            values["tokenizer"]["extend"] |= {"tokens": 40, "minimum_count": 2}
+        values["data"] = _data(page, values["data"])
+        for part in values["eval"].values():
+            part["max_documents"] = 8
+        for number, (name, stage) in enumerate(values["stages"].items()):
+            layers = page.stages[name].trains.layers
+            if isinstance(layers, list):
+                stage["trains"]["layers"] = sorted({index % _LAYERS for index in layers})
+            stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
+            watch = stage.get("watch") or {}
+            stage["watch"] = {**watch, "targets": [], "stop_on": [], "patience": None, "min_delta": None}
+
+    return with_values(file, change)
+
+
+def _base(page: Page) -> dict[str, Any]:
+    base, shape = page.base, page.base.sizes
+    grouped = shape.num_key_value_heads not in (None, shape.num_attention_heads)
+    made = {
+        "family": shape.family,
+        "hidden_size": 64,
+        "intermediate_size": 128,  # a multiple of 64: the kernels of NF4 on a CPU want it
+        "num_hidden_layers": _LAYERS,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1 if grouped else 2,
+        "tie_word_embeddings": shape.tie_word_embeddings,
+        "tokenizer": {"algorithm": "byte-level-bpe", "vocab_size": 500, "sources": list(page.data.sources)},
+    }
+    return {"build": made, "dtype": base.dtype, "quantization": base.quantization, "untie": base.untie}
+
+
+def _data(page: Page, values: dict[str, Any]) -> dict[str, Any]:
+    sources = {}
+    for name, source in page.data.sources.items():
+        given = values["sources"][name]
+        filters = {key: part for key, part in (given.get("filters") or {}).items() if key != "perplexity"}
+        sources[name] = {
+            "language": source.language,
+            "bundled": _TEXTS.get(source.language, _TEXTS["en"]),
+            "filters": filters,
+            **({} if source.prompt is None else {"prompt": source.prompt}),
+        }
+    length = min(_ROWS, page.data.sequence_length)
+    return {**values, "sequence_length": length, "held_out": 0.3, "sources": sources}
+
+
+def _arguments(given: dict[str, Any], device: str, *, first: bool) -> dict[str, Any]:
+    left_out = {*_LARGE, *_TIME, *(_ON_CPU if device == "cpu" else ())}
+    kept = {name: value for name, value in given.items() if name not in left_out}
+    accumulated = given.get("gradient_accumulation_steps", 1)
+    return {
+        **kept,
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 8,
+        "gradient_accumulation_steps": 2 if isinstance(accumulated, int) and accumulated > 1 else 1,
+        "learning_rate": _RATE,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "logging_steps": 1,
+        "eval_strategy": "steps",
+        "eval_steps": STEPS,
+        "eval_on_start": first,
+        "save_strategy": "steps",
+        "save_steps": STEPS,
+        "save_total_limit": 1,
+        "report_to": "none",
+    }

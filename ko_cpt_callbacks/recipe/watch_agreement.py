@@ -1,0 +1,106 @@
+"""What a stage watches for must exist: sets, codes, a baseline and its stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ko_cpt_callbacks.baselines.registry import baseline_ids, find_baseline
+from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.core.patience import read_patience
+from ko_cpt_callbacks.core.reference import AUTO
+from ko_cpt_callbacks.core.target import PRESETS, parse_target
+from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.recipe.raw import Said, at, entries, mapping
+
+_UNITS = ("step", "tokens")
+
+
+def watch_mistakes(values: Any) -> Said:
+    """What no stage can watch for."""
+    sets = mapping(values, "eval")
+    for name, stage in mapping(values, "stages").items():
+        key: Key = ("stages", name, "watch")
+        watch = mapping(stage, "watch")
+        yield from _targets(key, watch, sets)
+        for number, code in enumerate(entries(watch, "stop_on")):
+            if isinstance(code, str) and code not in CODES:
+                yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
+        yield from _baseline(key, watch)
+        yield from _waiting(key, watch)
+
+
+def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any]) -> Said:
+    """Every target can be read, once, and its set is evaluated."""
+    prefixes = [f"eval_{name}" for name in sets]
+    learnt = [name for name, part in sets.items() if at(part, "retention") is not True]
+    seen = []
+    for number, text in enumerate(entries(watch, "targets")):
+        place = (*key, "targets", number)
+        if not isinstance(text, str):
+            continue
+        try:
+            target = parse_target(text)
+        except ConfigurationError as error:
+            yield place, f"{shown(text)} ({error})", "a target", None
+            continue
+        if target in seen:
+            yield place, "the same target a second time", "each once", None
+        seen.append(target)
+        if text.strip() in PRESETS:
+            if not learnt:
+                yield place, f"{text.strip()} and only sets that must not be forgotten", "a set that is learnt", None
+        elif target.split not in prefixes:
+            expected = f"a set of eval ({', '.join(prefixes)})"
+            yield place, f"the set {target.split}", expected, near_miss(target.split, prefixes)
+
+
+def _baseline(key: Key, watch: Mapping[str, Any]) -> Said:
+    """The baseline exists and has the stage."""
+    name, stage = watch.get("baseline"), watch.get("stage", AUTO)
+    if name is None:
+        if isinstance(stage, str) and stage != AUTO:
+            expected = "the baseline that this is a stage of"
+            yield (*key, "stage"), f"{shown(stage)} without a baseline", expected, None
+        return
+    if not isinstance(name, str):
+        return
+    if name not in baseline_ids():
+        known = baseline_ids()
+        yield (*key, "baseline"), shown(name), "an id that ko-cpt baselines lists", near_miss(name, known)
+        return
+    try:
+        known = tuple(item.name for item in find_baseline(name).stages)
+    except BaselineError as error:
+        yield (*key, "baseline"), f"one that cannot be read ({error})", "a baseline", None
+        return
+    if isinstance(stage, str) and stage not in (AUTO, *known):
+        yield (*key, "stage"), shown(stage), f"auto or a stage of {name} ({', '.join(known)})", near_miss(stage, known)
+
+
+def _waiting(key: Key, watch: Mapping[str, Any]) -> Said:
+    """Grace and patience can be read."""
+    grace, patience, delta = watch.get("grace"), watch.get("patience"), watch.get("min_delta")
+    if isinstance(grace, str) and not _is_grace(grace):
+        yield (*key, "grace"), shown(grace), "optimizer steps, or a text such as tokens:1e6", None
+    if patience is None and delta is not None:
+        yield (*key, "min_delta"), f"{shown(delta)} without patience", "patience with it", None
+    elif isinstance(delta, str):
+        try:
+            read_patience(1, delta)
+        except ConfigurationError:
+            yield (*key, "min_delta"), shown(delta), "nats per token (0.01), or a percentage (1%)", None
+        else:
+            if not delta.strip().endswith("%"):
+                yield (*key, "min_delta"), shown(delta), "a number, without quotation marks", delta.strip()
+
+
+def _is_grace(text: str) -> bool:
+    unit, _, number = text.partition(":")
+    try:
+        amount = float(number)
+    except ValueError:
+        return False
+    return unit in _UNITS and math.isfinite(amount) and amount >= 0 and amount.is_integer()

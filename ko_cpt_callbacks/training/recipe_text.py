@@ -1,0 +1,140 @@
+"""A recipe's texts: to train a tokenizer on, and as rows for a Trainer, made once and kept in the run's folder."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.training.corpus import Part, Source, read_documents
+from ko_cpt_callbacks.training.filter import FilterReport, keep_documents
+from ko_cpt_callbacks.training.packing import PackSettings
+from ko_cpt_callbacks.training.recipe_filter import recipe_filters
+from ko_cpt_callbacks.training.row_store import PackedRows, packed_rows
+
+
+class RecipeTexts:
+    """The texts of a recipe.
+
+    Args:
+        file: The recipe.
+        cache: Where rows are kept.
+        device: Where a filter's model runs.
+    """
+
+    def __init__(self, file: RecipeFile, cache: Path, device: str) -> None:
+        self._file = file
+        self._data = file.recipe.data
+        self._cache = cache
+        self._device = device
+
+    def train_texts(self, names: Sequence[str]) -> Iterator[str]:
+        """Text to train on, source after source, each once; what a filter drops and what is held out is left out."""
+        for name in names:
+            source = self._source(name, "train")
+            reports = [FilterReport(part.name) for part in source.filters]
+            for document in keep_documents(read_documents(source), source.filters, reports):
+                yield document.text
+
+    def held_out_texts(self, name: str) -> Iterator[str]:
+        """What is held out of a source."""
+        return (document.text for document in read_documents(self._source(name, "held-out")))
+
+    def mixed_rows(self, tokenizer: Any, max_rows: int | None = None) -> PackedRows:
+        """What the stages train on.
+
+        Args:
+            tokenizer: Of the model.
+            max_rows: Rows that the run can use; a corpus of the hub is not read beyond.
+        """
+        mix = self._data.mix
+        sources = [self._source(name, "train") for name in mix]
+        return packed_rows(
+            sources,
+            tokenizer,
+            self._settings(tokenizer, packed=self._data.packing),
+            self._cache,
+            dict(mix) if len(mix) > 1 else None,
+            self._data.mix_by,
+            max_rows if any(source.hub for source in sources) else None,
+        )
+
+    def rows_of(self, names: Sequence[str], tokenizer: Any) -> PackedRows:
+        """Sources whole, one after the other: what a model made on the spot is trained on."""
+        sources = [self._source(name, "train") for name in names]
+        return packed_rows(sources, tokenizer, self._settings(tokenizer, packed=self._data.packing), self._cache)
+
+    def evaluation_rows(self, tokenizer: Any, names: Sequence[str]) -> dict[str, PackedRows]:
+        """What is held out, by evaluation set.
+
+        A document is a row of its own, or several, also where training rows are packed: rows then say nothing about
+        each other, which the error bars take for granted.
+        """
+        found = {}
+        for name in names:
+            part = self._file.recipe.eval[name]
+            source = self._source(part.source, "held-out", part.max_documents)
+            try:
+                found[name] = packed_rows([source], tokenizer, self._settings(tokenizer, packed=False), self._cache)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"eval {name}: {error}") from None
+        return found
+
+    def _settings(self, tokenizer: Any, *, packed: bool) -> PackSettings:
+        prompts = self._file.recipe.task == "sft"
+        return PackSettings(
+            self._data.sequence_length, begin=begins(tokenizer), packed=packed and not prompts, prompts=prompts
+        )
+
+    def _source(self, name: str, part: Part, limit: int | None = None) -> Source:
+        given = self._data.sources[name]
+        return Source(
+            name=name,
+            files=tuple(self._files(name, given.files or ())),
+            bundled=tuple(given.bundled or ()),
+            hub=given.hub,
+            config=given.config,
+            revision=given.revision,
+            split=given.split or "train",
+            column=given.field,
+            prompt=given.prompt,
+            unit=given.unit,
+            passes=given.passes if part == "train" else 1,
+            filters=recipe_filters(given.filters, self._device),
+            held_out=self._data.held_out,
+            part=part,
+            limit=limit,
+        )
+
+    def _files(self, name: str, patterns: Sequence[str]) -> Iterator[Path]:
+        for pattern in patterns:
+            # A path as it is, before it is taken for a pattern: brackets stand in names too.
+            whole = self._file.path.parent / pattern
+            found = [whole] if whole.is_file() else sorted(map(Path, glob.glob(str(whole), recursive=True)))
+            if not found:
+                raise ConfigurationError(f"source {name}: found no file {whole}, expected one or more")
+            yield from found
+
+
+def begins(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts its begin token before a text, and so did who trained the model."""
+    if tokenizer.bos_token_id is None:
+        return False
+    ids: list[int] = tokenizer("a")["input_ids"]
+    return ids[:1] == [tokenizer.bos_token_id]
+
+
+def row_lines(rows: PackedRows) -> Iterator[str]:
+    """What became of the documents, a line a source, and what filters dropped."""
+    report: Mapping[str, Any] = rows.report
+    for name, entry in report["sources"].items():
+        yield f"  {name}: {entry['documents']:,} documents, {entry['bytes']:,} bytes, {entry['tokens']:,} tokens"
+        for part in entry["filters"]:
+            line = f"    {part['filter']} dropped {part['dropped_documents']:,} of {part['documents']:,} documents"
+            line += f", {part['dropped_bytes']:,} of {part['bytes']:,} bytes"
+            shown = "; ".join(f"{item['id']}, {item['reason']}" for item in part["examples"][:2])
+            yield f"{line} ({shown})" if shown else line
+    yield f"  {report['rows']:,} rows of at most the sequence length, {report['tokens']:,} tokens"

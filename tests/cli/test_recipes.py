@@ -1,0 +1,340 @@
+"""`ko-cpt recipes` and `ko-cpt validate`: the list, one of them, its memory, a copy, and all mistakes of a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cli.command import ROOT
+from typer.testing import CliRunner
+
+from ko_cpt_callbacks.cli import recipes as module
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.cli.recipe_copy import copy_recipe
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.recipe.bundle import recipe_ids
+from ko_cpt_callbacks.recipe.gpu_memory import GIB, recipe_memory
+from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+OFFLINE = """
+import sys
+HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "pandas", "plotly", "tokenizers")
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Refuse())
+from ko_cpt_callbacks.cli import main
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands run in an empty folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    """``ko-cpt ARGUMENTS`` in this process; an exception that is not an exit is raised."""
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def done(*arguments: object) -> str:
+    """What it prints, where it succeeds and complains of nothing."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def refused(*arguments: object) -> list[str]:
+    """The lines on stderr of exit status 2, where nothing is printed."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    return result.stderr.splitlines()
+
+
+# -- the list --------------------------------------------------------------------------------------------------------
+
+
+def test_the_list() -> None:
+    """Every recipe with id, title, stages and the GiB that it needs of one GPU."""
+    text = done("recipes")
+
+    for id in recipe_ids():
+        page = read_recipe(find_recipe(id)).recipe
+        line = next(line for line in text.splitlines() if line.startswith(f"{id} "))
+        assert f"{max(memory.bytes for memory in recipe_memory(page)) / GIB:.1f}" in line
+        assert page.title.split()[0] in line
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_list_as_json() -> None:
+    """A list of objects, one a recipe, each with at least id and title."""
+    found = json.loads(done("recipes", "--json"))
+
+    assert [item["id"] for item in found] == list(recipe_ids()) != []
+    assert all(item["title"] == read_recipe(find_recipe(item["id"])).recipe.title for item in found)
+    redwhale = next(item for item in found if item["id"] == "redwhale")
+    assert redwhale["stages"] == ["embedding", "odd", "even", "lora"]
+    assert (redwhale["parameters"], redwhale["baselines"]) == (10_871_377_920, ["redwhale"])
+    assert Path(redwhale["file"]).is_file()
+
+
+def test_a_broken_recipe_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are listed; what is wrong with it is on stderr."""
+    read = module._read
+
+    def half(recipe: str, overrides: list[str] | None = None) -> Any:
+        if recipe == "eeve":
+            raise RecipeError("eeve.yaml:3: found a hole, expected none.")
+        return read(recipe, overrides)
+
+    monkeypatch.setattr(module, "_read", half)
+    result = run("recipes", "--json")
+
+    assert [item["id"] for item in json.loads(result.stdout)] == [id for id in recipe_ids() if id != "eeve"]
+    assert result.stderr == "ko-cpt recipes: eeve.yaml:3: found a hole, expected none.\n"
+
+
+# -- one of them -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", recipe_ids())
+def test_show_prints_the_file(id: str) -> None:
+    """As it is, comments too: what is printed can be kept as a recipe."""
+    assert done("recipes", "show", id) == find_recipe(id).read_text("utf-8")
+
+
+def test_show_as_json() -> None:
+    """What the list says, and all values of the file."""
+    found = json.loads(done("recipes", "show", "thunder", "--json"))
+
+    assert (found["format"], found["id"]) == (1, "thunder")
+    assert found["recipe"]["data"]["mix"] == {"en": 54, "ko": 48}
+
+
+@pytest.mark.parametrize("id", recipe_ids())
+def test_show_gpu_memory(id: str) -> None:
+    """Every stage with every term of its memory, and the sum."""
+    text = done("recipes", "show", id, "--gpu-memory")
+    for memory in recipe_memory(read_recipe(find_recipe(id)).recipe):
+        part = text.split(f"\n\n{memory.stage}\n", 1)[1].split("\n\n", 1)[0]
+        lines = part.splitlines()
+        for term in memory.terms:
+            size = f"{term.bytes / GIB:.1f}" if term.counted else f"({term.bytes / GIB:.1f})"
+            assert any(line.startswith(f"  {term.name} ") and f" {size} " in line for line in lines), term
+        assert any(line.split()[:2] == ["all", f"{memory.bytes / GIB:.1f}"] for line in lines)
+
+
+def test_show_gpu_memory_as_json() -> None:
+    """The same in bytes, for several GPUs and with other values."""
+    page = read_recipe(find_recipe("redwhale"), ["data.sequence_length=1024"]).recipe
+    how = ("--gpus", 8, "--sharding", "full", "--set", "data.sequence_length=1024")
+    found = json.loads(done("recipes", "show", "redwhale", "--gpu-memory", "--json", *how))
+
+    wanted = recipe_memory(page, gpus=8, sharding="full")
+    assert [stage["bytes"] for stage in found["stages"]] == [memory.bytes for memory in wanted]
+    assert [stage["trainable"] for stage in found["stages"]] == [memory.trainable for memory in wanted]
+    for stage in found["stages"]:
+        assert sum(term["bytes"] for term in stage["terms"] if term["counted"]) == stage["bytes"]
+        assert (stage["gpus"], stage["sharding"]) == (8, "full")
+
+
+def test_what_show_refuses() -> None:
+    """An unknown id with the one that was meant; options that would mean nothing; shared quantised weights."""
+    (line,) = refused("recipes", "show", "redwale")
+    assert line.startswith("ko-cpt recipes show: recipe redwale: found no such id or file, expected one of ")
+    assert line.endswith(" Did you mean redwhale?")
+    assert refused("recipes", "show", "redwhale", "--gpus", 8) == [
+        "ko-cpt recipes show: --gpus, --sharding and --set: found without --gpu-memory, expected with it"
+    ]
+    (line,) = refused("recipes", "show", "eeve", "--gpu-memory", "--gpus", 2, "--sharding", "full")
+    assert "found full with a base in 4-bit, expected none or zero2" in line
+    assert refused("recipes", "--json", "show", "redwhale") == [
+        "ko-cpt recipes: --json: found before a command, expected after it"
+    ]
+    assert "is a variable unset?" in refused("recipes", "show", "")[0]
+
+
+# -- a copy ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", recipe_ids())
+def test_a_copy_is_the_recipe(id: str, here: Path) -> None:
+    """Without a path: ID.yaml here, byte for byte but for the comments' commands, and it is read as the same."""
+    said = done("recipes", "copy", id)
+    copy = here / f"{id}.yaml"
+    lines = zip(copy.read_text("utf-8").splitlines(), find_recipe(id).read_text("utf-8").splitlines(), strict=True)
+
+    assert said.startswith(f"{id}.yaml: written. ")
+    assert read_recipe(copy).recipe == read_recipe(find_recipe(id)).recipe
+    assert all(one == other or (one.startswith("#") and f"train {id}.yaml" in one) for one, other in lines)
+
+
+@pytest.mark.parametrize("id", recipe_ids())
+def test_a_copy_of_another_name_has_its_id(id: str, here: Path) -> None:
+    """The id follows the file, so that the copy is valid; nothing else changes."""
+    done("recipes", "copy", id, "deep/er/mine.yaml")
+    copy = read_recipe(here / "deep" / "er" / "mine.yaml").recipe
+
+    assert copy.id == "mine"
+    assert copy == read_recipe(find_recipe(id)).recipe.model_copy(update={"id": "mine"})
+    assert f"train {id}" not in (here / "deep" / "er" / "mine.yaml").read_text("utf-8").partition("\nid: ")[0]
+    assert "ko-cpt train mine.yaml --resume" in (here / "deep" / "er" / "mine.yaml").read_text("utf-8")
+
+
+def test_a_copy_into_a_folder(here: Path) -> None:
+    """A folder that is there, or a path that ends in a slash, takes ID.yaml."""
+    (here / "there").mkdir()
+    done("recipes", "copy", "eeve", "there")
+    done("recipes", "copy", "eeve", "new/")
+
+    assert (here / "there" / "eeve.yaml").read_text() == (here / "new" / "eeve.yaml").read_text()
+
+
+def test_a_copy_overwrites_nothing(here: Path) -> None:
+    """What is there stays, a link that leads nowhere too; --force replaces it whole, and nothing is left beside it."""
+    (here / "eeve.yaml").write_text("mine")
+    (here / "link.yaml").symlink_to(here / "nowhere")
+    assert refused("recipes", "copy", "eeve") == [
+        "ko-cpt recipes copy: eeve.yaml: found something there already, expected a new name; or give --force"
+    ]
+    assert "found something there already" in refused("recipes", "copy", "eeve", "link.yaml")[0]
+    assert (here / "eeve.yaml").read_text() == "mine"
+
+    done("recipes", "copy", "eeve", "--force")
+    assert read_recipe(here / "eeve.yaml").recipe.id == "eeve"
+    assert sorted(path.name for path in here.iterdir()) == ["eeve.yaml", "link.yaml"]
+
+
+@pytest.mark.parametrize("name", ["Mine.yaml", "mine.yml", "mine", "8bit.yaml", "my recipe.yaml", "a.b.yaml"])
+def test_a_copy_has_a_recipe_s_name(name: str, here: Path) -> None:
+    """A name that could not be an id is refused, and nothing is written."""
+    (line,) = refused("recipes", "copy", "eeve", name)
+
+    assert f"{name}: found a name that no recipe can have, expected small letters" in line
+    assert list(here.iterdir()) == []
+
+
+def test_a_copy_that_cannot_be_written(here: Path) -> None:
+    """A place under a file, a folder of that name, an empty path: one line each, and nothing half written."""
+    (here / "file").write_text("")
+    (here / "folder.yaml" / "eeve.yaml").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"file/eeve.yaml: found .*, expected a place to write to"):
+        copy_recipe("eeve", "file/eeve.yaml")
+    with pytest.raises(ConfigurationError, match="found a folder, expected a file"):
+        copy_recipe("eeve", "folder.yaml", force=True)
+    assert "PATH: found an empty text" in refused("recipes", "copy", "eeve", "")[0]
+    assert sorted(path.name for path in here.rglob("*")) == ["eeve.yaml", "file", "folder.yaml"]
+
+
+# -- validate --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id", recipe_ids())
+def test_validate(id: str) -> None:
+    """By id and by file: what was checked, what was not, and the memory."""
+    page = read_recipe(find_recipe(id)).recipe
+    for name in (id, find_recipe(id)):
+        text = done("validate", name)
+
+        assert text.startswith(f"{name}: recipe {id}, {len(page.stages)} stage")
+        assert f"{max(memory.bytes for memory in recipe_memory(page)) / GIB:.1f} GiB on one GPU" in text
+        assert "Not checked: its arguments against the installed transformers" in text
+
+
+def test_validate_tells_every_mistake(here: Path) -> None:
+    """All together, each with file and line, key, found, expected and the word that was meant; exit status 2."""
+    text = find_recipe("redwhale").read_text("utf-8")
+    for old, new in (
+        ("hidden_size: 4096", "hiden_size: 4096"),
+        ("dtype: bfloat16", "dtype: bf16"),
+        ("mix: {ko: 1}", "mix: {kr: 1}"),
+        ("stage: odd-layers", "stage: odd-layer"),
+        ("stop_on: [non-finite]", "stop_on: [nonfinite]"),
+        ("  data.held_out:", "  data.heldout:"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    (here / "redwhale.yaml").write_text(text, "utf-8")
+    lines = refused("validate", "./redwhale.yaml")
+    keys = [line.split(": ")[2] for line in lines]
+    rows = text.splitlines()
+
+    assert all(line.startswith("ko-cpt validate: redwhale.yaml:") for line in lines)
+    wanted = [
+        "base.shape.hidden_size", "base.shape.hiden_size", "base.dtype", "data.held_out", "data.mix.kr",
+        "stages.embedding.watch.stop_on[0]", "stages.odd.watch.stage", "source.data.heldout",
+    ]  # fmt: skip
+    assert sorted(keys) == sorted(wanted)
+    for line, key in zip(lines, keys, strict=True):
+        number = int(line.split(":")[2].strip())
+        if key != "base.shape.hidden_size":  # of a key that is not there: the mapping around it
+            assert key.replace("[0]", "").rpartition(".")[2] in rows[number - 1]
+    assert "Did you mean hidden_size?" in "".join(lines)
+    assert "Did you mean odd-layers?" in "".join(lines)
+    assert "Did you mean non-finite?" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("", "an empty file"), ("- a\n", "expected a mapping"), ("a: [\n", "no YAML"), ("a: 1\na: 2\n", "a second time")],
+)
+def test_validate_what_is_no_recipe(here: Path, text: str, found: str) -> None:
+    """An empty file, a list, broken YAML, a key twice: said, never a traceback."""
+    (here / "bad.yaml").write_text(text)
+
+    assert any(found in line for line in refused("validate", "bad.yaml"))
+
+
+def test_validate_a_file_that_is_not_there() -> None:
+    """One line."""
+    (line,) = refused("validate", "nowhere.yaml")
+
+    assert line.startswith("ko-cpt validate: recipe nowhere.yaml: found no such id or file, expected one of ")
+
+
+# -- without the heavy libraries -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recipes"],
+        ["recipes", "--json"],
+        ["recipes", "show", "eeve", "--gpu-memory"],
+        ["recipes", "copy", "eeve"],
+        ["validate", "eeve"],
+    ],
+    ids=" ".join,
+)
+def test_without_torch(arguments: list[str], here: Path) -> None:
+    """Each command works where torch, transformers and the like cannot be imported."""
+    found = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "eeve" in found.stdout

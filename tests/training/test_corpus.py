@@ -1,0 +1,103 @@
+"""Documents come from files as they stand there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.corpus import Source, read_documents, source_key
+from ko_cpt_callbacks.training.filter import HangulShare
+
+pytestmark = pytest.mark.both_versions
+
+TEXTS = ["첫째 글.", "둘째\n글은 두 줄이다.", "셋째 🙂"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def texts(**settings: Any) -> list[str]:
+    """Of a source."""
+    return [document.text for document in read_documents(Source("ko", **settings))]
+
+
+def test_text_files(tmp_path: Path) -> None:
+    """A document is a line, a paragraph or the file; blank ones are left out, the order stays, ids name the place."""
+    path = tmp_path / "a.txt"
+    path.write_text("하나\n둘\n\n \n셋\n", encoding="utf-8")
+    assert texts(files=(path,)) == ["하나", "둘", "셋"]
+    assert [document.id for document in read_documents(Source("ko", (path,)))] == ["ko/0", "ko/1", "ko/4"]
+    assert texts(files=(path,), unit="paragraph")[0] == "하나\n둘"
+    assert texts(files=(path,), unit="file") == ["하나\n둘\n\n \n셋\n"]
+
+
+def test_the_same_from_every_format(tmp_path: Path) -> None:
+    """JSON lines, packed JSON lines and Parquet, each from its column; files are read in the order given."""
+    lines = "".join(json.dumps({"id": place, "body": text}) + "\n" for place, text in enumerate(TEXTS))
+    plain, packed, parquet = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz", tmp_path / "c.parquet"
+    plain.write_text(lines, encoding="utf-8")
+    packed.write_bytes(gzip.compress(lines.encode()))
+    pq.write_table(pa.table({"body": TEXTS}), parquet)
+    for path in (plain, packed, parquet):
+        assert texts(files=(path,), column="body") == TEXTS
+    first = tmp_path / "z.txt"
+    first.write_text("먼저", encoding="utf-8")
+    assert texts(files=(first, plain), column="body") == ["먼저", *TEXTS]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A missing file, a missing column and numbers instead of text: said with what there is."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"body": 7, "id": "x"}\n', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="source ko: found no column 'text', expected one of body, id"):
+        texts(files=(path,))
+    with pytest.raises(ConfigurationError, match="source ko: found int in column 'body', expected text"):
+        texts(files=(path,), column="body")
+    with pytest.raises(ConfigurationError, match=r"source ko: found no file .*b\.txt"):
+        texts(files=(tmp_path / "b.txt",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, "found no files and no hub id"),
+        ({"files": (Path("a.txt"),), "hub": "x/y"}, "found both files and a hub id"),
+        ({"files": (Path("a.pdf"),)}, r"found a\.pdf, expected a file that ends in \.txt, \.jsonl, \.json, \.parquet"),
+        ({"files": (Path("a.gz"),)}, r"found a\.gz"),
+        ({"files": (Path("a.txt"),), "unit": "word"}, "found the unit 'word'"),
+        ({"files": (Path("a.txt"),), "passes": 0}, "found 0 passes"),
+        ({"hub": "x/y"}, "found revision None, expected the commit"),
+        ({"hub": "x/y", "revision": "main"}, "found revision 'main', expected the commit"),
+    ],
+)
+def test_wrong_sources(settings: dict[str, Any], found: str) -> None:
+    """Refused before anything is read."""
+    with pytest.raises(ConfigurationError, match=f"source ko: {found}"):
+        Source("ko", **settings)
+
+
+def test_key_names_the_content(tmp_path: Path) -> None:
+    """A copy elsewhere has the same key; other content, another setting or filter has another."""
+    one, copy, other = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c.txt"
+    one.write_text("가\n")
+    copy.write_text("가\n")
+    other.write_text("나\n")
+    key = source_key(Source("ko", (one,)))
+    assert key == source_key(Source("ko", (copy,)))
+    assert json.loads(json.dumps(key)) == key
+    others = [
+        Source("ko", (other,)),
+        Source("ko", (one, one)),
+        Source("en", (one,)),
+        Source("ko", (one,), unit="file"),
+        Source("ko", (one,), passes=2),
+        Source("ko", (one,), filters=(HangulShare(0.5),)),
+        Source("ko", hub="x/y", revision=COMMIT),
+    ]
+    keys = [json.dumps(source_key(source)) for source in others]
+    assert len({*keys, json.dumps(key)}) == len(others) + 1

@@ -39,11 +39,21 @@ def test_no_plan(tmp_path: Path) -> None:
     assert [read_plan(path) for path in (tmp_path, tmp_path / "file.json", tmp_path / "nope")] == [None] * 3
 
 
-def test_a_recipes_run_of_one_stage_is_an_ordinary_run(tmp_path: Path) -> None:
-    """What `ko-cpt train` writes for one stage names the folder itself: no plan to judge by."""
-    RunFolder(tmp_path, {"id": "tiny", "stages": {"lora": {}}}).open()
-    assert (tmp_path / "ko_cpt" / PLAN_FILE).is_file()
+def test_a_plan_that_names_its_own_folder_is_an_ordinary_run(tmp_path: Path) -> None:
+    """A plan of one stage that names the folder itself, as the first version wrote them: no plan to judge by."""
+    write_plan(tmp_path, _plan({"name": "lora", "folder": "."}))
     assert read_plan(tmp_path) is None
+
+
+def test_a_recipes_stages_are_a_plan(tmp_path: Path) -> None:
+    """What `ko-cpt train` writes names a folder for each stage, in order."""
+    RunFolder(tmp_path, {"id": "tiny", "stages": {"embedding": {}, "lora": {}}}).open()
+    assert (tmp_path / "ko_cpt" / PLAN_FILE).is_file()
+    found = read_plan(tmp_path)
+    assert found is not None
+    assert [(stage.name, stage.folder) for stage in found.stages] == [
+        ("embedding", "stages/01-embedding"), ("lora", "stages/02-lora")
+    ]  # fmt: skip
 
 
 def test_a_stage_of_its_own_is_a_plan(tmp_path: Path) -> None:

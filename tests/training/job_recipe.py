@@ -22,6 +22,8 @@ SMALL = {
     "base.build.pretraining.arguments.save_steps": SAVE_STEPS,
     "base.build.pretraining.arguments.eval_steps": BASE_STEPS,
     "data.sequence_length": 64,
+    "data.mix.ko": 3,  # of six steps, most have to be Korean to be seen in it
+    "stages.embedding.arguments.learning_rate": "6e-3",
     "data.sources.ko.bundled": "[ko_udhr.txt]",
     "data.sources.en.bundled": "[en_udhr.txt]",
     **{

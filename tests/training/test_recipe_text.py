@@ -72,7 +72,7 @@ def test_what_is_held_out_is_never_trained_on(tokenizer: Any, tmp_path: Path) ->
 
 def test_the_mix_is_kept(tokenizer: Any, tmp_path: Path) -> None:
     """Korean and English three to one in bytes, within a document; one that it ends with is taken whole; none twice."""
-    texts = RecipeTexts(Recipe.load("quickstart").file, tmp_path, "cpu")
+    texts = RecipeTexts(Recipe.load("quickstart", ["data.mix.ko=3"]).file, tmp_path, "cpu")
     rows = texts.mixed_rows(tokenizer)
     ko, en = rows.report["sources"]["ko"], rows.report["sources"]["en"]
     longest = max(len(text.encode()) for text in texts.train_texts(["ko", "en"]))

@@ -167,7 +167,7 @@ def test_the_watch_is_the_recipes(whole: tuple[Path, str]) -> None:
     says that the run is finished."""
     folder, _ = whole
     told = run_files.run(folder / LAST)["told"]
-    assert told["targets"] == ["eval_ko_bits_per_byte<3.1@end"]
+    assert told["targets"] == ["eval_ko_bits_per_byte<3.3@end"]
     assert told["retention"] == ["en"]
     assert told["stop_on"] == ["non-finite"]
     assert run_files.run(folder / FOLDERS["embedding"])["told"]["targets"] == []

@@ -26,6 +26,8 @@ _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severi
 _WORDS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 _GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 _TOO_LITTLE: Final = "not-enough-data"
+# Findings, by code and variant, that say themselves that nothing needs to be done.
+_ASKS_NOTHING: Final = {("adapters-frozen", "beside-trained"), ("forgetting", "recovered"), ("non-finite", "scaler")}
 _SOURCES: Final = {
     Source.ROWS: "this package's rows",
     Source.TRAINER_STATE: "the Trainer's own log",
@@ -175,7 +177,8 @@ def next_steps(judged: Judgement) -> list[str]:
     """What to do, one sentence for each code that was found."""
     language = judged.watch.language
     gravest = sorted(judged.findings, key=lambda finding: _GRAVEST_FIRST.index(finding.severity))
-    steps = [f"{code}: {explanation(code, language).action}" for code in dict.fromkeys(f.code for f in gravest)]
+    asking = [finding.code for finding in gravest if (finding.code, finding.variant) not in _ASKS_NOTHING]
+    steps = [f"{code}: {explanation(code, language).action}" for code in dict.fromkeys(asking)]
     if any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences):
         steps.append(f"{_ADVICE}.")
     return steps or ["Nothing needs to be done."]

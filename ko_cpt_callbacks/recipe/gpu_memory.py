@@ -37,7 +37,6 @@ EVAL_LOGIT_BYTES: Final = 10
 """The same in evaluation, which has no backward."""
 
 _SIZES: Final = {"bfloat16": 2, "float16": 2, "float32": 4}
-_CHECKPOINTING: Final = ("gradient_checkpointing", "activation_checkpointing")  # the second since transformers 5.23
 _TRAIN_BATCH: Final = 8  # of the installed TrainingArguments, as of transformers 4.57 and 5.23
 _BLOCK_4_BIT: Final = 64  # weights that share a scale: bitsandbytes' default
 _SCALES_4_BIT: Final = 256  # scales that share a scale of their own, where they are quantised once more
@@ -230,7 +229,7 @@ class _Use:
             lora=None if self.adapter is None else self.adapter.settings,
         )
         said = f"{rows} rows × {length:,} tokens"
-        if any(self.arguments.get(name) for name in _CHECKPOINTING):
+        if self.stage.checkpointing:
             kept = count.blocks * tokens * block_input_bytes(self.page.base.sizes, computed=computed)
             terms = [Term("activations", kept, f"{said}: what goes into each of {count.blocks} blocks (checkpointing)")]
         else:

@@ -135,7 +135,9 @@ class Extension(Part):
     tokens: Count
     """New tokens at most."""
     minimum_count: Count
-    """How often a new token must be written in the source."""
+    """How often a new token must be written in the source, as far as it is read."""
+    max_bytes: Count | None = None
+    """UTF-8 bytes of the source to read for it, up to whole documents; None: all, of a large corpus for days."""
     algorithm: Literal["bpe"] = "bpe"
     """Merges that go on where the base's ended."""
     hangul_only: bool = True
@@ -329,6 +331,11 @@ class Stage(Part):
     arguments: dict[Name, Any]
     """For ``transformers.TrainingArguments``, passed on unchanged."""
     watch: Watch = Watch()
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether blocks are computed again in the backward pass; transformers 5.23 has another name for it."""
+        return any(self.arguments.get(name) for name in ("activation_checkpointing", "gradient_checkpointing"))
 
 
 class Page(Part):

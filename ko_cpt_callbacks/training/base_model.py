@@ -14,16 +14,18 @@ from ko_cpt_callbacks.recipe.schema import Base, Page
 from ko_cpt_callbacks.training.argument import training_arguments
 from ko_cpt_callbacks.training.fertility import measure_fertility
 from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.hub import load_pretrained
 from ko_cpt_callbacks.training.made_model import made_model
 from ko_cpt_callbacks.training.phase import train_phase
 from ko_cpt_callbacks.training.process import Processes
 from ko_cpt_callbacks.training.quantization import quantization_config
-from ko_cpt_callbacks.training.recipe_text import RecipeTexts
+from ko_cpt_callbacks.training.recipe_text import RecipeTexts, first_texts
 from ko_cpt_callbacks.training.stage import extend
 from ko_cpt_callbacks.training.tie import untie
 from ko_cpt_callbacks.training.tokenizer import train_tokenizer
 
 Say = Callable[[str], None]
+_KEY = "base.model"
 
 
 class BaseModel:
@@ -60,7 +62,7 @@ class BaseModel:
     def tokenizer(self) -> Any:
         """The tokenizer of every stage."""
         path, more = self.place
-        return AutoTokenizer.from_pretrained(path, **more)
+        return load_pretrained(AutoTokenizer, path, _KEY, **more)
 
     def make(self) -> None:
         """Make what is not there yet.
@@ -90,8 +92,8 @@ class BaseModel:
     def _loaded(self) -> tuple[Any, Any]:
         path, more = self._given()
         self._say(f"base: {path}, on the CPU, to be changed before the first stage")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=self._page.base.dtype, **more)
-        return model, AutoTokenizer.from_pretrained(path, **more)
+        model = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=self._page.base.dtype, **more)
+        return model, load_pretrained(AutoTokenizer, path, _KEY, **more)
 
     def _built(self) -> tuple[PreTrainedModel, Any]:
         build, page = self._page.base.build, self._page
@@ -128,9 +130,12 @@ class BaseModel:
             untie(model)
         if page.tokenizer is None:
             return tokenizer
-        source = page.tokenizer.extend.source
-        extended = extend(model, tokenizer, self._texts.train_texts([source]), page)
-        before, after = measure_fertility(self._texts.held_out_texts(source), tokenizer, extended)
+        source, most = page.tokenizer.extend.source, page.tokenizer.extend.max_bytes
+        extended = extend(model, tokenizer, first_texts(self._texts.train_texts([source]), most), page)
+        # Of a source that is not read to its end, as much again, of which only the held-out share counts.
+        few = None if most is None else max(1, round(most * page.data.held_out))
+        held_out = first_texts(self._texts.held_out_texts(source), few)
+        before, after = measure_fertility(held_out, tokenizer, extended)
         self._say(
             f"tokenizer: {len(extended) - len(tokenizer):,} new tokens; on held-out {source} "
             f"{before.tokens_per_character:.3f} tokens per character became {after.tokens_per_character:.3f}"
@@ -151,8 +156,11 @@ def load_model(path: str | Path, base: Base, device: str, **more: Any) -> PreTra
         base: What the recipe says of it.
         device: Of this process: ``cpu``, ``cuda:1``. A model that is not quantised is put there by the Trainer.
         more: For ``from_pretrained``.
+
+    Raises:
+        ConfigurationError: If it cannot be loaded, or could be by running code of its own alone.
     """
     if base.quantization != "none":
         more = {**more, "quantization_config": quantization_config(base), "device_map": {"": device}}
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(str(path), dtype=base.dtype, **more)
+    model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=base.dtype, **more)
     return model

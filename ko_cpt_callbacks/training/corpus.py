@@ -20,6 +20,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_text
 from ko_cpt_callbacks.training.document import Document
 from ko_cpt_callbacks.training.filter import Filter
+from ko_cpt_callbacks.training.hub import hub_rows
 from ko_cpt_callbacks.training.text import is_held_out, read_pieces, split_pieces
 
 Unit = Literal["line", "paragraph", "file"]
@@ -76,6 +77,9 @@ class Source:
             raise self.error("bundled texts beside files or a hub id", "one of them")
         if bool(self.files) == bool(self.hub) and not self.bundled:
             raise self.error("both files and a hub id" if self.files else "no files and no hub id", "one of them")
+        if self.hub and self.hub.count("/") != 1:
+            # Without an owner it could be the name of a format, and files of this folder would be read.
+            raise self.error(f"the hub id {self.hub!r}", "owner/name")
         if self.hub and not _is_commit(self.revision):
             raise self.error(f"revision {self.revision!r}", "the commit of the data set, 40 hex digits")
         if self.unit not in _SAMPLE_BY:
@@ -95,7 +99,8 @@ def read_documents(source: Source) -> Iterator[Document]:
     """The documents of a source, once through; blank ones are left out.
 
     Raises:
-        ConfigurationError: If a file or the column is not there, or holds something else than text.
+        ConfigurationError: If a file, what is wanted of the hub or the column is not there, or it holds something
+            else than text; if the hub does not answer, after it was asked again and again.
     """
     found = _bundled(source) if source.bundled else _parted(source, _read(source))
     yield from found if source.limit is None else islice(found, source.limit)
@@ -160,8 +165,7 @@ def _text(source: Source, row: dict[str, Any], column: str) -> str:
 def _streams(source: Source) -> Iterator[tuple[Iterable[dict[str, Any]], str]]:
     """Rows of the source, file after file, each with the column that has the text."""
     if source.hub:
-        rows = load_dataset(source.hub, source.config, revision=source.revision, split=source.split, streaming=True)
-        yield rows, source.column
+        yield hub_rows(source), source.column
         return
     for path in source.files:
         kind = _format(path)

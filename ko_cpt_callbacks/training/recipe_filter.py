@@ -61,12 +61,13 @@ class _LazyBand:
     def _load(self) -> Filter:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from ko_cpt_callbacks.training.hub import load_pretrained
         from ko_cpt_callbacks.training.perplexity_band import PerplexityBand
 
         band = self._band
         given = {} if band.revision is None else {"revision": band.revision}
-        model: Any = AutoModelForCausalLM.from_pretrained(band.model, dtype="auto", **given)
-        model = model.to(self._device)
-        tokenizer = AutoTokenizer.from_pretrained(band.model, **given)
+        key = "filters.perplexity.model"
+        model = load_pretrained(AutoModelForCausalLM, band.model, key, dtype="auto", **given).to(self._device)
+        tokenizer = load_pretrained(AutoTokenizer, band.model, key, **given)
         name = f"{band.model}@{band.revision}"
         return PerplexityBand(model, tokenizer, name, band.low, band.high, band.max_tokens)

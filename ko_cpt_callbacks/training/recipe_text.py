@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,12 @@ class RecipeTexts:
                 yield document.text
 
     def held_out_texts(self, name: str) -> Iterator[str]:
-        """What is held out of a source."""
-        return (document.text for document in read_documents(self._source(name, "held-out")))
+        """What is held out of a source; where every set that evaluates it has a limit, not more than that."""
+        limits = [part.max_documents for part in self._file.recipe.eval.values() if part.source == name]
+        given = [limit for limit in limits if limit is not None]
+        # Beyond, a corpus of the hub would be gone through whole once more.
+        limit = max(given) if given and len(given) == len(limits) else None
+        return (document.text for document in read_documents(self._source(name, "held-out", limit)))
 
     def mixed_rows(self, tokenizer: Any, max_rows: int | None = None) -> PackedRows:
         """What the stages train on.
@@ -117,6 +121,16 @@ class RecipeTexts:
             if not found:
                 raise ConfigurationError(f"source {name}: found no file {whole}, expected one or more")
             yield from found
+
+
+def first_texts(texts: Iterable[str], max_bytes: int | None) -> Iterator[str]:
+    """Whole texts until there are so many bytes of them in UTF-8, or all."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if max_bytes is not None and size >= max_bytes:
+            return
 
 
 def begins(tokenizer: Any) -> bool:

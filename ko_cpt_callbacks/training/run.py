@@ -17,6 +17,7 @@ from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.training.argument import check_arguments, training_arguments
 from ko_cpt_callbacks.training.base_model import BaseModel
 from ko_cpt_callbacks.training.folder import RunFolder
+from ko_cpt_callbacks.training.launch import check_launch
 from ko_cpt_callbacks.training.movement import Movement
 from ko_cpt_callbacks.training.phase import planned_steps, train_phase
 from ko_cpt_callbacks.training.process import Processes, wrapper_line
@@ -72,7 +73,9 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
         # A model made on the spot is tiny: more threads would wait for each other, and on a busy machine for the
         # cores (measured on two shared ones: four times the processor time with two threads).
         torch.set_num_threads(1)
-    processes = Processes(_arguments(file, folder, recipe.stages[0]))
+    first = _arguments(file, folder, recipe.stages[0])
+    check_launch(file.recipe, first)
+    processes = Processes(first)
     with processes.first_before():
         folder.open()
     runner = _Runner(file, folder, processes, options)
@@ -103,6 +106,8 @@ class _Runner:
         with self._processes.first_before():
             mixed = self._texts.mixed_rows(tokenizer, self._rows_wanted())
             sets = self._texts.evaluation_rows(tokenizer, list(self._page.eval))
+        # From here on texts are not encoded any more, and a forked loader would be warned of the tokenizer's threads.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.say("\n".join(["data", *row_lines(mixed)]))
         evaluated = {name: part.rows for name, part in sets.items()}
         for number, name in enumerate(names, start=1):

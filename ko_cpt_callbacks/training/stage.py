@@ -48,7 +48,7 @@ def prepare_stage(model: Any, page: Page, name: str) -> Any:
     model = with_adapter(model, config)
     first = getattr(base_of(model).config, FIRST_NEW_ROW, None)
     train_only(model, stage.trains, through_adapter=stage.lora is not None, first_new_row=first)
-    _open_inputs(base_of(model).get_input_embeddings(), wanted=bool(stage.arguments.get("gradient_checkpointing")))
+    _open_inputs(base_of(model).get_input_embeddings(), wanted=stage.checkpointing)
     return model
 
 

@@ -11,7 +11,7 @@ import pytest
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.packing import IGNORED
-from ko_cpt_callbacks.training.recipe_text import RecipeTexts, begins, row_lines
+from ko_cpt_callbacks.training.recipe_text import RecipeTexts, begins, first_texts, row_lines
 from ko_cpt_callbacks.training.tokenizer import train_tokenizer
 
 LENGTH = 512
@@ -141,3 +141,12 @@ def test_the_begin_token_is_the_tokenizers_habit(tokenizer: Any) -> None:
     other = train_tokenizer(["가나다라"], 300)
     other.backend_tokenizer.post_processor = None
     assert not begins(other)
+
+
+def test_text_for_new_tokens_ends_at_its_limit() -> None:
+    """Whole texts until the bytes are there, counted in UTF-8, and none after: a stream is not read on; without a limit
+    all."""
+    texts = iter(["가나", "다라", "마바", "사아"])
+    assert list(first_texts(texts, 7)) == ["가나", "다라"]
+    assert next(texts) == "마바"
+    assert list(first_texts(["가", "나"], None)) == ["가", "나"]

@@ -87,3 +87,11 @@ def test_tested_versions_are_the_pinned_ones(text: str) -> None:
     for name, *versions in rows:
         for file, version in zip(("constraints.txt", "constraints-4.57.txt"), versions, strict=True):
             assert f"\n{name}=={version}\n" in (ROOT / file).read_text("utf-8"), (name, file)
+
+
+def test_the_korean_snippet_is_the_one_that_is_run() -> None:
+    """The script with a bundled recipe is the same in both languages; a test runs the English one."""
+    found = [re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for text in (README, KOREAN)]
+    ours, theirs = ([block for block in blocks if "Recipe.load" in block] for blocks in found)
+    assert len(ours) == 1
+    assert ours == theirs

@@ -11,7 +11,7 @@ import time
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -73,14 +73,15 @@ def train(
             file = on_device(file, str(place))
         folder = _RUNS / name if output is None else output
         words = _words(recipe, output, changes, stage, device, smoke=smoke)
-        _run(file, folder, words, resume=resume, stage=stage, verify=smoke)
+        where = None if device is None else device.value
+        _run(file, folder, words, {"resume": resume, "stage": stage, "verify": smoke, "device": where})
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
             typer.echo(f"ko-cpt train: {line}", err=True)
         raise typer.Exit(_WRONG) from None
 
 
-def _run(file: RecipeFile, folder: Path, words: list[str], *, resume: bool, stage: str | None, verify: bool) -> None:
+def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any]) -> None:
     began = time.monotonic()
     again = shlex.join([*words, "--resume"])
     say = typer.echo if _is_first() else _silent
@@ -92,7 +93,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], *, resume: bool, stag
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
 
         try:
-            run_recipe(file, folder, RunOptions(resume=resume, stage=stage, verify=verify))
+            run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:
             _stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
         except (FailedStageError, WrongMovementError) as failure:

@@ -138,6 +138,13 @@ def head_width(shape: Shape) -> int:
     return shape.head_dim or shape.hidden_size // shape.num_attention_heads
 
 
+def linear_names(family: str) -> tuple[str, ...]:
+    """What the linear layers of a family's blocks are called: what LoRA's ``target_modules`` can name."""
+    if family == "gpt_neox":
+        return "query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"
+    return "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+
+
 def _linears(shape: Shape) -> tuple[Linear, ...]:
     width, inner = shape.hidden_size, shape.intermediate_size
     if shape.family == "gpt_neox":

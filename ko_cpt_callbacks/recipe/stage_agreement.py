@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.recipe.model_agreement import base_shape, is_tied, quantization
-from ko_cpt_callbacks.recipe.raw import Said, at, mapping, whole
+from ko_cpt_callbacks.recipe.parameter_count import linear_names
+from ko_cpt_callbacks.recipe.raw import Said, at, entries, mapping, whole
+from ko_cpt_callbacks.recipe.schema import Family
 
 NOTHING = "none"
 _PARTS = ("input", "output", "layers")
@@ -16,12 +18,27 @@ _PARTS = ("input", "output", "layers")
 def stage_mistakes(values: Any) -> Said:
     """Where the stages contradict each other, the base or the tokenizer."""
     for name, stage in mapping(values, "stages").items():
+        yield from _modules(values, ("stages", name, "lora", "target_modules"), stage)
         # Where a key is misspelt, what the stage trains is not known.
         if isinstance(at(stage, "trains"), Mapping) and set(at(stage, "trains")) <= set(_PARTS):
             yield from _moving(values, ("stages", name), stage)
             yield from _new(values, ("stages", name), stage)
     yield from _half(values)
     yield from _adapters(values)
+
+
+def _modules(values: Any, key: Key, stage: Any) -> Said:
+    """The layers that get an adapter are there, each once."""
+    family = base_shape(values).get("family")
+    if not isinstance(family, str) or family not in get_args(Family):
+        return
+    known, names = linear_names(family), entries(stage, "lora", "target_modules")
+    for place, name in enumerate(names):
+        if isinstance(name, str) and name not in known:
+            expected = f"a linear layer of {family}'s blocks ({', '.join(known)}); embedding and head: trains"
+            yield (*key, place), shown(name), expected, near_miss(name, known)
+        elif name in names[:place]:
+            yield (*key, place), f"{shown(name)} a second time", "each layer once", None
 
 
 def _moving(values: Any, key: Key, stage: Any) -> Said:

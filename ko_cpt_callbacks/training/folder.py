@@ -19,6 +19,7 @@ MODEL: Final = "model"
 
 _STATE_FILE: Final = "trainer_state.json"
 _CHECKPOINT: Final = "checkpoint-"
+_REFUSED: Final = "refused"
 
 
 class RunFolder:
@@ -47,8 +48,8 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was begun here."""
-        return self.plan.exists()
+        """Whether a run was begun here, and not given back."""
+        return self.plan.exists() and not self._read().get(_REFUSED)
 
     @property
     def finished(self) -> bool:
@@ -78,7 +79,8 @@ class RunFolder:
                     "same one to go on with; use the same values, or name another folder with --output"
                 )
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        given_back = self.plan.exists()
+        if not given_back and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigurationError(
                 f"{self.path}: found something that is no run of ko-cpt train, expected an empty or a new folder; "
                 "name another one with --output"
@@ -89,9 +91,23 @@ class RunFolder:
         """Note that the run came to its end."""
         self._write(finished=True)
 
-    def _write(self, *, finished: bool) -> None:
+    def give_back(self) -> None:
+        """Let another recipe have the folder: this one could not be used, and nothing was trained.
+
+        Rows stay: they are named by what they were made of, and a mended recipe may want the same. Where something was
+        made that a run could go on with, nothing happens.
+        """
+        begun = any(self.stage(name).exists() for name in self._stages)
+        if begun or self.base_model.exists() or checkpoints(self.base):
+            return
+        shutil.rmtree(self.base, ignore_errors=True)
+        self._write(finished=False, refused=True)
+
+    def _write(self, *, finished: bool, refused: bool = False) -> None:
         stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]
         plan = {"format": FORMAT, "recipe": self._recipe, "stages": stages, "finished": finished}
+        if refused:
+            plan[_REFUSED] = True
         try:
             write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
         except OSError as error:
@@ -101,7 +117,7 @@ class RunFolder:
             ) from None
 
     def _read(self) -> dict[str, Any]:
-        if not self.started:
+        if not self.plan.exists():
             return {}
         try:
             plan = json.loads(self.plan.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.recipe.schema import Page
 _DDP: Final = "recipes/accelerate/ddp.yaml"
 
 
-def check_launch(page: Page, arguments: Any) -> None:
+def check_launch(page: Page, arguments: Any, device: str | None = None) -> None:
     """Refuse what would train something else than the recipe says, before anything is loaded.
 
     On a CPU accelerate copies the model whatever it was asked for, so nothing is refused there.
@@ -19,12 +19,18 @@ def check_launch(page: Page, arguments: Any) -> None:
     Args:
         page: The recipe.
         arguments: ``TrainingArguments`` of one of its stages: they know the device and the GPUs of this process.
+        device: What was asked for: ``cpu``, ``cuda``, or None.
 
     Raises:
-        ConfigurationError: If one process was given several GPUs; if weights are to be cut that cannot be, or where a
-            hook on whole matrices decides what trains.
+        ConfigurationError: If there is no GPU and one was asked for; if one process was given several; if weights are
+            to be cut that cannot be, or where a hook on whole matrices decides what trains.
     """
     if arguments.device.type == "cpu":
+        if device == "cuda":
+            raise ConfigurationError(
+                "--device cuda: found no GPU that torch can use, expected one; look at nvidia-smi and at "
+                "torch.cuda.is_available(), or leave --device out"
+            )
         return
     if arguments.n_gpu > 1:
         # The Trainer would use nn.DataParallel: the batch is another than the recipe's, the loss not measured.

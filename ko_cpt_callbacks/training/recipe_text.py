@@ -31,6 +31,16 @@ class RecipeTexts:
         self._cache = cache
         self._device = device
 
+    def check(self) -> None:
+        """Whether every file that the recipe names is there.
+
+        Raises:
+            ConfigurationError: If a path leads nowhere, or a pattern fits nothing.
+        """
+        for name, source in self._data.sources.items():
+            for _ in self._files(name, source.files or ()):
+                pass
+
     def train_texts(self, names: Sequence[str]) -> Iterator[str]:
         """Text to train on, source after source, each once; what a filter drops and what is held out is left out."""
         for name in names:

@@ -38,11 +38,13 @@ class RunOptions:
         resume: Whether to go on with a run that is there; a finished one is only summed up again.
         stage: The only stage to train; None for all. Those before it must have ended.
         verify: Whether to look, after every stage, that what it trains moved and nothing else did.
+        device: ``cpu`` or ``cuda``, where it was asked for; None: as the recipe's arguments say.
     """
 
     resume: bool = False
     stage: str | None = None
     verify: bool = False
+    device: str | None = None
 
 
 def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder:
@@ -74,15 +76,22 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
         # cores (measured on two shared ones: four times the processor time with two threads).
         torch.set_num_threads(1)
     first = _arguments(file, folder, recipe.stages[0])
-    check_launch(file.recipe, first)
+    check_launch(file.recipe, first, options.device)
     processes = Processes(first)
+    runner = _Runner(file, folder, processes, options)
+    runner.check_texts()
     with processes.first_before():
         folder.open()
-    runner = _Runner(file, folder, processes, options)
     if folder.finished:
         runner.say(f"{output} is finished; nothing was left to do.")
-    else:
+        return folder
+    try:
         runner.run()
+    except ConfigurationError:
+        # What could not be known before: the mended recipe is not to find the folder taken.
+        if processes.first:
+            folder.give_back()
+        raise
     return folder
 
 
@@ -97,6 +106,14 @@ class _Runner:
         self._texts = RecipeTexts(file, folder.data, processes.device)
         self._base = BaseModel(file, folder, self._texts, processes, self.say)
         self._weights = Weights(self._page, folder, self._base, processes)
+
+    def check_texts(self) -> None:
+        """Whether the recipe's files are there.
+
+        Raises:
+            ConfigurationError: If one is not.
+        """
+        self._texts.check()
 
     def run(self) -> None:
         """Everything that is left to do."""

@@ -106,6 +106,15 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         ["11: base.shape.num_key_value_heads: found 3, expected a divisor of num_attention_heads 4."],
     ),
     "no precision": ({"  dtype: bfloat16\n": ""}, ["3: base.dtype: found nothing, expected this key."]),
+    "an adapter on layers that are not there": (
+        {"target_modules: [q_proj]}": "target_modules: [q_prog, up_proj, up_proj]}"},
+        [
+            '35: stages.odd.lora.target_modules[0]: found the text "q_prog", expected a linear layer of '
+            "llama's blocks (q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj); embedding and head: "
+            "trains. Did you mean q_proj?",
+            '35: stages.odd.lora.target_modules[2]: found the text "up_proj" a second time, expected each layer once.',
+        ],
+    ),
     "layers in 8-bit that move themselves": (
         {"    lora: {r: 8, lora_alpha: 16, target_modules: [q_proj]}\n": "", "lora: odd": "lora: odds"},
         [

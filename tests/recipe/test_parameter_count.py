@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ko_cpt_callbacks.recipe.parameter_count import count_page, count_parameters
+from ko_cpt_callbacks.recipe.parameter_count import count_page, count_parameters, linear_names
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.schema import Shape
 
@@ -112,3 +112,10 @@ def test_rows_are_filled_up() -> None:
     assert count_parameters(shape, new_rows=7).rows == 107
     assert count_parameters(shape, new_rows=7, multiple=64).rows == 128
     assert count_parameters(shape, new_rows=28, multiple=64).rows == 128
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_adapters_can_name(name: str) -> None:
+    """The names that a recipe may give LoRA are those of the linear layers that are counted."""
+    shape = Shape(**{**SMALL, "vocab_size": 100, **SHAPES[name]})
+    assert linear_names(shape.family) == tuple(linear.name for linear in count_parameters(shape).linears)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,24 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     fill(False)
     assert [path.name for path in place.iterdir()] == ["weights"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_refused_run_gives_its_folder_back(tmp_path: Path) -> None:
+    """Where a recipe could not be used and nothing was trained, the mended one takes the folder; rows stay. Once there
+    is something to go on with, the folder is kept."""
+    folder = RunFolder(tmp_path, RECIPE)
+    folder.open()
+    (folder.data / "abc").mkdir(parents=True)
+    folder.base_tokenizer.mkdir(parents=True)
+    folder.give_back()
+    assert not folder.started and not folder.base.exists() and (folder.data / "abc").is_dir()
+    mended = RunFolder(tmp_path, {**RECIPE, "seed": 1})
+    mended.open()
+    assert mended.started
+    for made in (mended.base_model, mended.stage("lora"), mended.base):
+        made.mkdir(parents=True, exist_ok=True)
+        if made == mended.base:
+            _checkpoint(made, 3)
+        mended.give_back()
+        assert mended.started and made.exists()
+        shutil.rmtree(made)

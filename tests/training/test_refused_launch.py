@@ -60,3 +60,12 @@ def test_asked_for_in_the_arguments() -> None:
     asked.fsdp = ["full_shard"]
     with pytest.raises(ConfigurationError, match=r"found FSDP and a body in 8-bit"):
         check_launch(page, asked)
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    """Who asks for a GPU is told that there is none, rather than trained on a CPU without a word."""
+    page = Recipe.load("quickstart").page
+    with pytest.raises(ConfigurationError, match="--device cuda: found no GPU"):
+        check_launch(page, _arguments(device="cpu", gpus=0), "cuda")
+    check_launch(page, _arguments(device="cpu", gpus=0), "cpu")
+    check_launch(page, _arguments(), "cuda")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +27,8 @@ from ko_cpt_callbacks.readers.plan import read_plan
 from ko_cpt_callbacks.readers.rows_file import read_rows
 from ko_cpt_callbacks.recipe.schema import Page
 
-_WIDTH: Final = 118  # of a table whole; a file has no width of its own
+_WIDTH: Final = 134  # of a table whole; a file has no width of its own
+_TEXT_WIDTH: Final = 118
 _TARGET: Final = "target-"
 _NONE: Final = "–"
 
@@ -56,7 +58,7 @@ def closing_page(judged: PlanJudgement, page: Page) -> RenderableType:
         title = f"{split} (must not be forgotten; not judged)" if part.retention else split
         parts += [Text(), Text(title, style="bold"), indented(_table(judged, split, retention=part.retention))]
         parts += lines(_since(judged, split))
-    return Group(*parts, *_notes(judged), Text(), *_found(judged))
+    return Group(*parts, Constrain(Group(*_notes(judged), Text(), *_found(judged)), _TEXT_WIDTH))
 
 
 def _table(judged: PlanJudgement, split: str, *, retention: bool) -> Table:

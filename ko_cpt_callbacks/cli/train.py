@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _FAILED: Final = 1
 _WRONG: Final = 2  # as for every other wrong argument
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
+_NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _RUNS: Final = Path("runs")
 
 
@@ -83,15 +85,19 @@ def train(
 
 def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any]) -> None:
     began = time.monotonic()
-    again = shlex.join([*words, "--resume"])
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    again = shlex.join([*words, "--resume"]) if alone else "the same launch, with --resume"
     say = typer.echo if _is_first() else _silent
     try:
         _be_quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
+        from transformers.utils.logging import disable_progress_bar
+
         from ko_cpt_callbacks.training.interrupt import InterruptedTrainingError
         from ko_cpt_callbacks.training.movement import WrongMovementError
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
 
+        disable_progress_bar()  # of weights that are read and written
         try:
             run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:
@@ -101,6 +107,12 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
             raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
         _stopped("Stopped at once; what was done since the last checkpoint will be done again.", again)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(f"\nko-cpt train: {folder}: {error.strerror}{place}. Make room, then go on:\n  {again}", err=True)
+        raise typer.Exit(_FAILED) from None
     if _is_first():
         from ko_cpt_callbacks.cli.closing_page import print_closing_page
 
@@ -117,7 +129,8 @@ def _check_stage(stage: str | None, known: list[str]) -> None:
 
 
 def _stopped(what: str, again: str) -> None:
-    typer.echo(f"\n{what} To go on:\n  {again}", err=True)
+    if _is_first():
+        typer.echo(f"\n{what} To go on:\n  {again}", err=True)
     raise typer.Exit(_INTERRUPTED)
 
 

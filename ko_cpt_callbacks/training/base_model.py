@@ -6,20 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, set_seed
 
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Base, Page
 from ko_cpt_callbacks.training.argument import training_arguments
+from ko_cpt_callbacks.training.checkpoint import remove_checkpoints
 from ko_cpt_callbacks.training.fertility import measure_fertility
-from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained
 from ko_cpt_callbacks.training.made_model import made_model
 from ko_cpt_callbacks.training.phase import train_phase
 from ko_cpt_callbacks.training.process import Processes
 from ko_cpt_callbacks.training.quantization import quantization_config
 from ko_cpt_callbacks.training.recipe_text import RecipeTexts, first_texts
+from ko_cpt_callbacks.training.shape_check import check_shape
 from ko_cpt_callbacks.training.stage import extend
 from ko_cpt_callbacks.training.tie import untie
 from ko_cpt_callbacks.training.tokenizer import train_tokenizer
@@ -43,6 +45,7 @@ class BaseModel:
         self, file: RecipeFile, folder: RunFolder, texts: RecipeTexts, processes: Processes, say: Say
     ) -> None:
         self._page: Page = file.recipe
+        self._beside = file.path.parent
         self._folder = folder
         self._texts = texts
         self._processes = processes
@@ -70,6 +73,9 @@ class BaseModel:
         Raises:
             InterruptedTrainingError: After Ctrl-C while it was pretrained, with a checkpoint saved.
         """
+        if self._page.base.model is not None:
+            with self._processes.first_before():
+                self._check_shape()
         if not self.own:
             self._say(f"base: {self._page.base.model}")
             return
@@ -84,9 +90,16 @@ class BaseModel:
         if self._processes.first:
             remove_checkpoints(self._folder.base)
 
+    def _check_shape(self) -> None:
+        path, more = self._given()
+        check_shape(load_pretrained(AutoConfig, path, _KEY, **more), self._page)
+
     def _given(self) -> tuple[str, dict[str, str]]:
         base = self._page.base
         assert base.model is not None
+        beside = self._beside / base.model
+        if beside.is_dir():  # as for files, the recipe's folder is where a path begins
+            return str(beside), {}
         return base.model, ({} if base.revision is None else {"revision": base.revision})
 
     def _loaded(self) -> tuple[Any, Any]:

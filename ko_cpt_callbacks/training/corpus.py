@@ -20,7 +20,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_text
 from ko_cpt_callbacks.training.document import Document
 from ko_cpt_callbacks.training.filter import Filter
-from ko_cpt_callbacks.training.hub import hub_rows
+from ko_cpt_callbacks.training.hub import hub_rows, said
 from ko_cpt_callbacks.training.text import is_held_out, read_pieces, split_pieces
 
 Unit = Literal["line", "paragraph", "file"]
@@ -28,6 +28,7 @@ Part = Literal["all", "train", "held-out"]
 # A file's format by the end of its name, as `datasets` calls it; what is packed (.gz, .zst, …) is unpacked by it.
 _FORMATS: Final = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 _PACKED: Final = frozenset({".gz", ".zst", ".xz", ".bz2"})
+_WORDS: Final = {"text": "text in UTF-8", "json": "JSON objects", "parquet": "Parquet"}
 _SAMPLE_BY: Final = {"line": "line", "paragraph": "paragraph", "file": "document"}
 
 
@@ -172,10 +173,19 @@ def _streams(source: Source) -> Iterator[tuple[Iterable[dict[str, Any]], str]]:
         assert kind is not None
         if not path.is_file():
             raise source.error(f"no file {path}", "a file that can be read")
-        options = {"sample_by": _SAMPLE_BY[source.unit]} if kind == "text" else {}
+        if path.stat().st_size:
+            yield _file_rows(source, path, kind), "text" if kind == "text" else source.column
+
+
+def _file_rows(source: Source, path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    options = {"sample_by": _SAMPLE_BY[source.unit]} if kind == "text" else {}
+    try:
         # Escaped: it is taken for a pattern, and a name with brackets in it would be another file's, or no file's.
-        rows = load_dataset(kind, data_files=[glob.escape(str(path))], split="train", streaming=True, **options)
-        yield rows, "text" if kind == "text" else source.column
+        name = glob.escape(str(path))
+        yield from load_dataset(kind, data_files=[name], split="train", streaming=True, **options)
+    except Exception as error:  # of the libraries below, each of its own class
+        found = f"{path}, which cannot be read as {_WORDS[kind]} ({type(error).__name__}: {said(error)})"
+        raise source.error(found, f"{_WORDS[kind]} from beginning to end") from error
 
 
 def _format(path: Path) -> str | None:

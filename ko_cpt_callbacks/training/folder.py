@@ -13,12 +13,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.outputs.file import write_whole
 from ko_cpt_callbacks.readers.plan import FORMAT, PLAN_FILE
+from ko_cpt_callbacks.training.checkpoint import checkpoints
 
 MODEL: Final = "model"
 """The folder in a stage's own with what it ended with."""
 
-_STATE_FILE: Final = "trainer_state.json"
-_CHECKPOINT: Final = "checkpoint-"
 _REFUSED: Final = "refused"
 
 
@@ -79,17 +78,40 @@ class RunFolder:
                     "same one to go on with; use the same values, or name another folder with --output"
                 )
             return
-        given_back = self.plan.exists()
-        if not given_back and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if not self.plan.exists() and self._is_foreign():
             raise ConfigurationError(
                 f"{self.path}: found something that is no run of ko-cpt train, expected an empty or a new folder; "
                 "name another one with --output"
             )
         self._write(finished=False)
 
+    def agree(self, name: str, value: Any) -> Any:
+        """Note a fact of the run in its plan, or compare it with what was noted.
+
+        Args:
+            name: A key of the plan.
+            value: JSON.
+
+        Returns:
+            What was noted before, where that is something else; otherwise None.
+        """
+        noted = self._read().get(name)
+        if noted is None:
+            self.note(name, value)
+        return None if noted in (None, value) else noted
+
+    def note(self, name: str, value: Any) -> None:
+        """Note a fact of the run in its plan."""
+        self._write(**{**self._read(), name: value})
+
+    @property
+    def in_a_stage(self) -> bool:
+        """Whether a stage was begun and not ended."""
+        return any(self.stage(name).exists() and not self.ended(name) for name in self._stages)
+
     def finish(self) -> None:
         """Note that the run came to its end."""
-        self._write(finished=True)
+        self.note("finished", True)
 
     def give_back(self) -> None:
         """Let another recipe have the folder: this one could not be used, and nothing was trained.
@@ -103,11 +125,16 @@ class RunFolder:
         shutil.rmtree(self.base, ignore_errors=True)
         self._write(finished=False, refused=True)
 
-    def _write(self, *, finished: bool, refused: bool = False) -> None:
+    def _is_foreign(self) -> bool:
+        """Whether something else is there; what a kill left of a first plan is not."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        ours = {item for item in self.plan.parent.glob(".*") if item.is_file()}
+        return any(item != self.plan.parent or set(item.iterdir()) - ours for item in self.path.iterdir())
+
+    def _write(self, **notes: Any) -> None:
         stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]
-        plan = {"format": FORMAT, "recipe": self._recipe, "stages": stages, "finished": finished}
-        if refused:
-            plan[_REFUSED] = True
+        plan = {**notes, "format": FORMAT, "recipe": self._recipe, "stages": stages}
         try:
             write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
         except OSError as error:
@@ -145,34 +172,6 @@ def put_folder(part: Path, path: Path) -> None:
     """Put a filled folder at its place; what stood there goes."""
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """The complete checkpoints of a training, by step."""
-    found = {}
-    for path in folder.glob(f"{_CHECKPOINT}*"):
-        try:
-            # The last file of a checkpoint: one that parses closes a checkpoint that is whole.
-            state = json.loads((path / _STATE_FILE).read_text(encoding="utf-8"))
-            found[int(state["global_step"])] = path
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return dict(sorted(found.items()))
-
-
-def last_checkpoint(folder: Path, max_steps: float) -> Path | None:
-    """The latest checkpoint that leaves a step to do; None to begin anew.
-
-    A Trainer resumed from the checkpoint of the very last step would train one step too many.
-    """
-    usable = [path for step, path in checkpoints(folder).items() if step < max_steps]
-    return usable[-1] if usable else None
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Delete the checkpoints of a training that is over."""
-    for path in folder.glob(f"{_CHECKPOINT}*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _differences(one: Any, other: Any, key: str = "") -> Iterator[str]:

@@ -74,22 +74,22 @@ def load_pretrained(loader: Any, path: str | Path, wanted_by: str, **more: Any) 
     except (OSError, ValueError) as error:
         at = f" at {more['revision']}" if "revision" in more else ""
         # transformers advises to trust the code.
-        said = "it has code of its own, which is never run" if "custom code" in str(error) else _said(error)
+        reason = "it has code of its own, which is never run" if "custom code" in str(error) else said(error)
         raise ConfigurationError(
-            f"{wanted_by}: found nothing that can be loaded from {path}{at} ({said}), expected a folder, or an id and "
-            f"a revision of the hub, of a model that transformers has the code of; {_LOG_IN}; {_AGAIN}"
+            f"{wanted_by}: found nothing that can be loaded from {path}{at} ({reason}), expected a folder, or an id "
+            f"and a revision of the hub, of a model that transformers has the code of; {_LOG_IN}; {_AGAIN}"
         ) from error
 
 
 def _unreadable(source: Source, error: Exception) -> ConfigurationError:
     name = f"data set {source.hub}"
     if isinstance(error, DatasetNotFoundError):
-        found = f"no {name} at {source.revision} that can be read ({_said(error)})"
+        found = f"no {name} at {source.revision} that can be read ({said(error)})"
         return source.error(found, f"an id and one of its commits; {_LOG_IN}")
     wrong = _wrong_part(source) if isinstance(error, ValueError) else None
     if wrong is not None:
         return wrong
-    found = f"{name} that cannot be read ({type(error).__name__}: {_said(error)})"
+    found = f"{name} that cannot be read ({type(error).__name__}: {said(error)})"
     return source.error(found, f"files of text, JSON or Parquet that the hub gives; {_AGAIN}")
 
 
@@ -113,5 +113,6 @@ def _unknown(source: Source, part: str, given: str | None, known: list[str]) -> 
     return source.error(found, f"one of {', '.join(known)}{hint}")
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """What a library says of an error, in one line, not too long."""
     return textwrap.shorten(str(error), _SHOWN, placeholder=" …")

@@ -25,7 +25,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.training.bar import ProgressBar
 from ko_cpt_callbacks.training.batch import Batcher
-from ko_cpt_callbacks.training.folder import last_checkpoint
+from ko_cpt_callbacks.training.checkpoint import last_checkpoint, remove_checkpoints
 from ko_cpt_callbacks.training.interrupt import InterruptSave
 
 
@@ -54,7 +54,11 @@ def train_phase(
         InterruptedTrainingError: After Ctrl-C, with a checkpoint saved; on one process alone.
     """
     folder = Path(str(arguments.output_dir))
-    checkpoint = last_checkpoint(folder, min(planned_steps(arguments, len(rows)), _stopped_at(folder)))
+    stopped = _stopped_at(folder)
+    checkpoint = last_checkpoint(folder, min(planned_steps(arguments, len(rows)), stopped), arguments.world_size)
+    if arguments.process_index == 0 and stopped < math.inf:
+        # The stop is forgotten as soon as it trains again: killed once more, it would go on from beyond it.
+        remove_checkpoints(folder, int(stopped))
     if checkpoint is not None:
         arguments.eval_on_start = False  # it was done, and would stand in the log a second time
     trainer = Trainer(
@@ -87,13 +91,24 @@ def planned_steps(arguments: TrainingArguments, rows: int) -> int:
 
 
 class _LastEvaluation(TrainerCallback):
-    """Asks for an evaluation after the last step: what a stage reached is compared with the next."""
+    """Asks for an evaluation after the last step, planned or not: what a stage reached is compared with the next.
+
+    Add it after what may stop the training.
+    """
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask."""
-        if state.global_step >= state.max_steps:
+        """Ask at the last step, and where a stop was asked for in the step."""
+        if state.global_step >= state.max_steps or control.should_training_stop:
+            control.should_evaluate = True
+        return control
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Ask where a stop was asked for by what was logged; the Trainer evaluates after it logs."""
+        if control.should_training_stop:
             control.should_evaluate = True
         return control
 

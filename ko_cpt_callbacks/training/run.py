@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from ko_cpt_callbacks.training.argument import check_arguments, training_argumen
 from ko_cpt_callbacks.training.base_model import BaseModel
 from ko_cpt_callbacks.training.folder import RunFolder
 from ko_cpt_callbacks.training.launch import check_launch
+from ko_cpt_callbacks.training.lock import locked
 from ko_cpt_callbacks.training.movement import Movement
 from ko_cpt_callbacks.training.phase import planned_steps, train_phase
 from ko_cpt_callbacks.training.process import Processes, wrapper_line
 from ko_cpt_callbacks.training.recipe import Recipe
 from ko_cpt_callbacks.training.recipe_text import RecipeTexts, row_lines
+from ko_cpt_callbacks.training.row_store import PackedRows
 from ko_cpt_callbacks.training.weight import Weights
 
 
@@ -80,18 +83,21 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
     processes = Processes(first)
     runner = _Runner(file, folder, processes, options)
     runner.check_texts()
+    if options.resume and not folder.started:
+        runner.say(f"{output}: nothing to go on with; this is a new run")
     with processes.first_before():
         folder.open()
     if folder.finished:
         runner.say(f"{output} is finished; nothing was left to do.")
         return folder
-    try:
-        runner.run()
-    except ConfigurationError:
-        # What could not be known before: the mended recipe is not to find the folder taken.
-        if processes.first:
-            folder.give_back()
-        raise
+    with locked(folder.plan.parent, output) if processes.first else nullcontext():
+        try:
+            runner.run()
+        except ConfigurationError:
+            # What could not be known before: the mended recipe is not to find the folder taken.
+            if processes.first:
+                folder.give_back()
+            raise
     return folder
 
 
@@ -117,12 +123,14 @@ class _Runner:
 
     def run(self) -> None:
         """Everything that is left to do."""
+        self._check_processes()
         self._base.make()
         tokenizer = self._base.tokenizer()
         names = tuple(self._page.stages)
         with self._processes.first_before():
             mixed = self._texts.mixed_rows(tokenizer, self._rows_wanted())
             sets = self._texts.evaluation_rows(tokenizer, list(self._page.eval))
+            self._check_rows({"train": mixed, **{f"eval_{name}": part for name, part in sets.items()}})
         # From here on texts are not encoded any more, and a forked loader would be warned of the tokenizer's threads.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.say("\n".join(["data", *row_lines(mixed)]))
@@ -137,6 +145,33 @@ class _Runner:
         if all(self._folder.ended(name) for name in names):
             with self._processes.first_before():
                 self._folder.finish()
+
+    def _check_processes(self) -> None:
+        """As many processes as the stage was begun with: with others a step has another batch."""
+        with self._processes.first_before():
+            noted = self._folder.agree("processes", self._processes.count)
+        if noted is None:
+            return
+        if self._folder.in_a_stage:
+            raise ConfigurationError(
+                f"{self._folder.path}: found a stage that was begun by {noted} processes, and {self._processes.count} "
+                f"now, expected {noted}: a step's batch would be another; start as many, or name another folder with "
+                "--output"
+            )
+        with self._processes.first_alone() as first:
+            if first:
+                self._folder.note("processes", self._processes.count)
+                self._folder.note("rows", None)  # how many are made of a stream depends on them
+
+    def _check_rows(self, rows: dict[str, PackedRows]) -> None:
+        """The rows that the run was begun with: from others a stage would go on with something else."""
+        noted = self._folder.agree("rows", {name: part.folder.name for name, part in rows.items()})
+        if noted is not None:
+            changed = [name for name, part in rows.items() if noted.get(name) != part.folder.name]
+            raise ConfigurationError(
+                f"{self._folder.path}: found other texts than the run was begun with ({', '.join(changed)}), expected "
+                "the same to go on with; put the files back as they were, or name another folder with --output"
+            )
 
     def _stage(self, name: str, title: str, tokenizer: Any, rows: Any, evaluated: dict[str, Any]) -> None:
         arguments = _arguments(self._file, self._folder, name)
@@ -153,7 +188,10 @@ class _Runner:
             self.say(wrapper_line(trainer))
         reason = callback.stop_reason
         if reason is not None and reason.severity is Severity.ERROR:
-            raise FailedStageError(f"stage {name} stopped at step {reason.step}: {reason.code}: {reason.message()}")
+            raise FailedStageError(
+                f"stage {name} stopped at step {reason.step}: {reason.code}: {reason.message()} "
+                "--resume would come to the same: change the recipe, and name another folder with --output."
+            )
         if movement is not None:
             self.say(movement.check(name))
         self._weights.save(trainer, name)

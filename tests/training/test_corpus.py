@@ -101,3 +101,33 @@ def test_key_names_the_content(tmp_path: Path) -> None:
     ]
     keys = [json.dumps(source_key(source)) for source in others]
     assert len({*keys, json.dumps(key)}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.txt", "한국어".encode("cp949"), "text in UTF-8"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": ', "JSON objects"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 1000)[:40], "JSON objects"),
+        ("a.parquet", b"PAR1 and no more", "Parquet"),
+    ],
+    ids=["another encoding", "a broken line", "cut off", "no table"],
+)
+def test_what_cannot_be_read(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
+    """Source, file and what it was taken for, in one line: no traceback of the libraries below."""
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        texts(files=(path,))
+    said = str(caught.value)
+    assert said.startswith(f"source ko: found {path}, which cannot be read as {kind} (")
+    assert "\n" not in said
+
+
+def test_an_empty_file_has_no_documents(tmp_path: Path) -> None:
+    """Whatever its kind: it is passed over."""
+    files = tuple(tmp_path / name for name in ("a.txt", "b.jsonl", "c.parquet"))
+    for path in files:
+        path.write_bytes(b"")
+    (tmp_path / "d.txt").write_text(TEXTS[0], "utf-8")
+    assert texts(files=(*files, tmp_path / "d.txt")) == TEXTS[:1]

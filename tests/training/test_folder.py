@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from training.made_checkpoint import checkpoint
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.folder import RunFolder, last_checkpoint, whole_folder
+from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
+from ko_cpt_callbacks.training.lock import locked
 
 RECIPE = {"id": "tiny", "stages": {"lora": {"arguments": {"max_steps": 6}}}}
-
-
-def _checkpoint(folder: Path, step: int, state: str | None = None) -> Path:
-    path = folder / f"checkpoint-{step}"
-    path.mkdir()
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}) if state is None else state, "utf-8")
-    return path
 
 
 def test_a_new_folder_is_taken(tmp_path: Path) -> None:
@@ -68,18 +63,6 @@ def test_a_damaged_plan(text: str, tmp_path: Path) -> None:
         RunFolder(tmp_path, RECIPE).open()
 
 
-def test_the_last_whole_checkpoint(tmp_path: Path) -> None:
-    """By number, not by name; one without a whole state file does not count, nor one that leaves nothing to do."""
-    assert last_checkpoint(tmp_path, 100) is None
-    ninth, tenth = _checkpoint(tmp_path, 9), _checkpoint(tmp_path, 10)
-    _checkpoint(tmp_path, 11, '{"global_st')
-    _checkpoint(tmp_path, 12, "[]")
-    (tmp_path / "checkpoint-13").mkdir()
-    assert last_checkpoint(tmp_path, 100) == tenth
-    assert last_checkpoint(tmp_path, 10) == ninth
-    assert last_checkpoint(tmp_path, 9) is None
-
-
 def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     """What fails while it is filled leaves nothing at the place, and is no hindrance to the next attempt."""
     place = tmp_path / "model"
@@ -114,7 +97,50 @@ def test_a_refused_run_gives_its_folder_back(tmp_path: Path) -> None:
     for made in (mended.base_model, mended.stage("lora"), mended.base):
         made.mkdir(parents=True, exist_ok=True)
         if made == mended.base:
-            _checkpoint(made, 3)
+            checkpoint(made, 3)
         mended.give_back()
         assert mended.started and made.exists()
         shutil.rmtree(made)
+
+
+def test_a_kill_before_the_first_plan_is_no_hindrance(tmp_path: Path) -> None:
+    """What was half-written, hidden, in the plan's folder is the run's own; anything else there is not."""
+    (tmp_path / "ko_cpt").mkdir()
+    RunFolder(tmp_path, RECIPE).open()
+    other = tmp_path / "other"
+    (other / "ko_cpt").mkdir(parents=True)
+    (other / "ko_cpt" / ".plan.json.12.tmp").write_text("{", "utf-8")
+    folder = RunFolder(other, RECIPE)
+    folder.open()
+    assert folder.started
+    foreign = tmp_path / "foreign"
+    (foreign / "ko_cpt").mkdir(parents=True)
+    (foreign / "ko_cpt" / "thesis.txt").write_text("years of work", "utf-8")
+    with pytest.raises(ConfigurationError, match="found something that is no run"):
+        RunFolder(foreign, RECIPE).open()
+
+
+def test_what_a_run_was_begun_with(tmp_path: Path) -> None:
+    """A fact is noted once, kept when the run ends, and told where a later one differs."""
+    folder = RunFolder(tmp_path, RECIPE)
+    folder.open()
+    assert folder.agree("processes", 2) is None
+    assert RunFolder(tmp_path, RECIPE).agree("processes", 2) is None
+    assert folder.agree("processes", 1) == 2
+    folder.finish()
+    assert folder.finished and folder.agree("processes", 1) == 2
+    folder.note("processes", None)
+    assert folder.agree("processes", 1) is None
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    """Who comes while another holds the folder is told which process it is; when that one has gone it is free."""
+    with locked(tmp_path, tmp_path / "run"):
+        assert (tmp_path / ".lock").read_text("ascii") == str(os.getpid())
+        with (
+            pytest.raises(ConfigurationError, match=rf"still in progress there \(process {os.getpid()}\)"),
+            locked(tmp_path, tmp_path / "run"),
+        ):
+            pass
+    with locked(tmp_path, tmp_path / "run"):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -200,6 +201,31 @@ def test_another_recipe_does_not_go_on(whole: tuple[Path, str]) -> None:
     outcome = _run(folder, "--resume", "--set", "stages.odd-layers.lora.r=4")
     assert outcome.value == 2
     assert "found a run of another recipe (differs in stages.odd-layers.lora.r)" in outcome.text.splitlines()[-1]
+
+
+def test_what_a_stage_was_begun_with_is_asked_again(whole: tuple[Path, str], tmp_path: Path) -> None:
+    """Another number of processes would make another batch, and other texts other rows: neither goes on in silence in
+    the middle of a stage. Between two stages the number may change."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    shutil.rmtree(folder / LAST / "model")
+    plan = folder / "ko_cpt" / "plan.json"
+    noted = json.loads(plan.read_text("utf-8"))
+    assert noted["processes"] == 1 and set(noted["rows"]) == {"train", "eval_ko", "eval_en"}
+    wrong = {"processes": 2, "rows": {**noted["rows"], "eval_ko": "0" * 16}}
+    for name, said in (
+        ("processes", "found a stage that was begun by 2 processes, and 1 now"),
+        ("rows", "found other texts than the run was begun with (eval_ko)"),
+    ):
+        plan.write_text(json.dumps({**noted, "finished": False, name: wrong[name]}), "utf-8")
+        outcome = _run(folder, "--resume")
+        assert outcome.value == 2, outcome.text
+        assert said in outcome.text.splitlines()[-1]
+    shutil.rmtree(folder / LAST)
+    plan.write_text(json.dumps({**noted, "finished": False, "processes": 2}), "utf-8")
+    outcome = _run(folder, "--resume")
+    assert forked.value(outcome) == 0, outcome.text
+    assert json.loads(plan.read_text("utf-8"))["processes"] == 1
 
 
 def test_one_stage_after_the_other(whole: tuple[Path, str], tmp_path: Path) -> None:

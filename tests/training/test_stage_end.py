@@ -15,11 +15,11 @@ from training import job_recipe
 from training.job_recipe import FOLDERS, MODEL, STAGES
 
 EMBEDDING, ODD = FOLDERS["embedding"], FOLDERS["odd-layers"]
-# Met by whatever the first evaluation says; it is asked for at step 3 the earliest.
+# Met by whatever the first evaluation says; it is asked for at step 4 the earliest, where nothing is evaluated.
 MET = [
     'stages.embedding.watch.targets=["eval_ko_bits_per_byte<20@end"]',
     "stages.embedding.watch.stop_on=[target-met]",
-    "stages.embedding.watch.grace=3",
+    "stages.embedding.watch.grace=4",
 ]
 
 
@@ -56,13 +56,14 @@ def test_a_stage_that_reached_its_target_hands_over(stopped: Path) -> None:
 
 
 def test_killed_between_the_stop_and_the_next_stage(stopped: Path, tmp_path: Path) -> None:
-    """A stage that had stopped itself and was killed before its weights were at their place is not trained beyond its
-    stop: the same weights, the same findings."""
+    """A stage that had stopped itself and was killed before its weights were at their place, and once more on the way
+    to its stop, is not trained beyond it: the same weights, the same findings."""
     import torch
     from safetensors.torch import load_file
 
     folder = tmp_path / "run"
     assert _run(folder, *MET, at=("embedding", 0, signal.SIGKILL), when=MODEL).code == -9
+    assert _run(folder, *MET, resume=True, at=("embedding", 4, signal.SIGKILL)).code == -9
     resumed = _run(folder, *MET, resume=True)
     assert forked.value(resumed) == 0, resumed.text
     for place in FOLDERS.values():
@@ -77,7 +78,7 @@ def test_a_stage_that_breaks_ends_the_run(tmp_path: Path) -> None:
     1 with one line that says why."""
     folder = tmp_path / "run"
     place = "stages.odd-layers.arguments"
-    outcome = _run(folder, f"{place}.learning_rate=1e30", f"{place}.max_grad_norm=0")
+    outcome = _run(folder, f"{place}.learning_rate=1e12", f"{place}.max_grad_norm=0")
     assert outcome.value == 1, outcome.text
     assert outcome.text.splitlines()[-1].startswith("ko-cpt train: stage odd-layers stopped at step ")
     assert "non-finite" in outcome.text.splitlines()[-1]

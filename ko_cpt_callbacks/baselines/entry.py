@@ -159,7 +159,7 @@ def parse_entry(text: str, path: Path) -> Entry:
     """
     document = read_document(text, _WHAT)
     if document.values is None:
-        raise _error(document.mistakes or [Mistake((), None, "an empty file", _WHAT)], path)
+        raise _error(document.mistakes or [Mistake((), 1, "an empty file", _WHAT)], path)
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], path)
     file, mistakes = shape_mistakes(BaselineFile, document)

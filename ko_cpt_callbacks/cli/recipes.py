@@ -191,8 +191,23 @@ def _validate(file: str) -> None:
     stages = "1 stage" if len(page.stages) == 1 else f"{len(page.stages)} stages"
     typer.echo(
         f"{printable(file)}: recipe {page.id}, {stages}, {gibibytes(needs(page))} GiB on one GPU. Checked: every key, "
-        "what its parts must agree on, a source for every number. Not checked: its arguments against the installed "
-        "transformers, which ko-cpt train does before it loads anything."
+        f"what its parts must agree on, a source for every number, {_arguments_checked()}, which ko-cpt train asks "
+        "before it loads anything."
+    )
+
+
+def _arguments_checked() -> str:
+    """What is known of the arguments without importing transformers, and what is not."""
+    from ko_cpt_callbacks.recipe.argument_class import installed_arguments
+
+    if installed_arguments() is None:
+        return (
+            "the range of the arguments that are counted with. Not checked: names and kinds of its arguments, because "
+            "no transformers was found here, or one of another kind; what transformers itself says of them"
+        )
+    return (
+        "its arguments' names, kinds and ranges for the installed transformers. Not checked: what transformers itself "
+        "says of them (words such as cosine, what fits together, what this machine can do)"
     )
 
 

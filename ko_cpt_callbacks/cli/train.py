@@ -97,7 +97,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         from ko_cpt_callbacks.training.movement import WrongMovementError
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
 
-        disable_progress_bar()  # of weights that are read and written
+        disable_progress_bar()  # type: ignore[no-untyped-call]  # of weights that are read and written
         try:
             run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:

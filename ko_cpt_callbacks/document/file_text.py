@@ -7,8 +7,10 @@ from pathlib import Path
 from ko_cpt_callbacks.errors import KoCPTError
 
 
-def read_text(path: Path, max_bytes: int, error: type[KoCPTError], what: str, size: str) -> str:
-    """The text of a file; never more than ``max_bytes`` of it are read.
+def read_text(
+    path: Path, max_bytes: int, error: type[KoCPTError], what: str, size: str, *, as_it_is: bool = False
+) -> str:
+    """The text of a file; never more than ``max_bytes`` of it are read. Ends of lines stay as they are.
 
     Args:
         path: The file.
@@ -16,6 +18,7 @@ def read_text(path: Path, max_bytes: int, error: type[KoCPTError], what: str, si
         error: What is raised.
         what: What the file should be, for the error: ``a recipe``.
         size: What it should be in the error about its size: ``a recipe of a page or two``.
+        as_it_is: Whether a byte order mark at the beginning is kept: for a copy.
 
     Raises:
         KoCPTError: The given one, if the file cannot be opened, is larger, or is no UTF-8.
@@ -28,7 +31,7 @@ def read_text(path: Path, max_bytes: int, error: type[KoCPTError], what: str, si
     if len(payload) > max_bytes:
         raise error(f"{path}: found more than {max_bytes:,} bytes, expected {size}.")
     try:
-        return payload.decode("utf-8-sig")
+        return payload.decode("utf-8" if as_it_is else "utf-8-sig")
     except UnicodeDecodeError as reason:
         line = payload.count(b"\n", 0, reason.start) + 1
         raise error(f"{path}:{line}: found bytes that are no UTF-8, expected a text file in UTF-8.") from None

@@ -25,6 +25,8 @@ class Mistake:
         expected: What should.
         near: What was probably meant.
         origin: Where the value comes from, when not from the file.
+        hides: Whether what is said of the values below is no news: what is wrong with a value that could not be read
+            follows from that. What a value does not agree with says nothing of the values below it.
     """
 
     key: Key
@@ -33,6 +35,7 @@ class Mistake:
     expected: str
     near: str | None = None
     origin: str | None = None
+    hides: bool = True
 
     def sentence(self, file: str) -> str:
         """The mistake in one line: ``FILE:LINE: KEY: found …, expected …. Did you mean …?``."""
@@ -51,7 +54,7 @@ def one_each(mistakes: Iterable[Mistake]) -> list[Mistake]:
         if not key:
             loose.append(mistake)
         # A value that could not be read stands as None: what else is wrong with it is no news.
-        elif not any(key[: len(known)] == known for known in kept):
+        elif key not in kept and not any(key[: len(known)] == known and item.hides for known, item in kept.items()):
             kept[key] = mistake
     return loose + sorted(kept.values(), key=lambda item: (item.origin is None, item.line or 0))
 
@@ -76,13 +79,14 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {json.dumps(_cut(value), ensure_ascii=False)}"
+        return f"the text {json.dumps(cut(value), ensure_ascii=False)}"
     if isinstance(value, dict):
-        return f"a mapping ({_cut(', '.join(map(str, value))) or 'empty'})"
+        return f"a mapping ({cut(', '.join(map(str, value))) or 'empty'})"
     if isinstance(value, list):
         return f"a list of {len(value)}"
-    return _cut(str(value))
+    return cut(str(value))
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """The text, or its beginning where it is long."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

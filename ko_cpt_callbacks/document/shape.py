@@ -31,10 +31,11 @@ _BOUNDS: Final = {
 }
 
 _PATTERNS: Final = {
+    r"^[a-z][a-z0-9_-]{0,63}$": "a name of at most 64 small letters, digits, - and _ that begins with a letter",
     r"^[a-z][a-z0-9_-]*$": "a name of small letters, digits, - and _ that begins with a letter",
     r"^[a-z0-9][a-z0-9._-]{0,63}$": "a name of at most 64 small letters, digits, -, _ and .",
     r"^[a-z]{2,3}$": "a language's code such as ko",
-    r"^[1-9][0-9]*$": "a whole number in quotation marks",
+    r"^[1-9][0-9]{0,3}$": "a whole number of at most four digits in quotation marks",
 }
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -67,7 +68,7 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], document: Document) 
     line = line_of(document, key)
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _names(model, key[:-1])
+        known = known_names(model, key[:-1]) or ()
         near = near_miss(str(key[-1]), known)
         return Mistake(key, line, "an unknown key", f"one of {', '.join(known)}", near)
     if kind == "missing":
@@ -86,7 +87,7 @@ def _mistake(model: type[BaseModel], error: dict[str, Any], document: Document) 
         return Mistake(key, line, f"{len(found)} entries", f"at {'least' if least else 'most'} {number}")
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return Mistake(key, line, shown(found), f"{words} {context[name]:g}")
+        return Mistake(key, line, shown(found), f"{words} {_number(context[name])}")
     if kind in _KINDS:
         near = found.strip() if isinstance(found, str) and "number" in _KINDS[kind] and is_number(found) else None
         return Mistake(key, line, shown(found), _KINDS[kind], near)
@@ -102,14 +103,29 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _names(model: type[BaseModel], key: Key) -> Sequence[str]:
-    """The keys that the schema knows at a place."""
+def known_names(model: type[BaseModel], key: Key) -> Sequence[str] | None:
+    """The keys that a schema knows at a place; None where it names none, or knows no such place."""
+    found = _annotation(model, key)
+    return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def holds_parts(model: type[BaseModel], key: Key) -> bool:
+    """Whether a place holds parts of the schema under names that the document gives: ``stages``."""
+    return typing.get_origin(_annotation(model, key)) is dict and known_names(model, (*key, "")) is not None
+
+
+def _annotation(model: type[BaseModel], key: Key) -> Any:
+    """What a schema says of a place; Any where it knows no such place."""
     at: Any = model
     for part in key:
         if isinstance(at, type) and issubclass(at, BaseModel):
-            at = at.model_fields[str(part)].annotation
+            at = at.model_fields[str(part)].annotation if part in at.model_fields else Any
         else:
-            at = typing.get_args(at)[-1]
+            at = (typing.get_args(at) or (Any,))[-1]
         while typing.get_origin(at) in (typing.Annotated, typing.Union, types.UnionType):
             at = typing.get_args(at)[0]
-    return list(at.model_fields)
+    return at
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -7,16 +7,23 @@ told together.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
-from ko_cpt_callbacks.document.mistake import Key, Mistake, shown
+from ko_cpt_callbacks.document.mistake import Key, Mistake, cut, shown
 
+_DEEPEST: Final = 32
+"""Levels of lists and mappings that are read; chosen, not measured: what people write has fewer than ten."""
+
+_TOO_DEEP: Final = "lists or mappings nested too deeply"
 _TAG: Final = "tag:yaml.org,2002:"
 _CONTAINERS: Final = (f"{_TAG}map", f"{_TAG}seq")
 _NUMBERS: Final = (f"{_TAG}int", f"{_TAG}float")
@@ -60,18 +67,34 @@ def read_document(text: str, what: str = "a document") -> Document:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.problem, error.context) if part)
         return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", f"{what} in YAML 1.2")
-    except YAMLError as error:  # a character that YAML does not allow
+    except ReaderError as error:  # a character that YAML does not allow; this is the first one
+        number = error.character if isinstance(error.character, int) else ord(error.character)
+        line = text.count("\n", 0, text.find(chr(number))) + 1
+        return _broken(line, f"the character U+{number:04X}, which YAML does not allow", f"{what} in YAML 1.2")
+    except YAMLError as error:
         return _broken(None, f"no YAML ({' '.join(str(error).split())})", f"{what} in YAML 1.2")
     except RecursionError:
-        return _broken(None, "lists or mappings nested too deeply", what)
+        return _broken(_deep_line(text), _TOO_DEEP, what)
     walk = _Walk()
-    # No deeper than composing could go, with fewer calls a level.
     values = None if root is None else walk.value(root, ())
     return Document(values, walk.lines, tuple(walk.mistakes))
 
 
 def _broken(line: int | None, found: str, expected: str) -> Document:
     return Document(None, {}, (Mistake((), line, found, expected),))
+
+
+def _deep_line(text: str) -> int | None:
+    """The line in which lists and mappings become too deep; of a text in which composing them ran out of calls."""
+    depth = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                return int(event.start_mark.line) + 1
+    except YAMLError:
+        pass
+    return None
 
 
 class _Walk:
@@ -90,6 +113,8 @@ class _Walk:
             return self._scalar(node, key, tag)
         if tag not in _CONTAINERS:
             return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
+        if len(key) >= _DEEPEST:
+            return self._refuse(node, key, _TOO_DEEP, f"at most {_DEEPEST} levels")
         if isinstance(node, SequenceNode):
             return [self.value(item, (*key, number)) for number, item in enumerate(node.value)]
         assert isinstance(node, MappingNode)
@@ -100,7 +125,8 @@ class _Walk:
         for name_node, item in node.value:
             name = name_node.value
             if not isinstance(name_node, ScalarNode) or str(name_node.tag) not in _TEXTS:
-                self._refuse(name_node, key, "a key that is no text", "texts as keys")
+                # The other keys of the mapping are read.
+                self._refuse(name_node, key, "a key that is no text", "texts as keys", hides=False)
                 continue
             inner = (*key, name)
             if name in values:
@@ -125,10 +151,12 @@ class _Walk:
             return self._refuse(node, key, f"{shown(text)} with the tag {_short(tag)}", "a number")
         if isinstance(value, float) and not math.isfinite(value):
             return self._refuse(node, key, text, "a finite number")
+        if abs(value) > sys.float_info.max:  # the largest that a division takes
+            return self._refuse(node, key, cut(text), "a number of at most 308 digits")
         return value
 
-    def _refuse(self, node: Node, key: Key, found: str, expected: str) -> None:
-        self.mistakes.append(Mistake(key, node.start_mark.line + 1, found, expected))
+    def _refuse(self, node: Node, key: Key, found: str, expected: str, *, hides: bool = True) -> None:
+        self.mistakes.append(Mistake(key, node.start_mark.line + 1, found, expected, hides=hides))
 
 
 def _number(text: str, *, whole: bool) -> int | float:

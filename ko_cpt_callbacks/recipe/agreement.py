@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from ko_cpt_callbacks.document.mistake import Key, Mistake
 from ko_cpt_callbacks.document.shape import line_of
 from ko_cpt_callbacks.document.yaml_text import Document
+from ko_cpt_callbacks.recipe.argument_agreement import argument_mistakes
 from ko_cpt_callbacks.recipe.data_agreement import data_mistakes
 from ko_cpt_callbacks.recipe.model_agreement import model_mistakes
-from ko_cpt_callbacks.recipe.number_source import quoted_numbers, source_mistakes
+from ko_cpt_callbacks.recipe.number_source import source_mistakes
 from ko_cpt_callbacks.recipe.raw import Told
 from ko_cpt_callbacks.recipe.stage_agreement import stage_mistakes
 from ko_cpt_callbacks.recipe.watch_agreement import watch_mistakes
@@ -32,7 +33,9 @@ def agreement_mistakes(document: Document, overridden: Iterable[Key] = ()) -> li
         *model_mistakes(values),
         *stage_mistakes(values),
         *watch_mistakes(values),
-        *quoted_numbers(values),
+        *argument_mistakes(values),
         *source_mistakes(document, tuple(overridden)),
     ]
-    return [Mistake(key, line_of(document, key), what, expected, near) for key, what, expected, near in found]
+    return [
+        Mistake(key, line_of(document, key), what, expected, near, hides=False) for key, what, expected, near in found
+    ]

@@ -17,6 +17,7 @@ from ko_cpt_callbacks.recipe.activation_size import block_bytes, block_input_byt
 from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices, stage_adapter
 from ko_cpt_callbacks.recipe.optimizer_state import state_bytes
 from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, count_page
+from ko_cpt_callbacks.recipe.raw import whole
 from ko_cpt_callbacks.recipe.schema import Page
 
 Sharding = Literal["none", "zero2", "full"]
@@ -219,7 +220,7 @@ class _Use:
     def moments(self) -> list[Term]:
         """What is kept from the forward pass, and the largest of the moments that follow each other."""
         count, length = self.count, self.page.data.sequence_length
-        rows = int(self.arguments.get("per_device_train_batch_size", _TRAIN_BATCH))
+        rows = self._rows("per_device_train_batch_size")
         tokens, computed = rows * length, 4 if self.size == 4 else 2
         block = tokens * block_bytes(
             self.page.base.sizes,
@@ -239,7 +240,7 @@ class _Use:
         unpacked = 0
         if self.page.base.quantization != "none":
             unpacked = 2 * max(linear.weights for linear in count.linears)
-        eval_rows = int(self.arguments.get("per_device_eval_batch_size", _TRAIN_BATCH))
+        eval_rows = self._rows("per_device_eval_batch_size")
         widest = count.rows
         moments = [
             Term("logits", tokens * widest * LOGIT_BYTES, f"{said} × {widest:,} logits × {LOGIT_BYTES} bytes (loss)"),
@@ -254,6 +255,10 @@ class _Use:
         first = next(moment for moment in moments if moment.bytes == largest)
         terms += [Term(moment.name, max(moment.bytes, 0), moment.how, counted=moment is first) for moment in moments]
         return terms
+
+    def _rows(self, argument: str) -> int:
+        """A batch's rows on one GPU; where the recipe names none, as many as the installed class has."""
+        return whole(self.arguments.get(argument)) or _TRAIN_BATCH
 
 
 def _billions(number: int) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ko_cpt_callbacks.document.mistake import Key, dotted, near_miss, shown
-from ko_cpt_callbacks.document.shape import is_number
+from ko_cpt_callbacks.document.mistake import Key, dotted, near_miss
 from ko_cpt_callbacks.document.yaml_text import Document
 from ko_cpt_callbacks.recipe.raw import Said, mapping
 
@@ -37,16 +36,6 @@ def source_mistakes(document: Document, overridden: Sequence[Key]) -> Said:
         if entry not in known:
             found = "a source of a key that is not there"
             yield (_SOURCE, entry), found, "the key of a number", near_miss(entry, known)
-
-
-def quoted_numbers(values: Any) -> Said:
-    """Arguments that are a number written as a text; what else they may be only the installed transformers knows."""
-    ways: list[tuple[str, ...]] = [("base", "build", "pretraining", "arguments")]
-    ways += [("stages", name, "arguments") for name in mapping(values, "stages")]
-    for way in ways:
-        for name, value in mapping(values, *way).items():
-            if isinstance(value, str) and is_number(value):
-                yield (*way, name), shown(value), "a number, without quotation marks", value.strip()
 
 
 def _numbers(values: Any, key: Key) -> Iterator[Key]:

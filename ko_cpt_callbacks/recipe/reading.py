@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.document.file_text import read_text
-from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, one_each, shown
+from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.document.shape import line_of, shape_mistakes
 from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.agreement import agreement_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.override import OPTION, override
 from ko_cpt_callbacks.recipe.schema import Page
 
 MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
 
 _WHAT: Final = "a recipe"
-_OPTION: Final = "--set"
+_NAME_SHOWN: Final = 200  # letters of a name that is none
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RecipeFile:
         """
         told = []
         for key, found, expected, near in mistakes:
-            origin = _OPTION if dotted(key) in self.overrides else None
+            origin = OPTION if dotted(key) in self.overrides else None
             told.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
         return _error(told, str(self.path))
 
@@ -65,11 +66,26 @@ def find_recipe(name: str) -> Path:
     known = recipe_ids()
     if name in known:
         return Path(str(bundled_folder() / f"{name}.yaml"))
-    if Path(name).is_file():
+    if os.path.isfile(name):  # of a name that no file can have, Path.is_file raises an error
         return Path(name)
+    if len(name) > _NAME_SHOWN:
+        name = f"{name[:_NAME_SHOWN]}…"
     near = near_miss(name, known)
     hint = "" if near is None else f" Did you mean {near}?"
     raise RecipeError(f"recipe {name}: found no such id or file, expected one of {', '.join(known)}, or a path.{hint}")
+
+
+def recipe_text(path: Path, *, as_it_is: bool = False) -> str:
+    """The text of a recipe's file.
+
+    Args:
+        path: The file.
+        as_it_is: Whether a byte order mark at the beginning is kept: for a copy.
+
+    Raises:
+        RecipeError: If it cannot be read, is too large, or is no UTF-8.
+    """
+    return read_text(path, MAX_BYTES, RecipeError, _WHAT, f"{_WHAT} of a page or two", as_it_is=as_it_is)
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
@@ -77,67 +93,32 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
 
     Args:
         path: The file.
-        overrides: ``key=value`` texts: a dotted key such as ``stages.lora.lora.r``, and a value in YAML.
+        overrides: ``key=value`` texts: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single
+            text is one.
 
     Raises:
         RecipeError: If it cannot be used. It tells every mistake, one a line: file and line, key, what was found,
             what is expected, and what was probably meant.
     """
     file = str(path)
-    text = read_text(path, MAX_BYTES, RecipeError, _WHAT, f"{_WHAT} of a page or two")
-    document = read_document(text, _WHAT)
+    document = read_document(recipe_text(path), _WHAT)
     if document.values is None:
-        raise _error(document.mistakes or [Mistake((), None, "an empty file", _WHAT)], file)
+        raise _error(document.mistakes or [Mistake((), 1, "an empty file", _WHAT)], file)
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
-    document, changed = _override(document, overrides)
+    document, done = override(document, overrides)
     recipe, mistakes = shape_mistakes(Page, document)
-    told = [*document.mistakes, *mistakes, *agreement_mistakes(document, changed)]
-    if not told and recipe is not None and path.stem != recipe.id:
-        told.append(Mistake(("id",), document.lines[("id",)], shown(recipe.id), f"the file's name {path.stem}"))
+    told = [*document.mistakes, *mistakes, *agreement_mistakes(document, done.values), *_id_mistakes(document, path)]
     if told or recipe is None:
-        raise _error(_once(told, changed), file)
-    return RecipeFile(path, recipe, document, {dotted(key): value for key, value in changed.items()})
+        raise _error(done.once(told), file)
+    return RecipeFile(path, recipe, document, {dotted(key): value for key, value in done.values.items()})
 
 
-def _override(document: Document, overrides: Sequence[str]) -> tuple[Document, dict[Key, Any]]:
-    """The document with other values, and those values by key."""
-    values = copy.deepcopy(document.values)
-    changed: dict[Key, Any] = {}
-    wrong: list[Mistake] = []
-    for text in overrides:
-        name, sign, value = text.partition("=")
-        parts = tuple(name.strip().split("."))
-        if not sign or not all(parts):
-            wrong.append(Mistake((), None, shown(text), "KEY=VALUE", "stages.lora.arguments.max_steps=4", _OPTION))
-            continue
-        read = read_document(value, _WHAT)
-        wrong.extend(replace(item, key=parts, origin=_OPTION) for item in read.mistakes)
-        at = values
-        for depth, part in enumerate(parts[:-1]):
-            inner = at.get(part)
-            if not isinstance(inner, dict):
-                known = [*at]
-                expected = f"one of {', '.join(known)}"
-                near = near_miss(part, known)
-                wrong.append(Mistake(parts[: depth + 1], None, "no mapping", expected, near, _OPTION))
-                break
-            at = inner
-        else:
-            at[parts[-1]] = read.values
-            changed[parts] = read.values
-    return replace(document, values=values, mistakes=(*document.mistakes, *wrong)), changed
-
-
-def _once(mistakes: Sequence[Mistake], changed: Mapping[Key, Any]) -> list[Mistake]:
-    """One mistake a place, the first told, by line; those of overrides say so."""
-    # An override that changed nothing says nothing about the value in the file.
-    loose = [item for item in mistakes if item.origin is not None and item.key not in changed]
-    rest = [item for item in mistakes if item.origin is None or item.key in changed]
-    return loose + one_each(
-        replace(item, origin=_OPTION) if any(item.key[: len(known)] == known for known in changed) else item
-        for item in rest
-    )
+def _id_mistakes(document: Document, path: Path) -> Iterator[Mistake]:
+    """An id is its file's name."""
+    id = document.values.get("id")
+    if isinstance(id, str) and id != path.stem:
+        yield Mistake(("id",), line_of(document, ("id",)), shown(id), f"the file's name {path.stem}")
 
 
 def _error(mistakes: Iterable[Mistake], file: str) -> RecipeError:

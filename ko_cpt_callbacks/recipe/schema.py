@@ -10,18 +10,24 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
-"""A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages."""
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+"""A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages. 64 letters are as
+many as a baseline's id has; a file's name may have 255 bytes on most systems."""
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
+# The largest sizes are chosen, not measured: far beyond any model, and small enough to compute with.
+MOST = 10**12
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Index = Annotated[int, Field(ge=0, le=MOST)]
+Depth = Annotated[int, Field(ge=1, le=10_000)]
+"""Blocks of a model: they are counted one by one."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 Limit = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(gt=0)]
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
-Width = Annotated[int, Field(ge=32, multiple_of=32)]
+Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}$")]
+Width = Annotated[int, Field(ge=32, le=MOST, multiple_of=32)]
 """A multiple of 32: the 8-bit kernels want it."""
 
 Family = Literal["llama", "mistral", "gemma3", "gpt_neox", "qwen2"]
@@ -48,7 +54,7 @@ class Shape(Part):
     family: Family
     hidden_size: Count
     intermediate_size: Count
-    num_hidden_layers: Count
+    num_hidden_layers: Depth
     num_attention_heads: Count
     num_key_value_heads: Count | None = None
     """None: as many as attention heads."""
@@ -63,7 +69,7 @@ class NewTokenizer(Part):
     """A tokenizer trained on the spot."""
 
     algorithm: Literal["byte-level-bpe"]
-    vocab_size: Annotated[int, Field(ge=300)]
+    vocab_size: Annotated[int, Field(ge=300, le=MOST)]
     """Tokens with the 256 bytes and three special tokens; fewer than 300 would hardly merge anything."""
     sources: Annotated[list[Name], Field(min_length=1)]
     """Names of ``data.sources``; held-out pieces are never seen."""
@@ -84,7 +90,7 @@ class Build(Part):
     family: Family
     hidden_size: Width
     intermediate_size: Width
-    num_hidden_layers: Count
+    num_hidden_layers: Depth
     num_attention_heads: Count
     num_key_value_heads: Count | None = None
     head_dim: Count | None = None
@@ -98,7 +104,7 @@ class Base(Part):
     """The model that training starts from: either ``model`` with ``shape``, or ``build``."""
 
     model: Text | None = None
-    """An id of the hub, or a folder."""
+    """An id of the hub, or a folder, from the recipe's folder or from where the command is given."""
     revision: Text | None = None
     """Of the hub: a branch, a tag or a commit. None: whatever is newest."""
     shape: Shape | None = None
@@ -181,7 +187,7 @@ class PerplexityBand(Part):
     revision: Text | None = None
     low: Annotated[float, Field(ge=0)]
     high: Amount
-    max_tokens: Annotated[int, Field(ge=2)] = 512
+    max_tokens: Annotated[int, Field(ge=2, le=MOST)] = 512
     """Of a longer document the beginning is judged."""
 
 
@@ -223,8 +229,8 @@ class Source(Part):
 class Data(Part):
     """Texts, and how they become rows."""
 
-    sequence_length: Annotated[int, Field(ge=16)]
-    """Tokens of a row."""
+    sequence_length: Annotated[int, Field(ge=16, le=10**8)]
+    """Tokens of a row; the largest is chosen, not measured."""
     packing: bool
     """Whether documents are laid end to end and cut into rows of that length. Otherwise every document begins a row,
     and a longer one is cut into several. No token is dropped but the last of a packed corpus."""
@@ -344,7 +350,8 @@ class Page(Part):
     id: Name
     """The file's name without ``.yaml``."""
     title: Text
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """``numpy.random.seed`` takes no larger one."""
     task: Literal["cpt", "sft"] = "cpt"
     """What the run is judged as: continued pretraining (or pretraining from scratch), or instruction tuning."""
     base: Base

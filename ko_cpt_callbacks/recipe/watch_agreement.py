@@ -13,8 +13,9 @@ from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import PRESETS, parse_target
 from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
-from ko_cpt_callbacks.recipe.raw import Said, at, entries, mapping
+from ko_cpt_callbacks.recipe.raw import Said, at, entries, mapping, whole
 
+_NEVER = (None, False, "no")
 _UNITS = ("step", "tokens")
 
 
@@ -24,16 +25,18 @@ def watch_mistakes(values: Any) -> Said:
     for name, stage in mapping(values, "stages").items():
         key: Key = ("stages", name, "watch")
         watch = mapping(stage, "watch")
-        yield from _targets(key, watch, sets)
-        for number, code in enumerate(entries(watch, "stop_on")):
-            if isinstance(code, str) and code not in CODES:
-                yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
+        arguments = at(stage, "arguments")
+        steps = whole(at(arguments, "max_steps"))
+        yield from _targets(key, watch, sets, steps)
+        yield from _codes(key, watch)
         yield from _baseline(key, watch)
         yield from _waiting(key, watch)
+        if watch.get("patience") is not None and isinstance(arguments, Mapping):
+            yield from _evaluations(key, arguments)
 
 
-def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any]) -> Said:
-    """Every target can be read, once, and its set is evaluated."""
+def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps: int | None) -> Said:
+    """Every target can be read, once, and its set is evaluated in time."""
     prefixes = [f"eval_{name}" for name in sets]
     learnt = [name for name, part in sets.items() if at(part, "retention") is not True]
     seen = []
@@ -49,12 +52,34 @@ def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any]) -> Sai
         if target in seen:
             yield place, "the same target a second time", "each once", None
         seen.append(target)
+        if steps is not None and (target.deadline_step or 0) > steps:
+            expected = f"a deadline in the stage's max_steps {steps:,}, or @end"
+            yield place, f"a deadline at step {target.deadline_step:,}", expected, None
+        if not sets:
+            continue  # what is wrong with eval is told there
         if text.strip() in PRESETS:
             if not learnt:
                 yield place, f"{text.strip()} and only sets that must not be forgotten", "a set that is learnt", None
         elif target.split not in prefixes:
             expected = f"a set of eval ({', '.join(prefixes)})"
             yield place, f"the set {target.split}", expected, near_miss(target.split, prefixes)
+
+
+def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
+    """Every code is one, and is named once."""
+    codes = entries(watch, "stop_on")
+    for number, code in enumerate(codes):
+        if isinstance(code, str) and code not in CODES:
+            yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
+        elif code in codes[:number]:
+            yield (*key, "stop_on", number), "the same code a second time", "each once", None
+
+
+def _evaluations(key: Key, arguments: Mapping[str, Any]) -> Said:
+    """Patience counts evaluations: one at the stage's end is too late to stop anything."""
+    if arguments.get("eval_strategy") in _NEVER:
+        expected = "eval_strategy: steps with eval_steps in its arguments, or no patience"
+        yield (*key, "patience"), "patience in a stage that evaluates at its end only", expected, None
 
 
 def _baseline(key: Key, watch: Mapping[str, Any]) -> Said:

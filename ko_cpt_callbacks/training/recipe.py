@@ -5,6 +5,7 @@ torch and transformers are imported when a piece needs them: a recipe is read, a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ class Recipe:
 
         Args:
             id_or_path: The id of a bundled recipe, or the path of a YAML file.
-            overrides: Other values, as ``ko-cpt train --set`` takes them: ``"stages.lora.arguments.max_steps=4"``.
+            overrides: Other values, as ``ko-cpt train --set`` takes them: ``"stages.lora.arguments.max_steps=4"``; a
+                single text is one.
 
         Raises:
             RecipeError: If there is none, or it cannot be used; with every mistake in it. Nothing is loaded.
@@ -164,7 +166,14 @@ class Recipe:
         """
         from ko_cpt_callbacks.hf.callback import KoCPTCallback
 
-        return KoCPTCallback(**{**callback_arguments(self.page, self._known(stage)), **more})
+        arguments = callback_arguments(self.page, self._known(stage))
+        known = list(inspect.signature(KoCPTCallback).parameters)
+        for name in more:
+            if name not in known:
+                near = near_miss(name, known)
+                hint = "" if near is None else f" Did you mean {near}?"
+                raise ConfigurationError(f"{name}: found no such argument, expected one of {', '.join(known)}.{hint}")
+        return KoCPTCallback(**{**arguments, **more})
 
     def _known(self, stage: str) -> str:
         if stage in self.page.stages:

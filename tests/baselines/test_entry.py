@@ -196,14 +196,14 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
 
 # Whole files that are no baseline.
 NO_BASELINE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "FILE: found an empty file, expected a baseline."),
+    "empty": (b"", "FILE:1: found an empty file, expected a baseline."),
     "a list": (b"- a\n", "FILE:1: found a list of 1, expected a mapping."),
     "ten megabytes": (
         b"# " + b"x" * 10_000_000,
         f"FILE: found more than {MAX_BYTES:,} bytes, expected a baseline of a few pages.",
     ),
     "not UTF-8": (b"id: x\ntitle: \xff\n", "FILE:2: found bytes that are no UTF-8, expected a text file in UTF-8."),
-    "too deep": (b"[" * 500, "FILE: found lists or mappings nested too deeply, expected a baseline."),
+    "too deep": (b"[" * 500, "FILE:1: found lists or mappings nested too deeply, expected a baseline."),
     "aliases that multiply": (
         b"a: &a [x, x]\nb: &b [*a, *a]\n",
         "FILE:1: a: found an anchor, expected the value written out wherever it is needed.",

@@ -245,6 +245,62 @@ def test_a_copy_that_cannot_be_written(here: Path) -> None:
     assert sorted(path.name for path in here.rglob("*")) == ["eeve.yaml", "file", "folder.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("id: quo", "id: mine"),
+        ('id: "quo"', 'id: "mine"'),
+        ("id: 'quo'", "id: 'mine'"),
+        ("id: quo  # mine", "id: mine  # mine"),
+        ('id: "quo" # a "name"', 'id: "mine" # a "name"'),
+        ("id:   quo  ", "id:   mine  "),
+        ('"id" : quo', '"id" : mine'),
+        ("id: quo\r", "id: mine\r"),
+    ],
+)
+def test_a_copy_has_its_id_however_it_is_spelt(line: str, expected: str, here: Path) -> None:
+    """Quotation marks, comments and ends of lines stay, and all the rest byte for byte; the copy is valid."""
+    text = "\ufeff" + find_recipe("eeve").read_text("utf-8").replace("id: eeve", line, 1)
+    text = text.replace("\nseed:", "\r\nseed:", 1)
+    (here / "quo.yaml").write_bytes(text.encode())
+    done("recipes", "copy", "quo.yaml", "mine.yaml")
+
+    assert (here / "mine.yaml").read_bytes() == text.replace(f"\n{line}\n", f"\n{expected}\n", 1).encode()
+    assert read_recipe(here / "mine.yaml").recipe.id == "mine"
+
+
+def test_a_copy_whose_name_is_another_word_of_yaml(here: Path) -> None:
+    """``true`` is no text without quotation marks."""
+    done("recipes", "copy", "eeve", "true.yaml")
+
+    assert read_recipe(here / "true.yaml").recipe.id == "true"
+
+
+def test_a_copy_of_what_cannot_be_read(here: Path) -> None:
+    """A file that is no UTF-8, or no recipe for its size: one line, and nothing is written."""
+    (here / "bytes.yaml").write_bytes(b"id: bytes\ntitle: \xb0\xa1\n")
+    (here / "large.yaml").write_bytes(b"#" * 100_000)
+
+    assert refused("recipes", "copy", "bytes.yaml", "mine.yaml") == [
+        "ko-cpt recipes copy: bytes.yaml:2: found bytes that are no UTF-8, expected a text file in UTF-8."
+    ]
+    assert len(refused("recipes", "copy", "large.yaml", "mine.yaml")) == 1
+    assert not (here / "mine.yaml").exists()
+
+
+def test_names_that_are_too_long(here: Path) -> None:
+    """One line each: a file that no system can have, a recipe's name beyond 64 letters, a folder's."""
+    (line,) = refused("validate", f"{'a' * 300}.yaml")
+    assert "found no such id or file" in line
+    for name in (f"{'a' * 65}.yaml", f"{'a' * 300}.yaml"):
+        (line,) = refused("recipes", "copy", "eeve", name)
+        assert "found a name that no recipe can have, expected small letters" in line
+    (line,) = refused("recipes", "copy", "eeve", f"{'a' * 300}/mine.yaml")
+    assert "expected a place to write to" in line
+    done("recipes", "copy", "eeve", f"{'a' * 64}.yaml")
+    done("validate", f"{'a' * 64}.yaml")
+
+
 # -- validate --------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +313,8 @@ def test_validate(id: str) -> None:
 
         assert text.startswith(f"{name}: recipe {id}, {len(page.stages)} stage")
         assert f"{max(memory.bytes for memory in recipe_memory(page)) / GIB:.1f} GiB on one GPU" in text
-        assert "Not checked: its arguments against the installed transformers" in text
+        assert "its arguments' names, kinds and ranges for the installed transformers. Not checked: what " in text
+        assert text.endswith(", which ko-cpt train asks before it loads anything.\n")
 
 
 def test_validate_tells_every_mistake(here: Path) -> None:
@@ -291,6 +348,51 @@ def test_validate_tells_every_mistake(here: Path) -> None:
     assert "Did you mean hidden_size?" in "".join(lines)
     assert "Did you mean odd-layers?" in "".join(lines)
     assert "Did you mean non-finite?" in "".join(lines)
+
+
+def test_validate_tells_wrong_arguments(here: Path) -> None:
+    """Names that there are not, those that the runner sets itself, wrong kinds and ranges: each with its line."""
+    text = find_recipe("eeve").read_text("utf-8")
+    for old, new in (
+        ("learning_rate: 2e-4", "learning_rat: 2e-4"),
+        ("max_steps: 2435", "max_steps: all"),
+        ("per_device_eval_batch_size: 4", "per_device_eval_batch_size: abc"),
+        ("per_device_train_batch_size: 4", "per_device_train_batch_size: 0"),
+        ("report_to: none", "report_to: none, output_dir: here"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    (here / "eeve.yaml").write_text(text, "utf-8")
+    first = next(number for number, row in enumerate(text.splitlines(), 1) if "    arguments: {" in row)
+    last = next(number for number, row in enumerate(text.splitlines(), 1) if "max_steps: all" in row)
+    way = "stages.new-input.arguments"
+
+    assert refused("validate", "eeve.yaml") == [
+        f"ko-cpt validate: {line}"
+        for line in (
+            f"eeve.yaml:{first}: {way}.per_device_train_batch_size: found 0, expected at least 1.",
+            f'eeve.yaml:{first + 1}: {way}.per_device_eval_batch_size: found the text "abc", expected a whole number.',
+            f"eeve.yaml:{first + 1}: {way}.learning_rat: found an unknown argument, expected an argument of the "
+            "installed transformers.TrainingArguments. Did you mean learning_rate?",
+            f"eeve.yaml:{first + 3}: {way}.output_dir: found an argument that ko-cpt train sets itself, expected none "
+            "of output_dir, seed, data_seed, disable_tqdm, resume_from_checkpoint, push_to_hub.",
+            f'eeve.yaml:{last}: stages.all-layers.arguments.max_steps: found the text "all", expected a whole number.',
+        )
+    ]
+
+
+@pytest.mark.parametrize("name", ["per_device_train_batch_size", "per_device_eval_batch_size"])
+@pytest.mark.parametrize("value", ["abc", "0", "2.5", "[4]", "null"])
+def test_memory_of_a_wrong_batch(name: str, value: str) -> None:
+    """A batch that is no number of rows is told, and nothing is counted; one that is not named is the class's."""
+    key = f"stages.all-layers.arguments.{name}"
+    (line,) = refused("recipes", "show", "eeve", "--gpu-memory", "--set", f"{key}={value}")
+
+    assert line.startswith(f"ko-cpt recipes show: --set: {key}: found ")
+    few = {"max_steps": 4}
+    given = read_recipe(find_recipe("eeve"), [f"stages.all-layers.arguments={json.dumps({**few, name: 8})}"]).recipe
+    absent = read_recipe(find_recipe("eeve"), [f"stages.all-layers.arguments={json.dumps(few)}"]).recipe
+    assert recipe_memory(given) == recipe_memory(absent)
 
 
 @pytest.mark.parametrize(
@@ -338,3 +440,60 @@ def test_without_torch(arguments: list[str], here: Path) -> None:
 
     assert (found.returncode, found.stderr) == (0, "")
     assert "eeve" in found.stdout
+    # What it cannot know then it says.
+    assert ("Not checked: names and kinds of its arguments" in found.stdout) == (arguments[0] == "validate")
+
+
+def test_a_wrong_batch_without_torch(here: Path) -> None:
+    """What the memory is counted with is checked where no transformers can be asked, too."""
+    name = "per_device_eval_batch_size"
+    text = find_recipe("eeve").read_text("utf-8").replace(f"{name}: 4", f"{name}: x")
+    (here / "eeve.yaml").write_text(text, "utf-8")
+    found = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "validate", "eeve.yaml"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert len(found.stderr.splitlines()) == text.count(f"{name}: x") > 1
+
+
+def test_validate_imports_nothing_heavy() -> None:
+    """The installed class's arguments are known without importing it."""
+    script = (
+        "import sys\nfrom ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe\n"
+        "from ko_cpt_callbacks.recipe.argument_class import installed_arguments\n"
+        "read_recipe(find_recipe('eeve'))\n"
+        "print(len(installed_arguments()) > 100, {'torch', 'transformers'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert (found.stdout, found.stderr) == ("True set()\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["recipes"], ["recipes", "--json"], ["validate", "eeve"]], ids=" ".join)
+def test_an_output_that_is_full(arguments: list[str], here: Path) -> None:
+    """One line and exit status 2 where nothing can be written, and no traceback."""
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "ko_cpt_callbacks", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            check=False,
+            cwd=here,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"},
+        )
+
+    assert found.returncode == 2
+    assert found.stderr == "ko-cpt: standard output: found No space left on device, expected a place to write to\n"

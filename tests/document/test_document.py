@@ -81,3 +81,44 @@ def test_one_mistake_a_place() -> None:
     )
 
     assert [item.found for item in told] == ["whole", "first", "x"]
+
+
+def test_values_that_do_not_agree_hide_nothing_below() -> None:
+    """They could be read, so what is inside is told too; but one mistake a place all the same."""
+    told = one_each(
+        [
+            Mistake(("a",), 1, "first", "y", hides=False),
+            Mistake(("a",), 1, "second", "y"),
+            Mistake(("a", "inside"), 2, "third", "y"),
+            Mistake(("a", "inside", "deeper"), 3, "fourth", "y"),
+        ]
+    )
+
+    assert [item.found for item in told] == ["first", "third"]
+
+
+def test_how_deep_a_document_may_be() -> None:
+    """Up to 32 levels are read; of more, one mistake with its line, however much deeper it is."""
+    for depth, mistakes in ((32, 0), (33, 1), (120, 1)):
+        assert len(read_document(f"\n{'[' * depth}{']' * depth}").mistakes) == mistakes
+    for depth in (120, 2_000):
+        (mistake,) = read_document(f"\n{'[' * depth}").mistakes
+        assert mistake.line is not None
+
+
+def test_a_character_that_yaml_does_not_allow() -> None:
+    """It is named, with its line."""
+    (mistake,) = read_document("a: b\r\nc: d\x1b[0m\n").mistakes
+
+    assert mistake.sentence("F") == (
+        "F:2: found the character U+001B, which YAML does not allow, expected a document in YAML 1.2."
+    )
+
+
+def test_a_byte_order_mark(tmp_path: Path) -> None:
+    """It is no part of the text, but of a copy it is."""
+    path = tmp_path / "marked"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n")
+
+    assert read_text(path, 10, BaselineError, "a plan", "a line") == "a\r\n"
+    assert read_text(path, 10, BaselineError, "a plan", "a line", as_it_is=True) == "\ufeffa\r\n"

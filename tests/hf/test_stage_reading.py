@@ -322,7 +322,11 @@ class Around(nn.Module):
         self.module = module
 
 
-@pytest.mark.parametrize("wrap", [Around, torch.compile, lambda model: Around(torch.compile(model))], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [Around, torch.compile, lambda model: Around(torch.compile(model))],
+    ids=["around", "compiled", "around compiled"],
+)
 def test_wrapped(wrap: Callable[[Any], Any]) -> None:
     """Inside DDP and torch.compile the same is read, with and without adapters."""
     for make in (lambda: blocks(llama(), 1), lambda: lora(gemma(), layers_to_transform=[1, 3], **SAVED)):

@@ -55,7 +55,7 @@ stages:
   odd:
     trains: {{layers: odd}}
     lora: {{r: 8, lora_alpha: 16, target_modules: [q_proj]}}
-    arguments: {{max_steps: 4}}
+    arguments: {{max_steps: 4, eval_strategy: steps, eval_steps: 2}}
     watch: {{targets: ["eval_ko_ppl<20@end"], baseline: redwhale, stage: odd-layers, patience: 3, min_delta: 1%}}
   some:
     trains: {{layers: [0, 3]}}
@@ -348,8 +348,8 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a filter for an n that is none": (
         {"filters: {perplexity": "filters: {repetition: {top: {two: 0.2}}, perplexity"},
         [
-            '23: data.sources.ko.filters.repetition.top.two: found the text "two", expected a whole number in '
-            "quotation marks."
+            '23: data.sources.ko.filters.repetition.top.two: found the text "two", expected a whole number of '
+            "at most four digits in quotation marks."
         ],
     ),
     "instruction tuning without prompts": (
@@ -369,6 +369,78 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         [
             "35: stages.odd.lora.modules_to_save: found an unknown key, expected one of r, lora_alpha, lora_dropout, "
             "target_modules, use_rslora."
+        ],
+    ),
+    "patience where nothing is evaluated": (
+        {", eval_strategy: steps, eval_steps: 2": ""},
+        [
+            "37: stages.odd.watch.patience: found patience in a stage that evaluates at its end only, expected "
+            "eval_strategy: steps with eval_steps in its arguments, or no patience."
+        ],
+    ),
+    "patience, and evaluation turned off": (
+        {"eval_strategy: steps, eval_steps: 2": "eval_strategy: no"},
+        [
+            "37: stages.odd.watch.patience: found patience in a stage that evaluates at its end only, expected "
+            "eval_strategy: steps with eval_steps in its arguments, or no patience."
+        ],
+    ),
+    "a code twice": (
+        {"grace: \"tokens:1e6\"": "stop_on: [non-finite, target-met, non-finite]"},
+        ["42: stages.some.watch.stop_on[2]: found the same code a second time, expected each once."],
+    ),
+    "a deadline after the end": (
+        {"eval_ko_ppl<20@end": "eval_ko_ppl<20@step:2000"},
+        [
+            "37: stages.odd.watch.targets[0]: found a deadline at step 2,000, expected a deadline in the stage's "
+            "max_steps 4, or @end."
+        ],
+    ),
+    "sets that are missing": (
+        {"eval:\n  ko: {source: ko}\n  en: {source: en, retention: true}\n": ""},
+        ["1: eval: found nothing, expected this key."],
+    ),
+    "no sets": (
+        {"eval:\n  ko: {source: ko}\n  en: {source: en, retention: true}\n": "eval: {}\n"},
+        ["26: eval: found 0 entries, expected at least 1."],
+    ),
+    "what is below two values that do not agree": (
+        {
+            "  model: someone/some-model\n": "  model: someone/some-model\n  build: {family: llama}\n",
+            "num_key_value_heads: 2": "num_key_value_heads: 3",
+            "dtype: bfloat16": "dtype: float16",
+            "{base: x, ": "{",
+        },
+        [
+            "3: base: found both model and build, expected one of them.",
+            *(
+                f"5: base.build.{key}: found nothing, expected this key."
+                for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "tokenizer")
+            ),
+            *(
+                f"{line}: base.shape.{key}: found a number without a source, expected \"base.shape.{key}\", or what it "
+                'begins with, under source: where it is from, or "chosen, not measured".'
+                for line, key in enumerate(
+                    ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"], 8)
+            ),
+            "12: base.shape.num_key_value_heads: found 3, expected a divisor of num_attention_heads 4.",
+            "13: base.shape.vocab_size: found a number without a source, expected \"base.shape.vocab_size\", or what "
+            'it begins with, under source: where it is from, or "chosen, not measured".',
+            "15: base.dtype: found float16 for weights that are trained (stages rows), expected bfloat16 or float32: "
+            "small gradients are 0 in float16. Did you mean bfloat16?",
+        ],
+    ),
+    "what is below new tokens that no stage trains": (
+        {"trains: {input: new, output: new}": "trains: {layers: even}\n    lora: odd", "tokenizer: x, ": ""},
+        [
+            "17: tokenizer.extend: found new tokens whose rows no stage trains, expected a stage with input or output "
+            "new, or all.",
+            *(
+                f"17: tokenizer.extend.{key}: found a number without a source, expected \"tokenizer.extend.{key}\", or "
+                'what it begins with, under source: where it is from, or "chosen, not measured".'
+                for key in ("tokens", "minimum_count")
+            ),
+            '32: stages.rows.lora: found the text "odd", expected settings, or the name of an earlier stage with lora.',
         ],
     ),
     "several, of all parts": (

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,8 +169,8 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "  en: {source: en, retention: true}",
         "  en: {source: en, retention: true}\n  'a b': {source: ko}",
         [
-            'FILE:25: eval.a b: found the text "a b", expected a name of small letters, digits, - and _ that begins '
-            "with a letter.",
+            'FILE:25: eval.a b: found the text "a b", expected a name of at most 64 small letters, digits, - and _ '
+            "that begins with a letter.",
         ],
     ),
     "object tag": (
@@ -247,6 +248,68 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         ],
     ),
     "another name": ("id: tiny", "id: teeny", ['FILE:1: id: found the text "teeny", expected the file\'s name tiny.']),
+    "another name, and more": (
+        "id: tiny\ntitle: Tiny",
+        'id: teeny\ntitle: " "',
+        [
+            'FILE:1: id: found the text "teeny", expected the file\'s name tiny.',
+            "FILE:2: title: found an empty text, expected a text.",
+        ],
+    ),
+    "a name that is too long": (
+        "  ko: {source: ko}\n",
+        f"  ko: {{source: ko}}\n  {'a' * 65}: {{source: ko}}\n",
+        [
+            f'FILE:24: eval.{"a" * 65}: found the text "{"a" * 59}…", expected a name of at most 64 small letters, '
+            "digits, - and _ that begins with a letter.",
+        ],
+    ),
+    "a key that is no text beside others": (
+        "  mix: {ko: 3, en: 1}",
+        "  mix: {ko: three, en: 1, 3: 4}",
+        [
+            "FILE:21: data.mix: found a key that is no text, expected texts as keys.",
+            'FILE:21: data.mix.ko: found the text "three", expected a number.',
+        ],
+    ),
+    "too many layers to count": (
+        "num_hidden_layers: 1",
+        "num_hidden_layers: 1000000",
+        ["FILE:8: base.build.num_hidden_layers: found 1000000, expected at most 10,000."],
+    ),
+    "a row that is too long": (
+        "sequence_length: 64",
+        "sequence_length: 100000001",
+        ["FILE:15: data.sequence_length: found 100000001, expected at most 100,000,000."],
+    ),
+    "a size that is too large": (
+        "intermediate_size: 96",
+        "intermediate_size: 32000000000000000",
+        ["FILE:7: base.build.intermediate_size: found 32000000000000000, expected at most 1,000,000,000,000."],
+    ),
+    "a seed that NumPy does not take": (
+        "title: Tiny",
+        "title: Tiny\nseed: 4294967296",
+        ["FILE:3: seed: found 4294967296, expected less than 4,294,967,296."],
+    ),
+    "a number that cannot be computed with": (
+        "learning_rate: 3e-4",
+        f"learning_rate: 1{'0' * 400}",
+        [f"FILE:29: stages.lora.arguments.learning_rate: found 1{'0' * 58}…, expected a number of at most 308 digits."],
+    ),
+    "hexadecimal digits without end": (
+        "r: 8,",
+        f"r: 0x{'f' * 5000},",
+        [f"FILE:28: stages.lora.lora.r: found 0x{'f' * 57}…, expected a number of at most 308 digits."],
+    ),
+    "nested too deeply": (
+        "lr_scheduler_type: cosine",
+        f"lr_scheduler_kwargs: {{a: {'[' * 100}{']' * 100}}}",
+        [
+            f"FILE:29: stages.lora.arguments.lr_scheduler_kwargs.a{'[0]' * 27}: found lists or mappings nested too "
+            "deeply, expected at most 32 levels."
+        ],
+    ),
     "several at once": (
         "title: Tiny\nbase:",
         "titel: Tiny\nseed: .nan\nseed: 1\nbase: 3\nbases:",
@@ -262,8 +325,8 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
 
 # Whole files that are no recipe.
 NO_RECIPE: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "FILE: found an empty file, expected a recipe."),
-    "comments only": (b"# nothing\n", "FILE: found an empty file, expected a recipe."),
+    "empty": (b"", "FILE:1: found an empty file, expected a recipe."),
+    "comments only": (b"# nothing\n", "FILE:1: found an empty file, expected a recipe."),
     "a list": (b"- a\n- b\n", "FILE:1: found a list of 2, expected a mapping."),
     "a text": (b"quickstart\n", 'FILE:1: found the text "quickstart", expected a mapping.'),
     "not closed": (
@@ -286,7 +349,18 @@ NO_RECIPE: dict[str, tuple[bytes, str]] = {
         "FILE:1: found a directive, expected a recipe in YAML 1.2 without directives.",
     ),
     "not UTF-8": (b"id: x\ntitle: \xff\n", "FILE:2: found bytes that are no UTF-8, expected a text file in UTF-8."),
-    "too deep": (b"[" * 500, "FILE: found lists or mappings nested too deeply, expected a recipe."),
+    "too deep": (
+        b"id: x\nbase:\n  " + b"[" * 500,
+        "FILE:3: found lists or mappings nested too deeply, expected a recipe.",
+    ),
+    "a control character": (
+        b"id: x\ntitle: a\x07b\n",
+        "FILE:2: found the character U+0007, which YAML does not allow, expected a recipe in YAML 1.2.",
+    ),
+    "a NUL": (
+        b"id: x\n\n\x00",
+        "FILE:3: found the character U+0000, which YAML does not allow, expected a recipe in YAML 1.2.",
+    ),
     "too large": (
         b"#" * (MAX_BYTES + 1),
         f"FILE: found more than {MAX_BYTES:,} bytes, expected a recipe of a page or two.",
@@ -300,7 +374,7 @@ def _write(folder: Path, text: str | bytes) -> Path:
     return path
 
 
-def _lines(path: Path, overrides: list[str] | None = None) -> list[str]:
+def _lines(path: Path, overrides: Any = None) -> list[str]:
     with pytest.raises(RecipeError) as caught:
         read_recipe(path, overrides or [])
     return str(caught.value).replace(str(path), "FILE").splitlines()
@@ -372,12 +446,83 @@ def test_overrides(tmp_path: Path) -> None:
             "--set: stages.lora.lora.rank: found an unknown key, expected one of r, lora_alpha, lora_dropout, "
             "target_modules, use_rslora.",
         ),
+        (
+            "tokenizr.extend.tokens=40",
+            f"--set: tokenizr: found an unknown key, expected one of {KEYS}. Did you mean tokenizer?",
+        ),
+        (
+            "data.sources.ko.filters.hangulshare.minimum=0.3",
+            "--set: data.sources.ko.filters.hangulshare: found an unknown key, expected one of hangul_share, "
+            "repetition, perplexity. Did you mean hangul_share?",
+        ),
+        (
+            "data.sources.ko.filters.hangul_share.minimun=0.3",
+            "--set: data.sources.ko.filters.hangul_share.minimum: found nothing, expected this key.\n"
+            "--set: data.sources.ko.filters.hangul_share.minimun: found an unknown key, expected one of minimum. "
+            "Did you mean minimum?",
+        ),
+        (
+            "stages.lora.lora.target_modules.0=q_proj",
+            "--set: stages.lora.lora.target_modules: found a list of 1, expected the whole list: "
+            "stages.lora.lora.target_modules=[…, …].",
+        ),
+        ("title.ko=3", '--set: title: found the text "Tiny", expected a mapping to set ko in.'),
+        ("seed.of.all=3", "--set: seed: found a mapping (of), expected a whole number."),
         ("data.held_out=.nan", "--set: data.held_out: found .nan, expected a finite number."),
     ],
 )
 def test_wrong_overrides(override: str, expected: str, tmp_path: Path) -> None:
     """A mistake of ``--set`` names the option, not a line of the file that is in order."""
-    assert _lines(_write(tmp_path, VALID), [override]) == [expected]
+    assert _lines(_write(tmp_path, VALID), [override]) == expected.split("\n")
+
+
+def test_overrides_make_the_mappings_that_the_file_leaves_out(tmp_path: Path) -> None:
+    """An optional part is reached too, where the file has nothing or says nothing; so is one that another made."""
+    path = _write(
+        tmp_path, VALID.replace("    watch: {", "    # watch: {").replace("title: Tiny", "title: Tiny\ntokenizer:")
+    )
+    changes = [
+        "data.sources.ko.filters.hangul_share.minimum=0.3",
+        "data.sources.ko.filters.repetition.top.2=0.5",
+        "tokenizer.extend.source=ko",
+        "tokenizer.extend.tokens=40",
+        "tokenizer.extend.minimum_count=2",
+        "stages.lora.arguments.lr_scheduler_kwargs.num_cycles=2",
+        "stages.lora.watch.stop_on=[non-finite]",
+    ]
+    file = read_recipe(path, changes)
+
+    filters = file.recipe.data.sources["ko"].filters
+    assert filters.hangul_share is not None and filters.hangul_share.minimum == 0.3
+    assert filters.repetition is not None and filters.repetition.top == {"2": 0.5}
+    assert file.recipe.tokenizer is not None and file.recipe.tokenizer.extend.tokens == 40
+    assert file.recipe.stages["lora"].arguments["lr_scheduler_kwargs"] == {"num_cycles": 2}
+    assert file.recipe.stages["lora"].watch.stop_on == ["non-finite"]
+    assert sorted(file.overrides) == sorted(change.partition("=")[0] for change in changes)
+
+
+def test_what_an_override_leaves_open_is_asked_of_it(tmp_path: Path) -> None:
+    """A part that an override began needs its other keys; that is the override's mistake, not a line's."""
+    assert _lines(_write(tmp_path, VALID), ["tokenizer.extend.tokens=40"]) == [
+        "--set: tokenizer.extend.source: found nothing, expected this key.",
+        "--set: tokenizer.extend.minimum_count: found nothing, expected this key.",
+    ]
+
+
+def test_an_override_in_another_s_value(tmp_path: Path) -> None:
+    """What was set to no mapping has nothing inside; that is told once."""
+    assert _lines(_write(tmp_path, VALID), ["tokenizer=3", "tokenizer.extend.tokens=4"]) == [
+        "--set: tokenizer: found 3, expected a mapping to set extend.tokens in."
+    ]
+
+
+def test_one_override_without_a_list(tmp_path: Path) -> None:
+    """A single text is one override; a value that is no text is told as such."""
+    path = _write(tmp_path, VALID)
+
+    assert read_recipe(path, "seed=3").recipe.seed == 3
+    assert _lines(path, "sed=3") == [f"--set: sed: found an unknown key, expected one of {KEYS}. Did you mean seed?"]
+    assert _lines(path, [3]) == ["--set: found 3, expected KEY=VALUE. Did you mean stages.lora.arguments.max_steps=4?"]
 
 
 def test_finding_a_recipe(tmp_path: Path) -> None:
@@ -393,6 +538,36 @@ def test_finding_a_recipe(tmp_path: Path) -> None:
             f"recipe {wrong}: found no such id or file, expected one of {known}, or a path.{hint}"
         )
     assert issubclass(RecipeError, KoCPTError)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".yaml", "a" * 5000, "a/" * 5000, "a\0b"])
+def test_a_name_that_no_file_can_have(name: str) -> None:
+    """Too long for the system, or with a NUL: no such recipe, and the name is cut where it is long."""
+    with pytest.raises(RecipeError, match=r"^recipe .*: found no such id or file") as caught:
+        find_recipe(name)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("digits", [13, 30, 300, 400])
+@pytest.mark.parametrize(
+    ("old", "key"),
+    [
+        ("hidden_size: 64", "base.build.hidden_size"),
+        ("num_hidden_layers: 1", "base.build.num_hidden_layers"),
+        ("num_attention_heads: 4", "base.build.num_attention_heads"),
+        ("vocab_size: 400", "base.build.tokenizer.vocab_size"),
+        ("sequence_length: 64", "data.sequence_length"),
+        ("r: 8", "stages.lora.lora.r"),
+        ("grace: 10", "stages.lora.watch.grace"),
+    ],
+)
+def test_no_size_is_too_large_to_compute_with(digits: int, old: str, key: str, tmp_path: Path) -> None:
+    """Every size has a largest value, so that nothing overflows or is counted for ever afterwards."""
+    assert VALID.count(old) == 1
+    text = VALID.replace(old, f"{old.partition(':')[0]}: 1{'0' * digits}")
+    (told,) = [line for line in _lines(_write(tmp_path, text)) if f": {key}: found 1000" in line]
+
+    assert ("expected a number of at most 308 digits" if digits > 308 else "expected at most ") in told
 
 
 OFFLINE = """

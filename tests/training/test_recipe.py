@@ -105,18 +105,18 @@ def test_training_arguments(tmp_path: Path) -> None:
 
 
 def test_arguments_that_the_installed_class_does_not_take(tmp_path: Path) -> None:
-    """Unknown names all together, what it refuses with its reason; both with the file and the line."""
-    recipe = made_recipe(tmp_path, FIVE_STAGES, arguments={"max_stepps": 3})
+    """Unknown names all together, when the recipe is read; what it refuses with its reason; both with file and line."""
     with pytest.raises(RecipeError) as caught:
-        recipe.training_arguments("odd", tmp_path)
+        made_recipe(tmp_path, FIVE_STAGES, arguments={"max_stepps": 3})
     lines = str(caught.value).splitlines()
     assert len(lines) == 5
     assert lines[1] == (
-        f"{recipe.file.path}:1: stages.odd.arguments.max_stepps: found an unknown argument, expected an argument of "
-        "the installed transformers.TrainingArguments. Did you mean max_steps?"
+        f"{tmp_path / 'made.yaml'}:1: stages.odd.arguments.max_stepps: found an unknown argument, expected an argument "
+        "of the installed transformers.TrainingArguments. Did you mean max_steps?"
     )
     recipe = made_recipe(tmp_path, FIVE_STAGES, arguments={"eval_strategy": "sometimes"})
-    with pytest.raises(RecipeError, match=r"made.yaml:1: stages.odd.arguments: found arguments that cannot be used \("):
+    refused = r'made.yaml:1: stages.odd.arguments.eval_strategy: found the text "sometimes" \('
+    with pytest.raises(RecipeError, match=refused):
         recipe.training_arguments("odd", tmp_path)
 
 
@@ -161,6 +161,7 @@ def test_callback(tmp_path: Path) -> None:
         "task=cpt",
         "stages.odd.watch={targets: [seed-loss, eval_ko_ppl<20@end], baseline: redwhale, stage: odd-layers, "
         "stop_on: [target-met], grace: 'tokens:1e3', patience: 2, min_delta: 1%}",
+        "stages.odd.arguments.eval_strategy=steps",
     )
     recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=overrides)
     told = recipe.callback("odd", language="en")._settings.told()
@@ -170,6 +171,8 @@ def test_callback(tmp_path: Path) -> None:
     assert told["stop_on"] == ["no-improvement", "target-met"]
     assert told["baseline"]["id"] == "redwhale"
     assert recipe.callback("even")._settings.told()["targets"] == []
+    with pytest.raises(ConfigurationError, match=r"^langage: found no such argument, .* Did you mean language\?$"):
+        recipe.callback("odd", langage="en")
 
 
 # -- new rows ---------------------------------------------------------------------------------------------------------

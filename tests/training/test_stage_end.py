@@ -78,7 +78,7 @@ def test_a_stage_that_breaks_ends_the_run(tmp_path: Path) -> None:
     1 with one line that says why."""
     folder = tmp_path / "run"
     place = "stages.odd-layers.arguments"
-    outcome = _run(folder, f"{place}.learning_rate=1e12", f"{place}.max_grad_norm=0")
+    outcome = _run(folder, f"{place}.learning_rate=1e30", f"{place}.max_grad_norm=0")
     assert outcome.value == 1, outcome.text
     assert outcome.text.splitlines()[-1].startswith("ko-cpt train: stage odd-layers stopped at step ")
     assert "non-finite" in outcome.text.splitlines()[-1]

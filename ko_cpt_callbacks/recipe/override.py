@@ -1,0 +1,105 @@
+"""Values that are not the file's own: ``key=value`` texts, put into what a recipe's file says."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, one_each, shown
+from ko_cpt_callbacks.document.shape import holds_parts, known_names
+from ko_cpt_callbacks.document.yaml_text import Document, read_document
+from ko_cpt_callbacks.recipe.schema import Page
+
+OPTION: Final = "--set"
+"""Where such a value is from, in the place of file and line."""
+
+_EXAMPLE: Final = "stages.lora.arguments.max_steps=4"
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What was put into a document.
+
+    Attributes:
+        values: The new values by key.
+        made: Mappings that the file leaves out, made for a value inside.
+        mistakes: Of texts that are no override, or lead nowhere.
+    """
+
+    values: dict[Key, Any] = field(default_factory=dict)
+    made: list[Key] = field(default_factory=list)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def are_about(self, mistake: Mistake) -> bool:
+        """Whether a mistake is one of theirs, and not the file's."""
+        return any(mistake.key[: len(known)] == known for known in (*self.values, *self.made))
+
+    def once(self, mistakes: Sequence[Mistake]) -> list[Mistake]:
+        """One mistake a place, the first told, by line; those of overrides say so."""
+        # An override that changed nothing says nothing about the value in the file.
+        loose = [item for item in mistakes if item.origin is not None and item.key not in self.values]
+        rest = [item for item in mistakes if item.origin is None or item.key in self.values]
+        return loose + one_each(replace(item, origin=OPTION) if self.are_about(item) else item for item in rest)
+
+
+def override(document: Document, texts: Sequence[str]) -> tuple[Document, Overrides]:
+    """A document with other values.
+
+    Args:
+        document: A document whose values are a mapping; left as it is.
+        texts: ``key=value``: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single text is one.
+    """
+    values = copy.deepcopy(document.values)
+    done = Overrides()
+    for text in (texts,) if isinstance(texts, str) else texts:
+        name, sign, value = text.partition("=") if isinstance(text, str) else ("", "", "")
+        parts = tuple(name.strip().split("."))
+        if not sign or not all(parts):
+            done.mistakes.append(Mistake((), None, shown(text), "KEY=VALUE", _EXAMPLE, OPTION))
+            continue
+        read = read_document(value, "a value")
+        done.mistakes.extend(replace(item, key=parts, line=None, origin=OPTION) for item in read.mistakes)
+        wrong = _put(values, parts, read.values, done)
+        if wrong is not None:
+            done.mistakes.append(wrong)
+    return replace(document, values=values, mistakes=(*document.mistakes, *done.mistakes)), done
+
+
+def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any, done: Overrides) -> Mistake | None:
+    """Put one value in its place; mappings on the way that the file leaves out are made where the schema has them."""
+    at, depth = values, 0
+    while depth < len(parts) - 1 and isinstance(at.get(parts[depth]), dict):
+        at, depth = at[parts[depth]], depth + 1
+    if depth < len(parts) - 1:
+        wrong = _barred(at, parts, depth)
+        if wrong is not None:
+            return wrong
+        done.made.append(parts[: depth + 1])
+        for part in parts[depth:-1]:
+            at[part] = {}
+            at = at[part]
+    at[parts[-1]] = value
+    done.values[parts] = value
+    return None
+
+
+def _barred(at: Mapping[str, Any], parts: tuple[str, ...], depth: int) -> Mistake | None:
+    """What stands in the way to a value: something else than a mapping, or a name that the schema does not know."""
+    key, inner = parts[: depth + 1], at.get(parts[depth])
+    if isinstance(inner, list):
+        return Mistake(key, None, shown(inner), f"the whole list: {dotted(key)}=[…, …]", None, OPTION)
+    if inner is not None:
+        inside = ".".join(parts[depth + 1 :])
+        return Mistake(key, None, shown(inner), f"a mapping to set {inside} in", None, OPTION)
+    for end in range(depth, len(parts) - 1):
+        known = known_names(Page, parts[:end])
+        if known is not None and parts[end] not in known:
+            near = near_miss(parts[end], known)
+            return Mistake(parts[: end + 1], None, "an unknown key", f"one of {', '.join(known)}", near, OPTION)
+    if holds_parts(Page, parts[:depth]):
+        # A part under a name of the user's own is more than one value.
+        near = near_miss(parts[depth], at)
+        return Mistake(key, None, "no mapping", f"one of {', '.join(at)}", near, OPTION)
+    return None

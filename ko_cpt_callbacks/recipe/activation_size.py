@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ko_cpt_callbacks.recipe.model_part import Shape
 from ko_cpt_callbacks.recipe.parameter_count import count_parameters, head_width
-from ko_cpt_callbacks.recipe.schema import Family, Lora, Quantization, Shape
+from ko_cpt_callbacks.recipe.part import Family, Quantization
+from ko_cpt_callbacks.recipe.stage_part import Lora
 
 
 @dataclass(frozen=True, slots=True)

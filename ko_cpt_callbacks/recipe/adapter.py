@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ko_cpt_callbacks.recipe.schema import Lora, Page
+from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.stage_part import Lora
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import Any, Final
 from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.document.shape import is_number
 from ko_cpt_callbacks.recipe.argument_class import CLASS, Kind, installed_arguments, taken_kinds
+from ko_cpt_callbacks.recipe.part import MOST
 from ko_cpt_callbacks.recipe.raw import Said, at, mapping
-from ko_cpt_callbacks.recipe.schema import MOST
 
 OWN_ARGUMENTS: Final = ("output_dir", "seed", "data_seed", "disable_tqdm", "resume_from_checkpoint", "push_to_hub")
 """What ``ko-cpt train`` decides: where things go, and how they are shown and repeated."""

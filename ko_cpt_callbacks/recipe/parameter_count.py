@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from ko_cpt_callbacks.recipe.schema import Page, Shape
+from ko_cpt_callbacks.recipe.model_part import Shape
+from ko_cpt_callbacks.recipe.schema import Page
 
 _ATTENTION_BIAS: Final = frozenset({"qwen2"})
 """Families whose query, key and value have a bias and nothing else has (gpt_neox has one everywhere)."""

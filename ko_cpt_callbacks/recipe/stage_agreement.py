@@ -8,8 +8,8 @@ from typing import Any, get_args
 from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.recipe.model_agreement import base_shape, is_tied, quantization
 from ko_cpt_callbacks.recipe.parameter_count import linear_names
+from ko_cpt_callbacks.recipe.part import Family
 from ko_cpt_callbacks.recipe.raw import Said, at, entries, mapping, whole
-from ko_cpt_callbacks.recipe.schema import Family
 
 NOTHING = "none"
 _PARTS = ("input", "output", "layers")

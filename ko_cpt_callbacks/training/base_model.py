@@ -9,8 +9,9 @@ from typing import Any
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, set_seed
 
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
+from ko_cpt_callbacks.recipe.model_part import Base
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.recipe.schema import Base, Page
+from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.argument import training_arguments
 from ko_cpt_callbacks.training.checkpoint import remove_checkpoints
 from ko_cpt_callbacks.training.fertility import measure_fertility

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.inspection import quantization
 from ko_cpt_callbacks.recipe.adapter import Adapter
-from ko_cpt_callbacks.recipe.schema import Family
+from ko_cpt_callbacks.recipe.part import Family
 from ko_cpt_callbacks.training.tie import is_tied
 from ko_cpt_callbacks.training.trainable import base_of
 

@@ -18,7 +18,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from ko_cpt_callbacks.recipe.schema import Build, Family
+from ko_cpt_callbacks.recipe.model_part import Build
+from ko_cpt_callbacks.recipe.part import Family
 
 _CLASSES: Final[dict[Family, tuple[Any, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM),

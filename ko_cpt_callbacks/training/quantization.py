@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import BitsAndBytesConfig
 
-from ko_cpt_callbacks.recipe.schema import Base
+from ko_cpt_callbacks.recipe.model_part import Base
 
 
 def quantization_config(base: Base) -> BitsAndBytesConfig | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ko_cpt_callbacks.recipe.schema import Filters
-from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
+from ko_cpt_callbacks.recipe.text_part import Filters
+from ko_cpt_callbacks.recipe.text_part import PerplexityBand as Band
 from ko_cpt_callbacks.training.filter import Filter, HangulShare
 from ko_cpt_callbacks.training.repetition import RepeatedNgrams
 

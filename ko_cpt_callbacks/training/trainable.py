@@ -13,7 +13,7 @@ from ko_cpt_callbacks.hf.block_reading import Blocks, find_blocks
 from ko_cpt_callbacks.hf.embedding_reading import embedding_parts
 from ko_cpt_callbacks.hf.row_hold import hold_rows, release_rows
 from ko_cpt_callbacks.recipe.adapter import layer_indices
-from ko_cpt_callbacks.recipe.schema import Trains
+from ko_cpt_callbacks.recipe.stage_part import Trains
 
 
 def train_only(model: Any, trains: Trains, *, through_adapter: bool, first_new_row: int | None = None) -> None:

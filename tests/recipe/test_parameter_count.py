@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ko_cpt_callbacks.recipe.model_part import Shape
 from ko_cpt_callbacks.recipe.parameter_count import count_page, count_parameters, linear_names
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.schema import Shape
 
 LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 NEOX = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]

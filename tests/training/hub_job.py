@@ -123,7 +123,7 @@ def model(path: str, revision: str | None) -> str:
     from transformers import AutoTokenizer
 
     from ko_cpt_callbacks.errors import ConfigurationError
-    from ko_cpt_callbacks.recipe.schema import Base
+    from ko_cpt_callbacks.recipe.model_part import Base
     from ko_cpt_callbacks.training.base_model import load_model
     from ko_cpt_callbacks.training.hub import load_pretrained
 

@@ -232,8 +232,9 @@ def test_no_permission(tmp_path: Path, closed: str) -> None:
         run.write_text('{"format": 1, "told": {"task": "cpt"}}')
     path.mkdir(exist_ok=True) if closed == "neighbour" else None
     tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.name.startswith(("pytest-", "popen-")):  # the second where tests run on several cores
+            parent.chmod(0o755)
     check(state)  # what is imported on use is imported while it may be read
     with unprivileged(path):
         if closed == "neighbour":

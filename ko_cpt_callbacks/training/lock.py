@@ -26,14 +26,21 @@ def locked(folder: Path, run: Path) -> Iterator[None]:
         run: The run's folder, for the error.
 
     Raises:
-        ConfigurationError: If another process has it.
+        ConfigurationError: If another process has it, or the folder cannot be written to.
     """
     try:
         import fcntl
     except ImportError:
         yield
         return
-    with (folder / _FILE).open("a+", encoding="ascii") as file:
+    try:
+        file = (folder / _FILE).open("a+", encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError(
+            f"{run}: found a place that cannot be written to ({error.strerror}), expected a folder for the run; name "
+            "another one with --output"
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,8 +95,9 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
             runner.run()
         except ConfigurationError:
             # What could not be known before: the mended recipe is not to find the folder taken.
-            if processes.first:
-                folder.give_back()
+            with suppress(ConfigurationError):  # the first error is the one to tell
+                if processes.first:
+                    folder.give_back()
             raise
     return folder
 

@@ -144,3 +144,13 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
             pass
     with locked(tmp_path, tmp_path / "run"):
         pass
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
+    """A place that cannot be written to is told in one line."""
+    (tmp_path / "file").write_text("x", "utf-8")
+    with (
+        pytest.raises(ConfigurationError, match="found a place that cannot be written to"),
+        locked(tmp_path / "file", tmp_path),
+    ):
+        pass

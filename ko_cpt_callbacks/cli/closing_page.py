@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +16,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.baselines.registry import find_baseline
 from ko_cpt_callbacks.cli.judgement_page import indented, lines
 from ko_cpt_callbacks.cli.loss_table import perplexity_text, with_error
+from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.plan_judgement import Change, PlanJudgement, StageJudgement, judge_plan
 from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.cli.stage_start import start_delta
@@ -44,8 +44,7 @@ def print_closing_page(page: Page, folder: Path) -> None:
     assert plan is not None
     names = [stage.watch.baseline for stage in page.stages.values() if stage.watch.baseline is not None]
     judged = judge_plan(plan, baseline=find_baseline(names[0]) if names else None)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)
-    console.print(closing_page(judged, page))
+    print_page(closing_page(judged, page), _WIDTH)
     for line in _written(judged):
         print(line)
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.printable import let_print_anything, printable
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ko_cpt_callbacks.recipe.gpu_memory import StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
 
@@ -145,7 +144,7 @@ def _list(*, as_json: bool) -> None:
     else:
         from ko_cpt_callbacks.cli.recipe_page import list_page
 
-        _print(list_page(files))
+        print_page(list_page(files), _WIDTH)
     for broken in errors:
         _complain("recipes", broken)
 
@@ -168,7 +167,7 @@ def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *
     if as_json:
         _json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": [_as_json(item) for item in found]})
     else:
-        _print(memory_page(page, found))
+        print_page(memory_page(page, found), _WIDTH)
 
 
 def _as_json(memory: StageMemory) -> dict[str, Any]:
@@ -241,17 +240,3 @@ def _complain(command: str, error: KoCPTError) -> None:
 def _json(value: Any) -> None:
     # ASCII: whatever a file's texts hold, and wherever this is piped to.
     typer.echo(json.dumps(value, allow_nan=False, indent=2))
-
-
-def _print(page: RenderableType) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, emoji=False)
-    if console.is_terminal:
-        console.print(page)
-        return
-    console.width = _WIDTH
-    with console.capture() as captured:
-        console.print(page)
-    # rich fills lines up to the width; a file or a pipe wants no such blanks.
-    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["RowHold", "held_rows", "hold_rows", "release_rows"]
+__all__ = ["RowHold", "held_rows", "hold_rows", "moving_numbers", "release_rows"]
 
 
 class RowHold:
@@ -43,6 +43,12 @@ def release_rows(parameter: nn.Parameter) -> None:
 def held_rows(parameter: nn.Parameter) -> int | None:
     """The first row that moves; None where nothing of this module holds any."""
     return next((hook.first_row for hook in _hooks(parameter).values() if isinstance(hook, RowHold)), None)
+
+
+def moving_numbers(parameter: nn.Parameter) -> int:
+    """Numbers of a trained parameter that can move: those of held rows cannot."""
+    first = held_rows(parameter)
+    return parameter.numel() if first is None else parameter[first:].numel()
 
 
 def _hooks(parameter: nn.Parameter) -> dict[Any, Any]:

@@ -99,9 +99,9 @@ class _LastEvaluation(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        """Ask at the last step, and where a stop was asked for in the step."""
+        """Ask at the last step, and where a stop was asked for in the step; log there too: it has the tokens."""
         if state.global_step >= state.max_steps or control.should_training_stop:
-            control.should_evaluate = True
+            control.should_evaluate = control.should_log = True
         return control
 
     def on_log(

@@ -161,4 +161,6 @@ def row_lines(rows: PackedRows) -> Iterator[str]:
             line += f", {part['dropped_bytes']:,} of {part['bytes']:,} bytes"
             shown = "; ".join(f"{item['id']}, {item['reason']}" for item in part["examples"][:2])
             yield f"{line} ({shown})" if shown else line
-    yield f"  {report['rows']:,} rows of at most the sequence length, {report['tokens']:,} tokens"
+    line = f"  {report['rows']:,} rows of at most the sequence length, {report['tokens']:,} tokens"
+    dropped = report["dropped_tokens"]
+    yield line + (f"; {dropped:,} tokens dropped, which filled no row or went beyond one" if dropped else "")

@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.hf.row_hold import moving_numbers
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.training.argument import check_arguments, training_arguments
 from ko_cpt_callbacks.training.base_model import BaseModel
@@ -21,11 +22,12 @@ from ko_cpt_callbacks.training.folder import RunFolder
 from ko_cpt_callbacks.training.launch import check_launch
 from ko_cpt_callbacks.training.lock import locked
 from ko_cpt_callbacks.training.movement import Movement
-from ko_cpt_callbacks.training.phase import planned_steps, train_phase
+from ko_cpt_callbacks.training.phase import train_phase
 from ko_cpt_callbacks.training.process import Processes, wrapper_line
 from ko_cpt_callbacks.training.recipe import Recipe
 from ko_cpt_callbacks.training.recipe_text import RecipeTexts, row_lines
 from ko_cpt_callbacks.training.row_store import PackedRows
+from ko_cpt_callbacks.training.stage_rows import needed_rows, stage_rows
 from ko_cpt_callbacks.training.weight import Weights
 
 
@@ -178,13 +180,14 @@ class _Runner:
         arguments = _arguments(self._file, self._folder, name)
         set_seed(self._page.seed)
         model = self._weights.model_for(name)
-        moving = sum(part.numel() for part in model.parameters() if part.requires_grad)
+        moving = sum(moving_numbers(part) for part in model.parameters() if part.requires_grad)
         total = sum(part.numel() for part in model.parameters())
         body = "" if self._page.base.quantization == "none" else f", body in {self._page.base.quantization}"
         self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
         movement = Movement(model) if self._options.verify else None
         callback = Recipe(self._file).callback(name)
-        trainer = train_phase(name, model, tokenizer, rows, evaluated, arguments, callback)
+        own = rows.select(stage_rows(self._needed(), name, len(rows)))
+        trainer = train_phase(name, model, tokenizer, own, evaluated, arguments, callback)
         if self._processes.count > 1:
             self.say(wrapper_line(trainer))
         reason = callback.stop_reason
@@ -197,16 +200,13 @@ class _Runner:
             self.say(movement.check(name))
         self._weights.save(trainer, name)
 
+    def _needed(self) -> dict[str, int | None]:
+        return {name: needed_rows(_arguments(self._file, self._folder, name)) for name in self._page.stages}
+
     def _rows_wanted(self) -> int | None:
-        """Rows that the longest stage can use; None where a stage goes through the corpus by epochs."""
-        wanted = 0
-        for name in self._page.stages:
-            arguments = _arguments(self._file, self._folder, name)
-            if arguments.max_steps <= 0:
-                return None
-            rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-            wanted = max(wanted, planned_steps(arguments, 0) * rows * arguments.world_size)
-        return wanted
+        """Rows that all stages together can use; None where one goes through the corpus by epochs."""
+        needed = list(self._needed().values())
+        return None if None in needed else sum(number or 0 for number in needed)
 
 
 def _arguments(file: RecipeFile, folder: RunFolder, name: str) -> Any:

@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import nn
 
-from ko_cpt_callbacks.hf.row_hold import held_rows, hold_rows, release_rows
+from ko_cpt_callbacks.hf.row_hold import held_rows, hold_rows, moving_numbers, release_rows
 from ko_cpt_callbacks.hf.stage_reading import read_stage
 
 pytestmark = pytest.mark.both_versions
@@ -90,3 +90,13 @@ def test_a_hook_on_every_parameter_hides_no_hold() -> None:
         parameter.register_post_accumulate_grad_hook(lambda part: None)
     assert read_stage(model).trains.input == "new"
     assert read_stage(model).trains.output == "all"
+
+
+def test_numbers_that_can_move() -> None:
+    """Of a matrix with held rows those after them; of any other all."""
+    matrix = nn.Parameter(torch.zeros(10, 4))
+    assert moving_numbers(matrix) == 40
+    hold_rows(matrix, 7)
+    assert moving_numbers(matrix) == 12
+    release_rows(matrix)
+    assert moving_numbers(matrix) == 40

@@ -365,3 +365,24 @@ def test_a_stage_of_embeddings_is_no_finding(tmp_path: Path) -> None:
             waiting = Severity.INFO if stage == "embedding" else None
             assert found.get("adapters-frozen") is waiting
             assert json.dumps(callback.summary())
+
+
+@pytest.mark.both_versions
+def test_four_bits_train_the_same_after_an_evaluation(tmp_path: Path) -> None:
+    """bitsandbytes packs 4-bit layers for inference on some CPUs, and their gradients are wrong from then on: the
+    gradient of a batch is the same after an evaluation as before it."""
+    recipe = made_recipe(tmp_path, {"all": FIVE_STAGES["all"]}, quantization="4-bit")
+    model = recipe.apply_trainable(loaded(recipe, made_model("llama"), tmp_path / "base"), "all")
+    ids = torch.arange(40).reshape(2, 20) + 5
+    found = []
+    for _ in range(2):
+        model.train()
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        found.append([part.grad.clone() for part in model.parameters() if part.grad is not None])
+        model.eval()
+        with torch.no_grad():
+            model(input_ids=ids)
+    assert found[0]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)

@@ -5,24 +5,22 @@ Exit status: 0 done, 2 an argument, a run or a file cannot be used (on stderr, a
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.baselines.entry import Entry
 
 __all__ = ["baselines"]
 
-_WRONG: Final = 2
 _WIDTH: Final = 120
 _FORMAT: Final = 1
 _AS_JSON: Final = typer.Option("--json", help="JSON instead of text.")
@@ -40,9 +38,9 @@ def every(
 ) -> None:
     """List the runs to compare with."""
     if context.invoked_subcommand is None:
-        _guarded("", lambda: _list(as_json=as_json))
+        guarded("baselines", lambda: _list(as_json=as_json))
     elif as_json:
-        _fail("", ConfigurationError("--json: found before a command, expected after it"))
+        fail("baselines", ConfigurationError("--json: found before a command, expected after it"))
 
 
 @baselines.command()
@@ -51,13 +49,13 @@ def show(
     as_json: Annotated[bool, _AS_JSON] = False,
 ) -> None:
     """Show all that is known of one: figures with grade and place, what is not stated, sources."""
-    _guarded("show", lambda: _show(id, as_json=as_json))
+    guarded("baselines show", lambda: _show(id, as_json=as_json))
 
 
 @baselines.command()
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A baseline's file, <id>.yaml.")]) -> None:
     """Check a file: its keys, that printed digits and values agree, that computed figures come out again."""
-    _guarded("validate", lambda: _validate(file))
+    guarded("baselines validate", lambda: _validate(file))
 
 
 @baselines.command()
@@ -73,7 +71,7 @@ def add(
     force: Annotated[bool, typer.Option("--force", help="Replace the one of yours that has this name.")] = False,
 ) -> None:
     """Keep a run of yours to compare later runs with."""
-    _guarded("add", lambda: _add(run, id, title, best=best, force=force))
+    guarded("baselines add", lambda: _add(run, id, title, best=best, force=force))
 
 
 def summary(entry: Entry) -> dict[str, Any]:
@@ -104,13 +102,13 @@ def _list(*, as_json: bool) -> None:
 
     found, errors = entries()
     if as_json:
-        _json([summary(entry) for entry in found])
+        print_json([summary(entry) for entry in found])
     else:
         from ko_cpt_callbacks.cli.baseline_page import list_page
 
         print_page(list_page(found), _WIDTH)
     for error in errors:
-        _complain("", error)
+        complain("baselines", error)
 
 
 def _show(id: str, *, as_json: bool) -> None:
@@ -119,7 +117,7 @@ def _show(id: str, *, as_json: bool) -> None:
     entry = find_entry(id)
     if as_json:
         said = {"format": _FORMAT, **summary(entry), "entry": entry.values, "baseline": entry.baseline().as_dict()}
-        _json(said)
+        print_json(said)
         return
     from ko_cpt_callbacks.cli.baseline_page import entry_page
 
@@ -152,27 +150,3 @@ def _add(run: str, id: str, title: str | None, *, best: bool, force: bool) -> No
             typer.echo(f"  {printable(value.set)}: {value_text(value)} ({value.position})")
     for sentence in added.left_out:
         typer.echo(f"  left out: {printable(sentence)}")
-
-
-def _guarded(command: str, action: Callable[[], None]) -> None:
-    let_print_anything()
-    try:
-        action()
-    except KoCPTError as error:
-        _fail(command, error)
-
-
-def _fail(command: str, error: KoCPTError) -> None:
-    _complain(command, error)
-    raise typer.Exit(_WRONG) from None
-
-
-def _complain(command: str, error: KoCPTError) -> None:
-    name = f"ko-cpt baselines {command}".strip()
-    for line in str(error).splitlines():
-        typer.echo(f"{name}: {printable(line)}", err=True)
-
-
-def _json(value: Any) -> None:
-    # ASCII: whatever a file's texts hold, and wherever this is piped to.
-    typer.echo(json.dumps(value, allow_nan=False, indent=2))

@@ -5,15 +5,14 @@ Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line f
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable
+from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recipes", "validate"]
 
-_WRONG: Final = 2
 _WIDTH: Final = 120
 _FORMAT: Final = 1
 
@@ -47,9 +45,9 @@ def every(
 ) -> None:
     """List the recipes that come with the package."""
     if context.invoked_subcommand is None:
-        _guarded("recipes", lambda: _list(as_json=as_json))
+        guarded("recipes", lambda: _list(as_json=as_json))
     elif as_json:
-        _fail("recipes", ConfigurationError("--json: found before a command, expected after it"))
+        fail("recipes", ConfigurationError("--json: found before a command, expected after it"))
 
 
 @recipes.command()
@@ -80,7 +78,7 @@ def show(
         else:
             _show(recipe, as_json=as_json)
 
-    _guarded("recipes show", action)
+    guarded("recipes show", action)
 
 
 @recipes.command()
@@ -99,12 +97,12 @@ def copy(
         name = printable(str(copy_recipe(recipe, path, force=force)))
         typer.echo(f"{name}: written. Change it, then: ko-cpt validate {name} && ko-cpt train {name}")
 
-    _guarded("recipes copy", action)
+    guarded("recipes copy", action)
 
 
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe's file, or its id.")]) -> None:
     """Check a recipe before anything is loaded: every mistake at once, each with its line."""
-    _guarded("validate", lambda: _validate(file))
+    guarded("validate", lambda: _validate(file))
 
 
 def summary(file: RecipeFile) -> dict[str, Any]:
@@ -140,19 +138,19 @@ def _list(*, as_json: bool) -> None:
         except KoCPTError as error:  # one that is broken must not hide the others
             errors.append(error)
     if as_json:
-        _json([summary(file) for file in files])
+        print_json([summary(file) for file in files])
     else:
         from ko_cpt_callbacks.cli.recipe_page import list_page
 
         print_page(list_page(files), _WIDTH)
     for broken in errors:
-        _complain("recipes", broken)
+        complain("recipes", broken)
 
 
 def _show(recipe: str, *, as_json: bool) -> None:
     file = _read(recipe)
     if as_json:
-        _json({"format": _FORMAT, **summary(file), "recipe": file.document.values})
+        print_json({"format": _FORMAT, **summary(file), "recipe": file.document.values})
         return
     for line in file.path.read_text(encoding="utf-8").splitlines():
         typer.echo(printable(line))
@@ -165,7 +163,8 @@ def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *
     page = _read(recipe, overrides).recipe
     found = recipe_memory(page, gpus=gpus, sharding=sharding.value)
     if as_json:
-        _json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": [_as_json(item) for item in found]})
+        stages = [_as_json(item) for item in found]
+        print_json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": stages})
     else:
         print_page(memory_page(page, found), _WIDTH)
 
@@ -217,26 +216,3 @@ def _read(recipe: str, overrides: list[str] | None = None) -> RecipeFile:
     if not recipe:
         raise ConfigurationError("found an empty text, expected a recipe's id or file; is a variable unset?")
     return read_recipe(find_recipe(recipe), overrides or [])
-
-
-def _guarded(command: str, action: Callable[[], None]) -> None:
-    let_print_anything()
-    try:
-        action()
-    except KoCPTError as error:
-        _fail(command, error)
-
-
-def _fail(command: str, error: KoCPTError) -> None:
-    _complain(command, error)
-    raise typer.Exit(_WRONG) from None
-
-
-def _complain(command: str, error: KoCPTError) -> None:
-    for line in str(error).splitlines():
-        typer.echo(f"ko-cpt {command}: {printable(line)}", err=True)
-
-
-def _json(value: Any) -> None:
-    # ASCII: whatever a file's texts hold, and wherever this is piped to.
-    typer.echo(json.dumps(value, allow_nan=False, indent=2))

@@ -78,9 +78,8 @@ class Data(Part):
     """Tokens of a row; the largest is chosen, not measured."""
     packing: bool
     """Whether documents are laid end to end and cut into rows of that length. Otherwise every document begins a row,
-    and a longer one is cut into several. Dropped, and
-    counted: the last tokens of a packed corpus, a last token that would be alone in its row, and for ``task: sft`` what
-    does not fit into the one row of a prompt and its answer."""
+    and a longer one is cut into several. Dropped and counted: the last tokens of a packed corpus, a last token that
+    would be alone in its row, and for ``task: sft`` what does not fit into the one row of a prompt and its answer."""
     held_out: Share
     """Share of every source that is never trained on; whole documents only."""
     sources: Annotated[dict[Name, Source], Field(min_length=1)]

@@ -15,11 +15,16 @@ from training import job_recipe
 from training.job_recipe import FOLDERS, MODEL, STAGES
 
 EMBEDDING, ODD = FOLDERS["embedding"], FOLDERS["odd-layers"]
-# Met by whatever the first evaluation says; it is asked for at step 4 the earliest, where nothing is evaluated.
+# Met by whatever the first evaluation says; it is asked for at step 5 the earliest, where nothing is evaluated.
 MET = [
     'stages.embedding.watch.targets=["eval_ko_bits_per_byte<20@end"]',
     "stages.embedding.watch.stop_on=[target-met]",
-    "stages.embedding.watch.grace=4",
+    "stages.embedding.watch.grace=5",
+]
+# Met by the evaluation at step 3 (4.813, interval up to 5.004) and not by the one before it (4.832, up to 5.022).
+MET_LATER = [
+    'stages.embedding.watch.targets=["eval_ko_bits_per_byte<5.012@end"]',
+    "stages.embedding.watch.stop_on=[target-met]",
 ]
 
 
@@ -55,16 +60,19 @@ def test_a_stage_that_reached_its_target_hands_over(stopped: Path) -> None:
     assert all((stopped / place / "model").is_dir() for place in FOLDERS.values())
 
 
-def test_killed_between_the_stop_and_the_next_stage(stopped: Path, tmp_path: Path) -> None:
+def test_killed_between_the_stop_and_the_next_stage(tmp_path: Path) -> None:
     """A stage that had stopped itself and was killed before its weights were at their place, and once more on the way
     to its stop, is not trained beyond it: the same weights, the same findings."""
     import torch
     from safetensors.torch import load_file
 
-    folder = tmp_path / "run"
-    assert _run(folder, *MET, at=("embedding", 0, signal.SIGKILL), when=MODEL).code == -9
-    assert _run(folder, *MET, resume=True, at=("embedding", 4, signal.SIGKILL)).code == -9
-    resumed = _run(folder, *MET, resume=True)
+    folder, stopped = tmp_path / "run", tmp_path / "stopped"
+    whole = _run(stopped, *MET_LATER)
+    assert forked.value(whole) == 0, whole.text
+    assert run_files.run(stopped / EMBEDDING)["stop"]["step"] == 3
+    assert _run(folder, *MET_LATER, at=("embedding", 0, signal.SIGKILL), when=MODEL).code == -9
+    assert _run(folder, *MET_LATER, resume=True, at=("embedding", 3, signal.SIGKILL)).code == -9
+    resumed = _run(folder, *MET_LATER, resume=True)
     assert forked.value(resumed) == 0, resumed.text
     for place in FOLDERS.values():
         assert run_files.findings(folder / place) == run_files.findings(stopped / place)

@@ -1,0 +1,224 @@
+"""What a Trainer trains, and which rules apply to it: read from class names live, from a log's keys offline.
+
+Perplexity, floors, "learned by heart" and an exact loss belong to language-model losses: the mean cross-entropy of
+tokens. A loss over pairs, scores or sampled text is none, whatever its number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["TrainerKind", "applies", "kind_of_keys", "kind_of_model", "kind_of_trainer", "trainer_kind"]
+
+
+class TrainerKind(StrEnum):
+    """What is trained on."""
+
+    CAUSAL = "causal"
+    """Each token from those before it: pretraining, supervised fine-tuning."""
+    SEQ2SEQ = "seq2seq"
+    """The tokens of an answer from an encoded text."""
+    MASKED = "masked"
+    """Hidden tokens from those around them."""
+    PREFERENCE = "preference"
+    """Pairs, or single answers with a verdict: DPO, KTO, ORPO, CPO."""
+    REWARD = "reward"
+    """A score of an answer, from pairs or steps."""
+    RL = "rl"
+    """Answers that the model wrote itself, by a reward: GRPO, RLOO, PPO."""
+    OTHER = "other"
+    """Anything else: classes, regression, another model's distribution."""
+
+    @property
+    def language(self) -> bool:
+        """Whether its loss is the cross-entropy of tokens, so that a perplexity means something.
+
+        >>> TrainerKind.CAUSAL.language, TrainerKind.PREFERENCE.language
+        (True, False)
+        """
+        return self in (TrainerKind.CAUSAL, TrainerKind.SEQ2SEQ, TrainerKind.MASKED)
+
+    @property
+    def scores_answers(self) -> bool:
+        """Whether it scores pairs, answers or samples: no forward pass of it is an evaluation of a text."""
+        return self in (TrainerKind.PREFERENCE, TrainerKind.REWARD, TrainerKind.RL)
+
+
+# Class names as TRL, Axolotl (AxolotlDPOTrainer), LLaMA-Factory (CustomKTOTrainer, PairwiseTrainer), Unsloth
+# (UnslothGRPOTrainer) and OpenRLHF's users write them, and the arguments' (DPOConfig). Order counts: OnlineDPO samples.
+_TRAINERS: Final = (
+    (TrainerKind.RL, r"OnlineDPO|GRPO|RLOO|PPO|NashMD|XPO|A2PO|GMPO|GSPO|DAPO|SDPO|Reinforce|Remax"),
+    (TrainerKind.PREFERENCE, r"DPO|KTO|ORPO|CPO|SimPO|BCO|TPO|IPO|PRO|RRHF|Preference"),
+    (TrainerKind.REWARD, r"Reward|PRM|Pairwise|RewardModel"),
+    (TrainerKind.OTHER, r"GKD|GOLD|MiniLLM|SDFT|OPD|IWOPD|Distillation|Distill"),
+)
+_TRAINER_NAMES: Final = tuple(
+    (kind, re.compile(rf"(?:^|[a-z0-9_])(?:{names})(?:v\d)?(?:Trainer|Config|Arguments|TrainingArguments)$"))
+    for kind, names in _TRAINERS
+)
+
+_ENCODER_DECODER: Final = re.compile(r"For(?:Conditional|Question)?Generation$|Seq2SeqLM$|Seq2Seq")
+_MASKED: Final = re.compile(r"ForMaskedLM$")
+_CAUSAL: Final = re.compile(r"ForCausalLM$|LMHeadModel$|CausalLM|ForConditionalGeneration$|ForImageTextToText")
+_OTHER_HEAD: Final = re.compile(
+    r"For(?!CausalLM|MaskedLM)\w*(?:Classification|Answering|Choice|Prediction|PreTraining)|CTC$"
+)
+
+
+def kind_of_trainer(names: Iterable[str]) -> TrainerKind | None:
+    """The kind that a Trainer's classes say.
+
+    Args:
+        names: Names of its class and of those it derives from, nearest first; then those of its arguments.
+
+    Returns:
+        ``None`` for a Trainer whose model decides what it trains: ``Trainer``, ``SFTTrainer``.
+
+    >>> kind_of_trainer(["MyTrainer", "DPOTrainer", "Trainer"])
+    <TrainerKind.PREFERENCE: 'preference'>
+    """
+    for name in names:
+        for kind, pattern in _TRAINER_NAMES:
+            if pattern.search(name):
+                return kind
+    return None
+
+
+def kind_of_model(names: Iterable[str], *, encoder_decoder: bool = False, has_head: bool = False) -> TrainerKind:
+    """The kind that a model's classes say.
+
+    Args:
+        names: Names of its class and of those it derives from, nearest first.
+        encoder_decoder: Whether its configuration says that it encodes one text and writes another.
+        has_head: Whether it has a layer that scores its vocabulary.
+
+    >>> kind_of_model(["BertForSequenceClassification"])
+    <TrainerKind.OTHER: 'other'>
+    """
+    for name in names:
+        if _OTHER_HEAD.search(name):
+            return TrainerKind.OTHER
+        if _MASKED.search(name):
+            return TrainerKind.MASKED
+        if encoder_decoder and _ENCODER_DECODER.search(name):
+            return TrainerKind.SEQ2SEQ
+        if _CAUSAL.search(name):
+            return TrainerKind.CAUSAL
+    if not has_head:
+        return TrainerKind.OTHER
+    return TrainerKind.SEQ2SEQ if encoder_decoder else TrainerKind.CAUSAL
+
+
+def trainer_kind(
+    trainer: Iterable[str],
+    arguments: Iterable[str],
+    model: Iterable[str],
+    *,
+    encoder_decoder: bool = False,
+    has_head: bool = False,
+) -> TrainerKind:
+    """What a live Trainer trains.
+
+    Args:
+        trainer: Names of the Trainer's class and of those it derives from, nearest first.
+        arguments: Likewise of its arguments.
+        model: Likewise of its model, adapters and wrappers taken off.
+        encoder_decoder: As in `kind_of_model`.
+        has_head: As in `kind_of_model`.
+
+    >>> trainer_kind(["SFTTrainer", "Trainer"], ["SFTConfig"], ["LlamaForCausalLM"])
+    <TrainerKind.CAUSAL: 'causal'>
+    """
+    said = kind_of_trainer([*trainer, *arguments])
+    return said or kind_of_model(model, encoder_decoder=encoder_decoder, has_head=has_head)
+
+
+# Keys of log rows, without the prefix of an evaluation. What ends in _reward comes first: eval_mean_reward could be the
+# reward of a set called mean.
+_KEYS: Final = (
+    (TrainerKind.REWARD, re.compile(r"(?:min|mean|max)_reward")),
+    (
+        TrainerKind.RL,
+        re.compile(
+            r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
+            r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
+            r"importance_sampling_ratio|sampling/.+"
+        ),
+    ),
+    (
+        TrainerKind.PREFERENCE,
+        re.compile(
+            r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
+            r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)"
+        ),
+    ),
+    (TrainerKind.OTHER, re.compile(r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy")),
+    (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
+    (
+        TrainerKind.OTHER,
+        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|wer|cer|map"),
+    ),
+)
+
+
+def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
+    """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
+
+    Args:
+        names: The row's keys, as logged: ``rewards/margins``, ``eval_rewards/margins``, ``eval_ko_rouge1``.
+
+    >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
+    <TrainerKind.PREFERENCE: 'preference'>
+    """
+    bare = [_bare(name) for name in names]
+    for kind, pattern in _KEYS:
+        if any(pattern.fullmatch(form) for forms in bare for form in forms):
+            return kind
+    return None
+
+
+def _bare(name: str) -> tuple[str, ...]:
+    """A key without an evaluation's prefix: ``eval_ko_f1`` may be ``f1`` of the set ``ko``, or ``ko_f1`` of all."""
+    if not name.startswith(("eval_", "test_")):
+        return (name,)
+    rest = name.partition("_")[2]
+    return rest, *(rest[i + 1 :] for i, letter in enumerate(rest) if letter == "_")
+
+
+# Which rules speak of which kinds. A rule that is in neither set asks what every training has: finite numbers, levels,
+# seams, arguments, parameters.
+_OF_LANGUAGE: Final = frozenset(
+    {
+        "below-floor", "memorising", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
+        "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small",
+        "embeddings-frozen", "embeddings-untied", "eos-not-trained",
+    }
+)  # fmt: skip
+# A loss of reinforcement learning is an advantage times a ratio: it starts at 0 and its level says nothing, so neither
+# a rise nor a standstill of it is a fault.
+_NOT_OF_RL: Final = frozenset(
+    {
+        "loss-spike", "diverged", "level-shift", "plateau", "no-learning", "overfitting", "gap-widening",
+        "run-seam", "no-first-evaluation",
+    }
+)  # fmt: skip
+
+
+def applies(code: str, kind: TrainerKind | None) -> bool:
+    """Whether a finding says something about a run of this kind: the one place where that is decided.
+
+    Args:
+        code: The finding's code.
+        kind: What the run trains; ``None`` where nothing says it, which is taken for a language model.
+
+    >>> applies("below-floor", TrainerKind.PREFERENCE), applies("non-finite", TrainerKind.PREFERENCE)
+    (False, True)
+    """
+    if kind is None:
+        return True
+    if code in _OF_LANGUAGE:
+        return kind.language
+    return not (kind is TrainerKind.RL and code in _NOT_OF_RL)

@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 docs \
-	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs
+	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,3 +58,6 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 
 bench-pairs: ## How often the interval of a paired difference holds the true difference
 	$(VENV)/bin/python benchmarks/paired_intervals.py
+
+fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may raise
+	$(VENV)/bin/python benchmarks/fuzz_rules.py

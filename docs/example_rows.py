@@ -441,6 +441,12 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     "early-stopping-twice": (
         Example("Both were given to the Trainer", [told("early-stopping-twice", other="EarlyStoppingCallback")]),
     ),
+    "rule-failed": (
+        Example(
+            "`memorising` raised in the row of step 70",
+            [told("rule-failed", 70, rule="memorising", error="IndexError: tuple index out of range")],
+        ),
+    ),
     "nan-filter-on": (Example("`compute_loss_func` is set", [told("nan-filter-on")]),),
     "no-first-evaluation": (Example('`eval_strategy="steps"` alone', [told("no-first-evaluation")]),),
     "stopped-before": (

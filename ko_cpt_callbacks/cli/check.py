@@ -1,14 +1,14 @@
 """``ko-cpt check RUN``: the verdict on a finished or running training, from what it left behind.
 
 Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 nothing was judged (one line on stderr), or a
-stage of a staged training could not be read (one line each; the others are judged all the same).
+stage of a staged training could not be read, or a rule failed (one line each; the others are judged all the same).
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import typer
@@ -17,8 +17,8 @@ from ko_cpt_callbacks.cli.judgement import Judgement, judge_run, watch_of
 from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.printable import let_print_anything, printable
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.core.rules import TASKS
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.rules import TASKS, RuleFailed
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.readers.plan import Plan, read_plan
 from ko_cpt_callbacks.readers.run_folder import read_run
@@ -64,7 +64,8 @@ def check(
 ) -> None:
     """Judge a run: its losses, what is wrong with it, what to do next.
 
-    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN, a stage of it, or an option cannot be used.
+    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN, a stage of it, or an option cannot be used, or a rule
+    failed.
     """
     let_print_anything()
     try:
@@ -86,6 +87,8 @@ def check(
         from ko_cpt_callbacks.cli.judgement_page import page  # rich: only for who reads the page
 
         print_page(page(judged, run), _WIDTH)
+    if _tell_failed(("", finding) for finding in judged.findings):
+        raise typer.Exit(_UNREADABLE)
     if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
         raise typer.Exit(_FAILED)
 
@@ -115,10 +118,22 @@ def _check_plan(
     unread = [stage for stage in judged.stages if stage.message is not None]
     for stage in unread:
         typer.echo(f"ko-cpt check: stage {printable(f'{stage.planned.name}: {stage.message}')}", err=True)
-    if unread:
+    failed = _tell_failed(judged.findings)
+    if unread or failed:
         raise typer.Exit(_UNREADABLE)
     if fail_on is not None and any(_reaches(finding.severity, fail_on) for _, finding in judged.findings):
         raise typer.Exit(_FAILED)
+
+
+def _tell_failed(findings: Iterable[tuple[str, Finding]]) -> bool:
+    """Name the rules that failed on stderr, each with its stage; whether there are any."""
+    failed = [(stage, finding) for stage, finding in findings if finding.code == RuleFailed().code]
+    for stage, finding in failed:
+        where = f"stage {stage}: " if stage else ""
+        rule, error = finding.values["rule"], finding.values["error"]
+        text = printable(f"{where}rule {rule} failed at step {finding.step}: {error}")
+        typer.echo(f"ko-cpt check: {text}", err=True)
+    return bool(failed)
 
 
 def _baseline(name: str) -> Baseline:

@@ -174,7 +174,7 @@ class Watch:
         past = IDLE if self.before is None else self.before
         base = past if self.recent.step == seen.step else self
         base = Watch(*_all_but_before(base)) if base.before is not None else base
-        if recent.count == recent.past.count and not recent.seam:
+        if not recent.grew and not recent.seam:
             return replace(base, recent=recent, ended=None, news=False, before=base)
         if len(recent.losses) == 1:
             base = replace(IDLE, before=base)

@@ -132,12 +132,12 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
         absolute = base.value + bound if target.metric == keys.PPL else base.value * (1.0 + bound)
         if target.metric == keys.PPL:
             value -= base.value
-            se = None if both is None else math.hypot(*both)
+            se = None if both is None else _error(math.hypot(*both))
         elif base.value <= 0:
             return Measured(seen.step, fault="unmeasured")
         else:
             ratio = value / base.value
-            se = None if both is None else math.hypot(both[0], ratio * both[1]) / base.value
+            se = None if both is None else _error(math.hypot(both[0], ratio * both[1]) / base.value)
             value = ratio - 1.0
     half = None if se is None else interval(0.0, se, target.confidence)[1]
     if not (math.isfinite(value) and math.isfinite(absolute)):

@@ -125,6 +125,15 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "en": "This run resumes at step {step:n} although {reason} was already found at step {reason_step:n}. It "
         "trains on, because stop_on does not name {reason}."
     },
+    ("rule-failed", "at-a-row"): {
+        "en": "The rule {rule} failed at step {step:n} ({error}): what it would have found there and after it is not "
+        "said. The other rules go on. This is a mistake of ko_cpt_callbacks; please report it with the log."
+    },
+    ("rule-failed", "at-the-end"): {
+        "en": "The rule {rule} failed when it judged the end of the history, step {step:n} ({error}): what it would "
+        "have found there is not said. The other rules were asked. This is a mistake of ko_cpt_callbacks; please "
+        "report it with the log."
+    },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
     **message_comparison.MESSAGES,
     **message_health.MESSAGES,
@@ -187,6 +196,15 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="info, at every resume: a finding that asks to stop was made at or before the step the run "
             "resumes from.",
             action="Nothing, if training on is meant. Otherwise use the checkpoint as it is.",
+        )
+    },
+    "rule-failed": {
+        "en": Explanation(
+            meaning="A rule met a log that it was not written for and raised an exception. Each rule is guarded by "
+            "itself: the training and the other rules go on, and nothing is known of what this rule looks for.",
+            decided="warning, once per rule, at the row at which it raised. The rule is not asked again in this run. "
+            "ko-cpt check says so on stderr and exits 2.",
+            action="Report it with the log. Look at the numbers this rule judges yourself (ko-cpt explain RULE).",
         )
     },
     "trackers-not-reached": {

@@ -2,33 +2,53 @@
 
 Live, offline and resumed runs are the same fold over the same rows and therefore give the same findings; a
 resumed run has no state to restore, it folds its rows again.
+
+A rule that raises blinds no other one: it is named once (`rule-failed`) and set aside for the rest of the fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation
 from ko_cpt_callbacks.core.progress import RunProgress, Summary
-from ko_cpt_callbacks.core.rules import Rule, rules_for
+from ko_cpt_callbacks.core.rules import Rule, RuleFailed, rules_for
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["Monitor", "MonitorState"]
+__all__ = ["Monitor", "MonitorState", "SetAside"]
+
+_LONGEST: Final = 300
+"""Characters of an error that are shown; some hold a whole row."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """In place of the state of a rule that raised: it is not asked again.
+
+    Args:
+        step: Step of the row at which it raised.
+        error: Kind and text of the exception.
+    """
+
+    step: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
     """Where a fold stands: one state per rule, in the rules' order, and what the run has reached.
 
-    Two states are equal when the same rules saw the same rows, however the fold was cut.
+    ``last_step``: step of the last row; 0 before the first. Two states are equal when the same rules saw the same rows,
+    however the fold was cut.
     """
 
     rules: tuple[Any, ...]
     progress: RunProgress = field(default_factory=RunProgress)
+    last_step: int = 0
 
     def summary(self) -> Summary:
         """First, last and best of every set."""
@@ -80,10 +100,17 @@ class Monitor:
         states: list[Any] = []
         findings: list[Finding] = []
         for rule, before in zip(self.rules, state.rules, strict=True):
-            after, found = rule.step(before, seen)
+            if isinstance(before, SetAside):
+                states.append(before)
+                continue
+            try:
+                after, found = rule.step(before, seen)
+            except Exception as error:  # whatever it is, the other rules must see this row and those that follow
+                after = SetAside(seen.step, _shown(error))
+                found = _failure(rule, after)
             states.append(after)
             findings.extend(found)
-        return MonitorState(tuple(states), state.progress.add(seen)), tuple(findings)
+        return MonitorState(tuple(states), state.progress.add(seen), seen.step), tuple(findings)
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None
@@ -98,10 +125,33 @@ class Monitor:
 
     def close(self, state: MonitorState) -> tuple[Finding, ...]:
         """What can be said only once no further row will come; the state can still be folded on."""
-        pairs = zip(self.rules, state.rules, strict=True)
-        return tuple(finding for rule, before in pairs for finding in rule.close(before))
+        findings: list[Finding] = []
+        for rule, before in zip(self.rules, state.rules, strict=True):
+            if isinstance(before, SetAside):
+                continue
+            try:
+                findings.extend(rule.close(before))
+            except Exception as error:  # as in `step`
+                findings.extend(_failure(rule, SetAside(state.last_step, _shown(error)), at_the_end=True))
+        return tuple(findings)
 
     def judge(self, observations: Iterable[Observation]) -> tuple[MonitorState, tuple[Finding, ...]]:
         """A finished run: `fold` from the start, then `close`."""
         state, findings = self.fold(observations)
         return state, findings + self.close(state)
+
+
+def _shown(error: Exception) -> str:
+    """Kind and text of an exception; the kind alone where it cannot tell its text."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:
+    """What is said of a rule that raised, whether or not the run was told to ask `rule-failed`."""
+    speaker = RuleFailed()
+    values = {"rule": rule.code, "error": aside.error, "at_the_end": at_the_end}
+    return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values))[1]

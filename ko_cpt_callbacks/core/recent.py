@@ -138,6 +138,11 @@ class Recent:
     """The window without the last row; use `past`."""
 
     @property
+    def grew(self) -> bool:
+        """Whether the last row brought a point: one whose loss is not finite brings none, also where it is a seam."""
+        return self.count > (0 if self.seam else self.past.count)
+
+    @property
     def past(self) -> Recent:
         """The window as it was before the last row (of the segment before, where that row begins one)."""
         return EMPTY if self.before is None else self.before

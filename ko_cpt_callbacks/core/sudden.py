@@ -56,13 +56,14 @@ def is_ramp(points: tuple[float, ...]) -> bool:
     step = min(_off(points[:i]) + _off(points[j:]) for i, j in ((5, 6), (4, 5), (6, 7)))
     mean, middle = sum(points) / 11, sum(_RAMP) / 11
     both = sum((w - middle) * (point - mean) for w, point in zip(_RAMP, points, strict=True))
-    flat = sum((point - mean) ** 2 for point in points)
+    flat = _off(points)
     return flat - both * both / sum((w - middle) ** 2 for w in _RAMP) < _NEARER * step
 
 
 def _off(points: tuple[float, ...]) -> float:
     mean = sum(points) / len(points)
-    return sum((point - mean) ** 2 for point in points)
+    # A product, not a power: it is infinite where a power of so large a number raises.
+    return sum((point - mean) * (point - mean) for point in points)
 
 
 def _end(points: tuple[float, ...]) -> float:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import sample
+from cli import sample, staged
 from cli.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, real_run, write_state
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.rules import Memorising
 
 jsonschema = pytest.importorskip("jsonschema")
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"
@@ -427,3 +428,45 @@ def test_the_schema_refuses_what_is_not_said(healthy: Path) -> None:
         {"findings": [{k: v for k, v in found["findings"][0].items() if k != "asks_to_stop"}]},
     ):  # fmt: skip
         assert not validator.is_valid({**found, **change})
+
+
+# -- a rule that raises ------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others judge the run; stderr says which rule failed, where and how, in one printable line; the exit is 2."""
+
+    def broken(self: object, state: Any, seen: Any) -> Any:
+        raise IndexError("tuple index\n\x1b[31m out of range")
+
+    path = write_state(tmp_path / "trainer_state.json", [*sample.healthy(), {"step": 900, "loss": float("nan")}])
+    whole = judged(path)
+    monkeypatch.setattr(Memorising, "step", broken)
+    for options in ((), ("--json",), ("--fail-on", "warning")):
+        result = check(path, *options)
+        assert result.exit_code == 2
+        assert result.stderr == (
+            f"ko-cpt check: rule memorising failed at step {whole['run']['first_step']}: "
+            "IndexError: tuple index\\n\\x1b[31m out of range\n"
+        )
+        assert "\x1b" not in result.stdout
+    found = json.loads(check(path, "--json").stdout)
+    assert _valid(found)
+    assert [item for item in found["findings"] if item["code"] != "rule-failed"] == whole["findings"]
+    assert [item["values"]["rule"] for item in found["findings"] if item["code"] == "rule-failed"] == ["memorising"]
+
+
+def test_a_rule_that_fails_in_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a staged training the stage is named too."""
+
+    def broken(self: object, state: Any) -> Any:
+        raise KeyError("loss")
+
+    (folder,) = staged.plan(tmp_path, ["embedding"])
+    staged.stage(folder, "embedding", (4.0, 3.5))
+    assert check(tmp_path).exit_code == 0
+    monkeypatch.setattr(Memorising, "close", broken)
+    result = check(tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        2, "ko-cpt check: stage embedding: rule memorising failed at step 400: KeyError: 'loss'\n",
+    )  # fmt: skip

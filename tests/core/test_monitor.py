@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 
 import pytest
 
-from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.monitor import Monitor, SetAside
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
     EvalObservation,
@@ -176,3 +178,90 @@ def test_steps_may_go_back() -> None:
     ]
     summary = Monitor().fold(seen)[0].summary()
     assert (summary.train.points, summary.train.last_step) == (2, 10)
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """A rule that counts rows and raises at a step, or when it closes."""
+
+    code: str = "breaks"
+    at: int | None = None
+    closing: bool = False
+
+    def initial(self) -> int:
+        """No rows."""
+        return 0
+
+    def step(self, state: int, seen: Observation) -> tuple[int, tuple[Finding, ...]]:
+        """Counts."""
+        if seen.step == self.at:
+            raise IndexError("tuple index out of range")
+        return state + 1, ()
+
+    def close(self, state: int) -> tuple[Finding, ...]:
+        """Nothing, or an error."""
+        if self.closing:
+            raise KeyError("loss")
+        return ()
+
+
+def test_a_rule_that_raises_blinds_no_other() -> None:
+    """It is named once with the row's step and its error; every other rule sees that row and all that follow."""
+    rows: list[Observation] = [*_run(), TrainObservation(130, loss=math.nan), TrainObservation(130, loss=math.nan)]
+    others = rules_for()
+    half = len(others) // 2
+    state, found = Monitor([*others[:half], Breaks(at=50), *others[half:]]).judge(rows)
+    told = [one for one in found if one.code == "rule-failed"]
+    assert [(one.severity, one.step, one.asks_to_stop) for one in told] == [(Severity.WARNING, 50, False)]
+    assert told[0].values == {"rule": "breaks", "error": "IndexError: tuple index out of range"}
+    assert tuple(one for one in found if one.code != "rule-failed") == Monitor(others).judge(rows)[1]
+    assert ("non-finite", 130) in [(one.code, one.step) for one in found]
+    assert state.rules[half] == SetAside(50, "IndexError: tuple index out of range")
+
+
+def test_a_rule_that_raises_at_every_row_is_named_once() -> None:
+    """Two rules that fail are two findings, however many rows follow; leaving `rule-failed` out silences neither."""
+    monitor = Monitor([Breaks("one", at=10), Breaks("two", at=10)])
+    found = monitor.judge([TrainObservation(10, loss=3.0)] * 5)[1]
+    assert [(one.code, one.values["rule"]) for one in found] == [("rule-failed", "one"), ("rule-failed", "two")]
+
+
+def test_a_rule_that_raises_when_it_closes() -> None:
+    """It is named with the last step, the others close, and the fold can go on."""
+    monitor = Monitor([Breaks(closing=True), *rules_for()])
+    state, _ = monitor.fold(_run()[:2])
+    found = monitor.close(state)
+    assert [one.code for one in found] == ["rule-failed", "not-enough-data"]
+    assert (found[0].variant, found[0].values["error"]) == ("at-the-end", "KeyError: 'loss'")
+    assert found[0].step == _run()[1].step
+    assert monitor.fold(_run()[2:], state)[0] == monitor.fold(_run())[0]
+
+
+def test_a_failed_rule_stays_set_aside_however_the_fold_is_cut() -> None:
+    """States and findings of a cut fold equal those of the whole, before the failure, at it and after it."""
+    rows, monitor = _run(), Monitor([Breaks(at=50), *rules_for()])
+    whole = monitor.fold(rows)
+    for cut in range(len(rows) + 1):
+        state, first = monitor.fold(rows[:cut])
+        state, second = monitor.fold(rows[cut:], state)
+        assert (state, first + second) == whole
+
+
+def test_an_error_that_cannot_be_shown() -> None:
+    """An exception whose text raises is named by its kind; a long text is cut."""
+
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    class Raises(Breaks):
+        def __init__(self, error: Exception) -> None:
+            object.__setattr__(self, "error", error)
+            super().__init__()
+
+        def step(self, state: int, seen: Observation) -> tuple[int, tuple[Finding, ...]]:
+            raise self.error  # type: ignore[attr-defined]
+
+    for error, shown in ((Mute(), "Mute"), (ValueError("x" * 1000), "ValueError: " + 288 * "x" + " ...")):
+        (found,) = Monitor([Raises(error)]).fold([TrainObservation(1)])[1]
+        assert found.values["error"] == shown

@@ -16,7 +16,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.rules import Memorising
 from ko_cpt_callbacks.hf import handler as handlers
+from ko_cpt_callbacks.readers.rows import observations_of
 
 pytestmark = pytest.mark.both_versions
 
@@ -528,6 +531,30 @@ def test_nan_logged_as_zero(tmp_path: Path) -> None:
     assert next((item.code, item.severity, item.step) for item in callback.findings) == ("non-finite", "error", 1)
     assert sum(item.code == "non-finite" for item in callback.findings) == 1
     assert callback.stop_reason is None and trainer.state.global_step == 3  # nobody asked to stop
+
+
+def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that raises at every row is said once; the NaN two steps later is found all the same, and stops the run.
+
+    ``ko-cpt check`` of what it left finds the same.
+    """
+
+    def broken(self: object, state: Any, seen: Any) -> Any:
+        raise IndexError("tuple index out of range")
+
+    monkeypatch.setattr(Memorising, "step", broken)
+    callback = KoCPTCallback(outputs=["files"], stop_on={"non-finite"})
+    trainer = tiny.trainer(_breaks(at=3), tmp_path, ROWS, None, callbacks=[callback], max_steps=20)
+    trainer.train()
+    assert trainer.state.global_step == 3
+    told = [finding for finding in callback.findings if finding.code in ("rule-failed", "non-finite")]
+    assert [(item.code, item.step, item.asks_to_stop) for item in told] == [
+        ("rule-failed", 0, False), ("non-finite", 3, True),
+    ]  # fmt: skip
+    assert told[0].values["rule"] == "memorising"
+    assert callback.stop_reason is not None and callback.stop_reason.code == "non-finite"
+    again = Monitor().fold(observations_of(_lines(tmp_path)))[1]
+    assert again == tuple(callback.findings)
 
 
 def test_one_micro_batch_of_a_step(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from ko_cpt_callbacks.core.rules.overfitting import Overfitting
 from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.core.rules.plateau import Plateau
 from ko_cpt_callbacks.core.rules.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.core.rules.rule_failed import RuleFailed
 from ko_cpt_callbacks.core.rules.run_seam import RunSeam
 from ko_cpt_callbacks.core.rules.stage_regression import StageRegression
 from ko_cpt_callbacks.core.rules.stopped_before import StoppedBefore
@@ -90,6 +91,7 @@ __all__ = [
     "Plateau",
     "PromptInLoss",
     "Rule",
+    "RuleFailed",
     "RunSeam",
     "StageRegression",
     "StoppedBefore",
@@ -198,6 +200,7 @@ def rules_for(
         NanFilterOn(),
         NoFirstEvaluation(),
         StoppedBefore(),
+        RuleFailed(),
         NotEnoughData(),
     )
     known = [rule.code for rule in rules]

@@ -144,7 +144,7 @@ class Diverged:
             return "rising"
         half = lowest + 0.5 * height
         if up >= staying and len(after) >= staying and sum(loss < half for loss in after[-staying:]) <= 1:
-            return "staying" if middles[-1] >= middles[-9] - 0.15 * height else None
+            return "staying" if middles[-1] >= middles[-9:][0] - 0.15 * height else None
         lately = after[-self.swinging :]
         away = [loss > lowest + needed for loss in lately]
         if len(lately) == self.swinging and sum(away) >= 0.55 * len(away) and sum(away[-8:]) >= 4:
@@ -169,7 +169,7 @@ class Diverged:
 
 def _ever_faster(middles: tuple[float, ...], up: int, height: float) -> bool:
     """Whether each third of the way up was steeper than the one before, which no spike is."""
-    third = min(up, 12) // 3
+    third = min(up, 12, len(middles) - 1) // 3
     a, b, c, d = (middles[-1 - i * third] for i in (3, 2, 1, 0))
     return d - c > 1.15 * (c - b) > 1.15**2 * max(b - a, 0.0) and d - a > 0.7 * height
 

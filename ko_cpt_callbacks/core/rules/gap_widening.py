@@ -89,7 +89,7 @@ class GapWidening:
         errors = [_error(mark, noise) for mark in last]
         # The median of a few early gaps is off as well, by 1.25 times what their mean would be.
         usual_error = 1.25 * max(errors) / math.sqrt(used)
-        error = math.hypot(math.sqrt(sum(one**2 for one in errors)) / len(errors), usual_error)
+        error = math.hypot(math.sqrt(sum(one * one for one in errors)) / len(errors), usual_error)
         widened = sum(gaps) / len(gaps)
         if len(gaps) < len(last) or widened <= max(self.limit, self.errors * error):
             return None

@@ -115,7 +115,7 @@ class Memorising:
         if recent.segment != recent.past.segment:
             base, evals = Epochs(), {}
         epochs = base
-        if recent.count != recent.past.count or recent.segment != recent.past.segment:
+        if recent.grew:
             epochs = self._counted(base, recent)
         state = MemorisingState(recent, epochs, base, evals, state.said)
         found = () if state.said else self._found(state)

@@ -151,3 +151,12 @@ def test_repeats_count_once() -> None:
     assert findings(RULE, [one for row in seen for one in (row, row)]) == findings(RULE, seen)
     high = [TrainObservation(810, loss=9.0)] * 40
     assert findings(RULE, [*rows(falling(80)), *high, *rows(falling(80), start=810)]) == []
+
+
+@pytest.mark.parametrize("points", range(8, 14))
+def test_a_short_window_after_a_seam(points: int) -> None:
+    """As many short medians as points: however few they are, the thirds of the way up are looked for among them."""
+    losses = [7.8, 7.85, *(7.7 - 0.02 * i for i in range(points - 2))]
+    assert findings(RULE, rows([*losses, 4.8, 4.75])) == []
+    rise = [2.0 + 0.02 * i * i for i in range(points)]
+    assert len(findings(RULE, rows(rise))) <= 1

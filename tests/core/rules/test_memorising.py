@@ -158,3 +158,20 @@ def test_two_runs_joined() -> None:
     """Epochs that go back begin anew: the steps of one run are not counted with those of another."""
     one = _run(lambda epoch: 2.5 if epoch < 1 else 2.1, epochs=2)
     assert _findings([*one, *one]) == []
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("more", [0, 1, 12])
+def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
+    """A restart whose first row is not finite brings no point: the epochs are counted from the next one that does."""
+    first = [
+        TrainObservation(60, 3.0, 0.9996, None, 1.9e-4, input_tokens=6006),
+        TrainObservation(70, 0.1, bad, None, 1.4e-4, input_tokens=1000),
+    ]
+    seen = [*first, *_run(_stairs(0.12), epochs=1, each=max(more, 1))[:more]]
+    rule, state = Memorising(), Memorising().initial()
+    for one in seen:
+        state, found = rule.step(state, one)
+        assert found == ()
+        assert state.epochs.points == state.recent.count
+    assert rule.close(state) == ()

@@ -362,6 +362,20 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             {"targets": parse_targets(["eval_kr_exact_loss<3.0@end"])},
         ),
     ),
+    "eval-set-changed": (
+        Example(
+            "A resume at step 300 with another file as evaluation set",
+            [
+                replace(row, fingerprint="utf8-5f0c" if row.step < 350 else "utf8-91ab")
+                if isinstance(row, EvalObservation) else row
+                for row in evaluated(training(HEALTHY), [3.3, 3.0, 2.9, 3.6, 3.55])
+            ],
+        ),
+        Example(
+            "A set that is sampled anew for every evaluation",
+            [evaluation(100 * i, 2.8, fingerprint=f"utf8-00{i}0") for i in range(1, 6)],
+        ),
+    ),
     "overfitting": (
         Example(
             "A small text for many epochs: training falls on, the evaluation rises from step 400 on",

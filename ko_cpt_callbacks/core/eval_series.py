@@ -13,7 +13,8 @@ How a rule uses it::
         return replace(state, series=series), findings
 
 What may be compared is kept apart: a series begins anew at a seam (`ko_cpt_callbacks.core.recent`), where the loss
-becomes exact or stops being so, where the text changes (its fingerprint), and where steps go back. A loss that is not
+becomes exact or stops being so, where other rows are evaluated (`ko_cpt_callbacks.core.same_rows`), and where steps go
+back. A loss that is not
 finite, or has a batch that is not, is no evaluation. A repeat of the last step replaces it.
 """
 
@@ -28,6 +29,7 @@ from typing import Final
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.recent import EMPTY, Recent, median, usable
+from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 
 __all__ = ["EARLY", "KEPT", "NEAR", "NOTHING", "Evaluations", "Mark", "Series", "noise_of"]
 
@@ -107,7 +109,7 @@ class Series:
         marks: The last `KEPT`, oldest first.
         gaps: The first `EARLY` gaps.
         before: Without the last, which a repeat replaces.
-        fingerprint: Which text.
+        rows: Which rows.
     """
 
     metric: str
@@ -117,7 +119,7 @@ class Series:
     marks: tuple[Mark, ...]
     gaps: tuple[float, ...] = ()
     before: Series | None = None
-    fingerprint: str | None = None
+    rows: EvalRows = NO_ROWS
 
     @property
     def last(self) -> Mark:
@@ -129,7 +131,7 @@ class Series:
         """How far an evaluation lies off for no reason; see `noise_of`."""
         return noise_of([mark.value for mark in self.marks])
 
-    def then(self, mark: Mark, fingerprint: str | None) -> Series:
+    def then(self, mark: Mark, rows: EvalRows) -> Series:
         """The series after one more evaluation."""
         gaps = self.gaps
         if mark.train is not None:
@@ -138,8 +140,7 @@ class Series:
         best = mark if mark.value < self.best.value else self.best
         marks = (*self.marks, mark)[-KEPT:]
         return Series(
-            self.metric, self.count + 1, self.first, best, marks, gaps, replace(self, before=None),
-            fingerprint or self.fingerprint,
+            self.metric, self.count + 1, self.first, best, marks, gaps, replace(self, before=None), rows,
         )  # fmt: skip
 
 
@@ -183,20 +184,19 @@ class Evaluations:
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return self
-        known = self.sets.get(seen.split)
-        if known is not None and known.last.step == seen.step:
-            known = known.before
-        if known is not None and (
-            known.metric != point.metric
-            or known.last.step > seen.step
-            or (known.fingerprint and seen.fingerprint and known.fingerprint != seen.fingerprint)
-        ):
+        base = self.sets.get(seen.split)
+        if base is not None and base.last.step == seen.step:
+            base = base.before
+        rows = (NO_ROWS if base is None else base.rows).add(seen)
+        known = base
+        if base is not None and (base.metric != point.metric or base.last.step > seen.step or rows.anew):
             known = None
         mark = self._mark(point, (0, 0.0) if known is None else known.last.total)
         if known is None:
-            series = Series(point.metric, 1, mark, mark, (mark,), fingerprint=seen.fingerprint)
+            before = None if base is None else replace(base, before=None)
+            series = Series(point.metric, 1, mark, mark, (mark,), before=before, rows=rows)
         else:
-            series = known.then(mark, seen.fingerprint)
+            series = known.then(mark, rows)
         return replace(self, sets={**self.sets, seen.split: series})
 
     def _mark(self, point: EvalPoint, since: tuple[int, float]) -> Mark:

@@ -113,6 +113,15 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "than {min_delta:loss} than the best, {best:loss} at step {best_step:n} (now {loss:loss}). Stop here and "
         "use the best checkpoint, or lower the learning rate."
     },
+    ("no-improvement", "not-finite"): {
+        "en": "{split}, step {step:n}: {patience:n evaluation|evaluations} in a row without a loss lower by more than "
+        "{min_delta:loss} than the best, {best:loss} at step {best_step:n}; the last one is NaN or infinite. Go back "
+        "to the best checkpoint and look at non-finite."
+    },
+    ("no-improvement", "none-finite"): {
+        "en": "{split}, step {step:n}: {patience:n evaluation|evaluations} in a row, and the loss was NaN or infinite "
+        "in each. Stop and look at non-finite."
+    },
     ("early-stopping-twice", ""): {
         "en": "{other} is in this Trainer too. Whichever asks first stops the run, and its count of patience starts "
         "over at every resume while this callback's does not. Keep one of them: patience= and min_delta= do the same."
@@ -175,7 +184,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="The loss of the evaluation set has not become better for as long as you were ready to wait.",
             decided="warning, asks to stop, only with patience=: that many evaluations in a row of the first set "
             "that is no retention set, none lower than the best by more than min_delta (nats per token, or a "
-            "percentage of the best loss). A loss that is not finite neither improves nor counts.",
+            "percentage of the best loss). A loss that is not finite improves nothing, and counts. The count starts "
+            "anew where other rows are evaluated (eval-set-changed).",
             action="Stop and use the best checkpoint, or lower the learning rate; a larger min_delta stops earlier.",
         )
     },

@@ -18,6 +18,22 @@ _BY_HEART: Final = (
 )
 
 MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
+    ("eval-set-changed", ""): {
+        "en": "{split}, step {step:n}: other rows are evaluated under this name than at step {before_step:n}. Losses "
+        "before and after are of different text: the best, patience, relative targets and every comparison start anew "
+        "here. If it was not meant so, resume with the evaluation set of before; else give the new one a name of its "
+        "own."
+    },
+    ("eval-set-changed", "labels"): {
+        "en": "{split}, step {step:n}: the text is that of step {before_step:n}, but other tokens of it are scored. "
+        "Losses before and after are of different tokens: the best, patience, relative targets and every comparison "
+        "start anew here. Look what masks the labels now (a collator, a chat template, completion_only_loss)."
+    },
+    ("eval-set-changed", "drawn"): {
+        "en": "{split}, step {step:n}: other rows, or other tokens of them, in each of {evaluations:n "
+        "evaluation|evaluations}: the set is drawn anew each time. Small differences are the draw's. For exact "
+        "comparisons evaluate the same rows each time."
+    },
     ("overfitting", ""): {
         "en": "{split}, step {step:n}: {evaluations:n evaluation|evaluations in a row} above the best, {best:loss} at "
         "step {best_step:n} (now {loss:loss}; more than {threshold:loss} is beyond the noise), while the training loss "
@@ -61,6 +77,19 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
 }
 
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
+    "eval-set-changed": {
+        "en": Explanation(
+            meaning="Two evaluations under one name scored different rows, as after a resume with another file or "
+            "another split. Their losses say nothing of how the model changed.",
+            decided="warning, once per change: the set's fingerprint, a hash of its rows, is another than before, or "
+            "it is the same and another number of tokens is scored. Fingerprints of different versions, and missing "
+            "ones, are not compared. Where no two evaluations of the set had the same rows yet, it is said at the next "
+            "one, or at the end. info, once: the rows were others in four evaluations in a row. From a change on the "
+            "first, last and best of the summary, patience, relative targets, overfitting, gap-widening, forgetting "
+            "and memorising start anew; in a set that is drawn each time they go on.",
+            action="Resume with the evaluation set of before, or give the new one a name of its own.",
+        )
+    },
     "overfitting": {
         "en": Explanation(
             meaning="An evaluation set gets worse while training does not: the model fits its training text at the "

@@ -14,6 +14,7 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.perplexity import perplexity
+from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 
 __all__ = ["EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
 
@@ -89,25 +90,41 @@ def _better(best: EvalPoint | None, point: EvalPoint) -> EvalPoint | None:
 
 @dataclass(frozen=True, slots=True)
 class EvalProgress:
-    """The evaluations of one set; ``best_before`` is the best without the last, which a repeat replaces."""
+    """The evaluations of one set; first, last and best are of the rows that are evaluated now.
+
+    Args:
+        evaluations: How many, of other rows before included.
+        first: The first.
+        last: The last.
+        best: The lowest; ``None`` while none was finite.
+        rows: Which rows they are of.
+        before: Without the last, which a repeat replaces.
+    """
 
     evaluations: int
     first: EvalPoint
     last: EvalPoint
     best: EvalPoint | None
-    best_before: EvalPoint | None = None
+    rows: EvalRows = NO_ROWS
+    before: EvalProgress | None = None
 
     @classmethod
-    def begin(cls, point: EvalPoint) -> EvalProgress:
+    def begin(cls, seen: EvalObservation, point: EvalPoint) -> EvalProgress:
         """The progress after a set's first evaluation."""
-        return cls(evaluations=1, first=point, last=point, best=_better(None, point))
+        return cls(evaluations=1, first=point, last=point, best=_better(None, point), rows=NO_ROWS.add(seen))
 
-    def add(self, point: EvalPoint) -> EvalProgress:
+    def add(self, seen: EvalObservation, point: EvalPoint) -> EvalProgress:
         """The progress after one more evaluation; one of the same step as the last replaces it."""
+        base = self
         if point.step == self.last.step:
-            first = point if self.evaluations == 1 else self.first
-            return replace(self, first=first, last=point, best=_better(self.best_before, point))
-        return EvalProgress(self.evaluations + 1, self.first, point, _better(self.best, point), best_before=self.best)
+            if self.before is None:
+                return EvalProgress.begin(seen, point)
+            base = self.before
+        base = replace(base, before=None)
+        rows, count = base.rows.add(seen), base.evaluations + 1
+        if rows.anew:
+            return EvalProgress(count, point, point, _better(None, point), rows, base)
+        return EvalProgress(count, base.first, point, _better(base.best, point), rows, base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +162,8 @@ class Summary:
 
     Args:
         train: The training rows.
-        splits: Per evaluation set: number of evaluations, first, last and best point.
+        splits: Per evaluation set: number of evaluations; first, last and best point of the rows that are evaluated
+            now, and the step since which they are (``rows_since``; ``None``: since the first evaluation).
         ended: Whether the Trainer's last row was seen.
     """
 
@@ -161,6 +179,7 @@ class Summary:
                 "first": asdict(seen.first),
                 "last": asdict(seen.last),
                 "best": None if seen.best is None else asdict(seen.best),
+                "rows_since": seen.rows.since,
             }
             for name, seen in self.splits.items()
         }
@@ -184,7 +203,7 @@ class RunProgress:
             if point is None:
                 return self
             known = self.splits.get(seen.split)
-            now = EvalProgress.begin(point) if known is None else known.add(point)
+            now = EvalProgress.begin(seen, point) if known is None else known.add(seen, point)
             return replace(self, splits={**self.splits, seen.split: now})
         if isinstance(seen, EndObservation):
             return replace(self, ended=True)

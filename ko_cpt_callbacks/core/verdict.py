@@ -34,6 +34,7 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.core.plausibility import doubt
+from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 from ko_cpt_callbacks.core.target import END, Target
 
 __all__ = ["PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all"]
@@ -57,8 +58,10 @@ class Track:
 
     step: int | None = None
     last: Measured | None = None
-    firsts: Mapping[tuple[str, str | None], Level] = field(default_factory=dict)
-    """The first level of each kind of loss and text: a change is only one between like and like."""
+    firsts: Mapping[str, Level] = field(default_factory=dict)
+    """The first level of each kind of loss, of the rows that are evaluated now: a change is only one between like and
+    like."""
+    rows: EvalRows = NO_ROWS
     streak: int = 0
     """Evaluations in a row that are below."""
     before: Track | None = None
@@ -168,15 +171,15 @@ def _nothing(seen: EvalObservation) -> bool:
 
 def _evaluated(target: Target, track: Track, seen: EvalObservation) -> Track:
     base = track.before if track.step == seen.step and track.before is not None else replace(track, before=None)
-    firsts, level = base.firsts, level_of(target.metric, seen)
+    rows, level = base.rows.add(seen), level_of(target.metric, seen)
+    firsts, streak = ({}, 0) if rows.anew else (base.firsts, base.streak)
     first: Level | None = None
     if target.relative and isinstance(level, Level):
-        kind = (level.source, seen.fingerprint)
-        first = firsts.get(kind)
+        first = firsts.get(level.source)
         if first is None:
-            firsts = {**firsts, kind: level}
+            firsts = {**firsts, level.source: level}
     last = measure(target, seen, first)
-    return Track(seen.step, last, firsts, base.streak + 1 if last.below else 0, before=base)
+    return Track(seen.step, last, firsts, rows, streak + 1 if last.below else 0, before=base)
 
 
 def _due(target: Target, state: TargetState, step: int) -> bool:

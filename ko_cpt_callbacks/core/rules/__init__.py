@@ -25,6 +25,7 @@ from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
 from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
 from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
 from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
+from ko_cpt_callbacks.core.rules.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
 from ko_cpt_callbacks.core.rules.forgetting import Forgetting
@@ -70,6 +71,7 @@ __all__ = [
     "EmbeddingsFrozen",
     "EmbeddingsUntied",
     "EvalInTraining",
+    "EvalSetChanged",
     "EvalTooSmall",
     "ExactLossAbsent",
     "Forgetting",
@@ -180,6 +182,7 @@ def rules_for(
         LossSpike(),
         Diverged(),
         LevelShift(),
+        EvalSetChanged(),
         TargetImplausible(told, task),
         EvalTooSmall(told),
         TargetMet(told, task),

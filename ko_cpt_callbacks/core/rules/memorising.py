@@ -13,6 +13,7 @@ from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, O
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.recent import EMPTY, Recent, median
 from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 
 __all__ = ["Memorising", "MemorisingState"]
 
@@ -49,13 +50,15 @@ class Epochs:
 class MemorisingState:
     """The recent points, the epochs (``before``: without the last row), evaluations, and whether it was said.
 
-    ``evals``: per set its evaluation nearest the end of the first epoch, and the last.
+    ``evals``: per set its evaluation nearest the end of the first epoch, or the first of the rows that are evaluated
+    now, and the last; ``rows``: which rows they are of.
     """
 
     recent: Recent = EMPTY
     epochs: Epochs = Epochs()
     before: Epochs = Epochs()
     evals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    rows: Mapping[str, EvalRows] = field(default_factory=dict)
     said: bool = False
 
 
@@ -107,7 +110,7 @@ class Memorising:
             found = self.close(state)
             return (replace(state, said=True) if found else state), found
         if isinstance(seen, EvalObservation):
-            return replace(state, evals=self._evaluated(state, seen)), ()
+            return self._evaluated(state, seen), ()
         if not isinstance(seen, TrainObservation):
             return (state if recent is state.recent else replace(state, recent=recent)), ()
         base = state.before if state.recent.step == seen.step else state.epochs
@@ -117,7 +120,7 @@ class Memorising:
         epochs = base
         if recent.grew:
             epochs = self._counted(base, recent)
-        state = MemorisingState(recent, epochs, base, evals, state.said)
+        state = MemorisingState(recent, epochs, base, evals, state.rows, state.said)
         found = () if state.said else self._found(state)
         return (replace(state, said=True) if found else state), found
 
@@ -166,14 +169,16 @@ class Memorising:
         steps = (*epochs.steps, (step, down))[-_REMEMBERED:]
         return replace(epochs, judged=True, opening=step.after, steps=steps)
 
-    def _evaluated(self, state: MemorisingState, seen: EvalObservation) -> Mapping[str, tuple[float, float]]:
+    def _evaluated(self, state: MemorisingState, seen: EvalObservation) -> MemorisingState:
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite or is_retention(seen.split, self.retention):
-            return state.evals
+            return state
+        rows = state.rows.get(seen.split, NO_ROWS).add(seen)
         first = state.evals.get(seen.split, (point.value, 0.0))[0]
-        if state.epochs.first_level is None:
+        if state.epochs.first_level is None or rows.anew:
             first = point.value
-        return {**state.evals, seen.split: (first, point.value)}
+        evals = {**state.evals, seen.split: (first, point.value)}
+        return replace(state, evals=evals, rows={**state.rows, seen.split: rows})
 
     def _found(self, state: MemorisingState) -> tuple[Finding, ...]:
         epochs, recent = state.epochs, state.recent

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
-from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.core.progress import EvalPoint
+from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 
 __all__ = ["NoImprovement", "NoImprovementState"]
 
 
 @dataclass(frozen=True, slots=True)
-class NoImprovementState:
-    """The set that counts, its best loss, and the evaluations since; ``*_before`` undo a repeated evaluation."""
+class Count:
+    """The best loss of the rows that are evaluated now, of which kind, and the evaluations since it or the first."""
 
-    split: str | None = None
     best: float | None = None
     best_step: int | None = None
     since: int = 0
+    metric: str | None = None
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoImprovementState:
+    """The set that counts and where it stands; ``before``: without the last evaluation, which a repeat replaces."""
+
+    split: str | None = None
+    count: Count = Count()
     last_step: int | None = None
-    before: tuple[float | None, int | None, int] = (None, None, 0)
+    before: Count = Count()
+    rows: EvalRows = NO_ROWS
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NoImprovement:
-    """Counts as `transformers.EarlyStoppingCallback` does, on the exact loss, and survives a resume.
+    """Counts evaluations without improvement as `transformers.EarlyStoppingCallback` does, and survives a resume.
 
-    An evaluation improves when its loss is lower than the best by more than ``min_delta``. A loss that is not
-    finite neither improves nor counts: that is the business of ``non-finite``.
+    An evaluation improves when its loss is lower than the best by more than ``min_delta``; one whose loss is not finite
+    improves nothing, and counts (the very first, which has nothing to improve on, never does). The best is the last
+    loss that improved, as Lightning's ``EarlyStopping`` has it: `transformers` takes every lower loss as the new best,
+    so that a slow fall never improves there. The count begins anew where other rows are evaluated, or another kind of
+    loss.
 
     Args:
         patience: Evaluations without improvement that make the finding, and what counts as one; without a number
@@ -64,31 +77,36 @@ class NoImprovement:
             return state, ()
         if state.split not in (None, seen.split):
             return state, ()
-        loss = seen.loss if seen.exact_loss is None else seen.exact_loss
-        if loss is None or not math.isfinite(loss) or seen.nonfinite_batches:
+        point = EvalPoint.of(seen)
+        if point is None:
             return state, ()
-        best, best_step, since = state.before if seen.step == state.last_step else _now(state)
-        now = replace(state, split=seen.split, last_step=seen.step, before=(best, best_step, since))
-        if best is None or best - loss > self._least(best):
-            return replace(now, best=loss, best_step=seen.step, since=0), ()
-        now = replace(now, best=best, best_step=best_step, since=since + 1)
-        if state.said or now.since < limit:
+        count = state.before if seen.step == state.last_step else state.count
+        rows = state.rows.add(seen)
+        now = replace(state, split=seen.split, last_step=seen.step, before=count, rows=rows)
+        value = point.value if point.finite else None
+        # A failed evaluation may have no loss of the kind that the others have.
+        if rows.anew or (value is not None and count.metric not in (None, point.metric)):
+            count = Count()
+        if value is not None and (count.best is None or count.best - value > self._least(count.best)):
+            return replace(now, count=Count(value, seen.step, 0, point.metric, begun=True)), ()
+        count = replace(count, since=count.since + count.begun, begun=True)
+        now = replace(now, count=count)
+        if state.said or count.since < limit:
             return now, ()
         values = {
-            "loss": loss,
-            "best": best,
-            "best_step": best_step,
+            "loss": value,
+            "best": count.best,
+            "best_step": count.best_step,
             "patience": limit,
-            "min_delta": self._least(best),
-            "metric": keys.LOSS if seen.exact_loss is None else keys.EXACT_LOSS,
+            "min_delta": None if count.best is None else self._least(count.best),
+            "metric": point.metric,
         }
-        found = Finding(self.code, Severity.WARNING, seen.step, seen.split, values, asks_to_stop=True)
+        variant = "none-finite" if count.best is None else "" if value is not None else "not-finite"
+        found = Finding(
+            self.code, Severity.WARNING, seen.step, seen.split, values, asks_to_stop=True, variant=variant
+        )
         return replace(now, said=True), (found,)
 
     def _least(self, best: float) -> float:
         least = self.patience.min_delta
         return abs(best) * least if self.patience.relative else least
-
-
-def _now(state: NoImprovementState) -> tuple[float | None, int | None, int]:
-    return state.best, state.best_step, state.since

@@ -32,13 +32,17 @@ def _found(losses: list[float], patience: Patience, split: str = "eval") -> list
         ([3.0, 2.97, 2.94], Patience(2, 0.02), []),
         ([3.0, 2.98, 2.975], Patience(2, 0.01, relative=True), [30]),
         ([3.0, 3.1, 3.2, 3.3, 3.4], Patience(2), [30]),
-        ([3.0, math.nan, math.inf, 3.1], Patience(2), []),
-        ([3.0, math.nan, 3.1, 3.1], Patience(2), [40]),
+        ([3.0, math.nan, math.inf, 3.1], Patience(2), [30]),
+        ([3.0, math.nan, 2.9, math.nan, 2.8], Patience(2), []),
+        ([3.0, math.nan, 3.1, 3.1], Patience(2), [30]),
+        ([math.nan, 3.0, 3.1], Patience(2), []),
+        ([math.nan, math.nan, math.nan], Patience(2), [30]),
         ([3.0, 3.1, 3.2], Patience(), []),
     ],
 )
 def test_when_it_speaks(losses: list[float], patience: Patience, steps: list[int]) -> None:
-    """Evaluations without enough improvement are counted; a loss that is no number neither improves nor counts."""
+    """Evaluations without enough improvement are counted; a loss that is no number improves nothing, so it counts; the
+    first evaluation, which nothing can be better than, never does."""
     assert [finding.step for finding in _found(losses, patience)] == steps
 
 
@@ -66,7 +70,7 @@ def test_a_repeated_evaluation_replaces() -> None:
         state, new = rule.step(state, EvalObservation(step=step, exact_loss=loss))
         found.extend(new)
     assert found == []
-    assert (state.best, state.best_step, state.since) == (2.9, 20, 1)
+    assert (state.count.best, state.count.best_step, state.count.since) == (2.9, 20, 1)
 
 
 def test_without_an_exact_loss_the_trainers_counts() -> None:
@@ -76,3 +80,49 @@ def test_without_an_exact_loss_the_trainers_counts() -> None:
     for step, loss in ((10, 3.0), (20, 3.1)):
         state, found = rule.step(state, EvalObservation(step=step, loss=loss))
     assert [finding.values["metric"] for finding in found] == ["loss"]
+
+
+def test_sentences_of_losses_that_are_none() -> None:
+    """Where the last one is NaN the sentence has no loss of it; where all were, it has no best."""
+    (last,) = _found([3.0, math.nan, math.nan], Patience(2, 0.01))
+    assert last.message() == (
+        "eval, step 30: 2 evaluations in a row without a loss lower by more than 0.010 than the best, 3.000 at step "
+        "10; the last one is NaN or infinite. Go back to the best checkpoint and look at non-finite."
+    )
+    (never,) = _found([math.nan] * 3, Patience(2, 0.01))
+    assert never.asks_to_stop
+    assert never.message() == (
+        "eval, step 30: 2 evaluations in a row, and the loss was NaN or infinite in each. Stop and look at non-finite."
+    )
+
+
+def test_bad_batches_count_too() -> None:
+    """An evaluation with NaN batches is no improvement, however low the mean of the others is."""
+    rule = NoImprovement(Patience(1))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, loss=3.0))
+    _, found = rule.step(state, EvalObservation(20, loss=2.0, nonfinite_batches=1))
+    assert [finding.step for finding in found] == [20]
+
+
+def test_other_rows_begin_anew() -> None:
+    """A harder set under the same name is not worse than the best of another: its own first loss is the best. A
+    fingerprint of another version, or none, changes nothing."""
+    for prints, steps in (
+        (("utf8-01", "utf8-01", "utf8-02", "utf8-02", "utf8-02"), [50]),
+        (("utf8-01", "utf8-01", "utf8-0002", "utf8-0002", "utf8-0002"), [40]),
+        (("utf8-01", "utf8-01", None, None, None), [40]),
+    ):
+        rule = NoImprovement(Patience(2))
+        state, found = rule.initial(), []
+        for i, (loss, text) in enumerate(zip((3.0, 2.9, 5.0, 5.1, 5.2), prints, strict=True), start=1):
+            state, new = rule.step(state, EvalObservation(10 * i, exact_loss=loss, fingerprint=text))
+            found.extend(new)
+        assert [finding.step for finding in found] == steps
+
+
+def test_another_kind_of_loss_begins_anew() -> None:
+    """The exact loss and the Trainer's are two scales: neither is the other's best."""
+    rule = NoImprovement(Patience(1))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, exact_loss=2.0))
+    state, found = rule.step(state, EvalObservation(20, loss=3.0))
+    assert found == () and state.count.best == 3.0

@@ -270,6 +270,26 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             [told("worst-model-kept", keeps="highest", metric="eval_ppl")],
         ),
     ),
+    "metric-not-delivered": (
+        Example(
+            "`load_best_model_at_end` with a dict of two evaluation sets",
+            [
+                told(
+                    "metric-not-delivered", metric="eval_loss", certain=True, near="eval_ko_loss",
+                    there=["eval_ko_loss", "eval_en_loss", "eval_ko_exact_loss", "eval_en_exact_loss"], others=[],
+                )
+            ],
+        ),
+        Example(
+            "The same in a Trainer class of one's own that has an `evaluate` of its own",
+            [
+                told(
+                    "metric-not-delivered", metric="eval_loss", certain=False, near="eval_ko_loss",
+                    there=["eval_ko_loss", "eval_en_loss"], others=["MyTrainer"],
+                )
+            ],
+        ),
+    ),
     "eval-in-training": (
         Example(
             "A split by chance of text that holds every article twice",

@@ -18,6 +18,13 @@ _NEW_ROWS: Final = (
 )
 _ON_PROMPTS: Final = "In the first batch all text of its {rows:n row|rows} is labelled"
 _CHOICE: Final = "The Trainer keeps as best the checkpoint with the {extreme} {{metric}}"
+_NO_METRIC: Final = (
+    "The Trainer will raise a KeyError after its first evaluation: metric_for_best_model names {metric}, and no "
+    "evaluation of this run has it"
+)
+_METRICS_THERE: Final = (
+    'There will be: {there:names}. Set TrainingArguments(metric_for_best_model="{near}"), or another of these.'
+)
 _SAME_ROWS: Final = (
     "{split}: {found:n row|rows} of the {compared:n} looked for (of {set_rows:n}) {found_where}. The loss of this set "
     "says what was memorised, not what was learnt. Take them out: train_dataset = train_dataset.filter(lambda row: "
@@ -84,6 +91,16 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "en": "If this run is stopped (stop_on, patience), the state it stops at is not saved: with "
         'save_strategy="best" and eval_strategy="epoch" the Trainer saves after the stop only what is best so far. Set '
         'TrainingArguments(save_strategy="epoch"), or eval_strategy="steps".'
+    },
+    ("metric-not-delivered", "unknown"): {
+        "en": _NO_METRIC + ". " + _METRICS_THERE
+    },
+    ("metric-not-delivered", "unmeasured"): {
+        "en": _NO_METRIC + " ({reason}). " + _METRICS_THERE
+    },
+    ("metric-not-delivered", "unless"): {
+        "en": "metric_for_best_model names {metric}, which the Trainer's own evaluation does not have. Unless "
+        "{others:names} adds it, the Trainer raises a KeyError after its first evaluation. " + _METRICS_THERE
     },
     ("eval-in-training", "whole"): {
         "en": _SAME_ROWS.replace("{found_where}", "are among the {train_rows:n} training rows, token for token")
@@ -184,6 +201,19 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "stop_on or patience is set, save_strategy is 'best' and eval_strategy is 'epoch'.",
             action="TrainingArguments(metric_for_best_model='eval_exact_loss'), or greater_is_better as the sentence "
             "says.",
+        )
+    },
+    "metric-not-delivered": {
+        "en": Explanation(
+            meaning="The Trainer looks metric_for_best_model up in the metrics of every evaluation. Where the name is "
+            "not there it raises a KeyError, which ends the run after its first evaluation, hours in. "
+            "load_best_model_at_end and a ReduceLROnPlateau schedule ask for 'loss' by themselves.",
+            decided="error, asks to stop, when training begins: the run evaluates, its evaluation sets are known, and "
+            "the name is neither a loss of one of them nor one of this callback's numbers, or it is one that this run "
+            "cannot have. With a dict of evaluation sets there is no eval_loss, only eval_<name>_loss. Names that "
+            "begin with a set's prefix are not judged where there is compute_metrics. info: a Trainer class of one's "
+            "own or another callback may add the name, and it is eval_loss or one of this callback's.",
+            action="TrainingArguments(metric_for_best_model=...) with a name that the sentence lists.",
         )
     },
     "eval-in-training": {

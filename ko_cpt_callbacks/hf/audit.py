@@ -7,7 +7,7 @@ random number. Whether what it notes is a finding is for the rules of the same n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.hf.audit_argument import argument_mistakes
 from ko_cpt_callbacks.hf.audit_data import data_mistakes
+from ko_cpt_callbacks.hf.audit_metric import metric_mistakes
 from ko_cpt_callbacks.hf.audit_model import model_mistakes
 from ko_cpt_callbacks.hf.eval_set import eval_sets
 from ko_cpt_callbacks.hf.rank import Ranks
@@ -40,6 +41,7 @@ class SetUp:
         stops: Whether the callback may stop the run.
         known: What is on record of the run.
         step: The step that training begins at.
+        unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class SetUp:
     stops: bool = False
     known: Summary | None = None
     step: int = 0
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
 
 
 def audit(set_up: SetUp, ranks: Ranks, on_error: Callable[[Exception], None]) -> list[Note]:
@@ -68,6 +71,7 @@ def _look(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
     checks: tuple[Callable[[], Iterator[Note]], ...] = (
         lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),
         lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),
+        lambda: metric_mistakes(set_up.args, set_up.trainer, set_up.unmeasured),
         lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
     )
     found: list[Note] = []

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from transformers import TrainingArguments
 
+from ko_cpt_callbacks.hf.audit_metric import full_name
+
 __all__ = ["argument_mistakes"]
 
 # What a metric's name must be, or end in after an underscore, to be known as better the lower, or the higher.
@@ -35,7 +37,7 @@ def argument_mistakes(args: TrainingArguments, *, stops: bool, starts: bool) -> 
         return
     keeps = _wrong_way(args.metric_for_best_model, args.greater_is_better)
     if keeps is not None and (saves != "no" or args.load_best_model_at_end):
-        yield "worst-model-kept", {"keeps": keeps, "metric": _full_name(str(args.metric_for_best_model))}
+        yield "worst-model-kept", {"keeps": keeps, "metric": full_name(str(args.metric_for_best_model))}
     # The Trainer decides on saving anew after the evaluation at an epoch's end, and a stopped run has no later event
     # at which the callback could ask again.
     if stops and saves == "best" and evaluates == "epoch":
@@ -48,14 +50,10 @@ def _wrong_way(metric: str | None, greater_is_better: bool | None) -> str | None
     """``highest`` or ``lowest``: what is kept where that is the worst; None where it is not, or not known."""
     if metric is None or greater_is_better is None:
         return None
-    name = _full_name(metric).lower()
+    name = full_name(metric).lower()
     if greater_is_better and _LOWER.fullmatch(name):
         return "highest"
     return "lowest" if not greater_is_better and _HIGHER.fullmatch(name) else None
-
-
-def _full_name(metric: str) -> str:
-    return metric if metric.startswith("eval_") else f"eval_{metric}"
 
 
 def _text(value: Any) -> str:

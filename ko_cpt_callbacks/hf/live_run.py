@@ -25,6 +25,7 @@ from ko_cpt_callbacks.core.standing import DIFFERENCE
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
 from ko_cpt_callbacks.hf.audit import SetUp, audit
+from ko_cpt_callbacks.hf.audit_metric import unmeasured
 from ko_cpt_callbacks.hf.eval_set import agreed_problem
 from ko_cpt_callbacks.hf.evaluation_entry import evaluation_entries
 from ko_cpt_callbacks.hf.evidence import Alignment
@@ -163,9 +164,16 @@ class LiveRun:
     def audit(self, model: nn.Module, tokenizer: Any, state: TrainerState) -> None:
         """Note the mistakes of the set-up that can be seen before the first step; every rank must call it."""
         step, known = state.global_step, self.record.summary()
-        seen = SetUp(model, self._args, tokenizer, self._trainer(), self.stopper.armed, known, step)
+        absent = unmeasured(self._unmeasured(), self._text.absent(self._alignment()))
+        seen = SetUp(model, self._args, tokenizer, self._trainer(), self.stopper.armed, known, step, absent)
         for kind, values in audit(seen, self.ranks, self.report_error):
             self.note_setup(kind, step, **values)
+
+    def _unmeasured(self) -> str | None:
+        """Why no evaluation of this run can be measured, as far as that is known before the first."""
+        if self.ranks.alone:
+            return "the callback is not on every rank"
+        return None if self._watch is not None else "the model's forward passes are not watched"
 
     def _trainer(self) -> Any:
         return None if self.trainer is None else self.trainer()

@@ -34,6 +34,7 @@ from ko_cpt_callbacks.core.rules.half_precision_modules import HalfPrecisionModu
 from ko_cpt_callbacks.core.rules.level_shift import LevelShift
 from ko_cpt_callbacks.core.rules.loss_spike import LossSpike
 from ko_cpt_callbacks.core.rules.memorising import Memorising
+from ko_cpt_callbacks.core.rules.metric_not_delivered import MetricNotDelivered
 from ko_cpt_callbacks.core.rules.nan_filter_on import NanFilterOn
 from ko_cpt_callbacks.core.rules.no_first_evaluation import NoFirstEvaluation
 from ko_cpt_callbacks.core.rules.no_improvement import NoImprovement
@@ -80,6 +81,7 @@ __all__ = [
     "LevelShift",
     "LossSpike",
     "Memorising",
+    "MetricNotDelivered",
     "NanFilterOn",
     "NoFirstEvaluation",
     "NoImprovement",
@@ -172,6 +174,7 @@ def rules_for(
         HalfPrecisionModules(),
         PromptInLoss(task),
         WorstModelKept(),
+        MetricNotDelivered(),
         EvalInTraining(),
         TrackersNotReached(),
         ExactLossAbsent(),

@@ -14,12 +14,19 @@ from accelerate.state import GradientState
 from torch import Tensor
 
 from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.hf.document_start import (
+    STARTS_UNKNOWN,
+    document_starts,
+    leave_out_starts,
+    scores_starts,
+    token_mask,
+)
 from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Alignment, Evidence, Output, read_evidence
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
 from ko_cpt_callbacks.hf.measurement import Measurement, merge, pack
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
-from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
+from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
 
 # Batches kept on the device before their sums are read: reading waits for the device, so not at every batch.
 _HELD_BATCHES: Final = 8
@@ -149,24 +156,28 @@ class EvalMeter:
             tally.refuse(f"the evidence changed from {tally.evidence} to {evidence.kind} within one evaluation")
             return
         tally.evidence = evidence.kind
-        starts = document_starts(dict(step.kwargs))
+        # A sequence-to-sequence model is evaluated on its labels; its input is another text.
+        own = {} if step.text_in_labels else step.kwargs
+        starts = document_starts(own)
         try:
             kept = self._rows_kept(evidence, starts, tally)
         except IndistinctRowsError as error:
             tally.refuse(str(error))
             return
         if evidence.nll is None:
+            if scores_starts(step.kwargs, starts):
+                tally.refuse(STARTS_UNKNOWN)
             self._count_loss(evidence, tally)
             return
-        # A sequence-to-sequence model is evaluated on its labels; its input is another text.
-        own = {} if step.text_in_labels else step.kwargs
-        ids, mask = own.get("input_ids"), own.get("attention_mask")
+        evidence = leave_out_starts(evidence, starts, step.loss, step.kwargs)
+        assert evidence.nll is not None
+        ids = own.get("input_ids")
         shape = evidence.nll.shape
         record = BatchRecord(
             evidence=evidence,
             input_ids=ids if isinstance(ids, Tensor) and ids.shape == shape else None,
-            attention_mask=mask if isinstance(mask, Tensor) and mask.shape == shape else None,
-            starts=starts,
+            attention_mask=token_mask(own, shape),
+            starts=None if starts is None or starts.shape != shape else starts,
             batch=tally.steps,
         )
         finite = evidence.nll.isfinite().all()

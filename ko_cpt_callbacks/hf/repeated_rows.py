@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.state import GradientState
 from torch import Tensor
+from torch.utils.data import BatchSampler
 
 
 class IndistinctRowsError(Exception):
@@ -21,11 +22,11 @@ class IndistinctRowsError(Exception):
 def rows_kept(
     *, lines: int | None, starts: Tensor | None, rank: int, processes: int, loader: Any, step: int
 ) -> int | None:
-    """How many of a batch's first rows (of a padding-free batch: documents) are no repeats.
+    """How many of a batch's first lines are no repeats; where one line holds several rows, how many documents.
 
     Args:
         lines: Lines of the batch on this rank; None when only its loss is known.
-        starts: True where a document begins in a padding-free batch; (length,), or None for ordinary rows.
+        starts: Where documents begin in packed lines; (lines, length), or None for ordinary rows.
         rank: Index of this process.
         processes: Number of processes.
         loader: The data loader of the evaluation.
@@ -40,8 +41,11 @@ def rows_kept(
     state = GradientState()
     if processes == 1 or not state.end_of_dataloader:
         return None
+    sampler = getattr(loader, "batch_sampler", None)
+    if getattr(sampler, "even_batches", True) is False or _whole_batches(sampler, processes):
+        return None
     real = int(state.remainder)
-    if real == 0 or (real < 0 and getattr(getattr(loader, "batch_sampler", None), "drop_last", False)):
+    if real == 0 or (real < 0 and getattr(sampler, "drop_last", False)):
         return None
     if real < 0:
         raise IndistinctRowsError(
@@ -52,11 +56,36 @@ def rows_kept(
         raise IndistinctRowsError(
             "the last distributed batch holds repeated rows, and a loss per batch cannot leave them out"
         )
-    if starts is None:
-        return min(lines, max(0, real - rank * lines))
-    rows = int(getattr(loader, "total_batch_size", 0)) // processes
+    # A loader that hands batches out from the first rank says no batch size; its lines are rows.
+    rows = int(getattr(loader, "total_batch_size", 0)) // processes or lines
+    if lines == rows:
+        kept = min(lines, max(0, real - rank * lines))
+        if starts is None or lines > 1:
+            return kept
+        return None if kept else 0
+    if starts is None or lines != 1:
+        raise IndistinctRowsError(
+            f"the last distributed batch holds repeated rows, and its {rows} rows came as {lines} lines"
+        )
     first = ((step - 1) * processes + rank) * rows
-    return sum(_documents(loader, starts, first, rows)[: max(0, real - rank * rows)])
+    return sum(_documents(loader, starts[0], first, rows)[: max(0, real - rank * rows)])
+
+
+def _whole_batches(sampler: Any, processes: int) -> bool:
+    """Whether batches come as a batch sampler of the user's own made them, with none repeated.
+
+    Raises:
+        IndistinctRowsError: If such batches were filled up or repeated: accelerate counts on equal batches there.
+    """
+    inner = getattr(sampler, "batch_sampler", None)
+    if inner is None or type(inner).__iter__ is BatchSampler.__iter__:
+        return False
+    if getattr(inner, "batch_size", None) is None and len(inner) % processes == 0:
+        return True
+    raise IndistinctRowsError(
+        f"the evaluation's batches come from {type(inner).__name__}, so rows repeated to fill the last distributed "
+        "batch cannot be told apart"
+    )
 
 
 def _documents(loader: Any, starts: Tensor, first: int, rows: int) -> list[int]:

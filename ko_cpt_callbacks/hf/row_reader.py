@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -25,7 +24,7 @@ class BatchRecord:
         evidence: Per-position losses and labels; (rows, length).
         input_ids: Token ids of the text; (rows, length), or None (``inputs_embeds``): then the labels are the text.
         attention_mask: 1 where the row has a token; (rows, length), or None: everywhere.
-        starts: True where a new document begins in a padding-free batch; (length,), or None for ordinary rows.
+        starts: True where a document begins in a packed line; (rows, length), or None: every line is one.
         batch: Number of the batch in this evaluation on this rank.
     """
 
@@ -34,18 +33,6 @@ class BatchRecord:
     attention_mask: Tensor | None
     starts: Tensor | None
     batch: int
-
-
-def document_starts(kwargs: dict[str, Any]) -> Tensor | None:
-    """Where documents begin in a padding-free batch (one flat row with restarting positions), else None."""
-    positions, ids = kwargs.get("position_ids"), kwargs.get("input_ids")
-    if not isinstance(positions, Tensor) or not isinstance(ids, Tensor) or kwargs.get("attention_mask") is not None:
-        return None
-    if ids.shape[0] != 1 or positions.shape != ids.shape:
-        return None
-    starts = positions[0] == 0
-    starts[0] = True  # whatever the first position is, nothing before the first restart may be lost
-    return starts
 
 
 class RowReader:
@@ -73,8 +60,8 @@ class RowReader:
 
         Args:
             record: The batch.
-            rows_kept: How many of the first rows belong to the data set; the others repeat rows from its start
-                to fill the last distributed batch. None: all.
+            rows_kept: How many of the first lines (where there is one line: of its documents) belong to the data
+                set; the others repeat rows from its start to fill the last distributed batch. None: all.
         """
         evidence = record.evidence
         assert evidence.nll is not None and evidence.labels is not None
@@ -84,11 +71,14 @@ class RowReader:
         mask = ids != IGNORE
         if record.attention_mask is not None:
             mask &= _array(record.attention_mask) != 0
+        parts = self._parts(record, *ids.shape)
+        if rows_kept is not None:
+            parts = parts[:rows_kept] if len(ids) == 1 else [part for part in parts if part[0] < rows_kept]
         sums = [
             self._row(nll[row, part], labels[row, part], ids[row, part], mask[row, part], record.input_ids is not None)
-            for row, part in self._parts(record, *ids.shape)
+            for row, part in parts
         ]
-        kept = [(at, row) for at, row in enumerate(sums[:rows_kept]) if row is not None]
+        kept = [(at, row) for at, row in enumerate(sums) if row is not None]
         if not kept:
             return RowSums.empty()
         values = [row for _, row in kept]
@@ -102,12 +92,17 @@ class RowReader:
         )
 
     @staticmethod
-    def _parts(record: BatchRecord, rows: int, length: int) -> Iterator[tuple[int, slice]]:
+    def _parts(record: BatchRecord, rows: int, length: int) -> list[tuple[int, slice]]:
+        """Line and place of every document."""
         if record.starts is None:
-            yield from ((row, slice(0, length)) for row in range(rows))
-            return
-        begins = [int(at) for at in np.flatnonzero(_array(record.starts))]
-        yield from ((0, slice(begin, end)) for begin, end in zip(begins, [*begins[1:], length], strict=True))
+            return [(row, slice(0, length)) for row in range(rows)]
+        starts = _array(record.starts)
+        begins = [[int(at) for at in np.flatnonzero(starts[row])] for row in range(rows)]
+        return [
+            (row, slice(begin, end))
+            for row, line in enumerate(begins)
+            for begin, end in zip(line, [*line[1:], length], strict=True)
+        ]
 
     def _row(
         self,
@@ -121,8 +116,8 @@ class RowReader:
         tokens = int(scored.sum())
         text_ids = ids[mask]
         text = self._text(text_ids)
-        # A row without text and without a target is padding.
-        if not tokens and not text:
+        # Without a target and with one token at most it is padding, where each pad may begin anew, or as empty as that.
+        if not tokens and (not text or len(text_ids) == 1):
             return None
         digest = blake2b(text, digest_size=8).digest()
         aligned = bool(mask[scored].all()) and np.array_equal(labels[scored], ids[scored])

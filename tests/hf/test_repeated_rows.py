@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import BatchSampler
 
 from ko_cpt_callbacks.hf import repeated_rows
 from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
@@ -28,10 +29,11 @@ def end(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def _kept(lengths: list[int] | None = None, **changes: Any) -> int | None:
     """Two processes, batch size 2; ``lengths``: of the documents of a padding-free batch."""
-    starts = None
+    starts, lines = None, 2
     if lengths is not None:
-        starts = torch.cat([torch.arange(length) == 0 for length in lengths])
-    call = {"lines": 2, "starts": starts, "rank": 0, "processes": 2, "loader": _loader(PLAIN), "step": 1, **changes}
+        lines = 1
+        starts = torch.cat([torch.arange(length) == 0 for length in lengths])[None]
+    call = {"lines": lines, "starts": starts, "rank": 0, "processes": 2, "loader": _loader(PLAIN), "step": 1, **changes}
     return rows_kept(**call)
 
 
@@ -83,6 +85,56 @@ def test_what_cannot_be_told_apart_is_said(end: Any, case: dict[str, Any], reaso
     end(1)
     with pytest.raises(IndistinctRowsError, match=reason):
         _kept(**{"loader": _loader(PACKED), "step": 2, **case})
+
+
+def test_packed_lines_that_are_rows(end: Any) -> None:
+    """As many lines as rows a rank: lines are kept or left out whole, whatever they hold; so is a single one."""
+    starts = torch.tensor([[True, False, True], [True, True, False]])
+    end(3)
+    assert [_kept(starts=starts, rank=rank) for rank in (0, 1)] == [2, 1]
+    single = SimpleNamespace(dataset=PLAIN, total_batch_size=2)
+    end(1)
+    assert [_kept([1, 2], loader=single, rank=rank) for rank in (0, 1)] == [None, 0]
+
+
+def test_lines_that_are_no_rows_are_refused(end: Any) -> None:
+    """A collator that packed four rows of a rank into two lines: which of them are repeats is not known."""
+    end(3)
+    with pytest.raises(IndistinctRowsError, match="4 rows came as 2 lines"):
+        _kept(loader=SimpleNamespace(dataset=PLAIN, total_batch_size=8))
+
+
+def test_batches_that_are_not_made_even(end: Any) -> None:
+    """``even_batches=False`` repeats nothing, so every row of the last batch is real."""
+    end(1)
+    assert _kept(rank=1, loader=_loader(PLAIN, batch_sampler=SimpleNamespace(even_batches=False))) is None
+
+
+class _Bins(BatchSampler):
+    """Batches of unequal length, as many as asked for."""
+
+    def __init__(self, count: int, batch_size: int | None) -> None:
+        self.count, self.batch_size = count, batch_size  # type: ignore[assignment]
+
+    def __iter__(self) -> Any:
+        yield from ([0] * (1 + index) for index in range(self.count))
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def test_batches_of_a_sampler_of_the_users_own(end: Any) -> None:
+    """accelerate's remainder counts on equal batches: with others rows are kept where none can be a repeat."""
+    for remainder in (0, 1):
+        end(remainder)
+        whole = SimpleNamespace(batch_sampler=_Bins(4, None), even_batches=True)
+        assert _kept(loader=_loader(PLAIN, batch_sampler=whole)) is None
+        for bins in (_Bins(3, None), _Bins(4, 2)):
+            filled = SimpleNamespace(batch_sampler=bins, even_batches=True)
+            with pytest.raises(IndistinctRowsError, match="_Bins"):
+                _kept(loader=_loader(PLAIN, batch_sampler=filled))
+    plain = BatchSampler(range(7), 2, drop_last=False)
+    assert _kept(loader=_loader(PLAIN, batch_sampler=SimpleNamespace(batch_sampler=plain, even_batches=True))) == 1
 
 
 def test_without_a_known_length_only_dropping_the_last_batch_helps(end: Any) -> None:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
+from ko_cpt_callbacks.hf.document_start import document_starts
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
-from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader, document_starts
+from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.token_bytes import build_token_bytes
 
 pytestmark = pytest.mark.both_versions
@@ -108,17 +109,6 @@ def test_padding_free_documents(reader: RowReader) -> None:
     assert int(found.tokens.sum()) == flat.numel() - 1
 
 
-def test_document_starts() -> None:
-    """Only a single flat row without an attention mask; what comes before the first restart is a document too."""
-    ids, positions = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[2, 3, 0, 1]])
-    starts = document_starts({"input_ids": ids, "position_ids": positions})
-    assert starts is not None
-    assert starts.tolist() == [True, False, True, False]
-    assert document_starts({"input_ids": ids, "position_ids": positions, "attention_mask": ids}) is None
-    assert document_starts({"input_ids": ids}) is None
-    assert document_starts({"input_ids": ids.view(2, 2), "position_ids": positions.view(2, 2)}) is None
-
-
 def test_nothing_before_the_first_restart_is_lost(reader: RowReader) -> None:
     """A flat row that begins inside a document: all its targets are summed."""
     flat = torch.tensor([tiny.byte_level_tokenizer().encode(TEXTS[1])])
@@ -187,7 +177,7 @@ def test_flags_of_padding_free_documents(reader: RowReader) -> None:
     """Each document of a flat row by itself: one whole document each."""
     ids = [row["input_ids"] for row in tiny.rows(TEXTS, tiny.byte_level_tokenizer())]
     flat = torch.tensor([[token for row in ids for token in row]])
-    starts = torch.tensor([at == 0 for row in ids for at in range(len(row))])
+    starts = torch.tensor([[at == 0 for row in ids for at in range(len(row))]])
     batch = {"input_ids": flat, "labels": flat, "attention_mask": torch.ones_like(flat)}
     assert reader.read(_record(batch, attention_mask=None, starts=starts), None).flags.tolist() == [WHOLE] * 3
 

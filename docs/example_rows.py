@@ -315,6 +315,16 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
                 )
             ],
         ),
+        Example(
+            "Two GPUs, and `python train.py` in place of a launcher",
+            [
+                told(
+                    "exact-loss-absent",
+                    reason="several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, "
+                    "with accelerate launch or torchrun",
+                )
+            ],
+        ),
     ),
     "padding-in-loss": (
         Example(

@@ -144,6 +144,7 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "report it with the log."
     },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
+    ("exact-loss-absent", "run"): {"en": "no exact loss in this run: {reason}"},
     **message_comparison.MESSAGES,
     **message_health.MESSAGES,
     **message_eval_health.MESSAGES,
@@ -231,7 +232,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="The exact loss of this evaluation set could not be measured, so the callback "
             "publishes none; the Trainer's own loss stands, with its dependence on the batch size.",
             decided="info, once per evaluation set: the forward passes of the evaluation gave no evidence "
-            "from which a sum over tokens can be had; the finding names the reason.",
+            "from which a sum over tokens can be had; the finding names the reason. Warning, once and before the first "
+            "step, where the set-up rules it out: several GPUs in one process (nn.DataParallel).",
             action="Follow the reason. Most often: KoCPTCallback(...).attach(trainer) before evaluate(), "
             "or a model that returns logits or a loss.",
         )

@@ -6,9 +6,9 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.retention import retention_names
-from ko_cpt_callbacks.core.rules import TargetMet
+from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
@@ -44,6 +44,11 @@ from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
 from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
 
 _log = logging.getLogger("ko_cpt_callbacks")
+
+SEVERAL_DEVICES: Final = (
+    "several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, with accelerate launch "
+    "or torchrun"
+)
 
 
 class LiveRun:
@@ -100,7 +105,8 @@ class LiveRun:
             return
         self.release()
         if self._args.n_gpu > 1:
-            self.report("nn.DataParallel", "several GPUs in one process (nn.DataParallel) are not measured; use DDP")
+            self.report("nn.DataParallel", SEVERAL_DEVICES)
+            self.eval_meter.refuse_all(SEVERAL_DEVICES)
             return
         compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
         self._watch = ForwardWatch(
@@ -142,6 +148,8 @@ class LiveRun:
         self._unjudged, self._first_batch, self._nan_said, self.saved_step = [], True, False, None
         if state.max_steps > 0:
             self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps})
+        if self._args.n_gpu > 1:
+            self.note_setup(ExactLossAbsent().code, state.global_step, reason=SEVERAL_DEVICES)
         self._note_stage(model, state.global_step)
         self._say_stopped_before(state.global_step)
 
@@ -189,7 +197,7 @@ class LiveRun:
 
     def checkpoint(self, step: int) -> None:
         """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
-        self._totals.add(self.train_meter.read())
+        self._totals.add(self._training_counts())
         row = {keys.STEP: step, **self._totals.pending()}
         self.record.add(row, **{keys.KIND: keys.KIND_CHECKPOINT})
 
@@ -197,7 +205,7 @@ class LiveRun:
 
     def training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
         """What a training row gets: perplexity, tokens, speed, non-finite steps."""
-        counts = self.train_meter.read()
+        counts = self._training_counts()
         self._note_hidden_nan(counts, step)
         self._totals.add(counts)
         numbers: dict[str, float | int] = dict(self._totals.close_row(step))
@@ -208,6 +216,11 @@ class LiveRun:
             if value != float("inf"):
                 numbers[keys.PPL] = value
         return numbers
+
+    def _training_counts(self) -> TrainCounts:
+        """Counts since the last call; without hooks nothing was counted, which is not none."""
+        counts = self.train_meter.read()
+        return counts if self._watch is not None else replace(counts, tokens=None, bad_micro_batches=None)
 
     def _note_hidden_nan(self, counts: TrainCounts, step: int) -> None:
         uncounted = counts.bad_micro_batches is None or self._watch is None

@@ -88,6 +88,7 @@ class EvalMeter:
         self._ranks = ranks
         self._pending: list[_Pending] = []
         self._tally = _Tally()
+        self._never: str | None = None
 
     @property
     def running(self) -> bool:
@@ -115,6 +116,10 @@ class EvalMeter:
     def refuse(self, reason: str) -> None:
         """No exact loss for the evaluation that is running, or about to."""
         self._tally.refuse(reason)
+
+    def refuse_all(self, reason: str) -> None:
+        """No exact loss for any evaluation: the set-up rules it out."""
+        self._never = reason
 
     def drop_pending(self) -> None:
         """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
@@ -221,6 +226,7 @@ class EvalMeter:
         """Close the evaluation: reduce over the ranks and begin anew. Every rank must call it."""
         tally, self._tally = self._tally, _Tally()
         self._pending.clear()
+        tally.reason = self._never or tally.reason
         try:
             self._close(tally)
         except Exception as error:  # the others are waiting: say what happened instead of raising

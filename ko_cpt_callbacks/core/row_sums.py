@@ -172,24 +172,39 @@ def exact_numbers(
 
 
 def loss_numbers(
-    nll: float, tokens: int, prefix: str, nonfinite_batches: int
+    nll: float,
+    tokens: int,
+    prefix: str,
+    nonfinite_batches: int,
+    *,
+    rows: RowSums | None = None,
+    with_bytes: bool = False,
 ) -> dict[str, float | int]:
-    """The published numbers where only the batch losses and their counts are known: no error bar, no bytes.
+    """The published numbers where only the batch losses and their counts are known: no error bar.
 
     Args:
         nll: Sum of the negative log-likelihood over all batches and ranks, in nats.
         tokens: Target tokens behind it.
         prefix: The evaluation's prefix.
         nonfinite_batches: As in :func:`exact_numbers`.
+        rows: Tokens and bytes of every row, whose losses are not looked at; None where the text was not read.
+        with_bytes: Whether the bytes of every row are known.
     """
     numbers: dict[str, float | int] = {
         keys.TOKENS: int(tokens),
         keys.NONFINITE_BATCHES: int(nonfinite_batches),
     }
+    if rows is not None:
+        numbers[keys.ROWS] = int((rows.tokens > 0).sum())
+    size = int(rows.bytes[rows.tokens > 0].sum()) if rows is not None and with_bytes else 0
+    if rows is not None and with_bytes:
+        numbers[keys.BYTES] = size
     if tokens:
         finite = not nonfinite_batches and math.isfinite(nll)
         numbers[keys.EXACT_LOSS] = nll / tokens if finite else math.inf
         _add_perplexity(numbers)
+        if finite and size:
+            numbers[keys.BITS_PER_BYTE] = nll / math.log(2.0) / size
     return {keys.key(prefix, suffix): value for suffix, value in numbers.items()}
 
 

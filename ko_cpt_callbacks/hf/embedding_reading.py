@@ -11,7 +11,7 @@ from torch import nn
 from ko_cpt_callbacks.core.stage import Rows
 from ko_cpt_callbacks.hf.adapter_reading import adapter_parameters
 
-__all__ = ["EmbeddingParts", "RowsSeen", "embedding_parts", "rows_seen", "unwrapped"]
+__all__ = ["EmbeddingParts", "RowsSeen", "embedding_parts", "module_asked", "rows_seen", "unwrapped"]
 
 _WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module")
 
@@ -65,6 +65,19 @@ def unwrapped(module: nn.Module) -> nn.Module:
         if inner is not None:
             return unwrapped(inner)
     return module
+
+
+def module_asked(model: nn.Module, method: str) -> nn.Module | None:
+    """What a model's own ``get_input_embeddings`` or ``get_output_embeddings`` gives.
+
+    Returns:
+        None where there is no such method, or it does not know: transformers' regression models raise.
+    """
+    try:
+        found = getattr(model, method)()
+    except (AttributeError, NotImplementedError):
+        return None
+    return found if isinstance(found, nn.Module) else None
 
 
 def embedding_parts(module: nn.Module) -> EmbeddingParts:

@@ -22,17 +22,20 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
         if measured.batches:
             numbers[keys.key(prefix, keys.NONFINITE_BATCHES)] = measured.nonfinite_batches
         return numbers, {keys.key(prefix, keys.EXACT_LOSS_ABSENT): measured.reason}
+    rows, broken = measured.rows if measured.rows is not None else measured.counts, measured.nonfinite_batches
+    with_bytes = rows is not None and measured.bytes_absent is None and bool((rows.bytes >= 0).all())
+    if measured.rows is not None:
+        numbers = exact_numbers(measured.rows, prefix, broken, with_bytes=with_bytes)
+    else:
+        numbers = loss_numbers(measured.nll, measured.tokens, prefix, broken, rows=rows, with_bytes=with_bytes)
     absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
-    if measured.rows is None:
-        numbers = loss_numbers(measured.nll, measured.tokens, prefix, measured.nonfinite_batches)
+    if rows is None:
         return numbers, {absent: "only the loss of whole batches is known"}
-    with_bytes = measured.bytes_absent is None and bool((measured.rows.bytes >= 0).all())
-    numbers = exact_numbers(measured.rows, prefix, measured.nonfinite_batches, with_bytes=with_bytes)
     texts: dict[str, str] = {}
     if measured.unit is not None:
-        texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{measured.rows.fingerprint()}"
+        texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{rows.fingerprint()}"
     if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
-        texts[absent] = _why_no_bytes(measured.rows, measured.bytes_absent)
+        texts[absent] = _why_no_bytes(rows, measured.bytes_absent)
     return numbers, texts
 
 

@@ -1,29 +1,46 @@
 """What one forward pass says about the loss of its batch.
 
-Three kinds of evidence, the best first:
+Four kinds of evidence, the best first:
 
 ``log_probs``
     Per-token log-probabilities in the output (TRL's fused LM head).
 ``logits``
-    Logits in the output and labels in the call; per-token losses come from the model's own loss computation
-    where it can be watched (:mod:`.loss_window`), else from the logits in bounded chunks.
+    Logits in the output, and labels in the call or in the batch it came from; per-token losses come from the
+    model's own loss computation where it can be watched (:mod:`.loss_window`), else from the logits in bounded chunks.
+``hidden_states``
+    No logits in the output: the last hidden states times the head, in bounded chunks (:mod:`.head_scores`).
 ``loss``
-    Only the mean loss and the number of tokens behind it: no per-row sums, hence no error bar.
+    Only the loss and the number of tokens behind it, checked once (:mod:`.calibration`): no per-row sums, hence no
+    error bar.
 
 Anything else is an :class:`Absent` with the reason in plain words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.model_output import Alignment, Output, alignment_of, plain_tensor
+
+__all__ = [
+    "IGNORE",
+    "Absent",
+    "Alignment",
+    "Evidence",
+    "LossReading",
+    "Output",
+    "TokenScores",
+    "WithoutLogits",
+    "alignment_of",
+    "read_evidence",
+]
 
 IGNORE: Final = -100
 
@@ -36,8 +53,17 @@ _UNKNOWN_ALIGNMENT: Final = (
     "sequence-to-sequence model of transformers), and its own loss could not be watched"
 )
 
-EvidenceKind = Literal["log_probs", "logits", "loss"]
-Alignment = Literal["causal", "masked", "seq2seq"]
+OTHER_TARGETS: Final = "the model's own loss was computed against other targets than its labels"
+_OTHER_LOSS: Final = (
+    "the output has no logits, and the model's loss is not the cross-entropy of its hidden states times its head"
+)
+
+# How far a loss and the sum of its tokens' losses may lie apart: rounding, in half precision of every one of them
+# (chosen, not measured).
+_SAME: Final = 1e-4
+_SAME_HALF: Final = 3e-3
+
+EvidenceKind = Literal["log_probs", "logits", "hidden_states", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +74,12 @@ class Evidence:
         kind: Which evidence this is.
         nll: Negative log-likelihood of the label at each position of the row, 0 where nothing is scored;
             (rows, length), or None for ``loss``.
-        labels: Those labels, ``-100`` where nothing is scored (a causal model's first one included); same shape.
+        labels: Those labels, ``-100`` where nothing is scored (a causal model's first one included); (rows, length).
         nll_sum: For ``loss``: the batch's summed negative log-likelihood (0-dim); else None.
         token_count: For ``loss``: the target tokens behind it (0-dim); else None.
-        mismatch: 0-dim bool, true where the watched loss was computed against other targets than the labels;
-            read at the end of the evaluation, so that no batch waits for the device.
+        mismatch: 0-dim bool, true where the numbers are not this batch's exact loss after all; read at the end of
+            the evaluation, so that no batch waits for the device.
+        mismatch_reason: Why not, in that case.
     """
 
     kind: EvidenceKind
@@ -61,6 +88,48 @@ class Evidence:
     nll_sum: Tensor | None = None
     token_count: Tensor | None = None
     mismatch: Tensor | None = None
+    mismatch_reason: str = OTHER_TARGETS
+
+
+@dataclass(frozen=True, slots=True)
+class LossReading:
+    """What a model's loss is made of.
+
+    Attributes:
+        without_router: Whether the router's auxiliary loss is in it and has to be taken out.
+        counted: Whether it was divided by ``num_items_in_batch``; else by its own targets.
+    """
+
+    without_router: bool = False
+    counted: bool = True
+
+
+class TokenScores(Protocol):
+    """Losses of any targets under one forward pass."""
+
+    @property
+    def length(self) -> int:
+        """Positions of a row."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether they are known to be the model's; else its loss has to agree."""
+
+    def nll(self, targets: Tensor, ignore: int) -> Tensor:
+        """Loss of each target; (rows, length)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutLogits:
+    """What is asked where the output has no logits; each gives a reason in words where there is no answer.
+
+    Attributes:
+        scores: Losses per token from the hidden states.
+        loss_reading: What the loss is made of.
+    """
+
+    scores: Callable[[], TokenScores | str]
+    loss_reading: Callable[[], LossReading | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +139,6 @@ class Absent:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """The parts of a model output that matter here, whatever container it came in."""
-
-    loss: Tensor | None
-    logits: Tensor | None
-    log_probs: Tensor | None
-    label_mask: Tensor | None
-
-    @classmethod
-    def of(cls, output: Any) -> Output:
-        """Read a ``ModelOutput``, a mapping, or a tuple ``(loss, logits, …)``."""
-        if isinstance(output, Mapping):
-            get = output.get
-            return cls(
-                loss=_tensor(get("loss")),
-                logits=_tensor(get("logits")),
-                log_probs=_tensor(get("log_probs")),
-                label_mask=_tensor(get("label_mask")),
-            )
-        if isinstance(output, (tuple, list)) and output:
-            first = _tensor(output[0])
-            loss = first if first is not None and first.dim() == 0 else None
-            logits = _tensor(output[1]) if loss is not None and len(output) > 1 else None
-            return cls(loss=loss, logits=logits, log_probs=None, label_mask=None)
-        return cls(loss=None, logits=None, log_probs=None, label_mask=None)
-
-
 def read_evidence(
     kwargs: Mapping[str, Any],
     output: Output,
@@ -105,8 +146,9 @@ def read_evidence(
     alignment: Alignment | None,
     *,
     virtual_tokens: int = 0,
+    without_logits: WithoutLogits | None = None,
 ) -> Evidence | Absent:
-    """The best evidence in one forward pass that was given labels.
+    """The best evidence in one forward pass whose labels are known.
 
     Args:
         kwargs: Keyword arguments of the call; ``labels`` (or pre-shifted ``shift_labels``) of shape (rows, length).
@@ -114,39 +156,77 @@ def read_evidence(
         watched: What the loss window saw.
         alignment: How logits and labels belong together; None when the model's class does not say.
         virtual_tokens: Positions a prompt-learning adapter puts before the row.
+        without_logits: What is asked where the output has no logits; None: its loss is the mean over its targets.
     """
-    shifted = _tensor(kwargs.get("shift_labels"))
-    labels = _tensor(kwargs.get("labels")) if shifted is None else shifted
+    shifted = plain_tensor(kwargs.get("shift_labels"))
+    labels = plain_tensor(kwargs.get("labels")) if shifted is None else shifted
     if labels is None or labels.dim() != 2:
         return Absent("the labels are not a two-dimensional tensor")
     causal = alignment == "causal" and shifted is None
     if output.log_probs is not None:
-        return _from_log_probs(output.log_probs, labels, pre_shifted=shifted is not None)
-    if output.logits is not None and output.logits.dim() == 3:
-        extra = output.logits.shape[1] - labels.shape[1]
+        return _from_log_probs(output, labels, pre_shifted=shifted is not None)
+    extra, logits = 0, output.logits
+    if logits is not None and logits.dim() == 3:
+        extra = logits.shape[1] - labels.shape[1]
         if extra != 0 and not (extra == virtual_tokens and causal):
-            return Absent(_unmatched("logits", output.logits, labels))
+            return Absent(_unmatched("logits", logits, labels))
         if alignment is None:
             return _from_unknown(labels, watched)
-        targets = _shift(F.pad(labels, (extra, 0), value=IGNORE)) if causal else labels
-        nll, mismatch = _watched_nll(watched, targets) or (_chunked_nll(output.logits, targets), None)
-        if causal:
-            nll, labels = _by_position(nll, labels, extra)
-        return Evidence("logits", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
-    if output.loss is not None and output.loss.dim() == 0:
+    else:
+        logits = None
         if alignment is None:
             return Absent(_UNKNOWN_ALIGNMENT)
-        return _from_loss(kwargs, output.loss, labels, causal=causal)
-    return Absent("the model returned no loss, no logits and no log-probabilities")
+        extra = virtual_tokens if causal else 0
+    targets = _targets(labels, extra, causal=causal)
+    seen = _watched_nll(watched, targets)
+    if seen is not None or logits is not None:
+        nll, mismatch = seen or (_chunked_nll(logits, targets), None)  # type: ignore[arg-type]
+        nll, labels = _by_position(nll, labels, extra) if causal else (nll, labels)
+        return Evidence("logits", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
+    return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
 
 
-def _tensor(value: Any) -> Tensor | None:
-    return value.detach() if isinstance(value, Tensor) else None
+def _from_no_logits(
+    kwargs: Mapping[str, Any],
+    output: Output,
+    labels: Tensor,
+    virtual_tokens: int,
+    asked: WithoutLogits | None,
+    *,
+    causal: bool,
+) -> Evidence | Absent:
+    scores: TokenScores | str = "" if asked is None else asked.scores()
+    loss = output.loss if output.loss is not None and output.loss.dim() == 0 else None
+    if not isinstance(scores, str) and (scores.verified or loss is not None):
+        extra = scores.length - labels.shape[1]
+        if extra != 0 and not (extra == virtual_tokens and causal):
+            return Absent(f"the hidden states have {scores.length} positions and the labels {labels.shape[1]}")
+        nll = scores.nll(_targets(labels, extra, causal=causal), IGNORE)
+        scored = labels
+        if causal:
+            nll, scored = _by_position(nll, labels, extra)
+        other = None if scores.verified or loss is None else _disagrees(kwargs, output, loss, nll.sum(), scored)
+        losses = _masked(nll, scored)
+        return Evidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+    if loss is None:
+        return Absent(
+            scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
+            "log-probabilities"
+        )
+    reading: LossReading | str = LossReading() if asked is None else asked.loss_reading()
+    if isinstance(reading, str):
+        return Absent(reading)
+    return _from_loss(kwargs, output, labels, reading, causal=causal)
 
 
 def _shift(labels: Tensor) -> Tensor:
     """Labels moved one to the left, so that position i holds what the logits at i predict."""
     return F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+
+
+def _targets(labels: Tensor, extra: int, *, causal: bool) -> Tensor:
+    """What the logits at every position predict, ``extra`` virtual tokens in front."""
+    return _shift(F.pad(labels, (extra, 0), value=IGNORE)) if causal else labels
 
 
 def _by_position(nll: Tensor, labels: Tensor, virtual_tokens: int) -> tuple[Tensor, Tensor]:
@@ -170,14 +250,22 @@ def _unmatched(what: str, tensor: Tensor, labels: Tensor) -> str:
     return f"the {what} have {tensor.shape[1]} positions and the labels {labels.shape[1]}: they cannot be matched"
 
 
-def _from_log_probs(log_probs: Tensor, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
+def _from_log_probs(output: Output, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
+    log_probs, mask = output.log_probs, output.label_mask
+    assert log_probs is not None
     nll, length = -log_probs.float(), labels.shape[1]
     if log_probs.dim() != 2 or log_probs.shape[1] < length - 1 or (pre_shifted and log_probs.shape[1] != length):
         return Absent(_unmatched("log-probabilities", log_probs, labels))
+    mismatch = None
     if not pre_shifted:
         # One entry fewer than positions; a prompt-learning adapter's virtual tokens add theirs in front.
-        nll, labels = _by_position(nll, labels, log_probs.shape[1] - (length - 1))
-    return Evidence("log_probs", nll=_masked(nll, labels), labels=labels)
+        extra = log_probs.shape[1] - (length - 1)
+        if mask is not None and mask.shape == log_probs.shape and not extra:
+            mismatch = (mask != (labels[:, 1:] != IGNORE).to(mask.device)).any()
+        nll, labels = _by_position(nll, labels, extra)
+    elif mask is not None and mask.shape == log_probs.shape:
+        mismatch = (mask != (labels != IGNORE).to(mask.device)).any()
+    return Evidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
 
 
 def _watched_nll(watched: Sequence[TokenLosses], targets: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -216,36 +304,31 @@ def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | 
     return Absent(_UNKNOWN_ALIGNMENT)
 
 
-def _from_loss(kwargs: Mapping[str, Any], loss: Tensor, labels: Tensor, *, causal: bool) -> Evidence:
-    count = ((labels[:, 1:] if causal else labels) != IGNORE).sum()
-    divisor = kwargs.get("num_items_in_batch")
-    if divisor is None:
-        divisor = count
-    total = loss.double() * torch.as_tensor(divisor, device=loss.device)
+def _from_loss(
+    kwargs: Mapping[str, Any], output: Output, labels: Tensor, reading: LossReading, *, causal: bool
+) -> Evidence:
+    assert output.loss is not None
+    if causal:
+        labels = torch.cat([torch.full_like(labels[:, :1], IGNORE), labels[:, 1:]], dim=1)
+    count = (labels != IGNORE).sum()
+    divisor = kwargs.get("num_items_in_batch") if reading.counted else None
+    loss = output.loss.double()
+    if reading.without_router and output.aux_loss is not None:
+        loss = loss - output.aux_loss.to(loss.device)
+    total = loss * torch.as_tensor(count if divisor is None else divisor, device=loss.device)
     # A batch without a target has a mean of 0/0; it adds nothing.
     total = torch.where(count.to(loss.device) > 0, total, torch.zeros_like(total))
-    return Evidence("loss", nll_sum=total, token_count=count)
+    return Evidence("loss", labels=labels, nll_sum=total, token_count=count)
 
 
-def alignment_of(model: nn.Module) -> Alignment | None:
-    """How this model's logits and labels belong together, from what its class declares.
-
-    Returns:
-        ``causal`` (logits at i predict label i + 1), ``masked`` or ``seq2seq`` (label i), or None when unknown.
-    """
-    from transformers.models.auto import modeling_auto as auto
-
-    base = getattr(model, "get_base_model", lambda: model)()
-    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
-        return "seq2seq"
-    # A class of the user's own that extends one of transformers aligns like it.
-    names = {ancestor.__name__ for ancestor in type(base).__mro__}
-    loss_type = getattr(base, "loss_type", None)
-    causal = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
-    causal |= {*auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()}
-    flat = {item for entry in causal for item in (entry if isinstance(entry, (tuple, list)) else (entry,))}
-    if names & flat or loss_type in ("ForCausalLM", "ForConditionalGeneration"):
-        return "causal"
-    if names & {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()} or loss_type == "ForMaskedLM":
-        return "masked"
-    return None
+def _disagrees(kwargs: Mapping[str, Any], output: Output, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:
+    """Whether a loss is none of what the sum of its tokens' losses may have become."""
+    count = (labels != IGNORE).sum().to(total.device)
+    given = kwargs.get("num_items_in_batch")
+    divisors = [count] if given is None else [count, torch.as_tensor(given, device=total.device)]
+    losses = [loss.to(total.device).float()]
+    if output.aux_loss is not None:
+        losses.append(losses[0] - output.aux_loss.to(total.device))
+    limit = _SAME_HALF if loss.dtype in (torch.float16, torch.bfloat16) else _SAME
+    apart = torch.stack([(item * divisor - total).abs() for item in losses for divisor in divisors])
+    return (apart.amin() > limit * total.abs()) & (count > 0)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ko_cpt_callbacks.hf.evidence import Output, alignment_of
-from ko_cpt_callbacks.hf.loss_window import LossWindow
+from ko_cpt_callbacks.hf.block_reading import text_config
+from ko_cpt_callbacks.hf.calibration import Calibration
+from ko_cpt_callbacks.hf.evidence import Evidence, WithoutLogits, read_evidence
+from ko_cpt_callbacks.hf.head_scores import HeadWatch, HiddenStates
+from ko_cpt_callbacks.hf.loss_window import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.model_output import Output, alignment_of, router_loss
 from ko_cpt_callbacks.hf.padding import count_padding
+from ko_cpt_callbacks.hf.taken_labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.train_meter import TrainMeter
 
 # Prompt-learning methods that lengthen the sequence; prefix tuning does not, it fills the key-value cache.
@@ -47,6 +54,10 @@ class ForwardWatch:
         self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
         self._pad_id = pad_id
         self._window = None if compiled else LossWindow(model)
+        self._head = HeadWatch(model, compiled=compiled)
+        self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
+        self._asleep = False
+        self._calibration = Calibration(model, self._head, self.alignment, self._quietly)
         before, after = self._before, self._after
         if compiled:
             before, after = torch.compiler.disable(before), torch.compiler.disable(after)
@@ -62,13 +73,28 @@ class ForwardWatch:
         self._handles = []
         if self._window is not None:
             self._window.remove()
+        self._head.remove()
+
+    def _quietly(self, call: Callable[[], Any]) -> Any:
+        """Run a forward pass of ours, which no meter sees."""
+        self._asleep = True
+        try:
+            return call()
+        finally:
+            self._asleep = False
 
     def _before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        if self._window is not None and not module.training and has_labels(kwargs):
+        if module.training or self._asleep:
+            return
+        self._head.arm()
+        if self._window is not None and has_labels(kwargs):
             self._window.arm()
 
     def _after(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+        if self._asleep:
+            return
         watched = [] if self._window is None else self._window.close()
+        hidden = self._head.take()
         if output is None:  # the forward pass raised
             return
         try:
@@ -76,17 +102,61 @@ class ForwardWatch:
                 # The first label of a row has no prediction, unless virtual tokens stand before it.
                 shifts = self.alignment == "causal" and not self.virtual_tokens
                 self._train.observe(kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id)
-            elif has_labels(kwargs):
-                padding = None if self._eval.running else count_padding(kwargs, self._pad_id)
-                self._eval.observe(
-                    kwargs, Output.of(output), watched, self.alignment, self.virtual_tokens, padding
-                )
+                return
+            call = _by_name(args, kwargs)
+            taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)
+            self._observe(call, Output.of(output, self._vocabulary), watched, taken, hidden)
         except Exception as error:
             if module.training:
                 self._train.lose()
             else:
                 self._eval.refuse(f"the meter failed: {type(error).__name__}: {error}")
             self._on_error(error)
+
+    def _observe(
+        self,
+        call: dict[str, Any],
+        output: Output,
+        watched: list[TokenLosses],
+        taken: TakenLabels | None,
+        hidden: HiddenStates | None,
+    ) -> None:
+        """An evaluation pass: with labels, or with the ones that were taken out of its batch."""
+        if not has_labels(call) and taken is None:
+            self._eval.see_unlabelled(output)
+            return
+        if taken is not None:
+            # Whatever loss it gave was without them.
+            call, output = {**call, "labels": taken.labels}, replace(output, loss=None)
+        output = replace(output, aux_loss=router_loss(output, self._head.base))
+        evidence = read_evidence(
+            call,
+            output,
+            watched,
+            self.alignment,
+            virtual_tokens=self.virtual_tokens,
+            without_logits=WithoutLogits(
+                partial(self._calibration.scores, call, hidden), partial(self._calibration.loss_reading, call)
+            ),
+        )
+        if taken is not None and isinstance(evidence, Evidence):
+            evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
+        padding = None if self._eval.running else count_padding(call, self._pad_id)
+        self._eval.observe(
+            call,
+            output,
+            evidence,
+            own_labels=self.alignment == "seq2seq",
+            taken=taken is not None,
+            padding=padding,
+        )
+
+def _by_name(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a forward call by name; of those without, the first is the tokens in transformers' models."""
+    call = dict(kwargs)
+    if args and isinstance(args[0], Tensor):
+        call.setdefault("input_ids", args[0])
+    return call
 
 
 def has_labels(kwargs: Mapping[str, Any]) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from torch import nn
 
+from ko_cpt_callbacks.hf.embedding_reading import module_asked
+
 _PACKAGES: Final = (
     "ko_cpt_callbacks",
     "transformers",
@@ -80,7 +82,7 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
         total += count
         trainable += count if parameter.requires_grad else 0
         dtypes.add(str(parameter.dtype).removeprefix("torch."))
-    embedding = base.get_input_embeddings() if hasattr(base, "get_input_embeddings") else None
+    embedding = module_asked(base, "get_input_embeddings")
     rows = getattr(getattr(embedding, "weight", None), "shape", (None,))[0]
     adapter = getattr(model, "active_peft_config", None)
     kind = getattr(adapter, "peft_type", None)

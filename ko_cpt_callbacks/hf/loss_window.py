@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
+from ko_cpt_callbacks.hf.embedding_reading import module_asked
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLosses:
@@ -66,7 +68,7 @@ class LossWindow:
         self._armed = False
         self._watch: _NllWatch | None = None
         self._handle: RemovableHandle | None = None
-        head = _output_embedding(model)
+        head = module_asked(model, "get_output_embeddings")
         # A compiled forward would have to break its graph at this hook: leave it whole.
         if head is not None and getattr(model, "_compiled_call_impl", None) is None:
             self._handle = head.register_forward_hook(self._open)
@@ -95,14 +97,3 @@ class LossWindow:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-
-
-def _output_embedding(model: nn.Module) -> nn.Module | None:
-    getter = getattr(model, "get_output_embeddings", None)
-    if not callable(getter):
-        return None
-    try:
-        head = getter()
-    except (AttributeError, NotImplementedError):
-        return None
-    return head if isinstance(head, nn.Module) else None

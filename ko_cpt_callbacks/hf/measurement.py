@@ -17,6 +17,7 @@ class Measurement:
 
     Attributes:
         rows: Sums of every row; None for ``loss`` evidence or when there is no exact loss.
+        counts: For ``loss`` evidence: tokens, bytes and hash of every row, losses 0; else None.
         nll: Summed negative log-likelihood (nats) for ``loss`` evidence.
         tokens: Target tokens for ``loss`` evidence.
         nonfinite_batches: Batches whose loss was NaN or infinite.
@@ -38,6 +39,7 @@ class Measurement:
     unit: str | None = None
     bytes_absent: str | None = None
     padding: PaddingCounts | None = None
+    counts: RowSums | None = None
 
 
 def pack(head: Mapping[str, Any], rows: RowSums) -> bytes:
@@ -55,10 +57,11 @@ def merge(payloads: Sequence[bytes]) -> Measurement:
     if reason is None and len(kinds) > 1:
         reason = f"the ranks had different evidence: {' and '.join(kinds)}"
     evidence = kinds[0] if kinds else None
-    whole = reason is None and evidence != "loss"
+    sums = None if reason is not None else RowSums.concatenate([rows for _, rows in parts])
+    whole = evidence != "loss"
     units = {head["unit"] for head in heads if head["unit"]}
     return Measurement(
-        rows=RowSums.concatenate([rows for _, rows in parts]) if whole else None,
+        rows=sums if whole else None,
         nll=sum(head["nll"] for head in heads),
         tokens=sum(head["tokens"] for head in heads),
         nonfinite_batches=sum(head["nonfinite"] for head in heads),
@@ -68,6 +71,7 @@ def merge(payloads: Sequence[bytes]) -> Measurement:
         unit=units.pop() if len(units) == 1 else None,
         bytes_absent=next((head["bytes_absent"] for head in heads if head["bytes_absent"]), None),
         padding=add_padding([head["padding"] for head in heads]),
+        counts=None if whole else sums,
     )
 
 

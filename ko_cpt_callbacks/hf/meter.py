@@ -6,7 +6,7 @@ Nothing here judges and nothing is gathered but sums: no logits leave the device
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
@@ -21,9 +21,10 @@ from ko_cpt_callbacks.hf.document_start import (
     scores_starts,
     token_mask,
 )
-from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Alignment, Evidence, Output, read_evidence
-from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.evidence import Absent, Evidence
 from ko_cpt_callbacks.hf.measurement import Measurement, merge, pack
+from ko_cpt_callbacks.hf.model_output import Output
+from ko_cpt_callbacks.hf.pending_pass import PendingPass, finite_output
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
 from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
@@ -31,10 +32,11 @@ from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
 # Batches kept on the device before their sums are read: reading waits for the device, so not at every batch.
 _HELD_BATCHES: Final = 8
 
-NO_LABELS: Final = (
-    "no forward pass with labels was seen (label smoothing and compute_loss_func take the labels out of the call)"
+NO_PASS: Final = "no forward pass of the model was seen in a prediction step"
+NO_LABELS: Final = "no labels of shape (rows, length) were seen, neither in the model's call nor in the batch"
+_TWO_RESULTS: Final = (
+    "one prediction step made several forward passes over the same labels, with different results (a reference model?)"
 )
-
 
 @dataclass(slots=True)
 class _Tally:
@@ -44,7 +46,9 @@ class _Tally:
     steps: int = 0
     batches: int = 0
     parts: list[RowSums] = field(default_factory=list)
-    held: list[tuple[BatchRecord, Tensor, int | None]] = field(default_factory=list)
+    held: list[tuple[BatchRecord, int | None]] = field(default_factory=list)
+    finite: list[Tensor] = field(default_factory=list)
+    doubts: list[tuple[Tensor, str]] = field(default_factory=list)
     nll: float = 0.0
     tokens: int = 0
     nonfinite: int = 0
@@ -60,19 +64,6 @@ class _Tally:
             self.reason = reason
 
 
-@dataclass(slots=True)
-class _Pending:
-    """A forward pass that the current prediction step may claim."""
-
-    evidence: Evidence | Absent
-    loss: Tensor | None
-    kwargs: Mapping[str, Any]
-    text_in_labels: bool
-    dataloader: Any
-    """The data loader that was being iterated over."""
-    padding: Tensor | None
-
-
 class EvalMeter:
     """Sums of one evaluation at a time.
 
@@ -86,7 +77,9 @@ class EvalMeter:
     def __init__(self, reader: Callable[[], RowReader], ranks: Ranks) -> None:
         self._reader = reader
         self._ranks = ranks
-        self._pending: list[_Pending] = []
+        self._pending: list[PendingPass] = []
+        self._passes = 0
+        self._unlabelled_loss: Tensor | None = None
         self._tally = _Tally()
         self._never: str | None = None
 
@@ -97,21 +90,48 @@ class EvalMeter:
 
     def observe(
         self,
-        kwargs: Mapping[str, Any],
+        call: Mapping[str, Any],
         output: Output,
-        watched: list[TokenLosses],
-        alignment: Alignment | None,
-        virtual_tokens: int,
+        evidence: Evidence | Absent,
+        *,
+        own_labels: bool = False,
+        taken: bool = False,
         padding: Tensor | None = None,
     ) -> None:
-        """A forward pass with labels, in evaluation mode."""
-        evidence = read_evidence(kwargs, output, watched, alignment, virtual_tokens=virtual_tokens)
+        """A forward pass in evaluation mode whose labels are known.
+
+        Args:
+            call: Its arguments by name, ``labels`` among them.
+            output: Its output.
+            evidence: What it says of the loss.
+            own_labels: Whether the labels are a text of their own (sequence to sequence).
+            taken: Whether the labels were taken out of the call: such a pass counts where none had labels.
+            padding: Pads among its labels, where they were counted.
+        """
         loader = GradientState().active_dataloader
-        own_labels = alignment == "seq2seq"
-        step = _Pending(evidence, output.loss, kwargs, own_labels, loader, padding)
+        finite = finite_output(output, evidence)
+        step = PendingPass(evidence, finite, output.loss, call, own_labels, taken, loader, padding)
+        before = next((item for item in self._pending if step.same_labels(item)), None)
+        if before is not None:
+            if taken and isinstance(evidence, Absent):
+                return  # a generated text begins with the batch's tokens too
+            if not (taken and isinstance(before.evidence, Absent)):
+                step.differs = step.differs_from(before)
         # Two passes with different labels say what a hundred say; a loop of the user's own must not fill the memory.
-        others = [item for item in self._pending if _labels(item) is not _labels(step)]
-        self._pending = [*others[-1:], step]
+        others = [item for item in self._pending if not step.same_labels(item)]
+        self._pending = [*others[-2:], step]
+
+    @property
+    def has_labelled_pass(self) -> bool:
+        """Whether the current prediction step has a pass with labels in its call: it counts before any other."""
+        active = GradientState().active_dataloader
+        return any(not item.taken and item.dataloader is active for item in self._pending)
+
+    def see_unlabelled(self, output: Output) -> None:
+        """A forward pass in evaluation mode without labels anywhere: at most it counts as a broken batch."""
+        self._passes += 1
+        if output.loss is not None and output.loss.dim() == 0:
+            self._unlabelled_loss = output.loss.isfinite()
 
     def refuse(self, reason: str) -> None:
         """No exact loss for the evaluation that is running, or about to."""
@@ -123,37 +143,56 @@ class EvalMeter:
 
     def drop_pending(self) -> None:
         """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
-        self._pending.clear()
+        self._clear()
         if self._tally.steps:
             self._tally = _Tally()
+
+    def _clear(self) -> None:
+        self._pending, self._passes, self._unlabelled_loss = [], 0, None
 
     def commit(self, dataloader: Any) -> None:
         """The Trainer ended a prediction step over ``dataloader``."""
         # A pass under another data loader, or under none, came before this evaluation: it is nobody's.
         active = GradientState().active_dataloader
-        pending, self._pending = [item for item in self._pending if item.dataloader is active], []
+        pending = [item for item in self._pending if item.dataloader is active]
+        passes, unlabelled_loss = self._passes, self._unlabelled_loss
+        self._clear()
         if self._tally.dataloader is not dataloader and self._tally.steps:
             self._tally = _Tally()  # the evaluation before this one was broken off
         tally = self._tally
         tally.dataloader = dataloader
         tally.steps += 1
         tally.at_end = bool(GradientState().end_of_dataloader)
-        if not pending:
-            tally.refuse(NO_LABELS)
-            return
-        if len(pending) > 1 and any(_labels(item) is not _labels(pending[0]) for item in pending):
-            tally.refuse("one prediction step made several forward passes with different labels")
-            return
+        pending = [item for item in pending if not item.taken] or pending
         try:
-            self._count(pending[-1], tally)
+            if not pending:
+                tally.refuse(NO_LABELS if passes else NO_PASS)
+                if unlabelled_loss is not None:
+                    tally.batches += 1
+                    tally.finite.append(unlabelled_loss)
+            elif any(not item.same_labels(pending[0]) for item in pending):
+                tally.refuse("one prediction step made several forward passes with different labels")
+            else:
+                self._count(pending[-1], tally)
+            if len(tally.held) + len(tally.finite) >= 2 * _HELD_BATCHES:
+                self._reduce(tally)
         except Exception as error:  # the loss would lack this batch
             tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
             raise
 
-    def _count(self, step: _Pending, tally: _Tally) -> None:
+    def _count(self, step: PendingPass, tally: _Tally) -> None:
         tally.batches += 1
         tally.padding = step.padding if tally.padding is None else tally.padding
         evidence = step.evidence
+        # Before anything is refused: a broken batch is broken, whether or not there is an exact loss.
+        finite = step.finite
+        if isinstance(evidence, Evidence):
+            losses = evidence.nll_sum if evidence.nll is None else evidence.nll
+            assert losses is not None
+            numbers = losses.isfinite().all()
+            finite = numbers if finite is None else numbers & finite.to(numbers.device)
+        if finite is not None:
+            tally.finite.append(finite)
         if isinstance(evidence, Absent):
             tally.refuse(evidence.reason)
             return
@@ -169,12 +208,21 @@ class EvalMeter:
         except IndistinctRowsError as error:
             tally.refuse(str(error))
             return
+        if tally.reason is not None:
+            return  # nothing of this evaluation will be read
         if evidence.nll is None:
             if scores_starts(step.kwargs, starts):
                 tally.refuse(STARTS_UNKNOWN)
             self._count_loss(evidence, tally)
-            return
-        evidence = leave_out_starts(evidence, starts, step.loss, step.kwargs)
+            assert evidence.labels is not None
+            # Bytes, hashes and tokens need no losses.
+            evidence = replace(evidence, nll=torch.zeros(evidence.labels.shape))
+        else:
+            evidence = leave_out_starts(evidence, starts, step.loss, step.kwargs)
+        if step.differs is not None:
+            tally.doubts.append((step.differs, _TWO_RESULTS))
+        if evidence.mismatch is not None:
+            tally.doubts.append((evidence.mismatch, evidence.mismatch_reason))
         assert evidence.nll is not None
         ids = own.get("input_ids")
         shape = evidence.nll.shape
@@ -185,20 +233,11 @@ class EvalMeter:
             starts=None if starts is None or starts.shape != shape else starts,
             batch=tally.steps,
         )
-        finite = evidence.nll.isfinite().all()
-        if step.loss is not None and step.loss.dim() == 0:
-            # A batch without a target has a mean of 0/0: that is no broken batch.
-            has_target = (evidence.labels != IGNORE).any() if evidence.labels is not None else finite
-            finite = finite & (step.loss.isfinite() | ~has_target.to(step.loss.device)).to(finite.device)
-        tally.held.append((record, finite, kept))
-        if len(tally.held) >= _HELD_BATCHES:
-            self._reduce(tally)
+        tally.held.append((record, kept))
 
     def _count_loss(self, evidence: Evidence, tally: _Tally) -> None:
         assert evidence.nll_sum is not None and evidence.token_count is not None
-        total = float(evidence.nll_sum)
-        tally.nonfinite += 0 if torch.isfinite(evidence.nll_sum) else 1
-        tally.nll += total
+        tally.nll += float(evidence.nll_sum)
         tally.tokens += int(evidence.token_count)
 
     def _rows_kept(self, evidence: Evidence, starts: Tensor | None, tally: _Tally) -> int | None:
@@ -213,19 +252,22 @@ class EvalMeter:
 
     def _reduce(self, tally: _Tally) -> None:
         held, tally.held = tally.held, []
+        finite, tally.finite = tally.finite, []
+        doubts, tally.doubts = tally.doubts, []
+        tally.nonfinite += sum(not bool(item) for item in finite)
+        for doubt, reason in doubts:
+            if bool(doubt):
+                tally.refuse(reason)
+        if tally.reason is not None:
+            return
         reader = self._reader()
         tally.unit, tally.bytes_absent = reader.unit, reader.bytes_absent
-        for record, finite, kept in held:
-            mismatch = record.evidence.mismatch
-            if mismatch is not None and bool(mismatch):
-                tally.refuse("the model's own loss was computed against other targets than its labels")
-            tally.nonfinite += 0 if bool(finite) else 1
-            tally.parts.append(reader.read(record, kept))
+        tally.parts.extend(reader.read(record, kept) for record, kept in held)
 
     def finish(self) -> Measurement:
         """Close the evaluation: reduce over the ranks and begin anew. Every rank must call it."""
         tally, self._tally = self._tally, _Tally()
-        self._pending.clear()
+        self._clear()
         tally.reason = self._never or tally.reason
         try:
             self._close(tally)
@@ -265,7 +307,3 @@ def _length(dataloader: Any) -> int | None:
         return len(dataloader)
     except (TypeError, NotImplementedError):
         return None
-
-
-def _labels(step: _Pending) -> Any:
-    return step.kwargs.get("labels")

@@ -21,6 +21,7 @@ from ko_cpt_callbacks.hf.embedding_reading import (
     EmbeddingParts,
     RowsSeen,
     embedding_parts,
+    module_asked,
     rows_seen,
     unwrapped,
 )
@@ -102,7 +103,7 @@ class _Seen:
     @classmethod
     def of(cls, outer: nn.Module, base: nn.Module) -> _Seen:
         """The parts of a model, nothing sorted yet."""
-        embedding, head = _asked(base, "get_input_embeddings"), _asked(base, "get_output_embeddings")
+        embedding, head = module_asked(base, "get_input_embeddings"), module_asked(base, "get_output_embeddings")
         blocks = find_blocks(base, embedding)
         return cls(
             input=EmbeddingParts() if embedding is None else embedding_parts(embedding),
@@ -123,14 +124,6 @@ def _inside(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     while hasattr(base, "get_base_model"):
         base = unwrapped(base.get_base_model())
     return outer, base
-
-
-def _asked(base: nn.Module, method: str) -> nn.Module | None:
-    try:
-        found = getattr(base, method)()
-    except (AttributeError, NotImplementedError):
-        return None
-    return found if isinstance(found, nn.Module) else None
 
 
 def _sort(seen: _Seen, outer: nn.Module, base: nn.Module) -> None:

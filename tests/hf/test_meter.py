@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.evidence import Output
+from ko_cpt_callbacks.hf.evidence import Output, read_evidence
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
 from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
 from ko_cpt_callbacks.hf.rank import Ranks
@@ -35,7 +35,7 @@ def _batch(seed: int, rows: int = 2) -> tuple[Tensor, Tensor]:
 def _pass(meter: EvalMeter, logits: Tensor | None, labels: Tensor, loss: Any = None, watched: Any = ()) -> None:
     output = Output(loss=loss, logits=logits, log_probs=None, label_mask=None)
     call = {"input_ids": labels, "labels": labels}
-    meter.observe(call, output, list(watched), "causal", 0)
+    meter.observe(call, output, read_evidence(call, output, list(watched), "causal"))
 
 
 def _loss(batches: list[tuple[Tensor, Tensor]]) -> float:
@@ -121,11 +121,14 @@ def test_missing_batches_are_refused(meter: EvalMeter) -> None:
 
 
 def test_a_step_without_labels_is_refused(meter: EvalMeter) -> None:
-    """A prediction step whose forward pass had no labels."""
+    """A prediction step whose forward pass had no labels: that is the reason; without any pass, that is."""
+    meter.see_unlabelled(Output(None, None, None, None))
     meter.commit([1])
     found = meter.finish()
-    assert "label smoothing" in str(found.reason)
+    assert "no labels" in str(found.reason)
     assert found.batches == 0
+    meter.commit([1])
+    assert "no forward pass" in str(meter.finish().reason)
 
 
 def test_nothing_seen(meter: EvalMeter) -> None:

@@ -332,22 +332,6 @@ def test_compiled_in_place(tmp_path: Path) -> None:
     assert _evaluate(model, tmp_path, SAME_SHAPE)[1]["eval_exact_loss"] == pytest.approx(reference, rel=EXACT)
 
 
-def test_label_smoothing(tmp_path: Path) -> None:
-    """Label smoothing takes the labels out of the call: no exact loss, and the reason says so."""
-    found = _evaluate(tiny.llama(VOCABULARY), tmp_path, label_smoothing_factor=0.1)
-    _assert_absent(found, "label smoothing")
-
-
-def test_loss_function_of_the_trainer(tmp_path: Path) -> None:
-    """compute_loss_func, where it takes the labels out of the call: absent with the reason; never a wrong number."""
-
-    def mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        logits = outputs["logits"][:, :-1].float()
-        return F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
-
-    _assert_absent(_evaluate(tiny.llama(VOCABULARY), tmp_path, compute_loss_func=mean), "no forward pass with labels")
-
-
 class _Own(nn.Module):
     """A module of nobody's family with a loss of its own."""
 
@@ -395,27 +379,6 @@ def test_unknown_module(tmp_path: Path) -> None:
 def test_unknown_module_without_logits(tmp_path: Path) -> None:
     """Only a loss, and not known over how many tokens: absent with the reason."""
     _assert_absent(_evaluate(_Own(1, head=True, logits=False), tmp_path), "whether this model's loss shifts")
-
-
-class _LossOnly(LlamaForCausalLM):
-    """A causal model that keeps its logits to itself."""
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return {"loss": super().forward(*args, **kwargs).loss}
-
-
-def test_model_without_logits(tmp_path: Path) -> None:
-    """Only the batches' losses and their counts: exact, without error bar, and run.json says which evidence."""
-    plain = tiny.llama(VOCABULARY)
-    model = _LossOnly(plain.config)
-    model.load_state_dict(plain.state_dict())
-    reference = tiny.exact_loss(plain, ROWS)
-    _, row, noted = _evaluate(model, tmp_path)
-    assert row["eval_exact_loss"] == pytest.approx(reference, rel=EXACT)
-    assert "eval_exact_loss_se" not in row and "eval_rows" not in row and "eval_fingerprint" not in row
-    assert noted["evidence"] == "loss" and noted["error_bar"] is False
-    assert "eval_bits_per_byte" not in row and row["eval_bits_per_byte_absent"]
-    assert not (tmp_path / "ko_cpt" / "eval_rows").exists()
 
 
 def test_half_broken_evaluation(tmp_path: Path) -> None:

@@ -363,7 +363,7 @@ def _damaged_record(rank: int, folder: str) -> dict[str, Any]:
 
 FAULTS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "callback on rank 0 only": _absent_on_rank_1,
-    "evaluation hook raises": _replace("ko_cpt_callbacks.hf.meter:read_evidence", 1),
+    "evaluation hook raises": _replace("ko_cpt_callbacks.hf.forward_watch:read_evidence", 1),
     "evaluation meter raises": _replace("ko_cpt_callbacks.hf.meter:EvalMeter._count", 1),
     "rows cannot be read": _replace("ko_cpt_callbacks.hf.row_reader:RowReader.read", 1),
     "training hook raises": _replace("ko_cpt_callbacks.hf.train_meter:TrainMeter.observe", 1),

@@ -922,12 +922,12 @@ def test_own_error_never_reaches_the_run(
     model: LlamaForCausalLM, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect of ours is one warning, not the end of a run, and no exact loss is made up."""
-    from ko_cpt_callbacks.hf import meter
+    from ko_cpt_callbacks.hf import forward_watch
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(meter, "read_evidence", broken)
+    monkeypatch.setattr(forward_watch, "read_evidence", broken)
     trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=[])], max_steps=1)
     trainer.train()
     metrics = trainer.evaluate()

@@ -398,6 +398,14 @@ def test_starts_of_documents_left_out_of_the_loss(hooks: bool, tmp_path: Path) -
         assert "not the cross-entropy of the labels" in row["eval_exact_loss_absent"]
 
 
+def test_starts_of_documents_under_a_loss_alone(tmp_path: Path) -> None:
+    """Labels score documents' first tokens and only the batches' losses are known: which of them count is not."""
+    lines, collate = _packed()
+    row, _ = _row(fuse(tiny.llama(VOCABULARY), hooks=False), tmp_path, lines, data_collator=collate)
+    assert "eval_exact_loss" not in row
+    assert "packed" in row["eval_exact_loss_absent"]
+
+
 class _Mixture(MixtralForCausalLM):
     """A mixture of experts whose output names the router's loss or not, and never holds logits with labels."""
 

@@ -56,6 +56,7 @@ class ForwardWatch:
         self._window = None if compiled else LossWindow(model)
         self._head = HeadWatch(model, compiled=compiled)
         self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
+        self._adapted = next((item for item in model.modules() if hasattr(item, "_disable_adapters")), None)
         self._asleep = False
         self._calibration = Calibration(model, self._head, self.alignment, self._quietly)
         before, after = self._before, self._after
@@ -149,7 +150,13 @@ class ForwardWatch:
             own_labels=self.alignment == "seq2seq",
             taken=taken is not None,
             padding=padding,
+            adapter=self._adapter(),
         )
+
+    def _adapter(self) -> Any:
+        """Which of PEFT's adapters are at work; None without any."""
+        layer: Any = self._adapted
+        return None if layer is None else (layer._disable_adapters, tuple(layer.active_adapters))
 
 def _by_name(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a forward call by name; of those without, the first is the tokens in transformers' models."""

@@ -97,6 +97,7 @@ class EvalMeter:
         own_labels: bool = False,
         taken: bool = False,
         padding: Tensor | None = None,
+        adapter: Any = None,
     ) -> None:
         """A forward pass in evaluation mode whose labels are known.
 
@@ -107,10 +108,11 @@ class EvalMeter:
             own_labels: Whether the labels are a text of their own (sequence to sequence).
             taken: Whether the labels were taken out of the call: such a pass counts where none had labels.
             padding: Pads among its labels, where they were counted.
+            adapter: Which adapters were at work.
         """
         loader = GradientState().active_dataloader
         finite = finite_output(output, evidence)
-        step = PendingPass(evidence, finite, output.loss, call, own_labels, taken, loader, padding)
+        step = PendingPass(evidence, finite, output.loss, call, own_labels, taken, loader, padding, adapter)
         before = next((item for item in self._pending if step.same_labels(item)), None)
         if before is not None:
             if taken and isinstance(evidence, Absent):

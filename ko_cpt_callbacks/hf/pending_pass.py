@@ -35,6 +35,8 @@ class PendingPass:
     dataloader: Any
     """The data loader that was being iterated over."""
     padding: Tensor | None
+    adapter: Any = None
+    """Which adapters were at work."""
     differs: Tensor | None = None
     """0-dim bool: whether an earlier pass over the same labels came to something else."""
 
@@ -43,7 +45,12 @@ class PendingPass:
         return self.taken == other.taken and self.kwargs.get("labels") is other.kwargs.get("labels")
 
     def differs_from(self, before: PendingPass) -> Tensor:
-        """Whether an earlier pass over the same labels came to different losses, or one before it had."""
+        """Whether an earlier pass over the same labels came to different losses, or one before it had.
+
+        Passes under different adapters differ, also where the adapter is new and changes nothing yet.
+        """
+        if before.adapter != self.adapter:
+            return torch.tensor(True)
         old, new = before.evidence, self.evidence
         differs = torch.tensor(isinstance(old, Evidence) or isinstance(new, Evidence))
         if isinstance(old, Evidence) and isinstance(new, Evidence) and old.kind == new.kind:

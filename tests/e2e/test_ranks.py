@@ -189,3 +189,19 @@ def test_what_one_rank_does_for_itself_fails(fault: str, tmp_path: Path) -> None
     assert all("eval_exact_loss" in row for row in _evaluations(results[0]))
     if fault != "file in the way":
         assert run_files.findings(tmp_path / "run") == results[0]["findings"]
+
+
+def test_labels_taken_out_of_the_call_on_two_ranks(tmp_path: Path) -> None:
+    """Label smoothing on two ranks with an unequal last batch: the numbers of the untrained model are those without."""
+    found = []
+    for factor in (0.0, 0.2):
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        changes = {**SHORT["changes"], "max_steps": 1, "eval_on_start": True, "label_smoothing_factor": factor}
+        found.append(_evaluations(_ranks(folder, changes=changes)[0])[0])
+    plain, smoothed = found
+    assert "eval_exact_loss_absent" not in smoothed
+    assert smoothed["eval_exact_loss"] == pytest.approx(plain["eval_exact_loss"], rel=1e-5)
+    assert smoothed["eval_exact_loss_se"] == pytest.approx(plain["eval_exact_loss_se"], rel=1e-4)
+    for name in ("eval_fingerprint", "eval_tokens", "eval_rows", "eval_bytes"):
+        assert smoothed[name] == plain[name]

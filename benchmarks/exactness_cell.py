@@ -22,7 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 import forked  # noqa: E402
 
 # What a rank imports once; the package itself is not needed to build a model or a reference.
-forked.PRELOAD.extend(name for name in ("trl.trainer.sft_trainer", "exactness_reference") if name not in forked.PRELOAD)
+_SHARED = ("trl.trainer.sft_trainer", "exactness_reference", "exactness_kind")
+forked.PRELOAD.extend(name for name in _SHARED if name not in forked.PRELOAD)
 
 # Texts of 12 to 90 tokens: none is cut, so a row's text is the same however its Trainer frames it.
 SHORTEST, LONGEST = 12, 90
@@ -43,6 +44,7 @@ class Cell:
             `` bf16`` behind it in bfloat16; ``lora only`` without the trained embeddings and head.
         quick: Part of the short table.
         settings: Further training arguments.
+        kind: Name of what is unlike the plain table (``exactness_kind.py``); trainer and model then only describe it.
     """
 
     transformers: str
@@ -53,6 +55,7 @@ class Cell:
     model: str
     quick: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
     @property
     def texts(self) -> str:
@@ -78,6 +81,8 @@ def _run(cell: Cell, place: Path, number: int, rank: int) -> dict[str, Any]:
     from ko_cpt_callbacks import KoCPTCallback
 
     folder = place / f"cell-{number}"
+    if cell.kind:
+        return _run_kind(cell, folder, rank)
     model = build_model(cell.model, place / f"base-{rank}")
     trainer = build_trainer(cell, model, folder, KoCPTCallback(outputs=["files"]))
     reference = Reference(trainer.model, rank)
@@ -98,6 +103,38 @@ def _run(cell: Cell, place: Path, number: int, rank: int) -> dict[str, Any]:
     }
 
 
+def _run_kind(cell: Cell, folder: Path, rank: int) -> dict[str, Any]:
+    import exactness_kind
+    import tiny
+    import transformers
+    from exactness_reference import Reference, row_name
+
+    from ko_cpt_callbacks import KoCPTCallback
+
+    tokenizer = tiny.byte_level_tokenizer()
+    texts = texts_of(12 if cell.rows == "12 texts" else 13)
+    found = tiny.packed(texts, tokenizer) if cell.rows == "blocks" else tiny.rows(texts, tokenizer)
+    rows = [{"input_ids": list(row["input_ids"])} for row in found]
+    callback = KoCPTCallback(outputs=["files"])
+    trainer = exactness_kind.build(cell.kind, _arguments(cell, folder), rows, folder / f"rank-{rank}", callback)
+    kind = exactness_kind.KINDS[cell.kind]
+    answer: dict[str, Any] = {"transformers": transformers.__version__, "unequal": False}
+    watched = Reference(trainer.model, rank) if kind.watched else None
+    alone = exactness_kind.RowReference(trainer.model, rows) if kind.compared and not kind.watched else None
+    for reference in (watched, alone):
+        if reference is not None:
+            trainer.add_callback(reference)
+    trainer.train()
+    if watched is not None:
+        answer.update(sights=watched.evaluations, names=[row_name(row["input_ids"]) for row in rows])
+    if alone is not None:
+        answer.update(reference=alone.losses[-1], reference_tokens=alone.tokens)
+    file = folder / "out" / "ko_cpt" / "run.json"
+    answer["logged"] = [row for row in trainer.state.log_history if "eval_loss" in row]
+    answer["evidence"] = json.loads(file.read_text("utf-8"))["evaluations"] if rank == 0 else None
+    return answer
+
+
 def _documents(row: Mapping[str, Any]) -> list[list[int]]:
     """The documents of a packed row that keeps them apart, else the row itself."""
     ids, start, parts = list(row["input_ids"]), 0, []
@@ -114,22 +151,7 @@ def build_trainer(cell: Cell, model: Any, folder: Path, callback: Any) -> Any:
 
     tokenizer = tiny.byte_level_tokenizer()
     texts = texts_of(12 if cell.texts == "12 texts" else 13)
-    arguments: dict[str, Any] = {
-        "output_dir": str(folder / "out"),
-        "max_steps": 1,
-        "per_device_train_batch_size": 2,
-        "per_device_eval_batch_size": cell.batch,
-        "eval_strategy": "steps",
-        "eval_steps": 1,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "learning_rate": 1e-3,
-        **({"ddp_backend": "gloo"} if cell.processes > 1 else {}),
-        **cell.settings,
-    }
+    arguments = _arguments(cell, folder)
     common = {"model": model, "processing_class": tokenizer, "callbacks": [callback]}
     if cell.trainer == "plain":
         rows = tiny.packed(texts, tokenizer) if cell.rows == "blocks" else tiny.rows(texts, tokenizer)
@@ -150,6 +172,25 @@ def build_trainer(cell: Cell, model: Any, folder: Path, callback: Any) -> Any:
     # Its own defaults round to bfloat16 and re-enter the backward pass, which DDP does not allow.
     shape = {"bf16": False, "gradient_checkpointing": False, **shapes.get(cell.rows, {"max_length": 96})}
     return SFTTrainer(args=SFTConfig(**{**shape, **arguments}), train_dataset=data, eval_dataset=data, **common)
+
+
+def _arguments(cell: Cell, folder: Path) -> dict[str, Any]:
+    return {
+        "output_dir": str(folder / "out"),
+        "max_steps": 1,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": cell.batch,
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "learning_rate": 1e-3,
+        **({"ddp_backend": "gloo"} if cell.processes > 1 else {}),
+        **cell.settings,
+    }
 
 
 def save_base(folder: Path) -> None:
@@ -232,7 +273,10 @@ def _answer(ranks: list[dict[str, Any]]) -> dict[str, Any]:
 
     first = ranks[0]
     try:
-        reference, tokens = merge((sight for rank in ranks for sight in rank["sights"][-1]), first["names"])
+        if "sights" in first:
+            reference, tokens = merge((sight for rank in ranks for sight in rank["sights"][-1]), first["names"])
+        else:
+            reference, tokens = first.get("reference"), first.get("reference_tokens")
     except ValueError as error:
         return {"error": str(error)}
     return {
@@ -255,7 +299,7 @@ def main() -> int:
     found: list[Any] = [None] * len(cells)
     for processes in sorted({cell.processes for cell in cells}):
         places = [place for place, cell in enumerate(cells) if cell.processes == processes]
-        group = answers([cells[place] for place in places], seconds=150.0)
+        group = answers([cells[place] for place in places], seconds=30.0 + 10.0 * len(places))
         for place, answer in zip(places, group, strict=True):
             found[place] = answer
     target.write_text(json.dumps(found), "utf-8")

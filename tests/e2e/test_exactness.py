@@ -61,9 +61,23 @@ def test_two_processes_that_drop_the_last_batch() -> None:
     assert found[0]["row"]["eval_rows"] == 12
 
 
+@pytest.mark.both_versions
+def test_two_processes_that_load_or_hold_it_otherwise() -> None:
+    """A model that FSDP2 cut over the ranks, a stream without a length, batches split or handed out by the first rank:
+    exact on two processes, with the same text where it is the same.
+    """
+    texts, blocks = ("fsdp2 by hand", "split_batches"), ("streaming", "dispatch_batches")
+    cells = [Cell(VERSION, 2, 2, "13 texts", "kind", "", kind=kind) for kind in texts]
+    cells += [Cell(VERSION, 2, 2, "blocks", "kind", "", kind=kind) for kind in blocks]
+    found = answers(cells, seconds=90)
+    assert exactness.faults(cells, found) == []
+    assert all(answer["evidence"] == "logits" for answer in found)
+
+
 def test_the_reference_imports_nothing_of_the_package() -> None:
     """Neither does what the reference shares with the tests."""
-    for file in (BENCHMARKS / "exactness_reference.py", BENCHMARKS.parent / "tests" / "tiny.py"):
+    own = [BENCHMARKS / f"exactness_{name}.py" for name in ("reference", "kind", "models", "trainers")]
+    for file in (*own, BENCHMARKS.parent / "tests" / "tiny.py"):
         nodes = list(ast.walk(ast.parse(file.read_text("utf-8"))))
         names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
         names += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -107,6 +121,40 @@ def test_what_is_wrong_with_a_cell_is_said(answer: dict[str, Any], word: str | N
     said = exactness.faults([cell, cell], [_answer(), answer])
     assert len(said) == (word is not None)
     assert word is None or word in said[0]
+
+
+def _absent(reason: str | None) -> dict[str, Any]:
+    return _answer(row={"eval_exact_loss": None, "eval_exact_loss_absent": reason}, reference=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "word"),
+    [
+        ("dora", _answer(), None),
+        ("dora", _absent("the model returned no loss"), "expected one"),
+        ("dpo", _absent("this Trainer scores pairs"), None),
+        ("dpo", _absent("no forward pass with labels was seen"), "expected one that says"),
+        ("dpo", _absent(None), "neither"),
+        ("dpo", _answer(reference=None), "expected none"),
+        ("chunked loss", _answer(evidence="loss", row={"eval_fingerprint": None}), None),
+        ("chunked loss", _answer(evidence="loss", row={"eval_exact_loss": 3.0}), "relative error"),
+        ("chunked loss", _absent("the model gives neither logits nor log-probabilities"), None),
+    ],
+)
+def test_what_is_wrong_with_a_kind_is_said(kind: str, answer: dict[str, Any], word: str | None) -> None:
+    """Measured where it must be; else exact, or absent with a reason of its own; never a loss where there is none."""
+    said = exactness.faults([Cell("5.23.0", 1, 1, "12 texts", "kind", "", kind=kind)], [answer])
+    assert len(said) == (word is not None)
+    assert word is None or word in said[0]
+
+
+def test_the_kinds_of_the_table() -> None:
+    """Every kind is in the table; what must be measured is so on one process and on two."""
+    table = {(cell.kind, cell.processes) for cell in exactness.KIND_CELLS}
+    assert {kind for kind, _ in table} == set(exactness.KINDS)
+    measured = [name for name, kind in exactness.KINDS.items() if kind.reason is None and name != "fsdp2 by hand"]
+    assert len(measured) >= 18
+    assert table >= {(name, processes) for name in measured for processes in (1, 2)}
 
 
 @pytest.mark.parametrize(("quick", "cells", "each"), [(False, 24, 2), (True, 8, 1)])

@@ -77,6 +77,8 @@ class Measured:
     def of(cls, seen: EvalObservation) -> Measured | None:
         """What an evaluation's row says; the tokenizer is not in it. ``None`` where no finite loss is."""
         loss, bits = level_of(keys.EXACT_LOSS, seen), level_of(keys.BITS_PER_BYTE, seen)
+        if loss == "substitute":  # shown as what it is (`metric`), and never compared exactly
+            loss = level_of(keys.LOSS, seen)
         if isinstance(loss, str) and isinstance(bits, str):
             return None
         exact = seen.exact_loss is not None

@@ -6,6 +6,7 @@ tokens. A loss over pairs, scores or sampled text is none, whatever its number.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterable
 from enum import StrEnum
@@ -159,7 +160,7 @@ _KEYS: Final = (
     (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
     (
         TrainerKind.OTHER,
-        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|wer|cer|map"),
+        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
     ),
 )
 
@@ -173,11 +174,15 @@ def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
     >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
     <TrainerKind.PREFERENCE: 'preference'>
     """
-    bare = [_bare(name) for name in names]
-    for kind, pattern in _KEYS:
-        if any(pattern.fullmatch(form) for forms in bare for form in forms):
-            return kind
-    return None
+    ranks = [rank for name in names if (rank := _rank(name)) is not None]
+    return _KEYS[min(ranks)][0] if ranks else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _rank(name: str) -> int | None:
+    """Where in `_KEYS` a key stands. A log repeats a few dozen keys in every row."""
+    forms = _bare(name)
+    return next((i for i, (_, pattern) in enumerate(_KEYS) if any(map(pattern.fullmatch, forms))), None)
 
 
 def _bare(name: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ _MOST_ROWS: Final = 10_000_000  # nobody evaluates on more. Chosen, not measured
 class Level:
     """A metric of one evaluation: nats per token (for ``ppl`` too) or bits per byte; finite.
 
-    ``source`` is the loss it comes from, ``notes`` say what stands in for what.
+    ``source`` is the loss it comes from, ``notes`` say how it was come by.
     """
 
     value: float
@@ -42,8 +42,10 @@ class Measured:
         bound: The target on the same scale.
         level: The target in nats per token or bits per byte, also where it is relative.
         rows: Rows of the set.
-        notes: What stands in for what.
-        fault: Why it cannot be judged: ``non-finite`` or ``unmeasured``.
+        notes: How it was come by.
+        fault: Why it cannot be judged: ``non-finite``, ``unmeasured``, or ``substitute`` where only another loss is
+            there.
+        absent: With ``substitute``: why the callback measured no exact loss; ``None`` where it was not there.
     """
 
     step: int
@@ -54,6 +56,7 @@ class Measured:
     rows: int | None = None
     notes: tuple[str, ...] = ()
     fault: str | None = None
+    absent: str | None = None
 
     @property
     def below(self) -> bool:
@@ -69,37 +72,33 @@ class Measured:
 
 
 def level_of(metric: str, seen: EvalObservation) -> Level | str:
-    """A metric of an evaluation, or why there is none: ``non-finite`` or ``unmeasured``.
+    """A metric of an evaluation, or why there is none: ``non-finite``, ``substitute`` or ``unmeasured``.
 
-    A missing one is computed from the same row's loss, never from another row's: tokens and text differ.
+    ``ppl`` and ``bits_per_byte`` come from the exact loss, whose sum over tokens they are defined by. The Trainer's
+    loss never stands in for it: it is a mean of batch means, and with label smoothing or a loss function of one's own
+    another quantity. The exact loss does stand in for a Trainer's that is not there, and a note says so.
     """
     losses = (seen.exact_loss, seen.loss)
     if seen.nonfinite_batches or any(loss is not None and not math.isfinite(loss) for loss in losses):
         return "non-finite"
-    order = (keys.LOSS, keys.EXACT_LOSS) if metric == keys.LOSS else (keys.EXACT_LOSS, keys.LOSS)
-    values = {keys.EXACT_LOSS: seen.exact_loss, keys.LOSS: seen.loss}
-    source = next((name for name in order if values[name] is not None), None)
-    se = _error(seen.exact_loss_se) if source == keys.EXACT_LOSS else None
     if metric == keys.BITS_PER_BYTE and seen.bits_per_byte is not None:
         if not math.isfinite(seen.bits_per_byte):
             return "non-finite"
         return _with_bar(Level(seen.bits_per_byte, _error(seen.bits_per_byte_se), metric))
-    if source is None:
-        return "unmeasured"
-    value = values[source]
-    assert value is not None
-    notes: tuple[str, ...] = ()
-    if source != order[0]:
-        notes = ("trainer-loss",) if source == keys.LOSS else ("exact-loss",)
+    if metric == keys.LOSS and seen.loss is not None:
+        return _with_bar(Level(seen.loss, None, keys.LOSS))
+    value, se = seen.exact_loss, _error(seen.exact_loss_se)
+    if value is None:
+        return "unmeasured" if seen.loss is None else "substitute"
     if metric != keys.BITS_PER_BYTE:
-        return _with_bar(Level(value, se, source, notes))
+        return _with_bar(Level(value, se, keys.EXACT_LOSS, ("exact-loss",) if metric == keys.LOSS else ()))
     if not seen.tokens or not seen.bytes:
         return "unmeasured"
     bits = bits_per_byte_from_loss(value, seen.tokens, seen.bytes)
     error = None if se is None else _error(bits_per_byte_from_loss(se, seen.tokens, seen.bytes))
     if not math.isfinite(bits):
         return "non-finite"
-    return _with_bar(Level(bits, error, source, (*notes, "bits-from-loss")))
+    return _with_bar(Level(bits, error, keys.EXACT_LOSS, ("bits-from-loss",)))
 
 
 def _error(se: float | None) -> float | None:
@@ -120,7 +119,7 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
     """
     level = level_of(target.metric, seen)
     if isinstance(level, str):
-        return Measured(seen.step, fault=level)
+        return Measured(seen.step, fault=level, absent=seen.exact_loss_absent if level == "substitute" else None)
     value, se, bound = level.value, level.se, target.below
     if target.metric == keys.PPL:
         bound = math.log1p(bound) if target.relative else math.log(bound)

@@ -10,7 +10,7 @@ from ko_cpt_callbacks.core.explanation import Explanation
 __all__ = ["CODES", "MESSAGES", "NOTES"]
 
 NOTES: Final[Mapping[str, Mapping[str, str]]] = {
-    "trainer-loss": {
+    "trainer-loss": {  # of findings that earlier versions wrote
         "en": "(The row has no exact loss: the Trainer's own stands in for it, which depends on the batch size.)"
     },
     "exact-loss": {"en": "(The row has no loss of the Trainer: the exact loss stands in for it.)"},
@@ -57,8 +57,17 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     },
     ("target-inconclusive", "unmeasured"): {
         "en": "{split}, step {evaluated_step:n}: target {target} cannot be judged: the row has neither {metric} nor "
-        "the numbers to compute it from (bits per byte need tokens and bytes, which KoCPTCallback logs). Add the "
-        "callback, or set the target on the loss."
+        "the numbers to compute it from (bits per byte need the exact loss, tokens and bytes, which KoCPTCallback "
+        "logs). Add the callback, or set the target on the loss."
+    },
+    ("target-inconclusive", "substitute"): {
+        "en": "{split}, step {evaluated_step:n}: target {target} cannot be judged, because {reason}: the row has no "
+        "exact loss, and the Trainer's own does not stand in for it. Mend that, or set the target on {split}_loss."
+    },
+    ("target-inconclusive", "substitute-unsaid"): {
+        "en": "{split}, step {evaluated_step:n}: target {target} cannot be judged, because the row has only the "
+        "Trainer's own loss, which depends on the batch size and on what is trained on. Train with KoCPTCallback, "
+        "which measures the exact loss, or set the target on {split}_loss."
     },
     ("target-inconclusive", "non-finite"): {
         "en": "{split}, step {evaluated_step:n}: target {target} cannot be judged: the evaluation holds a NaN or "
@@ -159,7 +168,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="The deadline of a target has passed, and the evaluations do not tell whether it is met. " + _FORM,
             decided="info: at the deadline the interval holds the bound, or fewer evaluations in a row than asked for "
             "are below it, or the rows end before the deadline. warning: the set was never evaluated, the row cannot "
-            "give the metric, the evaluation holds NaN, or the value is below an implausible target.",
+            "give the metric (a target on the exact loss, its perplexity or bits per byte is never judged by the "
+            "Trainer's own loss), the evaluation holds NaN, or the value is below an implausible target.",
             action="Follow the sentence: evaluate on the number of rows it names, evaluate more often, or name another "
             "set or metric.",
         )
@@ -171,7 +181,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="warning, at the first row: the bound is below 1.39 nats per token (perplexity 4.03; the lowest "
             "published training loss is 1.466, FRANKENSTALLM 3B, less 5 %), below 0.493 bits per byte (0.519, "
             "RedWhale, less 5 %), or above 12.55 nats per token (a guess among 282,721 tokens). A relative target is "
-            "looked at when the first evaluation is known. With task sft only what is below 0.05 is too low.",
+            "looked at when the first evaluation is known. These floors are for task cpt; with sft only what is below "
+            "0.05 is too low, with other nothing is.",
             action="Set the target that the sentence names, or one from runs with your tokenizer. A level is never "
             "comparable between tokenizers; bits per byte are.",
         )

@@ -96,7 +96,10 @@ class Monitor:
         return MonitorState(rules=tuple(rule.initial() for rule in self.rules))
 
     def step(self, state: MonitorState, seen: Observation) -> tuple[MonitorState, tuple[Finding, ...]]:
-        """The state after one observation, and what that observation showed, in the rules' order."""
+        """The state after one observation, and what that observation showed, in the rules' order.
+
+        Findings that say nothing of what the run trains (`ko_cpt_callbacks.core.kind.applies`) are left out here.
+        """
         states: list[Any] = []
         findings: list[Finding] = []
         for rule, before in zip(self.rules, state.rules, strict=True):
@@ -110,7 +113,8 @@ class Monitor:
                 found = _failure(rule, after)
             states.append(after)
             findings.extend(found)
-        return MonitorState(tuple(states), state.progress.add(seen), seen.step), tuple(findings)
+        progress = state.progress.add(seen).heard(findings)
+        return MonitorState(tuple(states), progress, seen.step), tuple(filter(progress.seen.lets, findings))
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None
@@ -133,7 +137,7 @@ class Monitor:
                 findings.extend(rule.close(before))
             except Exception as error:  # as in `step`
                 findings.extend(_failure(rule, SetAside(state.last_step, _shown(error)), at_the_end=True))
-        return tuple(findings)
+        return tuple(filter(state.progress.heard(findings).seen.lets, findings))
 
     def judge(self, observations: Iterable[Observation]) -> tuple[MonitorState, tuple[Finding, ...]]:
         """A finished run: `fold` from the start, then `close`."""

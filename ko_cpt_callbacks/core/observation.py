@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.kind import TrainerKind
 
 __all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation"]
 
@@ -36,6 +37,7 @@ class TrainObservation:
         input_tokens: Tokens fed to the model so far, as TRL (``num_tokens``: the attention masks' sum) or the
             Trainer (``num_input_tokens_seen``) counts them; pads count in the latter, and in the former where the
             mask is all ones. May restart at a resume.
+        kind: What the row's other keys say that is trained; ``None``, as mostly: nothing.
     """
 
     step: int
@@ -48,6 +50,7 @@ class TrainObservation:
     tokens_seen: int | None = None
     tokens_per_second: float | None = None
     input_tokens: int | None = None
+    kind: TrainerKind | None = None
 
     @property
     def split(self) -> str:
@@ -76,6 +79,7 @@ class EvalObservation:
         fingerprint: Which text was evaluated.
         exact_loss_absent: Why the callback measured no exact loss.
         bits_per_byte_absent: Why it measured no bits per byte.
+        kind: What the row's other keys say that is trained; ``None``, as mostly: nothing.
     """
 
     step: int
@@ -93,6 +97,7 @@ class EvalObservation:
     fingerprint: str | None = None
     exact_loss_absent: str | None = None
     bits_per_byte_absent: str | None = None
+    kind: TrainerKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,12 @@ def doubt(metric: str, level: float, task: str) -> Doubt | None:
     Args:
         metric: As in `ko_cpt_callbacks.core.target.METRICS`.
         level: The bound in nats per token (of ``ppl`` too), or in bits per byte.
-        task: With ``sft`` only what is near zero is too low: answers of a few words are well below the floor.
+        task: The floor is that of ``cpt``. With ``sft`` only what is near zero is too low, because answers of a few
+            words are well below it; with ``other`` nothing is.
     """
     bits = metric == keys.BITS_PER_BYTE
-    lowest = LOWEST_PUBLISHED_BITS if bits else LOWEST_PUBLISHED_LOSS
-    if level < (NEAR_ZERO if task == "sft" else _NEAR * lowest):
+    lowest = {"cpt": _NEAR * (LOWEST_PUBLISHED_BITS if bits else LOWEST_PUBLISHED_LOSS), "sft": NEAR_ZERO}
+    if level < lowest.get(task, -math.inf):
         return Doubt.LOW
     if not bits and level > math.log(LARGEST_VOCABULARY):
         return Doubt.TRIVIAL

@@ -7,11 +7,14 @@ the best, and cannot poison a later comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
+from ko_cpt_callbacks.core.length import NO_STEP, Length
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
@@ -33,7 +36,7 @@ class EvalPoint:
         metric: Which loss that is: ``exact_loss``, or ``loss`` (the Trainer's) where there is none.
         finite: False where the loss, or any batch behind it, was NaN or infinite.
         se: Standard error of the exact loss; ``None`` with the Trainer's.
-        ppl: ``exp(value)``.
+        ppl: ``exp(value)``; ``None`` where the loss is known to be no cross-entropy of tokens.
         bits_per_byte: Bits per byte of the scored text.
         bits_per_byte_se: Its standard error.
         tokens: Target tokens.
@@ -108,6 +111,18 @@ class EvalProgress:
     rows: EvalRows = NO_ROWS
     before: EvalProgress | None = None
 
+    def told_by(self, seen: KindSeen) -> EvalProgress:
+        """The same, without the perplexities that such a run does not have."""
+        if seen.language and seen.trained_on is None:
+            return self
+        first, last, best = (
+            point if point is None or point.ppl is None or (seen.language and point.metric == keys.EXACT_LOSS)
+            else replace(point, ppl=None)
+            for point in (self.first, self.last, self.best)
+        )  # fmt: skip
+        assert first is not None and last is not None
+        return replace(self, first=first, last=last, best=best)
+
     @classmethod
     def begin(cls, seen: EvalObservation, point: EvalPoint) -> EvalProgress:
         """The progress after a set's first evaluation."""
@@ -165,11 +180,15 @@ class Summary:
         splits: Per evaluation set: number of evaluations; first, last and best point of the rows that are evaluated
             now, and the step since which they are (``rows_since``; ``None``: since the first evaluation).
         ended: Whether the Trainer's last row was seen.
+        seen: What is known of the kind of training.
+        length: How far it has come, and by what it was stopped.
     """
 
     train: TrainProgress
     splits: Mapping[str, EvalProgress]
     ended: bool
+    seen: KindSeen = NOTHING_SEEN
+    length: Length = NO_STEP
 
     def as_dict(self) -> dict[str, Any]:
         """The summary as strict JSON (it holds no NaN)."""
@@ -193,9 +212,14 @@ class RunProgress:
     train: TrainProgress = TrainProgress()
     splits: Mapping[str, EvalProgress] = field(default_factory=dict)
     ended: bool = False
+    seen: KindSeen = NOTHING_SEEN
+    length: Length = NO_STEP
 
     def add(self, seen: Observation) -> RunProgress:
         """The progress after one more observation."""
+        kind, length = self.seen.add(seen), self.length.add(seen)
+        if kind is not self.seen or length is not self.length:
+            self = replace(self, seen=kind, length=length)
         if isinstance(seen, TrainObservation):
             return replace(self, train=self.train.add(seen), ended=False)
         if isinstance(seen, EvalObservation):
@@ -209,6 +233,12 @@ class RunProgress:
             return replace(self, ended=True)
         return self
 
+    def heard(self, findings: Iterable[Finding]) -> RunProgress:
+        """The progress after findings were made."""
+        kind = self.seen.heard(findings)
+        return self if kind is self.seen else replace(self, seen=kind)
+
     def summary(self) -> Summary:
         """What a user is shown."""
-        return Summary(train=self.train, splits=dict(self.splits), ended=self.ended)
+        splits = {name: split.told_by(self.seen) for name, split in self.splits.items()}
+        return Summary(self.train, splits, self.ended, self.seen, self.length)

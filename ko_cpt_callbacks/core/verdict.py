@@ -7,7 +7,8 @@ else above. The target is
 * **met** as soon as ``confirm`` evaluations in a row are below, the last of them no later than the deadline
   evaluation. That stands, whatever comes later.
 * **missed** when the deadline evaluation is above.
-* **inconclusive** when the deadline has passed and neither holds.
+* **inconclusive** when the deadline has passed and neither holds, or the rows hold only another loss than the one that
+  the target is set on: a verdict never stands on a substitute.
 
 A NaN or infinite loss, or a NaN batch, is never below and breaks the row of confirmations. An evaluation of the same
 step as the last replaces it. Why two outcomes are kept apart so: Miller 2024 (arXiv 2411.00640), section 4.
@@ -23,8 +24,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
+from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
+from ko_cpt_callbacks.core.length import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.measurement import Level, Measured, level_of, measure, rows_needed, shown, unit
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
@@ -38,10 +41,6 @@ from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 from ko_cpt_callbacks.core.target import END, Target
 
 __all__ = ["PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all"]
-
-PLAN: Final = "plan"
-"""Kind of the set-up row that says how long the run is to be; its value is ``planned_steps``."""
-PLANNED_STEPS: Final = "planned_steps"
 
 
 class Outcome(StrEnum):
@@ -82,6 +81,8 @@ class TargetState:
     said: tuple[Outcome, ...] = ()
     sets: tuple[str, ...] = ()
     """Other sets that were evaluated: what the target's set may have been meant to be."""
+    seen: KindSeen = NOTHING_SEEN
+    """What is trained: no floor is one of a loss that is no language model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Verdict:
 
 def advance(target: Target, task: str, state: TargetState, seen: Observation) -> tuple[TargetState, Verdict | None]:
     """The state after a row, and the verdict that the row brings; each outcome once."""
-    state = replace(state, last_step=seen.step)
+    state = replace(state, last_step=seen.step, seen=state.seen.add(seen))
     if isinstance(seen, SetupObservation):
         return _planned(state, seen), None
     if isinstance(seen, TrainObservation):
@@ -120,7 +121,7 @@ def advance(target: Target, task: str, state: TargetState, seen: Observation) ->
     if state.passed:
         return state, None
     last = state.track.last
-    met = last is not None and state.track.streak >= target.confirm and not _doubted(target, task, last)
+    met = last is not None and state.track.streak >= target.confirm and not _doubted(target, task, state, last)
     due = _due(target, state, seen.step)
     if not met and not due:
         return state, None
@@ -190,9 +191,9 @@ def _due(target: Target, state: TargetState, step: int) -> bool:
     return state.ended or (state.planned_steps is not None and step >= state.planned_steps)
 
 
-def _doubted(target: Target, task: str, last: Measured) -> bool:
+def _doubted(target: Target, task: str, state: TargetState, last: Measured) -> bool:
     """Whether the bound is one that no run comes near: then being below it proves a fault, not success."""
-    return doubt(target.metric, last.level, task) is not None
+    return state.seen.language and doubt(target.metric, last.level, task) is not None
 
 
 def _say(state: TargetState, verdict: Verdict | None) -> tuple[TargetState, Verdict | None]:
@@ -214,7 +215,9 @@ def _decide(target: Target, task: str, state: TargetState, step: int | None, *, 
     outcome, variant = Outcome.INCONCLUSIVE, "interval"
     if last.fault is not None:
         variant = last.fault
-    elif last.below and _doubted(target, task, last):
+        if variant == "substitute":
+            variant = variant if last.absent else "substitute-unsaid"
+    elif last.below and _doubted(target, task, state, last):
         variant = "implausible"
     elif state.track.streak >= target.confirm:
         outcome, variant = Outcome.MET, "" if last.half is not None else "point"
@@ -246,4 +249,6 @@ def _verdict(
     values |= {"evaluated_step": None if last is None else last.step, "notes": list(notes)}
     if last is None:
         values["sets"] = list(state.sets)
+    elif last.fault == "substitute":
+        values |= {"reason": last.absent, "split": target.split}
     return Verdict(outcome, target, step, variant, values, midway)

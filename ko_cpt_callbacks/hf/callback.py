@@ -22,7 +22,7 @@ from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.hf.live_run import LiveRun
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.readers.rows import eval_prefixes
+from ko_cpt_callbacks.readers.rows import eval_prefixes, is_closing
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -126,14 +126,19 @@ class KoCPTCallback(TrainerCallback):
         return () if self._current is None else tuple(self._current.record.findings)
 
     def summary(self) -> dict[str, Any]:
-        """First, last and best evaluation of every set and the state of training; JSON-safe."""
-        return {} if self._current is None else self._current.record.summary().as_dict()
+        """First, last and best evaluation of every set, and the facts that every verdict carries; JSON-safe.
+
+        The facts are those of `ko_cpt_callbacks.core.run_facts`: ``state``, ``complete``, ``steps_done``,
+        ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``.
+        """
+        return {} if self._current is None else self._current.summary()
 
     @property
     def best(self) -> tuple[int, float] | None:
-        """Step and loss of the best evaluation; None before the first.
+        """Step and exact loss of the best evaluation; None before the first, and where none was measured.
 
-        Of the first evaluation set that is no retention set; nats per token, exact where measured.
+        Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in:
+        with label smoothing, a loss function of one's own or a preference Trainer it is another quantity.
         """
         return None if self._current is None else self._current.best(self._settings.retention)
 
@@ -274,6 +279,8 @@ class KoCPTCallback(TrainerCallback):
         row.update(run.published)
         row.update(texts)
         run.observe({**logs, **texts, keys.STEP: state.global_step})
+        if is_closing(logs):
+            run.close_training(state)
         return run.obey(state, control)
 
     @_never_fatal

@@ -82,6 +82,17 @@ def early_stopping(handler: CallbackHandler | None) -> str | None:
     return next((type(item).__name__ for item in present if isinstance(item, EarlyStoppingCallback)), None)
 
 
+def early_stop(handler: CallbackHandler | None) -> str | None:
+    """The class of an early-stopping callback in the list whose patience has run out; None where there is none."""
+    present = [] if handler is None else handler.callbacks
+    for item in present:
+        if isinstance(item, EarlyStoppingCallback):
+            counter = getattr(item, "early_stopping_patience_counter", 0)
+            if counter >= item.early_stopping_patience:
+                return type(item).__name__
+    return None
+
+
 def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Callable[[], None]) -> None:
     """Call ``release`` when ``callback`` leaves the list by ``pop_callback`` or ``remove_callback``.
 

@@ -17,12 +17,14 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.kind_seen import TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
+from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
-from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.hf import inspection
 from ko_cpt_callbacks.hf.audit import SetUp, audit
 from ko_cpt_callbacks.hf.audit_metric import unmeasured
@@ -30,6 +32,7 @@ from ko_cpt_callbacks.hf.eval_set import agreed_problem
 from ko_cpt_callbacks.hf.evaluation_entry import evaluation_entries
 from ko_cpt_callbacks.hf.evidence import Alignment
 from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
+from ko_cpt_callbacks.hf.handler import early_stop
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.measurement import Measurement
@@ -42,6 +45,7 @@ from ko_cpt_callbacks.hf.stopper import Stopper
 from ko_cpt_callbacks.hf.token_table import TokenTable
 from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
 from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.trainer_reading import TrainerReading, read_trainer
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -95,6 +99,8 @@ class LiveRun:
         self._padding_said: set[str] = set()
         self._first_batch = True
         self._nan_said = False
+        self._read: TrainerReading | None = None
+        self._training = False
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -146,12 +152,26 @@ class LiveRun:
         self.train_meter.read()
         self.train_meter.restart_clock()
         self._unjudged, self._first_batch, self._nan_said, self.saved_step = [], True, False, None
+        self._training = True
+        trainer = self._read_trainer(model)
         if state.max_steps > 0:
-            self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps})
+            self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps, **trainer})
         if self._args.n_gpu > 1:
             self.note_setup(ExactLossAbsent().code, state.global_step, reason=SEVERAL_DEVICES)
         self._note_stage(model, state.global_step)
         self._say_stopped_before(state.global_step)
+
+    def _read_trainer(self, model: nn.Module | None) -> dict[str, Any]:
+        """What is trained, for a row; and what that means for what is measured."""
+        try:
+            read = read_trainer(self._trainer(), self._args, model)
+        except Exception as error:  # other ranks wait for what this one does next
+            self.report_error(error)
+            return {}
+        self._read = read
+        if read.absent is not None:
+            self.eval_meter.refuse_all(read.absent)
+        return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
 
     def _note_stage(self, model: nn.Module, step: int) -> None:
         try:
@@ -211,7 +231,8 @@ class LiveRun:
         numbers: dict[str, float | int] = dict(self._totals.close_row(step))
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
-        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
+        plain = self._read is None or self._read.perplexity
+        if plain and isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
             value = perplexity(float(loss))
             if value != float("inf"):
                 numbers[keys.PPL] = value
@@ -262,10 +283,24 @@ class LiveRun:
         """A row comes before any training: open the record for an evaluation of its own."""
         if not self.record.begun:
             self.record.begin_evaluation({} if model is None else self._facts(model, state, None))
+            self._read_trainer(model)
 
     def observe(self, row: Mapping[str, Any]) -> None:
         """A row of ``log_history`` is complete."""
         self._unjudged.extend(self.record.add(row))
+
+    def close_training(self, state: TrainerState) -> None:
+        """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
+        self._training = False
+        if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
+            handler = None if self.handler is None else self.handler()
+            self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
+
+    def summary(self) -> dict[str, Any]:
+        """What ``callback.summary()`` returns."""
+        known = self.record.summary()
+        facts = facts_of(known, self.record.findings, running=self._training)
+        return {**facts.as_dict(), **known.as_dict()}
 
     def note_setup(self, what: str, step: int, **values: Any) -> None:
         """Something about the set-up, as a row of its own."""
@@ -287,12 +322,14 @@ class LiveRun:
             self.note_setup("padding-in-loss", step, split=split, **asdict(counts))
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
-        """Step and loss of the best evaluation of the first set that is not in ``retention``."""
+        """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""
         splits = self.record.summary().splits
         kept = {keys.key("eval", name) for name in retention_names(retention)}
         names = [name for name in splits if name not in kept] or list(splits)
         point = splits[names[0]].best if names else None
-        return None if point is None or point.value is None else (point.step, point.value)
+        if point is None or point.value is None or point.metric != keys.EXACT_LOSS:
+            return None  # the Trainer's loss may be any quantity: the best of that is not the best model
+        return point.step, point.value
 
     def obey(self, state: TrainerState, control: TrainerControl) -> TrainerControl | None:
         """Turn what was found since the last call into a request to stop, where it was asked for; repeat it."""
@@ -305,6 +342,7 @@ class LiveRun:
         reason = self.stopper.consider(found, step, self._totals.tokens_seen)
         if reason is not None:
             self.record.note(stop=reason.as_dict(self._language))
+            self.note_setup(ENDED_EARLY, step, by=reason.code)
         if self.stopper.reason is None:
             return None
         control.should_training_stop = True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.readers.rows import eval_prefixes
+from ko_cpt_callbacks.readers.rows import eval_prefixes, is_closing
 from ko_cpt_callbacks.readers.rows_file import live_rows
 
 __all__ = ["Record", "last_attempt", "line_of", "plan_attempt"]
@@ -44,7 +44,7 @@ def line_of(row: Mapping[str, Any], attempt: int) -> list[dict[str, Any]]:
     if keys.LOSS in row:
         found.append({keys.KIND: keys.KIND_TRAIN, **envelope})
     found.extend({keys.KIND: keys.KIND_EVAL, **envelope, keys.SPLIT: prefix} for prefix in prefixes)
-    if not found and keys.key(keys.TRAIN_PREFIX, keys.RUNTIME) in row:
+    if not found and is_closing(row):
         found.append({keys.KIND: keys.KIND_END, **envelope})
     # A row with several parts (none of the Trainer's own) would repeat its numbers: they go to the first line.
     return [{**line, **row} if index == 0 else line for index, line in enumerate(found)]

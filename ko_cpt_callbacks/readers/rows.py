@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.kind import kind_of_keys
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
     EvalObservation,
@@ -19,7 +20,7 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 
-__all__ = ["eval_prefixes", "observations", "observations_of"]
+__all__ = ["eval_prefixes", "is_closing", "observations", "observations_of"]
 
 _NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _RUNTIME: Final = f"_{keys.RUNTIME}"
@@ -66,14 +67,15 @@ def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The prefixes (``eval``, ``eval_ko``, ``test``) of the evaluations in a row, in the row's order.
 
     The Trainer writes a ``<prefix>_runtime`` with every evaluation, which is the surest sign: a name that
-    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``.
+    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``. The Trainer's closing
+    row is none of those: what stands beside its ``train_loss`` (TRL's ``aux_loss``, ``policy_loss``) is of training.
 
     >>> eval_prefixes({"eval_ko_loss": 2.0, "eval_ko_runtime": 1.0, "eval_ko_aux_loss": 0.1, "step": 10})
     ('eval_ko',)
     """
     timed = [name.removesuffix(_RUNTIME) for name in row if name.endswith(_RUNTIME)]
     found = [prefix for prefix in timed if prefix not in ("", keys.TRAIN_PREFIX)]
-    if found or keys.LOSS in row:
+    if found or keys.LOSS in row or _TRAIN_LOSS in row or is_closing(row):
         return tuple(found)
     named = [
         name.removesuffix(_LOSS)
@@ -82,6 +84,14 @@ def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
     ]
     # eval_aux_loss beside eval_loss is a part of that loss, not a set called eval_aux.
     return tuple(p for p in named if not any(p != q and p.startswith(f"{q}_") for q in named))
+
+
+def is_closing(row: Mapping[str, Any]) -> bool:
+    """Whether a row is the Trainer's last.
+
+    Training rows carry ``train_runtime`` too under ``include_num_input_tokens_seen``: those have a loss.
+    """
+    return _TRAIN_RUNTIME in row and keys.LOSS not in row
 
 
 def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
@@ -96,6 +106,7 @@ def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
         tokens_seen=_count(row, keys.TOKENS_SEEN),
         tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
         input_tokens=_first_count(row, keys.INPUT_TOKENS),
+        kind=kind_of_keys(row),
     )
 
 
@@ -119,6 +130,7 @@ def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservati
         fingerprint=_text(row, name(keys.FINGERPRINT)),
         exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
         bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
+        kind=kind_of_keys(row),
     )
 
 
@@ -146,8 +158,7 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
     if keys.LOSS in row:
         found.append(_train(row, step))
     found.extend(_evaluation(row, step, prefix) for prefix in eval_prefixes(row))
-    # Training rows carry train_runtime too under include_num_input_tokens_seen: those have a loss.
-    if kind == keys.KIND_END or (_TRAIN_RUNTIME in row and keys.LOSS not in row):
+    if kind == keys.KIND_END or is_closing(row):
         found.append(EndObservation(step, _number(row, _TRAIN_LOSS)))
     return tuple(found)
 

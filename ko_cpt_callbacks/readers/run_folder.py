@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.length import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation
-from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.plan import read_plan
 from ko_cpt_callbacks.readers.rows import observations_of
@@ -47,18 +47,21 @@ class Run:
         rows: The rows that count.
         planned_steps: The last step that the run was to have, where the file says so beside its rows. Our own rows
             say it among them.
+        global_step: The step that the file stands at, where it says so: it may lie behind the last row.
     """
 
     path: Path
     source: Source
     rows: tuple[Mapping[str, Any], ...]
     planned_steps: int | None = None
+    global_step: int | None = None
 
     def told(self) -> tuple[Observation, ...]:
         """What the file says beside its rows, as the callback notes it when training begins: before every row."""
         if self.planned_steps is None or not self.rows:
             return ()
-        return (SetupObservation(0, PLAN, {PLANNED_STEPS: self.planned_steps}),)
+        values = {PLANNED_STEPS: self.planned_steps, GLOBAL_STEP: self.global_step}
+        return (SetupObservation(0, PLAN, {name: value for name, value in values.items() if value is not None}),)
 
     def observations(self) -> tuple[Observation, ...]:
         """What is known of the run as observations, ready for the monitor."""
@@ -100,7 +103,7 @@ def read_run(path: str | Path) -> Run:
 def _file(path: Path) -> Run:
     if path.suffix != ".jsonl":
         state = read_state_rows(path)
-        return Run(path, Source.TRAINER_STATE, tuple(state.rows), state.planned_steps)
+        return Run(path, Source.TRAINER_STATE, tuple(state.rows), state.planned_steps, state.global_step)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
         shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"

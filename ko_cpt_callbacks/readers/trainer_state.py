@@ -20,6 +20,7 @@ __all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "w
 
 _LOG_HISTORY: Final = "log_history"
 _MAX_STEPS: Final = "max_steps"
+_GLOBAL_STEP: Final = "global_step"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
 _EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
 _SHOWN_KEYS: Final = 4
@@ -70,10 +71,14 @@ def whole_rows(text: str) -> WholeRows:
 
 @dataclass(frozen=True, slots=True)
 class StateRows:
-    """A Trainer's state file: its rows, and the last step that the run was to have; ``None`` where it does not say."""
+    """A Trainer's state file: its rows, the last step that the run was to have, and the one that it stands at.
+
+    Each is ``None`` where the file does not say it.
+    """
 
     rows: list[dict[str, Any]]
     planned_steps: int | None = None
+    global_step: int | None = None
 
 
 def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
@@ -113,11 +118,12 @@ def read_state_rows(path: str | Path) -> StateRows:
         if any(_METRICS_KEY.fullmatch(name) for name in state):
             return StateRows([{**state, keys.STEP: state.get(keys.STEP, 0)}])
         raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
-    return StateRows(_rows(path, state[_LOG_HISTORY]), _planned(state.get(_MAX_STEPS)))
+    rows = _rows(path, state[_LOG_HISTORY])
+    return StateRows(rows, _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP)))
 
 
 def _planned(value: object) -> int | None:
-    """The planned steps; a Trainer writes 0 or -1 where it does not know them yet."""
+    """A count of steps; a Trainer writes 0 or -1 where it does not know the planned ones yet."""
     if not isinstance(value, (int, float)) or not _is_step(value) or not 0 < value < math.inf:
         return None
     return int(value)

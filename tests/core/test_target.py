@@ -319,11 +319,25 @@ CASES = [
     Case("another set in between", "loss<3,confirm=2",
          [at(100, 2.9), at(100, 9.0, split="eval_en"), at(200, 2.9)], [(MET, "point", 200)]),
     # What there is in the row.
-    Case("the Trainer's loss for the exact one", "exact_loss<3", [trainer(100, 2.9)], [(MET, "point", 100)]),
+    Case("not the Trainer's loss for the exact one", "exact_loss<3", [trainer(100, 2.9), END],
+         [(OPEN, "substitute-unsaid", 1000)]),
+    Case("nor above it", "exact_loss<3", [trainer(100, 9.9), END], [(OPEN, "substitute-unsaid", 1000)]),
+    Case("nor with a reason", "exact_loss<3", [trainer(100, 2.9, exact_loss_absent="x"), END],
+         [(OPEN, "substitute", 1000)]),
+    Case("nor by a deadline", "exact_loss<3@step:100", [trainer(100, 2.9)], [(OPEN, "substitute-unsaid", 100)]),
+    Case("nor as a first evaluation", "exact_loss<-30%", [trainer(0, 9.0), at(100, 2.9, 0.01), END],
+         [(MISSED, "", 1000)]),
+    Case("nor as a last one", "exact_loss<-30%", [at(0, 9.0, 0.01), trainer(100, 2.9), END],
+         [(OPEN, "substitute-unsaid", 1000)]),
+    Case("it breaks a row of confirmations", "exact_loss<3,confirm=2",
+         [at(100, 2.9, 0.01), trainer(200, 2.9), at(300, 2.9, 0.01), END], [(OPEN, "unconfirmed", 1000)]),
     Case("the exact loss for the Trainer's", "loss<3", [at(100, 2.9, 0.01)], [(MET, "", 100)]),
     Case("the Trainer's loss has no error bar", "loss<3", [at(100, 3.3, 0.5, loss=2.99)], [(MET, "point", 100)]),
     Case("both: the exact one", "exact_loss<3", [at(100, 3.1, loss=2.9), END], [(MISSED, "point", 1000)]),
-    Case("perplexity from the Trainer's loss", "ppl<20", [trainer(100, 2.9)], [(MET, "point", 100)]),
+    Case("no perplexity from the Trainer's loss", "ppl<20", [trainer(100, 2.9), END],
+         [(OPEN, "substitute-unsaid", 1000)]),
+    Case("nor bits per byte", "bits_per_byte<1", [trainer(100, 2.0, tokens=300, bytes=900), END],
+         [(OPEN, "substitute-unsaid", 1000)]),
     Case("bits with their error", "bits_per_byte<1",
          [at(100, 3.0, bits_per_byte=0.97, bits_per_byte_se=0.01)], [(MET, "", 100)]),
     Case("bits from loss, tokens and bytes", "bits_per_byte<1", [at(100, 2.0, 0.01, tokens=300, bytes=900)],
@@ -467,16 +481,11 @@ def test_the_error_of_a_change() -> None:
 @pytest.mark.parametrize(
     ("target", "row", "notes"),
     [
-        ("exact_loss<3", trainer(100, 2.9), ["trainer-loss", "no-error-bar"]),
-        ("ppl<20", trainer(100, 2.9), ["trainer-loss", "no-error-bar"]),
+        ("exact_loss<3", at(100, 2.9), ["no-error-bar"]),
+        ("loss<3", trainer(100, 2.9), ["no-error-bar"]),
         ("ppl<20", at(100, 2.9, 0.01), []),
         ("loss<3", at(100, 2.9, 0.01), ["exact-loss"]),
         ("bits_per_byte<1", at(100, 2.0, 0.01, tokens=300, bytes=900), ["bits-from-loss"]),
-        (
-            "bits_per_byte<1",
-            trainer(100, 2.0, tokens=300, bytes=900),
-            ["trainer-loss", "bits-from-loss", "no-error-bar"],
-        ),
     ],
 )
 def test_notes(target: str, row: EvalObservation, notes: list[str]) -> None:
@@ -484,7 +493,6 @@ def test_notes(target: str, row: EvalObservation, notes: list[str]) -> None:
     found = _values(target, row)
     assert found.values["notes"] == notes
     assert ("no error bar" in found.message()) == ("no-error-bar" in notes)
-    assert ("Trainer's own stands in" in found.message()) == ("trainer-loss" in notes)
 
 
 def test_who_asks_to_stop() -> None:

@@ -86,7 +86,7 @@ def test_padding_is_no_success(task: str) -> None:
     _, findings = Monitor(targets=parse_targets(["ppl<3@end"]), task=task).judge(seen)
     codes = [one.code for one in findings]
     assert {"padding-in-loss", "below-floor"} <= set(codes)
-    assert ("target-implausible" in codes) == (task != "sft")
+    assert ("target-implausible" in codes) == (task == "cpt")
     assert "target-met" not in codes
     for one in findings:
         if one.code in ("padding-in-loss", "below-floor"):

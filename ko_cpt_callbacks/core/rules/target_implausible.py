@@ -31,7 +31,7 @@ class TargetImplausible:
 
     Args:
         targets: What the run must reach.
-        task: With ``sft`` only what is near zero is too low.
+        task: As in `ko_cpt_callbacks.core.plausibility.doubt`.
     """
 
     targets: tuple[Target, ...] = ()

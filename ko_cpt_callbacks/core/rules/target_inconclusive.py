@@ -12,7 +12,7 @@ from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance
 
 __all__ = ["TargetInconclusive"]
 
-_BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible")
+_BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible", "substitute", "substitute-unsaid")
 """Here more rows or more training would not help: something is wrong with the target or the evaluation."""
 
 

@@ -38,7 +38,6 @@ def test_the_seeds_mistake() -> None:
     )
 
 
-@pytest.mark.parametrize("task", ["cpt", "other"])
 @pytest.mark.parametrize(
     ("target", "variant"),
     [
@@ -51,9 +50,9 @@ def test_the_seeds_mistake() -> None:
         ("ppl<1e6", "trivial"),
     ],
 )
-def test_found_without_any_row(target: str, variant: str, task: str) -> None:
+def test_found_without_any_row(target: str, variant: str) -> None:
     """Also where the history is empty; what may have been meant depends on the number."""
-    (found,) = _findings(target, task=task)
+    (found,) = _findings(target)
     assert found.variant == variant
     assert str(parse_targets([target])[0]) in found.message()
 
@@ -67,6 +66,15 @@ def test_what_published_runs_came_near_is_silent(target: str) -> None:
     assert _findings(target, ROW) == []
 
 
+@pytest.mark.parametrize("target", ["loss<0.6", "exact_loss<0.01", "ppl<3", "bits_per_byte<0.1", "loss<-90%"])
+def test_the_floor_is_that_of_continued_pretraining(target: str) -> None:
+    """Of anything else there is no lowest published value; what a guess meets says nothing there too."""
+    rows = [ROW, EvalObservation(10, exact_loss=3.0, loss=3.0)]
+    assert len(_findings(target, *rows)) == 1
+    assert _findings(target, *rows, task="other") == []
+    assert len(_findings("loss<20", ROW, task="other")) == 1
+
+
 def test_fine_tuning_may_go_lower() -> None:
     """Only what is near zero is too low there."""
     assert _findings("ppl<3", ROW, task="sft") == []
@@ -77,8 +85,9 @@ def test_fine_tuning_may_go_lower() -> None:
 def test_a_relative_target_is_looked_at_with_the_first_evaluation() -> None:
     """64 % lower is nothing of the kind from 8.55, and implausible from 2.0; said once."""
     assert _findings("exact_loss<-64%", ROW, EvalObservation(0, exact_loss=8.55)) == []
-    rows = [ROW, EvalObservation(0, split="eval_x", exact_loss=1.0), EvalObservation(0), EvalObservation(10, loss=2.0)]
-    (found,) = _findings("exact_loss<-64%", *rows, EvalObservation(20, loss=0.1))
+    rows = [ROW, EvalObservation(0, split="eval_x", exact_loss=1.0), EvalObservation(0)]
+    rows.append(EvalObservation(10, exact_loss=2.0))
+    (found,) = _findings("exact_loss<-64%", *rows, EvalObservation(20, exact_loss=0.1))
     assert (found.step, found.variant) == (10, "relative")
     assert found.values["level"] == pytest.approx(0.72)
     (found,) = _findings("ppl<-90%", EvalObservation(0, exact_loss=2.5))

@@ -73,11 +73,27 @@ def _finding(target: str, *seen: Observation) -> Finding:
         ),
         (
             "bits_per_byte<0.9",
-            [EvalObservation(900, loss=3.2), END],
+            [EvalObservation(900, exact_loss=3.2), END],
             Severity.WARNING,
             "eval, step 900: target eval_bits_per_byte<0.9@end cannot be judged: the row has neither bits_per_byte "
-            "nor the numbers to compute it from (bits per byte need tokens and bytes, which KoCPTCallback logs). Add "
-            "the callback, or set the target on the loss.",
+            "nor the numbers to compute it from (bits per byte need the exact loss, tokens and bytes, which "
+            "KoCPTCallback logs). Add the callback, or set the target on the loss.",
+        ),
+        (
+            "eval_ko_ppl<20",
+            [EvalObservation(900, split="eval_ko", loss=2.1), END],
+            Severity.WARNING,
+            "eval_ko, step 900: target eval_ko_ppl<20.0@end cannot be judged, because the row has only the Trainer's "
+            "own loss, which depends on the batch size and on what is trained on. Train with KoCPTCallback, which "
+            "measures the exact loss, or set the target on eval_ko_loss.",
+        ),
+        (
+            "exact_loss<3",
+            [EvalObservation(900, loss=2.1, exact_loss_absent="the model returned no logits"), END],
+            Severity.WARNING,
+            "eval, step 900: target eval_exact_loss<3.0@end cannot be judged, because the model returned no logits: "
+            "the row has no exact loss, and the Trainer's own does not stand in for it. Mend that, or set the target "
+            "on eval_loss.",
         ),
         (
             "exact_loss<3",

@@ -31,11 +31,11 @@ def test_sentence_with_an_error_bar() -> None:
 
 
 def test_sentence_without_an_error_bar() -> None:
-    """The Trainer's loss decides by itself, and the sentence says both."""
-    (found,) = _findings(EvalObservation(10, loss=2.9), targets=("ppl<20",))
+    """A value without an error bar decides by itself, and the sentence says so."""
+    (found,) = _findings(EvalObservation(10, exact_loss=2.9), targets=("ppl<20",))
     assert found.message() == (
-        "eval, step 10: 18.2: target eval_ppl<20.0@end is met. (The row has no exact loss: the Trainer's own stands "
-        "in for it, which depends on the batch size.) (There is no error bar, so the value itself decides.)" + MET
+        "eval, step 10: 18.2: target eval_ppl<20.0@end is met. (There is no error bar, so the value itself "
+        "decides.)" + MET
     )
 
 

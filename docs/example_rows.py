@@ -122,6 +122,11 @@ def told(kind: str, step: int = 0, **values: Any) -> SetupObservation:
     return SetupObservation(step, kind, values)
 
 
+def attempt(step: int, rows: int, version: str) -> SetupObservation:
+    """What an attempt trains with, in short."""
+    return told("attempt", step, batch={"rows_per_step": rows}, versions={"transformers": version})
+
+
 def plan(steps: int) -> SetupObservation:
     """How long the run is to be."""
     return told("plan", planned_steps=steps)
@@ -390,6 +395,17 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             '`targets=["eval_kr_exact_loss<3.0@end"]`, where the set is called `ko`',
             [*evaluated(training(HEALTHY), FALLING), EndObservation(600)],
             {"targets": parse_targets(["eval_kr_exact_loss<3.0@end"])},
+        ),
+    ),
+    "attempt-differs": (
+        Example(
+            "A run that is resumed at step 300 on one card in place of two, with another version of transformers",
+            [
+                attempt(0, 128, "5.22.0"),
+                *training(HEALTHY[:30]),
+                attempt(300, 64, "5.23.0"),
+                *training(HEALTHY)[30:],
+            ],
         ),
     ),
     "eval-set-changed": (

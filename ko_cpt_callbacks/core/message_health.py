@@ -49,6 +49,11 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "where the run before it was at {before:loss} (noise {noise:loss}). No model learns that fast: something else "
         "is measured now. Compare data, masking, padding and format before and after that step."
     },
+    ("attempt-differs", ""): {
+        "en": "From step {step:n} on the run trains otherwise than the attempt that began at step {before_step:n}: "
+        "{changed:names}. Losses before and after are not one curve. If that is not meant, resume with what was "
+        "before."
+    },
     ("run-seam", "joined"): {
         "en": "Step {step:n}: the rows from here on belong to another run.{signs:notes} Levels before and after are "
         "not one curve: look whether a resume changed the data or the settings, and judge the two runs apart."
@@ -120,6 +125,20 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "not compare losses across it.",
         )
     },
+    "attempt-differs": {
+        "en": Explanation(
+            meaning="A resumed run goes on with something else than it was begun with. A Trainer takes up the step, "
+            "the weights and the optimizer, and does not look at the data.",
+            decided="warning, once per attempt, from what the callback notes when an attempt begins: the number of "
+            "rows of the training set and a hash of 32 of them (lists and map-style datasets without transforms), rows "
+            "per optimizer step over all processes, arguments that move the weights otherwise, quantisation, trainable "
+            "parameters, and the versions of transformers, torch, peft, bitsandbytes, accelerate and trl; or, over "
+            "three training rows, tokens per step that are constant and another number than before. It is compared "
+            "with the attempt whose steps it goes on from. How long the run is to be does not count.",
+            action="Resume with the data, batch size, arguments and versions of before; where the change is meant, "
+            "judge the losses after it by themselves.",
+        )
+    },
     "run-seam": {
         "en": Explanation(
             meaning="Two runs are joined in one log, by a resume with other settings or by files put together. Their "
@@ -128,8 +147,9 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "the token counter starts again, it or the epoch jumps ahead (five times the pace of the last rows), the "
             "learning rate is back at once, breaks upwards, or drops together with another sign, or, five points after "
             "a counter, the level or the tokens per step are others; within six rows. info: one of these alone, as the "
-            "token counter that TRL starts again at every resume. Silent after a resume or stage that was announced (a "
-            "plan or stage row), and for restarts of the learning rate at even distances.",
+            "token counter that TRL starts again at every resume. At a resume of the "
+            "callback's own run a token counter and the place in the schedule may change; the beginning of another "
+            "stage (a stage row) and restarts of the learning rate at even distances say nothing.",
             action="If it was a resume, look whether data, batch size or schedule changed. Judge the runs apart.",
         )
     },

@@ -21,8 +21,12 @@ One strong sign or two weak ones say that this is another run (`begins_anew`).
 
 A scheduler with restarts does ``rate-back`` too, and a cyclic one ``rewarm``. They are no signs once the run was told
 to have one (a ``plan`` row with ``restarts``), nor once the same has happened before at the same distance, or at half
-of it. After a ``plan`` or ``stage`` row in the middle of a log, which the callback writes at a resume, a token counter
-that starts again is none either, and the rest is `Trail.known`.
+of it.
+
+The callback writes a ``plan`` and a ``stage`` row at every resume. A resume goes on where the checkpoint was: after
+such a row in the middle of a log a token counter that starts again is no sign, and the learning rate may have another
+place (`Trail.resumed`); everything else is as telling as without it. Only where another stage begins, by the four words
+of its row, does all start again as planned (`Trail.handed`).
 
 All thresholds here are chosen, not measured; on 14 real logs they give one seam, the one that is there.
 """
@@ -40,7 +44,8 @@ __all__ = ["NEW", "RESTARTS", "Sign", "Trail", "begins_anew", "follow", "told"]
 
 RESTARTS: Final = "restarts"
 """Value of a ``plan`` row: whether the scheduler restarts by itself."""
-_TELLING: Final = ("plan", "stage")
+_STAGE: Final = "stage"
+_TELLING: Final = ("plan", _STAGE)
 """Kinds of set-up rows that announce what follows."""
 
 _TARGET: Final = "target"
@@ -55,6 +60,7 @@ _AT_ONCE: Final = 0.3  # share of the peak by which a rate rises in one row
 _DROP: Final = 0.2  # share of the rate by which it falls in one row
 _RISES: Final = 3  # rises in a row that are no accident
 _KNOWN_ROWS: Final = 5  # rows after an announcement that it covers
+_WORDS: Final = ("input", "output", "layers", "adapter")  # of a stage row: what moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,12 @@ class Trail:
     schedule: Schedule = _UNKNOWN
     restarting: bool = False
     """The scheduler was told to restart by itself."""
-    known: int = 0
-    """Rows still covered by an announcement."""
+    stage: tuple[str, ...] | None = None
+    """What the last ``stage`` row says that moves; ``None`` where there was none."""
+    resumed: int = 0
+    """Rows still covered by a resume,"""
+    handed: int = 0
+    """or by the beginning of another stage."""
 
 
 NEW: Final = Trail()
@@ -121,7 +131,18 @@ def told(trail: Trail, seen: SetupObservation) -> Trail:
         return trail
     restarting = seen.values.get(RESTARTS)
     trail = replace(trail, restarting=restarting) if isinstance(restarting, bool) else trail
-    return trail if trail.step is None else replace(trail, known=_KNOWN_ROWS)
+    moves, before = _moves(seen), trail.stage
+    trail = trail if moves is None else replace(trail, stage=moves)
+    if trail.step is None:
+        return trail
+    another = moves is not None and before is not None and moves != before
+    return replace(trail, resumed=_KNOWN_ROWS, handed=_KNOWN_ROWS if another else trail.handed)
+
+
+def _moves(seen: SetupObservation) -> tuple[str, ...] | None:
+    words = [seen.values.get(name) for name in _WORDS]
+    found = tuple(word for word in words if isinstance(word, str))
+    return found if seen.kind == _STAGE and len(found) == len(_WORDS) else None
 
 
 def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...]]:
@@ -130,7 +151,7 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
     A row of the same step as the last continues nothing and replaces nothing here: give the trail from before that.
     """
     signs: list[Sign] = []
-    known = max(trail.known - 1, 0)
+    resumed, handed = max(trail.resumed - 1, 0), max(trail.handed - 1, 0)
     if trail.step is not None and seen.step < trail.step:
         signs.append(Sign("step-back", True, trail.step, seen.step))
     steps = None if trail.step is None else seen.step - trail.step
@@ -151,7 +172,7 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
         if last is None or any(sign.name.startswith("tokens") for sign in signs):
             continue
         if count < last:
-            if not trail.known:
+            if not trail.resumed:
                 signs.append(Sign("tokens-back", False, last, count))
             paces.pop(name, None)
         elif _jumps(paces, name, count - last, steps, 0.0):
@@ -168,7 +189,10 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
             paces = {}
             schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False, rises=0)
     epoch = trail.epoch if epoch is None else epoch
-    return Trail(seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, known), tuple(signs)
+    after = Trail(
+        seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, trail.stage, resumed, handed
+    )  # fmt: skip
+    return after, tuple(signs)
 
 
 def begins_anew(signs: Sequence[Sign]) -> bool:

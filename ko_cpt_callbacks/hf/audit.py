@@ -15,11 +15,14 @@ from torch import nn
 from transformers import TrainingArguments
 
 from ko_cpt_callbacks.core.progress import Summary
+from ko_cpt_callbacks.core.rules.attempt_differs import ATTEMPT
+from ko_cpt_callbacks.hf.attempt_reading import attempt_facts
 from ko_cpt_callbacks.hf.audit_argument import argument_mistakes
 from ko_cpt_callbacks.hf.audit_data import data_mistakes
 from ko_cpt_callbacks.hf.audit_metric import metric_mistakes
 from ko_cpt_callbacks.hf.audit_model import model_mistakes
 from ko_cpt_callbacks.hf.eval_set import eval_sets
+from ko_cpt_callbacks.hf.inspection import model_facts
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.outputs.file import json_text
 
@@ -42,6 +45,7 @@ class SetUp:
         known: What is on record of the run.
         step: The step that training begins at.
         unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
+        processes: How many train together.
     """
 
     model: nn.Module
@@ -52,6 +56,7 @@ class SetUp:
     known: Summary | None = None
     step: int = 0
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
 
 
 def audit(set_up: SetUp, ranks: Ranks, on_error: Callable[[Exception], None]) -> list[Note]:
@@ -73,6 +78,7 @@ def _look(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
         lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),
         lambda: metric_mistakes(set_up.args, set_up.trainer, set_up.unmeasured),
         lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
+        lambda: _attempt(set_up),
     )
     found: list[Note] = []
     for check in checks:
@@ -81,6 +87,12 @@ def _look(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
         except Exception as error:  # the run, the other checks and the other processes go on
             on_error(error)
     return found
+
+
+def _attempt(set_up: SetUp) -> Iterator[Note]:
+    """With what this attempt trains; no mistake, but what a resume is compared by."""
+    data = getattr(set_up.trainer, "train_dataset", None)
+    yield ATTEMPT, attempt_facts(set_up.args, model_facts(set_up.model), data, set_up.processes)
 
 
 def _starts(set_up: SetUp) -> bool:

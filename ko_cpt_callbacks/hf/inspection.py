@@ -130,10 +130,11 @@ def elements(parameter: nn.Parameter) -> int:
 
 def argument_facts(args: Any) -> dict[str, Any]:
     """The training arguments that decide a run's numbers; what this version does not have is left out."""
-    return {name: _plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)}
+    return {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """An argument's value as JSON has it: of an enumeration its text."""
     return getattr(value, "value", value)
 
 

@@ -25,6 +25,9 @@ from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.readers.rows import observations, observations_of
 from ko_cpt_callbacks.readers.rows_file import read_rows
 
+_OF_AN_ATTEMPT = ("versions", "world_size", "arguments")
+"""Facts that each attempt keeps for itself; those of the last are the run's."""
+
 
 class LiveRecord:
     """One run's rows and findings while it runs; the same on every rank, written by the first.
@@ -173,6 +176,7 @@ class LiveRecord:
             "mode": self.mode or "train",
             "start_step": start_step,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **{name: facts[name] for name in _OF_AN_ATTEMPT if name in facts},
         }
         evaluations = self.run.get("evaluations", {})
         new = {"format": 1, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}

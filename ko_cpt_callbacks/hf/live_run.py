@@ -193,7 +193,8 @@ class LiveRun:
         """Note the mistakes of the set-up that can be seen before the first step; every rank must call it."""
         step, known = state.global_step, self.record.summary()
         absent = unmeasured(self._unmeasured(), self._text.absent(self._alignment()))
-        seen = SetUp(model, self._args, tokenizer, self._trainer(), self.stopper.armed, known, step, absent)
+        processes, stops = self.ranks.size, self.stopper.armed
+        seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
         for kind, values in audit(seen, self.ranks, self.report_error):
             self.note_setup(kind, step, **values)
 

@@ -95,13 +95,20 @@ def test_restarts_at_even_distances_are_explained() -> None:
 
 
 def test_an_announcement_covers_the_next_rows() -> None:
-    """A plan or stage row in the middle of a log: a counter may start again, and five rows are known."""
+    """A plan or stage row in the middle of a log: a counter may start again in five rows. Only where other parts of the
+    model move than before is it another stage."""
     trail = told(_run(), SetupObservation(200, "stage", {}))
-    assert trail.known == 5
+    assert (trail.resumed, trail.handed) == (5, 0)
     after, signs = follow(trail, _next(input_tokens=1000))
-    assert (signs, after.known) == ((), 4)
-    assert told(_run(), SetupObservation(200, "audit", {})).known == 0
-    assert told(NEW, SetupObservation(0, "plan", {})).known == 0
+    assert (signs, after.resumed) == ((), 4)
+    assert told(_run(), SetupObservation(200, "audit", {})).resumed == 0
+    assert told(NEW, SetupObservation(0, "plan", {})).resumed == 0
+
+    words = {"input": "all", "output": "all", "layers": "none", "adapter": "none"}
+    first = told(_run(), SetupObservation(200, "stage", words))
+    assert first.handed == 0
+    assert told(first, SetupObservation(200, "stage", words)).handed == 0
+    assert told(first, SetupObservation(200, "stage", {**words, "layers": "odd"})).handed == 5
 
 
 def test_tokens_per_step() -> None:

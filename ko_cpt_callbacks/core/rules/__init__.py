@@ -17,6 +17,7 @@ from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.rules.adapters_frozen import AdaptersFrozen
+from ko_cpt_callbacks.core.rules.attempt_differs import AttemptDiffers
 from ko_cpt_callbacks.core.rules.baseline_ahead import BaselineAhead
 from ko_cpt_callbacks.core.rules.baseline_behind import BaselineBehind
 from ko_cpt_callbacks.core.rules.below_floor import BelowFloor
@@ -64,6 +65,7 @@ __all__ = [
     "ALL_RULES",
     "TASKS",
     "AdaptersFrozen",
+    "AttemptDiffers",
     "BaselineAhead",
     "BaselineBehind",
     "BelowFloor",
@@ -185,6 +187,7 @@ def rules_for(
         LossSpike(),
         Diverged(),
         LevelShift(),
+        AttemptDiffers(),
         EvalSetChanged(),
         TargetImplausible(told, task),
         EvalTooSmall(told),

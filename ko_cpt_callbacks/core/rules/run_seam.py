@@ -27,6 +27,8 @@ _WORDS: Final = {
 }
 _COUNTED: Final = {"tokens-back", "tokens-jump", "epoch-jump"}
 """Notes that a changed level, or another number of tokens per step, confirms: neither goes on after a plain resume."""
+_MOVED: Final = {"rate-back", "rate-break", "rate-drop"}
+"""What another planned length does to the learning rate at a resume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class RunSeam:
     """Says that the rows from here on belong to another run: once, or twice where a note becomes a warning.
 
     Signs within ``rows`` rows belong together. One strong sign or two weak ones are a warning, one weak sign is a
-    note (`ko_cpt_callbacks.core.seam` has the table). A hand-over or resume that was told of is neither. TRL counts
-    tokens anew at every resume, so that alone is a note; with another level, or another number of tokens per step, in
-    the points after it, it is a warning.
+    note (`ko_cpt_callbacks.core.seam` has the table). The beginning of another stage that was told of is neither; nor
+    is a learning rate that jumps at a resume that was told of. TRL counts tokens anew at every resume, so that alone is
+    a note, where nobody told of the resume; with another level, or another number of tokens per step, in the points
+    after it, it is a warning.
 
     Args:
         rows: Rows after the first sign in which others belong to it: a learning rate that warms up again needs three
@@ -94,8 +97,10 @@ class RunSeam:
         if not signs or age > self.rows:
             signs, age = (), 0
             said = said if repeat and state.said_at == recent.step else ""
-        known = recent.past.trail.known
-        new = () if known else tuple(sign for sign in recent.signs if not sign.explained)
+        trail = recent.past.trail
+        new = () if trail.handed else tuple(sign for sign in recent.signs if not sign.explained)
+        if trail.resumed:
+            new = tuple(sign for sign in new if sign.name not in _MOVED)
         if said == "note" and not new:
             new = self._confirmed(recent, signs, state.said_at)
         names = {sign.name for sign in signs}

@@ -136,13 +136,43 @@ def test_a_cyclic_learning_rate_that_was_told_of() -> None:
     assert findings(RULE, [SetupObservation(0, "plan", {"restarts": True}), *rows(falling(100), rates=rates)]) == []
 
 
-@pytest.mark.parametrize("kind", ["plan", "stage"])
-def test_a_planned_hand_over(kind: str) -> None:
-    """Announced by a set-up row: the next stage warms up, counts tokens and epochs anew, and is no seam."""
+EMBEDDING = {"input": "all", "output": "all", "layers": "none", "adapter": "none"}
+LORA = {"input": "none", "output": "none", "layers": "all", "adapter": "lora"}
+
+
+def _joined() -> list[Observation]:
+    """Another fifty rows that warm up and count tokens and epochs anew."""
     seen = rows(falling(100), tokens=AGAIN, rates=cosine(50) + cosine(50, warmup=0.1), epochs=2.0)
-    seen = _changed(seen, 50, epoch=-1.0)
+    return _changed(seen, 50, epoch=-1.0)
+
+
+def test_a_planned_hand_over() -> None:
+    """Announced by a stage row in which other parts of the model move: the next stage warms up, counts tokens and
+    epochs anew, and is no seam."""
+    seen, first = _joined(), SetupObservation(0, "stage", EMBEDDING)
     assert [one.severity for one in findings(RULE, seen)][-1] == Severity.WARNING
-    assert findings(RULE, [*seen[:50], SetupObservation(500, kind, {}), *seen[50:]]) == []
+    assert findings(RULE, [first, *seen[:50], SetupObservation(500, "stage", LORA), *seen[50:]]) == []
+
+
+@pytest.mark.parametrize(
+    "told", [[("plan", {})], [("stage", EMBEDDING)], [("plan", {"planned_steps": 1000}), ("stage", EMBEDDING)]]
+)
+def test_a_resume_hides_nothing(told: list[tuple[str, dict[str, object]]]) -> None:
+    """The rows that the callback writes at every resume announce no other run: an epoch that goes back is the seam that
+    the Trainer's own log shows too."""
+    seen, first = _joined(), SetupObservation(0, "stage", EMBEDDING)
+    found = findings(RULE, [first, *seen[:50], *(SetupObservation(500, *one) for one in told), *seen[50:]])
+    assert (found[0].severity, found[0].step) == (Severity.WARNING, 510)
+    assert "epoch-back" in found[0].values["signs"]  # type: ignore[operator]
+
+
+def test_a_resume_with_another_length() -> None:
+    """The token counter starts again, as TRL's does, and the learning rate has another place in its schedule: nothing
+    is said of a resume that was told of."""
+    rates = [1e-4 * (1 - (i + 1) / 60) for i in range(50)] + [1e-4 * (1 - (50 + i) / 150) for i in range(50)]
+    seen = rows(falling(100), tokens=AGAIN, rates=rates, epochs=1.0)
+    assert [one.severity for one in findings(RULE, seen)] == [Severity.WARNING]
+    assert findings(RULE, [*seen[:50], SetupObservation(500, "plan", {"planned_steps": 1500}), *seen[50:]]) == []
 
 
 @pytest.mark.parametrize("name", ["cosine", "linear", "constant", "steps", "wsd", "inverse root", "bare"])

@@ -1,0 +1,145 @@
+"""`attempt-differs`: a resumed run goes on with other data, batches, arguments or versions than before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+
+__all__ = ["ATTEMPT", "AttemptDiffers", "AttemptDiffersState"]
+
+ATTEMPT: Final = "attempt"
+"""Kind of the set-up row that says with what an attempt trains: groups of names, each with its value."""
+_GROUPS: Final = ("data", "batch", "arguments", "model", "versions")
+"""The groups that are compared, in the order in which they are said."""
+_CONSTANT: Final = 3
+_TOKENS: Final = "tokens_per_step"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Target tokens per step between the training rows of an attempt: the first, how many alike, whether all were."""
+
+    step: int | None = None
+    seen: int | None = None
+    tokens: float | None = None
+    rows: int = 0
+    even: bool = True
+
+    def add(self, step: int, seen: int | None) -> Pace:
+        """The pace after a training row; the first of an attempt begins within a window and tells nothing."""
+        if seen is None or self.seen is None or self.step is None or step <= self.step:
+            return replace(self, step=step, seen=seen)
+        now = (seen - self.seen) / (step - self.step)
+        even = self.even and (self.tokens is None or now == self.tokens)
+        return Pace(step, seen, now if self.tokens is None else self.tokens, self.rows + 1, even)
+
+    @property
+    def constant(self) -> float | None:
+        """Tokens per step, where every row says the same: of rows that are packed to one length."""
+        return self.tokens if self.even and self.rows >= _CONSTANT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt: the step it began at, what it trains with, and its tokens per step."""
+
+    step: int
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pace: Pace = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDiffersState:
+    """This attempt, the one before it whose steps hold, and whether this one's difference was said."""
+
+    now: Attempt | None = None
+    before: Attempt | None = None
+    said: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDiffers:
+    """Says once per attempt with what it differs from the attempt whose steps it goes on from, from what to what.
+
+    An attempt that died before the step that the next one begins at has trained nothing that holds: the next one is
+    compared with the attempt before it. What one of the two rows does not say is not known, and not compared. Tokens
+    per step are compared where they are constant in both, over three rows or more (chosen, not measured).
+    """
+
+    @property
+    def code(self) -> str:
+        """``attempt-differs``."""
+        return "attempt-differs"
+
+    def initial(self) -> AttemptDiffersState:
+        """No attempt yet."""
+        return AttemptDiffersState()
+
+    def close(self, state: AttemptDiffersState) -> tuple[Finding, ...]:
+        """Nothing: every attempt was judged when it began."""
+        return ()
+
+    def step(
+        self, state: AttemptDiffersState, seen: Observation
+    ) -> tuple[AttemptDiffersState, tuple[Finding, ...]]:
+        """Judges the beginning of an attempt, and its tokens per step."""
+        if isinstance(seen, TrainObservation):
+            return self._paced(state, seen)
+        if not isinstance(seen, SetupObservation) or seen.kind != ATTEMPT:
+            return state, ()
+        facts = {name: group for name in _GROUPS if isinstance(group := seen.values.get(name), Mapping)}
+        new = Attempt(seen.step, facts)
+        before = state.before if state.now is None or state.now.step == seen.step else state.now
+        if before is None:
+            return AttemptDiffersState(new), ()
+        changes = _changes(before.facts, facts)
+        state = AttemptDiffersState(new, before, bool(changes))
+        return state, self._found(seen.step, before, changes)
+
+    def _paced(
+        self, state: AttemptDiffersState, seen: TrainObservation
+    ) -> tuple[AttemptDiffersState, tuple[Finding, ...]]:
+        if state.now is None:
+            return state, ()
+        now = replace(state.now, pace=state.now.pace.add(seen.step, seen.tokens_seen))
+        state = replace(state, now=now)
+        then = None if state.before is None else state.before.pace.constant
+        if state.said or state.before is None or then is None or now.pace.rows != _CONSTANT:
+            return state, ()
+        tokens = now.pace.constant
+        if tokens is None or tokens == then:
+            return state, ()
+        change = {"name": _TOKENS, "before": then, "after": tokens}
+        return replace(state, said=True), self._found(seen.step, state.before, [change])
+
+    def _found(self, step: int, before: Attempt, changes: list[dict[str, Any]]) -> tuple[Finding, ...]:
+        if not changes:
+            return ()
+        values: dict[str, Any] = {
+            "before_step": before.step,
+            "changes": changes,
+            "changed": [f"{one['name']} {_shown(one['before'])} → {_shown(one['after'])}" for one in changes],
+        }
+        return (Finding(self.code, Severity.WARNING, step, values=values),)
+
+
+def _changes(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What both say, and say otherwise."""
+    return [
+        {"name": name, "before": before[group][name], "after": value}
+        for group in _GROUPS
+        for name, value in after.get(group, {}).items()
+        if name in before.get(group, {}) and None not in (before[group][name], value) and before[group][name] != value
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,.0f}" if isinstance(value, int) or value.is_integer() else f"{value:g}"

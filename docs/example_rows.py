@@ -208,6 +208,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
         ),
         Example("fp16: the third NaN gradient norm among healthy losses", scaled(20, 30, 40), findings=2),
         Example("fp16: the first", scaled(20)),
+        Example(
+            "All labels of one batch are -100",
+            [
+                *training(HEALTHY[:20], nonfinite_steps=0),
+                TrainObservation(210, loss=math.nan, grad_norm=0.9, nonfinite_steps=0, targetless_micro_batches=1),
+            ],
+        ),
     ),
     "no-trainable-parameters": (
         Example(
@@ -267,6 +274,17 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             "Eight instructions with their answers, all of it labelled",
             [told("padding-in-loss", **_PADS, masked_labels=0, pad_run_rows=0, unlabelled=0)],
             {"task": "sft"},
+        ),
+    ),
+    "eos-not-trained": (
+        Example(
+            "`tokenizer.pad_token = tokenizer.eos_token` with `DataCollatorForLanguageModeling(tokenizer, mlm=False)`",
+            [
+                told(
+                    "padding-in-loss", **_PADS, masked_labels=0, pad_run_rows=0, unlabelled=0, ends=8, end_labels=0,
+                    pad_is_end=True,
+                )
+            ],
         ),
     ),
     "worst-model-kept": (
@@ -335,6 +353,15 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
         Example(
             "The first batch of a run whose pads are labelled",
             [told("padding-in-loss", **_PADS, masked_labels=900, pad_run_rows=6, unlabelled=0)],
+        ),
+        Example(
+            "No mask, no tokenizer: seven of eight rows end with 30 and more labels of one token",
+            [
+                told(
+                    "padding-in-loss", **_PADS, masked_labels=0, pad_run_rows=0, unlabelled=0, equal_ends=7,
+                    equal_tokens=402,
+                )
+            ],
         ),
         Example("A bare log: from step 210 on rows are padded to 2,048 tokens, and the loss falls by 1.5", padded()),
     ),

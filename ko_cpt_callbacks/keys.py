@@ -30,6 +30,7 @@ training key                 unit             meaning
 ``nonfinite_steps``          count            optimizer steps since the last row with a NaN or infinite loss
 ``nonfinite_micro_batches``  count            micro-batches behind them, over all ranks
 ``nonfinite_first_step``     step             the first such step; absent when there is none
+``targetless_micro_batches`` count            micro-batches without a target token; absent when there is none
 ===========================  ===============  =================================================================
 """
 
@@ -73,6 +74,7 @@ TOKENS_PER_GPU_HOUR: Final = "tokens_per_gpu_hour"
 NONFINITE_STEPS: Final = "nonfinite_steps"
 NONFINITE_MICRO_BATCHES: Final = "nonfinite_micro_batches"
 NONFINITE_FIRST_STEP: Final = "nonfinite_first_step"
+TARGETLESS_MICRO_BATCHES: Final = "targetless_micro_batches"
 
 TRAIN_KEYS: Final = (
     PPL,
@@ -82,6 +84,7 @@ TRAIN_KEYS: Final = (
     NONFINITE_STEPS,
     NONFINITE_MICRO_BATCHES,
     NONFINITE_FIRST_STEP,
+    TARGETLESS_MICRO_BATCHES,
 )
 
 # The Trainer's own names.

@@ -87,6 +87,11 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "{scaler_rows:n} logged rows, while the loss, {loss:loss}, is healthy. An fp16 loss scaler skips "
         "such steps, so part of the training is lost. Use bf16, or a lower learning rate."
     },
+    ("non-finite", "no-target"): {
+        "en": "Step {step:n}: {targetless_micro_batches:n micro-batch|micro-batches} since the last log had no target "
+        "token: all labels are -100, their loss is 0/0 (logged: {loss:loss}), and they train nothing. Look for rows "
+        "of which only the prompt is left after cutting, and for empty texts."
+    },
     ("non-finite", "eval"): {
         "en": "{split}, step {step:n}: the Trainer's loss of this evaluation is {loss:loss}. " + _EVAL_ACTION
     },
@@ -166,7 +171,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "gradient norm logged; or it falls by more than 5 % and six times its noise in the row whose "
             "gradient norm is NaN or infinite. One finding per episode: three healthy rows end it. A NaN "
             "or infinite gradient norm with a healthy loss is the fp16 loss scaler at work: info at the "
-            "first such row, warning at the third.",
+            "first such row, warning at the third. A micro-batch without a target token has a loss of 0/0 and a "
+            "gradient of 0: info, once.",
             action="Stop and go back to a checkpoint from before the named step. Lower the learning rate "
             "or lengthen the warm-up; use bf16 instead of fp16, also for embeddings trained beside 8-bit "
             "weights; look at the batch of that step for rows without a target token.",

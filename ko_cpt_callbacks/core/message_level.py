@@ -58,6 +58,11 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "several labelled pad tokens: padding is in the loss, which will fall far below what the text allows. "
         + _PADDING_ACTION
     },
+    ("padding-in-loss", "equal"): {
+        "en": "{split}, step {step:n}: {equal_ends:n} of {rows:n row|rows} in the first batch start or end with a run "
+        "of one and the same label ({equal_tokens:n labels}). No mask and no pad token tells what it is, but padding "
+        "looks like that, and hardly any text does. " + _PADDING_ACTION
+    },
     ("padding-in-loss", "constant"): {
         "en": "Step {step:n}: each step of the last {constant_rows:n} log rows has exactly {tokens_per_step:n} "
         "{counted}, where the number varied before (loss now {loss:loss}). That is how rows padded to one length look "
@@ -90,7 +95,9 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="Padding is predicted and scored like text. It is nearly free, so loss and perplexity look "
             "splendid and mean nothing: a public run went from 2.68 to 0.44 in this way after a resume.",
             decided="error, asks to stop: in the first training or evaluation batch, labelled positions have "
-            "attention_mask 0, or rows start or end with two or more labelled pad tokens. warning, from a log alone: "
+            "attention_mask 0, or rows start or end with two or more labelled pad tokens. warning: half of its rows "
+            "or more start or end with eight or more labels of one and the same token. warning, from a log alone, where "
+            "nobody looked at the first batch: "
             "tokens per step are exactly equal in five rows in which the loss fell, or in twelve, where they varied "
             "before; or they have been from the start while the loss collapses below ln 3. Packed rows are constant "
             "from the start and stay silent; so do pads labelled -100 where the log counts target tokens "

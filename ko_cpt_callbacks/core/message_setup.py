@@ -78,6 +78,12 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "write prompts too. With TRL: SFTConfig(completion_only_loss=True) for prompt/completion data, "
         "SFTConfig(assistant_only_loss=True) for messages; elsewhere give the prompt's labels -100."
     },
+    ("eos-not-trained", ""): {
+        "en": "In the first batch {ends:n text ends|texts end} with the end token, and no label is that token: it is "
+        "the pad token too, and the collator gives pads the label -100. The model does not learn to stop. Give the "
+        'tokenizer a pad token of its own, for example tokenizer.pad_token = "<unused0>", any special token that no '
+        "text has, or label the end of each text before padding."
+    },
     ("worst-model-kept", "highest"): {
         "en": _CHOICE.format(extreme="highest")
         + ", which is the worst: {metric} is better the lower. Set TrainingArguments(greater_is_better=False), or "
@@ -188,6 +194,19 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "(padding-in-loss).",
             action="TRL: SFTConfig(completion_only_loss=True) or SFTConfig(assistant_only_loss=True); elsewhere label "
             "the prompt's tokens -100. If prompts are meant to be learnt, task='other'.",
+        )
+    },
+    "eos-not-trained": {
+        "en": Explanation(
+            meaning="The end token serves as pad (tokenizer.pad_token = tokenizer.eos_token), and the collator masks "
+            "every pad in the labels, as DataCollatorForLanguageModeling does: the end of every text is masked with "
+            "them. The model goes on and on when it writes; the loss shows nothing of it.",
+            decided="warning, after the first step: the pad token is an end token, at least one text of the first "
+            "batch, over all processes, ends with it right behind a labelled token (by the attention mask, or because "
+            "more text follows), and no label of the batch is that token. An end inside a masked prompt does not "
+            "count, nor what cannot be told from a pad.",
+            action="tokenizer.pad_token = another special token that no text has; or labels that are made before "
+            "padding, with -100 only where the attention mask is 0.",
         )
     },
     "worst-model-kept": {

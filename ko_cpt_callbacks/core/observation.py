@@ -32,6 +32,8 @@ class TrainObservation:
         nonfinite_steps: Optimizer steps since the previous row whose raw loss was NaN or infinite, counted by
             our forward hook. ``None``: nobody counted. 0: counted, none.
         nonfinite_first_step: The first of them.
+        targetless_micro_batches: Micro-batches since the previous row without a target token, whose loss of 0/0
+            counts in ``nonfinite_steps`` no more. ``None``: none.
         tokens_seen: Target tokens since the start, over all ranks.
         tokens_per_second: Target tokens per second of training.
         input_tokens: Tokens fed to the model so far, as TRL (``num_tokens``: the attention masks' sum) or the
@@ -47,6 +49,7 @@ class TrainObservation:
     learning_rate: float | None = None
     nonfinite_steps: int | None = None
     nonfinite_first_step: int | None = None
+    targetless_micro_batches: int | None = None
     tokens_seen: int | None = None
     tokens_per_second: float | None = None
     input_tokens: int | None = None

@@ -109,6 +109,15 @@ def pad_token(tokenizer: Any, model: nn.Module) -> int | None:
     return named if isinstance(named, int) else None
 
 
+def pad_is_end(tokenizer: Any, model: nn.Module) -> bool:
+    """Whether the token that fills rows up is also a token that ends a text."""
+    pad = pad_token(tokenizer, model)
+    named = getattr(getattr(tokenizer, "tokenizer", tokenizer), "eos_token_id", None)
+    if named is None:
+        named = getattr(getattr(model, "config", None), "eos_token_id", None)
+    return pad is not None and pad in (named if isinstance(named, (list, tuple)) else (named,))
+
+
 def quantization(model: nn.Module) -> str:
     """``8-bit``, ``4-bit``, another method's name, or ``none``."""
     if getattr(model, "is_loaded_in_8bit", False):

@@ -97,6 +97,7 @@ class LiveRun:
         self._language = settings.language
         self._unjudged: list[Finding] = []
         self._padding_said: set[str] = set()
+        self._pad_is_end = False
         self._first_batch = True
         self._nan_said = False
         self._read: TrainerReading | None = None
@@ -110,6 +111,7 @@ class LiveRun:
         if self._watch is not None and self._watch.model is model:
             return
         self.release()
+        self._pad_is_end = inspection.pad_is_end(tokenizer, model)
         if self._args.n_gpu > 1:
             self.report("nn.DataParallel", SEVERAL_DEVICES)
             self.eval_meter.refuse_all(SEVERAL_DEVICES)
@@ -320,7 +322,7 @@ class LiveRun:
             return
         if split not in self._padding_said:
             self._padding_said.add(split)
-            self.note_setup("padding-in-loss", step, split=split, **asdict(counts))
+            self.note_setup("padding-in-loss", step, split=split, **asdict(counts), pad_is_end=self._pad_is_end)
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""

@@ -28,12 +28,14 @@ class TrainCounts:
         tokens: Target tokens; None when some forward pass had no labels, or other ranks cannot be reached.
         bad_micro_batches: Non-finite micro-batches of each optimizer step of the window, in order; None when some
             forward pass returned no loss, or other ranks cannot be reached.
+        targetless: Micro-batches without a target token: their loss is 0/0 and changes no weight.
         seconds: Mean seconds of training, evaluation and saving left out.
     """
 
     tokens: int | None
     bad_micro_batches: tuple[int, ...] | None
     seconds: float
+    targetless: int = 0
 
 
 class TrainMeter:
@@ -48,6 +50,7 @@ class TrainMeter:
         self._tokens: Tensor | None = None
         self._bad: Tensor | None = None
         self._steps: list[Tensor | None] = []
+        self._targetless: Tensor | None = None
         self._without_labels = False
         self._without_loss = False
         self._padding: Tensor | None = None
@@ -69,17 +72,23 @@ class TrainMeter:
         """
         if not self._watched_padding:
             self._watched_padding, self._padding = True, count_padding(kwargs, pad_id)
-        labels = kwargs.get("labels")
+        labels, empty = kwargs.get("labels"), None
         if isinstance(labels, Tensor):
             counted = labels[..., 1:] if shifts else labels
             count = (counted.detach() != IGNORE).sum()
             self._tokens = count if self._tokens is None else self._tokens + count.to(self._tokens.device)
+            empty = count == 0
+            known = 0 if self._targetless is None else self._targetless.to(empty.device)
+            self._targetless = known + empty.to(torch.int64)
         else:
             self._without_labels = True
         if output.loss is None:
             self._without_loss = True
             return
-        bad = (~output.loss.isfinite()).any().to(torch.int64)
+        bad = (~output.loss.isfinite()).any()
+        if empty is not None:  # the mean over no target is 0/0, and its gradient is 0: no broken batch
+            bad = bad & ~empty.to(bad.device)
+        bad = bad.to(torch.int64)
         self._bad = bad if self._bad is None else self._bad + bad.to(self._bad.device)
 
     def lose(self) -> None:
@@ -120,10 +129,10 @@ class TrainMeter:
         try:
             local = self._local(now)
         except Exception:  # the others are waiting
-            local = {"tokens": None, "bad": None, "seconds": now - self._started}
+            local = {"tokens": None, "bad": None, "seconds": now - self._started, "targetless": 0}
         if self._ranks.alone:
             local.update(tokens=None, bad=None)  # this rank's share is not the run's
-        self._tokens, self._steps = None, []
+        self._tokens, self._targetless, self._steps = None, None, []
         self._without_labels = self._without_loss = False
         self._started, self._mark, self._excluded = now, now, 0.0
         parts = [json.loads(part) for part in self._ranks.gather(json.dumps(local).encode())]
@@ -131,7 +140,8 @@ class TrainMeter:
         bad = None
         if all(part["bad"] is not None for part in parts) and len({len(part["bad"]) for part in parts}) == 1:
             bad = tuple(sum(step) for step in zip(*(part["bad"] for part in parts), strict=True))
-        return TrainCounts(tokens, bad, sum(part["seconds"] for part in parts) / len(parts))
+        seconds = sum(part["seconds"] for part in parts) / len(parts)
+        return TrainCounts(tokens, bad, seconds, sum(part["targetless"] for part in parts))
 
     def _local(self, now: float) -> dict[str, Any]:
         bad = None
@@ -140,4 +150,6 @@ class TrainMeter:
             values = iter(torch.stack(present).tolist() if present else [])
             bad = [0 if step is None else int(next(values)) for step in self._steps]
         tokens = None if self._without_labels else int(self._tokens) if self._tokens is not None else 0
-        return {"tokens": tokens, "bad": bad, "seconds": now - self._started - self._excluded}
+        targetless = 0 if self._targetless is None else int(self._targetless)
+        seconds = now - self._started - self._excluded
+        return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": targetless}

@@ -21,12 +21,14 @@ class TrainTotals:
         step: Last optimizer step that was counted.
         devices: Accelerators at work; 0 on CPU.
         bad: Non-finite micro-batches of each step since the last training row.
+        targetless: Micro-batches without a target token since the last training row.
     """
 
     tokens_seen: int | None = 0
     step: int = 0
     devices: int = 0
     bad: dict[int, int] = field(default_factory=dict)
+    targetless: int = 0
     _bad_known: bool = True
     _tokens: int | None = 0
     _seconds: float = 0.0
@@ -39,6 +41,7 @@ class TrainTotals:
             self.tokens_seen = None if self.tokens_seen is None else self.tokens_seen + counts.tokens
             self._tokens = None if self._tokens is None else self._tokens + counts.tokens
         self._seconds += counts.seconds
+        self.targetless += counts.targetless
         if counts.bad_micro_batches is None:
             self._bad_known = False
             return
@@ -59,6 +62,8 @@ class TrainTotals:
             row[keys.NONFINITE_MICRO_BATCHES] = sum(self.bad.values())
             if self.bad:
                 row[keys.NONFINITE_FIRST_STEP] = min(self.bad)
+        if self.targetless:
+            row[keys.TARGETLESS_MICRO_BATCHES] = self.targetless
         return row
 
     def close_row(self, step: int) -> dict[str, int | float]:
@@ -70,7 +75,7 @@ class TrainTotals:
             if self.devices:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds = 0, 0.0
+        self._tokens, self._seconds, self.targetless = 0, 0.0, 0
         return row
 
 
@@ -93,6 +98,7 @@ def resumed_totals(live: Sequence[Mapping[str, Any]], start_step: int, devices: 
         totals.forget_window()
     last = counted[-1] if counted else {}
     if last.get(keys.KIND) == keys.KIND_CHECKPOINT and last.get(keys.STEP) == start_step:
+        totals.targetless = int(last.get(keys.TARGETLESS_MICRO_BATCHES) or 0)
         first, steps = last.get(keys.NONFINITE_FIRST_STEP), int(last.get(keys.NONFINITE_STEPS) or 0)
         if first is not None and steps:
             bad = int(last.get(keys.NONFINITE_MICRO_BATCHES) or steps)

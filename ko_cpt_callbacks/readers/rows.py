@@ -103,6 +103,7 @@ def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
         learning_rate=_number(row, keys.LEARNING_RATE),
         nonfinite_steps=_count(row, keys.NONFINITE_STEPS),
         nonfinite_first_step=_count(row, keys.NONFINITE_FIRST_STEP),
+        targetless_micro_batches=_count(row, keys.TARGETLESS_MICRO_BATCHES),
         tokens_seen=_count(row, keys.TOKENS_SEEN),
         tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
         input_tokens=_first_count(row, keys.INPUT_TOKENS),

@@ -22,8 +22,8 @@ HELD_OUT = 16
 """Blocks of each language that are evaluated; the Korean ones of training come next."""
 POISONED_STEP = 41
 """The first step whose rows have labels drawn at random."""
-EMPTY_STEP = 33
-"""The step whose rows have no target token: the mean over none of them is NaN. The next row is that of step 35."""
+NAN_STEP = 33
+"""The step whose loss is NaN. The next row is that of step 35."""
 
 
 class InOrder(Trainer):
@@ -40,7 +40,7 @@ def run(
 
     Args:
         folder: ``output_dir``.
-        fault: ``rate-too-high``, ``labels-poisoned``, ``few-rows``, ``english-forgotten`` or ``empty-batch``.
+        fault: ``rate-too-high``, ``labels-poisoned``, ``few-rows``, ``english-forgotten`` or ``nan-batch``.
         faulty: Whether it is there; if not, the run is the same but for it.
         stop_on: For the callback.
         changes: Training arguments.
@@ -60,11 +60,8 @@ def run(
         sets["en"], rate = english[:HELD_OUT], 3e-3
         if not faulty:  # Every second row is English.
             train = [row for pair in zip(train, english[HELD_OUT:], strict=False) for row in pair][: len(train)]
-    elif fault == "empty-batch":
+    elif fault == "nan-batch":
         own = {"logging_steps": 5}
-        if faulty:
-            first = BATCH * (EMPTY_STEP - 1)
-            train[first : first + BATCH] = map(_empty, train[first : first + BATCH])
     world = int(os.environ.get("WORLD_SIZE", "1"))
     settings = {
         "max_steps": STEPS,
@@ -84,7 +81,10 @@ def run(
     }
     model = _base() if fault == "english-forgotten" else _llama()
     watcher = KoCPTCallback(stop_on=stop_on)
-    trainer = tiny.trainer(model, Path(folder), train, sets, callbacks=[watcher], trainer_class=InOrder, **settings)
+    others = [job.NanLoss(model, [NAN_STEP])] if fault == "nan-batch" and faulty else []
+    trainer = tiny.trainer(
+        model, Path(folder), train, sets, callbacks=[watcher, *others], trainer_class=InOrder, **settings
+    )
     trainer.train()
     trainer.save_state()
     checkpoints = sorted(path.name for path in Path(folder).glob("checkpoint-*"))
@@ -102,10 +102,6 @@ def _poisoned(row: dict[str, Any]) -> dict[str, Any]:
     """The row with any tokens for labels."""
     draw, size = random.Random(sum(row["labels"])), len(tiny.byte_level_tokenizer())
     return {**row, "labels": [draw.randrange(size) for _ in row["labels"]]}
-
-
-def _empty(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "labels": [-100] * len(row["labels"])}
 
 
 def _llama() -> PreTrainedModel:

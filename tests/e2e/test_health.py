@@ -58,8 +58,8 @@ CASES = {
     # Not in the first tenth of the run, and twice in a row.
     "english-forgotten": Case("forgetting", 15, 30, {"first_step": 0, "limit": 0.03}),
     # Only the row of step 35 can tell of step 33.
-    "empty-batch": Case(
-        "non-finite", 35, 35, {"nonfinite_steps": 1, "nonfinite_first_step": job_health.EMPTY_STEP},
+    "nan-batch": Case(
+        "non-finite", 35, 35, {"nonfinite_steps": 1, "nonfinite_first_step": job_health.NAN_STEP},
         {"save_strategy": "steps", "save_steps": 30},
     ),
 }  # fmt: skip
@@ -123,7 +123,7 @@ def test_a_checkpoint_is_left(fault: str, stopped: dict[str, tuple[Path, dict[st
     assert checkpoint.name in result["checkpoints"]
     assert (checkpoint / "model.safetensors").is_file()
     assert json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"] == result["step"]
-    if fault == "empty-batch":  # and the one to go back to
+    if fault == "nan-batch":  # and the one to go back to
         assert "checkpoint-30" in result["checkpoints"]
 
 

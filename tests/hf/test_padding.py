@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 
 from ko_cpt_callbacks import KoCPTCallback
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.rules import ALL_RULES
 from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
+from ko_cpt_callbacks.readers.run_folder import read_run
 
 pytestmark = pytest.mark.both_versions
 PAD = 2
@@ -117,3 +122,100 @@ def test_text_without_a_label(labels: list[list[int]], batch: dict[str, Any], ex
     """Text that is not trained on: neither pads nor the first token of a text count."""
     found = count_padding({"labels": torch.tensor(labels), **{k: torch.tensor(v) for k, v in batch.items()}}, PAD)
     assert found is not None and found.tolist()[4] == expected
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "mask", "ends"),
+    [
+        ([5, 6, PAD], [5, 6, -100], [1, 1, 1], 1),
+        ([5, 6, PAD, PAD], [5, 6, -100, -100], [1, 1, 1, 0], 1),
+        ([5, 6, 7, PAD], [5, 6, 7, -100], [1, 1, 1, 0], 0),
+        ([5, 6, PAD, PAD], [5, 6, -100, -100], [1, 1, 1, 1], 0),
+        ([5, 6, PAD], [5, 6, -100], None, 0),
+        ([5, PAD, 6, 7], [5, -100, 6, 7], None, 1),
+        ([5, PAD, PAD, 6], [5, -100, -100, 6], None, 0),
+        ([5, PAD, 6, 7], [-100, -100, 6, 7], [1, 1, 1, 1], 0),
+        ([5, 6, PAD], [5, 6, PAD], [1, 1, 1], 0),
+        ([PAD, PAD, 5, PAD], [-100, -100, 5, -100], [0, 0, 1, 1], 1),
+    ],
+)
+def test_ends_that_are_not_trained(ids: list[int], labels: list[int], mask: list[int] | None, ends: int) -> None:
+    """A pad token without a label ends a text where the mask, or more text behind it, says so, and a label precedes it;
+    a pad, a masked prompt's end and what may be a pad do not count."""
+    batch = {"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])}
+    if mask is not None:
+        batch["attention_mask"] = torch.tensor([mask])
+    found = count_padding(batch, PAD)
+    assert found is not None and found.tolist()[5:7] == [ends, labels.count(PAD)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "tokens"),
+    [
+        ([[5, 6] + [9] * 8, [5] + [9] * 9, list(range(10, 20))], 2, 17),
+        ([[9] * 8 + [5, 6], [5] * 10], 1, 10),
+        ([[5, 6, 7] + [9] * 7], 0, 0),
+        ([[5, 6] + [-100] * 8], 0, 0),
+        ([[9] * 8 + [5, 6], [9] * 9 + [7]], 2, 17),
+    ],
+)
+def test_rows_that_end_alike(labels: list[list[int]], rows: int, tokens: int) -> None:
+    """Rows with eight or more labels of one token at one end, and these labels; what is not labelled does not count."""
+    found = count_padding({"labels": torch.tensor(labels)}, None)
+    assert found is not None and found.tolist()[7:] == [rows, tokens]
+
+
+def _ends_with_pad(pad: str) -> Any:
+    tokenizer = copy.deepcopy(tiny.byte_level_tokenizer())
+    tokenizer.pad_token = pad
+    return tokenizer
+
+
+def _found(folder: Path, rows: Any, code: str, collator: Any, tokenizer: Any, **settings: Any) -> list[Any]:
+    callback = KoCPTCallback(outputs=["files"])
+    tiny.trainer(
+        tiny.llama(len(tiny.byte_level_tokenizer())), folder, rows, None, data_collator=collator,
+        processing_class=tokenizer, callbacks=[callback], max_steps=1, **settings,
+    ).train()  # fmt: skip
+    read = read_run(folder / "ko_cpt").observations()
+    offline = Monitor([rule for rule in ALL_RULES if rule.code == code]).judge(read)[1]
+    live = [item for item in callback.findings if item.code == code]
+    assert list(offline) == live
+    return [(item.severity, item.variant) for item in live]
+
+
+def test_the_end_token_as_pad(tmp_path: Path) -> None:
+    """transformers' own collator with pad == eos: the end is no target, which generation would show; with a pad of its
+    own, with labels made before padding, and with rows that have no end, nothing is said."""
+    rows = tiny.rows(tiny.korean()[40:60], tiny.byte_level_tokenizer(), 10_000)
+    same, own = _ends_with_pad("</s>"), _ends_with_pad("<pad>")
+    code = "eos-not-trained"
+    collator = DataCollatorForLanguageModeling(same, mlm=False)
+    assert _found(tmp_path / "a", rows, code, collator, same) == [("warning", "")]
+    assert _found(tmp_path / "b", rows, code, DataCollatorForLanguageModeling(own, mlm=False), own) == []
+    assert _found(tmp_path / "c", rows, code, partial(tiny.collate, pad=1), same) == []
+    cut = [{"input_ids": row["input_ids"][:40]} for row in rows if len(row["input_ids"]) > 40]
+    assert _found(tmp_path / "d", cut, code, collator, same) == []
+    prompts = [{**row, "labels": [-100] * 20 + row["input_ids"][20:40]} for row in cut]
+    for row in prompts:
+        row["input_ids"] = [*row["input_ids"][:10], 1, *row["input_ids"][11:]]  # a prompt with turns, and a cut answer
+    assert _found(tmp_path / "e", prompts, code, partial(tiny.collate, pad=1), same) == []
+
+
+def _filled(features: list[dict[str, Any]], token: int = 7) -> dict[str, torch.Tensor]:
+    """Rows filled up to 96 tokens with a token that nobody knows, all labelled, without a mask."""
+    ids = torch.tensor([[*row["input_ids"], *[token] * 96][:96] for row in features])
+    return {"input_ids": ids, "labels": ids.clone()}
+
+
+def test_pads_that_nobody_tells_of(tmp_path: Path) -> None:
+    """No mask and no tokenizer: rows that end with runs of one label are a warning; packed text is silent."""
+    rows = tiny.rows(tiny.korean()[40:60], tiny.byte_level_tokenizer(), 60)
+    assert _found(tmp_path / "a", rows, "padding-in-loss", _filled, None) == [("warning", "equal")]
+    packed = tiny.packed(tiny.korean(), tiny.byte_level_tokenizer())
+    assert _found(tmp_path / "b", packed, "padding-in-loss", _filled_not, None) == []
+
+
+def _filled_not(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    ids = torch.tensor([row["input_ids"] for row in features])
+    return {"input_ids": ids, "labels": ids.clone()}

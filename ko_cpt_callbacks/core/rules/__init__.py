@@ -25,6 +25,7 @@ from ko_cpt_callbacks.core.rules.diverged import Diverged
 from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
 from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
 from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
+from ko_cpt_callbacks.core.rules.eos_not_trained import EosNotTrained
 from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.core.rules.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
@@ -73,6 +74,7 @@ __all__ = [
     "EarlyStoppingTwice",
     "EmbeddingsFrozen",
     "EmbeddingsUntied",
+    "EosNotTrained",
     "EvalInTraining",
     "EvalSetChanged",
     "EvalTooSmall",
@@ -175,6 +177,7 @@ def rules_for(
         EmbeddingsUntied(),
         HalfPrecisionModules(),
         PromptInLoss(task),
+        EosNotTrained(),
         WorstModelKept(),
         MetricNotDelivered(),
         EvalInTraining(),

@@ -42,6 +42,8 @@ class Track:
     """The last healthy training losses, newest last."""
     scaler_rows: int = 0
     """Rows with a NaN or infinite gradient norm and a healthy loss."""
+    unfilled: bool = False
+    """The logged losses are NaN since a batch without a target: without its filter the Trainer adds to that NaN."""
     said: bool = False
     """An error was reported for `step`: its repeat does not report it again."""
     before: Track | None = None
@@ -140,11 +142,13 @@ class NonFinite:
             return "steps-first", {**values, keys.NONFINITE_FIRST_STEP: seen.nonfinite_first_step}
         if seen.loss is None:
             return None
+        bad_gradient = seen.grad_norm is not None and not math.isfinite(seen.grad_norm)
         if not math.isfinite(seen.loss):
-            return "loss", values
+            # Counted, and the only loss that is no number is the mean over no target: its gradient is 0.
+            explained = bool(seen.targetless_micro_batches) or base.unfilled
+            return None if explained and seen.nonfinite_steps == 0 and not bad_gradient else ("loss", values)
         if seen.nonfinite_steps is not None:
             return None  # Counted, none: whatever the row looks like, no loss was NaN.
-        bad_gradient = seen.grad_norm is not None and not math.isfinite(seen.grad_norm)
         if seen.loss == 0.0:
             if bad_gradient:
                 return "zero", values
@@ -165,6 +169,9 @@ class NonFinite:
         """The track with a healthy row's numbers, and the note that its gradient norm calls for."""
         if seen.loss is None:
             return track, None
+        track = replace(track, unfilled=not math.isfinite(seen.loss))
+        if seen.targetless_micro_batches or track.unfilled:  # its loss is NaN, or made up by the Trainer's filter
+            return track, "no-target"
         track = replace(track, recent=(*track.recent, seen.loss)[-self.window :])
         if track.faulty or seen.grad_norm is None or math.isfinite(seen.grad_norm):
             return track, None
@@ -174,8 +181,12 @@ class NonFinite:
         return track, "scaler"
 
     def _note(self, note: str, track: Track, seen: TrainObservation) -> Finding:
-        severity = Severity.INFO if note == "scaler" else Severity.WARNING
-        values = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm, "scaler_rows": track.scaler_rows}
+        severity = Severity.WARNING if note == "scaler-repeated" else Severity.INFO
+        values: dict[str, Any] = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm}
+        if note == "no-target":
+            values[keys.TARGETLESS_MICRO_BATCHES] = seen.targetless_micro_batches
+        else:
+            values["scaler_rows"] = track.scaler_rows
         return Finding(self.code, severity, seen.step, seen.split, values, variant=note)
 
 

@@ -56,6 +56,8 @@ class PaddingInLossState:
     first: float | None = None
     """The first loss of the run."""
     said: tuple[str, ...] = ()
+    looked: bool = False
+    """Whether the first training batch was looked at, and no pad was among its labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class PaddingInLoss:
       mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.
     * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``.
 
+    Token counts are not judged where the callback looked at the first batch and saw no pad: what was seen wins.
     Target tokens (our ``tokens_seen``) are taken where the log has them, because padding outside the loss does not
     count there; else input tokens.
 
@@ -87,6 +90,7 @@ class PaddingInLoss:
         early_share: within fewer, below this one. Chosen, not measured.
         deep: Or, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
             one. Chosen, not measured.
+        equal_tokens: Labels in runs of one token at the rows' ends. Chosen, not measured.
     """
 
     constant_rows: int = 5
@@ -99,6 +103,7 @@ class PaddingInLoss:
     early_share: float = 0.33
     share: float = 0.25
     deep: float = 0.6
+    equal_tokens: int = 16
 
     @property
     def code(self) -> str:
@@ -127,15 +132,20 @@ class PaddingInLoss:
         split = seen.values.get(keys.SPLIT)
         split = split if isinstance(split, str) else keys.TRAIN_PREFIX
         masked, runs = _count(seen.values, "masked_labels"), _count(seen.values, "pad_run_rows")
-        said = f"batch {split}"
-        if not (masked or runs) or said in state.said:
+        rows, tokens, said = _count(seen.values, "rows"), _count(seen.values, "tokens"), f"batch {split}"
+        ends, equal = _count(seen.values, "equal_ends"), _count(seen.values, "equal_tokens")
+        alike = ends > 0 and 2 * ends >= rows and equal >= self.equal_tokens
+        if split == keys.TRAIN_PREFIX:
+            state = replace(state, looked=tokens > 0 and not (masked or runs or alike))
+        if not (masked or runs or alike) or said in state.said:
             return state, ()
-        values = {
-            "masked_labels": masked, "pad_run_rows": runs, "rows": _count(seen.values, "rows"),
-            "tokens": _count(seen.values, "tokens"),
-        }  # fmt: skip
-        variant = "masked" if masked else "pads"
-        finding = Finding(self.code, Severity.ERROR, seen.step, split, values, asks_to_stop=True, variant=variant)
+        values = {"masked_labels": masked, "pad_run_rows": runs, "rows": rows, "tokens": tokens}
+        if masked or runs:
+            variant = "masked" if masked else "pads"
+            finding = Finding(self.code, Severity.ERROR, seen.step, split, values, asks_to_stop=True, variant=variant)
+        else:
+            values = {"equal_ends": ends, "equal_tokens": equal, "rows": rows, "tokens": tokens}
+            finding = Finding(self.code, Severity.WARNING, seen.step, split, values, variant="equal")
         return replace(state, said=(*state.said, said)), (finding,)
 
     def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
@@ -149,9 +159,8 @@ class PaddingInLoss:
             first = seen.loss if first is None else first
             kept, keep = (*losses, seen.loss), 2 * self.window + 5
             kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
-        state = PaddingInLossState(
-            self._counted(counter, seen), counter, seen.step, kept, losses, least, lowest, first, state.said
-        )
+        now, said, looked = self._counted(counter, seen), state.said, state.looked
+        state = PaddingInLossState(now, counter, seen.step, kept, losses, least, lowest, first, said, looked)
         return self._judged(state, seen)
 
     def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
@@ -182,7 +191,7 @@ class PaddingInLoss:
         self, state: PaddingInLossState, seen: TrainObservation
     ) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
         counter = state.counter
-        if "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
+        if state.looked or "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
             return state, ()
         rate = counter.rates[-1]
         values: dict[str, Any] = {

@@ -292,3 +292,44 @@ def test_eval_sets_are_apart() -> None:
     rows += [EvalObservation(20, split="eval_en", loss=NAN)]
     found = [(f.step, f.split) for f in _findings(*rows)]
     assert found == [(10, "train"), (10, "eval_ko"), (20, "eval_en")]
+
+
+def test_a_batch_without_a_target_is_no_fault() -> None:
+    """Counted, and the only loss that is no number is that of a batch without a target: an info, once, whether the
+    Trainer logs NaN, 0, or part of the earlier mean."""
+    for loss in (math.nan, 0.0, 1.9):
+        row = TrainObservation(100, loss=loss, grad_norm=0.0, nonfinite_steps=0, targetless_micro_batches=1)
+        healthy = _healthy(range(10, 100, 10))
+        again = TrainObservation(120, loss=loss, nonfinite_steps=0, targetless_micro_batches=2)
+        (found,) = _findings(*healthy, row, TrainObservation(110, loss=3.6, nonfinite_steps=0), again)
+        assert (found.severity, found.variant, found.step, found.asks_to_stop) == ("info", "no-target", 100, False)
+        assert found.message().startswith("Step 100: 1 micro-batch since the last log had no target token: all labels ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nonfinite_steps": 1}, {"nonfinite_steps": None}, {"targetless_micro_batches": None},
+        {"grad_norm": math.nan},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_without_a_target_hides_nothing(changes: dict[str, float | None]) -> None:
+    """Where another loss was no number, nobody counted, or the gradient is no number, it is the error it was."""
+    known = {"loss": math.nan, "grad_norm": 0.0, "nonfinite_steps": 0, "targetless_micro_batches": 1, **changes}
+    (found,) = _findings(*_healthy(range(10, 100, 10)), TrainObservation(100, **known))  # type: ignore[arg-type]
+    assert (found.severity, found.asks_to_stop) == ("error", True)
+
+
+def test_the_trainers_sum_stays_nan_after_it() -> None:
+    """Without its filter the Trainer logs NaN from such a batch on: no error while every loss is counted and finite. A
+    finite row ends it, and then a NaN that nothing explains is an error."""
+    first = TrainObservation(100, loss=math.nan, nonfinite_steps=0, targetless_micro_batches=1)
+    after = TrainObservation(110, loss=math.nan, grad_norm=1.0, nonfinite_steps=0)
+    assert [item.variant for item in _findings(first, after)] == ["no-target"]
+    ended = TrainObservation(120, loss=3.0, nonfinite_steps=0)
+    again = TrainObservation(130, loss=math.nan, nonfinite_steps=0)
+    assert [item.variant for item in _findings(first, after, ended, again)] == ["no-target", "loss"]
+    assert [item.variant for item in _findings(first, TrainObservation(110, loss=math.nan, nonfinite_steps=1))] == [
+        "no-target", "steps"
+    ]  # fmt: skip

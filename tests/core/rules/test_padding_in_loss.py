@@ -80,6 +80,33 @@ def test_a_healthy_or_unreadable_batch_is_silent(values: dict[str, object]) -> N
     assert _findings(_batch(**values)) == []
 
 
+def test_rows_that_end_with_one_label() -> None:
+    """Half of the rows or more, sixteen labels or more: a warning that does not ask to stop, for a set that is known by
+    nothing else."""
+    known = {"masked_labels": 0, "pad_run_rows": 0, "rows": 4, "tokens": 400}
+    (found,) = _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=16))
+    assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "equal", False)
+    assert "2 of 4 rows in the first batch start or end with a run of one and the same label (16 labels)" in (
+        found.message()
+    )
+    assert _findings(_batch(split="train", **known, equal_ends=1, equal_tokens=90)) == []
+    assert _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=15)) == []
+    (masked,) = _findings(_batch(split="train", **{**known, "masked_labels": 9}, equal_ends=4, equal_tokens=90))
+    assert masked.variant == "masked"
+
+
+def test_what_was_seen_wins() -> None:
+    """The first batch was looked at and holds no pad among its labels: token counts say nothing any more, until another
+    attempt's first batch does."""
+    rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
+    clean = {"split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8, "tokens": 4096}
+    assert _findings(_batch(**clean), *rows) == []
+    padded = _batch(**{**clean, "masked_labels": 9})
+    assert [one.variant for one in _findings(_batch(**clean), *rows[:30], padded, *rows[30:])] == ["masked", "constant"]
+    of_evaluation = _batch(**{**clean, "split": "eval"})
+    assert [one.variant for one in _findings(of_evaluation, *rows)] == ["constant"]
+
+
 def test_constant_where_it_varied() -> None:
     """Five rows with exactly the same number of tokens per step, and the loss below: a warning, once; a resume starts a
     new count."""

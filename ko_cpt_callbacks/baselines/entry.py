@@ -131,6 +131,8 @@ class Entry:
             locator=item.locator or "",
             position=item.position or "",
             quantization=item.quantization or "",
+            tokens=item.tokens,
+            bytes=item.bytes,
         )
 
 

@@ -18,8 +18,6 @@ LAST_POINTS: Final = 50
 """Training points in the mean that stands for a run's training loss; chosen: the public runs were averaged so."""
 
 OWN: Final = "OWN"
-# A row's loss is the quotient of its sums; what differs by more is another evaluation's file.
-_SAME: Final = 1e-6
 
 
 def counting_evaluations(seen: list[EvalObservation], *, best: bool) -> dict[str, EvalObservation]:
@@ -131,8 +129,9 @@ def rows_file_of(run: Run, item: EvalObservation) -> tuple[Path | None, str]:
         rows = read_eval_rows(path)
     except UnreadableRunError as error:
         return None, str(error)
-    tokens = int(rows.tokens.sum())
-    loss = float(rows.nll.sum()) / tokens if tokens else math.nan
-    if not math.isclose(loss, item.exact_loss, rel_tol=_SAME):
-        return None, f"{path}: its loss is {loss:.4f} and the row's {item.exact_loss:.4f}: another evaluation's file"
+    wrong = rows.contradiction(
+        loss=item.exact_loss, tokens=item.tokens, bytes=item.bytes, fingerprint=item.fingerprint
+    )
+    if wrong is not None:
+        return None, f"{path}: found the per-row sums of another evaluation: {wrong}"
     return path, ""

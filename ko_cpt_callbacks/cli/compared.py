@@ -11,7 +11,7 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.compared_run import ComparedRun, ComparedSet, as_baseline, read_compared_run
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.comparison import Comparison, Measured, Paired, compare, same_run
+from ko_cpt_callbacks.core.comparison import BITS, NATS, Comparison, Measured, Paired, compare, same_run
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.message import reason_sentence
 from ko_cpt_callbacks.core.reference import checked_stage, reference_of
@@ -166,4 +166,11 @@ def _paired(item: ComparedSet, baseline: Baseline, stage: str | None) -> Paired 
     from ko_cpt_callbacks.core.pairing import paired_with  # numpy: not for a comparison without rows
 
     same = bool(measured.tokenizer) and measured.tokenizer == baseline.tokenizer_hash
-    return paired_with(read_eval_rows(found.rows_file), read_eval_rows(item.rows_file), same)
+    theirs, ours = read_eval_rows(found.rows_file), read_eval_rows(item.rows_file)
+    exact = measured.loss if measured.metric == keys.EXACT_LOSS else None
+    wrong = ours.contradiction(
+        loss=exact, tokens=measured.tokens, bytes=measured.bytes, fingerprint=measured.fingerprint
+    )
+    if wrong is not None or found.contradicts(theirs):
+        return Paired(NATS if same else BITS, reasons=("other-rows",))
+    return paired_with(theirs, ours, same)

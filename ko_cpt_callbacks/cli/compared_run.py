@@ -148,6 +148,8 @@ def _value(item: ComparedSet, metric: Metric, value: float | None, se: float | N
             set=measured.set,
             se=se,
             fingerprint=measured.fingerprint,
+            tokens=measured.tokens,
+            bytes=measured.bytes,
             rows_file=None if item.rows_file is None else str(item.rows_file),
             position=f"step {item.step:,}",
         )
@@ -180,16 +182,11 @@ def _compared_set(run: Run, seen: EvalObservation, known: Mapping[str, Any], ret
     measured = Measured.of(seen) or Measured(set=seen.split)
     measured = replace(measured, retention=is_retention(seen.split, retention), **known)
     rows_file = eval_rows_path(run.path.parent, seen.split, seen.step) if run.source is Source.ROWS else None
-    if rows_file is not None and (not rows_file.is_file() or not _is_of(rows_file, seen)):
+    if rows_file is not None and not rows_file.exists():
         rows_file = None
+    if rows_file is not None:
+        read_eval_rows(rows_file)  # evidence that cannot be read is told, also where it is not needed
     return ComparedSet(measured, seen.step, rows_file)
-
-
-def _is_of(path: Path, seen: EvalObservation) -> bool:
-    """Whether a file's sums are those of this evaluation: another one under the same name and step replaces them."""
-    rows = read_eval_rows(path)
-    same_text = seen.fingerprint is None or seen.fingerprint.endswith(rows.fingerprint())
-    return same_text and (seen.tokens is None or int(rows.tokens.sum()) == seen.tokens)
 
 
 def _training(seen: Sequence[Observation]) -> ComparedSet | None:

@@ -65,6 +65,8 @@ class BaselineValue:
         set: Name of the text it was measured on, as the source names it; empty where it does not.
         se: Standard error, same unit; None where not known.
         fingerprint: Fingerprint of the scored text; None where not known (every published run).
+        tokens: Target tokens that were scored; None where not known.
+        bytes: UTF-8 bytes of the scored text; likewise.
         rows_file: File with the per-row sums of the evaluation; None where there is none.
         locator: Where in the source it stands.
         position: When in training: ``end of stage``, a step, or empty where the source does not say.
@@ -87,6 +89,8 @@ class BaselineValue:
     position: str = ""
     quantization: str = ""
     rounding: float = 0.0
+    tokens: int | None = None
+    bytes: int | None = None
 
     @property
     def lowest(self) -> float:

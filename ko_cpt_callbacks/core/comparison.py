@@ -32,6 +32,7 @@ from ko_cpt_callbacks.core.comparison_value import (
     Paired,
     Range,
 )
+from ko_cpt_callbacks.core.fingerprint import same_text
 from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.reference import Reference, reference_of
 
@@ -72,16 +73,19 @@ def compare(
         equal_loss=_equal_loss(run, baseline, found),
         equal_bytes_per_token=_equal_bytes_per_token(run, baseline, found),
     )
+    if paired is not None and "other-rows" in paired.reasons:  # as if they were not there, and said
+        start, paired = replace(start, notes=(*start.notes, Reason("other-rows"))), None
     refused = tuple(_refusals(run, found))
     if run.retention:  # no number of it says where the run stands
         start = replace(start, notes=(), equal_loss=None, equal_bytes_per_token=None)
     if not refused and paired is not None and not paired.reasons and paired.difference is not None:
         return _paired(start, run, found, paired)
-    same_text = run.fingerprint is not None and run.fingerprint == found.fingerprint
-    if not refused and paired is None and same_text and _same_tokenizer(run, baseline) and found.loss is not None:
+    same = same_text(run.fingerprint, found.fingerprint) is True and _same_tokenizer(run, baseline)
+    same = same and _scored_alike(run, baseline, found) is True
+    if not refused and paired is None and same and found.loss is not None:
         return _same_text(start, run, found.loss)
     if not refused and run.bits_per_byte is not None and found.bits is not None:
-        return _indicative(start, run, found.bits, tuple(_why_indicative(run, found, paired)))
+        return _indicative(start, run, found.bits, tuple(_why_indicative(run, baseline, found, paired)))
     missing = tuple(_missing(run, baseline, found))
     if refused and run.split == "train":
         missing = tuple(reason for reason in missing if reason.code in ("no-bytes", "vocabularies"))
@@ -125,13 +129,16 @@ def _missing(run: Measured, baseline: Baseline, reference: Reference) -> Iterabl
         yield Reason("reference-without-bytes", {"baseline": baseline.id, "stage": reference.stage})
 
 
-def _why_indicative(run: Measured, reference: Reference, paired: Paired | None) -> Iterable[Reason]:
+def _why_indicative(
+    run: Measured, baseline: Baseline, reference: Reference, paired: Paired | None
+) -> Iterable[Reason]:
     if paired is not None and paired.reasons:
         codes: tuple[str, ...] = paired.reasons
-    elif run.fingerprint is None or reference.fingerprint is None:
-        codes = ("text-unknown",)
     else:
-        codes = ("no-paired-rows",) if run.fingerprint == reference.fingerprint else ("different-text",)
+        same = same_text(run.fingerprint, reference.fingerprint)
+        codes = ("text-unknown",) if same is None else ("no-paired-rows",) if same else ("different-text",)
+        if same and _scored_alike(run, baseline, reference) is False:
+            codes = ("scored-differently",)
     spread = {"low": TEXT_SPREAD[0], "high": TEXT_SPREAD[1]}
     for code in codes:
         yield Reason(code, spread if code in ("different-text", "text-unknown") else {})
@@ -180,6 +187,20 @@ def _notes(run: Measured, baseline: Baseline, reference: Reference) -> Iterable[
 
 def _same_tokenizer(run: Measured, baseline: Baseline) -> bool:
     return bool(run.tokenizer) and run.tokenizer == baseline.tokenizer_hash
+
+
+def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bool | None:
+    """Whether one tokenizer scored equally much of one text on both sides; None where nobody can tell.
+
+    Labels of -100 leave text out of the loss that the fingerprint, which is of all text, still has.
+    """
+    value = reference.loss or reference.bits
+    if value is None or not _same_tokenizer(run, baseline):
+        return None
+    counts = ((run.tokens, value.tokens), (run.bytes, value.bytes))
+    if any(None not in both and both[0] != both[1] for both in counts):
+        return False
+    return None if None in counts[0] else True
 
 
 def _paired(start: Comparison, run: Measured, reference: Reference, paired: Paired) -> Comparison:
@@ -266,7 +287,8 @@ def _resolution(done: Comparison, run: Measured) -> float:
 
 def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:
     loss, bits, reach = reference.loss, reference.bits, run.bytes_per_token
-    if loss is not None and _same_tokenizer(run, baseline) and run.fingerprint == reference.fingerprint is not None:
+    same = same_text(run.fingerprint, reference.fingerprint) is True and _scored_alike(run, baseline, reference) is True
+    if loss is not None and _same_tokenizer(run, baseline) and same:
         return loss.low, loss.high
     return None if bits is None or reach is None else (bits.low * _LN2 * reach, bits.high * _LN2 * reach)
 

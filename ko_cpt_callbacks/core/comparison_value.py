@@ -55,6 +55,8 @@ class Measured:
         vocabulary: Its entries.
         quantization: ``none``, ``8-bit``, ``4-bit``, another method's name.
         fingerprint: Which text was scored.
+        tokens: Target tokens.
+        bytes: UTF-8 bytes of the scored text.
         metric: ``exact_loss``, or ``loss`` (the Trainer's own, which depends on the batch size).
         retention: Whether the set is there to see what is forgotten: such a set is never compared.
     """
@@ -72,6 +74,8 @@ class Measured:
     fingerprint: str | None = None
     metric: str = keys.EXACT_LOSS
     retention: bool = False
+    tokens: int | None = None
+    bytes: int | None = None
 
     @classmethod
     def of(cls, seen: EvalObservation) -> Measured | None:
@@ -91,6 +95,8 @@ class Measured:
             bytes_per_token=seen.bytes / seen.tokens if seen.bytes and seen.tokens else None,
             fingerprint=seen.fingerprint,
             metric=keys.EXACT_LOSS if exact else keys.LOSS,
+            tokens=seen.tokens,
+            bytes=seen.bytes,
         )
 
 

@@ -81,10 +81,14 @@ REASONS: Final[Mapping[str, Mapping[str, str]]] = {
         "en": "The per-row sums were written by an earlier version, which did not note whether a row is one whole "
         "document."
     },
+    "other-rows": {
+        "en": "Per-row sums contradict the row of their evaluation, of the run or of the reference: they are another "
+        "evaluation's, and are not used."
+    },
     "not-finite": {"en": "The per-row sums hold a loss that is not finite."},
     "no-paired-rows": {
-        "en": "The text is the same, but the per-row sums of both are not at hand, so it is not shown that two "
-        "tokenizers scored the same bytes of it."
+        "en": "The text is the same, but the per-row sums of both are not at hand, so it is not shown that both "
+        "scored the same bytes of it."
     },
     "reference-range": {
         "en": "The reference's bits per byte are derived, {low:loss} to {high:loss}: {formula}."

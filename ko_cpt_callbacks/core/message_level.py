@@ -96,8 +96,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "splendid and mean nothing: a public run went from 2.68 to 0.44 in this way after a resume.",
             decided="error, asks to stop: in the first training or evaluation batch, labelled positions have "
             "attention_mask 0, or rows start or end with two or more labelled pad tokens. warning: half of its rows "
-            "or more start or end with eight or more labels of one and the same token. warning, from a log alone, where "
-            "nobody looked at the first batch: "
+            "or more start or end with eight or more labels of one and the same token. warning, from a log alone, "
+            "where nobody looked at the first batch: "
             "tokens per step are exactly equal in five rows in which the loss fell, or in twelve, where they varied "
             "before; or they have been from the start while the loss collapses below ln 3. Packed rows are constant "
             "from the start and stay silent; so do pads labelled -100 where the log counts target tokens "

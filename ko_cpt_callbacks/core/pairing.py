@@ -49,12 +49,15 @@ def paired_with(baseline_value_rows: RowSums, rows: RowSums, same_tokenizer: boo
 def _matched(rows: RowSums, same_tokenizer: bool) -> NDArray[np.intp]:
     """An order in which two evaluations of the same rows agree: by text, of equal texts by what was scored."""
     counts = rows.tokens if same_tokenizer else rows.bytes
-    return np.lexsort((rows.flags, counts, rows.hash))
+    return np.lexsort((rows.flags, rows.bytes, counts, *rows.hash.T))
 
 
 def _reasons(
     rows: RowSums, others: RowSums, ours: NDArray[np.intp], theirs: NDArray[np.intp], same_tokenizer: bool
 ) -> Iterator[str]:
+    if len(rows) and len(others) and rows.hash.shape[1] != others.hash.shape[1]:
+        yield "text-unknown"  # one side is an older file: its hashes are others, whatever the text is
+        return
     if not np.array_equal(rows.hash[ours], others.hash[theirs]):
         yield "different-text"
         # Two tokenizers cut a stream of documents at different places.
@@ -64,6 +67,8 @@ def _reasons(
     if same_tokenizer:
         if not np.array_equal(rows.tokens[ours], others.tokens[theirs]):
             yield "scored-differently"
+        elif not _same_bytes(rows.bytes[ours], others.bytes[theirs]):
+            yield "scored-differently"  # as many tokens, and not the same ones
         return
     if bool((rows.bytes < 0).any() or (others.bytes < 0).any()):
         yield "bytes-unknown"
@@ -73,6 +78,12 @@ def _reasons(
         yield "row-kind-unknown"
         return
     yield from _of_kinds(rows.bytes[ours], others.bytes[theirs], *flags)
+
+
+def _same_bytes(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> bool:
+    """Whether rows scored equally many bytes, wherever both sides know how many."""
+    known = (ours >= 0) & (theirs >= 0)
+    return np.array_equal(ours[known], theirs[known])
 
 
 def _of_kinds(

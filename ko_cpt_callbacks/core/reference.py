@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.core.row_sums import RowSums
 
 __all__ = ["AUTO", "Reference", "checked_stage", "reference_of"]
 
@@ -47,6 +50,16 @@ class Reference:
     def rows_file(self) -> str | None:
         """File with the per-row sums; None where there is none."""
         return next((value.rows_file for value in (self.loss, self.bits) if value and value.rows_file), None)
+
+    def contradicts(self, rows: RowSums) -> str | None:
+        """What in the per-row sums of its file contradicts its figures; None where nothing does."""
+        value = self.loss or self.bits
+        if value is None:
+            return None
+        loss = self.loss.value if self.loss is not None and self.loss.origin == "measured" else None
+        return rows.contradiction(
+            loss=loss, tokens=value.tokens, bytes=value.bytes, fingerprint=self.fingerprint
+        )
 
 
 def checked_stage(baseline: Baseline, stage: str | None) -> str | None:

@@ -11,12 +11,14 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.fingerprint import VERSION, is_of_rows
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.uncertainty import ratio_estimate
 
@@ -33,6 +35,12 @@ SPECIAL_SCORED: Final = 8
 """Flag of a row: a special token (the end of the text) is among its targets; it has a loss and no bytes."""
 
 
+HASH_WORDS: Final = 4
+"""64-bit words of a row's hash; files from before there were 256 bits have one."""
+_CLOSE: Final = 1e-6
+"""A row's loss is the quotient of its sums; what differs by a larger share is another evaluation's."""
+
+
 def _no_flags() -> NDArray[np.uint8]:
     return np.zeros(0, dtype=np.uint8)
 
@@ -45,7 +53,8 @@ class RowSums:
         nll: Negative log-likelihood summed over the row's target tokens, in nats; float64, shape (rows,).
         tokens: Target tokens; int64, shape (rows,).
         bytes: UTF-8 bytes of the target tokens; -1 where they are not known; int64, shape (rows,).
-        hash: First 8 bytes of BLAKE2b over the row's text (or its token ids, see ``text_hash``); uint64.
+        hash: BLAKE2b over the row's text (or its token ids) as little-endian words; uint64, shape (rows,
+            `HASH_WORDS`). Of an older file: 8 bytes, shape (rows, 1).
         order: Sort key (batch, rank, position in the batch); int64, shape (rows, 3).
         flags: What kind of row it is: `OPENS`, `SEVERAL`, `READ`, `SPECIAL_SCORED`; uint8, shape (rows,). Left out:
             nobody looked.
@@ -59,7 +68,9 @@ class RowSums:
     flags: NDArray[np.uint8] = field(default_factory=_no_flags)
 
     def __post_init__(self) -> None:
-        """Fills up flags that were left out."""
+        """Fills up flags that were left out; makes a column of an older file's hashes."""
+        if self.hash.ndim == 1:
+            object.__setattr__(self, "hash", self.hash.reshape(-1, 1))
         if len(self.flags) != len(self.nll):
             object.__setattr__(self, "flags", np.zeros(len(self.nll), dtype=np.uint8))
 
@@ -73,7 +84,7 @@ class RowSums:
             nll=np.zeros(0),
             tokens=np.zeros(0, dtype=np.int64),
             bytes=np.zeros(0, dtype=np.int64),
-            hash=np.zeros(0, dtype=np.uint64),
+            hash=np.zeros((0, HASH_WORDS), dtype=np.uint64),
             order=np.zeros((0, 3), dtype=np.int64),
         )
 
@@ -110,8 +121,15 @@ class RowSums:
 
     @classmethod
     def from_payload(cls, payload: Payload) -> RowSums:
-        """The inverse of :meth:`to_payload`; never unpickles. Files from before there were flags are read too."""
+        """The inverse of :meth:`to_payload`; never unpickles. Files from before there were flags are read too.
+
+        Raises:
+            ValueError: If the arrays do not fit together.
+            KeyError: If one is missing.
+        """
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+            if "flags" in arrays.files and arrays["flags"].shape != arrays["nll"].shape:
+                raise ValueError("the arrays differ in length or shape")
             return cls(
                 nll=arrays["nll"].astype(np.float64),
                 tokens=arrays["tokens"].astype(np.int64),
@@ -119,12 +137,61 @@ class RowSums:
                 hash=arrays["hash"].astype(np.uint64),
                 order=arrays["order"].astype(np.int64).reshape(-1, 3),
                 flags=arrays["flags"].astype(np.uint8) if "flags" in arrays.files else _no_flags(),
-            )
+            )._checked()
+
+    def _checked(self) -> RowSums:
+        rows = len(self)
+        widths = (self.nll.ndim, self.tokens.ndim, self.bytes.ndim, self.hash.ndim, self.flags.ndim)
+        lengths = {len(part) for part in (self.tokens, self.bytes, self.hash, self.order, self.flags)}
+        if lengths != {rows} or widths != (1, 1, 1, 2, 1) or self.hash.shape[1] not in (1, HASH_WORDS):
+            raise ValueError("the arrays differ in length or shape")
+        if bool((self.tokens < 0).any()):
+            raise ValueError("a row has fewer than 0 tokens")
+        return self
 
     def fingerprint(self) -> str:
-        """Order-independent sum of the row hashes modulo 2**64, as 16 hexadecimal digits."""
-        total = int(np.add.reduce(self.hash, dtype=np.uint64)) if len(self) else 0
-        return f"{total:016x}"
+        """The hash of all rows' hashes, whatever their order: ``v2-`` and 64 hexadecimal digits.
+
+        Of the sorted hashes, not of their sum: rows whose hashes add up to a given sum are found in a minute.
+        Sums of an older file, whose hashes have 64 bits: their sum modulo 2**64, as 16 digits, as it was written then.
+        """
+        if self.hash.shape[1] == 1:
+            total = int(np.add.reduce(self.hash[:, 0], dtype=np.uint64)) if len(self) else 0
+            return f"{total:016x}"
+        ordered = self.hash[np.lexsort(self.hash.T)].astype("<u8").tobytes()
+        return f"{VERSION}-{blake2b(ordered, digest_size=32).hexdigest()}"
+
+    def contradiction(
+        self,
+        *,
+        loss: float | None = None,
+        tokens: int | None = None,
+        bytes: int | None = None,
+        fingerprint: str | None = None,
+    ) -> str | None:
+        """What in these sums contradicts the row of their evaluation; None where nothing does.
+
+        Args:
+            loss: The row's exact loss, nats per token. None, here and below: the row has none.
+            tokens: Its target tokens.
+            bytes: Its bytes of the scored text.
+            fingerprint: Its text.
+        """
+        counted = self.tokens > 0
+        own = int(self.tokens.sum())
+        if tokens is not None and own != tokens:
+            return f"they have {own:,} tokens and the row {tokens:,}"
+        if bytes is not None and not bool((self.bytes[counted] < 0).any()):
+            length = int(self.bytes[counted].sum())
+            if length != bytes:
+                return f"they have {length:,} bytes and the row {bytes:,}"
+        if fingerprint is not None and not is_of_rows(fingerprint, self.fingerprint()):
+            return "they are of another text than the row"
+        if loss is not None and math.isfinite(loss):
+            mean = float(self.nll[counted].sum()) / own if own else math.nan
+            if not math.isclose(mean, loss, rel_tol=_CLOSE):
+                return f"their loss is {mean:.4f} and the row's {loss:.4f}"
+        return None
 
 
 def exact_numbers(

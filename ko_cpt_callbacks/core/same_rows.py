@@ -1,7 +1,7 @@
 """Are these the rows that were evaluated before? The one place that decides it, from fingerprints alone.
 
-A fingerprint is ``FORM-DIGITS`` (``utf8-`` and 16 digits, say). Two of one form tell; of two forms, or where one is
-missing, nothing is known: that is never a change. Equal texts of which other tokens are scored are other rows too.
+Two fingerprints of one form tell (`ko_cpt_callbacks.core.fingerprint`); of two forms, or where one is missing, nothing
+is known: that is never a change. Equal texts of which other tokens are scored are other rows too.
 
 How a rule uses it::
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from ko_cpt_callbacks.core.fingerprint import form_of, same_text
 from ko_cpt_callbacks.core.observation import EvalObservation
 
 __all__ = ["DRAWN", "NO_ROWS", "EvalRows", "Likeness", "likeness"]
@@ -43,15 +44,8 @@ def likeness(before: str | None, after: str | None) -> Likeness:
     >>> likeness("utf8-0011", "utf8-0012").value, likeness("utf8-0011", "ids-0012").value
     ('other', 'unknown')
     """
-    if not before or not after or _form(before) != _form(after):
-        return Likeness.UNKNOWN
-    return Likeness.SAME if before == after else Likeness.OTHER
-
-
-def _form(fingerprint: str) -> str:
-    """What a fingerprint is of, and how long it is: another version of it says so in either."""
-    kind, _, digits = fingerprint.rpartition("-")
-    return f"{kind}-{len(digits)}"
+    same = same_text(before, after)
+    return Likeness.UNKNOWN if same is None else Likeness.SAME if same else Likeness.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +87,7 @@ class EvalRows:
         now = replace(base, step=seen.step, last=Likeness.UNKNOWN, anew=False, before=base)
         if not seen.fingerprint:
             return now
-        form = _form(seen.fingerprint)
+        form = form_of(seen.fingerprint)
         then, tokens = base.known.get(form, (None, None))
         text = likeness(then, seen.fingerprint)
         if text is Likeness.UNKNOWN:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.comparison import BITS, NATS, Paired
+from ko_cpt_callbacks.core.fingerprint import same_text
 from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.pairing import paired_with
@@ -24,9 +25,6 @@ STAGE_DIFFERENCE: Final = "stage-difference"
 """Kind of the set-up row that hands a stage's difference to the rule `stage-regression`."""
 
 Outcome: TypeAlias = Literal["paired", "unpaired", "shown", "not comparable"]
-
-_CLOSE: Final = 1e-6
-"""How far the loss of the per-row sums may be from the row's, relatively: both are float64 sums of the same terms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,7 @@ def _refusal(before: EvalEnd, after: EvalEnd) -> str | None:
         return "not-finite"
     if before.metric != after.metric:
         return "other-metric"
-    if before.fingerprint is not None and after.fingerprint is not None and before.fingerprint != after.fingerprint:
+    if same_text(before.fingerprint, after.fingerprint) is False:
         return "different-text"
     return None
 
@@ -196,7 +194,7 @@ def _doubts(before: EvalEnd, after: EvalEnd, same: bool | None) -> tuple[str, ..
     """Why a difference can be shown and not judged."""
     found = {
         "trainer-loss": before.metric != keys.EXACT_LOSS,
-        "text-unknown": before.fingerprint is None or after.fingerprint is None,
+        "text-unknown": same_text(before.fingerprint, after.fingerprint) is None,
         "tokenizer-unknown": same is None,
     }
     return tuple(code for code, applies in found.items() if applies)
@@ -228,12 +226,13 @@ def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:
 
 
 def _belongs(end: EvalEnd) -> bool:
-    assert end.rows is not None and end.loss is not None
-    tokens = int(end.rows.tokens.sum())
-    # A row says before its fingerprint what was hashed: ``utf8-``, ``ids-``.
-    if not tokens or end.rows.fingerprint() != (end.fingerprint or "").rpartition("-")[2]:
+    assert end.rows is not None
+    if end.fingerprint is None:
         return False
-    return math.isclose(float(end.rows.nll.sum()) / tokens, end.loss, rel_tol=_CLOSE)
+    wrong = end.rows.contradiction(
+        loss=end.loss, tokens=end.tokens, bytes=end.bytes, fingerprint=end.fingerprint
+    )
+    return wrong is None
 
 
 def _finite(value: float | None) -> float | None:

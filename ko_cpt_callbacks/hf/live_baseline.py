@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.comparison_value import Paired
 from ko_cpt_callbacks.core.pairing import paired_with
 from ko_cpt_callbacks.core.reference import Reference, checked_stage, reference_of
 from ko_cpt_callbacks.core.row_sums import RowSums
@@ -84,7 +85,10 @@ class LiveBaseline:
         if not payload:
             return None
         same = tokenizer_hash is not None and tokenizer_hash == baseline.tokenizer_hash
-        found = paired_with(RowSums.from_payload(payload), rows, same)
+        theirs = RowSums.from_payload(payload)
+        found = paired_with(theirs, rows, same)
+        if reference.contradicts(theirs):
+            found = Paired(found.unit, reasons=("other-rows",))
         said: dict[str, Any] = {"split": split, "baseline": baseline.id, "stage": reference.stage, "unit": found.unit}
         if found.reasons:
             return {**said, "reasons": list(found.reasons)}

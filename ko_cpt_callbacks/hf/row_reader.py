@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
+from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
 from ko_cpt_callbacks.hf.token_bytes import TokenBytes, row_byte_lengths, row_text
 
@@ -86,7 +86,7 @@ class RowReader:
             nll=np.array([row[0] for row in values], dtype=np.float64),
             tokens=np.array([row[1] for row in values], dtype=np.int64),
             bytes=np.array([row[2] for row in values], dtype=np.int64),
-            hash=np.array([row[3] for row in values], dtype=np.uint64),
+            hash=np.frombuffer(b"".join(row[3] for row in values), dtype="<u8").reshape(-1, HASH_WORDS),
             order=np.array([(record.batch, self._rank, at) for at, _ in kept], dtype=np.int64),
             flags=np.array([row[4] for row in values], dtype=np.uint8),
         )
@@ -111,7 +111,7 @@ class RowReader:
         ids: NDArray[Any],
         mask: NDArray[np.bool_],
         has_text: bool,
-    ) -> tuple[float, int, int, int, int] | None:
+    ) -> tuple[float, int, int, bytes, int] | None:
         scored = labels != IGNORE
         tokens = int(scored.sum())
         text_ids = ids[mask]
@@ -119,13 +119,12 @@ class RowReader:
         # Without a target and with one token at most it is padding, where each pad may begin anew, or as empty as that.
         if not tokens and (not text or len(text_ids) == 1):
             return None
-        digest = blake2b(text, digest_size=8).digest()
         aligned = bool(mask[scored].all()) and np.array_equal(labels[scored], ids[scored])
         return (
             float(nll[scored].sum()),
             tokens,
             self._scored_bytes(labels, ids, mask, scored, aligned) if self._count_bytes else -1,
-            int.from_bytes(digest, "little"),
+            blake2b(text, digest_size=8 * HASH_WORDS).digest(),
             # Shifted labels do not say which token is scored, and labels alone not what stands before the first.
             self._flags(ids, mask, scored) if aligned and has_text else 0,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, SPECIAL_SCORED, RowSums, exact_numbers
+from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SPECIAL_SCORED, RowSums, exact_numbers
 
 ROWS = 60
 
@@ -35,7 +35,7 @@ def sums(
         nll=(loss + hardness + own) * size / 4.0,
         tokens=np.maximum(1, np.round(size / reach)).astype(np.int64),
         bytes=size.astype(np.int64),
-        hash=rng.integers(1, 2**62, ROWS).astype(np.uint64),
+        hash=rng.integers(1, 2**62, (ROWS, HASH_WORDS)).astype(np.uint64),
         order=np.array([[1, 0, at] for at in range(ROWS)], dtype=np.int64),
         flags=np.full(ROWS, flags, dtype=np.uint8),
     )

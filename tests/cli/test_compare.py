@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,12 +256,62 @@ def test_without_rows(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_evaluation_do_not_count(tmp_path: Path) -> None:
-    """A file under the same name and step that is not of this row's text: as if it were not there."""
+    """A file under the same name and step that is not of this row's text: as if it were not there, and it is said."""
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.5)})
     payload = sums(2.5, text=7).to_payload()
     (tmp_path / "b" / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").write_bytes(payload)
-    assert only(second, "--baseline", first)["se_kind"] == "at most"
+    found = only(second, "--baseline", first)
+    assert (found["se_kind"], [note["code"] for note in found["notes"]][:1]) == ("at most", ["other-rows"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"nll": 2.0}, {"tokens": 2}, {"bytes": 2}], ids=lambda change: next(iter(change))
+)
+@pytest.mark.parametrize("whose", ["a", "b"])
+def test_rows_that_contradict_their_row_are_refused(tmp_path: Path, change: dict[str, float], whose: str) -> None:
+    """Sums of the same text whose loss, tokens or bytes are not the row's, on either side."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.5)})
+    assert only(second, "--baseline", first)["se_kind"] == "paired"
+    good = sums({"a": 3.0, "b": 2.5}[whose])
+    bad = replace(good, **{name: getattr(good, name) * by for name, by in change.items()})
+    (tmp_path / whose / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").write_bytes(bad.to_payload())
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["se_kind"]) == ("exact", "at most")
+    (said,) = (note["message"] for note in found["notes"] if note["code"] == "other-rows")
+    assert said.startswith("Per-row sums contradict the row of their evaluation")
+
+
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_another_part_of_the_text_is_scored(tmp_path: Path, keep_rows: bool) -> None:
+    """Half of the labels masked: the text is the same, its tokens and bytes are fewer, and nothing is exact."""
+    whole = sums(3.0)
+    first = write_run(tmp_path / "a", {"eval_ko": whole}, keep_rows=keep_rows)
+    half = replace(whole, nll=whole.nll * 0.4, tokens=(whole.tokens + 1) // 2, bytes=whole.bytes // 2)
+    second = write_run(tmp_path / "b", {"eval_ko": half}, keep_rows=keep_rows)
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["scored-differently"])
+    # As many tokens, but other ones.
+    other = replace(whole, bytes=whole.bytes + 1)
+    third = write_run(tmp_path / "c", {"eval_ko": other}, keep_rows=keep_rows)
+    found = only(third, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["scored-differently"])
+
+
+def test_a_fingerprint_of_another_version_is_unknown(tmp_path: Path) -> None:
+    """An older run's 64-bit hashes say nothing about the text of a newer one: unknown, neither same nor changed."""
+    new = sums(3.0)
+    old = replace(new, hash=new.hash[:, :1])
+    first, second = write_run(tmp_path / "a", {"eval_ko": old}), write_run(tmp_path / "b", {"eval_ko": new})
+    for keep in (True, False):
+        found = only(second, "--baseline", first)
+        assert (found["outcome"], codes(found)) == ("indicative", ["text-unknown"]), keep
+        for folder in ("a", "b"):
+            (tmp_path / folder / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").unlink(missing_ok=True)
+    again = write_run(tmp_path / "c", {"eval_ko": replace(old, nll=old.nll * 0.9)})
+    found = only(again, "--baseline", first)
+    assert (found["outcome"], found["se_kind"]) == ("exact", "at most")  # two of the old kind are still the same text
 
 
 def test_rows_from_before_there_were_flags(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def measured(**more: Any) -> Measured:
     settings: dict[str, Any] = {
         "set": "eval_ko", "loss": 3.0, "loss_se": 0.02, "bits_per_byte": 3.0 / LN2 / 4.0,
         "bits_per_byte_se": 0.02 / LN2 / 4.0, "bytes_per_token": 4.0, "tokenizer": "abc", "vocabulary": 282_721,
-        "quantization": "none", "fingerprint": "utf8-00bb", **more,
+        "quantization": "none", "fingerprint": "utf8-00bb", "tokens": 1000, "bytes": 4000, **more,
     }  # fmt: skip
     return Measured(**settings)
 

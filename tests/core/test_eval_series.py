@@ -120,3 +120,13 @@ def test_the_last_call_is_remembered_for_its_own_series() -> None:
     assert once.add(row) is once.add(row)
     assert other.add(row).sets["eval"].count == 2
     assert once.add(row).sets["eval"].count == 1
+
+
+@pytest.mark.parametrize("later", ["utf8-v2-aa", "ids-v2-aa", None])
+def test_a_fingerprint_of_another_version_is_unknown(later: str | None) -> None:
+    """A run that an older version began goes on as one series: unknown is not changed."""
+    old = EvalObservation(10, loss=3.0, fingerprint="utf8-0123456789abcdef")
+    state = _fold(old, EvalObservation(20, loss=2.9, fingerprint=later))
+    assert state.sets["eval"].count == 2
+    state = _fold(old, EvalObservation(20, loss=2.9, fingerprint="utf8-0000000000000000"))
+    assert state.sets["eval"].count == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from dataclasses import replace
 
@@ -109,7 +110,7 @@ def test_concatenation_restores_the_order_of_the_data_set() -> None:
 def test_there_and_back() -> None:
     """The arrays as a file and back, types and extremes included; also of no rows."""
     rows = _rows([1.5, math.inf], [2**40, 0], [-1, 3])
-    rows.hash[0] = np.uint64(2**64 - 1)
+    rows.hash[0, 0] = np.uint64(2**64 - 1)
     rows.flags[:] = [OPENS | READ, 255]
     for each in (rows, RowSums.empty()):
         back = RowSums.from_payload(each.to_payload())
@@ -140,15 +141,71 @@ def test_a_file_with_pickled_objects_is_refused() -> None:
         RowSums.from_payload(buffer.getvalue())
 
 
+def _hashed(hashes: list[list[int]]) -> RowSums:
+    return replace(_rows([1.0] * len(hashes), [1] * len(hashes)), hash=np.array(hashes, dtype=np.uint64))
+
+
 def test_fingerprint() -> None:
-    """16 hexadecimal digits: the sum of the hashes modulo 2**64, in any order; a repeated row counts twice."""
-    rows = _rows([1.0, 2.0], [1, 1])
-    rows.hash[:] = [2**64 - 1, 3]
+    """A version and 256 bits: of the rows' hashes in any order; a repeated row counts twice."""
+    rows = _hashed([[1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 5]])
+    version, _, digits = rows.fingerprint().partition("-")
+    assert (version, len(digits)) == ("v2", 64)
+    assert int(digits, 16) >= 0
+    for order in itertools.permutations(range(3)):
+        assert replace(rows, hash=rows.hash[list(order)]).fingerprint() == rows.fingerprint()
+    kinds = [
+        rows, _hashed([[1, 2, 3, 4], [5, 6, 7, 8]]), _hashed([[1, 2, 3, 4]] * 2 + [[5, 6, 7, 8]]),
+        _hashed([[1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 6]]), RowSums.empty(),
+    ]  # fmt: skip
+    assert len({each.fingerprint() for each in kinds}) == len(kinds)
+
+
+def test_a_fingerprint_is_no_sum() -> None:
+    """Hashes with the same sum in every word, or the same exclusive or, are another text."""
+    whole = _hashed([[10, 20, 30, 40], [1, 2, 3, 4]])
+    shifted = _hashed([[9, 19, 29, 39], [2, 3, 4, 5]])
+    crossed = _hashed([[10 ^ 7, 20 ^ 7, 30 ^ 7, 40 ^ 7], [1 ^ 7, 2 ^ 7, 3 ^ 7, 4 ^ 7]])
+    assert whole.hash.sum(0).tolist() == shifted.hash.sum(0).tolist()
+    assert len({each.fingerprint() for each in (whole, shifted, crossed)}) == 3
+
+
+def test_sums_that_contradict_a_row() -> None:
+    """Each number of the row that the sums do not have is told with both; numbers that the row lacks tell nothing."""
+    rows = replace(_hashed([[1, 2, 3, 4], [5, 6, 7, 8]]), nll=np.array([6.0, 2.0]), tokens=np.array([3, 1]))
+    own = {"loss": 2.0, "tokens": 4, "bytes": int(rows.bytes.sum()), "fingerprint": f"utf8-{rows.fingerprint()}"}
+    assert rows.contradiction(**own) is None
+    assert rows.contradiction() is None
+    assert rows.contradiction(**{**own, "loss": 2.1}) == "their loss is 2.0000 and the row's 2.1000"
+    assert rows.contradiction(**{**own, "tokens": 5}) == "they have 4 tokens and the row 5"
+    assert "bytes and the row" in str(rows.contradiction(**{**own, "bytes": 1}))
+    assert rows.contradiction(fingerprint="utf8-v2-00") == "they are of another text than the row"
+    assert rows.contradiction(loss=math.inf) is None
+
+
+@pytest.mark.parametrize("name", ["nll", "tokens", "bytes", "hash", "order", "flags"])
+def test_arrays_that_do_not_fit_together(name: str) -> None:
+    """One array shorter than the others is refused, whichever it is; so is a hash of another width."""
+    rows = _hashed([[1, 2, 3, 4], [5, 6, 7, 8]])
+    arrays = {each: getattr(rows, each) for each in ("nll", "tokens", "bytes", "hash", "order", "flags")}
+    buffer = io.BytesIO()
+    np.savez(buffer, **{**arrays, name: arrays[name][:1]})
+    with pytest.raises(ValueError, match="differ"):
+        RowSums.from_payload(buffer.getvalue())
+    buffer = io.BytesIO()
+    np.savez(buffer, **{**arrays, "hash": rows.hash[:, :3]})
+    with pytest.raises(ValueError, match="differ"):
+        RowSums.from_payload(buffer.getvalue())
+
+
+def test_the_fingerprint_of_an_older_file() -> None:
+    """16 hexadecimal digits, as it was written then: the sum of the 64-bit hashes modulo 2**64, in any order."""
+    rows = _hashed([[2**64 - 1], [3]])
     assert rows.fingerprint() == f"{2:016x}"
     swapped = RowSums(rows.nll, rows.tokens, rows.bytes, rows.hash[::-1], rows.order)
     assert swapped.fingerprint() == rows.fingerprint()
     assert RowSums.concatenate([rows, rows]).fingerprint() != rows.fingerprint()
-    assert RowSums.empty().fingerprint() == "0" * 16
+    flat = RowSums(rows.nll, rows.tokens, rows.bytes, rows.hash[:, 0], rows.order)
+    assert flat.fingerprint() == RowSums.from_payload(flat.to_payload()).fingerprint() == rows.fingerprint()
 
 
 def test_numbers_only() -> None:

@@ -511,3 +511,19 @@ def test_two_targets_met_by_one_row() -> None:
     """Both are said, the last one asks."""
     found = Monitor(rules_for(parse_targets(["loss<3", "ppl<21"]), codes=CODES)).fold([at(100, 2.5)])[1]
     assert [one.asks_to_stop for one in found] == [False, True]
+
+
+def test_a_relative_target_across_versions_of_the_fingerprint() -> None:
+    """A run resumed by a version that hashes otherwise is measured from the same first evaluation; a swap is not."""
+    rules = rules_for(parse_targets(["eval_exact_loss<-20%"]), codes=["target-met"])
+
+    def met(*fingerprints: str | None) -> list[int | None]:
+        losses = (4.0, 3.5, 3.1)
+        seen = [
+            EvalObservation(10 * i, exact_loss=loss, exact_loss_se=0.01, fingerprint=text)
+            for i, (loss, text) in enumerate(zip(losses, fingerprints, strict=True))
+        ]
+        return [one.step for one in Monitor(rules).judge(seen)[1]]
+
+    assert met("utf8-00", "utf8-00", "utf8-00") == met("utf8-00", "utf8-v2-aa", "utf8-v2-aa") == [20]
+    assert met("utf8-00", "utf8-01", "utf8-01") == met("utf8-00", "utf8-v2-aa", "utf8-v2-bb") == []

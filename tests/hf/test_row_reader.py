@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
+from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 from ko_cpt_callbacks.hf.document_start import document_starts
 from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
 from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
@@ -59,15 +59,16 @@ def test_sums_of_rows(reader: RowReader) -> None:
 def test_the_hash_is_of_the_text(reader: RowReader) -> None:
     """Padding, batch and special tokens do not change it; the first token belongs to it; the labels do not."""
     together = reader.read(_record(_batch()), None).hash.tolist()
-    alone = [int(reader.read(_record(_batch((text,))), None).hash[0]) for text in TEXTS]
+    alone = [reader.read(_record(_batch((text,))), None).hash[0].tolist() for text in TEXTS]
     assert together == alone
-    assert len(set(alone)) == 3
+    assert len(set(map(tuple, alone))) == 3
+    assert {len(one) for one in alone} == {HASH_WORDS}
     batch = _batch()
     batch["labels"][:, :4] = IGNORE
     assert reader.read(_record(batch), None).hash.tolist() == together
     plain = tiny.byte_level_tokenizer().encode(TEXTS[0], add_special_tokens=False)
     bare = tiny.collate([{"input_ids": plain}])
-    assert int(reader.read(_record(bare), None).hash[0]) == alone[0]
+    assert reader.read(_record(bare), None).hash[0].tolist() == alone[0]
 
 
 def test_only_scored_bytes_count(reader: RowReader) -> None:

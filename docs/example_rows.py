@@ -542,6 +542,26 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             [told("stopped-before", 800, reason="target-met", reason_step=800, stops=True)],
         ),
     ),
+    "record-behind": (
+        Example(
+            "A disk that was full from step 12 on, until the process was killed; `ko-cpt check` on the folder",
+            [
+                told(
+                    "record-behind", 12, record_step=12, state_step=20, rows=9,
+                    file="checkpoint-20/trainer_state.json",
+                )
+            ],
+        ),
+    ),
+    "foreign-record": (
+        Example(
+            "`resume_from_checkpoint=` of one run with the `output_dir` of another",
+            [told("foreign-record", 400, rows=86, first_step=10)],
+        ),
+    ),
+    "two-writers": (
+        Example("A job that was sent twice", [told("two-writers", process="4711")]),
+    ),
     "not-enough-data": (Example("Four rows", [*training(HEALTHY[:4]), EndObservation(40)]),),
 }  # fmt: skip
 """By code; where a code has several severities, an example of each."""

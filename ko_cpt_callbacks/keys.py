@@ -18,6 +18,8 @@ evaluation key               unit             meaning
 ``_fingerprint``             text             which text was evaluated (``log_history`` and our files only)
 ``_exact_loss_absent``       text             why there is no exact loss (likewise)
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
+``_at_resume``               truth            made because training resumed (``eval_on_start``): no point of the run
+                                              (likewise)
 ===========================  ===============  =================================================================
 
 ===========================  ===============  =================================================================
@@ -36,6 +38,7 @@ training key                 unit             meaning
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Final
 
@@ -52,6 +55,7 @@ NONFINITE_BATCHES: Final = "nonfinite_batches"
 FINGERPRINT: Final = "fingerprint"
 EXACT_LOSS_ABSENT: Final = "exact_loss_absent"
 BITS_PER_BYTE_ABSENT: Final = "bits_per_byte_absent"
+AT_RESUME: Final = "at_resume"
 
 EVAL_SUFFIXES: Final = (
     EXACT_LOSS,
@@ -66,6 +70,7 @@ EVAL_SUFFIXES: Final = (
     FINGERPRINT,
     EXACT_LOSS_ABSENT,
     BITS_PER_BYTE_ABSENT,
+    AT_RESUME,
 )
 
 TOKENS_SEEN: Final = "tokens_seen"
@@ -117,6 +122,8 @@ RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
 FINDINGS_FILE: Final = "findings.jsonl"
 EVAL_ROWS_FOLDER: Final = "eval_rows"
+# Bytes of a file's name on most systems.
+_LONGEST_FILE: Final = 255
 
 
 def key(prefix: str, suffix: str) -> str:
@@ -128,4 +135,9 @@ def eval_rows_file(prefix: str, step: int) -> str:
     """The file in ``eval_rows/`` with the per-row sums of an evaluation: ``eval_ko-100.npz``."""
     # Letters of any script stay: sets named in Hangul must not fall onto one file.
     name = re.sub(r"[^\w.-]", "_", prefix)
-    return f"{name}-{step}.npz"
+    file = f"{name}-{step}.npz"
+    if len(file.encode()) <= _LONGEST_FILE:
+        return file
+    # 85 letters of Hangul fill a name: its beginning, and what tells it from others with the same one.
+    mark = f"~{hashlib.sha256(prefix.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{step}.npz"
+    return name.encode()[: _LONGEST_FILE - len(mark)].decode(errors="ignore") + mark

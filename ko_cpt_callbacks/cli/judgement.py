@@ -17,7 +17,7 @@ from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import EvalProgress, Summary
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
-from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
+from ko_cpt_callbacks.core.rules import ALL_RULES, RecordBehind, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.readers.rows import observations
 from ko_cpt_callbacks.readers.run_folder import Run
@@ -219,10 +219,12 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         elif isinstance(item, EvalObservation):
             evaluations.add((item.split, item.step))
     seen.extend(more)
+    # That the record is a stump is said of every run, whatever it was told to watch.
+    codes_asked = (*watch.rules, RecordBehind().code) if run.behind and watch.rules is not None else watch.rules
     rules = rules_for(
         watch.targets,
         watch.task,
-        watch.rules,
+        codes_asked,
         patience=watch.patience,
         retention=watch.retention,
         baseline=watch.baseline,

@@ -269,7 +269,7 @@ class KoCPTCallback(TrainerCallback):
         elif not run.record.begun:
             return None
         run.published = {}
-        texts: dict[str, str] = {}
+        texts: dict[str, Any] = {}
         if keys.LOSS in logs and not prefixes:
             run.published = run.training_numbers(logs, state.global_step)
         elif prefixes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.core.rules import ForeignRecord, TwoWriters
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.setting import Settings
@@ -24,6 +27,9 @@ from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.readers.rows import observations, observations_of
 from ko_cpt_callbacks.readers.rows_file import read_rows
+from ko_cpt_callbacks.readers.told import FORMAT
+
+_log = logging.getLogger("ko_cpt_callbacks")
 
 _OF_AN_ATTEMPT = ("versions", "world_size", "arguments")
 """Facts that each attempt keeps for itself; those of the last are the run's."""
@@ -45,7 +51,11 @@ class LiveRecord:
         self._has_files = writes and "files" in settings.outputs
         self._monitor = Monitor(settings.rules, task=settings.task)
         self._state = self._monitor.initial()
-        self._outputs = OutputFan(_outputs(settings, output_dir) if writes else ())
+        outputs = _outputs(settings, output_dir) if writes else []
+        self._outputs = OutputFan(outputs)
+        self._files = next((item for item in outputs if isinstance(item, RunFolder)), None)
+        # The process that writes in this folder already, where one does.
+        self._other: str | None = None
         self._told = settings.told()
         # Evaluating in the folder of a trained run, whose run.json and findings.jsonl tell of its training.
         self._guest = False
@@ -75,7 +85,8 @@ class LiveRecord:
 
         def plan() -> dict[str, Any]:
             guest = any(line.get(keys.KIND) == keys.KIND_TRAIN for line in earlier)
-            return {"attempt": last_attempt([*earlier, *known["attempts"]]) + 1, "run": known, "guest": guest}
+            number = last_attempt([*earlier, *known["attempts"]]) + 1
+            return {"attempt": number, "run": known, "guest": guest, "notes": self._notes()}
 
         agreed = self._agree(plan)
         self.attempt, self.mode = int(agreed["attempt"]), keys.MODE_EVALUATE
@@ -86,6 +97,7 @@ class LiveRecord:
             self._outputs.run(self.run)
         else:
             self._outputs.begin(self.run, earlier, ())
+        self._add_notes(agreed["notes"], step=0)
 
     def begin_training(
         self, facts: Mapping[str, Any], log_history: Sequence[Mapping[str, Any]], start_step: int
@@ -109,7 +121,8 @@ class LiveRecord:
             lines.extend(record.lines)
             last = last_attempt([*earlier, *known["attempts"]])
             number = session if session is not None and start_step == 0 else last + 1
-            return {"attempt": number, "run": known, "live": list(record.live)}
+            notes = self._notes(record.foreign)
+            return {"attempt": number, "run": known, "live": list(record.live), "notes": notes}
 
         agreed = self._agree(plan)
         self.attempt, self.mode, self._guest = int(agreed["attempt"]), None, False
@@ -118,6 +131,7 @@ class LiveRecord:
         self.findings = list(found)
         self._open_attempt(agreed["run"], facts, start_step)
         self._outputs.begin(self.run, lines, self.findings)
+        self._add_notes(agreed["notes"], start_step)
         return live
 
     def add(self, row: Mapping[str, Any], **envelope: Any) -> tuple[Finding, ...]:
@@ -169,6 +183,16 @@ class LiveRecord:
             raise RuntimeError(f"the earlier record could not be taken up: {agreed['error']}")
         return agreed
 
+    def _notes(self, foreign: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """What the process that writes saw of the folder, as set-up rows that every process adds."""
+        notes = [] if self._other is None else [{keys.KIND_SETUP: TwoWriters().code, "process": self._other}]
+        self._other = None
+        return notes if foreign is None else [*notes, {keys.KIND_SETUP: ForeignRecord().code, **foreign}]
+
+    def _add_notes(self, notes: Sequence[Mapping[str, Any]], step: int) -> None:
+        for note in notes:
+            self.add({keys.STEP: step, **note}, **{keys.KIND: keys.KIND_SETUP})
+
     def _open_attempt(self, known: Mapping[str, Any], facts: Mapping[str, Any], start_step: int) -> None:
         others = [entry for entry in known["attempts"] if entry.get("attempt") != self.attempt]
         this = {
@@ -179,7 +203,7 @@ class LiveRecord:
             **{name: facts[name] for name in _OF_AN_ATTEMPT if name in facts},
         }
         evaluations = self.run.get("evaluations", {})
-        new = {"format": 1, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
+        new = {"format": FORMAT, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
         self.run = {**(known if self._guest else new), "attempts": [*others, this]}
 
     def _earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -188,29 +212,54 @@ class LiveRecord:
         Damaged rows are set aside, not overwritten; where that fails too, nothing is written.
         """
         nothing: dict[str, Any] = {"attempts": []}
-        if not self._has_files:
+        if not self._has_files or self._files is None:
+            return [], nothing
+        self._other = self._files.claim()
+        if self._other is not None:
+            self.leave_files(
+                f"Another process ({self._other}) writes into {self._folder}; give every run an output_dir of its own."
+            )
             return [], nothing
         rows, run = self._folder / keys.ROWS_FILE, nothing
         try:
             run = json.loads((self._folder / keys.RUN_FILE).read_text(encoding="utf-8"))
-            run = {**run, "attempts": [entry for entry in run["attempts"] if isinstance(entry, dict)]}
-        except (OSError, ValueError, KeyError, TypeError):
+            self._keep_newer(run)
+            run = strict({**run, "attempts": [entry for entry in run["attempts"] if isinstance(entry, dict)]})
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             run = nothing
         try:
             return (read_rows(rows) if rows.exists() else []), run
         except (UnreadableRunError, OSError):
             try:
-                _set_aside(rows)
+                rows.replace(_aside(rows, "damaged"))
             except OSError as error:
                 self.leave_files(f"{rows} is damaged and cannot be set aside: {error}")
             return [], run
 
+    def _keep_newer(self, run: Mapping[str, Any]) -> None:
+        """Copy the files of a newer version of this package, which this one would write anew in its own way."""
+        number = run.get("format")
+        if not isinstance(number, (int, float)) or number <= FORMAT:
+            return
+        for name in (keys.RUN_FILE, keys.ROWS_FILE, keys.FINDINGS_FILE):
+            file = self._folder / name
+            if file.exists():
+                shutil.copyfile(file, _aside(file, "newer"))
+        _log.warning(
+            "%s is of format %s, written by a newer version of this package; this one writes format %s. The files as "
+            "they were are kept beside it, as *.newer-N.",
+            self._folder / keys.RUN_FILE,
+            number,
+            FORMAT,
+        )
 
-def _set_aside(path: Path) -> None:
+
+def _aside(path: Path, why: str) -> Path:
+    """A free name beside a file."""
     number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (aside := path.with_name(f"{path.name}.{why}-{number}")).exists():
         number += 1
-    path.replace(aside)
+    return aside
 
 
 def _outputs(settings: Settings, output_dir: Path) -> list[Output]:

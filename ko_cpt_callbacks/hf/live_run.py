@@ -99,6 +99,8 @@ class LiveRun:
         self._padding_said: set[str] = set()
         self._pad_is_end = False
         self._first_batch = True
+        # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
+        self._resuming = False
         self._nan_said = False
         self._read: TrainerReading | None = None
         self._training = False
@@ -156,6 +158,7 @@ class LiveRun:
         self._unjudged, self._first_batch, self._nan_said, self.saved_step = [], True, False, None
         self._training = True
         trainer = self._read_trainer(model)
+        self._resuming = state.global_step > 0
         if state.max_steps > 0:
             self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps, **trainer})
         if self._args.n_gpu > 1:
@@ -252,19 +255,23 @@ class LiveRun:
             self._nan_said = True
             self.note_setup("nan-filter-on", step)
 
-    def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, str]]:
-        """What an evaluation's row gets: numbers for everyone, texts for ``log_history`` and our files."""
+    def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
+        """What an evaluation's row gets: numbers for everyone, the rest for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
         self._note_padding(prefix, measured.padding, step)
         self._note(prefix, step, measured, texts)
         self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
-        return numbers, texts
+        return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts
+
+    def _repeats(self, prefix: str) -> bool:
+        """Whether an evaluation of a set is made only because training resumed; of a new set it is the first."""
+        return self._resuming and prefix in self.record.summary().splits
 
     def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
         tokenizer = self._text.facts(self._alignment()).get("hash")
         said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer, self.ranks, self.report_error)
-        if said is not None:
+        if said is not None and not self._repeats(prefix):
             self.note_setup(DIFFERENCE, step, **said)
 
     def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
@@ -290,6 +297,7 @@ class LiveRun:
 
     def observe(self, row: Mapping[str, Any]) -> None:
         """A row of ``log_history`` is complete."""
+        self._resuming = self._resuming and keys.key(keys.TRAIN_PREFIX, keys.RUNTIME) not in row
         self._unjudged.extend(self.record.add(row))
 
     def close_training(self, state: TrainerState) -> None:
@@ -312,6 +320,7 @@ class LiveRun:
 
     def check_first_batch(self, step: int) -> None:
         """After the first step of an attempt: were pads among its labels, on any rank?"""
+        self._resuming = False
         if self._first_batch:
             self._first_batch = False
             self._note_padding(keys.TRAIN_PREFIX, self.train_meter.first_padding(), step)

@@ -34,6 +34,9 @@ class ConsoleOutput(Output):
 
     @staticmethod
     def _print(text: str) -> None:
+        # A terminal or pipe of few characters (LC_ALL=C) shows the code of those that it lacks.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
         tqdm = sys.modules.get("tqdm")
         if tqdm is not None:
             tqdm.tqdm.write(text, file=sys.stdout)

@@ -142,8 +142,9 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
         row: A dict of ``state.log_history``, or a line of ``rows.jsonl`` (the same keys and a kind).
 
     Returns:
-        None for a row without a usable step, a superseded row, a checkpoint's row, and a row of numbers that
-        are none of ours; a row that holds a training loss and evaluations gives one observation each.
+        None for a row without a usable step, a superseded row, a checkpoint's row, an evaluation made because training
+        resumed, and a row of numbers that are none of ours; a row that holds a training loss and evaluations gives one
+        observation each.
 
     >>> observations({"loss": 2.5, "step": 10})[0].loss
     2.5
@@ -158,7 +159,9 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
     found: list[Observation] = []
     if keys.LOSS in row:
         found.append(_train(row, step))
-    found.extend(_evaluation(row, step, prefix) for prefix in eval_prefixes(row))
+    # A run that was never interrupted has no evaluation where this one resumed: it is no point of the curve.
+    prefixes = [prefix for prefix in eval_prefixes(row) if row.get(keys.key(prefix, keys.AT_RESUME)) is not True]
+    found.extend(_evaluation(row, step, prefix) for prefix in prefixes)
     if kind == keys.KIND_END or is_closing(row):
         found.append(EndObservation(step, _number(row, _TRAIN_LOSS)))
     return tuple(found)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.text_file import clip, read_text
+from ko_cpt_callbacks.readers.text_file import BOM, clip, decoded, read_bytes
 
 __all__ = ["live_rows", "read_rows"]
 
@@ -24,8 +24,10 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         UnreadableRunError: If the file cannot be opened, or a line before the last is not a JSON object.
     """
     path = Path(path)
-    # Only "\n" ends a line: splitlines() would also cut at U+2028 inside a string.
-    lines = read_text(path).split("\n")
+    # Bytes first: a line may be cut off inside a letter of three bytes. Only "\n" ends a line: splitlines() would also
+    # cut at U+2028 inside a string.
+    whole, _, cut = read_bytes(path).removeprefix(BOM).rpartition(b"\n")
+    lines = [*decoded(path, whole).split("\n"), cut.decode("utf-8", "replace")]
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

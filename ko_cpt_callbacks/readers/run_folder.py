@@ -14,6 +14,7 @@ from ko_cpt_callbacks.core.length import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.plan import read_plan
+from ko_cpt_callbacks.readers.record_end import beyond, checkpoint_states
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE, opening_failure
@@ -48,6 +49,8 @@ class Run:
         planned_steps: The last step that the run was to have, where the file says so beside its rows. Our own rows
             say it among them.
         global_step: The step that the file stands at, where it says so: it may lie behind the last row.
+        behind: Whether our own rows end before the Trainer's state beside them, whose later rows are then among
+            ``rows``.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Run:
     rows: tuple[Mapping[str, Any], ...]
     planned_steps: int | None = None
     global_step: int | None = None
+    behind: bool = False
 
     def told(self) -> tuple[Observation, ...]:
         """What the file says beside its rows, as the callback notes it when training begins: before every row."""
@@ -115,13 +119,18 @@ def _file(path: Path) -> Run:
             f"{path}:1: not a row of {keys.ROWS_FILE} (found: {shown}); expected lines with a "
             f'"{keys.KIND}" ({", ".join(_KINDS)}); {fix}'
         )
-    return Run(path, Source.ROWS, tuple(live_rows(rows)))
+    live = tuple(live_rows(rows))
+    more = beyond(path, rows)
+    if more is None:
+        return Run(path, Source.ROWS, live)
+    planned = None if any(row.get(keys.KIND_SETUP) == PLAN for row in live) else more.planned_steps
+    return Run(path, Source.ROWS, (*live, *more.rows), planned, behind=True)
 
 
 def _file_in(folder: Path) -> Path:
     """The file of a folder that holds its rows."""
     candidates = [folder / keys.FOLDER / keys.ROWS_FILE, folder / keys.ROWS_FILE, folder / STATE_FILE]
-    for candidate in [*candidates, *reversed(_checkpoints(folder))]:
+    for candidate in [*candidates, *reversed(checkpoint_states(folder))]:
         if candidate.is_file():
             return candidate
     plan = read_plan(folder)
@@ -147,20 +156,10 @@ def _file_in(folder: Path) -> Path:
     )
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """The state files of a run's checkpoints, latest last."""
-    numbered = []
-    for child in folder.glob(f"{_CHECKPOINT}*"):
-        number = child.name.removeprefix(_CHECKPOINT)
-        if number.isdecimal() and (child / STATE_FILE).is_file():
-            numbered.append((int(number), child / STATE_FILE))
-    return [state for _, state in sorted(numbered)]
-
-
 def _is_run(folder: Path) -> bool:
     own = folder / keys.FOLDER / keys.ROWS_FILE, folder / STATE_FILE
     try:
-        return folder.is_dir() and (any(file.is_file() for file in own) or bool(_checkpoints(folder)))
+        return folder.is_dir() and (any(file.is_file() for file in own) or bool(checkpoint_states(folder)))
     except OSError:  # a folder that may not be looked into does not make its neighbours unreadable
         return False
 

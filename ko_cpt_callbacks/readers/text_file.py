@@ -12,7 +12,7 @@ from typing import Final
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 
-__all__ = ["BOM", "STATE_FILE", "beside", "clip", "name_of", "opening_failure", "read_text"]
+__all__ = ["BOM", "STATE_FILE", "beside", "clip", "decoded", "name_of", "opening_failure", "read_bytes", "read_text"]
 
 STATE_FILE: Final = "trainer_state.json"
 BOM: Final = b"\xef\xbb\xbf"
@@ -53,6 +53,15 @@ def read_text(path: Path) -> str:
     """The UTF-8 text of a file of a run; a byte order mark is left out.
 
     Raises:
+        UnreadableRunError: As `read_bytes`, and if it is not UTF-8.
+    """
+    return decoded(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in a file of a run that should be text.
+
+    Raises:
         UnreadableRunError: If it cannot be opened, or is not text: a device, a Git-LFS pointer, a compressed or
             binary file, UTF-16, a web page. The text says which, and what to do.
     """
@@ -64,9 +73,17 @@ def read_text(path: Path) -> str:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
             _refuse_other(path, head)
-            data = head + stream.read()
+            return head + stream.read()
     except OSError as error:
         raise UnreadableRunError(f"{path}: {opening_failure(error)}") from None
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """The text of bytes that were read from a file; a byte order mark is left out.
+
+    Raises:
+        UnreadableRunError: If they are not UTF-8.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

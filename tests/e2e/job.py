@@ -105,6 +105,8 @@ def train(
     without_callback: bool = False,
     baseline: str | None = None,
     baselines: str | None = None,
+    patience: int | None = None,
+    min_delta: float | None = None,
 ) -> dict[str, Any]:
     """One run, written out with ``save_state`` at its end.
 
@@ -121,10 +123,14 @@ def train(
         without_callback: Whether the Trainer goes without it.
         baseline: What the run is compared with.
         baselines: The user's folder of baselines.
+        patience: Evaluations without improvement after which it stops.
+        min_delta: What counts as improvement.
     """
     if baselines is not None:
         os.environ["KO_CPT_BASELINES"] = baselines
-    watcher = KoCPTCallback(stop_on=stop_on, outputs=outputs, baseline=baseline)
+    watcher = KoCPTCallback(
+        stop_on=stop_on, outputs=outputs, baseline=baseline, patience=patience, min_delta=min_delta
+    )
     sets = {"ko": rows()[EVAL_ROWS], "en": english_rows()} if two_sets else None
     trainer = build(folder, [] if without_callback else [watcher], eval_dataset=sets, **(changes or {}))
     if nan_steps:
@@ -242,19 +248,19 @@ def _after_save(trainer: Trainer, step: int) -> None:
 
 def _in_row(trainer: Trainer, step: int) -> None:
     """Half of a line of ``rows.jsonl`` is on disk, as a full disk or a dying file system would leave it."""
-    from ko_cpt_callbacks.outputs import folder
+    from ko_cpt_callbacks.outputs import backlog
 
-    original = folder.append_line
+    original = backlog.append_line
 
-    def appending(path: Path, line: bytes) -> None:
+    def appending(path: Path, line: bytes, **more: Any) -> None:
         if trainer.state.global_step == step and path.name == "rows.jsonl":
             with path.open("ab") as stream:
                 stream.write(line[: len(line) // 2])
                 stream.flush()
                 die()
-        original(path, line)
+        original(path, line, **more)
 
-    folder.append_line = appending
+    backlog.append_line = appending
 
 
 def _in_whole(trainer: Trainer, step: int) -> None:
@@ -268,9 +274,9 @@ def _in_whole(trainer: Trainer, step: int) -> None:
             return super().replace(target)
 
     original = file.write_whole
-    from ko_cpt_callbacks.outputs import folder
+    from ko_cpt_callbacks.outputs import backlog
 
-    folder.write_whole = lambda path, payload: original(Dying(path), payload)
+    backlog.write_whole = lambda path, payload: original(Dying(path), payload)
 
 
 KILLS: dict[str, Callable[[Trainer, int], None]] = {

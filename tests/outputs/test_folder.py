@@ -37,7 +37,10 @@ def _lines(path: Path) -> list[dict[str, object]]:
 
 def test_begin_writes_all_three(folder: RunFolder) -> None:
     """run.json, rows.jsonl and findings.jsonl exist from the start; beginning again replaces them."""
-    assert {item.name for item in folder.path.iterdir()} == {"run.json", "rows.jsonl", "findings.jsonl"}
+    assert {item.name for item in folder.path.iterdir()} == {
+        *("run.json", "rows.jsonl", "findings.jsonl"),
+        ".lock",
+    }
     folder.row(ROW)
     folder.finding(FINDING)
     folder.begin({"format": 1}, [], [])

@@ -72,7 +72,8 @@ def test_evaluation_row() -> None:
     }
     row.update({keys.key("eval_ko", suffix): value for suffix, value in numbers.items()})
     row[keys.key("eval_ko", keys.PPL)] = 11.0
-    assert set(numbers) | {keys.PPL} == set(keys.EVAL_SUFFIXES)
+    # The mark of an evaluation that is no point of the run has a test of its own.
+    assert set(numbers) | {keys.PPL, keys.AT_RESUME} == set(keys.EVAL_SUFFIXES)
     assert observations(row) == (EvalObservation(40, epoch=1.0, split="eval_ko", loss=2.5, **numbers),)
 
 
@@ -207,3 +208,14 @@ def test_rows_in_order() -> None:
     """observations_of keeps the order and skips what holds nothing."""
     rows = [{"loss": 1.0, "step": 1}, {"rewards": 2.0, "step": 1}, {"eval_loss": 1.0, "step": 1}]
     assert observations_of(rows) == (TrainObservation(1, loss=1.0), EvalObservation(1, loss=1.0))
+
+
+def test_an_evaluation_made_because_training_resumed() -> None:
+    """It is no point of the run, whatever its numbers; one beside it that is none of that kind counts, and so does a
+    mark that is not true."""
+    row = {"eval_loss": 2.5, "eval_runtime": 1.0, "eval_exact_loss": 2.4, "step": 40, "eval_at_resume": True}
+    assert observations(row) == ()
+    assert observations({**row, "kind": "eval", "attempt": 2, "split": "eval"}) == ()
+    assert len(observations({**row, "eval_at_resume": "NaN"})) == 1
+    both = observations({**row, "eval_ko_loss": 2.0, "eval_ko_runtime": 1.0})
+    assert [getattr(seen, "split", None) for seen in both] == ["eval_ko"]

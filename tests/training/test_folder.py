@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from training.made_checkpoint import checkpoint
+from writers import holding
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
@@ -134,16 +135,17 @@ def test_what_a_run_was_begun_with(tmp_path: Path) -> None:
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    """Who comes while another holds the folder is told which process it is; when that one has gone it is free."""
-    with locked(tmp_path, tmp_path / "run"):
-        assert (tmp_path / ".lock").read_text("ascii") == str(os.getpid())
+    """Who comes while another process holds the folder is told which it is; when that one has gone it is free."""
+    with holding(tmp_path) as process:
         with (
-            pytest.raises(ConfigurationError, match=rf"still in progress there \(process {os.getpid()}\)"),
+            pytest.raises(ConfigurationError, match=rf"still in progress there \(process {process}\)"),
             locked(tmp_path, tmp_path / "run"),
         ):
             pass
-    with locked(tmp_path, tmp_path / "run"):
-        pass
+        assert (tmp_path / ".lock").read_text("ascii") == str(process), "who was refused leaves no trace"
+    for _ in range(2):
+        with locked(tmp_path, tmp_path / "run"):
+            assert (tmp_path / ".lock").read_text("ascii") == str(os.getpid())
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:

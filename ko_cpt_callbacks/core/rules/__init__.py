@@ -30,6 +30,7 @@ from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.core.rules.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.core.rules.exact_loss_absent import ExactLossAbsent
+from ko_cpt_callbacks.core.rules.foreign_record import ForeignRecord
 from ko_cpt_callbacks.core.rules.forgetting import Forgetting
 from ko_cpt_callbacks.core.rules.gap_widening import GapWidening
 from ko_cpt_callbacks.core.rules.half_precision_modules import HalfPrecisionModules
@@ -49,6 +50,7 @@ from ko_cpt_callbacks.core.rules.overfitting import Overfitting
 from ko_cpt_callbacks.core.rules.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.core.rules.plateau import Plateau
 from ko_cpt_callbacks.core.rules.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.core.rules.record_behind import RecordBehind
 from ko_cpt_callbacks.core.rules.rule_failed import RuleFailed
 from ko_cpt_callbacks.core.rules.run_seam import RunSeam
 from ko_cpt_callbacks.core.rules.stage_regression import StageRegression
@@ -58,6 +60,7 @@ from ko_cpt_callbacks.core.rules.target_inconclusive import TargetInconclusive
 from ko_cpt_callbacks.core.rules.target_met import TargetMet
 from ko_cpt_callbacks.core.rules.target_missed import TargetMissed
 from ko_cpt_callbacks.core.rules.trackers_not_reached import TrackersNotReached
+from ko_cpt_callbacks.core.rules.two_writers import TwoWriters
 from ko_cpt_callbacks.core.rules.worst_model_kept import WorstModelKept
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -79,6 +82,7 @@ __all__ = [
     "EvalSetChanged",
     "EvalTooSmall",
     "ExactLossAbsent",
+    "ForeignRecord",
     "Forgetting",
     "GapWidening",
     "HalfPrecisionModules",
@@ -98,6 +102,7 @@ __all__ = [
     "PaddingInLoss",
     "Plateau",
     "PromptInLoss",
+    "RecordBehind",
     "Rule",
     "RuleFailed",
     "RunSeam",
@@ -108,6 +113,7 @@ __all__ = [
     "TargetMet",
     "TargetMissed",
     "TrackersNotReached",
+    "TwoWriters",
     "WorstModelKept",
     "rules_for",
 ]
@@ -213,6 +219,9 @@ def rules_for(
         NoFirstEvaluation(),
         StoppedBefore(),
         RuleFailed(),
+        RecordBehind(),
+        ForeignRecord(),
+        TwoWriters(),
         NotEnoughData(),
     )
     known = [rule.code for rule in rules]

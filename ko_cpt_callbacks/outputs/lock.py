@@ -1,0 +1,130 @@
+"""One writer at a time in a folder. Asking never waits, and the system lets go when the process ends, however it ends.
+
+POSIX record locks rather than ``flock``: a forked child (a data loader's worker that outlives a killed training) does
+not inherit them, so that a resume right after a kill finds the folder free.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import IO, Any, Final
+
+__all__ = ["LOCK_FILE", "FolderLock", "Hold"]
+
+LOCK_FILE: Final = ".lock"
+_HELD: Final = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
+# On Windows a locked byte cannot be read by others: one far behind the process id is locked.
+_BYTE: Final = 1 << 30
+_PID_BYTES: Final = 20
+
+
+class Hold(Enum):
+    """Who writes in a folder."""
+
+    OURS = "ours"
+    OTHER = "other"
+    """Another process does."""
+    NO_LOCKS = "no locks"
+    """Nobody can tell: this file system, or this Python, has no such locks."""
+
+
+class FolderLock:
+    """The right to write in a folder.
+
+    Args:
+        folder: Where the lock's file is; made where it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK_FILE
+        self._file: IO[bytes] | None = None
+        self._locks = False
+
+    def take(self) -> Hold:
+        """Take it, or make sure that it is still held: one that was lost meanwhile is taken again.
+
+        Raises:
+            OSError: If the lock's file cannot be opened: no right to write there, or no room.
+        """
+        if self._file is not None and _is_gone(self._file):
+            self.release()
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("r+b" if self.path.exists() else "a+b", buffering=0)
+        try:
+            if not _lock(self._file):
+                return Hold.NO_LOCKS
+        except OSError as error:
+            held = error.errno in _HELD
+            # Windows refuses a second handle of the same process too.
+            ours = held and self.holder() == str(os.getpid())
+            self.release()
+            return Hold.OURS if ours else Hold.OTHER if held else Hold.NO_LOCKS
+        if not self._locks:
+            self._locks = True
+            self._sign(self._file)
+        return Hold.OURS
+
+    @staticmethod
+    def _sign(file: IO[bytes]) -> None:
+        with suppress(OSError):  # no room for a few digits: the lock holds without them
+            file.truncate(0)
+            file.seek(0)
+            file.write(str(os.getpid()).encode())
+
+    @property
+    def held(self) -> bool:
+        """Whether this process keeps others away."""
+        return self._locks
+
+    def release(self) -> None:
+        """Let go of it; nothing where it is not held."""
+        file, self._file, self._locks = self._file, None, False
+        if file is not None:
+            with suppress(OSError):  # closed for the system all the same
+                file.close()
+
+    def holder(self) -> str:
+        """The process that took it last, as it wrote it; ``unknown`` where it did not."""
+        try:
+            with self.path.open("rb") as stream:
+                return stream.read(_PID_BYTES).decode("ascii", "replace").strip() or "unknown"
+        except OSError:
+            return "unknown"
+
+
+def _is_gone(file: IO[bytes]) -> bool:
+    """Whether the file was deleted: a lock on it keeps nobody away any more."""
+    try:
+        return os.fstat(file.fileno()).st_nlink == 0
+    except OSError:
+        return True
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock the file; False where this Python has no locks.
+
+    Raises:
+        OSError: If it is locked (`_HELD`), or cannot be here.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _lock_on_windows(file)
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+
+
+def _lock_on_windows(file: IO[bytes]) -> bool:
+    try:
+        import msvcrt
+    except ImportError:
+        return False
+    windows: Any = msvcrt  # its functions are not typed elsewhere
+    file.seek(_BYTE)
+    windows.locking(file.fileno(), windows.LK_NBLCK, 1)
+    return True

@@ -49,10 +49,10 @@ class TrainObservation:
     learning_rate: float | None = None
     nonfinite_steps: int | None = None
     nonfinite_first_step: int | None = None
-    targetless_micro_batches: int | None = None
     tokens_seen: int | None = None
     tokens_per_second: float | None = None
     input_tokens: int | None = None
+    targetless_micro_batches: int | None = None
     kind: TrainerKind | None = None
 
     @property

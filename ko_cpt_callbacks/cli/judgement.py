@@ -19,7 +19,7 @@ from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.rules import ALL_RULES, RecordBehind, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
-from ko_cpt_callbacks.readers.rows import observations
+from ko_cpt_callbacks.readers.rows import LogHabits, observations
 from ko_cpt_callbacks.readers.run_folder import Run
 from ko_cpt_callbacks.readers.told import Told
 
@@ -209,8 +209,9 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
     training: set[int] = set()
     evaluations: set[tuple[str, int]] = set()
     unused = 0
+    habits = LogHabits.of(run.rows)
     for row in run.rows:
-        found = observations(row)
+        found = observations(row) if habits.own(row) else ()
         seen.extend(found)
         unused += not found and row.get(keys.KIND) != keys.KIND_CHECKPOINT
     for item in seen:

@@ -6,7 +6,6 @@ random number. Whether what it notes is a finding is for the rules of the same n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,8 +22,6 @@ from ko_cpt_callbacks.hf.audit_metric import metric_mistakes
 from ko_cpt_callbacks.hf.audit_model import model_mistakes
 from ko_cpt_callbacks.hf.eval_set import eval_sets
 from ko_cpt_callbacks.hf.inspection import model_facts
-from ko_cpt_callbacks.hf.rank import Ranks
-from ko_cpt_callbacks.outputs.file import json_text
 
 __all__ = ["Note", "SetUp", "audit"]
 
@@ -59,20 +56,13 @@ class SetUp:
     processes: int = 1
 
 
-def audit(set_up: SetUp, ranks: Ranks, on_error: Callable[[Exception], None]) -> list[Note]:
-    """What the first process sees, on every process alike; every process must call it.
+def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
+    """What this process sees; the first one looks for all of them.
 
     Args:
         set_up: What is looked at.
-        ranks: The processes that must agree.
         on_error: Told of an exception of ours; the other checks go on.
     """
-    notes = _look(set_up, on_error) if ranks.index == 0 or ranks.alone else []
-    agreed = json.loads(ranks.from_first(json_text(notes).encode()))
-    return [(kind, values) for kind, values in agreed]
-
-
-def _look(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
     checks: tuple[Callable[[], Iterator[Note]], ...] = (
         lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),
         lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,37 +12,33 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
-from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.hf.live_run import LiveRun
+from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
+from ko_cpt_callbacks.hf.stopper import STEP_END
 from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.readers.rows import eval_prefixes, is_closing
+from ko_cpt_callbacks.readers.rows import eval_prefixes
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
-# Trainers under watch in this process, counted; every rank counts alike.
-_SERIALS = itertools.count()
-
 Event = TypeVar("Event", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 
-def _never_fatal(event: Event) -> Event:
-    """An exception of ours is reported once and never reaches the run."""
+def _guarded(event: Event) -> Event:
+    """An exception of ours is reported and never reaches the run; see :mod:`.seat`."""
+    name = event.__name__
 
     @functools.wraps(event)
     def guarded(
         self: KoCPTCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl | None:
-        try:
-            return cast("TrainerControl | None", event(self, args, state, control, **kwargs))
-        except Exception as error:
-            self._report(control, error)
-            return None
+    ) -> Any:
+        return self._do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
 
     return cast("Event", guarded)
 
@@ -115,7 +110,7 @@ class KoCPTCallback(TrainerCallback):
             baseline=baseline,
             stage=stage,
         )
-        self._runs: list[LiveRun] = []
+        self._seats: list[Seat] = []
         self._current: LiveRun | None = None
 
     # -- what a program can ask ----------------------------------------------------------------------------------
@@ -165,12 +160,16 @@ class KoCPTCallback(TrainerCallback):
 
     def detach(self) -> None:
         """Take every hook off every model; numbers and findings stay readable."""
-        for run in self._runs:
-            run.release()
+        for seat in self._seats:
+            seat.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the same settings and has seen nothing: hooks, files and other ranks stay with the original."""
+        return {**self.__dict__, "_seats": [], "_current": None}
 
     # -- the Trainer's events --------------------------------------------------------------------------------------
 
-    @_never_fatal
+    @_guarded
     def on_init_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -186,70 +185,69 @@ class KoCPTCallback(TrainerCallback):
             ConfigurationError: On every process, before the first step: a target names an evaluation set that the
                 Trainer does not have. Nothing else that goes wrong here ends a run.
         """
-        problem = None
-        try:
-            problem = self._arrive(args, state, control, kwargs).unknown_set(state)
-        except Exception as error:
-            self._report(control, error)
+        begun = self._do("on_train_begin", args, state, control, lambda: self._begin(args, state, control, kwargs))
+        asked, problem = begun or (None, None)
         if problem is not None:
             raise ConfigurationError(problem)
-        return self._begin_training(args, state, control, **kwargs)
+        return asked
 
-    @_never_fatal
-    def _begin_training(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> TrainerControl | None:
-        run = self._run(args, state, control)
-        run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"))
-        run.audit(kwargs["model"], kwargs.get("processing_class"), state)
+    def _begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
+    ) -> tuple[TrainerControl | None, str | None]:
+        """What is asked of the Trainer, or what is wrong with a target."""
+        run = self._arrive(args, state, control, kwargs)
         handler = None if run.handler is None else run.handler()
+        notes: list[tuple[str, dict[str, Any]]] = []
         if not handlers.is_first(handler, self):
-            run.note_setup("trackers-not-reached", state.global_step)
+            notes.append(("trackers-not-reached", {}))
         other = handlers.early_stopping(handler)
         if other is not None and run.stopper.armed:
-            run.note_setup("early-stopping-twice", state.global_step, other=other)
-        return run.obey(state, control)
+            notes.append(("early-stopping-twice", {"other": other}))
+        tokenizer = kwargs.get("processing_class")
+        problem = run.begin_training(kwargs["model"], state, kwargs.get("lr_scheduler"), tokenizer, notes)
+        return (None if problem else run.obey(state, control, "begin")), problem
 
-    @_never_fatal
+    @_guarded
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """What no prediction step claimed by now was no evaluation."""
-        self._run(args, state, control).eval_meter.drop_pending()
+        """An optimizer step begins."""
+        self._run(args, state, control).step_begins()
 
-    @_never_fatal
+    @_guarded
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """An optimizer step is over."""
         run = self._run(args, state, control)
-        run.train_meter.end_step()
-        run.check_first_batch(state.global_step)
-        return run.obey(state, control)
+        run.step_ends(args, state, control)
+        return run.obey(state, control, STEP_END)
 
-    @_never_fatal
+    @_guarded
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """The last moment to save after a stop: ``save_strategy="best"`` overrules a request made earlier."""
-        return self._run(args, state, control).obey(state, control)
+        run = self._run(args, state, control)
+        run.epoch_ends(args, state, control)
+        return run.obey(state, control, "epoch-end")
 
-    @_never_fatal
+    @_guarded
     def on_prediction_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """One batch of an evaluation or prediction is over."""
         run = self._run(args, state, control)
         model = kwargs.get("model")
-        if model is not None and not run.watches(model):
+        if model is not None and not run.hooked.watches(model):
             run.eval_meter.refuse(
                 "the first batch passed before the callback could see the model; call "
                 "KoCPTCallback(...).attach(trainer) before evaluate()"
             )
             self._arrive(args, state, control, kwargs)
-        run.eval_meter.commit(kwargs.get("eval_dataloader"))
+        run.prediction_step_ends(kwargs.get("eval_dataloader"), state)
 
-    @_never_fatal
+    @_guarded
     def on_log(
         self,
         args: TrainingArguments,
@@ -258,32 +256,12 @@ class KoCPTCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> TrainerControl | None:
-        """A row is logged: complete it, judge it."""
-        if not logs:
-            return None
+        """A row is logged: where it is the Trainer's own, complete it, judge it."""
         run = self._run(args, state, control)
-        row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
-        prefixes = eval_prefixes(logs)
-        if prefixes:
-            run.ensure_begun(kwargs.get("model"), state)
-        elif not run.record.begun:
-            return None
-        run.published = {}
-        texts: dict[str, Any] = {}
-        if keys.LOSS in logs and not prefixes:
-            run.published = run.training_numbers(logs, state.global_step)
-        elif prefixes:
-            run.published, texts = run.evaluation_numbers(prefixes[0], state.global_step)
-        # Numbers go to everyone; texts would be plotted as metrics by some trackers.
-        logs.update(run.published)
-        row.update(run.published)
-        row.update(texts)
-        run.observe({**logs, **texts, keys.STEP: state.global_step})
-        if is_closing(logs):
-            run.close_training(state)
-        return run.obey(state, control)
+        what = run.row(logs, state, kwargs.get("model")) if logs else None
+        return None if what is None else run.obey(state, control, what)
 
-    @_never_fatal
+    @_guarded
     def on_evaluate(
         self,
         args: TrainingArguments,
@@ -294,12 +272,11 @@ class KoCPTCallback(TrainerCallback):
     ) -> TrainerControl | None:
         """An evaluation is over: its result gets the numbers too, whatever a Trainer's own ``log`` did with them."""
         run = self._run(args, state, control)
-        if metrics is not None:
-            metrics.update(run.published)
+        what = None if metrics is None else run.evaluated(metrics, state, kwargs.get("model"))
         run.train_meter.exclude()
-        return run.obey(state, control)
+        return run.obey(state, control, what or "")
 
-    @_never_fatal
+    @_guarded
     def on_predict(
         self,
         args: TrainingArguments,
@@ -313,7 +290,7 @@ class KoCPTCallback(TrainerCallback):
         prefixes = eval_prefixes(metrics)
         metrics.update(run.prediction_numbers(prefixes[0] if prefixes else "test"))
 
-    @_never_fatal
+    @_guarded
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -326,17 +303,43 @@ class KoCPTCallback(TrainerCallback):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
-        """The run of the Trainer that owns ``control``."""
-        run = next((item for item in self._runs if item.control() is control), None)
-        if run is None:
-            for item in self._runs:
+    def _do(
+        self,
+        event: str,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        act: Callable[[], Result],
+    ) -> Result | None:
+        """Do what an event asks for; whatever goes wrong, the Trainer goes on."""
+        try:
+            return self._seat(args, state, control).do(event, act)
+        except Exception as error:  # in what guards the rest
+            _log.warning("The callback met an error and goes on: %s: %s: %s", event, type(error).__name__, error)
+            for seat in self._seats:
+                if seat.control() is control:
+                    seat.fail(event, error, said=True)
+            return None
+
+    def _seat(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> Seat:
+        """The place of the Trainer that owns ``control``."""
+        seat = next((item for item in self._seats if item.control() is control), None)
+        if seat is None:
+            for item in self._seats:
                 if item.control() is None:
                     item.release()
-            self._runs = [item for item in self._runs if item.control() is not None or item is self._current]
-            run = LiveRun(self._settings, args, state, control, serial=next(_SERIALS))
-            self._runs.append(run)
-        self._current = run
+            kept = [item for item in self._seats if item.control() is not None or item.run is self._current]
+            seat = Seat(args, control, lambda ranks: LiveRun(self._settings, args, state, ranks))
+            self._seats = [*kept, seat]
+        if seat.run is not None:
+            self._current = seat.run
+        return seat
+
+    def _run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
+        """The run of the Trainer that owns ``control``, in an event that its seat guards."""
+        run = self._seat(args, state, control).run
+        if run is None:
+            raise RuntimeError("the callback could not begin for this Trainer")
         return run
 
     def _arrive(
@@ -353,8 +356,8 @@ class KoCPTCallback(TrainerCallback):
         if model is not None:
             try:
                 self._watch(run, model, kwargs.get("processing_class"))
-            except Exception as error:  # other ranks wait for what this one does next
-                run.report_error(error)
+            except Exception as error:  # the record goes on without the model's numbers
+                run.said.report_error(error)
         return run
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
@@ -367,22 +370,15 @@ class KoCPTCallback(TrainerCallback):
 
     def _release_removed(self) -> None:
         """Hooks off where this callback left the Trainer's list, or the Trainer is gone."""
-        for run in self._runs:
-            if run.handler is not None:
-                handler = run.handler()
+        for seat in self._seats:
+            if seat.run is not None and seat.run.handler is not None:
+                handler = seat.run.handler()
                 if handler is None or not any(item is self for item in handler.callbacks):
-                    run.release()
+                    seat.release()
 
     def _watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
-        for other in self._runs:
+        for seat in self._seats:
             # Trainers that follow one another on one model: only the one at work has its hooks on it.
-            if other is not run and other.watches(model):
-                other.release()
-        run.watch(model, tokenizer)
-
-    def _report(self, control: TrainerControl, error: Exception) -> None:
-        run = next((item for item in self._runs if item.control() is control), None)
-        if run is not None:
-            run.report_error(error)
-        else:
-            _log.warning("The callback met an error and goes on: %s: %s", type(error).__name__, error)
+            if seat.run is not None and seat.run is not run and seat.run.hooked.watches(model):
+                seat.release()
+        run.hooked.watch(model, tokenizer)

@@ -9,10 +9,9 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.readers.rows import eval_prefixes
 
-__all__ = ["agreed_problem", "eval_sets", "unknown_set"]
+__all__ = ["eval_sets", "target_problem", "unknown_set"]
 
 
 def eval_sets(trainer: Any) -> dict[str, Any]:
@@ -53,27 +52,24 @@ def unknown_set(targets: Iterable[Target], names: Collection[str]) -> str | None
     return None
 
 
-def agreed_problem(
+def target_problem(
     targets: Iterable[Target],
     trainer: Any,
     log_history: Iterable[Mapping[str, Any]],
-    ranks: Ranks,
     on_error: Callable[[Exception], None],
-) -> str | None:
-    """What :func:`unknown_set` says on any process, on all of them alike; every process must call it.
+) -> str:
+    """What :func:`unknown_set` says on this process; empty where nothing is wrong.
 
     Args:
         targets: What the run must reach.
         trainer: The Trainer; None where it was not found, and then nothing is wrong.
         log_history: Rows restored by the Trainer: their sets existed.
-        ranks: The processes that must agree.
         on_error: Told of an exception of ours.
     """
-    problem = ""
     try:
         sets = eval_sets(trainer)
         logged = {prefix for row in log_history for prefix in eval_prefixes(row)}
-        problem = unknown_set(targets, {*sets, *logged} if sets else ()) or ""
-    except Exception as error:  # the others are waiting
+        return unknown_set(targets, {*sets, *logged} if sets else ()) or ""
+    except Exception as error:  # the other checks, and the others ranks', go on
         on_error(error)
-    return next((part for part in ranks.gather(problem.encode()) if part), b"").decode() or None
+        return ""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.progress import EvalProgress
+from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.row_sums import RowSums, exact_numbers, loss_numbers
 from ko_cpt_callbacks.hf.measurement import Measurement
 
@@ -46,3 +50,13 @@ def _why_no_bytes(rows: RowSums, bytes_absent: str | None) -> str:
     if unknown:
         return f"{unknown} rows score a token without known text (the unknown token, or an id out of range)"
     return "the loss is not finite, or no byte of text is scored"
+
+
+def best_exact(splits: Mapping[str, EvalProgress], retention: Sequence[str]) -> tuple[int, float] | None:
+    """Step and exact loss of the best evaluation of the first set that is not in ``retention``; None without one."""
+    kept = {keys.key("eval", name) for name in retention_names(retention)}
+    names = [name for name in splits if name not in kept] or list(splits)
+    point = splits[names[0]].best if names else None
+    if point is None or point.value is None or point.metric != keys.EXACT_LOSS:
+        return None  # the Trainer's loss may be any quantity: the best of that is not the best model
+    return point.step, point.value

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ko_cpt_callbacks.hf.loss_window import IGNORE as IGNORE
 from ko_cpt_callbacks.hf.loss_window import TokenLosses
 from ko_cpt_callbacks.hf.model_output import Alignment, Output, alignment_of, plain_tensor
 
@@ -41,8 +42,6 @@ __all__ = [
     "alignment_of",
     "read_evidence",
 ]
-
-IGNORE: Final = -100
 
 # Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that
 # is worth cutting up (chosen, not measured).
@@ -180,7 +179,7 @@ def read_evidence(
     targets = _targets(labels, extra, causal=causal)
     seen = _watched_nll(watched, targets)
     if seen is not None or logits is not None:
-        nll, mismatch = seen or (_chunked_nll(logits, targets), None)  # type: ignore[arg-type]
+        nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
         nll, labels = _by_position(nll, labels, extra) if causal else (nll, labels)
         return Evidence("logits", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
     return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
@@ -282,16 +281,19 @@ def _watched_nll(watched: Sequence[TokenLosses], targets: Tensor) -> tuple[Tenso
     return None
 
 
-def _chunked_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """Losses of whole logits, a bounded number of positions at a time; (rows, length)."""
+def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses of whole logits, a bounded number of positions at a time; and whether a target lies beyond them."""
     rows, length, vocabulary = logits.shape
     flat, wanted = logits.reshape(-1, vocabulary), targets.reshape(-1).to(logits.device)
+    # On a GPU a target out of range would end the process: the model ignores such labels by a loss of its own.
+    outside = (wanted != IGNORE) & ((wanted < 0) | (wanted >= vocabulary))
+    wanted = wanted.masked_fill(outside, IGNORE)
     nll = torch.zeros(rows * length, dtype=torch.float32, device=logits.device)
     step = max(1, _CHUNK_BYTES // (4 * vocabulary))
     for start in range(0, rows * length, step):
         part = slice(start, start + step)
         nll[part] = F.cross_entropy(flat[part].float(), wanted[part], ignore_index=IGNORE, reduction="none")
-    return nll.view(rows, length)
+    return nll.view(rows, length), outside.any()
 
 
 def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:

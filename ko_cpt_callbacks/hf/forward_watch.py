@@ -17,6 +17,7 @@ from ko_cpt_callbacks.hf.evidence import Evidence, WithoutLogits, read_evidence
 from ko_cpt_callbacks.hf.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.loss_window import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.model_hook import ModelHook
 from ko_cpt_callbacks.hf.model_output import Output, alignment_of, router_loss
 from ko_cpt_callbacks.hf.padding import count_padding
 from ko_cpt_callbacks.hf.taken_labels import FOREIGN_LABELS, TakenLabels, find_labels
@@ -63,8 +64,8 @@ class ForwardWatch:
         if compiled:
             before, after = torch.compiler.disable(before), torch.compiler.disable(after)
         self._handles: list[RemovableHandle] = [
-            model.register_forward_pre_hook(before, with_kwargs=True),
-            model.register_forward_hook(after, with_kwargs=True, always_call=True),
+            model.register_forward_pre_hook(ModelHook(before, 3, self._missed), with_kwargs=True),
+            model.register_forward_hook(ModelHook(after, 4, self._missed), with_kwargs=True, always_call=True),
         ]
 
     def remove(self) -> None:
@@ -98,21 +99,24 @@ class ForwardWatch:
         hidden = self._head.take()
         if output is None:  # the forward pass raised
             return
-        try:
-            if module.training:
-                # The first label of a row has no prediction, unless virtual tokens stand before it.
-                shifts = self.alignment == "causal" and not self.virtual_tokens
-                self._train.observe(kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id)
-                return
-            call = _by_name(args, kwargs)
-            taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)
-            self._observe(call, Output.of(output, self._vocabulary), watched, taken, hidden)
-        except Exception as error:
-            if module.training:
-                self._train.lose()
-            else:
-                self._eval.refuse(f"the meter failed: {type(error).__name__}: {error}")
-            self._on_error(error)
+        if module.training:
+            # The first label of a row has no prediction, unless virtual tokens stand before it.
+            shifts = self.alignment == "causal" and not self.virtual_tokens
+            self._train.observe(kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id)
+            return
+        call = _by_name(args, kwargs)
+        taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)
+        self._observe(call, Output.of(output, self._vocabulary), watched, taken, hidden)
+        if self._eval.elsewhere:  # a training step, while a thread beside it evaluates the same model
+            self._train.lose()
+
+    def _missed(self, error: Exception) -> None:
+        """A forward pass that may not have been counted."""
+        if self.model.training:
+            self._train.lose()
+        else:
+            self._eval.refuse(f"the meter failed: {type(error).__name__}: {error}")
+        self._on_error(error)
 
     def _observe(
         self,

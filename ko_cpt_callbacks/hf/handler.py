@@ -7,6 +7,7 @@ does: it belongs to the ``CallbackHandler``. This module is the only one that kn
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from collections.abc import Callable
@@ -99,24 +100,40 @@ def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Cal
     No event tells a callback that it was removed, so the two methods of this one handler are wrapped. When the
     handler itself is gone (with its Trainer), ``release`` is called as well.
     """
-    watched: list[tuple[TrainerCallback, Callable[[], None]]] = handler.__dict__.setdefault(_WATCHED, [])
+    watched = handler.__dict__.setdefault(_WATCHED, _Removals())
     if any(item is callback for item, _ in watched):
         return
     watched.append((callback, release))
     weakref.finalize(handler, release).atexit = False
     if len(watched) == 1:
         for name in ("pop_callback", "remove_callback"):
-            _wrap(handler, name)
+            setattr(handler, name, _Removing(handler, name))
 
 
-def _wrap(handler: CallbackHandler, name: str) -> None:
-    weak, original = weakref.ref(handler), getattr(type(handler), name)
+class _Removals(list[tuple[TrainerCallback, Callable[[], None]]]):
+    """Who is told of a removal. A copy of the handler tells nobody: its callbacks join it anew."""
 
-    def removing(item: Any) -> Any:
-        owner = weak()
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _Removals, ()
+
+
+class _Removing:
+    """``pop_callback`` or ``remove_callback`` of one handler, after which those who left are told.
+
+    Args:
+        handler: Whose method it is.
+        name: Of the method.
+    """
+
+    def __init__(self, handler: CallbackHandler, name: str) -> None:
+        self._handler = weakref.ref(handler)
+        self._original: Callable[..., Any] = getattr(type(handler), name)
+
+    def __call__(self, item: Any) -> Any:
+        owner = self._handler()
         if owner is None:
             return None
-        result = original(owner, item)
+        result = self._original(owner, item)
         watched = owner.__dict__[_WATCHED]
         for entry in list(watched):
             if not any(present is entry[0] for present in owner.callbacks):
@@ -124,4 +141,6 @@ def _wrap(handler: CallbackHandler, name: str) -> None:
                 entry[1]()
         return result
 
-    setattr(handler, name, removing)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy of the handler has its class's method, bound to the copy."""
+        return functools.partial, (self._original, self._handler())

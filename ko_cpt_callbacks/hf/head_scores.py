@@ -9,6 +9,7 @@ same model without labels.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ko_cpt_callbacks.hf.block_reading import text_config
 from ko_cpt_callbacks.hf.embedding_reading import module_asked
+from ko_cpt_callbacks.hf.model_hook import ModelHook
 
 __all__ = ["HeadScores", "HeadWatch", "HiddenStates", "LogitMap", "fitting_map"]
 
@@ -100,17 +102,27 @@ class HeadScores:
         places = (wanted != ignore).nonzero().squeeze(1)
         nll = torch.zeros(wanted.shape, dtype=torch.float32, device=states.device)
         flat = states.reshape(-1, states.shape[-1])
-        step = 1
+        step, largest = 1, int(wanted[places].max()) if len(places) else 0
         with self.hidden.precision():
             start = 0
             while start < len(places):
                 part = places[start : start + step]
                 logits = self.logit_map(self.head(flat[part]))
+                if largest >= logits.shape[-1]:  # on a GPU that would end the process
+                    raise ValueError(f"a label of {largest} lies beyond the {logits.shape[-1]} entries of the head")
                 nll[part] = F.cross_entropy(logits, wanted[part].to(logits.device), reduction="none").to(nll.device)
                 start += len(part)
                 step = max(1, _CHUNK_BYTES // (4 * logits.shape[-1]))
                 del logits
         return nll.view(targets.shape)
+
+
+class _Seen(threading.local):
+    """What one thread's forward pass showed: an evaluation may run beside a training."""
+
+    def __init__(self) -> None:
+        self.passes: list[HiddenStates] = []
+        self.armed = False
 
 
 class HeadWatch:
@@ -123,20 +135,20 @@ class HeadWatch:
 
     def __init__(self, model: nn.Module, *, compiled: bool) -> None:
         self.base: Any = getattr(model, "get_base_model", lambda: model)()
-        self._passes: list[HiddenStates] = []
+        self._here = _Seen()
         self._handle: RemovableHandle | None = None
-        self._armed = False
         decoder = _decoder(self.base)
         if decoder is not None and not compiled and getattr(model, "_compiled_call_impl", None) is None:
-            self._handle = decoder.register_forward_hook(self._see)
+            self._handle = decoder.register_forward_hook(ModelHook(self._see, 3))
 
     def arm(self) -> None:
         """An evaluation pass begins."""
-        self._passes, self._armed = [], self._handle is not None
+        self._here.passes, self._here.armed = [], self._handle is not None
 
     def take(self) -> HiddenStates | None:
         """The pass is over: its hidden states; None where the decoder ran not at all, or more than once."""
-        passes, self._passes, self._armed = self._passes, [], False
+        here = self._here
+        passes, here.passes, here.armed = here.passes, [], False
         return passes[0] if len(passes) == 1 else None
 
     def head(self) -> nn.Module | None:
@@ -152,7 +164,7 @@ class HeadWatch:
             self._handle = None
 
     def _see(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self._armed or torch.compiler.is_compiling():
+        if not self._here.armed or torch.compiler.is_compiling():
             return
         states = output.get("last_hidden_state") if isinstance(output, Mapping) else None
         if states is None and isinstance(output, (tuple, list)) and output:
@@ -161,7 +173,7 @@ class HeadWatch:
             kind = states.device.type
             on = torch.is_autocast_enabled(kind)
             dtype = torch.get_autocast_dtype(kind) if on else None
-            self._passes.append(HiddenStates(states.detach(), dtype))
+            self._here.passes.append(HiddenStates(states.detach(), dtype))
 
 
 def fitting_map(hidden: HiddenStates, head: nn.Module, logits: Tensor, base: nn.Module) -> LogitMap | None:

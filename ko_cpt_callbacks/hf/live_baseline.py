@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -14,11 +14,13 @@ from ko_cpt_callbacks.core.pairing import paired_with
 from ko_cpt_callbacks.core.reference import Reference, checked_stage, reference_of
 from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.core.stage_facts import stage_values
-from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.stage_reading import read_stage
 from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
 
 __all__ = ["LiveBaseline"]
+
+_FILE: Final = "baseline file "
+"""Before the name of a file, among what the ranks exchange."""
 
 
 class LiveBaseline:
@@ -36,32 +38,56 @@ class LiveBaseline:
         self._baseline = baseline
         self._asked = None if baseline is None else checked_stage(baseline, stage)
         self._stage = self._asked
+        self._files: dict[str, bytes] = {}
+        self._sent = False
 
     def stage_row(self, model: nn.Module) -> dict[str, Any]:
-        """What the ``stage`` row says of ``model``; from here on its stage is compared with, unless one was asked."""
-        values = stage_values(read_stage(model), self._baseline)
+        """What the ``stage`` row says of ``model``."""
+        return stage_values(read_stage(model), self._baseline)
+
+    def compare_with(self, stage_row: Mapping[str, Any]) -> None:
+        """From here on the stage that a ``stage`` row names is compared with, unless another was asked for."""
         if self._baseline is not None and self._asked is None:
-            self._stage = values["baseline_stage"]
-        return values
+            self._stage = stage_row["baseline_stage"]
+
+    def rows_files(self, on_error: Callable[[Exception], None]) -> dict[str, bytes]:
+        """The per-row sums of the baseline's evaluations by file, as the first rank reads them, for every rank.
+
+        Args:
+            on_error: Told of a file that cannot be read; its evaluation is not compared row by row.
+        """
+        stages = () if self._baseline is None else self._baseline.stages
+        names = dict.fromkeys(value.rows_file for stage in stages for value in stage.values if value.rows_file)
+        found: dict[str, bytes] = {}
+        for name in names:
+            try:
+                found[name] = read_eval_rows(Path(name)).to_payload()
+            except Exception as error:
+                on_error(error)
+        return found
+
+    def files_to_send(self, on_error: Callable[[Exception], None]) -> dict[str, bytes]:
+        """:meth:`rows_files` as parts of an exchange; once."""
+        if self._sent:
+            return {}
+        self._sent = True
+        return {f"{_FILE}{name}": part for name, part in self.rows_files(on_error).items()}
+
+    def take(self, parts: Mapping[str, bytes]) -> None:
+        """What :meth:`files_to_send` gave on the first rank, among other parts."""
+        found = {name.removeprefix(_FILE): part for name, part in parts.items() if name.startswith(_FILE)}
+        self._files.update(found)
 
     def difference_row(
-        self,
-        split: str,
-        rows: RowSums | None,
-        fingerprint: str | None,
-        tokenizer_hash: str | None,
-        ranks: Ranks,
-        on_error: Callable[[Exception], None],
+        self, split: str, rows: RowSums | None, fingerprint: str | None, tokenizer_hash: str | None
     ) -> dict[str, Any] | None:
-        """What the ``baseline-difference`` row says of an evaluation; every rank must call it with the same values.
+        """What the ``baseline-difference`` row says of an evaluation; the same on every rank for the same values.
 
         Args:
             split: The evaluation's prefix.
             rows: Per-row sums of the evaluation, over all ranks; None where there are none.
             fingerprint: Of their text, as published; None where it is not known.
             tokenizer_hash: Hash of the run's tokenizer; None where it has none.
-            ranks: The processes that must agree: the first one reads the baseline's file.
-            on_error: Told of a file that cannot be read.
 
         Returns:
             The difference in its unit with its standard error, or the reasons why there is none; None where the
@@ -73,16 +99,8 @@ class LiveBaseline:
         reference = reference_of(baseline, self._stage, set=split, fingerprint=fingerprint)
         if not isinstance(reference, Reference) or reference.rows_file is None:
             return None
-        if reference.fingerprint != fingerprint:
-            return None
-        payload = b""
-        if ranks.index == 0 or ranks.alone:
-            try:
-                payload = read_eval_rows(Path(reference.rows_file)).to_payload()
-            except Exception as error:  # the other ranks wait for an answer
-                on_error(error)
-        payload = ranks.from_first(payload)
-        if not payload:
+        payload = self._files.get(reference.rows_file)
+        if reference.fingerprint != fingerprint or not payload:
             return None
         same = tokenizer_hash is not None and tokenizer_hash == baseline.tokenizer_hash
         theirs = RowSums.from_payload(payload)

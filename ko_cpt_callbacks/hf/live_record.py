@@ -12,16 +12,15 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.core.rules import ForeignRecord, TwoWriters
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.outputs.console import ConsoleOutput
 from ko_cpt_callbacks.outputs.fan import OutputFan
-from ko_cpt_callbacks.outputs.file import json_text, strict
+from ko_cpt_callbacks.outputs.file import strict
 from ko_cpt_callbacks.outputs.folder import RunFolder
 from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
@@ -41,12 +40,10 @@ class LiveRecord:
     Args:
         settings: The callback's settings.
         output_dir: The Trainer's ``output_dir``.
-        ranks: The processes that must agree.
         writes: Whether this process writes (world rank 0).
     """
 
-    def __init__(self, settings: Settings, output_dir: Path, ranks: Ranks, *, writes: bool) -> None:
-        self._ranks = ranks
+    def __init__(self, settings: Settings, output_dir: Path, *, writes: bool) -> None:
         self._folder = output_dir / keys.FOLDER
         self._has_files = writes and "files" in settings.outputs
         self._monitor = Monitor(settings.rules, task=settings.task)
@@ -59,6 +56,10 @@ class LiveRecord:
         self._told = settings.told()
         # Evaluating in the folder of a trained run, whose run.json and findings.jsonl tell of its training.
         self._guest = False
+        # What the first rank read to make its plan, until the record begins.
+        self._known: dict[str, Any] = {"attempts": []}
+        self._lines: list[dict[str, Any]] = []
+        self._folded: tuple[MonitorState, tuple[Finding, ...]] | None = None
         self.findings: list[Finding] = []
         self.run: dict[str, Any] = {}
         self.attempt = 0
@@ -79,28 +80,61 @@ class LiveRecord:
         """What the run has reached."""
         return self._state.summary()
 
-    def begin_evaluation(self, facts: Mapping[str, Any]) -> None:
-        """An evaluation without training in this process: its rows stand apart from a trained run's."""
-        earlier, known = self._earlier()
+    def plan_evaluation(self) -> dict[str, Any]:
+        """With what an evaluation without training begins, for every rank; the first rank makes it."""
+        earlier, self._known = self._earlier()
+        self._lines = earlier
+        guest = any(line.get(keys.KIND) == keys.KIND_TRAIN for line in earlier)
+        number = last_attempt([*earlier, *self._known["attempts"]]) + 1
+        return {"attempt": number, "guest": guest, "notes": self._notes()}
 
-        def plan() -> dict[str, Any]:
-            guest = any(line.get(keys.KIND) == keys.KIND_TRAIN for line in earlier)
-            number = last_attempt([*earlier, *known["attempts"]]) + 1
-            return {"attempt": number, "run": known, "guest": guest, "notes": self._notes()}
+    def begin_evaluation(self, facts: Mapping[str, Any], plan: Mapping[str, Any] | None = None) -> None:
+        """An evaluation without training in this process: its rows stand apart from a trained run's.
 
-        agreed = self._agree(plan)
+        Args:
+            facts: What the run is, for ``run.json``.
+            plan: The first rank's :meth:`plan_evaluation`; None: this process's own.
+        """
+        agreed = self.plan_evaluation() if plan is None else plan
         self.attempt, self.mode = int(agreed["attempt"]), keys.MODE_EVALUATE
         self._guest = bool(agreed["guest"])
-        self._open_attempt(agreed["run"], facts, start_step=0)
+        self._open_attempt(facts, start_step=0)
+        lines, self._lines = self._lines, []
         if self._guest:
             self._outputs.mute_findings(RunFolder.name)
             self._outputs.run(self.run)
         else:
-            self._outputs.begin(self.run, earlier, ())
+            self._outputs.begin(self.run, lines, ())
         self._add_notes(agreed["notes"], step=0)
 
+    def plan_training(self, log_history: Sequence[Mapping[str, Any]], start_step: int) -> dict[str, Any]:
+        """With what a training begins, for every rank: attempt and lines that still hold; the first rank makes it.
+
+        Args:
+            log_history: Rows restored by the Trainer.
+            start_step: Step the run continues from.
+        """
+        earlier, self._known = self._earlier()
+        session = self.attempt if self.mode == keys.MODE_EVALUATE else None
+        record = plan_attempt(earlier, [strict(row) for row in log_history], start_step, session)
+        last = last_attempt([*earlier, *self._known["attempts"]])
+        number = session if session is not None and start_step == 0 else last + 1
+        self._lines = list(record.lines)  # for the process that writes; the others need the live ones only
+        live = [dict(line) for line in record.live]
+        self._folded = self._monitor.fold(observations_of(live))
+        return {"attempt": number, "live": live, "notes": self._notes(record.foreign)}
+
+    def planned(self) -> Summary:
+        """What the run that :meth:`plan_training` takes up has reached; on the rank that made the plan."""
+        state = self._state if self._folded is None else self._folded[0]
+        return state.summary()
+
     def begin_training(
-        self, facts: Mapping[str, Any], log_history: Sequence[Mapping[str, Any]], start_step: int
+        self,
+        facts: Mapping[str, Any],
+        log_history: Sequence[Mapping[str, Any]],
+        start_step: int,
+        plan: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Training begins, anew or resumed: replay what still holds, outputs muted.
 
@@ -108,28 +142,19 @@ class LiveRecord:
             facts: What the run is, for ``run.json``.
             log_history: Rows restored by the Trainer.
             start_step: Step the run continues from.
+            plan: The first rank's :meth:`plan_training`; None: this process's own.
 
         Returns:
             The lines that still hold, the same on every rank.
         """
-        earlier, known = self._earlier()
-        session = self.attempt if self.mode == keys.MODE_EVALUATE else None
-        lines: list[dict[str, Any]] = []  # for the process that writes; the others need the live ones only
-
-        def plan() -> dict[str, Any]:
-            record = plan_attempt(earlier, [strict(row) for row in log_history], start_step, session)
-            lines.extend(record.lines)
-            last = last_attempt([*earlier, *known["attempts"]])
-            number = session if session is not None and start_step == 0 else last + 1
-            notes = self._notes(record.foreign)
-            return {"attempt": number, "run": known, "live": list(record.live), "notes": notes}
-
-        agreed = self._agree(plan)
+        agreed = self.plan_training(log_history, start_step) if plan is None else plan
         self.attempt, self.mode, self._guest = int(agreed["attempt"]), None, False
-        live: list[dict[str, Any]] = agreed["live"]
-        self._state, found = self._monitor.fold(observations_of(live))
+        live: list[dict[str, Any]] = [dict(line) for line in agreed["live"]]
+        folded, self._folded = self._folded, None
+        self._state, found = self._monitor.fold(observations_of(live)) if folded is None else folded
         self.findings = list(found)
-        self._open_attempt(agreed["run"], facts, start_step)
+        self._open_attempt(facts, start_step)
+        lines, self._lines = self._lines, []
         self._outputs.begin(self.run, lines, self.findings)
         self._add_notes(agreed["notes"], start_step)
         return live
@@ -168,21 +193,6 @@ class LiveRecord:
             self.run.update(entries)
             self._outputs.run(self.run)
 
-    def _agree(self, plan: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The first rank's plan, on every rank; it answers whatever happens, because the others wait.
-
-        Raises:
-            RuntimeError: On every rank alike, if the first could not make its plan.
-        """
-        try:
-            payload = json_text(plan()).encode()
-        except Exception as error:
-            payload = json_text({"error": f"{type(error).__name__}: {error}"}).encode()
-        agreed: dict[str, Any] = json.loads(self._ranks.from_first(payload))
-        if "error" in agreed:
-            raise RuntimeError(f"the earlier record could not be taken up: {agreed['error']}")
-        return agreed
-
     def _notes(self, foreign: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """What the process that writes saw of the folder, as set-up rows that every process adds."""
         notes = [] if self._other is None else [{keys.KIND_SETUP: TwoWriters().code, "process": self._other}]
@@ -193,7 +203,8 @@ class LiveRecord:
         for note in notes:
             self.add({keys.STEP: step, **note}, **{keys.KIND: keys.KIND_SETUP})
 
-    def _open_attempt(self, known: Mapping[str, Any], facts: Mapping[str, Any], start_step: int) -> None:
+    def _open_attempt(self, facts: Mapping[str, Any], start_step: int) -> None:
+        known, self._known = self._known, {"attempts": []}
         others = [entry for entry in known["attempts"] if entry.get("attempt") != self.attempt]
         this = {
             "attempt": self.attempt,
@@ -229,7 +240,7 @@ class LiveRecord:
             run = nothing
         try:
             return (read_rows(rows) if rows.exists() else []), run
-        except (UnreadableRunError, OSError):
+        except (UnreadableRunError, OSError, RecursionError):
             try:
                 rows.replace(_aside(rows, "damaged"))
             except OSError as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
+import json
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import torch
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
@@ -20,39 +18,30 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.kind_seen import TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.perplexity import perplexity
-from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
 from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
-from ko_cpt_callbacks.hf import inspection
-from ko_cpt_callbacks.hf.audit import SetUp, audit
+from ko_cpt_callbacks.hf.audit import Note, SetUp, audit
 from ko_cpt_callbacks.hf.audit_metric import unmeasured
-from ko_cpt_callbacks.hf.eval_set import agreed_problem
-from ko_cpt_callbacks.hf.evaluation_entry import evaluation_entries
-from ko_cpt_callbacks.hf.evidence import Alignment
-from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
+from ko_cpt_callbacks.hf.eval_set import target_problem
+from ko_cpt_callbacks.hf.evaluation_entry import best_exact, evaluation_entries
 from ko_cpt_callbacks.hf.handler import early_stop
+from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.measurement import Measurement
 from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.own_row import OwnRows, UnseenEvaluation, row_is_due
 from ko_cpt_callbacks.hf.padding import PaddingCounts
-from ko_cpt_callbacks.hf.rank import Ranks
-from ko_cpt_callbacks.hf.row_reader import RowReader
+from ko_cpt_callbacks.hf.rank import Ranks, pack_parts, unpack_parts
+from ko_cpt_callbacks.hf.reporter import Reporter
 from ko_cpt_callbacks.hf.setting import Settings
-from ko_cpt_callbacks.hf.stopper import Stopper
-from ko_cpt_callbacks.hf.token_table import TokenTable
-from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
-from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.step_counts import StepCounts
+from ko_cpt_callbacks.hf.stopper import STEP_END, StopOrder, Stopper
+from ko_cpt_callbacks.hf.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.trainer_reading import TrainerReading, read_trainer
-
-_log = logging.getLogger("ko_cpt_callbacks")
-
-SEVERAL_DEVICES: Final = (
-    "several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, with accelerate launch "
-    "or torchrun"
-)
+from ko_cpt_callbacks.outputs.file import json_text
 
 
 class LiveRun:
@@ -62,152 +51,125 @@ class LiveRun:
         settings: The callback's settings.
         args: The Trainer's arguments.
         state: The Trainer's state, for who writes.
-        control: The Trainer's control object: it lives as long as the Trainer and identifies it.
-        serial: Number of this run in the process; equal on every rank.
+        ranks: The processes that must agree.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        serial: int,
-    ) -> None:
-        self.control = weakref.ref(control)
+    def __init__(self, settings: Settings, args: TrainingArguments, state: TrainerState, ranks: Ranks) -> None:
         self.handler: weakref.ref[CallbackHandler] | None = None
         self.trainer: weakref.ref[Any] | None = None
         self._targets = settings.targets
         self._baseline = LiveBaseline(settings.baseline, settings.stage)
         self._args = args
-        device = args.device
-        self.ranks = Ranks(device, serial)
+        self.ranks = ranks
+        self.said = Reporter(ranks)
         output_dir = Path(args.output_dir or ".")
-        self.record = LiveRecord(settings, output_dir, self.ranks, writes=state.is_world_process_zero)
-        self.eval_meter = EvalMeter(self._row_reader, self.ranks)
+        self.record = LiveRecord(settings, output_dir, writes=state.is_world_process_zero)
+        self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
         self.train_meter = TrainMeter(self.ranks)
-        self._totals = TrainTotals(devices=_accelerators(device, args.n_gpu, self.ranks.size))
-        self._watch: ForwardWatch | None = None
-        self._text = TokenTable(self.ranks.index)
-        self._reported: set[str] = set()
+        self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
+        self._own = OwnRows()
+        devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
+        self._counts = StepCounts(self.train_meter, self.ranks, devices, lambda: self.hooked.watching)
         # Numbers added to the row being logged, until `on_evaluate` has seen them.
         self.published: dict[str, float | int] = {}
+        self._unseen: UnseenEvaluation | None = None
+        self._plan: dict[str, Any] | None = None
         self.stopper = Stopper(settings.stop_on, settings.grace)
+        self._order = StopOrder(self.stopper, ranks, self.said.report)
         self.saved_step: int | None = None
         self._language = settings.language
         self._unjudged: list[Finding] = []
         self._padding_said: set[str] = set()
-        self._pad_is_end = False
-        self._first_batch = True
+        self._nan_said = False
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
-        self._nan_said = False
         self._read: TrainerReading | None = None
         self._training = False
 
-    # -- hooks ---------------------------------------------------------------------------------------------------
-
-    def watch(self, model: nn.Module, tokenizer: Any) -> None:
-        """Hook ``model``, unless it is hooked already."""
-        self._text.use(tokenizer)
-        if self._watch is not None and self._watch.model is model:
-            return
-        self.release()
-        self._pad_is_end = inspection.pad_is_end(tokenizer, model)
-        if self._args.n_gpu > 1:
-            self.report("nn.DataParallel", SEVERAL_DEVICES)
-            self.eval_meter.refuse_all(SEVERAL_DEVICES)
-            return
-        compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
-        self._watch = ForwardWatch(
-            model,
-            self.eval_meter,
-            self.train_meter,
-            compiled=compiled,
-            pad_id=inspection.pad_token(tokenizer, model),
-            on_error=self.report_error,
-        )
-
-    def release(self) -> None:
-        """Take the hooks off the model."""
-        if self._watch is not None:
-            self._watch.remove()
-            self._watch = None
-
-    def watches(self, model: nn.Module) -> bool:
-        """Whether this run's hooks are on ``model``."""
-        return self._watch is not None and self._watch.model is model
-
-    def _alignment(self) -> Alignment | None:
-        return None if self._watch is None else self._watch.alignment
-
-    def _row_reader(self) -> RowReader:
-        return self._text.reader(self._alignment())
-
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def begin_training(self, model: nn.Module, state: TrainerState, scheduler: Any) -> None:
-        """Training begins at ``state.global_step``: replay what holds, take the counters up again."""
-        live = self.record.begin_training(
-            self._facts(model, state, scheduler), state.log_history, state.global_step
-        )
+    def begin_training(
+        self, model: nn.Module, state: TrainerState, scheduler: Any, tokenizer: Any, notes: Iterable[Note]
+    ) -> str | None:
+        """Training begins at ``state.global_step``: replay what holds, take the counters up again.
+
+        One exchange: what the first rank read, found and decided is what every rank begins with.
+
+        Args:
+            model: As the Trainer has it.
+            state: The Trainer's state.
+            scheduler: The learning-rate scheduler.
+            tokenizer: The Trainer's ``processing_class``; None where there is none.
+            notes: Set-up rows beside the audit's.
+
+        Returns:
+            What is wrong with the evaluation set of a target, on every rank alike; training then does not begin.
+        """
+        step = state.global_step
+        parts = self.ranks.exchange(lambda: self._beginning(model, state, tokenizer, notes))
+        plans = [unpack_parts(part) for part in parts]
+        problem = next((plan["problem"] for plan in plans if plan["problem"]), b"").decode()
+        if problem and not self.ranks.alone:
+            return problem
+        if problem:  # the others would wait for this one
+            self.said.report("target", problem)
+        self._baseline.take(plans[0])
+        plan = json.loads(plans[0]["plan"])
+        live = self.record.begin_training(self._facts(model, state, scheduler), state.log_history, step, plan["record"])
         self.eval_meter.drop_pending()
-        self._totals = resumed_totals(live, state.global_step, self._totals.devices)
-        self.train_meter.read()
-        self.train_meter.restart_clock()
-        self._unjudged, self._first_batch, self._nan_said, self.saved_step = [], True, False, None
-        self._training = True
-        trainer = self._read_trainer(model)
-        self._resuming = state.global_step > 0
+        self._counts.begin(live, step)
+        self._own, self._unseen, self._plan = OwnRows(), None, None
+        self._unjudged, self._nan_said, self.saved_step = [], False, None
+        self._training, self._resuming = True, step > 0
         if state.max_steps > 0:
-            self.note_setup(PLAN, state.global_step, **{PLANNED_STEPS: state.max_steps, **trainer})
+            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
         if self._args.n_gpu > 1:
-            self.note_setup(ExactLossAbsent().code, state.global_step, reason=SEVERAL_DEVICES)
-        self._note_stage(model, state.global_step)
-        self._say_stopped_before(state.global_step)
+            self.note_setup(ExactLossAbsent().code, step, reason=SEVERAL_DEVICES)
+        if plan["stage"] is not None:
+            self._baseline.compare_with(plan["stage"])
+            self.note_setup(STAGE, step, **plan["stage"])
+        self._say_stopped_before(step)
+        for kind, values in plan["notes"]:
+            self.note_setup(kind, step, **values)
+        return None
+
+    def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
+        problem = target_problem(self._targets, self._trainer(), state.log_history, self.said.report_error)
+        parts = {"problem": problem.encode()}
+        read = self._read_trainer(model)
+        if self.ranks.first:
+            step = state.global_step
+            plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
+            plan["trainer"] = read
+            try:
+                plan["stage"] = self._baseline.stage_row(model)
+            except Exception as error:  # the rest goes on
+                self.said.report_error(error)
+            known, absent = self.record.planned(), unmeasured(self._unmeasured(), self.hooked.bytes_absent())
+            processes, stops = self.ranks.size, self.stopper.armed
+            seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
+            plan["notes"] = [*audit(seen, self.said.report_error), *notes]
+            parts["plan"] = json_text(plan).encode()
+            parts |= self._baseline.files_to_send(self.said.report_error)
+        return pack_parts(parts)
 
     def _read_trainer(self, model: nn.Module | None) -> dict[str, Any]:
         """What is trained, for a row; and what that means for what is measured."""
         try:
             read = read_trainer(self._trainer(), self._args, model)
-        except Exception as error:  # other ranks wait for what this one does next
-            self.report_error(error)
+        except Exception as error:  # nothing is known of it
+            self.said.report_error(error)
             return {}
         self._read = read
         if read.absent is not None:
             self.eval_meter.refuse_all(read.absent)
         return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
 
-    def _note_stage(self, model: nn.Module, step: int) -> None:
-        try:
-            values = self._baseline.stage_row(model)
-        except Exception as error:  # other ranks wait for what this one does next
-            self.report_error(error)
-            return
-        self.note_setup(STAGE, step, **values)
-
-    def unknown_set(self, state: TrainerState) -> str | None:
-        """What is wrong with the evaluation set of a target, on every rank alike; every rank must call it."""
-        said = agreed_problem(self._targets, self._trainer(), state.log_history, self.ranks, self.report_error)
-        if said is not None and self.ranks.alone:  # the others would wait for this one
-            self.report("target", said)
-            return None
-        return said
-
-    def audit(self, model: nn.Module, tokenizer: Any, state: TrainerState) -> None:
-        """Note the mistakes of the set-up that can be seen before the first step; every rank must call it."""
-        step, known = state.global_step, self.record.summary()
-        absent = unmeasured(self._unmeasured(), self._text.absent(self._alignment()))
-        processes, stops = self.ranks.size, self.stopper.armed
-        seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
-        for kind, values in audit(seen, self.ranks, self.report_error):
-            self.note_setup(kind, step, **values)
-
     def _unmeasured(self) -> str | None:
         """Why no evaluation of this run can be measured, as far as that is known before the first."""
         if self.ranks.alone:
             return "the callback is not on every rank"
-        return None if self._watch is not None else "the model's forward passes are not watched"
+        return None if self.hooked.watching else "the model's forward passes are not watched"
 
     def _trainer(self) -> Any:
         return None if self.trainer is None else self.trainer()
@@ -221,20 +183,114 @@ class LiveRun:
             values = {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
             self.note_setup("stopped-before", start_step, **values)
 
+    def step_begins(self) -> None:
+        """What no prediction step claimed by now was no evaluation."""
+        self._own.step_begins()
+        self.eval_meter.drop_pending()
+        self._unseen = None
+
+    def step_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        """An optimizer step is over: add up over the ranks where a row or a checkpoint is to come."""
+        self._own.step_ends()
+        padding = self._counts.step_ends(
+            state.global_step, lambda: row_is_due("on_step_end", args, state, control)
+        )
+        self._resuming = False
+        self._note_padding(keys.TRAIN_PREFIX, padding, state.global_step)
+
+    def epoch_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        """An epoch is over: likewise."""
+        self._counts.epoch_ends(state.global_step, lambda: row_is_due("on_epoch_end", args, state, control))
+
+    def prediction_step_ends(self, loader: Any, state: TrainerState) -> None:
+        """A batch of an evaluation or prediction is over; after its last one the ranks add up."""
+        self.eval_meter.commit(loader)
+        if not self.eval_meter.ends(loader):
+            return
+        parts = [unpack_parts(part) for part in self.ranks.exchange(self._evaluation_part)]
+        self._baseline.take(parts[0])
+        if "plan" in parts[0]:
+            self._plan = json.loads(parts[0]["plan"])
+        self.eval_meter.keep([part["sums"] for part in parts])
+
+    def _evaluation_part(self) -> bytes:
+        parts = {"sums": self.eval_meter.close()}
+        if self.ranks.first:
+            parts |= self._baseline.files_to_send(self.said.report_error)
+            if not self.record.begun and self.ranks.together:
+                parts["plan"] = json_text(self.record.plan_evaluation()).encode()
+        return pack_parts(parts)
+
     def checkpoint(self, step: int) -> None:
         """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
-        self._totals.add(self._training_counts())
-        row = {keys.STEP: step, **self._totals.pending()}
-        self.record.add(row, **{keys.KIND: keys.KIND_CHECKPOINT})
+        self.record.add({keys.STEP: step, **self._counts.pending(step)}, **{keys.KIND: keys.KIND_CHECKPOINT})
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
+    def row(self, logs: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
+        """A row is logged: complete and judge it, where it is the Trainer's own.
+
+        Returns:
+            Which row it was: ``train``, ``end``, or an evaluation's prefix; None where it was none.
+        """
+        step, texts = state.global_step, dict[str, Any]()
+        ended, running = self.eval_meter.measured, self.eval_meter.running
+        self._unseen = None
+        row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
+        if self.record.begun and self._own.training_row(logs):
+            what: str | None = keys.TRAIN_PREFIX
+            self.published = self._training_numbers(logs, step)
+        elif what := self._own.evaluation(logs, running=running, ended=ended):
+            if not self._ensure_begun(model, state):
+                return None
+            self.published, texts = self._evaluation_numbers(what, step)
+        elif self.record.begun and self._own.end_row(logs):
+            what, self.published, self._resuming = keys.KIND_END, {}, False
+        else:
+            prefix = self._own.unseen_evaluation(logs)
+            self._unseen = None if prefix is None else UnseenEvaluation(prefix, logs, row)
+            return None
+        self._complete(logs, row, texts, step)
+        if what == keys.KIND_END:
+            self._close_training(state)
+        return what
+
+    def _close_training(self, state: TrainerState) -> None:
+        """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
+        self._training = False
+        if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
+            handler = None if self.handler is None else self.handler()
+            self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
+
+    def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:
+        # Numbers go to everyone; texts would be plotted as metrics by some trackers.
+        logs.update(self.published)
+        row.update(self.published)
+        row.update(texts)
+        self._unjudged.extend(self.record.add({**logs, **texts, keys.STEP: step}))
+
+    def evaluated(self, metrics: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
+        """An evaluation is over: its result gets the numbers of its row.
+
+        Returns:
+            The prefix of an evaluation that shows only now, because no prediction step of it was seen.
+        """
+        unseen, self._unseen = self._unseen, None
+        named = unseen is not None and any(name.startswith(f"{unseen.prefix}_") for name in metrics)
+        if unseen is not None and named and self._ensure_begun(model, state):
+            self.published, texts = self._evaluation_numbers(unseen.prefix, state.global_step)
+            self._complete(unseen.logs, unseen.row, texts, state.global_step)
+        metrics.update(self.published)
+        self.published = {}
+        return unseen.prefix if unseen is not None and named else None
+
+    def _training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
         """What a training row gets: perplexity, tokens, speed, non-finite steps."""
-        counts = self._training_counts()
-        self._note_hidden_nan(counts, step)
-        self._totals.add(counts)
-        numbers: dict[str, float | int] = dict(self._totals.close_row(step))
+        self._counts.up_to(step)
+        if self._counts.blind and self._args.logging_nan_inf_filter and not self._nan_said:
+            self._nan_said = True
+            self.note_setup("nan-filter-on", step)
+        numbers = dict(self._counts.close_row(step))
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
         plain = self._read is None or self._read.perplexity
@@ -244,18 +300,7 @@ class LiveRun:
                 numbers[keys.PPL] = value
         return numbers
 
-    def _training_counts(self) -> TrainCounts:
-        """Counts since the last call; without hooks nothing was counted, which is not none."""
-        counts = self.train_meter.read()
-        return counts if self._watch is not None else replace(counts, tokens=None, bad_micro_batches=None)
-
-    def _note_hidden_nan(self, counts: TrainCounts, step: int) -> None:
-        uncounted = counts.bad_micro_batches is None or self._watch is None
-        if uncounted and self._args.logging_nan_inf_filter and not self._nan_said:
-            self._nan_said = True
-            self.note_setup("nan-filter-on", step)
-
-    def evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
+    def _evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
         """What an evaluation's row gets: numbers for everyone, the rest for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
@@ -269,8 +314,8 @@ class LiveRun:
         return self._resuming and prefix in self.record.summary().splits
 
     def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
-        tokenizer = self._text.facts(self._alignment()).get("hash")
-        said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer, self.ranks, self.report_error)
+        tokenizer = self.hooked.tokenizer_facts().get("hash")
+        said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer)
         if said is not None and not self._repeats(prefix):
             self.note_setup(DIFFERENCE, step, **said)
 
@@ -281,7 +326,7 @@ class LiveRun:
             keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
             "error_bar": measured.rows is not None,
             keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
-            "bytes_note": None if self._text.table is None else self._text.table.note,
+            "bytes_note": self.hooked.tokenizer_facts()["note"],
         }
         self.record.note_evaluation(prefix, facts, measured.rows, step)
 
@@ -289,41 +334,21 @@ class LiveRun:
         """What the metrics of ``predict`` get; a prediction is no row of the run."""
         return evaluation_entries(prefix, self.eval_meter.finish())[0]
 
-    def ensure_begun(self, model: nn.Module | None, state: TrainerState) -> None:
-        """A row comes before any training: open the record for an evaluation of its own."""
-        if not self.record.begun:
-            self.record.begin_evaluation({} if model is None else self._facts(model, state, None))
-            self._read_trainer(model)
-
-    def observe(self, row: Mapping[str, Any]) -> None:
-        """A row of ``log_history`` is complete."""
-        self._resuming = self._resuming and keys.key(keys.TRAIN_PREFIX, keys.RUNTIME) not in row
-        self._unjudged.extend(self.record.add(row))
-
-    def close_training(self, state: TrainerState) -> None:
-        """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
-        self._training = False
-        if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
-            handler = None if self.handler is None else self.handler()
-            self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
-
-    def summary(self) -> dict[str, Any]:
-        """What ``callback.summary()`` returns."""
-        known = self.record.summary()
-        facts = facts_of(known, self.record.findings, running=self._training)
-        return {**facts.as_dict(), **known.as_dict()}
+    def _ensure_begun(self, model: nn.Module | None, state: TrainerState) -> bool:
+        """A row comes before any training: open the record for an evaluation of its own, if that can be."""
+        if self.record.begun:
+            return True
+        plan, self._plan = self._plan, None
+        if plan is None and self.ranks.together:  # the end of the evaluation was not seen
+            return False
+        self.record.begin_evaluation({} if model is None else self._facts(model, state, None), plan)
+        self._read_trainer(model)
+        return True
 
     def note_setup(self, what: str, step: int, **values: Any) -> None:
         """Something about the set-up, as a row of its own."""
         row = {keys.STEP: step, keys.KIND_SETUP: what, **values}
         self._unjudged.extend(self.record.add(row, **{keys.KIND: keys.KIND_SETUP}))
-
-    def check_first_batch(self, step: int) -> None:
-        """After the first step of an attempt: were pads among its labels, on any rank?"""
-        self._resuming = False
-        if self._first_batch:
-            self._first_batch = False
-            self._note_padding(keys.TRAIN_PREFIX, self.train_meter.first_padding(), step)
 
     def _note_padding(self, split: str, counts: PaddingCounts | None, step: int) -> None:
         # Of training it is noted that somebody looked, even where nothing was found.
@@ -331,27 +356,31 @@ class LiveRun:
             return
         if split not in self._padding_said:
             self._padding_said.add(split)
-            self.note_setup("padding-in-loss", step, split=split, **asdict(counts), pad_is_end=self._pad_is_end)
+            self.note_setup("padding-in-loss", step, split=split, **asdict(counts), pad_is_end=self.hooked.pad_is_end)
+
+    def summary(self) -> dict[str, Any]:
+        """What ``callback.summary()`` returns."""
+        known = self.record.summary()
+        facts = facts_of(known, self.record.findings, running=self._training)
+        return {**facts.as_dict(), **known.as_dict()}
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""
-        splits = self.record.summary().splits
-        kept = {keys.key("eval", name) for name in retention_names(retention)}
-        names = [name for name in splits if name not in kept] or list(splits)
-        point = splits[names[0]].best if names else None
-        if point is None or point.value is None or point.metric != keys.EXACT_LOSS:
-            return None  # the Trainer's loss may be any quantity: the best of that is not the best model
-        return point.step, point.value
+        return best_exact(self.record.summary().splits, retention)
 
-    def obey(self, state: TrainerState, control: TrainerControl) -> TrainerControl | None:
-        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it."""
+    def obey(self, state: TrainerState, control: TrainerControl, moment: str) -> TrainerControl | None:
+        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it.
+
+        Args:
+            state: The Trainer's state.
+            control: Where the request goes.
+            moment: What comes to be judged now, the same word on every rank.
+        """
         found, self._unjudged = self._unjudged, []
         step = state.global_step
-        if self.ranks.alone:  # also for what asked before a resume
-            if any(item.asks_to_stop for item in found):
-                self.report("stop", "stop_on is not obeyed: the callback is not on every rank; the others would wait")
-            return None
-        reason = self.stopper.consider(found, step, self._totals.tokens_seen)
+        if moment == STEP_END and self._counts.step != step and self.stopper.reason is None:
+            moment = ""  # nothing was looked at on any rank
+        reason = self._order.take(found, step, self._counts.tokens_seen, moment)
         if reason is not None:
             self.record.note(stop=reason.as_dict(self._language))
             self.note_setup(ENDED_EARLY, step, by=reason.code)
@@ -362,47 +391,11 @@ class LiveRun:
         control.should_save = control.should_save or self.saved_step != step
         return control
 
-    # -- what is said once -----------------------------------------------------------------------------------------
-
-    def report(self, what: str, text: str) -> None:
-        """Log a warning once per subject."""
-        if what not in self._reported:
-            self._reported.add(what)
-            _log.warning("%s", text)
-
-    def report_error(self, error: Exception) -> None:
-        """An exception of ours that the run must not see."""
-        self.report(
-            f"error {type(error).__name__}",
-            f"The callback met an error and goes on without the number at hand: {type(error).__name__}: {error}",
-        )
-
     def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
         try:
-            return self._inspect(model, state, scheduler)
-        except Exception as error:  # other ranks wait for what this one does next
-            self.report_error(error)
+            facts = self.hooked.facts(model, state, scheduler)
+            return {**facts, "world_size": self.ranks.size, "stop": None}
+        except Exception as error:  # the record begins without them
+            self.said.report_error(error)
             return {}
 
-    def _inspect(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
-        return {
-            "versions": inspection.versions(),
-            "model": inspection.model_facts(model),
-            "tokenizer": self._text.facts(self._alignment()),
-            "world_size": self.ranks.size,
-            "device": str(self._args.device.type),
-            "planned_steps": state.max_steps if state.max_steps > 0 else None,
-            "planned_epochs": self._args.num_train_epochs,
-            "arguments": inspection.argument_facts(self._args),
-            "schedule": None if scheduler is None else inspection.schedule(scheduler, state.max_steps),
-            "stop": None,
-        }
-
-
-def _compiles(args: TrainingArguments) -> bool:
-    """Whether accelerate will compile the model: asked by the arguments or by its launcher."""
-    return bool(args.torch_compile) or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"
-
-
-def _accelerators(device: torch.device, per_process: int, processes: int) -> int:
-    return 0 if device.type == "cpu" else max(1, per_process) * processes

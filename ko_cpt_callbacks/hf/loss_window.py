@@ -12,15 +12,31 @@ reduces the logits instead.
 
 from __future__ import annotations
 
+import sys
+import threading
+import weakref
 from dataclasses import dataclass
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.modules.module import __file__ as module_file
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils.hooks import RemovableHandle
 
 from ko_cpt_callbacks.hf.embedding_reading import module_asked
+from ko_cpt_callbacks.hf.model_hook import ModelHook
+from ko_cpt_callbacks.hf.model_hook import __file__ as hook_file
+
+IGNORE: Final = -100
+"""The label of a position where nothing is scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,10 @@ class _NllWatch(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.nll_loss_forward.default:
-            self._record(args)
+            try:
+                self._record(args)
+            except Exception:  # the model's loss is the model's; the logits are reduced instead
+                self.seen.clear()
         return result
 
     def _record(self, args: tuple[Any, ...]) -> None:
@@ -57,39 +76,86 @@ class _NllWatch(TorchDispatchMode):
         # Only plain, unweighted, full-precision losses are the quantity that is measured here.
         if weight is not None or log_probs.dim() != 2 or log_probs.dtype not in (torch.float32, torch.float64):
             return
-        picked = log_probs.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
+        ignored = args[4] if len(args) > 4 else IGNORE
+        # A loss that leaves other labels out, or labels beyond the vocabulary, must not be read out of bounds.
+        inside = targets.clamp(min=0, max=log_probs.shape[1] - 1)
+        picked = log_probs.gather(1, inside.unsqueeze(1)).squeeze(1)
+        if ignored != IGNORE:
+            targets = targets.masked_fill(targets == ignored, IGNORE)
         self.seen.append(TokenLosses(nll=-picked, targets=targets))
+
+
+class _ForwardEnd:
+    """Lives as long as the frame of a forward pass, and ends the window with it.
+
+    Ctrl-C leaves a forward pass without any hook being called. The frame that computes the loss holds this object as
+    its trace function, which Python calls for nobody that does not trace; when the frame goes, so does the window.
+    """
+
+    def __init__(self, window: LossWindow) -> None:
+        self._window = weakref.ref(window)
+        self._thread = threading.get_ident()
+
+    def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
+        """Trace nothing."""
+
+    def __del__(self) -> None:
+        window = self._window()
+        if window is not None and threading.get_ident() == self._thread:
+            window.end(self)
+
+
+class _Open(threading.local):
+    """The window of one thread: an evaluation may run beside a training."""
+
+    armed = False
+    watch: _NllWatch | None = None
+    until: int | None = None
 
 
 class LossWindow:
     """Opens at the output embedding of an armed model, closes at the end of its forward pass."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._armed = False
-        self._watch: _NllWatch | None = None
+        self._here = _Open()
         self._handle: RemovableHandle | None = None
         head = module_asked(model, "get_output_embeddings")
         # A compiled forward would have to break its graph at this hook: leave it whole.
         if head is not None and getattr(model, "_compiled_call_impl", None) is None:
-            self._handle = head.register_forward_hook(self._open)
+            self._handle = head.register_forward_hook(ModelHook(self._open, 3))
 
     def arm(self) -> None:
         """The forward pass that begins now is an evaluation batch with labels."""
         self.close()
-        self._armed = self._handle is not None
+        self._here.armed = self._handle is not None
 
     def _open(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._armed and self._watch is None and not torch.compiler.is_compiling():
-            self._watch = _NllWatch()
-            self._watch.__enter__()
+        here = self._here
+        if not here.armed or here.watch is not None or torch.compiler.is_compiling():
+            return
+        try:
+            watch = _NllWatch()
+            end = _hold(self)
+            here.until = None if end is None else id(end)
+            watch.__enter__()
+            here.watch = watch
+        except Exception:  # the logits are reduced instead
+            self.close()
 
     def close(self) -> list[TokenLosses]:
-        """End the window, whatever happened in between, and return what it saw."""
-        watch, self._watch, self._armed = self._watch, None, False
+        """End this thread's window, whatever happened in between, and return what it saw."""
+        here = self._here
+        watch, here.watch, here.armed, here.until = here.watch, None, False, None
         if watch is None:
             return []
-        watch.__exit__(None, None, None)
+        _take_off(watch)
         return watch.seen
+
+    def end(self, end: _ForwardEnd) -> None:
+        """The frame of ``end`` is gone: nothing more is seen, whether or not a hook comes to fetch what was."""
+        here = self._here
+        if here.watch is not None and here.until == id(end):
+            _take_off(here.watch)
 
     def remove(self) -> None:
         """Take the hook off the model."""
@@ -97,3 +163,31 @@ class LossWindow:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+
+def _hold(window: LossWindow) -> _ForwardEnd | None:
+    """Something that goes when the forward pass at work does; None where its frame is not free to hold it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename in (__file__, hook_file, module_file):
+        frame = frame.f_back
+    if frame is None or frame.f_trace is not None:
+        return None
+    end = _ForwardEnd(window)
+    frame.f_trace = end
+    return end
+
+
+def _take_off(watch: _NllWatch) -> None:
+    """Take one mode off this thread's stack, wherever it lies; others stay, in their order."""
+    stack = _get_current_dispatch_mode_stack()
+    if not any(mode is watch for mode in stack):
+        return
+    above: list[Any] = []
+    while (top := _get_current_dispatch_mode()) is not watch:
+        if top is None:
+            break
+        above.append(_pop_mode())
+    else:
+        watch.__exit__(None, None, None)
+    for mode in reversed(above):
+        _push_mode(mode)

@@ -5,8 +5,9 @@ Nothing here judges and nothing is gathered but sums: no logits leave the device
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from typing import Any, Final
 
 import torch
@@ -43,6 +44,7 @@ class _Tally:
     """One rank's running sums of one evaluation."""
 
     dataloader: Any = None
+    thread: int = 0
     steps: int = 0
     batches: int = 0
     parts: list[RowSums] = field(default_factory=list)
@@ -72,21 +74,35 @@ class EvalMeter:
 
     Args:
         reader: Makes the row reader on first use (the byte table of a large vocabulary takes a moment).
+        ranks: The processes whose parts are added up.
+        on_error: Told of a batch that could not be counted; the evaluation then has no exact loss.
     """
 
-    def __init__(self, reader: Callable[[], RowReader], ranks: Ranks) -> None:
+    def __init__(
+        self,
+        reader: Callable[[], RowReader],
+        ranks: Ranks,
+        on_error: Callable[[Exception], None] | None = None,
+    ) -> None:
         self._reader = reader
+        self._on_error = on_error
         self._ranks = ranks
         self._pending: list[PendingPass] = []
         self._passes = 0
         self._unlabelled_loss: Tensor | None = None
         self._tally = _Tally()
         self._never: str | None = None
+        self._measured: Measurement | None = None
 
     @property
     def running(self) -> bool:
         """Whether prediction steps were seen since the last evaluation ended."""
         return self._tally.steps > 0
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another thread than this one is evaluating."""
+        return self.running and self._tally.thread != get_ident()
 
     def observe(
         self,
@@ -146,6 +162,7 @@ class EvalMeter:
     def drop_pending(self) -> None:
         """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
         self._clear()
+        self._measured = None
         if self._tally.steps:
             self._tally = _Tally()
 
@@ -156,13 +173,16 @@ class EvalMeter:
         """The Trainer ended a prediction step over ``dataloader``."""
         # A pass under another data loader, or under none, came before this evaluation: it is nobody's.
         active = GradientState().active_dataloader
-        pending = [item for item in self._pending if item.dataloader is active]
+        here = get_ident()
+        pending = [item for item in self._pending if item.dataloader is active and item.thread == here]
         passes, unlabelled_loss = self._passes, self._unlabelled_loss
         self._clear()
         if self._tally.dataloader is not dataloader and self._tally.steps:
             self._tally = _Tally()  # the evaluation before this one was broken off
+        self._measured = None  # its row would have come by now
         tally = self._tally
         tally.dataloader = dataloader
+        tally.thread = here
         tally.steps += 1
         tally.at_end = bool(GradientState().end_of_dataloader)
         pending = [item for item in pending if not item.taken] or pending
@@ -180,7 +200,8 @@ class EvalMeter:
                 self._reduce(tally)
         except Exception as error:  # the loss would lack this batch
             tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
-            raise
+            if self._on_error is not None:
+                self._on_error(error)
 
     def _count(self, step: PendingPass, tally: _Tally) -> None:
         tally.batches += 1
@@ -266,8 +287,15 @@ class EvalMeter:
         tally.unit, tally.bytes_absent = reader.unit, reader.bytes_absent
         tally.parts.extend(reader.read(record, kept) for record, kept in held)
 
-    def finish(self) -> Measurement:
-        """Close the evaluation: reduce over the ranks and begin anew. Every rank must call it."""
+    def ends(self, dataloader: Any) -> bool:
+        """Whether the prediction step that was just committed is the last over ``dataloader``; every rank alike."""
+        state = GradientState()
+        if dataloader is not None and state.active_dataloader is dataloader:
+            return bool(state.end_of_dataloader)
+        return self._tally.steps > 0 and self._tally.steps == _length(dataloader)
+
+    def close(self) -> bytes:
+        """This rank's part of the evaluation that ends, and begin anew; it never raises."""
         tally, self._tally = self._tally, _Tally()
         self._clear()
         tally.reason = self._never or tally.reason
@@ -291,7 +319,25 @@ class EvalMeter:
             header["reason"] = "the callback is not on every rank, so this rank's share is all it could measure"
             if not tally.nonfinite:
                 header["batches"] = 0  # no bad batch here says nothing of the others
-        return merge(self._ranks.gather(pack(header, rows)))
+        return pack(header, rows)
+
+    def keep(self, parts: Sequence[bytes]) -> None:
+        """The parts of all ranks, until the evaluation's row is logged."""
+        self._measured = merge(parts)
+
+    @property
+    def measured(self) -> bool:
+        """Whether an evaluation ended and its row was not logged yet."""
+        return self._measured is not None
+
+    def finish(self) -> Measurement:
+        """What the evaluation that ended came to; where its end was not seen, what this rank can say of it."""
+        found, self._measured = self._measured, None
+        if found is not None:
+            return found
+        if self._ranks.together:
+            self._tally.refuse("the end of the evaluation was not seen, so the ranks could not add up")
+        return merge([self.close()])
 
     def _close(self, tally: _Tally) -> None:
         self._reduce(tally)

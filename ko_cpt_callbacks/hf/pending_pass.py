@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, Final
 
 import torch
@@ -39,6 +40,8 @@ class PendingPass:
     """Which adapters were at work."""
     differs: Tensor | None = None
     """0-dim bool: whether an earlier pass over the same labels came to something else."""
+    thread: int = field(default_factory=get_ident)
+    """Which thread made it: an evaluation may run beside a training."""
 
     def same_labels(self, other: PendingPass) -> bool:
         """Whether both passes are over the very same labels, come by in the same way."""

@@ -1,24 +1,59 @@
-"""How the processes of one run agree.
+"""How the processes of one run agree, and how one that failed leaves the others in peace.
 
-One primitive, :meth:`Ranks.gather`, is all that the package sends: every rank contributes some bytes and every
-rank receives all of them, in rank order. What follows is computed from the same bytes by the same code, so every
-rank decides alike. A rank that has nothing to say, or failed, still contributes, so that none waits for it.
+One primitive, :meth:`Ranks.exchange`, is all that the package sends: every rank contributes some bytes and every rank
+receives all of them, in rank order. What follows is computed from the same bytes by the same code, so every rank
+decides alike. An exchange happens only in events of the Trainer that every rank reaches (:data:`SHARED_EVENTS`), at
+most one an event.
 
-A collective hangs when a rank does not take part, for example when the callback was added on the main process
-only. So before the first one the ranks sign in at the process group's key-value store, with a time limit;
-whoever is alone stays alone and says so.
+A collective hangs when a rank does not take part. Three things keep that from happening:
+
+* Before the first exchange the ranks sign in at the process group's key-value store, with a time limit; whoever is
+  alone (the callback was added on the main process only) stays alone and says so.
+* Every exchange has a number. Whoever comes first marks it in the store as begun. A rank that failed, wherever that
+  was, marks the next one as refused: those that come to it read why, and none of them waits. Where that exchange has
+  already begun, the failed rank still goes to it, in the event in which it takes place, and contributes the reason.
+* After a failure on any rank no rank exchanges anything again.
+
+No wait here is longer than the process group's own, and the marks cost one request to the store an exchange.
 """
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 
-# Ranks reach this point together, after the Trainer's own collectives; a minute is ample (chosen, not measured).
+__all__ = ["OUTSIDE", "SHARED_EVENTS", "RankFailedError", "Ranks", "pack_parts", "unpack_parts"]
+
+SHARED_EVENTS: Final = frozenset(
+    {"on_train_begin", "on_step_begin", "on_step_end", "on_epoch_end", "on_prediction_step"}
+)
+"""Events that the Trainer itself calls on every rank alike. ``on_log`` is none of them: ``Trainer.log`` is the user's
+to call and to override; ``on_save`` and ``on_evaluate`` are called by scripts too."""
+
+# Ranks reach the first exchange together, after the Trainer's own collectives; a minute is ample (chosen, not
+# measured).
 _SIGN_IN_SECONDS: Final = 60.0
+
+# How often a rank that may stop the run asks whether the others are of its mind (chosen, not measured).
+_ASK_SECONDS: Final = 0.002
+
+# Answers that stay in the store: others may be a question behind, and it must not grow with the run.
+_KEPT_ANSWERS: Final = 8
+
+_WELL, _FAILED = b"+", b"-"
+
+OUTSIDE: Final = "a hook of the model"
+"""Where the callback is at work outside of the Trainer's events."""
+
+
+class RankFailedError(RuntimeError):
+    """Some rank failed: the callback is off on all of them. The text names event, rank and error."""
 
 
 class Ranks:
@@ -27,32 +62,158 @@ class Ranks:
     Args:
         device: Where collectives want their tensors (the accelerator under NCCL).
         serial: Number of this callback's run in the process; the same on every rank.
+        sign_in_seconds: How long others are waited for, at most.
+
+    Attributes:
+        where: The event at hand, for what is told of a failure.
+        left: Why this rank takes part in nothing more; None while it does.
     """
 
     def __init__(self, device: torch.device, serial: int, sign_in_seconds: float = _SIGN_IN_SECONDS) -> None:
         self._device = device
         self._serial = serial
-        self._sign_in_seconds = sign_in_seconds
+        self._limit = sign_in_seconds
         self._joined: bool | None = None
         ready = dist.is_available() and dist.is_initialized()
         self.size: int = dist.get_world_size() if ready else 1
         self.index: int = dist.get_rank() if ready else 0
+        self._events = 0
+        self._number = 0
+        self._owed: int | None = None
+        self._said: list[str] = []
+        self.left: str | None = None
+        self.where = OUTSIDE
+
+    def limit(self, seconds: float) -> None:
+        """Wait no longer than ``seconds`` for anybody: the process group's own time-out."""
+        self._limit = min(self._limit, seconds)
 
     @property
     def alone(self) -> bool:
         """Whether other ranks exist that cannot be reached: numbers then cover this rank's share only."""
         return self.size > 1 and not self._join()
 
-    def gather(self, payload: bytes) -> list[bytes]:
-        """Every rank's payload, in rank order; only this rank's own when it is the only one or alone."""
-        if self.size == 1 or not self._join():
-            return [payload]
+    @property
+    def together(self) -> bool:
+        """Whether other ranks exist and take part."""
+        return self.size > 1 and self._join()
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank reads and decides what one rank does for all."""
+        return self.index == 0 or self.alone
+
+    @property
+    def known_alone(self) -> bool:
+        """Whether no other rank is concerned by what happens here, as far as is known without asking."""
+        return self.size == 1 or self._joined is False
+
+    def tick(self) -> None:
+        """An event began that every rank reaches; where this rank failed, it may owe the others its answer here."""
+        self._events += 1
+        if self._owed is not None and self._events >= self._owed:
+            self._owed = None
+            self._gather(_FAILED + str(self.left).encode())
+
+    def exchange(self, contribute: Callable[[], bytes]) -> list[bytes]:
+        """Every rank's contribution, in rank order; only this rank's own when it is the only one or alone.
+
+        Args:
+            contribute: Makes this rank's part. If it raises, every rank learns of it.
+
+        Raises:
+            RankFailedError: On every rank alike, if any rank failed here or since the last exchange.
+        """
+        if not self.together:
+            return [contribute()]
+        if self.left is not None:
+            raise RankFailedError(self.left)
+        try:
+            part, own = _WELL + contribute(), None
+        except Exception as error:
+            own = error
+            part = _FAILED + self.describe(error).encode()
+        verdict = self._mark(self._number + 1, _begun(self._events))
+        if not _is_begun(verdict):
+            self.left = verdict
+            raise RankFailedError(verdict) from own
+        self._number += 1
+        parts = self._gather(part)
+        self._tidy()
+        failed = next((item for item in parts if not item.startswith(_WELL)), None)
+        if failed is not None:
+            self.left = failed[1:].decode("utf-8", "replace")
+            raise RankFailedError(self.left) from own
+        return [item[1:] for item in parts]
+
+    def describe(self, error: Exception, where: str = "") -> str:
+        """What failed, for the other ranks: the event, this rank, the error."""
+        return f"{where or self.where} failed on rank {self.index}: {type(error).__name__}: {str(error)[:500]}"
+
+    def leave(self, reason: str) -> None:
+        """This rank failed and takes part in nothing more; no other will wait for it.
+
+        Args:
+            reason: Event, rank and error, as :meth:`describe` puts them.
+        """
+        if self.left is not None:
+            return
+        self.left = reason
+        if self.known_alone:
+            return
+        store = self._store()
+        store.set(f"rank/{self.index}", "here")
+        store.set("left", reason)
+        verdict = self._mark(self._number + 1, reason)
+        if _is_begun(verdict):
+            # The others are in that exchange already, in an event that this rank may not have reached yet.
+            self._owed = int(verdict.rpartition(" ")[2])
+            if self._events >= self._owed:
+                self._owed = None
+                self._gather(_FAILED + reason.encode())
+
+    def agree(self, question: str, yes: bool) -> bool:
+        """Whether every rank says yes to ``question``; a rank that says no never waits.
+
+        For what one rank alone must not do, such as stopping the run, where it comes up outside of the shared events.
+
+        Args:
+            question: The same on every rank, and asked once.
+            yes: What this rank says.
+        """
+        if self.size == 1:
+            return yes
+        if not self.together or self.left is not None:
+            return False
+        store, mine = self._store(), f"{question}/{self.index}"
+        store.set(mine, "yes" if yes else "no")
+        self._said.append(mine)
+        if len(self._said) > _KEPT_ANSWERS:
+            store.delete_key(self._said.pop(0))
+        if not yes:
+            return False
+        said = all(self._says_yes(store, question, index) for index in range(self.size))
+        # The first verdict holds for all who said yes.
+        return _text(store.compare_set(f"{question}/all", "", "yes" if said else "no")) == "yes"
+
+    def _says_yes(self, store: Any, question: str, index: int) -> bool:
+        deadline = time.monotonic() + self._limit
+        while time.monotonic() < deadline:
+            if store.check([f"{question}/{index}"]):
+                return _text(store.get(f"{question}/{index}")) == "yes"
+            if store.check(["left"]) or store.check([f"{question}/all"]):
+                return False
+            time.sleep(_ASK_SECONDS)
+        return False
+
+    # -- the store and the collective ------------------------------------------------------------------------------
+
+    def _gather(self, payload: bytes) -> list[bytes]:
         length = torch.tensor([len(payload)], dtype=torch.int64, device=self._device)
         lengths = [torch.zeros_like(length) for _ in range(self.size)]
         dist.all_gather(lengths, length)
         sizes = [int(item) for item in lengths]
-        width = max(1, *sizes)
-        buffer = torch.zeros(width, dtype=torch.uint8)
+        buffer = torch.zeros(max(1, *sizes), dtype=torch.uint8)
         if payload:
             buffer[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
         buffer = buffer.to(self._device)
@@ -60,9 +221,18 @@ class Ranks:
         dist.all_gather(buffers, buffer)
         return [item.cpu().numpy().tobytes()[:size] for item, size in zip(buffers, sizes, strict=True)]
 
-    def from_first(self, payload: bytes) -> bytes:
-        """Rank 0's payload, on every rank; this rank's own when it is alone."""
-        return self.gather(payload if self.index == 0 or self.alone else b"")[0]
+    def _mark(self, number: int, text: str) -> str:
+        return _text(self._store().compare_set(f"exchange/{number}", "", text))
+
+    def _tidy(self) -> None:
+        # Everyone has been through the exchange, hence has read the mark of the one before.
+        if self.index == 0 and self._number > 1:
+            self._store().delete_key(f"exchange/{self._number - 1}")
+
+    def _store(self) -> Any:
+        from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
+
+        return PrefixStore(f"ko_cpt_callbacks/{self._serial}", _get_default_store())
 
     def _join(self) -> bool:
         if self._joined is None:
@@ -70,15 +240,41 @@ class Ranks:
         return self._joined
 
     def _sign_in(self) -> bool:
-        from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
-
-        store = PrefixStore(f"ko_cpt_callbacks/{self._serial}", _get_default_store())
+        store = self._store()
         store.set(f"rank/{self.index}", "here")
         everyone = [f"rank/{index}" for index in range(self.size)]
         try:
-            store.wait(everyone, timedelta(seconds=self._sign_in_seconds))
+            store.wait(everyone, timedelta(seconds=self._limit))
             verdict = "joined"
         except (RuntimeError, ValueError):
             verdict = "alone"
         # The first verdict holds for all: a rank that came late must not wait for one that gave up.
-        return bytes(store.compare_set("verdict", "", verdict)).decode() == "joined"
+        return _text(store.compare_set("verdict", "", verdict)) == "joined"
+
+
+def _begun(event: int) -> str:
+    return f"begun {event}"
+
+
+def _is_begun(mark: str) -> bool:
+    return mark.startswith("begun ")
+
+
+def _text(value: Any) -> str:
+    return bytes(value).decode("utf-8", "replace")
+
+
+def pack_parts(parts: Mapping[str, bytes]) -> bytes:
+    """Several named payloads as one."""
+    head = json.dumps({name: len(part) for name, part in parts.items()}).encode()
+    return b"".join([len(head).to_bytes(8, "little"), head, *parts.values()])
+
+
+def unpack_parts(payload: bytes) -> dict[str, bytes]:
+    """What :func:`pack_parts` was given."""
+    start = 8 + int.from_bytes(payload[:8], "little")
+    found: dict[str, bytes] = {}
+    for name, size in json.loads(payload[8:start]).items():
+        found[name] = payload[start : start + size]
+        start += size
+    return found

@@ -6,9 +6,8 @@ forward pass. Counters stay on the device and are read when the Trainer logs, wh
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.evidence import IGNORE, Output
-from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
+from ko_cpt_callbacks.hf.padding import count_padding
 from ko_cpt_callbacks.hf.rank import Ranks
 
 
@@ -101,20 +100,26 @@ class TrainMeter:
         self._bad = None
         self._mark = time.perf_counter()
 
-    def first_padding(self) -> PaddingCounts | None:
-        """Pads among the labels of the first batch, over all ranks; every rank must call it."""
+    def first_padding(self) -> list[int] | None:
+        """Pads among the labels of this rank's first batch, for `add_padding`; None where they were not counted."""
         try:
-            local = None if self._padding is None else self._padding.tolist()
+            local = None if self._padding is None else [int(item) for item in self._padding.tolist()]
         except Exception:  # the others are waiting
             local = None
         self._padding, self._watched_padding = None, True
-        return add_padding([json.loads(part) for part in self._ranks.gather(json.dumps(local).encode())])
+        return local
 
     def exclude(self) -> None:
         """What happened since the last mark (an evaluation, a save) is not training time."""
         now = time.perf_counter()
         self._excluded += now - self._mark
         self._mark = now
+
+    def restart(self) -> None:
+        """Training begins now: what was counted before is none of it."""
+        self._tokens, self._targetless, self._steps = None, None, []
+        self._without_labels = self._without_loss = False
+        self.restart_clock()
 
     def restart_clock(self) -> None:
         """Training begins now: earlier time, and a step that was broken off, are none of it."""
@@ -123,8 +128,8 @@ class TrainMeter:
         self._started = self._mark = time.perf_counter()
         self._excluded = 0.0
 
-    def read(self) -> TrainCounts:
-        """Counts since the last call, over all ranks; every rank must call it."""
+    def part(self) -> dict[str, Any]:
+        """This rank's counts since the last call, for :func:`add_counts`; it never raises."""
         now = time.perf_counter()
         try:
             local = self._local(now)
@@ -135,13 +140,11 @@ class TrainMeter:
         self._tokens, self._targetless, self._steps = None, None, []
         self._without_labels = self._without_loss = False
         self._started, self._mark, self._excluded = now, now, 0.0
-        parts = [json.loads(part) for part in self._ranks.gather(json.dumps(local).encode())]
-        tokens = None if any(part["tokens"] is None for part in parts) else sum(part["tokens"] for part in parts)
-        bad = None
-        if all(part["bad"] is not None for part in parts) and len({len(part["bad"]) for part in parts}) == 1:
-            bad = tuple(sum(step) for step in zip(*(part["bad"] for part in parts), strict=True))
-        seconds = sum(part["seconds"] for part in parts) / len(parts)
-        return TrainCounts(tokens, bad, seconds, sum(part["targetless"] for part in parts))
+        return local
+
+    def read(self) -> TrainCounts:
+        """Counts since the last call, of this process alone."""
+        return add_counts([self.part()])
 
     def _local(self, now: float) -> dict[str, Any]:
         bad = None
@@ -153,3 +156,13 @@ class TrainMeter:
         targetless = 0 if self._targetless is None else int(self._targetless)
         seconds = now - self._started - self._excluded
         return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": targetless}
+
+
+def add_counts(parts: Sequence[Mapping[str, Any]]) -> TrainCounts:
+    """The counts of all ranks together; what one rank does not know is not known."""
+    tokens = None if any(part["tokens"] is None for part in parts) else sum(part["tokens"] for part in parts)
+    bad = None
+    if all(part["bad"] is not None for part in parts) and len({len(part["bad"]) for part in parts}) == 1:
+        bad = tuple(sum(step) for step in zip(*(part["bad"] for part in parts), strict=True))
+    seconds = sum(part["seconds"] for part in parts) / len(parts)
+    return TrainCounts(tokens, bad, seconds, sum(part["targetless"] for part in parts))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.readers.rows import eval_prefixes, is_closing
+from ko_cpt_callbacks.readers.rows import LogHabits, eval_prefixes, is_closing
 from ko_cpt_callbacks.readers.rows_file import live_rows
 
 __all__ = ["Record", "agree", "identity", "last_attempt", "line_of", "losses_of", "plan_attempt"]
@@ -94,6 +94,8 @@ def plan_attempt(
             or step > start_step
         ):
             line[keys.SUPERSEDED] = True
+    habits = LogHabits.of(log_history)
+    log_history = [row for row in log_history if habits.own(row)]
     foreign = _supersede_foreign(lines, log_history, start_step)
     live = [dict(line) for line in live_rows(lines)]
     known = {identity(line) for line in live}

@@ -6,7 +6,9 @@ A row is read for the keys it knows; trackers, TRL and others add their own, and
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Final
 
@@ -20,12 +22,14 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 
-__all__ = ["eval_prefixes", "is_closing", "observations", "observations_of"]
+__all__ = ["LogHabits", "eval_prefixes", "is_closing", "observations", "observations_of", "timed_prefixes"]
 
 _NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _RUNTIME: Final = f"_{keys.RUNTIME}"
 _LOSS: Final = f"_{keys.LOSS}"
 _EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
+# What sets are called: the Trainer's `eval` and `test`, and other tools' names.
+_EVALUATION: Final = re.compile(r"(eval|evaluation|test|val|valid|validation|dev|held_?out|predict)_")
 _TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
 _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
@@ -63,24 +67,38 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def timed_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The prefixes of the evaluations whose ``<prefix>_runtime`` is in a row: the Trainer writes one with each.
+
+    A runtime with nothing else under its prefix is somebody's stopwatch.
+    """
+    timed = [name.removesuffix(_RUNTIME) for name in row if name.endswith(_RUNTIME)]
+    return tuple(
+        prefix
+        for prefix in timed
+        if prefix not in ("", keys.TRAIN_PREFIX)
+        and any(name.startswith(f"{prefix}_") and name != f"{prefix}{_RUNTIME}" for name in row)
+    )
+
+
 def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The prefixes (``eval``, ``eval_ko``, ``test``) of the evaluations in a row, in the row's order.
 
     The Trainer writes a ``<prefix>_runtime`` with every evaluation, which is the surest sign: a name that
-    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``. The Trainer's closing
+    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``, and only where the
+    prefix is the name of an evaluation: ``aux_loss`` and ``z_loss`` are parts of a training loss. The Trainer's closing
     row is none of those: what stands beside its ``train_loss`` (TRL's ``aux_loss``, ``policy_loss``) is of training.
 
     >>> eval_prefixes({"eval_ko_loss": 2.0, "eval_ko_runtime": 1.0, "eval_ko_aux_loss": 0.1, "step": 10})
     ('eval_ko',)
     """
-    timed = [name.removesuffix(_RUNTIME) for name in row if name.endswith(_RUNTIME)]
-    found = [prefix for prefix in timed if prefix not in ("", keys.TRAIN_PREFIX)]
+    found = timed_prefixes(row)
     if found or keys.LOSS in row or _TRAIN_LOSS in row or is_closing(row):
-        return tuple(found)
+        return found
     named = [
         name.removesuffix(_LOSS)
         for name in row
-        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and name not in (_LOSS, _TRAIN_LOSS)
+        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and _EVALUATION.match(name)
     ]
     # eval_aux_loss beside eval_loss is a part of that loss, not a set called eval_aux.
     return tuple(p for p in named if not any(p != q and p.startswith(f"{q}_") for q in named))
@@ -92,6 +110,44 @@ def is_closing(row: Mapping[str, Any]) -> bool:
     Training rows carry ``train_runtime`` too under ``include_num_input_tokens_seen``: those have a loss.
     """
     return _TRAIN_RUNTIME in row and keys.LOSS not in row
+
+
+@dataclass(frozen=True, slots=True)
+class LogHabits:
+    """What the Trainer's own rows of one log have, so that rows which somebody else logged can be told from them.
+
+    ``Trainer.log`` is open to everyone: a ``compute_loss`` may log its parts with it, a callback its own evaluation.
+
+    Attributes:
+        timed: Evaluations come with their runtime.
+        rated: Training rows come with their learning rate.
+    """
+
+    timed: bool = False
+    rated: bool = False
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> LogHabits:
+        """The habits of a log. Lines of ``rows.jsonl`` say themselves what they are and tell nothing."""
+        bare = [row for row in rows if keys.KIND not in row]
+        return cls(
+            timed=any(timed_prefixes(row) for row in bare),
+            rated=any(keys.LOSS in row and keys.LEARNING_RATE in row for row in bare),
+        )
+
+    def own(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is the Trainer's own, as far as its log shows.
+
+        >>> LogHabits(timed=True, rated=True).own({"loss": 0.3, "aux_loss": 0.1, "step": 7})
+        False
+        """
+        if keys.KIND in row or timed_prefixes(row):
+            return True
+        if keys.LOSS in row:
+            return keys.LEARNING_RATE in row or keys.GRAD_NORM in row or not self.rated
+        prefixes = eval_prefixes(row)
+        measured = (keys.key(prefix, suffix) for prefix in prefixes for suffix in keys.EVAL_SUFFIXES)
+        return not prefixes or not self.timed or any(name in row for name in measured)
 
 
 def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
@@ -168,5 +224,7 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
 
 
 def observations_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Observation, ...]:
-    """What many rows hold, in their order."""
-    return tuple(seen for row in rows for seen in observations(row))
+    """What many rows of one log hold, in their order; rows that are not the Trainer's own hold nothing."""
+    log = list(rows)
+    habits = LogHabits.of(log)
+    return tuple(seen for row in log if habits.own(row) for seen in observations(row))

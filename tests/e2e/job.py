@@ -331,10 +331,9 @@ def _replace(target: str, rank_at_fault: int) -> Callable[[int, str], dict[str, 
 
 def _absent_on_rank_1(rank: int, folder: str) -> dict[str, Any]:
     """The callback was added on the main process only; the others are waited for three seconds, not sixty."""
-    from ko_cpt_callbacks.hf import live_run
     from ko_cpt_callbacks.hf import rank as ranks
 
-    live_run.Ranks = functools.partial(ranks.Ranks, sign_in_seconds=3.0)  # type: ignore[misc,assignment]
+    ranks.Ranks = functools.partial(ranks.Ranks, sign_in_seconds=3.0)  # type: ignore[misc,assignment]
     return {"without_callback": rank == 1}
 
 

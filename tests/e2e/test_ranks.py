@@ -77,6 +77,7 @@ def test_one_set_of_files(healthy: tuple[Path, list[dict[str, Any]]]) -> None:
     assert run_files.findings(folder) == first["findings"]
     assert run_files.run(folder)["world_size"] == 2
     assert sorted(path.name for path in (folder / "ko_cpt").iterdir()) == [
+        ".lock",
         "eval_rows",
         "findings.jsonl",
         "rows.jsonl",

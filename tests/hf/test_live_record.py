@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ko_cpt_callbacks import MemoryOutput
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.hf.live_record import LiveRecord
-from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
@@ -36,7 +34,7 @@ def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True) -> 
         outputs=outputs,
         language=None,
     )
-    return LiveRecord(settings, folder, Ranks(torch.device("cpu"), 0), writes=writes)
+    return LiveRecord(settings, folder, writes=writes)
 
 
 def _train(step: int, loss: float = 2.0, **more: Any) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""The model of one Trainer: its hooks, its tokenizer, and what ``run.json`` says of both."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from torch import nn
+from transformers import TrainerState, TrainingArguments
+
+from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.evidence import Alignment
+from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
+from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.reporter import Reporter
+from ko_cpt_callbacks.hf.row_reader import RowReader
+from ko_cpt_callbacks.hf.token_table import TokenTable
+from ko_cpt_callbacks.hf.train_meter import TrainMeter
+
+__all__ = ["SEVERAL_DEVICES", "HookedModel"]
+
+SEVERAL_DEVICES: Final = (
+    "several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, with accelerate launch "
+    "or torchrun"
+)
+
+
+class HookedModel:
+    """Hooks on the model at hand, and the tokenizer that its ids belong to.
+
+    Args:
+        args: The Trainer's arguments.
+        rank: Index of this process.
+        eval_meter: Sees forward passes with labels in evaluation mode.
+        train_meter: Sees forward passes in training mode.
+        said: Told of what cannot be measured.
+    """
+
+    def __init__(
+        self, args: TrainingArguments, rank: int, eval_meter: EvalMeter, train_meter: TrainMeter, said: Reporter
+    ) -> None:
+        self._args = args
+        self._eval, self._train, self._said = eval_meter, train_meter, said
+        self._watch: ForwardWatch | None = None
+        self._text = TokenTable(rank)
+        self.pad_is_end = False
+
+    def watch(self, model: nn.Module, tokenizer: Any) -> None:
+        """Hook ``model``, unless it is hooked already."""
+        self._text.use(tokenizer)
+        if self._watch is not None and self._watch.model is model:
+            return
+        self.release()
+        self.pad_is_end = inspection.pad_is_end(tokenizer, model)
+        if self._args.n_gpu > 1:
+            self._said.report("nn.DataParallel", SEVERAL_DEVICES)
+            self._eval.refuse_all(SEVERAL_DEVICES)
+            return
+        compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
+        self._watch = ForwardWatch(
+            model,
+            self._eval,
+            self._train,
+            compiled=compiled,
+            pad_id=inspection.pad_token(tokenizer, model),
+            on_error=self._said.report_error,
+        )
+
+    def release(self) -> None:
+        """Take the hooks off the model."""
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch = None
+
+    @property
+    def watching(self) -> bool:
+        """Whether hooks are on any model."""
+        return self._watch is not None
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether the hooks are on ``model``."""
+        return self._watch is not None and self._watch.model is model
+
+    def row_reader(self) -> RowReader:
+        """What reduces the batches of this model."""
+        return self._text.reader(self._alignment())
+
+    def tokenizer_facts(self) -> dict[str, Any]:
+        """The tokenizer as ``run.json`` describes it."""
+        return self._text.facts(self._alignment())
+
+    def bytes_absent(self) -> str | None:
+        """Why bytes are not counted for this model and tokenizer; None when they are."""
+        return self._text.absent(self._alignment())
+
+    def facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
+        """The model, its tokenizer and how it is trained, as ``run.json`` describes them."""
+        return {
+            "versions": inspection.versions(),
+            "model": inspection.model_facts(model),
+            "tokenizer": self.tokenizer_facts(),
+            "device": str(self._args.device.type),
+            "planned_steps": state.max_steps if state.max_steps > 0 else None,
+            "planned_epochs": self._args.num_train_epochs,
+            "arguments": inspection.argument_facts(self._args),
+            "schedule": None if scheduler is None else inspection.schedule(scheduler, state.max_steps),
+        }
+
+    def _alignment(self) -> Alignment | None:
+        return None if self._watch is None else self._watch.alignment
+
+
+def _compiles(args: TrainingArguments) -> bool:
+    """Whether accelerate will compile the model: asked by the arguments or by its launcher."""
+    return bool(args.torch_compile) or os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() != "no"

@@ -1,0 +1,125 @@
+"""The place of one Trainer at the callback, and the guard around everything that is done there.
+
+An exception of ours never reaches the run. On one process the event at hand is lost and the next goes on. Where other
+ranks take part, a rank that missed something would judge otherwise than they do, or be waited for: it leaves, tells
+the others why, and the callback is off on all of them for the rest of the run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, TypeVar
+
+from transformers import TrainerControl, TrainingArguments
+
+from ko_cpt_callbacks.hf import rank
+from ko_cpt_callbacks.hf.live_run import LiveRun
+from ko_cpt_callbacks.hf.rank import OUTSIDE, SHARED_EVENTS, RankFailedError
+
+__all__ = ["Seat"]
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+# Trainers under watch in this process, counted; every rank counts alike.
+_SERIALS = itertools.count()
+
+_OFF: Final = "The callback is off for the rest of this run, on every rank; training goes on. %s"
+
+Result = TypeVar("Result")
+
+
+class Seat:
+    """One Trainer's run, its ranks, and whether they still work.
+
+    Args:
+        args: The Trainer's arguments.
+        control: The Trainer's control object: it lives as long as the Trainer and identifies it.
+        begin: Makes the run.
+    """
+
+    def __init__(
+        self, args: TrainingArguments, control: TrainerControl, begin: Callable[[rank.Ranks], LiveRun]
+    ) -> None:
+        self.control = weakref.ref(control)
+        self.run: LiveRun | None = None
+        self.off = False
+        self._reported: set[tuple[str, str]] = set()
+        self.ranks: rank.Ranks | None = None
+        # An evaluation in a thread beside the training; with several ranks a lock could make two of them wait.
+        self._lock: AbstractContextManager[object] = nullcontext()
+        serial = next(_SERIALS)
+        try:
+            self.ranks = rank.Ranks(args.device, serial)
+            self.ranks.limit(float(args.ddp_timeout))
+            if self.ranks.size == 1:
+                self._lock = threading.RLock()
+            self.run = begin(self.ranks)
+        except Exception as error:
+            self.fail("the callback's beginning", error)
+            self.off = True
+
+    def do(self, event: str, act: Callable[[], Result]) -> Result | None:
+        """Do what an event of the Trainer asks for; None where the callback is off or fails."""
+        if event in SHARED_EVENTS and self.ranks is not None:
+            try:
+                self.ranks.tick()
+            except Exception as error:  # the process group is broken: the Trainer's own collective says so next
+                self.fail(event, error)
+        if self.off:
+            return None
+        with self._lock:
+            self._name(event)
+            try:
+                return act()
+            except RankFailedError as failed:
+                self._leave(str(failed))
+            except Exception as error:
+                self.fail(event, error)
+            finally:
+                self._name(OUTSIDE)
+        return None
+
+    def release(self) -> None:
+        """Take the hooks off the model; numbers and findings stay readable."""
+        if self.run is not None:
+            self.run.hooked.release()
+
+    def _name(self, where: str) -> None:
+        if self.ranks is not None:
+            self.ranks.where = where
+
+    def fail(self, event: str, error: Exception, *, said: bool = False) -> None:
+        """An exception of ours in ``event``: said once; where other ranks take part, the callback is off on all."""
+        ranks = self.ranks
+        if ranks is None or ranks.known_alone:
+            subject = (event, type(error).__name__)
+            if not said and subject not in self._reported:
+                self._reported.add(subject)
+                _log.warning(
+                    "The callback met an error and goes on without the number at hand: %s: %s: %s",
+                    event,
+                    type(error).__name__,
+                    error,
+                )
+            return
+        reason = ranks.describe(error, event)
+        try:
+            ranks.leave(reason)
+        except Exception as broken:  # the process group itself: the Trainer's own collectives say so
+            reason = f"{reason} (the other ranks could not be told: {type(broken).__name__}: {broken})"
+        self._leave(reason, said=said)
+
+    def _leave(self, reason: str, *, said: bool = False) -> None:
+        if self.off:
+            return
+        self.off = True
+        _log.warning(_OFF, "" if said else reason)
+        try:
+            self.release()
+        except Exception as error:
+            _log.warning("The hooks could not be taken off the model: %s: %s", type(error).__name__, error)

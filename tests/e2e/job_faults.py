@@ -1,0 +1,192 @@
+"""Two ranks in which one of ours fails: an exception at the entry of any function of the package, on one rank.
+
+One launch serves many faults, one small training after the other; each reports what a run without the callback would
+have to report too: steps and weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from e2e import job
+from transformers import TrainerCallback
+
+import ko_cpt_callbacks
+from ko_cpt_callbacks import KoCPTCallback
+
+PACKAGE: Final = str(Path(ko_cpt_callbacks.__file__).parent)
+STEPS: Final = 4
+
+# Frames that are called from outside and do nothing but guard: an exception at their own entry is nobody's to catch.
+# Not ours to lose either: PyTorch calls them with the model's work in hand.
+GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "KoCPTCallback._do", "ModelHook.__call__")
+GUARDS_OF_TORCH: Final = ("_NllWatch.__torch_dispatch__", "_ForwardEnd.__del__")
+
+
+class FaultError(Exception):
+    """Broken on purpose."""
+
+
+class Fault:
+    """Raises at the ``nth`` call of a function of the package in this thread, once; without a place it only counts.
+
+    Args:
+        place: ``module:qualified name``; empty for none.
+        nth: Which call, from 1.
+    """
+
+    def __init__(self, place: str = "", nth: int = 1) -> None:
+        self.calls: Counter[str] = Counter()
+        self.raised = False
+        self._place, self._nth = place, nth
+        self._names: dict[CodeType, str | None] = {}
+
+    def __enter__(self) -> Fault:
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
+        if event != "call":
+            return
+        code = frame.f_code
+        if code not in self._names:
+            self._names[code] = _name(code)
+        name = self._names[code]
+        if name is None:
+            return
+        self.calls[name] += 1
+        if name == self._place and self.calls[name] == self._nth and not self.raised:
+            self.raised = True
+            raise FaultError(f"broken on purpose in {name}")
+
+
+def _name(code: CodeType) -> str | None:
+    """``module:qualified name`` of a function of the package that a fault can be put into."""
+    if not code.co_filename.startswith(PACKAGE) or code.co_name in ("<module>", "__new__", "__del__"):
+        return None
+    if code.co_qualname.endswith(GUARDS) or code.co_qualname.endswith(GUARDS_OF_TORCH):
+        return None
+    module = Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix()
+    return f"{module}:{code.co_qualname}"
+
+
+class RankZeroAlone(TrainerCallback):
+    """What a user's callback may do on the main process alone."""
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Rows that are none of the Trainer's, in the middle of a step; events that no other rank sees."""
+        if state.is_world_process_zero and state.global_step in (1, 2):
+            self.trainer.log({"aux_loss": 0.1})
+            self.trainer.log({"loss": 0.5, "aux_loss": 0.1})
+            self.trainer.log({"generation_runtime": 1.0})
+            handler = self.trainer.callback_handler
+            handler.on_save(args, state, self.trainer.control)
+            handler.on_evaluate(args, state, self.trainer.control, {"eval_x": 1.0})
+
+
+class _Heard(logging.Handler):
+    """What the package says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        self.texts.append(record.getMessage())
+
+
+def run(folder: str, fault: Sequence[Any] | None, *, watched: bool = True, stop: bool = False) -> dict[str, Any]:
+    """One training on this rank.
+
+    Args:
+        folder: ``output_dir``.
+        fault: Rank, place and number of the call; None for none.
+        watched: Whether the callback is there.
+        stop: Whether the callback may stop the run.
+    """
+    rank = int(os.environ["RANK"])
+    heard, log = _Heard(), logging.getLogger("ko_cpt_callbacks")
+    log.addHandler(heard)
+    alone = RankZeroAlone()
+    callback = KoCPTCallback(outputs=["files"], stop_on={"non-finite"} if stop else ())
+    mine = Fault(fault[1], fault[2]) if fault is not None and fault[0] == rank else Fault()
+    counts = {"max_steps": STEPS, "logging_steps": 1, "eval_steps": 2, "save_steps": 2, "per_device_eval_batch_size": 5}
+    crash = None
+    with mine:
+        trainer = job.build(folder, [callback, alone] if watched else [], eval_dataset=job.rows()[24:30], **counts)
+        alone.trainer = trainer
+        try:
+            trainer.train()
+            trainer.evaluate()
+        except Exception:
+            crash = traceback.format_exc(limit=-8)
+    log.removeHandler(heard)
+    callback.detach()
+    state = trainer.state
+    return {
+        "step": state.global_step,
+        "crash": crash,
+        "weights": digest(trainer.model),
+        "raised": mine.raised,
+        "calls": dict(mine.calls),
+        "said": [text for text in heard.texts if "on purpose" in text],
+        "off": any("is off for the rest" in text for text in heard.texts),
+        "exact": sum("eval_exact_loss" in row for row in state.log_history),
+        "reasons": [row["eval_exact_loss_absent"] for row in state.log_history if "eval_exact_loss_absent" in row],
+        "codes": sorted({finding.code for finding in callback.findings}),
+    }
+
+
+def runs(folder: str, faults: Sequence[Sequence[Any] | None], notes: str = "") -> list[dict[str, Any]]:
+    """A run without the callback, then one for every fault; `run` says what each reports.
+
+    Args:
+        folder: For the runs' folders.
+        faults: For `run`; None for a run without any.
+        notes: A file that names the fault at hand, for who waits in vain.
+    """
+    found = [run(f"{folder}/plain", None, watched=False)]
+    for number, fault in enumerate(faults):
+        if notes and os.environ["RANK"] == "0":
+            Path(notes).write_text(str(number), "utf-8")
+        found.append(run(f"{folder}/{number}", fault))
+    return found
+
+
+def digest(model: Any) -> str:
+    """The weights, bit by bit."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        total.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def verdict(plain: Mapping[str, Any], both: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with a run in which something of ours failed on one rank; empty where nothing is."""
+    wrong = []
+    for rank, one in enumerate(both):
+        if one["crash"]:
+            wrong.append(f"rank {rank} crashed: {one['crash']}")
+        elif one["step"] != STEPS:
+            wrong.append(f"rank {rank} ended at step {one['step']}")
+        elif one["weights"] != plain["weights"]:
+            wrong.append(f"rank {rank} has other weights")
+        if len(one["said"]) > 1:
+            wrong.append(f"rank {rank} says it {len(one['said'])} times: {one['said']}")
+    named = any(one["said"] or any("on purpose" in text for text in one["reasons"]) for one in both)
+    if any(one["raised"] for one in both) and not named:
+        wrong.append("nobody names it")
+    return wrong

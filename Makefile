@@ -61,3 +61,4 @@ bench-pairs: ## How often the interval of a paired difference holds the true dif
 
 fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may raise
 	$(VENV)/bin/python benchmarks/fuzz_rules.py
+	$(VENV)/bin/python benchmarks/fuzz_commands.py

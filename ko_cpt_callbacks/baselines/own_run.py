@@ -22,6 +22,7 @@ from ko_cpt_callbacks.core.observation import EvalObservation, SetupObservation,
 from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.rows import finite_number
 from ko_cpt_callbacks.readers.run_folder import Run
 
 _WHOLE: Final = "whole"
@@ -147,7 +148,7 @@ def _text(value: Any) -> Any:
 
 
 def _number(value: Any, note: str = "") -> Any:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if finite_number(value) is None:
         return NOT_STATED
     return {"value": value, "origin": "measured", "grade": OWN, **({"note": note} if note else {})}
 
@@ -169,10 +170,8 @@ def _tokens(run: Run) -> Any:
 
 
 def _efficiency(run: Run) -> Any:
-    speeds = [row.get(keys.TOKENS_PER_GPU_HOUR) for row in run.rows]
-    numbers = [
-        float(speed) for speed in speeds if isinstance(speed, (int, float)) and math.isfinite(speed) and speed > 0
-    ]
+    speeds = [finite_number(row.get(keys.TOKENS_PER_GPU_HOUR)) for row in run.rows]
+    numbers = [speed for speed in speeds if speed is not None and speed > 0]
     return _number(statistics.median(numbers), "median over the training rows") if numbers else NOT_STATED
 
 

@@ -46,7 +46,7 @@ def print_closing_page(page: Page, folder: Path) -> None:
     judged = judge_plan(plan, baseline=find_baseline(names[0]) if names else None)
     print_page(closing_page(judged, page), _WIDTH)
     for line in _written(judged):
-        print(line)
+        print(printable(line))
 
 
 def closing_page(judged: PlanJudgement, page: Page) -> RenderableType:

@@ -17,6 +17,7 @@ from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.eval_rows import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.readers.rows import finite_number
 from ko_cpt_callbacks.readers.run_folder import Run, Source, read_run
 from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import read_told
@@ -217,7 +218,7 @@ def _trains(seen: Sequence[Observation]) -> Trains | None:
 
 def _last_number(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     for row in reversed(rows):
-        value = row.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
-            return float(value)
+        value = finite_number(row.get(name))
+        if value is not None and value > 0:
+            return value
     return None

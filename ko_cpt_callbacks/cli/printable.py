@@ -1,19 +1,17 @@
-"""Text of a path or a file, fit for a terminal."""
+"""Text on a terminal: what is printed, and streams that cannot show all of it."""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["let_print_anything", "printable"]
+from ko_cpt_callbacks.core.printable import printable
+
+__all__ = ["let_print_anything", "printable", "printable_lines"]
 
 
-def printable(text: str) -> str:
-    r"""The text on one line, without what would move the cursor or colour the terminal.
-
-    >>> printable("a\nb\x1b[31m한")
-    'a\\nb\\x1b[31m한'
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+def printable_lines(text: str) -> str:
+    """The same for several lines, which stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def let_print_anything() -> None:

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import sys
 import time
 import warnings
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ko_cpt_callbacks.cli.printable import let_print_anything, printable, printable_lines
 from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 
@@ -26,6 +28,8 @@ _FAILED: Final = 1
 _WRONG: Final = 2  # as for every other wrong argument
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 _NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_TORCH_WRITES: Final = "inline_container.cc"  # where torch's own archive writer raises
+_LITTLE: Final = 1 << 20  # bytes
 _RUNS: Final = Path("runs")
 
 
@@ -63,6 +67,7 @@ def train(
     from ko_cpt_callbacks.recipe.smoke import smoke_recipe
     from ko_cpt_callbacks.recipe.variant import on_device
 
+    let_print_anything()
     changes = overrides or []
     try:
         file = read_recipe(find_recipe(recipe), changes)
@@ -79,7 +84,7 @@ def train(
         _run(file, folder, words, {"resume": resume, "stage": stage, "verify": smoke, "device": where})
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
-            typer.echo(f"ko-cpt train: {line}", err=True)
+            typer.echo(f"ko-cpt train: {printable(line)}", err=True)
         raise typer.Exit(_WRONG) from None
 
 
@@ -87,7 +92,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
     began = time.monotonic()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     again = shlex.join([*words, "--resume"]) if alone else "the same launch, with --resume"
-    say = typer.echo if _is_first() else _silent
+    say = _say if _is_first() else _silent
     try:
         _be_quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
@@ -103,15 +108,16 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         except InterruptedTrainingError as stop:
             _stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
         except (FailedStageError, WrongMovementError) as failure:
-            typer.echo(f"ko-cpt train: {failure}", err=True)
+            typer.echo(f"ko-cpt train: {printable(str(failure))}", err=True)
             raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
         _stopped("Stopped at once; what was done since the last checkpoint will be done again.", again)
-    except OSError as error:
-        if error.errno not in _NO_PLACE:
+    except Exception as error:
+        said = _no_place(error, folder)
+        if said is None:
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        typer.echo(f"\nko-cpt train: {folder}: {error.strerror}{place}. Make room, then go on:\n  {again}", err=True)
+        line = printable(f"ko-cpt train: {folder}: {said}. Make room, then go on:")
+        typer.echo(f"\n{line}\n  {printable(again)}", err=True)
         raise typer.Exit(_FAILED) from None
     if _is_first():
         from ko_cpt_callbacks.cli.closing_page import print_closing_page
@@ -119,6 +125,25 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         print_closing_page(file.recipe, folder)
         took = time.monotonic() - began
         say(f"\nTook {took:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
+
+
+def _no_place(error: BaseException | None, folder: Path) -> str | None:
+    """What an error says of a disk that takes nothing more; None where it is another error.
+
+    safetensors and Arrow raise classes of their own, with the system's words, or its number, in their text. torch
+    says nothing of the reason: then the disk is asked.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
+            said = os.strerror(error.errno)
+            return f"{said} ({error.filename})" if error.filename else said
+        for number in _NO_PLACE:
+            if os.strerror(number) in str(error) or f"(os error {number})" in str(error):
+                return os.strerror(number)
+        if _TORCH_WRITES in str(error) and folder.exists() and shutil.disk_usage(folder).free < _LITTLE:
+            return os.strerror(errno.ENOSPC)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _check_stage(stage: str | None, known: list[str]) -> None:
@@ -130,7 +155,7 @@ def _check_stage(stage: str | None, known: list[str]) -> None:
 
 def _stopped(what: str, again: str) -> None:
     if _is_first():
-        typer.echo(f"\n{what} To go on:\n  {again}", err=True)
+        typer.echo(f"\n{what} To go on:\n  {printable(again)}", err=True)
     raise typer.Exit(_INTERRUPTED)
 
 
@@ -149,6 +174,11 @@ def _words(
 def _is_first() -> bool:
     """Whether this is the first of the processes that one launcher started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _say(text: str) -> None:
+    """Print, without what a title or a path could do to the terminal."""
+    typer.echo(printable_lines(text))
 
 
 def _silent(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from ko_cpt_callbacks.errors import KoCPTError
@@ -24,6 +25,8 @@ def read_text(
         KoCPTError: The given one, if the file cannot be opened, is larger, or is no UTF-8.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would wait for a writer
+            raise error(f"{path}: found a pipe or a device, expected {what}.")
         with path.open("rb") as stream:
             payload = stream.read(max_bytes + 1)
     except OSError as reason:

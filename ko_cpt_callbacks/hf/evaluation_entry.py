@@ -34,13 +34,21 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
         numbers = loss_numbers(measured.nll, measured.tokens, prefix, broken, rows=rows, with_bytes=with_bytes)
     absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
     if rows is None:
-        return numbers, {absent: "only the loss of whole batches is known"}
-    texts: dict[str, str] = {}
+        return numbers, {absent: "only the loss of whole batches is known", **_why_no_loss(prefix, numbers)}
+    texts = _why_no_loss(prefix, numbers)
     if measured.unit is not None:
         texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{rows.fingerprint()}"
     if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
         texts[absent] = _why_no_bytes(rows, measured.bytes_absent)
     return numbers, texts
+
+
+def _why_no_loss(prefix: str, numbers: Mapping[str, float | int]) -> dict[str, str]:
+    """The reason where everything was seen and nothing of it was to be scored."""
+    if keys.key(prefix, keys.EXACT_LOSS) in numbers:
+        return {}
+    said = "no target was scored: the evaluation has no row, or every label in it is -100"
+    return {keys.key(prefix, keys.EXACT_LOSS_ABSENT): said}
 
 
 def _why_no_bytes(rows: RowSums, bytes_absent: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.printable import printable
 from ko_cpt_callbacks.outputs.output import Output
 
 
@@ -34,6 +35,7 @@ class ConsoleOutput(Output):
 
     @staticmethod
     def _print(text: str) -> None:
+        text = printable(text)  # set names, sentences and an error's text may hold anything
         # A terminal or pipe of few characters (LC_ALL=C) shows the code of those that it lacks.
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         text = text.encode(encoding, "backslashreplace").decode(encoding)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.text_file import opening_failure
+from ko_cpt_callbacks.readers.text_file import opening_failure, other_kind
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.core.row_sums import RowSums
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BYTES", "eval_rows_path", "read_eval_rows"]
 
 MAX_BYTES: Final = 1 << 30
-"""A file larger than this is not read: about 20 million rows. Chosen, not measured."""
+"""A file larger than this is not read: about 13 million rows. Chosen, not measured."""
 
 
 def eval_rows_path(record: Path, split: str, step: int) -> Path:
@@ -41,6 +41,9 @@ def read_eval_rows(path: str | Path) -> RowSums:
 
     path = Path(path)
     try:
+        kind = other_kind(path)
+        if kind is not None:
+            raise UnreadableRunError(f"{path}: found {kind}, expected a file of per-row sums; move it away")
         if path.stat().st_size > MAX_BYTES:
             raise UnreadableRunError(f"{path}: found {path.stat().st_size:,} bytes, expected at most {MAX_BYTES:,}")
         with zipfile.ZipFile(path) as archive:
@@ -50,7 +53,9 @@ def read_eval_rows(path: str | Path) -> RowSums:
         return RowSums.from_payload(path.read_bytes())
     except OSError as error:
         raise UnreadableRunError(f"{path}: {opening_failure(error)}") from None
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except UnreadableRunError:
+        raise
+    except Exception as error:  # zipfile and numpy raise a dozen kinds for damaged bytes, another dozen next year
         raise UnreadableRunError(
             f"{path}: found no per-row sums ({type(error).__name__}: {error}), expected the arrays nll, tokens, bytes, "
             "hash and order; move it away to go on without it"

@@ -22,7 +22,15 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 
-__all__ = ["LogHabits", "eval_prefixes", "is_closing", "observations", "observations_of", "timed_prefixes"]
+__all__ = [
+    "LogHabits",
+    "eval_prefixes",
+    "finite_number",
+    "is_closing",
+    "observations",
+    "observations_of",
+    "timed_prefixes",
+]
 
 _NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _RUNTIME: Final = f"_{keys.RUNTIME}"
@@ -35,6 +43,21 @@ _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
     {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
 )
+
+
+def finite_number(value: object) -> float | None:
+    """A value of a file as a number; None for truth values, texts, NaN, infinities, and integers beyond 1e308.
+
+    >>> finite_number(3), finite_number(True), finite_number(10**400)
+    (3.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:

@@ -12,7 +12,10 @@ from typing import Final
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 
-__all__ = ["BOM", "STATE_FILE", "beside", "clip", "decoded", "name_of", "opening_failure", "read_bytes", "read_text"]
+__all__ = [
+    "BOM", "STATE_FILE", "beside", "clip", "decoded", "name_of", "opening_failure", "other_kind", "read_bytes",
+    "read_text",
+]  # fmt: skip
 
 STATE_FILE: Final = "trainer_state.json"
 BOM: Final = b"\xef\xbb\xbf"
@@ -66,9 +69,8 @@ def read_bytes(path: Path) -> bytes:
             binary file, UTF-16, a web page. The text says which, and what to do.
     """
     try:
-        mode = path.stat().st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device or socket"
+        kind = other_kind(path)
+        if kind is not None:
             raise UnreadableRunError(f"{path}: found {kind}, expected a file; {_NAME_IT}")
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -91,6 +93,20 @@ def decoded(path: Path, data: bytes) -> str:
             f"{path}: not UTF-8 text (byte {error.start:,} is 0x{data[error.start]:02x}); expected JSON, which is "
             "UTF-8; save the file anew as UTF-8"
         ) from None
+
+
+def other_kind(path: Path) -> str | None:
+    """What stands at a path in place of a file; None for a file. A pipe is never opened: that would wait for a writer.
+
+    Raises:
+        OSError: If the path cannot be looked at.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
 
 
 def opening_failure(error: OSError) -> str:

@@ -9,6 +9,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.printable import printable
 
 # Seconds between two drawings where nobody looks on: each is a line in a log file.
 _INTERVAL_IN_FILE: Final = 10.0
@@ -23,7 +24,7 @@ class ProgressBar(TrainerCallback):
     """
 
     def __init__(self, title: str) -> None:
-        self._title = title
+        self._title = printable(title)
         self._bar: tqdm[Any] | None = None
 
     def on_train_begin(

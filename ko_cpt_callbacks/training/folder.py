@@ -14,11 +14,16 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.outputs.file import write_whole
 from ko_cpt_callbacks.readers.plan import FORMAT, PLAN_FILE
 from ko_cpt_callbacks.training.checkpoint import checkpoints
+from ko_cpt_callbacks.training.checksum import check_whole, checksum_of, seal
 
 MODEL: Final = "model"
 """The folder in a stage's own with what it ended with."""
+ADAPTER: Final = "adapter"
+"""The folder in a stage's own with an adapter that was merged into what it ended with."""
 
 _REFUSED: Final = "refused"
+_SUM: Final = "sha256"
+_OWN_PLAN: Final = "the one that this run wrote; put a copy of it back, or name another folder with --output"
 
 
 class RunFolder:
@@ -54,6 +59,28 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run here came to its end."""
         return bool(self._read().get("finished"))
+
+    @property
+    def whole(self) -> bool:
+        """Whether it came to its end, and what every stage ended with is still there."""
+        return self.finished and all(map(self.ended, self._stages))
+
+    def check_stores(self) -> None:
+        """Look whether what the run goes on from is what it wrote: rows, base model, the stages' weights.
+
+        Raises:
+            ConfigurationError: If a file is damaged; says what to delete, which is then made or trained again.
+        """
+        again = "and go on with --resume"
+        for kept in (self.base_tokenizer, self.base_model):
+            check_whole(kept, f"delete {self.base} {again}: the base is made again")
+        for rows in sorted(self.data.glob("[!.]*")):
+            check_whole(rows, f"delete {rows} {again}: the rows are made again")
+        for home in map(self.stage, self._stages):
+            both = home / ADAPTER, home / MODEL
+            delete = " and ".join(str(path) for path in both if path.exists())
+            for kept in both:
+                check_whole(kept, f"delete {delete} {again}: the stage is trained to its end again")
 
     def stage(self, name: str) -> Path:
         """The folder of a stage."""
@@ -135,6 +162,8 @@ class RunFolder:
     def _write(self, **notes: Any) -> None:
         stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]
         plan = {**notes, "format": FORMAT, "recipe": self._recipe, "stages": stages}
+        plan.pop(_SUM, None)
+        plan[_SUM] = checksum_of(plan)
         try:
             write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
         except OSError as error:
@@ -147,10 +176,15 @@ class RunFolder:
         if not self.plan.exists():
             return {}
         try:
-            plan = json.loads(self.plan.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{self.plan}: found no plan that can be read ({error}), expected one") from None
-        return plan if isinstance(plan, dict) else {}
+            plan = json.loads(self.plan.read_text(encoding="utf-8")) if self.plan.is_file() else None
+        except (OSError, ValueError, RecursionError):
+            plan = None
+        if not isinstance(plan, dict):
+            raise ConfigurationError(f"{self.plan}: found no plan that can be read, expected {_OWN_PLAN}")
+        noted = plan.pop(_SUM, None)
+        if noted is not None and noted != checksum_of(plan):  # plans from before there was one have none
+            raise ConfigurationError(f"{self.plan}: found a damaged or changed plan, expected {_OWN_PLAN}")
+        return plan
 
 
 @contextmanager
@@ -169,7 +203,8 @@ def part_of(path: Path) -> Path:
 
 
 def put_folder(part: Path, path: Path) -> None:
-    """Put a filled folder at its place; what stood there goes."""
+    """Put a filled folder at its place, with its checksums; what stood there goes."""
+    seal(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 

@@ -19,6 +19,7 @@ from datasets import (  # type: ignore[import-untyped]
     load_dataset_builder,
 )
 from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
+from safetensors import SafetensorError
 
 from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -71,7 +72,7 @@ def load_pretrained(loader: Any, path: str | Path, wanted_by: str, **more: Any) 
     """
     try:
         return loader.from_pretrained(str(path), trust_remote_code=False, **more)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         at = f" at {more['revision']}" if "revision" in more else ""
         # transformers advises to trust the code.
         reason = "it has code of its own, which is never run" if "custom code" in str(error) else said(error)

@@ -120,8 +120,15 @@ def packed_rows(
                 )
             summary = {"sources": {name: asdict(entry) for name, entry in report.items()}, **asdict(count)}
             (part / _REPORT_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=2), encoding="utf-8")
-    rows = Dataset.from_file(str(folder / _ROWS_FILE))
-    return PackedRows(rows, json.loads((folder / _REPORT_FILE).read_text(encoding="utf-8")), folder)
+    try:
+        rows = Dataset.from_file(str(folder / _ROWS_FILE))
+        report = json.loads((folder / _REPORT_FILE).read_text(encoding="utf-8"))
+    except Exception as error:  # of bytes that are no rows, Arrow raises what it likes
+        raise ConfigurationError(
+            f"{folder}: found rows that cannot be read ({type(error).__name__}), expected those that were made here; "
+            f"delete {folder} and go on with --resume: the rows are made again"
+        ) from error
+    return PackedRows(rows, report, folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import torch
 from transformers import set_seed
 
 from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.printable import printable
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.row_hold import moving_numbers
 from ko_cpt_callbacks.recipe.reading import RecipeFile
@@ -89,7 +90,8 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
         runner.say(f"{output}: nothing to go on with; this is a new run")
     with processes.first_before():
         folder.open()
-    if folder.finished:
+    _check_stores(folder, processes)
+    if folder.whole:
         runner.say(f"{output} is finished; nothing was left to do.")
         return folder
     with locked(folder.plan.parent, output) if processes.first else nullcontext():
@@ -111,7 +113,7 @@ class _Runner:
         self._folder = folder
         self._processes = processes
         self._options = options
-        self.say: Callable[[str], None] = print if processes.first else _silent
+        self.say: Callable[[str], None] = _say if processes.first else _silent
         self._texts = RecipeTexts(file, folder.data, processes.device)
         self._base = BaseModel(file, folder, self._texts, processes, self.say)
         self._weights = Weights(self._page, folder, self._base, processes)
@@ -227,6 +229,19 @@ def _check_stage(file: RecipeFile, folder: RunFolder, options: RunOptions) -> No
         )
 
 
+def _check_stores(folder: RunFolder, processes: Processes) -> None:
+    """Look whether what was kept is whole: the first process alone, since each byte is read."""
+    broken: ConfigurationError | None = None
+    with processes.first_alone() as first:
+        if first:
+            try:
+                folder.check_stores()
+            except ConfigurationError as error:
+                broken = error
+    if broken is not None:
+        raise broken
+
+
 def _refuse_started(folder: RunFolder, options: RunOptions) -> None:
     if not folder.started or options.resume:
         return
@@ -235,6 +250,11 @@ def _refuse_started(folder: RunFolder, options: RunOptions) -> None:
     state = "a finished run" if folder.finished else "a run that is not finished"
     fix = "name another folder with --output" + ("" if folder.finished else ", or go on with --resume")
     raise ConfigurationError(f"{folder.path}: found {state}, which is not written over; {fix}")
+
+
+def _say(text: str) -> None:
+    """Print lines, without what the name of a source could do to the terminal."""
+    print("\n".join(map(printable, text.split("\n"))))
 
 
 def _silent(text: str) -> None:

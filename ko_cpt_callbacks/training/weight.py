@@ -18,7 +18,7 @@ from transformers import Trainer
 from ko_cpt_callbacks.recipe.adapter import stage_adapter
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.base_model import BaseModel, load_model
-from ko_cpt_callbacks.training.folder import MODEL, RunFolder, part_of, put_folder, whole_folder
+from ko_cpt_callbacks.training.folder import ADAPTER, MODEL, RunFolder, part_of, put_folder, whole_folder
 from ko_cpt_callbacks.training.lora import merged
 from ko_cpt_callbacks.training.process import Processes
 from ko_cpt_callbacks.training.stage import prepare_stage
@@ -50,7 +50,7 @@ class Weights:
         home = self._folder.stage(name)
         adapted = stage_adapter(self._page, name) is not None
         ends = adapted and self._page.base.quantization == "none" and not self._goes_on(name)
-        target = home / "adapter" if ends else home / MODEL
+        target = home / ADAPTER if ends else home / MODEL
         part = part_of(target)
         with self._processes.first_alone() as first:
             if first:
@@ -79,7 +79,7 @@ class Weights:
     def _save_merged(self, name: str) -> None:
         """The whole model: its adapter ends with this stage. On the CPU, where there is more memory."""
         home = self._folder.stage(name)
-        model = self._model(name, "cpu", adapter=home / "adapter")
+        model = self._model(name, "cpu", adapter=home / ADAPTER)
         assert isinstance(model, PeftModel)
         with whole_folder(home / MODEL) as part:
             merged(model).save_pretrained(str(part))

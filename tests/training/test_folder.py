@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from training.made_checkpoint import checkpoint
 from writers import holding
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.checksum import check_whole
 from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
 from ko_cpt_callbacks.training.lock import locked
 
@@ -79,7 +81,7 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
     assert not place.exists()
     fill(False)
     fill(False)
-    assert [path.name for path in place.iterdir()] == ["weights"]
+    assert sorted(path.name for path in place.iterdir()) == ["sha256.json", "weights"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -156,3 +158,45 @@ def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
         locked(tmp_path / "file", tmp_path),
     ):
         pass
+
+
+def test_checksums_of_a_folder(tmp_path: Path) -> None:
+    """A file changed, gone or unreadable is named with the remedy; one more file, or no checksums, is no damage."""
+    place = tmp_path / "model"
+    with whole_folder(place) as part:
+        (part / "inner").mkdir()
+        (part / "inner" / "weights").write_bytes(bytes(1000))
+        (part / "empty").write_bytes(b"")
+    check_whole(place, "delete it")
+    (place / "more").write_text("x", "utf-8")
+    check_whole(place, "delete it")
+    (place / "empty").write_bytes(b"x")
+    with pytest.raises(ConfigurationError, match=r"model/empty: found other bytes .*; delete it$"):
+        check_whole(place, "delete it")
+    (place / "empty").unlink()
+    with pytest.raises(ConfigurationError, match=r"model/empty: found no file.*; delete it$"):
+        check_whole(place, "delete it")
+    for text in ("", "[1]", "{}", "[" * 100_000):
+        (place / "sha256.json").write_text(text, "utf-8")
+        with pytest.raises(ConfigurationError, match=r"sha256\.json: found nothing that can be read.*; delete it$"):
+            check_whole(place, "delete it")
+    (place / "sha256.json").unlink()
+    check_whole(place, "delete it")
+    check_whole(tmp_path / "nothing", "delete it")
+
+
+def test_a_plan_that_was_changed(tmp_path: Path) -> None:
+    """Any value that is another, or a pipe in its place, is told; a plan from before there was a checksum is taken."""
+    folder = RunFolder(tmp_path, RECIPE)
+    folder.open()
+    right = folder.plan.read_text("utf-8")
+    folder.plan.write_text(right.replace('"finished": false', '"finished": true'), "utf-8")
+    with pytest.raises(ConfigurationError, match=r"found a damaged or changed plan.*put a copy of it back"):
+        RunFolder(tmp_path, RECIPE).open()
+    older = {name: value for name, value in json.loads(right).items() if name != "sha256"}
+    folder.plan.write_text(json.dumps(older), "utf-8")
+    RunFolder(tmp_path, RECIPE).open()
+    folder.plan.unlink()
+    os.mkfifo(folder.plan)
+    with pytest.raises(ConfigurationError, match="found no plan that can be read"):
+        RunFolder(tmp_path, RECIPE).open()

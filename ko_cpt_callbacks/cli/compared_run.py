@@ -11,13 +11,18 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.core.comparison import Measured
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.observation import (
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    finite_number,
+)
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.eval_rows import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.readers.rows import finite_number
 from ko_cpt_callbacks.readers.run_folder import Run, Source, read_run
 from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import read_told

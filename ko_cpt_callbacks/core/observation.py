@@ -7,6 +7,7 @@ means "not in the row"; NaN and infinities are kept as floats, because they are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,7 +15,7 @@ from typing import Any, TypeAlias
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.kind import TrainerKind
 
-__all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation"]
+__all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation", "finite_number"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,18 @@ class SetupObservation:
 
 
 Observation: TypeAlias = TrainObservation | EvalObservation | EndObservation | SetupObservation
+
+
+def finite_number(value: object) -> float | None:
+    """A value of a file as a number; None for truth values, texts, NaN, infinities, and integers beyond 1e308.
+
+    >>> finite_number(3), finite_number(True), finite_number(10**400)
+    (3.0, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -66,6 +66,6 @@ def _number(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # an integer beyond 1e308
         return None
     return number if math.isfinite(number) else None

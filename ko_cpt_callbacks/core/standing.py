@@ -13,7 +13,6 @@ An evaluation whose text is the baseline's waits for its difference until the ne
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -22,7 +21,7 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison import BITS, NATS, Comparison, Measured, Paired, compare
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.message_comparison import REASONS
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage, reference_of
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.core.stage_facts import STAGE
@@ -170,16 +169,12 @@ def _read_paired(values: Mapping[str, Any]) -> Paired | None:
     reasons = values.get("reasons") or ()
     if isinstance(reasons, (list, tuple)) and reasons and all(code in REASONS for code in reasons):
         return Paired(str(values.get("unit", BITS)), reasons=tuple(reasons))
-    difference, se, rows = _finite(values.get("difference")), _finite(values.get("se")), values.get("rows")
+    difference, se = finite_number(values.get("difference")), finite_number(values.get("se"))
+    rows = values.get("rows")
     if difference is None or values.get("unit") not in (NATS, BITS):
         return None
     se = se if se is not None and se >= 0 else None
     return Paired(str(values["unit"]), difference, se, rows if isinstance(rows, int) else 0)
-
-
-def _finite(value: Any) -> float | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None
 
 
 def _seated(

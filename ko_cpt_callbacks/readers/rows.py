@@ -25,7 +25,6 @@ from ko_cpt_callbacks.core.observation import (
 __all__ = [
     "LogHabits",
     "eval_prefixes",
-    "finite_number",
     "is_closing",
     "observations",
     "observations_of",
@@ -43,21 +42,6 @@ _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
     {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
 )
-
-
-def finite_number(value: object) -> float | None:
-    """A value of a file as a number; None for truth values, texts, NaN, infinities, and integers beyond 1e308.
-
-    >>> finite_number(3), finite_number(True), finite_number(10**400)
-    (3.0, None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:

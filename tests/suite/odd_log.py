@@ -15,7 +15,7 @@ from typing import Any, Final
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import RunProgress
-from ko_cpt_callbacks.core.rules import Rule, rules_for
+from ko_cpt_callbacks.core.rules import ALL_RULES, Rule, rules_for
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.readers.rows import observations_of
 
@@ -26,8 +26,16 @@ _HUGE: Final = (1e300, -1e300, 1.7e308, 1e17, 3e5, 10**18, 10**400, 2**63)
 _TINY: Final = (0.0, -0.0, 5e-324, 1e-300, 1e-12)
 _KINDS: Final = (
     "plan", "stage", "padding-in-loss", "baseline-difference", "stage-difference", "stopped-before", "nan-filter-on",
-    "eval-in-training", "embeddings-frozen", "prompt-in-loss", "rule-failed", "",
+    *(rule.code for rule in ALL_RULES), "",
 )  # fmt: skip
+
+
+_COUNTS: Final = (
+    "parameters", "adapter_parameters", "trainable_parameters", "new_tokens", "tensors", "tokens", "found", "compared",
+    "set_rows", "train_rows", "train_compared", "padded", "scored", "labels", "value_before", "value_after", "low",
+    "high", "after", "steps",
+)  # fmt: skip
+_NAMES: Final = ("frozen", "trained", "modules", "reasons", "changed", "sets")
 
 
 class _Writer:
@@ -130,9 +138,13 @@ class _Writer:
             "scheduler_restarts": draw.choice((True, False, None)),
             "split": draw.choice(("train", "eval", "eval_ko", None)),
             "difference": draw.choice((0.1, -0.1, math.nan, None)), "se": draw.choice((0.01, 0.0, None, -1.0)),
-            "rows": draw.choice((0, 1, 100, None)), "unit": "nats per token", "baseline": "own",
-            "reason": "target-met", "reason_step": draw.choice((0, None)), "stops": True,
+            "rows": draw.choice((0, 1, 100, None)), "unit": draw.choice(("nats per token", "bits per byte", 3)),
+            "baseline": "own",
+            "before": draw.choice(("first", 3.0, math.inf)), "reason": "target-met", "reason_step": draw.choice((0, None)), "stops": True,
             "name": draw.choice(("full", "lora", 3, None)), "rule": "plateau", "error": "ValueError: example",
+            **dict.fromkeys(_COUNTS, draw.choice((0, 1, 100, 10**9, 10**400))), "at_step": self.step,
+            **dict.fromkeys(_NAMES, draw.choice((["a"], [], None, "a", [1]))), "outcome": draw.choice(("paired", "x")),
+            "metric": draw.choice(("eval_ppl", "eval_loss", None)), "greater_is_better": draw.choice((True, False)),
         }  # fmt: skip
         kept = {name: value for name, value in values.items() if draw.random() < 0.7}
         return {"step": self.step, "kind": "setup", "setup": draw.choice(_KINDS), **kept}
@@ -151,7 +163,7 @@ def odd_rows(seed: int) -> list[dict[str, Any]]:
             writer.restart()
         new = [writer.training()] if draw.random() < 0.9 else []
         new += [writer.evaluation(name) for name in writer.names if draw.random() < 0.3]
-        if draw.random() < 0.03:
+        if draw.random() < 0.08:
             new.append(writer.setup())
         if draw.random() < 0.02:
             new.append({"step": writer.step, "train_loss": writer.level, "train_runtime": 1.0})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.interval import interval
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.core.retention import is_retention
 
 __all__ = ["StageRegression", "StageRegressionState"]
@@ -99,7 +98,4 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 
 
 def _number(values: Mapping[str, Any], name: str) -> float | None:
-    value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
+    return finite_number(values.get(name))

@@ -62,8 +62,7 @@ class LiveRun:
         self._args = args
         self.ranks = ranks
         self.said = Reporter(ranks)
-        output_dir = Path(args.output_dir or ".")
-        self.record = LiveRecord(settings, output_dir, writes=state.is_world_process_zero)
+        self.record = LiveRecord(settings, Path(args.output_dir or "."), writes=state.is_world_process_zero)
         self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
         self.train_meter = TrainMeter(self.ranks)
         self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)

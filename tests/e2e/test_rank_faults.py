@@ -1,0 +1,67 @@
+"""A fault of ours on one of two ranks, wherever it is: the training goes on, to the same weights, and it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+from e2e import job_faults
+
+# Rank, function, which of its calls: in events that both ranks reach, and in those that rank 0 reaches alone.
+FAULTS: list[tuple[int, str, int]] = [
+    (1, "hf/live_run:LiveRun.note_setup", 1),
+    (0, "hf/live_record:LiveRecord.plan_training", 1),
+    (1, "hf/live_run:LiveRun.begin_training", 1),
+    (1, "hf/meter:EvalMeter.drop_pending", 2),
+    (0, "hf/live_run:LiveRun.checkpoint", 1),
+    (1, "hf/live_run:LiveRun._training_numbers", 2),
+    (0, "hf/stopper:StopOrder.take", 3),
+    (0, "outputs/fan:OutputFan.begin", 1),
+    (1, "hf/rank:Ranks.exchange", 2),
+    (1, "hf/meter:EvalMeter.ends", 2),
+    (0, "core/monitor:Monitor.step", 4),
+    (1, "hf/own_row:row_is_due", 2),
+    (0, "hf/own_row:OwnRows.unseen_evaluation", 1),
+    (1, "hf/seat:Seat.__init__", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """What both ranks report: of a run without the callback, of one without a fault, then of one for every fault."""
+    folder = tmp_path_factory.mktemp("faults")
+    outcomes = forked.run_ranks(
+        job_faults.runs, str(folder / "run"), [None, *FAULTS], ranks=2, folder=folder, timeout=240
+    )
+    first, second = (forked.value(outcome) for outcome in outcomes)
+    return [list(both) for both in zip(first, second, strict=True)]
+
+
+def test_no_fault(results: list[list[dict[str, Any]]]) -> None:
+    """Rows of rank 0 alone, in the middle of a step, are no evaluations and no training rows; every evaluation is
+    exact on both ranks, nothing is said and the weights are those of a run without the callback."""
+    (plain, _), both = results[:2]
+    assert job_faults.verdict(plain, both) == []
+    for one in both:
+        assert (one["exact"], one["reasons"], one["said"], one["off"]) == (3, [], [], False)
+        assert not {"no-improvement", "gap-widening", "loss-spike"} & set(one["codes"])
+
+
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"rank {rank} {place}" for rank, place, _ in FAULTS])
+def test_a_fault(number: int, results: list[list[dict[str, Any]]]) -> None:
+    """Both ranks end at the last step with the weights of a run without the callback; the fault is named, once on a
+    rank at most."""
+    both = results[2 + number]
+    assert both[FAULTS[number][0]]["raised"], "the function is not called as often"
+    assert job_faults.verdict(results[0][0], both) == []
+
+
+def test_both_ranks_go_off_together(results: list[list[dict[str, Any]]]) -> None:
+    """What one rank misses for good switches the callback off on both, and both say which event, rank and error."""
+    number = FAULTS.index((1, "hf/live_run:LiveRun._training_numbers", 2))
+    for one in results[2 + number]:
+        assert one["off"]
+        (said,) = one["said"]
+        assert "on_log failed on rank 1: FaultError" in said

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import tiny
 import torch
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
 from ko_cpt_callbacks.hf.loss_window import LossWindow
@@ -100,3 +103,74 @@ def test_remove(model: LlamaForCausalLM) -> None:
     window.arm()
     model(**BATCH)
     assert window.close() == []
+
+
+def _interrupted(model: LlamaForCausalLM) -> None:
+    """Ctrl-C between the logits and the loss: no hook of the model is called."""
+
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    model.loss_function = interrupt
+    try:
+        model(**BATCH)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        del model._loss_function
+
+
+def test_interrupted(model: LlamaForCausalLM) -> None:
+    """Ctrl-C in a forward pass leaves no dispatch mode on PyTorch's stack, and the next pass is seen as ever."""
+    window = LossWindow(model)
+    window.arm()
+    _interrupted(model)
+    assert _get_current_dispatch_mode() is None
+    assert window.close() == []
+    window.arm()
+    model(**BATCH)
+    assert len(window.close()) == 1
+
+
+def test_another_mode_lies_above(model: LlamaForCausalLM) -> None:
+    """A mode that somebody opened in between stays, whoever ends first."""
+    window, other = LossWindow(model), FlopCounterMode(display=False)
+    window.arm()
+    model.lm_head(torch.zeros(1, 16))
+    with other:
+        window.close()
+        assert _get_current_dispatch_mode() is other.mode
+    assert _get_current_dispatch_mode() is None
+
+
+def test_each_thread_has_its_own(model: LlamaForCausalLM) -> None:
+    """A pass in another thread neither opens nor ends this thread's window."""
+    window = LossWindow(model)
+    window.arm()
+    model.lm_head(torch.zeros(1, 16))
+    seen: list[object] = []
+
+    def beside() -> None:
+        model(**BATCH)
+        seen.append(window.close())
+        seen.append(_get_current_dispatch_mode())
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    thread.join()
+    assert seen == [[], None]
+    assert _get_current_dispatch_mode() is not None
+    nn.functional.cross_entropy(torch.zeros(1, 20), torch.tensor([1]))
+    assert len(window.close()) == 1
+    assert _get_current_dispatch_mode() is None
+
+
+@pytest.mark.parametrize("ignored", [19, 20, 100_000])
+def test_another_ignored_label(ignored: int, model: LlamaForCausalLM) -> None:
+    """A loss that leaves another label out, also one beyond the vocabulary: read within bounds, its targets ignored."""
+    window = LossWindow(model)
+    window.arm()
+    model.lm_head(torch.zeros(1, 16))
+    nn.functional.cross_entropy(torch.zeros(2, 20), torch.tensor([1, ignored]), ignore_index=ignored)
+    (seen,) = window.close()
+    assert seen.targets.tolist() == [1, -100]

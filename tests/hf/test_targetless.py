@@ -112,3 +112,19 @@ def test_a_real_nan_beside_it_is_an_error(tmp_path: Path) -> None:
     (row,) = [row for row in trainer.state.log_history if "loss" in row]
     assert (row["targetless_micro_batches"], row["nonfinite_steps"], row["nonfinite_first_step"]) == (1, 1, 2)
     assert [item.severity.value for item in callback.findings if item.code == "non-finite"] == ["error"]
+
+
+def test_an_evaluation_without_any_target(tmp_path: Path) -> None:
+    """Every label is -100: no exact loss, and the row, `run.json` and a finding say why."""
+    rows = [{**row, "labels": [-100] * len(row["input_ids"])} for row in tiny.uneven_rows(4)]
+    callback = KoCPTCallback(outputs=["files"])
+    model = tiny.llama(len(tiny.byte_level_tokenizer()), layers=1)
+    trainer = tiny.trainer(model, tmp_path, tiny.uneven_rows(3), rows, callbacks=[callback], max_steps=1)
+    trainer.train()
+    metrics = trainer.evaluate()
+    row = trainer.state.log_history[-1]
+    said = "no target was scored: the evaluation has no row, or every label in it is -100"
+    assert row["eval_exact_loss_absent"] == said
+    assert "eval_exact_loss" not in metrics and "eval_exact_loss" not in row and row["eval_tokens"] == 0
+    (found,) = (item for item in callback.findings if item.code == "exact-loss-absent")
+    assert found.values["reason"] == said

@@ -73,3 +73,14 @@ def test_without_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "tqdm", raising=False)
     ConsoleOutput("en").row(_row(exact_loss=2.0))
     assert capsys.readouterr().out.startswith("step 40 · eval_ko")
+
+
+def test_names_cannot_move_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A set name, or an error's text in a finding, with escapes, line ends or a turned reading shows their codes."""
+    output = ConsoleOutput("en")
+    output.row({"kind": "eval", "step": 1, "split": "eval_\x1b[2J\u202e", "eval_\x1b[2J\u202e_exact_loss": 2.0})
+    values = {"rule": "plateau", "error": "ValueError: a\nb\x07"}
+    output.finding(Finding("rule-failed", Severity.WARNING, 1, values=values, variant="at-a-row"))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "step 1 · eval_\\x1b[2J\\u202e: loss 2.000"
+    assert "(ValueError: a\\nb\\x07)" in second

@@ -29,7 +29,7 @@ ARGUMENTS: Final = {
 LORA: Final = {"r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
 RECIPE: Final[dict[str, Any]] = {
     "id": "tiny",
-    "title": "Tiny",
+    "title": "Tiny \u202e\x1b[31m",
     "base": {
         "build": {
             "family": "llama", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2,
@@ -125,6 +125,9 @@ def whole(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     result = _train(recipe, folder)
     assert result.exit_code == 0, result.output
+    # The title, and all else that is printed, cannot move the terminal.
+    assert result.stdout.splitlines()[0] == "Tiny \\u202e\\x1b[31m"
+    assert all(line.isprintable() for line in result.stdout.split("\n"))
     return folder
 
 

@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 docs \
-	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs fuzz
+	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs bench-memory fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +34,16 @@ test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 docs: ## Write what docs/findings has from the code again
 	$(VENV)/bin/python docs/findings.py
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
 
 bench-overhead: ## What the callback costs in time and memory
 	$(VENV)/bin/python benchmarks/overhead.py
+
+bench-memory: ## What an evaluation takes more of memory at a 256k vocabulary
+	$(VENV)/bin/python benchmarks/evaluation_memory.py
 
 bench-standard-error: ## How often the 95 % interval holds the full-set loss
 	$(VENV)/bin/python benchmarks/standard_error.py

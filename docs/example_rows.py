@@ -327,14 +327,25 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     "trackers-not-reached": (
         Example("A Trainer of another library, which calls its callbacks by itself", [told("trackers-not-reached")]),
     ),
+    "error-bar-absent": (
+        Example(
+            "`torch_compile=True` and a fused loss that never makes the logits",
+            [
+                evaluation(
+                    100, 2.9, exact_loss_se=None, bits_per_byte_se=None,
+                    error_bar_absent="the output has no logits, and no hidden states or head to make them from",
+                )
+            ],
+        ),
+    ),
     "exact-loss-absent": (
         Example(
-            "`label_smoothing_factor=0.1`",
+            "Several forward passes over one batch, one of them of a reference model",
             [
                 evaluation(
                     100, 2.9, exact_loss=None, exact_loss_se=None, bits_per_byte=None, bits_per_byte_se=None,
-                    exact_loss_absent="no forward pass with labels was seen (label smoothing and compute_loss_func "
-                    "take the labels out of the call)",
+                    exact_loss_absent="one prediction step made several forward passes over the same labels, with "
+                    "different results (a reference model?)",
                 )
             ],
         ),

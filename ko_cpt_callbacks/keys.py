@@ -18,6 +18,7 @@ evaluation key               unit             meaning
 ``_fingerprint``             text             which text was evaluated (``log_history`` and our files only)
 ``_exact_loss_absent``       text             why there is no exact loss (likewise)
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
+``_error_bar_absent``        text             why the exact loss has no standard error (likewise)
 ``_at_resume``               truth            made because training resumed (``eval_on_start``): no point of the run
                                               (likewise)
 ===========================  ===============  =================================================================
@@ -55,6 +56,7 @@ NONFINITE_BATCHES: Final = "nonfinite_batches"
 FINGERPRINT: Final = "fingerprint"
 EXACT_LOSS_ABSENT: Final = "exact_loss_absent"
 BITS_PER_BYTE_ABSENT: Final = "bits_per_byte_absent"
+ERROR_BAR_ABSENT: Final = "error_bar_absent"
 AT_RESUME: Final = "at_resume"
 
 EVAL_SUFFIXES: Final = (
@@ -70,6 +72,7 @@ EVAL_SUFFIXES: Final = (
     FINGERPRINT,
     EXACT_LOSS_ABSENT,
     BITS_PER_BYTE_ABSENT,
+    ERROR_BAR_ABSENT,
     AT_RESUME,
 )
 

@@ -150,6 +150,7 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "report it with the log."
     },
     ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
+    ("error-bar-absent", ""): {"en": "{split}: no error bar: {reason}"},
     ("exact-loss-absent", "run"): {"en": "no exact loss in this run: {reason}"},
     **message_comparison.MESSAGES,
     **message_health.MESSAGES,
@@ -233,6 +234,16 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "have them.",
             decided="info, once: when training began the callback was not at the front of the Trainer's callback list.",
             action="Call KoCPTCallback(...).attach(trainer) after building the Trainer.",
+        )
+    },
+    "error-bar-absent": {
+        "en": Explanation(
+            meaning="The exact loss is known as a sum over whole batches, not row by row. So it has no standard error, "
+            "and no paired comparison; bits per byte and fingerprint stand.",
+            decided="info, once per evaluation set: the output has no logits, and neither log-probabilities nor hidden "
+            "states to make them from; the finding names the reason.",
+            action="Let evaluation give logits: without torch_compile; use_liger_kernel=False, or skip_logits=False in "
+            "the call; with Unsloth, UNSLOTH_RETURN_LOGITS=1 in the environment before it is imported.",
         )
     },
     "exact-loss-absent": {

@@ -82,6 +82,7 @@ class EvalObservation:
         nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: nobody counted.
         fingerprint: Which text was evaluated.
         exact_loss_absent: Why the callback measured no exact loss.
+        error_bar_absent: Why its exact loss has no standard error.
         bits_per_byte_absent: Why it measured no bits per byte.
         kind: What the row's other keys say that is trained; ``None``, as mostly: nothing.
     """
@@ -100,6 +101,7 @@ class EvalObservation:
     nonfinite_batches: int | None = None
     fingerprint: str | None = None
     exact_loss_absent: str | None = None
+    error_bar_absent: str | None = None
     bits_per_byte_absent: str | None = None
     kind: TrainerKind | None = None
 

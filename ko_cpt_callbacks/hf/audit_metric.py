@@ -22,7 +22,7 @@ __all__ = ["METRICS", "full_name", "metric_mistakes", "unmeasured"]
 METRICS: Final = tuple(
     suffix
     for suffix in keys.EVAL_SUFFIXES
-    if suffix not in (keys.FINGERPRINT, keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT)
+    if suffix not in (keys.FINGERPRINT, keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT, keys.ERROR_BAR_ABSENT)
 )
 # What the Trainer adds depends on its version and on `skip_memory_metrics`: never judged.
 _TRAINERS_OWN: Final = re.compile(r".*_(runtime|\w+_per_second|\w+_time|mem_\w+)")

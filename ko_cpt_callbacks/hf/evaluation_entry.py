@@ -36,6 +36,8 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
     if rows is None:
         return numbers, {absent: "only the loss of whole batches is known", **_why_no_loss(prefix, numbers)}
     texts = _why_no_loss(prefix, numbers)
+    if measured.no_rows is not None:
+        texts[keys.key(prefix, keys.ERROR_BAR_ABSENT)] = measured.no_rows
     if measured.unit is not None:
         texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{rows.fingerprint()}"
     if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:

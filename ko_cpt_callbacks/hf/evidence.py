@@ -19,7 +19,7 @@ Anything else is an :class:`Absent` with the reason in plain words.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
 import torch
@@ -76,6 +76,7 @@ class Evidence:
         labels: Those labels, ``-100`` where nothing is scored (a causal model's first one included); (rows, length).
         nll_sum: For ``loss``: the batch's summed negative log-likelihood (0-dim); else None.
         token_count: For ``loss``: the target tokens behind it (0-dim); else None.
+        no_rows: For ``loss``: why there are no losses per token.
         mismatch: 0-dim bool, true where the numbers are not this batch's exact loss after all; read at the end of
             the evaluation, so that no batch waits for the device.
         mismatch_reason: Why not, in that case.
@@ -86,6 +87,7 @@ class Evidence:
     labels: Tensor | None = None
     nll_sum: Tensor | None = None
     token_count: Tensor | None = None
+    no_rows: str | None = None
     mismatch: Tensor | None = None
     mismatch_reason: str = OTHER_TARGETS
 
@@ -215,7 +217,8 @@ def _from_no_logits(
     reading: LossReading | str = LossReading() if asked is None else asked.loss_reading()
     if isinstance(reading, str):
         return Absent(reading)
-    return _from_loss(kwargs, output, labels, reading, causal=causal)
+    why = scores if isinstance(scores, str) and scores else "the output has no logits"
+    return replace(_from_loss(kwargs, output, labels, reading, causal=causal), no_rows=why)
 
 
 def _shift(labels: Tensor) -> Tensor:

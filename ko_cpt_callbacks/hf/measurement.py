@@ -17,6 +17,7 @@ class Measurement:
 
     Attributes:
         rows: Sums of every row; None for ``loss`` evidence or when there is no exact loss.
+        no_rows: For ``loss`` evidence: why there are no sums per row.
         counts: For ``loss`` evidence: tokens, bytes and hash of every row, losses 0; else None.
         nll: Summed negative log-likelihood (nats) for ``loss`` evidence.
         tokens: Target tokens for ``loss`` evidence.
@@ -40,6 +41,7 @@ class Measurement:
     bytes_absent: str | None = None
     padding: PaddingCounts | None = None
     counts: RowSums | None = None
+    no_rows: str | None = None
 
 
 def pack(head: Mapping[str, Any], rows: RowSums) -> bytes:
@@ -72,6 +74,7 @@ def merge(payloads: Sequence[bytes]) -> Measurement:
         bytes_absent=next((head["bytes_absent"] for head in heads if head["bytes_absent"]), None),
         padding=add_padding([head["padding"] for head in heads]),
         counts=None if whole else sums,
+        no_rows=next((head["no_rows"] for head in heads if head["no_rows"]), None),
     )
 
 

@@ -58,6 +58,7 @@ class _Tally:
     reason: str | None = None
     unit: str | None = None
     bytes_absent: str | None = None
+    no_rows: str | None = None
     at_end: bool = False
     padding: Tensor | None = None
 
@@ -222,7 +223,7 @@ class EvalMeter:
         if tally.evidence not in (None, evidence.kind):
             tally.refuse(f"the evidence changed from {tally.evidence} to {evidence.kind} within one evaluation")
             return
-        tally.evidence = evidence.kind
+        tally.evidence, tally.no_rows = evidence.kind, evidence.no_rows
         # A sequence-to-sequence model is evaluated on its labels; its input is another text.
         own = {} if step.text_in_labels else step.kwargs
         starts = document_starts(own)
@@ -313,6 +314,7 @@ class EvalMeter:
             "reason": tally.reason,
             "unit": tally.unit,
             "bytes_absent": tally.bytes_absent,
+            "no_rows": tally.no_rows,
             "padding": None if tally.padding is None else tally.padding.tolist(),
         }
         if self._ranks.alone:

@@ -193,6 +193,7 @@ def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservati
         nonfinite_batches=_count(row, name(keys.NONFINITE_BATCHES)),
         fingerprint=_text(row, name(keys.FINGERPRINT)),
         exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
+        error_bar_absent=_text(row, name(keys.ERROR_BAR_ABSENT)),
         bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
         kind=kind_of_keys(row),
     )

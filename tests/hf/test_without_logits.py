@@ -310,6 +310,7 @@ def test_loss_alone(change: Any, tmp_path: Path) -> None:
     row, noted = _row(fuse(model, change, hooks=False), tmp_path / "fused")
     _assert_exact(row, reference)
     assert noted["evidence"] == "loss" and noted["error_bar"] is False
+    assert "no hidden states" in row["eval_error_bar_absent"]
     assert "eval_exact_loss_se" not in row and "eval_bits_per_byte_se" not in row
     for name in ("eval_fingerprint", "eval_bytes", "eval_rows", "eval_tokens"):
         assert row[name] == plain[name]

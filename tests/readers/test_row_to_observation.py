@@ -69,6 +69,7 @@ def test_evaluation_row() -> None:
         keys.FINGERPRINT: "ab12",
         keys.EXACT_LOSS_ABSENT: "no logits",
         keys.BITS_PER_BYTE_ABSENT: "no table",
+        keys.ERROR_BAR_ABSENT: "no rows",
     }
     row.update({keys.key("eval_ko", suffix): value for suffix, value in numbers.items()})
     row[keys.key("eval_ko", keys.PPL)] = 11.0

@@ -26,6 +26,7 @@ from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
 from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
 from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
 from ko_cpt_callbacks.core.rules.eos_not_trained import EosNotTrained
+from ko_cpt_callbacks.core.rules.error_bar_absent import ErrorBarAbsent
 from ko_cpt_callbacks.core.rules.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.core.rules.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.core.rules.eval_too_small import EvalTooSmall
@@ -78,6 +79,7 @@ __all__ = [
     "EmbeddingsFrozen",
     "EmbeddingsUntied",
     "EosNotTrained",
+    "ErrorBarAbsent",
     "EvalInTraining",
     "EvalSetChanged",
     "EvalTooSmall",
@@ -188,6 +190,7 @@ def rules_for(
         MetricNotDelivered(),
         EvalInTraining(),
         TrackersNotReached(),
+        ErrorBarAbsent(),
         ExactLossAbsent(),
         NonFinite(),
         PaddingInLoss(),

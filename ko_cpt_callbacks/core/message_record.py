@@ -16,12 +16,13 @@ _TAKEN: Final = (
 
 MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("record-behind", ""): {
-        "en": "The record ends at step {record_step:n}, and {file} goes on to step {state_step:n}: its {rows:n row is|"
-        "rows are} judged too. What only the callback measures is missing there. Look for a full disk or lost files."
+        "en": "The record ends at step {record_step:n}, and {file} goes on to step {state_step:n}: "
+        "its {rows:n row is|rows are} judged too. What only the callback measures is missing there. Look for a full "
+        "disk or lost files."
     },
     ("foreign-record", "differs"): {
-        "en": "The record in this folder is not of the run that resumes at step {step:n}: at step {first_step:n} its "
-        "loss is another than the checkpoint's." + _TAKEN
+        "en": "The record in this folder is not of the run that resumes at step {step:n}: at step {first_step:n} it "
+        "has other numbers than the checkpoint." + _TAKEN
     },
     ("foreign-record", "apart"): {
         "en": "The record in this folder is not of the run that resumes at step {step:n}: it has no logged step in "
@@ -39,7 +40,7 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="rows.jsonl stops before the run did: its last writes failed or the file was lost, and the "
             "Trainer's own state tells of later steps. A verdict on the record alone would be one on a stump.",
             decided="warning, by ko-cpt check: the trainer_state.json of the folder, or of its latest checkpoint, has "
-            "rows after the last one of the record, the losses of the steps that both have are equal, and the later "
+            "rows after the last one of the record, the numbers of the steps that both have are equal, and the later "
             "rows are not ones that a resume superseded. They are judged together with the record.",
             action="Look at the run's log for a write that failed (a full disk, a quota) and make room. A resume makes "
             "the record whole again, from the checkpoint.",
@@ -49,9 +50,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
         "en": Explanation(
             meaning="The run resumes in a folder whose record is another run's. Its findings would be the other run's "
             "too, so what is not this run's is marked superseded and kept.",
-            decided="warning, at a resume: of a row that record and checkpoint both have, the Trainer's loss differs "
-            "by more than one in a million (chosen, not measured), or both have training rows and none at the same "
-            "step. Rows from the first difference on are superseded, all of them where no row agrees.",
+            decided="warning, at a resume: of a row that record and checkpoint both have, the Trainer's loss, gradient "
+            "norm or learning rate differs by more than one in a million (chosen, not measured), or both have training "
+            "rows and none at the same step. Rows from the first difference on are superseded, all of them where "
+            "no row agrees.",
             action="Give every run an output_dir of its own. If this is one run after all, it was resumed from a "
             "checkpoint of an earlier attempt: nothing needs to be done.",
         )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.readers.rows import LogHabits, eval_prefixes, is_closing
+from ko_cpt_callbacks.readers.rows import NONFINITE, LogHabits, eval_prefixes, is_closing
 from ko_cpt_callbacks.readers.rows_file import live_rows
 
-__all__ = ["Record", "agree", "identity", "last_attempt", "line_of", "losses_of", "plan_attempt"]
+__all__ = ["Record", "agree", "identity", "last_attempt", "line_of", "numbers_of", "plan_attempt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Record:
         lines: Every line, superseded ones marked; none is ever dropped.
         live: Those that count, in the order they are folded.
         foreign: Where the record was another run's: how many lines were superseded for that (``rows``), and the first
-            step of which both know a loss and not the same one (``first_step``; None: they have no step in common).
+            step that both know and not with the same numbers (``first_step``; None: they have no step in common).
     """
 
     lines: tuple[dict[str, Any], ...]
@@ -30,9 +30,10 @@ class Record:
     foreign: Mapping[str, Any] | None = None
 
 
-# Losses of one row in two files of one run are the same number; what rounds it on its way (float32) moves it by less.
+# Numbers of one row in two files of one run are the same; what rounds it on its way (float32) moves it by less.
 # Chosen, not measured.
 _SAME: Final = 1e-6
+_TRAINED: Final = (keys.LOSS, keys.GRAD_NORM, keys.LEARNING_RATE)
 # Of rows that a record did not see itself but took from a checkpoint.
 _BEFORE_THE_RECORD: Final = 0
 
@@ -66,8 +67,8 @@ def plan_attempt(
     """The record with which an attempt begins.
 
     Rows beyond the step a run resumes from never happened as far as the resumed run is concerned: they are marked
-    superseded and kept; so is the row that ended an earlier attempt. So is, from the first step on whose loss the
-    checkpoint has otherwise, a record that is another run's; all of it where no loss agrees. Rows that the checkpoint
+    superseded and kept; so is the row that ended an earlier attempt. So is, from the first step on whose numbers the
+    checkpoint has otherwise, a record that is another run's; all of it where no row agrees. Rows that the checkpoint
     knows and the record does not (the callback was added later, or the folder was lost) are taken from the checkpoint,
     as attempt 0.
 
@@ -118,9 +119,9 @@ def _supersede_foreign(
     lines: Sequence[dict[str, Any]], log_history: Sequence[Mapping[str, Any]], start_step: int
 ) -> dict[str, Any] | None:
     """Mark what of a record belongs to another run than the checkpoint; what to say of it."""
-    ours = losses_of(line for line in lines if line.get(keys.SUPERSEDED) is not True)
+    ours = numbers_of(line for line in lines if line.get(keys.SUPERSEDED) is not True)
     restored = [line for row in log_history for line in line_of(row, _BEFORE_THE_RECORD)]
-    theirs = {known: found for known, found in losses_of(restored).items() if known[2] <= start_step}
+    theirs = {known: found for known, found in numbers_of(restored).items() if known[2] <= start_step}
     common = ours.keys() & theirs.keys()
     differing = {known for known in common if not agree(ours[known], theirs[known])}
     trained = all(any(kind == keys.KIND_TRAIN for kind, _, _ in side) for side in (ours, theirs))
@@ -137,26 +138,34 @@ def _supersede_foreign(
     return {"rows": count, "first_step": first}
 
 
-def losses_of(lines: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, int], list[Any]]:
-    """The Trainer's own losses in lines of a record, by kind, set and step; a step may be evaluated twice."""
-    found: dict[tuple[str, str, int], list[Any]] = {}
+def numbers_of(lines: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """What the Trainer logged in lines of a record, by kind, set and step; a step may be evaluated twice.
+
+    Of a training row its loss, gradient norm and learning rate (two runs may begin with the same loss), of an
+    evaluation its loss; rows without a loss are left out.
+    """
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for line in lines:
         kind, split, step = identity(line)
-        name = keys.LOSS if kind == keys.KIND_TRAIN else keys.key(str(split), keys.LOSS)
-        if kind in (keys.KIND_TRAIN, keys.KIND_EVAL) and isinstance(step, int) and line.get(name) is not None:
-            found.setdefault((kind, str(split), step), []).append(line[name])
+        if kind not in (keys.KIND_TRAIN, keys.KIND_EVAL) or not isinstance(step, int):
+            continue
+        names = _TRAINED if kind == keys.KIND_TRAIN else (keys.key(str(split), keys.LOSS),)
+        if line.get(names[0]) is not None:
+            numbers = {name: line[name] for name in names if line.get(name) is not None}
+            found.setdefault((kind, str(split), step), []).append(numbers)
     return found
 
 
-def agree(some: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether one of some losses is one of the others."""
-    return any(_same(one, other) for one in some for other in others)
+def agree(some: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether one of some rows' numbers are those of one of the others, as far as both have them."""
+    return any(all(_same(one[name], other[name]) for name in one.keys() & other) for one in some for other in others)
 
 
 def _same(one: Any, other: Any) -> bool:
-    numbers = isinstance(one, (int, float)) and isinstance(other, (int, float))
-    if not numbers:
-        return bool(one == other)  # NaN and infinities are texts in a record, and may be floats in a state
+    # NaN and infinities are texts in a record, and may be floats in a state.
+    one, other = (NONFINITE.get(value, value) if isinstance(value, str) else value for value in (one, other))
+    if not isinstance(one, (int, float)) or not isinstance(other, (int, float)):
+        return bool(one == other)
     try:
         return math.isclose(one, other, rel_tol=_SAME) or (math.isnan(one) and math.isnan(other))
     except OverflowError:  # an integer beyond every float

@@ -1,7 +1,7 @@
 """Where a record ends before its run did: what the Trainer's own state, beside it, has after that.
 
 A record stops early where its writes failed until the process died, or where its file was lost. The state of a
-checkpoint that stands there for another reason is told apart: another run's has other losses at the steps that both
+checkpoint that stands there for another reason is told apart: another run's has other numbers at the steps that both
 have, and what an earlier attempt left is in the record, superseded.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.rules import RecordBehind
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.attempt import agree, identity, last_attempt, line_of, losses_of
+from ko_cpt_callbacks.readers.attempt import agree, identity, last_attempt, line_of, numbers_of
 from ko_cpt_callbacks.readers.rows_file import live_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE
 from ko_cpt_callbacks.readers.trainer_state import StateRows, read_state_rows
@@ -89,7 +89,7 @@ def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> 
     later = [line for line in theirs if _step(line) >= end and str(identity(line)) not in known]
     if not later:
         return None
-    ours, restored = losses_of(live), losses_of(theirs)
+    ours, restored = numbers_of(live), numbers_of(theirs)
     common = ours.keys() & restored.keys()
     if (live and not common) or not all(agree(ours[one], restored[one]) for one in common):
         return None
@@ -111,8 +111,8 @@ def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> 
 def _superseded(line: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a record has a row of a state already: it is what a resume gave up."""
     same = [other for other in lines if identity(other) == identity(line)]
-    losses = [losses for side in ([line], same) for losses in losses_of(side).values()]
-    return bool(same) and (len(losses) < 2 or agree(*losses))
+    numbers = [found for side in ([line], same) for found in numbers_of(side).values()]
+    return bool(same) and (len(numbers) < 2 or agree(*numbers))
 
 
 def _last(lines: Sequence[Mapping[str, Any]]) -> int:

@@ -23,6 +23,7 @@ from ko_cpt_callbacks.core.observation import (
 )
 
 __all__ = [
+    "NONFINITE",
     "LogHabits",
     "eval_prefixes",
     "is_closing",
@@ -31,7 +32,7 @@ __all__ = [
     "timed_prefixes",
 ]
 
-_NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _RUNTIME: Final = f"_{keys.RUNTIME}"
 _LOSS: Final = f"_{keys.LOSS}"
 _EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
@@ -48,7 +49,7 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
     """The number under ``name``; NaN and infinities count, truth values and other text do not."""
     value = row.get(name)
     if isinstance(value, str):
-        return _NONFINITE.get(value)
+        return NONFINITE.get(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

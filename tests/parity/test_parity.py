@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from parity.record import FILES, RECIPES, RUNS, record
 
 from ko_cpt_callbacks import keys
@@ -15,6 +17,9 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.hf.live_record import LiveRecord
+from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.attempt import plan_attempt
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
@@ -160,3 +165,30 @@ def test_record_again(tmp_path: Path) -> None:
     names = ("code", "severity", "variant", "step", "split", "asks_to_stop")
     kept = _live(RUNS / "nan-in-window")
     assert [[item[name] for name in names] for item in held] == [[item[name] for name in names] for item in kept]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_older_record_is_taken_up_quietly(name: str, tmp_path: Path) -> None:
+    """A run folder of an earlier version, judged where it lies and resumed from each of its steps: nothing that is new
+    in this version is said of its record, and no file is set aside."""
+    new = {"record-behind", "foreign-record", "two-writers"}
+    run = read_run(RUNS / name / keys.ROWS_FILE)
+    assert not run.behind
+    told = {item["code"] for item in _live(RUNS / name)}
+    history = read_trainer_state(RUNS / name / "trainer_state.json")
+    settings = check_settings(
+        task="cpt", retention=(), stop_on=(), grace=None, targets=(), patience=None, min_delta=None, rules=None,
+        outputs=["files"], language=None,
+    )  # fmt: skip
+    for start in sorted({row[keys.STEP] for row in history}):
+        folder = tmp_path / str(start)
+        (folder / keys.FOLDER).mkdir(parents=True)
+        for file in FILES:
+            shutil.copy(RUNS / name / file, folder if file == "trainer_state.json" else folder / keys.FOLDER)
+        restored = [row for row in history if row[keys.STEP] <= start and "train_loss" not in row]
+        record = LiveRecord(settings, folder, Ranks(torch.device("cpu"), 0), writes=True)
+        record.begin_training({}, restored, start)
+        assert {finding.code for finding in record.findings} <= told - new
+        assert sorted(path.name for path in (folder / keys.FOLDER).iterdir()) == sorted(
+            [".lock", *(file for file in FILES if file != "trainer_state.json")]
+        )

@@ -119,3 +119,76 @@ def test_lines_without_a_step_do_not_hold(step: Any) -> None:
     """A line that names no whole step is superseded, not trusted."""
     plan = plan_attempt([{"kind": "train", "attempt": 1, "step": step}], [], 5, None)
     assert plan.live == ()
+
+
+def _history(*steps: int, loss: float = 3.0, **more: Any) -> list[dict[str, Any]]:
+    return [{"loss": loss - 0.1 * step, "step": step, **more} for step in steps]
+
+
+def _line_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "train", "attempt": 1, **row}
+
+
+def test_the_runs_own_record_is_not_foreign() -> None:
+    """Equal numbers, numbers rounded to float32, NaN as text and as float, more rows on either side: one run."""
+    own = [_line_of(row) for row in _history(1, 2, 3, learning_rate=0.1)]
+    nan = [_line_of({"loss": "NaN", "step": 2})]
+    for earlier, history in (
+        (own, _history(1, 2, learning_rate=0.1)),
+        (own, _history(1, 2, loss=3.0000001)),
+        (own, _history(2)),
+        (own[:1], _history(1, 2)),
+        (own, []),
+        ([], _history(1, 2)),
+        ([_line(0, "setup")], _history(1, 2)),
+        (nan, [{"loss": float("nan"), "step": 2}]),
+        (nan, [{"loss": "NaN", "step": 2}]),
+    ):
+        plan = plan_attempt(earlier, history, 3, None)
+        assert plan.foreign is None
+        assert _superseded(plan.lines) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"loss": 3.5}, 1),
+        ({"learning_rate": 0.2}, 1),
+        ({"grad_norm": 2.0}, 1),
+    ],
+)
+def test_another_runs_record_does_not_count(change: dict[str, Any], first: int) -> None:
+    """Where no row has the checkpoint's numbers, all of the record is superseded, set-up rows too; the checkpoint's
+    rows stand in its place, and the first step is told."""
+    given = {"learning_rate": 0.1, "grad_norm": 1.0}
+    earlier = [_line(0, "setup"), *(_line_of(row) for row in _history(1, 2, 3, **given))]
+    plan = plan_attempt(earlier, _history(1, 2, **{**given, **change}), 2, None)
+    assert plan.foreign == {"rows": 3, "first_step": first}
+    assert _superseded(plan.lines) == [0, 1, 2, 3]
+    assert [(line["step"], line["attempt"]) for line in plan.live] == [(1, 0), (2, 0)]
+    again = plan_attempt(plan.lines, _history(1, 2, **{**given, **change}), 2, None)
+    assert again.foreign is None and again.live == plan.live
+
+
+def test_a_record_that_parts_from_the_checkpoint() -> None:
+    """Two runs that were one up to a step: what they share stands, what follows is superseded."""
+    earlier = [_line(0, "setup"), *(_line_of(row) for row in [*_history(1, 2), *_history(3, 4, loss=9.0)])]
+    plan = plan_attempt(earlier, _history(1, 2, 3, 4), 4, None)
+    assert plan.foreign == {"rows": 2, "first_step": 3}
+    assert [(line["step"], line["attempt"]) for line in plan.live] == [(0, 1), (1, 1), (2, 1), (3, 0), (4, 0)]
+
+
+def test_no_step_in_common() -> None:
+    """Both have training rows and none at the same step: two runs. An evaluation alone says nothing."""
+    plan = plan_attempt([_line_of(row) for row in _history(5, 10)], _history(4, 8), 12, None)
+    assert plan.foreign == {"rows": 2, "first_step": None}
+    assert [line["step"] for line in plan.live] == [4, 8]
+    evaluated = [_line(5, "eval", eval_loss=3.0)]
+    assert plan_attempt(evaluated, _history(4, 8), 12, None).foreign is None
+
+
+def test_numbers_beyond_every_float() -> None:
+    """A damaged record does not break the plan."""
+    plan = plan_attempt([_line_of({"loss": 10**400, "step": 1})], _history(1), 1, None)
+    assert plan.foreign == {"rows": 1, "first_step": 1}
+    assert plan_attempt([_line_of({"loss": [], "step": 1})], _history(1), 1, None).foreign is not None

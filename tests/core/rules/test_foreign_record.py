@@ -21,13 +21,13 @@ def _found(values: dict[str, Any], kind: str = "foreign-record") -> list[Finding
     return list(rule.step(rule.initial(), SetupObservation(40, kind, values))[1])
 
 
-def test_another_loss() -> None:
-    """A warning that never stops: the step whose loss differs, and how many rows do not count any more."""
+def test_other_numbers() -> None:
+    """A warning that never stops: the step whose numbers differ, and how many rows do not count any more."""
     (finding,) = _found({"rows": 8, "first_step": 5})
     assert (finding.severity, finding.step, finding.asks_to_stop) == (Severity.WARNING, 40, False)
     assert finding.message() == (
-        "The record in this folder is not of the run that resumes at step 40: at step 5 its loss is another than the "
-        f"checkpoint's. {GONE}"
+        "The record in this folder is not of the run that resumes at step 40: at step 5 it has other numbers than "
+        f"the checkpoint. {GONE}"
     )
 
 

@@ -51,7 +51,7 @@ def beyond(record: Path, lines: Sequence[Mapping[str, Any]]) -> Beyond | None:
     found = None
     for state in (folder / STATE_FILE, _latest(folder)):
         if state is not None and state.is_file():
-            more = _beyond(str(state.relative_to(folder)), _read(state), lines)
+            more = _beyond(state.relative_to(folder).as_posix(), _read(state), lines)
             if more is not None and (found is None or _last(more.rows) > _last(found.rows)):
                 found = more
     return found

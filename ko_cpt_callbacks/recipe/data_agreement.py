@@ -49,7 +49,7 @@ def _origin(key: Key, source: Mapping[str, Any]) -> Said:
     if len(given) != 1:
         yield key, " and ".join(given) or "none of bundled, files and hub", "one of bundled, files and hub", None
         return
-    known = bundled_texts()
+    known = bundled_texts() if entries(source, "bundled") else ()
     for number, file in enumerate(entries(source, "bundled")):
         if isinstance(file, str) and file not in known:
             yield (*key, "bundled", number), shown(file), f"one of {', '.join(known)}", near_miss(file, known)

@@ -63,7 +63,12 @@ def find_recipe(name: str) -> Path:
     Raises:
         RecipeError: If there is none.
     """
-    known = recipe_ids()
+    try:
+        known = recipe_ids()
+    except RecipeError:  # a file of the user's own needs no bundled ones
+        if os.path.isfile(name):
+            return Path(name)
+        raise
     if name in known:
         return Path(str(bundled_folder() / f"{name}.yaml"))
     if os.path.isfile(name):  # of a name that no file can have, Path.is_file raises an error

@@ -17,6 +17,9 @@ _CHECKPOINT: Final = "checkpoint-"
 _TORCH: Final = ("*.pt", "*.pth", "*.bin")
 # The optimizer's state: in one file, or cut into parts by FSDP or DeepSpeed.
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*")
+# The schedule's; DeepSpeed may keep its own among its parts. Without it a Trainer begins the schedule anew, and takes
+# the optimizer's state from nowhere either, without a word.
+_SCHEDULE: Final = ("scheduler.pt", "global_step*")
 
 
 def checkpoints(folder: Path, processes: int = 1) -> dict[int, Path]:
@@ -60,7 +63,7 @@ def _goes_on(path: Path, processes: int) -> bool:
     ranks = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
     if not all((path / name).is_file() for name in ranks):
         return False
-    if not any(True for pattern in _OPTIMIZER for _ in path.glob(pattern)):
+    if not all(any(True for name in names for _ in path.glob(name)) for names in (_OPTIMIZER, _SCHEDULE)):
         return False
     torch_files = (file for pattern in _TORCH for file in path.glob(pattern) if file.name != "training_args.bin")
     # torch.save writes a zip, whose directory stands at its end.

@@ -21,6 +21,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "its end is something else": lambda path: (path / "trainer_state.json").write_text("[]", "utf-8"),
     "no optimizer": lambda path: (path / "optimizer.pt").unlink(),
     "half an optimizer": lambda path: _cut(path / "optimizer.pt"),
+    "no schedule": lambda path: (path / "scheduler.pt").unlink(),
     "half a schedule": lambda path: _cut(path / "scheduler.pt"),
     "no random state": lambda path: (path / "rng_state.pth").unlink(),
     "half a random state": lambda path: _cut(path / "rng_state.pth"),

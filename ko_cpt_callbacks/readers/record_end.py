@@ -16,6 +16,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.rules import RecordBehind
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.attempt import agree, identity, last_attempt, line_of, numbers_of
+from ko_cpt_callbacks.readers.rows import LogHabits
 from ko_cpt_callbacks.readers.rows_file import live_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE
 from ko_cpt_callbacks.readers.trainer_state import StateRows, read_state_rows
@@ -84,7 +85,8 @@ def _read(path: Path) -> StateRows:
 def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> Beyond | None:
     live = [line for line in live_rows(lines) if line.get(keys.KIND) in _LOGGED]
     end = _last(live)
-    theirs = [line for row in state.rows for line in line_of(row, last_attempt(lines))]
+    habits = LogHabits.of(state.rows)
+    theirs = [line for row in state.rows if habits.own(row) for line in line_of(row, last_attempt(lines))]
     known = {str(identity(line)) for line in live}
     later = [line for line in theirs if _step(line) >= end and str(identity(line)) not in known]
     if not later:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from parity.record import FILES, RECIPES, RUNS, record
 
 from ko_cpt_callbacks import keys
@@ -18,7 +17,6 @@ from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.rules import ALL_RULES
 from ko_cpt_callbacks.hf.live_record import LiveRecord
-from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.attempt import plan_attempt
 from ko_cpt_callbacks.readers.rows import observations_of
@@ -186,7 +184,7 @@ def test_an_older_record_is_taken_up_quietly(name: str, tmp_path: Path) -> None:
         for file in FILES:
             shutil.copy(RUNS / name / file, folder if file == "trainer_state.json" else folder / keys.FOLDER)
         restored = [row for row in history if row[keys.STEP] <= start and "train_loss" not in row]
-        record = LiveRecord(settings, folder, Ranks(torch.device("cpu"), 0), writes=True)
+        record = LiveRecord(settings, folder, writes=True)
         record.begin_training({}, restored, start)
         assert {finding.code for finding in record.findings} <= told - new
         assert sorted(path.name for path in (folder / keys.FOLDER).iterdir()) == sorted(

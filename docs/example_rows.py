@@ -466,6 +466,21 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             evaluated(training(curve(80, 3.4, 1.8)), [3.3, 3.0, 2.9, 2.84, 2.82, 2.87, 2.93, 3.0, 3.08]),
         ),
     ),
+    "loss-scaled": (
+        Example(
+            "Gradient accumulation of 8, and a `compute_loss` that returns the mean of a micro-batch",
+            [
+                plan(600),
+                told("loss-scaled", 10, factor=8.0, logged=27.2, measured=3.4, by="accumulation", accumulation=8,
+                     processes=1),
+                *training([8.0 * loss for loss in HEALTHY]),
+            ],
+        ),
+        Example(
+            "The same as a bare log shows it",
+            evaluated(training([8.0 * loss for loss in HEALTHY]), FALLING),
+        ),
+    ),
     "gap-widening": (
         Example(
             "Training falls on, the evaluation stays where it is",

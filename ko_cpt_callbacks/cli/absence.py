@@ -40,7 +40,7 @@ class Absence:
 
 
 def absences(
-    seen: Sequence[Observation], rules: Collection[str], targets: Sequence[Target] = ()
+    seen: Sequence[Observation], rules: Collection[str], targets: Sequence[Target] = (), *, language: bool = True
 ) -> tuple[Absence, ...]:
     """What the observations lack of what these rules, or a reader of the numbers, would need.
 
@@ -48,6 +48,8 @@ def absences(
         seen: The run's observations.
         rules: Codes of the rules that were asked.
         targets: What must be reached.
+        language: Whether the run trains a language model, as far as is known; of another there is no exact loss, and
+            nothing that padding would be in.
     """
     train = [item for item in seen if isinstance(item, TrainObservation)]
     evaluations: dict[str, list[EvalObservation]] = {}
@@ -57,13 +59,14 @@ def absences(
     found = [*_of_training(train, rules)]
     if (
         _PADDING in rules
+        and language
         and train
         and not any(isinstance(item, SetupObservation) and item.kind == _PADDING for item in seen)
     ):
         found.append(_of_first_batch(train))
     if not evaluations:
         found.append(Absence("evaluations", None, "no evaluation: nothing is known of text the run was not trained on"))
-    for split, items in evaluations.items():
+    for split, items in evaluations.items() if language else ():
         found.extend(_of_evaluation(split, items))
     if not targets:
         found.append(Absence("target", None, "no target was given: whether the run got there was not asked"))

@@ -80,12 +80,13 @@ def compare(
         told = {
             "format": _FORMAT,
             "baseline": _told(side.baseline),
+            "runs": [{"run": run.path, **run.facts.as_dict()} for run in read],
             "comparisons": [one.as_dict() for one in compared],
             "efficiency": speeds,
         }
         typer.echo(json.dumps(told, allow_nan=False, indent=2))
     else:
-        typer.echo("\n".join(page(compared, side.baseline, speeds)))
+        typer.echo("\n".join(page(compared, side.baseline, speeds, {run.path: run.facts for run in read})))
 
 
 def _compared(

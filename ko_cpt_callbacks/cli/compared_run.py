@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.core.comparison import Measured
 from ko_cpt_callbacks.core.observation import (
@@ -19,6 +20,7 @@ from ko_cpt_callbacks.core.observation import (
     finite_number,
 )
 from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.core.run_facts import RunFacts
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.errors import UnreadableRunError
@@ -67,10 +69,12 @@ class ComparedRun:
         trains: What it trained, as a row says; None where none does.
         vocabulary: Entries of its tokenizer.
         tokens_per_gpu_hour: The last that a row has; None where none has, as on a CPU.
+        facts: What every verdict carries, as ``ko-cpt check`` finds it.
     """
 
     path: str
     file: Path
+    facts: RunFacts
     sets: tuple[ComparedSet, ...]
     training: ComparedSet | None
     trains: Trains | None = None
@@ -96,8 +100,9 @@ def read_compared_run(path: str) -> ComparedRun:
     file = run.run_file()
     facts: Mapping[str, Any] = {}
     retention: tuple[str, ...] = ()
-    if file is not None:
-        retention = read_told(file).retention
+    told = None if file is None else read_told(file)
+    if file is not None and told is not None:
+        retention = told.retention
         facts = json.loads(read_text(file))  # read_told has shown that this is an object
     known = _known(facts)
     sets = tuple(_compared_set(run, item, known, retention) for item in _last_evaluations(seen).values())
@@ -107,6 +112,7 @@ def read_compared_run(path: str) -> ComparedRun:
     return ComparedRun(
         path=path,
         file=run.path,
+        facts=judge_run(run, watch_of(told)).facts,
         sets=sets,
         training=None if training is None else replace(training, measured=replace(training.measured, **known)),
         trains=_trains(seen),

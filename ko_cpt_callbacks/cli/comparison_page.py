@@ -13,27 +13,36 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison import BITS, Comparison, Measured
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.message import reason_sentence
+from ko_cpt_callbacks.core.run_facts import RunFacts, run_state
 
 __all__ = ["page"]
 
 _WIDTH: Final = 100
 _INDENT: Final = "  "
 
-def page(compared: Sequence[Compared], baseline: Baseline, efficiency: Mapping[str, Any] | None) -> list[str]:
+
+def page(
+    compared: Sequence[Compared],
+    baseline: Baseline,
+    efficiency: Mapping[str, Any] | None,
+    facts: Mapping[str, RunFacts],
+) -> list[str]:
     """Everything there is to say, in the order a reader asks for it.
 
     Args:
         compared: Every loss that was compared.
         baseline: What they were compared with.
         efficiency: Tokens per GPU hour of the runs and of the baselines; None where no run logged them.
+        facts: What every verdict carries, by the run as it was named.
     """
     lines: list[str] = []
     for one in compared:
-        lines.extend([*([""] if lines else []), *_one(one, baseline)])
+        state = "" if one.run is None else run_state(facts[one.run])
+        lines.extend([*([""] if lines else []), *_one(one, baseline, state)])
     return [*lines, *_efficiency(efficiency)]
 
 
-def _one(one: Compared, baseline: Baseline) -> list[str]:
+def _one(one: Compared, baseline: Baseline, state: str) -> list[str]:
     run, step, measured, found = one.run, one.step, one.measured, one.comparison
     what = "training loss" if measured.split == "train" else measured.set
     at = "" if step is None else f", step {step:,}"
@@ -43,6 +52,7 @@ def _one(one: Compared, baseline: Baseline) -> list[str]:
     return [
         printable(title),
         *_wrapped(f"against {name}{stage}"),
+        *_wrapped(state),
         "",
         *_wrapped(_headline(found)),
         "",

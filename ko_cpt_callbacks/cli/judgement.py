@@ -18,6 +18,7 @@ from ko_cpt_callbacks.core.progress import EvalProgress, Summary
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.rules import ALL_RULES, RecordBehind, rules_for
+from ko_cpt_callbacks.core.run_facts import RunFacts, facts_of
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.readers.rows import LogHabits, observations
 from ko_cpt_callbacks.readers.run_folder import Run
@@ -92,6 +93,12 @@ class Judgement:
     findings: tuple[Finding, ...]
     absences: tuple[Absence, ...]
 
+    @property
+    def facts(self) -> RunFacts:
+        """What every verdict carries."""
+        stop = None if self.watch.stop is None else str(self.watch.stop["code"])
+        return facts_of(self.summary, self.findings, stopped_by=stop)
+
     def left_out(self) -> tuple[str, ...]:
         """Codes of the rules that this version has and was not to ask."""
         return tuple(rule.code for rule in ALL_RULES if rule.code not in self.rules)
@@ -102,11 +109,13 @@ class Judgement:
         Args:
             path: The run as the user named it.
         """
-        counts, watch, summary = self.counts, self.watch, self.summary.as_dict()
+        counts, watch, facts = self.counts, self.watch, self.facts.as_dict()
+        summary = {**facts, **self.summary.as_dict()}
         for name, split in self.summary.splits.items():
             summary["splits"][name]["reduction"] = reduction(split)
         return {
             "format": _FORMAT,
+            **facts,
             "run": {
                 "path": path,
                 "file": str(self.run.path),
@@ -248,5 +257,5 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         ),
         summary=state.summary(),
         findings=findings,
-        absences=absences(seen, codes, watch.targets),
+        absences=absences(seen, codes, watch.targets, language=state.progress.seen.language),
     )

@@ -15,7 +15,9 @@ from ko_cpt_callbacks.cli.judgement import Judgement
 from ko_cpt_callbacks.cli.loss_table import loss_table
 from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.kind import applies
 from ko_cpt_callbacks.core.message import explanation
+from ko_cpt_callbacks.core.run_facts import RunState, run_state
 from ko_cpt_callbacks.readers.run_folder import Source
 
 __all__ = ["finding_lines", "headline", "indented", "lines", "next_steps", "page", "plural", "section"]
@@ -106,6 +108,8 @@ def _asked(judged: Judgement) -> str:
     watch = judged.watch
     source = {"option": "--task", "default": "nothing was declared"}
     parts = [f"task {watch.task} ({source.get(watch.task_from, watch.task_from)})"]
+    if judged.facts.kind is not None:
+        parts.append(f"kind {judged.facts.kind.value}")
     if watch.targets:
         parts.append(f"targets {', '.join(str(target) for target in watch.targets)}")
     return " · ".join(parts)
@@ -133,7 +137,15 @@ def _tokens(judged: Judgement) -> list[str]:
 
 
 def headline(judged: Judgement) -> Text:
-    """How much was found, and how grave."""
+    """Whether it is the whole run, how much was found, and how grave."""
+    state, found = printable(run_state(judged.facts)), _found(judged)
+    if not state:
+        return found
+    whole = judged.facts.state is RunState.STOPPED
+    return Text.assemble(Text(f"{state} ", style="bold" if whole else "bold yellow"), found)
+
+
+def _found(judged: Judgement) -> Text:
     counts = Counter(finding.severity for finding in judged.findings)
     said = ", ".join(plural(counts[severity], _WORDS[severity]) for severity in _GRAVEST_FIRST if counts[severity])
     if counts[Severity.ERROR] or counts[Severity.WARNING]:
@@ -141,7 +153,8 @@ def headline(judged: Judgement) -> Text:
         return Text(f"Found: {said}.", style=_STYLES[worst])
     if any(finding.code == _TOO_LITTLE for finding in judged.findings):
         return Text(f"Too little to judge: {said}.", style=_STYLES[Severity.INFO])
-    return Text(f"Nothing wrong was found{f'; {said}' if said else ''}.", style="bold green")
+    style = "bold green" if judged.facts.complete else ""
+    return Text(f"Nothing wrong was found{f'; {said}' if said else ''}.", style=style)
 
 
 def finding_lines(judged: Judgement) -> list[RenderableType]:
@@ -161,11 +174,15 @@ def finding_lines(judged: Judgement) -> list[RenderableType]:
 
 
 def _checked(judged: Judgement) -> str:
-    counts, codes = judged.counts, ", ".join(judged.rules)
+    counts, kind = judged.counts, judged.facts.kind
+    asked = [code for code in judged.rules if applies(code, kind)]
     text = (
-        f"Checked: {plural(len(judged.rules), 'rule')} ({codes}) on {plural(counts.training, 'training row')} and "
+        f"Checked: {plural(len(asked), 'rule')} ({', '.join(asked)}) on {plural(counts.training, 'training row')} and "
         f"{plural(counts.evaluations, 'evaluation')}."
     )
+    if kind is not None and len(asked) < len(judged.rules):
+        others = [code for code in judged.rules if code not in asked]
+        text += f" Not asked of a run of kind {kind.value}: {', '.join(others)}."
     if judged.left_out():
         text += f" Not asked, because the run was not told to: {', '.join(judged.left_out())}."
     if judged.watch.unknown_rules:

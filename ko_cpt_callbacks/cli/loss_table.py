@@ -34,11 +34,11 @@ def loss_table(summary: Summary) -> RenderableType:
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     for name, split in summary.splits.items():
         _add_split(table, name, split)
-    _add_training(table, summary.train)
+    _add_training(table, summary.train, perplexities=summary.seen.train_language)
     return table if table.row_count else Text("no loss in any row")
 
 
-def _add_training(table: Table, train: TrainProgress) -> None:
+def _add_training(table: Table, train: TrainProgress, *, perplexities: bool) -> None:
     points = [("first", train.first_step, train.first_loss), ("last", train.last_step, train.last_loss)]
     for when, step, loss in points[2 - min(train.points, 2) :]:
         table.add_row(
@@ -47,7 +47,7 @@ def _add_training(table: Table, train: TrainProgress) -> None:
             "" if step is None else f"{step:,}",
             # The Trainer writes 0.0 in place of NaN: a perplexity of 1 would read as success.
             f"{_loss(loss)} (a NaN?)" if loss == 0 else _loss(loss),
-            perplexity_text(perplexity(loss)) if loss else "",
+            perplexity_text(perplexity(loss)) if loss and perplexities else "",
             "",
             _fall(_share(train)) if when == "last" else "",
         )

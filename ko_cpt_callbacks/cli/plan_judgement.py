@@ -20,6 +20,7 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.core.progress import RunProgress
 from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.core.run_facts import RunFacts, joined_facts
 from ko_cpt_callbacks.core.stage import Trains, matching_stage
 from ko_cpt_callbacks.core.stage_delta import STAGE_DIFFERENCE, EvalEnd, StageDelta, stage_delta
 from ko_cpt_callbacks.core.stage_facts import STAGE
@@ -93,6 +94,11 @@ class PlanJudgement:
     unasked: tuple[str, ...] = ()
 
     @property
+    def facts(self) -> RunFacts:
+        """What every verdict carries, of all stages together."""
+        return joined_facts([None if stage.judgement is None else stage.judgement.facts for stage in self.stages])
+
+    @property
     def findings(self) -> tuple[tuple[str, Finding], ...]:
         """Every finding with the name of its stage, in the stages' order."""
         judged = [(stage.planned.name, stage.judgement) for stage in self.stages]
@@ -106,6 +112,7 @@ class PlanJudgement:
         """
         return {
             "format": _FORMAT,
+            **self.facts.as_dict(),
             "plan": {
                 "path": path,
                 "file": str(self.plan.file),

@@ -41,6 +41,16 @@ _OFFLINE_ACTION: Final = (
     "cannot be compared with earlier ones."
 )
 
+_SCALED: Final = (
+    "Step {step:n}: the logged training loss, {logged:loss}, is {factor:loss} times the {measured:loss} that the "
+    "forward passes of the same steps came to"
+)
+_SCALED_ACTION: Final = (
+    " Divide it by that number to read it; gradients have grown alike, so the learning rate and max_grad_norm mean "
+    "something else too. Return the loss divided by num_items_in_batch, or set model_accepts_loss_kwargs = False on "
+    "the Trainer. No perplexity is logged for training."
+)
+
 MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("below-floor", "train-level"): {"en": _TRAIN + _LEVEL},
     ("below-floor", "train-fall"): {"en": _TRAIN + _FALL},
@@ -73,6 +83,27 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "{from:loss} to {to:loss}. Packed rows are constant too, but their loss does not collapse: padding is probably "
         "in the loss. " + _OFFLINE_ACTION
     },
+    ("loss-scaled", "accumulation"): {
+        "en": _SCALED + ": it was multiplied by the gradient accumulation of {accumulation:n}." + _SCALED_ACTION
+    },
+    ("loss-scaled", "processes"): {
+        "en": _SCALED + ": it was multiplied by the number of processes, {processes:n}." + _SCALED_ACTION
+    },
+    ("loss-scaled", "both"): {
+        "en": _SCALED + ": it was multiplied by the gradient accumulation of {accumulation:n} and by the number of "
+        "processes, {processes:n}." + _SCALED_ACTION
+    },
+    ("loss-scaled", ""): {
+        "en": _SCALED + ". Neither the gradient accumulation ({accumulation:n}) nor the number of processes "
+        "({processes:n}) explains it: look at what the Trainer's compute_loss returns. No perplexity is logged for "
+        "training."
+    },
+    ("loss-scaled", "suspected"): {
+        "en": "Step {step:n}: the logged training loss, {logged:loss}, is about {factor:loss} times the evaluation's "
+        "{evaluation:loss}. It was probably multiplied by the gradient accumulation, as a compute_loss of one's own "
+        "that ignores num_items_in_batch does: divide it by gradient_accumulation_steps and compare again. Neither its "
+        "perplexity nor its gap to the evaluation means anything."
+    },
 }
 
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
@@ -103,6 +134,22 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "from the start and stay silent; so do pads labelled -100 where the log counts target tokens "
             "(tokens_seen), and rows grouped by length, whose constant batches come and go.",
             action=_PADDING_ACTION + " Then start again from a checkpoint from before it.",
+        )
+    },
+    "loss-scaled": {
+        "en": Explanation(
+            meaning="The training loss in the log is a multiple of the loss that was trained on, most often by the "
+            "gradient accumulation: a compute_loss of one's own, or a model, returns the mean of a micro-batch where "
+            "the Trainer expects a sum that was divided by num_items_in_batch (transformers issues 37766, 47688).",
+            decided="warning, once. Live: the logged loss is more than 1.5 times the mean loss of the same forward "
+            "passes, by target tokens, or less than its inverse, and within 10 % of the gradient accumulation, the "
+            "number of processes or their product, or the same in two rows in a row. From a bare log: the training "
+            "loss before an evaluation is more than 1.8 times the evaluation's, and above 12.55, what a guess among "
+            "the largest vocabulary gives, at two evaluations in a row that are not; or the two fall in "
+            "proportion (within 5 %) over three evaluations or more in which the evaluation falls by 15 %. Rules that "
+            "compare the training loss with an evaluation, or with a floor, are silent then.",
+            action="Divide the loss by num_items_in_batch in compute_loss, or set model_accepts_loss_kwargs = False on "
+            "the Trainer; then look at learning rate and max_grad_norm again.",
         )
     },
 }

@@ -12,8 +12,8 @@ from typing import Final
 from ko_cpt_callbacks import keys
 
 __all__ = [
-    "FLOOR", "LOWEST_PUBLISHED_BITS", "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO", "Doubt", "doubt", "lowest_level",
-    "sudden_fall",
+    "FLOOR", "LARGEST_GUESS", "LOWEST_PUBLISHED_BITS", "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO", "Doubt", "doubt",
+    "lowest_level", "sudden_fall",
 ]  # fmt: skip
 
 FLOOR: Final = math.log(3.0)
@@ -35,6 +35,8 @@ LOWEST_PUBLISHED_BITS: Final = 0.519
 LARGEST_VOCABULARY: Final = 282_721
 """Entries of the largest tokenizer of a published Korean run (ormastes/medgemma_korean). A model that guesses
 uniformly among them has a loss of 12.55."""
+LARGEST_GUESS: Final = math.log(LARGEST_VOCABULARY)
+"""Nats per token of that guess: no cross-entropy of a model that is any good is above it."""
 
 _NEAR: Final = 0.95  # "comes near" is within 5 %. Chosen, not measured.
 
@@ -61,7 +63,7 @@ def doubt(metric: str, level: float, task: str) -> Doubt | None:
     lowest = {"cpt": _NEAR * (LOWEST_PUBLISHED_BITS if bits else LOWEST_PUBLISHED_LOSS), "sft": NEAR_ZERO}
     if level < lowest.get(task, -math.inf):
         return Doubt.LOW
-    if not bits and level > math.log(LARGEST_VOCABULARY):
+    if not bits and level > LARGEST_GUESS:
         return Doubt.TRIVIAL
     return None
 

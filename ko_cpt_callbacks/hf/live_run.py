@@ -15,9 +15,8 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.kind_seen import TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
 from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
@@ -39,8 +38,9 @@ from ko_cpt_callbacks.hf.reporter import Reporter
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.step_counts import StepCounts
 from ko_cpt_callbacks.hf.stopper import STEP_END, StopOrder, Stopper
+from ko_cpt_callbacks.hf.train_loss import TrainLoss
 from ko_cpt_callbacks.hf.train_meter import TrainMeter
-from ko_cpt_callbacks.hf.trainer_reading import TrainerReading, read_trainer
+from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.outputs.file import json_text
 
 
@@ -82,7 +82,7 @@ class LiveRun:
         self._nan_said = False
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
-        self._read: TrainerReading | None = None
+        self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
         self._training = False
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class LiveRun:
         except Exception as error:  # nothing is known of it
             self.said.report_error(error)
             return {}
-        self._read = read
+        self._train_loss.cross_entropy = read.perplexity
         if read.absent is not None:
             self.eval_meter.refuse_all(read.absent)
         return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
@@ -289,14 +289,16 @@ class LiveRun:
         if self._counts.blind and self._args.logging_nan_inf_filter and not self._nan_said:
             self._nan_said = True
             self.note_setup("nan-filter-on", step)
+        sums, probe = self._counts.losses(step)
         numbers = dict(self._counts.close_row(step))
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
-        plain = self._read is None or self._read.perplexity
-        if plain and isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
-            value = perplexity(float(loss))
-            if value != float("inf"):
+        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
+            value, scaled = self._train_loss.judge(float(loss), sums, probe)
+            if value is not None:
                 numbers[keys.PPL] = value
+            if scaled is not None:
+                self.note_setup(LOSS_SCALED, step, **scaled)
         return numbers
 
     def _evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding
 from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.train_loss import LossProbe, LossSums
 from ko_cpt_callbacks.hf.train_meter import TrainMeter, add_counts
 from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
 
@@ -32,6 +33,7 @@ class StepCounts:
         self._counting = counting
         self._totals = TrainTotals(devices=devices)
         self._first = True
+        self._probe: LossProbe | None = None
         self.step: int | None = None
         self.blind = False
 
@@ -44,7 +46,7 @@ class StepCounts:
         """Training begins at ``step``, with the lines on record that hold."""
         self._totals = resumed_totals(live, step, self._totals.devices)
         self._meter.restart()
-        self._first, self.step, self.blind = True, None, False
+        self._first, self.step, self.blind, self._probe = True, None, False, None
 
     def step_ends(self, step: int, due: Callable[[], bool]) -> PaddingCounts | None:
         """An optimizer step is over; every rank must call it.
@@ -76,6 +78,10 @@ class StepCounts:
         """What a checkpoint at ``step`` keeps; empty where it is not known."""
         return self._totals.pending() if self.up_to(step) else {}
 
+    def losses(self, step: int) -> tuple[LossSums | None, LossProbe | None]:
+        """What the losses since the last row come to, and a pass looked at closely; None where it is not known."""
+        return (self._totals.losses if self.up_to(step) else None), self._probe
+
     def close_row(self, step: int) -> dict[str, int | float]:
         """The keys of a training row at ``step``; empty where they are not known, and then the next row has them."""
         if not self.up_to(step):
@@ -86,7 +92,9 @@ class StepCounts:
     def _read(self, step: int) -> PaddingCounts | None:
         first, self._first = self._first, False
         parts = [json.loads(part) for part in self._ranks.exchange(lambda: self._part(first))]
-        self._totals.add(add_counts(parts))
+        counts = add_counts(parts)
+        self._totals.add(counts)
+        self._probe = counts.probe or self._probe
         self.step = step
         self.blind = self.blind or any(part["bad"] is None for part in parts)
         return add_padding([part["padding"] for part in parts]) if first else None

@@ -6,6 +6,7 @@ forward pass. Counters stay on the device and are read when the Trainer logs, wh
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.evidence import IGNORE, Output
+from ko_cpt_callbacks.hf.evidence import IGNORE, Alignment, Output
 from ko_cpt_callbacks.hf.padding import count_padding
 from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.train_loss import LossProbe, LossSums, probe_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,16 @@ class TrainCounts:
             forward pass returned no loss, or other ranks cannot be reached.
         targetless: Micro-batches without a target token: their loss is 0/0 and changes no weight.
         seconds: Mean seconds of training, evaluation and saving left out.
+        losses: What the losses of the passes come to; None when some pass had no labels or no loss.
+        probe: The first pass since training began, looked at closely; None where it gave no logits.
     """
 
     tokens: int | None
     bad_micro_batches: tuple[int, ...] | None
     seconds: float
     targetless: int = 0
+    losses: LossSums | None = None
+    probe: LossProbe | None = None
 
 
 class TrainMeter:
@@ -52,6 +58,9 @@ class TrainMeter:
         self._targetless: Tensor | None = None
         self._without_labels = False
         self._without_loss = False
+        self._losses: Tensor | None = None
+        self._probe: Tensor | None = None
+        self._probed = False
         self._padding: Tensor | None = None
         self._watched_padding = False
         self._started = time.perf_counter()
@@ -59,7 +68,14 @@ class TrainMeter:
         self._excluded = 0.0
 
     def observe(
-        self, kwargs: Mapping[str, Any], output: Output, *, shifts: bool, pad_id: int | None = None
+        self,
+        kwargs: Mapping[str, Any],
+        output: Output,
+        *,
+        shifts: bool,
+        pad_id: int | None = None,
+        alignment: Alignment | None = None,
+        virtual_tokens: int = 0,
     ) -> None:
         """A forward pass in training mode.
 
@@ -68,6 +84,8 @@ class TrainMeter:
             output: Its output.
             shifts: Whether the model's loss leaves the first label of a row out.
             pad_id: The pad token, which the first batch is searched for.
+            alignment: How its logits and labels belong together; None where that is not known.
+            virtual_tokens: Positions that an adapter puts before every row.
         """
         if not self._watched_padding:
             self._watched_padding, self._padding = True, count_padding(kwargs, pad_id)
@@ -84,11 +102,23 @@ class TrainMeter:
         if output.loss is None:
             self._without_loss = True
             return
+        if not self._probed:
+            self._probed, self._probe = True, probe_loss(kwargs, output, alignment, virtual_tokens)
+        if isinstance(labels, Tensor):
+            self._add_loss(output.loss, count, kwargs.get("num_items_in_batch"))
         bad = (~output.loss.isfinite()).any()
         if empty is not None:  # the mean over no target is 0/0, and its gradient is 0: no broken batch
             bad = bad & ~empty.to(bad.device)
         bad = bad.to(torch.int64)
         self._bad = bad if self._bad is None else self._bad + bad.to(self._bad.device)
+
+    def _add_loss(self, loss: Tensor, count: Tensor, divisor: Any) -> None:
+        mean = loss.detach().float().mean()
+        own = count.to(mean.device)
+        told = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
+        mean = torch.where(own > 0, mean, torch.zeros_like(mean))  # a mean over no target adds nothing
+        sums = torch.stack([mean * told, mean * own])
+        self._losses = sums if self._losses is None else self._losses + sums.to(self._losses.device)
 
     def lose(self) -> None:
         """A forward pass could not be counted: no counts for this window."""
@@ -123,8 +153,8 @@ class TrainMeter:
 
     def restart_clock(self) -> None:
         """Training begins now: earlier time, and a step that was broken off, are none of it."""
-        self._bad = None
-        self._watched_padding = False
+        self._bad = self._losses = self._probe = None
+        self._watched_padding = self._probed = False
         self._started = self._mark = time.perf_counter()
         self._excluded = 0.0
 
@@ -134,10 +164,11 @@ class TrainMeter:
         try:
             local = self._local(now)
         except Exception:  # the others are waiting
-            local = {"tokens": None, "bad": None, "seconds": now - self._started, "targetless": 0}
+            local = {"tokens": None, "bad": None, "seconds": now - self._started, "targetless": 0, "losses": None,
+                     "probe": None}  # fmt: skip
         if self._ranks.alone:
-            local.update(tokens=None, bad=None)  # this rank's share is not the run's
-        self._tokens, self._targetless, self._steps = None, None, []
+            local.update(tokens=None, bad=None, losses=None)  # this rank's share is not the run's
+        self._tokens, self._targetless, self._steps, self._losses = None, None, [], None
         self._without_labels = self._without_loss = False
         self._started, self._mark, self._excluded = now, now, 0.0
         return local
@@ -155,7 +186,18 @@ class TrainMeter:
         tokens = None if self._without_labels else int(self._tokens) if self._tokens is not None else 0
         targetless = 0 if self._targetless is None else int(self._targetless)
         seconds = now - self._started - self._excluded
-        return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": targetless}
+        counts = {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": targetless}
+        return {**counts, **self._local_losses()}
+
+    def _local_losses(self) -> dict[str, Any]:
+        losses: list[float] | None = [0.0, 0.0] if self._losses is None else self._losses.tolist()
+        if self._without_labels or self._without_loss or not all(map(math.isfinite, losses or ())):
+            losses = None
+        probe: list[float | None] | None = None if self._probe is None else self._probe.tolist()
+        if probe is not None:
+            probe = [None if one is None or math.isnan(one) else one for one in probe]
+            probe = None if any(probe[place] is None for place in (0, 2, 3)) else probe
+        return {"losses": losses, "probe": probe}
 
 
 def add_counts(parts: Sequence[Mapping[str, Any]]) -> TrainCounts:
@@ -165,4 +207,9 @@ def add_counts(parts: Sequence[Mapping[str, Any]]) -> TrainCounts:
     if all(part["bad"] is not None for part in parts) and len({len(part["bad"]) for part in parts}) == 1:
         bad = tuple(sum(step) for step in zip(*(part["bad"] for part in parts), strict=True))
     seconds = sum(part["seconds"] for part in parts) / len(parts)
-    return TrainCounts(tokens, bad, seconds, sum(part["targetless"] for part in parts))
+    losses = None
+    if tokens is not None and all(part["losses"] is not None for part in parts):
+        divided, averaged = (sum(part["losses"][place] for part in parts) for place in (0, 1))
+        losses = LossSums(divided, averaged, tokens)
+    probe = next((LossProbe(*part["probe"]) for part in parts if part["probe"] is not None), None)
+    return TrainCounts(tokens, bad, seconds, sum(part["targetless"] for part in parts), losses, probe)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.hf.train_loss import LossSums
 from ko_cpt_callbacks.hf.train_meter import TrainCounts
 
 __all__ = ["TrainTotals", "resumed_totals"]
@@ -22,6 +23,7 @@ class TrainTotals:
         devices: Accelerators at work; 0 on CPU.
         bad: Non-finite micro-batches of each step since the last training row.
         targetless: Micro-batches without a target token since the last training row.
+        losses: What the losses since the last training row come to; None once they are not known.
     """
 
     tokens_seen: int | None = 0
@@ -29,6 +31,7 @@ class TrainTotals:
     devices: int = 0
     bad: dict[int, int] = field(default_factory=dict)
     targetless: int = 0
+    losses: LossSums | None = field(default_factory=LossSums)
     _bad_known: bool = True
     _tokens: int | None = 0
     _seconds: float = 0.0
@@ -42,6 +45,8 @@ class TrainTotals:
             self._tokens = None if self._tokens is None else self._tokens + counts.tokens
         self._seconds += counts.seconds
         self.targetless += counts.targetless
+        both = self.losses, counts.losses
+        self.losses = None if both[0] is None or both[1] is None else both[0].plus(both[1])
         if counts.bad_micro_batches is None:
             self._bad_known = False
             return
@@ -75,7 +80,7 @@ class TrainTotals:
             if self.devices:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds, self.targetless = 0, 0.0, 0
+        self._tokens, self._seconds, self.targetless, self.losses = 0, 0.0, 0, LossSums()
         return row
 
 

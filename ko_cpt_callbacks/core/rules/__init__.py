@@ -36,6 +36,7 @@ from ko_cpt_callbacks.core.rules.forgetting import Forgetting
 from ko_cpt_callbacks.core.rules.gap_widening import GapWidening
 from ko_cpt_callbacks.core.rules.half_precision_modules import HalfPrecisionModules
 from ko_cpt_callbacks.core.rules.level_shift import LevelShift
+from ko_cpt_callbacks.core.rules.loss_scaled import LossScaled
 from ko_cpt_callbacks.core.rules.loss_spike import LossSpike
 from ko_cpt_callbacks.core.rules.memorising import Memorising
 from ko_cpt_callbacks.core.rules.metric_not_delivered import MetricNotDelivered
@@ -89,6 +90,7 @@ __all__ = [
     "GapWidening",
     "HalfPrecisionModules",
     "LevelShift",
+    "LossScaled",
     "LossSpike",
     "Memorising",
     "MetricNotDelivered",
@@ -194,6 +196,7 @@ def rules_for(
         ExactLossAbsent(),
         NonFinite(),
         PaddingInLoss(),
+        LossScaled(tuple(retention)),
         BelowFloor(task),
         RunSeam(),
         LossSpike(),

@@ -78,7 +78,7 @@ def test_real_log(number: str) -> None:
 @real
 def test_the_joined_run_never_meets_its_target() -> None:
     """Run 01 ends at a perplexity of 1.56 because pads are in the loss: found, and no target is called met."""
-    found = judged(real_run("01"), "--target", "ppl<3@end")
+    found = judged(real_run("01"), "--target", "ppl<3@end", "--task", "cpt")
     said = {finding["code"]: finding for finding in found["findings"]}
     assert "target-met" not in said
     assert said["target-implausible"]["severity"] == "warning"
@@ -152,7 +152,7 @@ def test_json_summary(healthy: Path) -> None:
 def test_the_joined_run(tmp_path: Path) -> None:
     """Tokens per step become constant and the loss collapses: both are found, and the target is not called met."""
     path = write_state(tmp_path / "trainer_state.json", sample.joined())
-    found = judged(path, "--target", "ppl<3@end")
+    found = judged(path, "--target", "ppl<3@end", "--task", "cpt")
     said = {finding["code"]: finding["step"] for finding in found["findings"]}
     assert said["padding-in-loss"] > 600
     assert said["below-floor"] > 600

@@ -198,7 +198,8 @@ def _bare(name: str) -> tuple[str, ...]:
 _OF_LANGUAGE: Final = frozenset(
     {
         "below-floor", "memorising", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
-        "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small", "target-implausible",
+        "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small",
+        "target-implausible",
         "embeddings-frozen", "embeddings-untied", "eos-not-trained",
     }
 )  # fmt: skip

@@ -15,13 +15,10 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.rules import rules_for
 from ko_cpt_callbacks.core.run_facts import (
     RunFacts,
     RunState,
     RunVerdict,
-    best_exact,
     facts_of,
     joined_facts,
     run_state,
@@ -129,16 +126,3 @@ def test_stages_together() -> None:
     assert (early.state, early.complete, early.steps_done, early.steps_planned) == ("unfinished", False, 600, 1200)
     begun = joined_facts([whole, None])
     assert (begun.state, begun.complete, begun.steps_planned, begun.verdict) == ("unfinished", False, None, "look")
-
-
-def test_the_best_is_an_exact_loss() -> None:
-    """Of the first set that is no retention set; a Trainer's loss is never the best, however low."""
-
-    def best(*rows: EvalObservation) -> tuple[int, float] | None:
-        return best_exact(Monitor(rules_for(patience=Patience())).judge(rows)[0].summary(), ("en",))
-
-    assert best() is None
-    assert best(EvalObservation(1, loss=0.1)) is None
-    assert best(EvalObservation(1, exact_loss=3.0), EvalObservation(2, loss=0.1)) == (1, 3.0)
-    rows = [EvalObservation(1, split="eval_en", exact_loss=1.0), EvalObservation(1, split="eval_ko", exact_loss=2.0)]
-    assert best(*rows) == (1, 2.0)

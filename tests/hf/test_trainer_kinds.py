@@ -19,8 +19,13 @@ from transformers import (
 )
 
 from ko_cpt_callbacks import KoCPTCallback, keys
+from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.core.run_facts import facts_of
+from ko_cpt_callbacks.hf.evaluation_entry import best_exact
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.readers.run_folder import read_run
 
 ROWS = tiny.uneven_rows(16)
 OTHER = tiny.uneven_rows(5, first=20)
@@ -203,10 +208,6 @@ def test_who_stopped_a_run(tmp_path: Path) -> None:
           "save_steps": 1, "greater_is_better": False}),
         ("should_training_stop", {}, [Enough()], {}),
     ]  # fmt: skip
-    from ko_cpt_callbacks.core.monitor import Monitor
-    from ko_cpt_callbacks.core.run_facts import facts_of
-    from ko_cpt_callbacks.readers.run_folder import read_run
-
     for by, settings, others, arguments in cases:
         callback = KoCPTCallback(outputs=("files",), **settings)
         trainer = tiny.trainer(
@@ -250,6 +251,19 @@ def test_the_closing_row_holds_no_evaluation() -> None:
     assert [type(seen).__name__ for seen in observations_of([closing])] == ["EndObservation"]
     both = {**closing, "eval_loss": 2.0, "eval_runtime": 1.0}
     assert [type(seen).__name__ for seen in observations_of([both])] == ["EvalObservation", "EndObservation"]
+
+
+def test_the_best_is_an_exact_loss() -> None:
+    """Of the first set that is no retention set; a Trainer's loss is never the best, however low."""
+
+    def best(*rows: EvalObservation) -> tuple[int, float] | None:
+        return best_exact(Monitor().judge(rows)[0].summary().splits, ("en",))
+
+    assert best() is None
+    assert best(EvalObservation(1, loss=0.1)) is None
+    assert best(EvalObservation(1, exact_loss=3.0), EvalObservation(2, loss=0.1)) == (1, 3.0)
+    rows = [EvalObservation(1, split="eval_en", exact_loss=1.0), EvalObservation(1, split="eval_ko", exact_loss=2.0)]
+    assert best(*rows) == (1, 2.0)
 
 
 # -- TRL ---------------------------------------------------------------------------------------------------------------
@@ -356,8 +370,6 @@ def test_trainers_that_score_answers(kind: str, made: Callable[..., Any], tmp_pa
     # What a bare log of it says without the callback's own keys.
     own = {"exact_loss_absent", "nonfinite"}
     bare = [{k: v for k, v in row.items() if not any(part in k for part in own)} for row in trainer.state.log_history]
-    from ko_cpt_callbacks.core.monitor import Monitor
-
     state, _ = Monitor(task="other").judge(observations_of(bare))
     assert state.progress.seen.kind == kind
 

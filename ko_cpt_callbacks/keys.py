@@ -26,7 +26,7 @@ evaluation key               unit             meaning
 ===========================  ===============  =================================================================
 training key                 unit             meaning
 ===========================  ===============  =================================================================
-``ppl``                      1                exp(the Trainer's loss of this row), where that is a real number
+``ppl``                      1                exp(the Trainer's loss), where that is the tokens' cross-entropy
 ``tokens_seen``              count            target tokens trained on since the start, over all ranks
 ``tokens_per_second``        tokens / s       target tokens per second of training, evaluation and saving left out
 ``tokens_per_gpu_hour``      tokens / GPU h   the same per accelerator and hour; absent on CPU

@@ -470,3 +470,112 @@ def test_a_rule_that_fails_in_a_stage(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (result.exit_code, result.stderr) == (
         2, "ko-cpt check: stage embedding: rule memorising failed at step 400: KeyError: 'loss'\n",
     )  # fmt: skip
+
+
+# -- the facts that every verdict carries ----------------------------------------------------------------------------
+
+FACTS = ("state", "complete", "steps_done", "steps_planned", "verdict", "kind", "stopped_by")
+
+
+def _state(path: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
+    path.write_text(json.dumps({"log_history": rows, **more}), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("more", "facts", "line"),
+    [
+        (
+            {"max_steps": 10_000, "global_step": 400},
+            ("unfinished", False, 400, 10_000, "look", None, None),
+            "Unfinished: 400 of 10,000 steps. Nothing wrong was found.",
+        ),
+        ({"max_steps": 400, "global_step": 400}, ("finished", True, 400, 400, "ok", None, None), None),
+        ({"max_steps": 404, "global_step": 404}, ("finished", True, 404, 404, "ok", None, None), None),
+        (
+            {},
+            ("unfinished", False, 400, None, "look", None, None),
+            "Unfinished after step 400. Nothing wrong was found.",
+        ),
+    ],
+)
+def test_the_facts_of_a_verdict(more: dict[str, Any], facts: tuple[Any, ...], line: str | None, tmp_path: Path) -> None:
+    """State, completeness and steps stand in JSON and in the page's verdict: unfinished is not healthy."""
+    path = _state(tmp_path / "trainer_state.json", sample.healthy(), **more)
+    found = judged(path)
+    assert _valid(found)
+    assert tuple(found[name] for name in FACTS) == facts
+    assert {name: found["summary"][name] for name in FACTS} == {name: found[name] for name in FACTS}
+    text = " ".join(check(path).stdout.split())
+    assert (line or "ok Nothing wrong was found.").removeprefix("ok ") in text
+    assert ("Unfinished" in text) == (line is not None)
+
+
+def test_a_stopped_run_says_by_what(tmp_path: Path) -> None:
+    """The set-up row, or ``run.json`` of an earlier version, names the finding."""
+    folder = tmp_path / keys.FOLDER
+    folder.mkdir()
+    rows = [{"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 900, "trainer_kind": "causal"}]
+    kinds = [{"kind": "train" if "loss" in row else "eval", "attempt": 1, **row} for row in sample.healthy()]
+    stop = {"kind": "setup", "setup": "ended-early", "attempt": 1, "step": 400, "by": "target-met"}
+    lines = [*rows, *kinds, stop, {"kind": "end", "attempt": 1, "step": 400, "train_loss": 3.0, "train_runtime": 1.0}]
+    (folder / keys.ROWS_FILE).write_text("\n".join(map(json.dumps, lines)) + "\n", "utf-8")
+    found = judged(tmp_path)
+    assert tuple(found[name] for name in FACTS) == ("stopped", False, 400, 900, "ok", "causal", "target-met")
+    text = " ".join(check(tmp_path).stdout.split())
+    assert "Stopped by target-met after 400 of 900 steps. Nothing wrong was found." in text
+    assert "kind causal" in text
+
+
+def test_a_preference_log_has_no_perplexity(tmp_path: Path) -> None:
+    """Its keys say what it is: no perplexity in the table, no floor, and no advice to measure an exact loss."""
+    rows = [{"loss": 0.69 / (1 + i), "rewards/margins": 0.1 * i, "step": 10 * i + 10} for i in range(40)]
+    rows.append({"eval_loss": 0.02, "eval_rewards/margins": 2.0, "eval_runtime": 1.0, "step": 400})
+    path = _state(tmp_path / "trainer_state.json", rows, max_steps=400, global_step=400)
+    found = judged(path, "--task", "cpt")
+    assert found["kind"] == "preference"
+    assert [finding["code"] for finding in found["findings"]] == []
+    assert found["summary"]["splits"]["eval"]["last"]["ppl"] is None
+    assert "exact-loss" not in {item["evidence"] for item in found["run"]["missing"]}
+    text = " ".join(check(path).stdout.split())
+    assert "kind preference" in text
+    assert "training first 10 0.690 last" in text
+    assert "Not asked of a run of kind preference: " in text
+    assert "below-floor" not in text.partition("Checked: ")[2].partition("Not asked")[0]
+
+
+def test_reinforcement_learning_is_recognised() -> None:
+    """A GRPO log without its reward keys: a loss around zero that jumps is no language model's."""
+    path = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "logs" / "grpo.json"
+    if not path.is_file():
+        pytest.skip("the cases are not in this checkout")
+    found = judged(path)
+    assert (found["kind"], found["findings"]) == ("rl", [])
+
+
+def test_a_target_on_a_bare_log(tmp_path: Path) -> None:
+    """A target on the Trainer's loss is judged by it; one on the exact loss or its perplexity by nothing."""
+    rows = [{**row} for row in sample.train_rows(sample.falling(40))]
+    rows += [sample.evaluation(400, 2.8), {"train_loss": 3.0, "train_runtime": 1.0, "step": 400}]
+    path = _state(tmp_path / "trainer_state.json", rows, max_steps=400, global_step=400)
+    targets = ["--target", "eval_loss<3", "--target", "eval_exact_loss<3", "--target", "eval_ppl<30"]
+    said = [(one["code"], one["values"]["target"]) for one in judged(path, *targets)["findings"]]
+    assert said == [
+        ("target-met", "eval_loss<3.0@end"),
+        ("target-inconclusive", "eval_exact_loss<3.0@end"),
+        ("target-inconclusive", "eval_ppl<30.0@end"),
+    ]
+    page = " ".join(check(path, *targets).stdout.split())
+    assert "cannot be judged, because the row has only the Trainer's own loss" in page
+
+
+@pytest.mark.parametrize("task", ["sft", "other"])
+def test_the_floor_is_not_asked_of_other_tasks(task: str, tmp_path: Path) -> None:
+    """A loss of 0.5 is a target like any other in fine-tuning and classification; met at the end."""
+    rows = [*sample.train_rows(sample.falling(40, 2.0, 0.4)), sample.evaluation(400, 0.45)]
+    rows.append({"train_loss": 0.6, "train_runtime": 1.0, "step": 400})
+    path = write_state(tmp_path / "trainer_state.json", rows)
+    assert ("target-met", "info", 400) in codes(judged(path, "--target", "eval_loss<0.6", "--task", task))
+    said = {code for code, _, _ in codes(judged(path, "--target", "eval_loss<0.6", "--task", "cpt"))}
+    assert "target-implausible" in said
+    assert "target-met" not in said

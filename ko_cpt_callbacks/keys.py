@@ -29,7 +29,8 @@ training key                 unit             meaning
 ``ppl``                      1                exp(the Trainer's loss), where that is the tokens' cross-entropy
 ``tokens_seen``              count            target tokens trained on since the start, over all ranks
 ``tokens_per_second``        tokens / s       target tokens per second of training, evaluation and saving left out
-``tokens_per_gpu_hour``      tokens / GPU h   the same per accelerator and hour; absent on CPU
+                                              (trackers and our files only)
+``tokens_per_gpu_hour``      tokens / GPU h   the same per accelerator and hour (likewise); absent on CPU
 ``nonfinite_steps``          count            optimizer steps since the last row with a NaN or infinite loss
 ``nonfinite_micro_batches``  count            micro-batches behind them, over all ranks
 ``nonfinite_first_step``     step             the first such step; absent when there is none
@@ -94,6 +95,9 @@ TRAIN_KEYS: Final = (
     NONFINITE_FIRST_STEP,
     TARGETLESS_MICRO_BATCHES,
 )
+
+# Taken by the clock: to trackers and our files only, so that equal runs have equal states.
+CLOCK_KEYS: Final = (TOKENS_PER_SECOND, TOKENS_PER_GPU_HOUR)
 
 # The Trainer's own names.
 LOSS: Final = "loss"

@@ -18,6 +18,7 @@ from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.hf.live_run import LiveRun
+from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
 from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopper import STEP_END
@@ -154,6 +155,7 @@ class KoCPTCallback(TrainerCallback):
         handlers.move_to_front(trainer.callback_handler, self)
         run = self._run(trainer.args, trainer.state, trainer.control)
         run.trainer = weakref.ref(trainer)
+        keep_texts_off_cards(trainer)
         self._join(run, trainer.callback_handler)
         self._watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
         return self
@@ -352,6 +354,7 @@ class KoCPTCallback(TrainerCallback):
             self._join(run, found)
             trainer = handlers.find_trainer(found)
             run.trainer = run.trainer if trainer is None else weakref.ref(trainer)
+            keep_texts_off_cards(trainer)
         model = kwargs.get("model")
         if model is not None:
             try:

@@ -33,6 +33,7 @@ from ko_cpt_callbacks.hf.measurement import Measurement
 from ko_cpt_callbacks.hf.meter import EvalMeter
 from ko_cpt_callbacks.hf.own_row import OwnRows, UnseenEvaluation, row_is_due
 from ko_cpt_callbacks.hf.padding import PaddingCounts
+from ko_cpt_callbacks.hf.publication import add_numbers, complete_metrics, without_clock
 from ko_cpt_callbacks.hf.rank import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.reporter import Reporter
 from ko_cpt_callbacks.hf.setting import Settings
@@ -144,7 +145,9 @@ class LiveRun:
                 plan["stage"] = self._baseline.stage_row(model)
             except Exception as error:  # the rest goes on
                 self.said.report_error(error)
-            known, absent = self.record.planned(), unmeasured(self._unmeasured(), self.hooked.bytes_absent())
+            alone = "the callback is not on every rank" if self.ranks.alone else None
+            known = self.record.planned()
+            absent = unmeasured(alone or self.eval_meter.refused, self.hooked.bytes_absent())
             processes, stops = self.ranks.size, self.stopper.armed
             seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
             plan["notes"] = [*audit(seen, self.said.report_error), *notes]
@@ -163,12 +166,6 @@ class LiveRun:
         if read.absent is not None:
             self.eval_meter.refuse_all(read.absent)
         return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
-
-    def _unmeasured(self) -> str | None:
-        """Why no evaluation of this run can be measured, as far as that is known before the first."""
-        if self.ranks.alone:
-            return "the callback is not on every rank"
-        return None if self.hooked.watching else "the model's forward passes are not watched"
 
     def _trainer(self) -> Any:
         return None if self.trainer is None else self.trainer()
@@ -263,8 +260,8 @@ class LiveRun:
 
     def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:
         # Numbers go to everyone; texts would be plotted as metrics by some trackers.
-        logs.update(self.published)
-        row.update(self.published)
+        add_numbers(logs, self.published)
+        row.update(without_clock(self.published))
         row.update(texts)
         self._unjudged.extend(self.record.add({**logs, **texts, keys.STEP: step}))
 
@@ -279,7 +276,7 @@ class LiveRun:
         if unseen is not None and named and self._ensure_begun(model, state):
             self.published, texts = self._evaluation_numbers(unseen.prefix, state.global_step)
             self._complete(unseen.logs, unseen.row, texts, state.global_step)
-        metrics.update(self.published)
+        complete_metrics(metrics, self.published, self._trainer(), state, self._args.metric_for_best_model)
         self.published = {}
         return unseen.prefix if unseen is not None and named else None
 

@@ -160,6 +160,11 @@ class EvalMeter:
         """No exact loss for any evaluation: the set-up rules it out."""
         self._never = reason
 
+    @property
+    def refused(self) -> str | None:
+        """Why no evaluation has an exact loss; None where one may have."""
+        return self._never
+
     def drop_pending(self) -> None:
         """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
         self._clear()

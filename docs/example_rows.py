@@ -238,8 +238,18 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             [told("embeddings-frozen", **_NEW, untrained=True, fix=_BOTH)],
         ),
         Example(
+            "The resized model was saved by an earlier script, and nothing but its rows tells of it",
+            [told("embeddings-frozen", **_NEW, untrained=True, seen="rows", fix=_BOTH)],
+        ),
+        Example(
             "The same in a second stage: the new rows are no longer alike",
             [told("embeddings-frozen", **_NEW, untrained=False, fix=_BOTH)],
+        ),
+    ),
+    "embeddings-not-padded": (
+        Example(
+            "8,185 tokens were added to Llama 2's 32,000",
+            [told("embeddings-not-padded", rows=40_185, multiple=64, padded_rows=40_192)],
         ),
     ),
     "embeddings-untied": (

@@ -57,8 +57,18 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("embeddings-frozen", "untrained"): {
         "en": _NEW_ROWS + ", and they are still what the resize made of them. Train them: {fix}"
     },
+    ("embeddings-frozen", "alike"): {
+        "en": "{new_tokens:n text token|text tokens} at the end of the tokenizer's vocabulary have nearly the same row "
+        "in {frozen:names}, as a resize makes new rows and no training leaves them, and these rows are frozen: they "
+        "cannot learn in this run. Train them: {fix}"
+    },
     ("embeddings-frozen", "maybe-trained"): {
         "en": _NEW_ROWS + ". Unless an earlier stage trained them, change that: {fix}"
+    },
+    ("embeddings-not-padded", ""): {
+        "en": "The vocabulary has grown to {rows:n} rows, which is no multiple of 8: tensor cores compute the head "
+        "slower. With model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of={multiple}) it has "
+        "{padded_rows:n}; do it before training, no number changes by it."
     },
     ("embeddings-untied", ""): {
         "en": "The configuration says that input embeddings and head are one matrix (tie_word_embeddings), but here "
@@ -122,6 +132,10 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "process is seen), and the Trainer logs a NaN loss as 0 or as part of the earlier mean. To see it: "
         "TrainingArguments(logging_nan_inf_filter=False)."
     },
+    ("no-first-evaluation", "steps-ignored"): {
+        "en": "eval_steps={eval_steps} is ignored, because eval_strategy is '{eval_strategy}'. To evaluate every so "
+        "many steps: TrainingArguments(eval_strategy='steps')."
+    },
     ("no-first-evaluation", ""): {
         "en": "There is no evaluation before the first step: what training changes, and what it makes the model "
         "forget, is then counted from a model that was trained already. Set TrainingArguments(eval_on_start=True)."
@@ -159,9 +173,22 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "count), and input embeddings or head have no trainable parameter. warning, asks to stop: up to 64 of the "
             "new rows differ among themselves by less than a thousandth of what old rows differ, which no training "
             "leaves so. info: they differ more, or cannot be looked at; an earlier stage may have trained them. "
-            "Nothing is said where the growth cannot be seen, for example after saving and loading the resized model.",
+            "Where the model was saved after the resize, or the new tokens fell into spare rows, that "
+            "is left of it which can be seen: a tokenizer that has tokens behind those it had when it was read "
+            "(transformers 5), or two and more text tokens at the end of the vocabulary whose rows differ by less than "
+            "that thousandth (warning). Special tokens, and names that a publisher keeps free, are no text. Nothing is "
+            "said where none of this can be seen.",
             action="Train both, for example LoraConfig(modules_to_save=['embed_tokens', 'lm_head']), or the new rows "
             "alone (trainable_token_indices).",
+        )
+    },
+    "embeddings-not-padded": {
+        "en": Explanation(
+            meaning="Matrix multiplications run on tensor cores at full speed where their sizes are multiples of 8 "
+            "(fp16, bf16; 64 on newer cards). resize_token_embeddings makes as many rows as there are tokens.",
+            decided="info, when training begins: the vocabulary has certainly grown (as for embeddings-frozen), its "
+            "rows are no multiple of 8, and before it grew they were one, or that is not known.",
+            action="model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64) before training.",
         )
     },
     "embeddings-untied": {
@@ -261,8 +288,9 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="Without an evaluation at step 0 there is no starting value: relative targets and forgetting are "
             "counted from the first evaluation that there is.",
             decided="info, when a training begins at step 0: eval_strategy is not 'no', eval_on_start is off, and no "
-            "evaluation at step 0 is on record.",
-            action="TrainingArguments(eval_on_start=True).",
+            "evaluation at step 0 is on record. info, when training begins: eval_steps is set and eval_strategy is "
+            "not 'steps'.",
+            action="TrainingArguments(eval_on_start=True); for eval_steps TrainingArguments(eval_strategy='steps').",
         )
     },
 }

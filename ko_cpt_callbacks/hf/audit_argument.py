@@ -1,4 +1,4 @@
-"""Mistakes in the Trainer's arguments: the wrong model kept, no evaluation at the start."""
+"""Mistakes in the Trainer's arguments: the wrong model kept, no evaluation at the start, or none at the steps set."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def argument_mistakes(args: TrainingArguments, *, stops: bool, starts: bool) -> 
         starts: Whether training begins at step 0 and has no evaluation there yet.
     """
     evaluates, saves = _text(args.eval_strategy), _text(args.save_strategy)
+    steps = args.eval_steps
+    if evaluates != "steps" and isinstance(steps, (int, float)) and steps:
+        yield "no-first-evaluation", {"eval_steps": steps, "eval_strategy": evaluates}
     if evaluates == "no":
         return
     keeps = _wrong_way(args.metric_for_best_model, args.greater_is_better)

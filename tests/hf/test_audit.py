@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import BitsAndBytesConfig, LlamaForCausalLM, Trainer
+from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaForCausalLM, Trainer
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback
 from ko_cpt_callbacks.core.finding import Severity
@@ -204,11 +204,117 @@ def test_growth_is_seen_by_the_checkpoint(tmp_path: Path) -> None:
     assert list(_findings(_lora(model), tmp_path, processing_class=_extended())) == ["embeddings-frozen"]
 
 
+def _again(model: Any, folder: Path, **settings: Any) -> LlamaForCausalLM:
+    """Saved by one script, loaded by the next: the configuration has one number, and the model was built with it."""
+    model.save_pretrained(str(folder))
+    return LlamaForCausalLM.from_pretrained(str(folder), **settings)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_resize_that_an_earlier_script_saved(tied: bool, dtype: torch.dtype, tmp_path: Path) -> None:
+    """The second of two scripts sees no growth, only twenty rows that are still what the resize made of them: a warning
+    that names the twenty; trained in this run, or by an earlier one, silent."""
+    model = _resized(tie_word_embeddings=tied)
+    found = _findings(_lora(_again(model, tmp_path / "m", dtype=dtype)), tmp_path, processing_class=_extended())
+    assert list(found) == ["embeddings-frozen"]
+    finding = found["embeddings-frozen"]
+    assert (finding.severity, finding.variant, finding.values["new_tokens"]) == ("warning", "alike", 20)
+    assert finding.values["frozen"] == (["model.embed_tokens"] if tied else ["model.embed_tokens", "lm_head"])
+    trains = {"modules_to_save": ["embed_tokens", "lm_head"], "ensure_weight_tying": tied}
+    assert _findings(_lora(_again(model, tmp_path / "m"), **trains), tmp_path, processing_class=_extended()) == {}
+    with torch.no_grad():  # what many steps on all new tokens would do
+        for part in (model.model.embed_tokens, model.lm_head):
+            part.weight[VOCABULARY:] += 0.01 * torch.randn(len(EXTRA), 32)
+    assert _findings(_lora(_again(model, tmp_path / "t")), tmp_path, processing_class=_extended()) == {}
+
+
 def test_growth_that_cannot_be_seen_is_silent(tmp_path: Path) -> None:
-    """Saved after the resize and loaded again: unknown, and nothing is said."""
-    _resized().save_pretrained(str(tmp_path / "resized"))
-    model = LlamaForCausalLM.from_pretrained(str(tmp_path / "resized"))
+    """Saved after a resize that draws new rows as the first ones were drawn: unknown, and nothing is said."""
+    model = _again(_resized(mean_resizing=False), tmp_path / "resized")
     assert _findings(_lora(model), tmp_path, processing_class=_extended()) == {}
+
+
+def test_rows_that_a_publisher_keeps_free_are_no_new_tokens(tmp_path: Path) -> None:
+    """Alike rows of special tokens, of reserved names, or of no token at all are the base model's own."""
+    for name, told in (("<spare{}>", {}), ("unused{}", {}), ("새말{}", {"special_tokens": True})):
+        tokenizer = copy.deepcopy(tiny.byte_level_tokenizer())
+        tokenizer.add_tokens([name.format(number) for number in range(20)], **told)
+        model = _again(_resized(), tmp_path / "resized")
+        assert _findings(_lora(model), tmp_path, processing_class=tokenizer) == {}
+    assert _findings(_lora(_again(_resized(), tmp_path / "resized")), tmp_path) == {}
+
+
+def test_new_tokens_between_special_ones(tmp_path: Path) -> None:
+    """Special tokens added behind the text do not hide it, and are not counted."""
+    tokenizer = _extended()
+    tokenizer.add_tokens([f"<role{number}>" for number in range(4)], special_tokens=True)
+    model = _llama()
+    model.resize_token_embeddings(len(tokenizer))
+    finding = _findings(_lora(_again(model, tmp_path / "m")), tmp_path, processing_class=tokenizer)["embeddings-frozen"]
+    assert finding.values["new_tokens"] == 20
+
+
+def _spare(fill: float | None) -> LlamaForCausalLM:
+    """A base model with more rows than tokens, as Qwen has; drawn like the others, or all the same."""
+    model = tiny.llama(704, layers=1)
+    if fill is not None:
+        with torch.no_grad():
+            for part in (model.model.embed_tokens, model.lm_head):
+                part.weight[VOCABULARY:] = fill
+    return model
+
+
+@pytest.mark.parametrize("fill", [0.0, 1e-3])
+@pytest.mark.parametrize("saved", [False, True])
+def test_new_tokens_in_spare_rows(fill: float, saved: bool, tmp_path: Path) -> None:
+    """No resize is needed, and none is seen: the tokens fall into rows that nothing has trained, in this script or an
+    earlier one."""
+    tiny.byte_level_tokenizer().save_pretrained(str(tmp_path / "tokenizer"))
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    assert _findings(_lora(_spare(fill)), tmp_path / "base", processing_class=tokenizer) == {}
+    tokenizer.add_tokens(EXTRA)
+    if saved:
+        tokenizer.save_pretrained(str(tmp_path / "grown"))
+        tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "grown"))
+    model = _again(_spare(fill), tmp_path / "m") if saved else _spare(fill)
+    finding = _findings(_lora(model), tmp_path, processing_class=tokenizer)["embeddings-frozen"]
+    assert (finding.severity, finding.values["new_tokens"]) == ("warning", 20)
+    whole = _lora(_spare(fill), modules_to_save=["embed_tokens", "lm_head"])
+    assert _findings(whole, tmp_path, processing_class=tokenizer) == {}
+
+
+def test_new_tokens_in_spare_rows_that_tell_nothing(tmp_path: Path) -> None:
+    """Spare rows drawn like all others: an info where the tokenizer shows that it has grown since it was read, and
+    silence where it does not."""
+    tiny.byte_level_tokenizer().save_pretrained(str(tmp_path / "tokenizer"))
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"))
+    tells = bool(tokenizer.init_kwargs.get("added_tokens_decoder"))  # since transformers 5
+    tokenizer.add_tokens(EXTRA)
+    found = _findings(_lora(_spare(None)), tmp_path, processing_class=tokenizer)
+    assert [(item.severity, item.variant) for item in found.values()] == [("info", "maybe-trained")] * tells
+    tokenizer.save_pretrained(str(tmp_path / "grown"))
+    again = AutoTokenizer.from_pretrained(str(tmp_path / "grown"))
+    assert _findings(_lora(_spare(None)), tmp_path, processing_class=again) == {}
+
+
+def test_a_vocabulary_of_no_round_size(tmp_path: Path) -> None:
+    """600 rows became 620: an info with the size that would be one; padded to it, or never resized, silent."""
+
+    def sizes(model: Any) -> list[Any]:
+        callback = KoCPTCallback(outputs=[])
+        tiny.trainer(
+            model, tmp_path, TRAIN, None, callbacks=[callback], max_steps=1, processing_class=_extended()
+        ).train()
+        return [(i.severity, i.values["rows"], i.values["padded_rows"])
+                for i in callback.findings if i.code == "embeddings-not-padded"]  # fmt: skip
+
+    assert sizes(_resized()) == [("info", 620, 640)]
+    assert sizes(_lora(_again(_resized(), tmp_path / "m"))) == [("info", 620, 640)]
+    padded = _llama()
+    padded.resize_token_embeddings(VOCABULARY + len(EXTRA), pad_to_multiple_of=64)
+    assert sizes(padded) == []
+    assert sizes(tiny.llama(VOCABULARY + len(EXTRA), layers=1)) == []
 
 
 def test_a_pad_token_or_spare_rows_are_no_new_tokens(tmp_path: Path) -> None:
@@ -289,10 +395,11 @@ def test_a_model_without_data_is_audited(tmp_path: Path) -> None:
     with torch.device("meta"):
         model = _lora(_resized(False, tie_word_embeddings=True), modules_to_save=["embed_tokens", "lm_head"])
     arguments = tiny.trainer(_llama(), tmp_path).args
-    assert [kind for kind, _ in audit_model.model_mistakes(model, _extended(), arguments)] == ["embeddings-untied"]
+    kinds = [kind for kind, _ in audit_model.model_mistakes(model, _extended(), arguments)]
+    assert kinds == ["embeddings-untied", "embeddings-not-padded"]
     with torch.device("meta"):
         frozen = _lora(_resized(False))
-    ((kind, values),) = audit_model.model_mistakes(frozen, _extended(), arguments)
+    _, (kind, values) = audit_model.model_mistakes(frozen, _extended(), arguments)
     assert kind == "embeddings-frozen" and values["untrained"] is False
 
 
@@ -404,6 +511,17 @@ def test_no_evaluation_at_the_start(tmp_path: Path) -> None:
     trainer.evaluate()
     trainer.train()
     assert "no-first-evaluation" not in {item.code for item in callback.findings}
+
+
+@pytest.mark.parametrize("strategy", ["no", "epoch"])
+def test_steps_that_are_ignored(strategy: str, tmp_path: Path) -> None:
+    """``eval_steps`` without ``eval_strategy="steps"``: an info that names both; without, or with it, none."""
+    known = {"evaluation": EVAL, "eval_on_start": True}
+    found = _findings(_llama(), tmp_path, **known, eval_strategy=strategy, eval_steps=50)
+    assert [(item.severity, item.variant) for item in found.values()] == [("info", "steps-ignored")]
+    assert f"eval_steps=50 is ignored, because eval_strategy is '{strategy}'" in found["no-first-evaluation"].message()
+    assert _findings(_llama(), tmp_path, **known, eval_strategy=strategy) == {}
+    assert _findings(_llama(), tmp_path, **known, eval_strategy="steps", eval_steps=50) == {}
 
 
 def test_a_filter_that_hides_nan(tmp_path: Path) -> None:

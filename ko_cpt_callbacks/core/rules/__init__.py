@@ -24,6 +24,7 @@ from ko_cpt_callbacks.core.rules.below_floor import BelowFloor
 from ko_cpt_callbacks.core.rules.diverged import Diverged
 from ko_cpt_callbacks.core.rules.early_stopping_twice import EarlyStoppingTwice
 from ko_cpt_callbacks.core.rules.embeddings_frozen import EmbeddingsFrozen
+from ko_cpt_callbacks.core.rules.embeddings_not_padded import EmbeddingsNotPadded
 from ko_cpt_callbacks.core.rules.embeddings_untied import EmbeddingsUntied
 from ko_cpt_callbacks.core.rules.eos_not_trained import EosNotTrained
 from ko_cpt_callbacks.core.rules.error_bar_absent import ErrorBarAbsent
@@ -78,6 +79,7 @@ __all__ = [
     "Diverged",
     "EarlyStoppingTwice",
     "EmbeddingsFrozen",
+    "EmbeddingsNotPadded",
     "EmbeddingsUntied",
     "EosNotTrained",
     "ErrorBarAbsent",
@@ -185,6 +187,7 @@ def rules_for(
         AdaptersFrozen(),
         EmbeddingsFrozen(),
         EmbeddingsUntied(),
+        EmbeddingsNotPadded(),
         HalfPrecisionModules(),
         PromptInLoss(task),
         EosNotTrained(),

@@ -15,9 +15,11 @@ __all__ = ["EmbeddingsFrozen"]
 class EmbeddingsFrozen(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
-    The row is written where the tokenizer has tokens beyond the vocabulary that the model was built with, and the
-    input embeddings or the head are frozen. A warning where the new rows are still what a resize makes of them: all
-    nearly the same, so that no earlier stage can have trained them. An info where that cannot be seen.
+    The row is written where the tokenizer has tokens beyond the vocabulary that the model was built with, or that it
+    did not have when it was read, and the input embeddings or the head are frozen. A warning where the new rows are
+    still what a resize makes of them: all nearly the same, so that no earlier stage can have trained them. An info
+    where that cannot be seen. Where an earlier script saved the resized model, such rows of text tokens at the end of
+    the vocabulary are all that is left of it (``seen``: ``rows``), and they are enough.
     """
 
     @property
@@ -32,5 +34,7 @@ class EmbeddingsFrozen(SetupRule):
             return None
         values = {"new_tokens": new, "frozen": frozen, "fix": fix}
         if seen.values.get("untrained") is True:
+            if text_of(seen, "seen") == "rows":
+                return self._found(seen, Severity.WARNING, values, "alike")
             return self._found(seen, Severity.WARNING, values, "untrained")
         return self._found(seen, Severity.INFO, values, "maybe-trained")

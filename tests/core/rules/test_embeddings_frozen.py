@@ -29,6 +29,18 @@ def test_rows_that_nobody_trained_are_a_warning() -> None:
     assert RULE.step(state, seen) == (state, ())
 
 
+def test_rows_that_alone_tell_of_a_resize() -> None:
+    """Where nothing but the rows shows the growth, the sentence says what was seen; without it the row is as before."""
+    _, (found,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "rows"}))
+    assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "alike", True)
+    assert found.message().startswith(
+        "8,000 text tokens at the end of the tokenizer's vocabulary have nearly the same row in model.embed_tokens, "
+        "lm_head, as a resize makes new rows and no training leaves them, and these rows are frozen"
+    )
+    _, (known,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "vocabulary"}))
+    assert known.variant == "untrained"
+
+
 @pytest.mark.parametrize("untrained", [False, None, 1, "yes"])
 def test_rows_that_may_have_been_trained_are_an_info(untrained: object) -> None:
     """Only a clear yes is a warning: an earlier stage may have trained them."""

@@ -86,8 +86,8 @@ def unmeasured(refused: str | None, bytes_absent: str | None) -> dict[str, str]:
     >>> sorted(unmeasured(None, "there is no tokenizer"))
     ['bits_per_byte', 'bits_per_byte_se', 'bytes']
     """
-    if refused is not None:
-        return dict.fromkeys(METRICS, refused)
+    if refused is not None:  # broken batches are counted all the same
+        return dict.fromkeys([suffix for suffix in METRICS if suffix != keys.NONFINITE_BATCHES], refused)
     of_bytes = (keys.BITS_PER_BYTE, keys.BITS_PER_BYTE_SE, keys.BYTES)
     return {} if bytes_absent is None else dict.fromkeys(of_bytes, bytes_absent)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from ko_cpt_callbacks import Finding, KoCPTCallback
@@ -175,4 +177,57 @@ def test_a_run_that_cannot_be_measured() -> None:
     """What refuses the exact loss refuses all numbers of ours, none of the Trainer's."""
     absent = unmeasured("several GPUs", None)
     assert {"exact_loss", "ppl", "bits_per_byte", "tokens"} <= set(absent) and set(absent.values()) == {"several GPUs"}
-    assert "loss" not in absent and unmeasured(None, None) == {}
+    assert not {"loss", "nonfinite_batches"} & set(absent) and unmeasured(None, None) == {}
+
+
+def test_trl_adds_no_loss(tmp_path: Path) -> None:
+    """TRL's Trainers put names of their own into the log, never ``eval_loss`` with a dict of sets: an error there, and
+    silence about names that may be TRL's."""
+    trl = pytest.importorskip("trl")
+    trl_rows = {name: Dataset.from_list(rows) for name, rows in SETS.items()}
+
+    def run(metric: str) -> tuple[bool, list[Finding]]:
+        callback = KoCPTCallback(outputs=[])
+        trainer = trl.SFTTrainer(
+            model=tiny.llama(len(tiny.byte_level_tokenizer()), layers=1),
+            args=trl.SFTConfig(
+                output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False, max_steps=2, logging_steps=1,
+                save_strategy="no", eval_strategy="steps", eval_steps=2, metric_for_best_model=metric,
+                per_device_train_batch_size=2, disable_tqdm=True, gradient_checkpointing=False,
+            ),
+            train_dataset=Dataset.from_list(ROWS), eval_dataset=trl_rows,
+            processing_class=tiny.byte_level_tokenizer(), callbacks=[callback],
+        )  # fmt: skip
+        try:
+            trainer.train()
+            died = False
+        except KeyError:
+            died = True
+        return died, [item for item in callback.findings if item.code == CODE]
+
+    died, found = run("loss")
+    assert died and [(item.severity, item.values["near"]) for item in found] == [("error", "eval_ko_loss")]
+    assert run("eval_ko_exact_loss") == (False, [])
+    assert run("eval_ko_mean_token_accuracy")[1] == []
+
+
+def test_an_exact_loss_of_pairs(tmp_path: Path) -> None:
+    """A DPO run has no exact loss, and asking for it as the metric is an error with that reason."""
+    trl = pytest.importorskip("trl")
+    pairs = Dataset.from_list([{"prompt": "가", "chosen": f" 나{i}", "rejected": f" 다{i}"} for i in range(4)])
+    callback = KoCPTCallback(outputs=[])
+    model = tiny.llama(len(tiny.byte_level_tokenizer()), layers=1)
+    trainer = trl.DPOTrainer(
+        model=model, ref_model=copy.deepcopy(model),
+        args=trl.DPOConfig(
+            output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False, max_steps=1, logging_steps=1,
+            save_strategy="no", eval_strategy="steps", eval_steps=1, metric_for_best_model="exact_loss",
+            per_device_train_batch_size=2, disable_tqdm=True, gradient_checkpointing=False,
+        ),
+        train_dataset=pairs, eval_dataset=pairs, processing_class=tiny.byte_level_tokenizer(), callbacks=[callback],
+    )  # fmt: skip
+    with pytest.raises(KeyError, match="eval_exact_loss"):
+        trainer.train()
+    (finding,) = [item for item in callback.findings if item.code == CODE]
+    assert (finding.severity, finding.variant, finding.values["near"]) == ("error", "unmeasured", "eval_loss")
+    assert "DPOTrainer scores pairs" in finding.message()

@@ -10,24 +10,25 @@ from e2e import job
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback
 
 
-def train(folder: str, target: str = "eval_ppl<1000", fault: str = "") -> dict[str, Any]:
+def train(folder: str, target: str = "eval_ppl<1000", fault: str = "", metric: str = "loss") -> dict[str, Any]:
     """A run of two steps as one rank of several, two of its evaluation rows among those it trains on.
 
     Args:
         folder: ``output_dir``.
         target: What it must reach.
+        metric: What the best model is chosen by.
         fault: A key of `job.FAULTS` or of `FAULTS`; empty for none.
     """
     rank = int(os.environ["RANK"])
     extra = {**job.FAULTS, **FAULTS}[fault](rank, folder) if fault else {}
     callback = KoCPTCallback(targets=[extra.pop("target", target)], outputs=["files"])
     callbacks = [] if extra.get("without_callback") else [callback]
-    trainer = job.build(folder, callbacks, max_steps=2, save_strategy="no", metric_for_best_model="loss")
+    trainer = job.build(folder, callbacks, max_steps=2, save_strategy="no", metric_for_best_model=metric)
     trainer.train_dataset = [*trainer.train_dataset, *trainer.eval_dataset[:2]]
     said = None
     try:
         trainer.train()
-    except ConfigurationError as error:
+    except (ConfigurationError, KeyError) as error:
         said = str(error)
     return {**job.report(trainer, callback), "said": said}
 

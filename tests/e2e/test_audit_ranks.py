@@ -31,6 +31,16 @@ def test_both_ranks_note_what_the_first_sees(fault: str, found: bool, tmp_path: 
     assert [first["step"], second["step"]] == [2, 2]
 
 
+def test_both_ranks_are_told_of_a_metric_that_will_not_come(tmp_path: Path) -> None:
+    """Before the first step and on both; then both Trainers die of it."""
+    first, second = _ranks(tmp_path, metric="eval_exact_los")
+    for result in (first, second):
+        (found,) = [item for item in result["findings"] if item["code"] == "metric-not-delivered"]
+        assert (found["severity"], found["step"], found["values"]["near"]) == ("error", 0, "eval_exact_loss")
+        assert "metric_for_best_model" in result["said"]
+    assert first["findings"] == second["findings"]
+
+
 @pytest.mark.parametrize(
     "plan",
     [

@@ -229,6 +229,25 @@ def test_a_resize_that_an_earlier_script_saved(tied: bool, dtype: torch.dtype, t
     assert _findings(_lora(_again(model, tmp_path / "t")), tmp_path, processing_class=_extended()) == {}
 
 
+def test_a_saved_resize_under_eight_bits(tmp_path: Path) -> None:
+    """The second script loads the resized model in 8 bits and trains LoRA: its embeddings tell all the same."""
+    eight_bit = {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "device_map": "cpu"}
+    model = prepare_model_for_kbit_training(
+        _again(_resized(), tmp_path / "m", **eight_bit), use_gradient_checkpointing=False
+    )
+    finding = _findings(_lora(model), tmp_path, processing_class=_extended())["embeddings-frozen"]
+    assert (finding.variant, finding.values["new_tokens"]) == ("alike", 20)
+
+
+def test_a_head_that_an_earlier_script_trained(tmp_path: Path) -> None:
+    """Rows that are alike in one matrix and trained in the other: only the first is named."""
+    model = _resized()
+    with torch.no_grad():
+        model.lm_head.weight[VOCABULARY:] += 0.01 * torch.randn(len(EXTRA), 32)
+    found = _findings(_lora(_again(model, tmp_path / "m")), tmp_path, processing_class=_extended())
+    assert found["embeddings-frozen"].values["frozen"] == ["model.embed_tokens"]
+
+
 def test_growth_that_cannot_be_seen_is_silent(tmp_path: Path) -> None:
     """Saved after a resize that draws new rows as the first ones were drawn: unknown, and nothing is said."""
     model = _again(_resized(mean_resizing=False), tmp_path / "resized")

@@ -52,7 +52,7 @@ def complete_metrics(
 
 
 def _sums_all(trainer: Any, state: TrainerState) -> bool:
-    """Whether a search minimises the sum of all metrics, its default; of an unknown Trainer every search is taken so."""
+    """Whether a search minimizes the sum of all metrics, its default; every search of an unknown Trainer counts."""
     if trainer is None:
         return bool(state.is_hyper_param_search)
     if getattr(trainer, "hp_search_backend", None) is None:

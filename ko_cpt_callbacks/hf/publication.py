@@ -71,21 +71,27 @@ def keep_texts_off_cards(trainer: Any) -> None:
     No event tells that a card is made, so the method of this one Trainer is wrapped; one that somebody else has put
     there is left alone.
     """
-    method = getattr(trainer, "create_model_card", None)
-    if not callable(method) or "create_model_card" in vars(trainer):
-        return
-    weak, original = weakref.ref(trainer), type(trainer).create_model_card
+    if callable(getattr(trainer, "create_model_card", None)) and "create_model_card" not in vars(trainer):
+        trainer.create_model_card = _CardOfNumbers(trainer)
 
-    @functools.wraps(original)
-    def without_texts(*args: Any, **kwargs: Any) -> Any:
-        owner = weak()
-        if owner is None:
+
+class _CardOfNumbers:
+    """A Trainer's ``create_model_card``, called while its state shows numbers only; goes with a copy of the Trainer."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = weakref.ref(trainer)
+        functools.update_wrapper(self, type(trainer).create_model_card)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _CardOfNumbers, (self._trainer(),)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        trainer = self._trainer()
+        if trainer is None:
             return None
-        state, rows = owner.state, owner.state.log_history
-        state.log_history = [numbers_only(row) for row in rows]
+        rows = trainer.state.log_history
+        trainer.state.log_history = [numbers_only(row) for row in rows]
         try:
-            return original(owner, *args, **kwargs)
+            return type(trainer).create_model_card(trainer, *args, **kwargs)
         finally:
-            state.log_history = rows
-
-    trainer.create_model_card = without_texts
+            trainer.state.log_history = rows

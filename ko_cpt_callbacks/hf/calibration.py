@@ -91,7 +91,9 @@ class Calibration:
         Args:
             call: Arguments of a pass, for its first row and its switches.
         """
-        if self._reading is None:
+        if self._reading is None and self._watch.spread:
+            self._reading = f"{_NO_LOGITS}, and weights that are spread over processes leave its loss unchecked"
+        elif self._reading is None:
             try:
                 self._reading = self._ask_loss(call)
             except Exception as error:  # a call that this model does not take says nothing of the run
@@ -101,7 +103,7 @@ class Calibration:
     def _ask_map(self, call: Mapping[str, Any], head: nn.Module) -> tuple[LogitMap | None, bool]:
         """The map, and whether the model's own logits showed it."""
         try:
-            text = self._text(call)
+            text = None if self._watch.spread else self._text(call)
             logits, hidden = (None, None) if text is None else self._logits(text)
         except Exception:  # a model that wants more than tokens: its loss has to agree instead
             logits, hidden = None, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,12 @@ from ko_cpt_callbacks.hf.train_meter import TrainMeter
 
 # Prompt-learning methods that lengthen the sequence; prefix tuning does not, it fills the key-value cache.
 _LENGTHENING: Final = frozenset({"PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
+
+
+class _OwnPass(threading.local):
+    """Whether a forward pass of ours runs in this thread."""
+
+    running = False
 
 
 class ForwardWatch:
@@ -58,7 +65,7 @@ class ForwardWatch:
         self._head = HeadWatch(model, compiled=compiled)
         self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
         self._adapted = next((item for item in model.modules() if hasattr(item, "_disable_adapters")), None)
-        self._asleep = False
+        self._own = _OwnPass()
         self._calibration = Calibration(model, self._head, self.alignment, self._quietly)
         before, after = self._before, self._after
         if compiled:
@@ -79,21 +86,21 @@ class ForwardWatch:
 
     def _quietly(self, call: Callable[[], Any]) -> Any:
         """Run a forward pass of ours, which no meter sees."""
-        self._asleep = True
+        self._own.running = True
         try:
             return call()
         finally:
-            self._asleep = False
+            self._own.running = False
 
     def _before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        if module.training or self._asleep:
+        if module.training or self._own.running:
             return
         self._head.arm()
         if self._window is not None and has_labels(kwargs):
             self._window.arm()
 
     def _after(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
-        if self._asleep:
+        if self._own.running:
             return
         watched = [] if self._window is None else self._window.close()
         hidden = self._head.take()

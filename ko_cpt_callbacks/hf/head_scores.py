@@ -156,6 +156,11 @@ class HeadWatch:
         head = module_asked(self.base, "get_output_embeddings")
         return None if head is None or any(_is_spread(item) for item in head.parameters()) else head
 
+    @property
+    def spread(self) -> bool:
+        """Whether weights of the model are spread over processes: a pass of ours would need all of them at once."""
+        return any(_is_spread(item) for item in self.base.parameters())
+
     def remove(self) -> None:
         """Take the hook off the model."""
         self.take()
@@ -224,4 +229,5 @@ def _decoder(base: nn.Module) -> nn.Module | None:
 
 def _is_spread(parameter: nn.Parameter) -> bool:
     """Whether a parameter is only a part of itself here (FSDP, ZeRO-3, tensor parallel)."""
-    return hasattr(parameter, "ds_id") or hasattr(parameter, "placements") or parameter.numel() == 0
+    flat = type(parameter).__name__ == "FlatParameter" or parameter.numel() == 0
+    return flat or hasattr(parameter, "ds_id") or hasattr(parameter, "placements")

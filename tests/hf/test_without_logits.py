@@ -507,6 +507,22 @@ def test_popped_labels_and_no_logits(tmp_path: Path) -> None:
     assert noted["evidence"] == "hidden_states"
 
 
+def test_weights_spread_over_processes(tmp_path: Path) -> None:
+    """Weights of which only a part is here: no pass of ours is made, and the loss has to confirm what is computed."""
+    model = fuse(tiny.llama(VOCABULARY))
+    reference = tiny.exact_loss(model, ROWS)
+    passes = []
+    model.model.register_forward_hook(lambda module, args, output: passes.append(1))
+    model.model.layers[0].mlp.up_proj.weight.ds_id = 1  # as ZeRO-3 marks it
+    row, noted = _row(model, tmp_path / "scores")
+    _assert_exact(row, reference)
+    assert noted["evidence"] == "hidden_states" and len(passes) == 3
+    model = fuse(tiny.llama(VOCABULARY))
+    model.lm_head.weight.ds_id = 1
+    row, _ = _row(model, tmp_path / "head")
+    assert "eval_exact_loss" not in row and "spread over processes" in row["eval_exact_loss_absent"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_broken_losses_are_counted_without_an_exact_loss(value: float, tmp_path: Path) -> None:
     """A loss that is no number in a model without exact evidence: counted, and stop_on stops the run."""

@@ -95,6 +95,18 @@ def test_log_probabilities_come_first(logits: Tensor, labels: Tensor) -> None:
     assert found.nll[1, 1:].tolist() == (-log_probs[1]).tolist()
 
 
+def test_log_probabilities_of_other_targets(labels: Tensor) -> None:
+    """A mask of what was scored that differs from the labels: the log-probabilities are not those of the labels."""
+    log_probs, scored = torch.zeros(ROWS, LENGTH - 1), labels[:, 1:] != IGNORE
+    assert not bool(_read(labels, "causal", log_probs=log_probs, label_mask=scored).mismatch)
+    assert bool(_read(labels, "causal", log_probs=log_probs, label_mask=scored & False).mismatch)
+    call = {"labels": labels, "shift_labels": labels[:, 1:]}
+    assert not bool(_read(labels, "causal", call=call, log_probs=log_probs, label_mask=scored).mismatch)
+    # Virtual tokens in front are a part of the mask and not of the labels.
+    longer = torch.zeros(ROWS, LENGTH + 1)
+    assert _read(labels, "causal", virtual=2, log_probs=longer, label_mask=longer == 0).mismatch is None
+
+
 def test_the_models_own_losses_come_before_a_second_computation(logits: Tensor, labels: Tensor) -> None:
     """What the loss window saw against these targets is used; against others it is used by nobody."""
     targets = torch.cat([labels[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)

@@ -318,6 +318,23 @@ def test_loss_alone(change: Any, tmp_path: Path) -> None:
     assert not list((tmp_path / "fused" / "ko_cpt").glob("eval_rows/*"))
 
 
+@pytest.mark.parametrize(("change", "exact"), [(None, True), (_router, False)])
+def test_compiled(change: Any, exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled forward pass is left whole, so there are no hidden states: its loss, checked, or none."""
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")  # the arguments write it for every later Trainer
+    torch._dynamo.reset()
+    model = tiny.llama(VOCABULARY, layers=1, hidden=16)
+    rows = [{"input_ids": row["input_ids"][:5]} for row in ROWS[:3]]  # one shape: one compilation
+    reference = tiny.exact_loss(model, rows)
+    row, noted = _row(fuse(model, change), tmp_path, rows, torch_compile=True, torch_compile_backend="eager")
+    if exact:
+        _assert_exact(row, reference)
+        assert noted["evidence"] == "loss" and row["eval_bits_per_byte"] > 0
+    else:
+        assert "eval_exact_loss" not in row
+        assert "not the cross-entropy of the labels" in row["eval_exact_loss_absent"]
+
+
 @pytest.mark.parametrize("change", [_scaled, _router])
 def test_loss_alone_of_another_quantity(change: Any, tmp_path: Path) -> None:
     """Neither logits nor hidden states, and a loss that is no cross-entropy: absent, with both numbers."""

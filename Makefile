@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 docs \
-	bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs bench-memory fuzz
+	test-peers bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs bench-memory fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: ## Run all tests
 
 test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 	$(VENV_4_57)/bin/python -m pytest -m both_versions
+
+test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Trainer (PEERS="--trl DIR …")
+	$(VENV)/bin/python benchmarks/peers.py $(PEERS)
 
 docs: ## Write what docs/findings has from the code again
 	$(VENV)/bin/python docs/findings.py

@@ -87,8 +87,8 @@ CELLS = tuple(Cell(*entry) for entry in _TABLE)
 
 # kind, batch on one process and on two (None: not there), rows, in the short table on that many processes
 _KIND_TABLE: tuple[tuple[str, int | None, int | None, str, tuple[int, ...]], ...] = (
-    ("popped labels", 4, 2, "13 texts", ()),
-    ("compute_loss_func", 2, 4, "13 texts", ()),
+    ("popped labels", 4, 2, "13 texts", (1,)),
+    ("compute_loss_func", 2, 4, "13 texts", (2,)),
     ("label smoothing", 8, 2, "13 texts", ()),
     ("mixture of experts", 4, 2, "13 texts", (1,)),
     ("sft nll", 4, 2, "13 texts", ()),
@@ -107,7 +107,7 @@ _KIND_TABLE: tuple[tuple[str, int | None, int | None, str, tuple[int, ...]], ...
     ("streaming", 2, 2, "blocks", (2,)),
     ("fsdp2 by hand", None, 2, "13 texts", ()),
     ("dpo", 4, 2, "13 texts", ()),
-    ("dpo lora", 4, None, "13 texts", ()),
+    ("dpo lora", 4, None, "13 texts", (1,)),
     ("orpo", 4, None, "13 texts", ()),
     ("cpo", 4, None, "13 texts", ()),
     ("kto", 4, None, "13 texts", ()),
@@ -252,7 +252,7 @@ def show(cells: Sequence[Cell], answers: Sequence[Answer]) -> None:
                 f"{row['eval_loss']:.6f}",
                 *("absent" if ours is None else f"{ours:.8f}", "none" if reference is None else f"{reference:.8f}"),
                 *("" if math.isinf(error) else f"{error:.1e}", f"{row.get('eval_tokens', 0):,}"),
-                *(str(row.get("eval_fingerprint")).removeprefix("utf8-"), str(answer["evidence"])),
+                *(str(row.get("eval_fingerprint")).rpartition("-")[2][:16], str(answer["evidence"])),
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

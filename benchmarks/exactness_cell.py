@@ -68,9 +68,12 @@ def run_cells(cells: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str,
     """What this rank saw in every cell. The process group, if any, is that of the environment."""
     import os
 
+    import exactness_models
+
     rank = int(os.environ.get("RANK", "0"))
     # Before there is a process group: with one, only its first rank saves a model.
     save_base(Path(folder) / f"base-{rank}")
+    exactness_models.save(Path(folder) / f"base-{rank}")
     return [_run(Cell(**cell), Path(folder), number, rank) for number, cell in enumerate(cells)]
 
 
@@ -82,7 +85,7 @@ def _run(cell: Cell, place: Path, number: int, rank: int) -> dict[str, Any]:
 
     folder = place / f"cell-{number}"
     if cell.kind:
-        return _run_kind(cell, folder, rank)
+        return _run_kind(cell, folder, rank, place / f"base-{rank}")
     model = build_model(cell.model, place / f"base-{rank}")
     trainer = build_trainer(cell, model, folder, KoCPTCallback(outputs=["files"]))
     reference = Reference(trainer.model, rank)
@@ -103,7 +106,7 @@ def _run(cell: Cell, place: Path, number: int, rank: int) -> dict[str, Any]:
     }
 
 
-def _run_kind(cell: Cell, folder: Path, rank: int) -> dict[str, Any]:
+def _run_kind(cell: Cell, folder: Path, rank: int, base: Path) -> dict[str, Any]:
     import exactness_kind
     import tiny
     import transformers
@@ -116,7 +119,7 @@ def _run_kind(cell: Cell, folder: Path, rank: int) -> dict[str, Any]:
     found = tiny.packed(texts, tokenizer) if cell.rows == "blocks" else tiny.rows(texts, tokenizer)
     rows = [{"input_ids": list(row["input_ids"])} for row in found]
     callback = KoCPTCallback(outputs=["files"])
-    trainer = exactness_kind.build(cell.kind, _arguments(cell, folder), rows, folder / f"rank-{rank}", callback)
+    trainer = exactness_kind.build(cell.kind, _arguments(cell, folder), rows, base, callback)
     kind = exactness_kind.KINDS[cell.kind]
     answer: dict[str, Any] = {"transformers": transformers.__version__, "unequal": False}
     watched = Reference(trainer.model, rank) if kind.watched else None

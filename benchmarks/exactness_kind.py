@@ -49,7 +49,7 @@ class Kind:
             return f"found no exact loss ({reason}), expected one"
         if not reason:
             return "found neither an exact loss nor a reason"
-        if re.search(self.reason, reason) is None:
+        if re.search(self.reason, reason, re.IGNORECASE) is None:
             return f"found the reason {reason!r}, expected one that says {self.reason}"
         return None
 
@@ -144,9 +144,16 @@ KINDS: dict[str, Kind] = {
 
 
 def build(name: str, arguments: dict[str, Any], rows: Rows, folder: Path, callback: Any) -> Any:
-    """The Trainer of a kind; the same on every rank."""
+    """The Trainer of a kind; the same on every rank.
+
+    Args:
+        name: The kind.
+        arguments: Training arguments.
+        rows: The rows of both data sets, token ids.
+        folder: Where this rank saved its models (``exactness_models.save``).
+        callback: Ours.
+    """
     kind = KINDS[name]
-    folder.mkdir(parents=True, exist_ok=True)
     make = kind.trainer or trainers.plain
     model = models.llama() if kind.model is None else kind.model(folder)
     return make(model, {**arguments, **kind.settings}, rows, callback)

@@ -17,6 +17,12 @@ def llama(**config: Any) -> Any:
     return tiny.llama(len(tiny.byte_level_tokenizer()), **{"initializer_range": 0.4, **config})
 
 
+def save(folder: Path) -> None:
+    """What some kinds load: before there is a process group, in which only the first rank saves a model."""
+    llama().save_pretrained(folder / "plain")
+    llama(hidden=64).save_pretrained(folder / "wide")
+
+
 def mixtral(kind: type[Any] | None = None) -> Any:
     """A small mixture of experts whose loss holds the router's."""
     import tiny
@@ -114,22 +120,20 @@ def prompt(name: str) -> Callable[[Path], Any]:
 def four_bit(folder: Path) -> Any:
     """LoRA on a body in 4 bits (NF4)."""
     import tiny
-    from transformers import BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
-    model = llama(hidden=64)
-    model.save_pretrained(folder / "four-bit")
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
     )
-    model = type(model).from_pretrained(folder / "four-bit", quantization_config=config, device_map="cpu")
+    model = LlamaForCausalLM.from_pretrained(folder / "wide", quantization_config=config, device_map="cpu")
     return moved(tiny.lora(model, modules_to_save=None))
 
 
 def saved(folder: Path) -> Any:
     """A Llama from a folder: Trainers with a reference model load it a second time."""
-    model = llama()
-    model.save_pretrained(folder / "saved")
-    return type(model).from_pretrained(folder / "saved")
+    from transformers import LlamaForCausalLM
+
+    return LlamaForCausalLM.from_pretrained(folder / "plain")
 
 
 def moved(model: Any) -> Any:

@@ -52,8 +52,8 @@ def vocabulary_mistakes(model: ModelParts, tokenizer: Any) -> Iterator[tuple[str
     frozen = {role: part for role, part in parts.items() if part.weight is not None and not moves(part)}
     built = _built_with(model.base)
     new, seen = _new_tokens(tokenizer, built, rows), False
-    if not new and frozen:
-        new = _alike_at_the_end(next(iter(frozen.values())), tokenizer)
+    if not new:
+        new = next((found for part in frozen.values() if (found := _alike_at_the_end(part, tokenizer))), [])
         seen = bool(new)
     if (built or seen) and rows % _MULTIPLE and not (built or 0) % _MULTIPLE:
         yield "embeddings-not-padded", {"rows": rows, "multiple": 64, "padded_rows": -(-rows // 64) * 64}

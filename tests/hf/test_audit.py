@@ -239,13 +239,15 @@ def test_a_saved_resize_under_eight_bits(tmp_path: Path) -> None:
     assert (finding.variant, finding.values["new_tokens"]) == ("alike", 20)
 
 
-def test_a_head_that_an_earlier_script_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frozen", ["model.embed_tokens", "lm_head"])
+def test_one_side_that_an_earlier_script_trained(frozen: str, tmp_path: Path) -> None:
     """Rows that are alike in one matrix and trained in the other: only the first is named."""
     model = _resized()
     with torch.no_grad():
-        model.lm_head.weight[VOCABULARY:] += 0.01 * torch.randn(len(EXTRA), 32)
+        trained = model.lm_head if frozen == "model.embed_tokens" else model.model.embed_tokens
+        trained.weight[VOCABULARY:] += 0.01 * torch.randn(len(EXTRA), 32)
     found = _findings(_lora(_again(model, tmp_path / "m")), tmp_path, processing_class=_extended())
-    assert found["embeddings-frozen"].values["frozen"] == ["model.embed_tokens"]
+    assert found["embeddings-frozen"].values["frozen"] == [frozen]
 
 
 def test_growth_that_cannot_be_seen_is_silent(tmp_path: Path) -> None:
@@ -503,8 +505,9 @@ def test_a_stop_that_is_not_saved(strategies: tuple[str, str], lost: bool, tmp_p
     """``save_strategy="best"`` with evaluations by the epoch: a stop leaves no checkpoint, and the audit says so."""
     callback = KoCPTCallback(outputs=[], patience=1)
     evaluates, saves = strategies
+    often = {"eval_steps": 2} if evaluates == "steps" else {}
     trainer = tiny.trainer(
-        _llama(), tmp_path, TRAIN[:6], EVAL, callbacks=[callback], max_steps=20, eval_strategy=evaluates, eval_steps=2,
+        _llama(), tmp_path, TRAIN[:6], EVAL, callbacks=[callback], max_steps=20, eval_strategy=evaluates, **often,
         save_strategy=saves, metric_for_best_model="eval_loss", trainer_class=Worse, eval_on_start=False,
     )  # fmt: skip
     trainer.train()
@@ -513,7 +516,7 @@ def test_a_stop_that_is_not_saved(strategies: tuple[str, str], lost: bool, tmp_p
     assert (not (tmp_path / f"checkpoint-{stopped.step}").exists()) is lost
     assert [item.variant for item in callback.findings if item.code == "worst-model-kept"] == ["stop-unsaved"] * lost
     assert "worst-model-kept" not in _findings(
-        _llama(), tmp_path / "b", evaluation=EVAL, eval_strategy=evaluates, eval_steps=2, save_strategy=saves,
+        _llama(), tmp_path / "b", evaluation=EVAL, eval_strategy=evaluates, **often, save_strategy=saves,
         metric_for_best_model="eval_loss",
     )  # fmt: skip
 

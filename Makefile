@@ -5,7 +5,8 @@ VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 docs \
-	test-peers bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets bench-detection bench-pairs bench-memory fuzz
+	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
+	bench-detection bench-pairs bench-memory
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,3 +69,6 @@ bench-pairs: ## How often the interval of a paired difference holds the true dif
 fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may raise
 	$(VENV)/bin/python benchmarks/fuzz_rules.py
 	$(VENV)/bin/python benchmarks/fuzz_commands.py
+
+campaign-ranks: ## Faults of our own code on one of two ranks: the training goes on, to the same weights
+	$(VENV)/bin/python benchmarks/rank_campaign.py

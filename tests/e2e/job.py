@@ -281,6 +281,7 @@ def _in_whole(trainer: Trainer, step: int) -> None:
 
 KILLS: dict[str, Callable[[Trainer, int], None]] = {
     "step begins": _on("on_step_begin"),
+    "weights moved": _on("on_optimizer_step"),
     "after a log": _on("on_log"),
     "in an evaluation": _on("on_prediction_step"),
     "in a save": _in_save,
@@ -366,7 +367,47 @@ def _damaged_record(rank: int, folder: str) -> dict[str, Any]:
     return {}
 
 
+def _dies(dead: int, moment: str, step: int) -> Callable[[int, str], dict[str, Any]]:
+    """One rank is killed."""
+    return lambda rank, folder: {"kill": (moment, step)} if rank == dead else {}
+
+
+def _row_fails_at_the_stop(rank: int, folder: str) -> dict[str, Any]:
+    """Rank 1 fails over the very row for which rank 0 wants to stop."""
+    from ko_cpt_callbacks.hf.live_run import LiveRun
+
+    original = LiveRun.row
+
+    def row(self: LiveRun, logs: Any, state: Any, model: Any) -> str | None:
+        if rank == 1 and state.global_step == 6:
+            _refuse()
+        return original(self, logs, state, model)
+
+    LiveRun.row = row  # type: ignore[method-assign]
+    return {}
+
+
+def _logs_on_rank_0_only(rank: int, folder: str) -> dict[str, Any]:
+    """A Trainer whose ``log`` does nothing but on the main process."""
+    original = Trainer.log
+
+    def log(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        if self.is_world_process_zero():
+            original(self, *args, **kwargs)
+
+    Trainer.log = log  # type: ignore[method-assign]
+    from ko_cpt_callbacks.hf import rank as ranks
+
+    ranks.Ranks = functools.partial(ranks.Ranks, sign_in_seconds=3.0)  # type: ignore[misc,assignment]
+    return {}
+
+
 FAULTS: dict[str, Callable[[int, str], dict[str, Any]]] = {
+    "row fails at the stop": _row_fails_at_the_stop,
+    "logs on rank 0 only": _logs_on_rank_0_only,
+    "rank 1 dies before an exchange": _dies(1, "weights moved", 3),
+    "rank 0 dies before an exchange": _dies(0, "weights moved", 3),
+    "rank 1 dies after a log": _dies(1, "after a log", 2),
     "callback on rank 0 only": _absent_on_rank_1,
     "evaluation hook raises": _replace("ko_cpt_callbacks.hf.forward_watch:read_evidence", 1),
     "evaluation meter raises": _replace("ko_cpt_callbacks.hf.meter:EvalMeter._count", 1),

@@ -145,9 +145,17 @@ def run(folder: str, fault: Sequence[Any] | None, *, watched: bool = True, stop:
         "said": [text for text in heard.texts if "on purpose" in text],
         "off": any("is off for the rest" in text for text in heard.texts),
         "exact": sum("eval_exact_loss" in row for row in state.log_history),
-        "reasons": [row["eval_exact_loss_absent"] for row in state.log_history if "eval_exact_loss_absent" in row],
+        "reasons": _reasons(state.log_history, callback),
         "codes": sorted({finding.code for finding in callback.findings}),
     }
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]], callback: KoCPTCallback) -> list[str]:
+    """Why there is no exact loss; and where rows and findings name a fault: no bits per byte, a rule set aside."""
+    absent = [row["eval_exact_loss_absent"] for row in rows if "eval_exact_loss_absent" in row]
+    texts = [value for row in rows for name, value in row.items() if name.endswith("_per_byte_absent")]
+    texts += [str(finding.values) for finding in callback.findings]
+    return [*absent, *(text for text in texts if "on purpose" in text)]
 
 
 def runs(folder: str, faults: Sequence[Sequence[Any] | None], notes: str = "") -> list[dict[str, Any]]:

@@ -206,3 +206,42 @@ def test_labels_taken_out_of_the_call_on_two_ranks(tmp_path: Path) -> None:
     assert smoothed["eval_exact_loss_se"] == pytest.approx(plain["eval_exact_loss_se"], rel=1e-4)
     for name in ("eval_fingerprint", "eval_tokens", "eval_rows", "eval_bytes"):
         assert smoothed[name] == plain[name]
+
+
+def test_a_rank_fails_over_the_row_that_stops(tmp_path: Path) -> None:
+    """Rank 1 fails over the row for which rank 0 would stop: rank 0 does not stop alone, which would leave the other
+    waiting; both go on to the last step."""
+    results = _ranks(tmp_path, "row fails at the stop", nan_steps=[5], stop_on=["non-finite"])
+    assert [result["step"] for result in results] == [8, 8]
+    assert [result["stop_reason"] for result in results] == [None, None]
+
+
+def test_rows_on_rank_0_only(tmp_path: Path) -> None:
+    """A Trainer that logs on the main process only: nobody waits for the rows of the other, the evaluations are exact
+    all the same, and what only one rank knows stops nothing."""
+    results = _ranks(tmp_path, "logs on rank 0 only", nan_steps=[5], stop_on=["non-finite"])
+    assert [result["step"] for result in results] == [8, 8]
+    assert [result["stop_reason"] for result in results] == [None, None]
+    assert all("eval_exact_loss" in row for row in _evaluations(results[0]))
+    assert _training(results[0])[-1]["tokens_seen"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "left"),
+    [
+        ("rank 1 dies before an exchange", 0),
+        ("rank 0 dies before an exchange", 1),
+        ("rank 1 dies after a log", 0),
+    ],
+)
+def test_a_dead_rank(fault: str, left: int, tmp_path: Path) -> None:
+    """A rank is killed: the other ends by the process group's own error, raised by the Trainer's own collective."""
+    changes = {**SHORT["changes"], "logging_steps": 1}
+    outcomes = forked.run_ranks(
+        job.train_ranks, str(tmp_path / "run"), fault, ranks=2, folder=tmp_path, timeout=60, changes=changes
+    )
+    assert outcomes[1 - left].code == -9
+    assert outcomes[left].code == 1
+    trace = outcomes[left].text.rpartition("Traceback")[2]
+    assert "ko_cpt_callbacks" not in trace
+    assert "Error" in trace

@@ -61,8 +61,8 @@ class ForwardWatch:
         self.virtual_tokens = virtual_tokens(model)
         self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
         self._pad_id = pad_id
-        self._window = None if compiled else LossWindow(model)
-        self._head = HeadWatch(model, compiled=compiled)
+        self._window = None if compiled else LossWindow(model, on_error)
+        self._head = HeadWatch(model, compiled=compiled, on_error=on_error)
         self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
         self._adapted = next((item for item in model.modules() if hasattr(item, "_disable_adapters")), None)
         self._own = _OwnPass()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,15 +132,18 @@ class HeadWatch:
     Args:
         model: The Trainer's model, adapters included.
         compiled: Whether its forward pass is compiled: then it is left whole, and there are no hidden states.
+        on_error: Told of an exception in the hook; the pass then has no hidden states.
     """
 
-    def __init__(self, model: nn.Module, *, compiled: bool) -> None:
+    def __init__(
+        self, model: nn.Module, *, compiled: bool, on_error: Callable[[Exception], None] | None = None
+    ) -> None:
         self.base: Any = getattr(model, "get_base_model", lambda: model)()
         self._here = _Seen()
         self._handle: RemovableHandle | None = None
         decoder = _decoder(self.base)
         if decoder is not None and not compiled and getattr(model, "_compiled_call_impl", None) is None:
-            self._handle = decoder.register_forward_hook(ModelHook(self._see, 3))
+            self._handle = decoder.register_forward_hook(ModelHook(self._see, 3, on_error))
 
     def arm(self) -> None:
         """An evaluation pass begins."""

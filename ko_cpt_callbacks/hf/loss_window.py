@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
@@ -114,15 +115,20 @@ class _Open(threading.local):
 
 
 class LossWindow:
-    """Opens at the output embedding of an armed model, closes at the end of its forward pass."""
+    """Opens at the output embedding of an armed model, closes at the end of its forward pass.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: The Trainer's model.
+        on_error: Told of an exception in the hook; the logits are reduced instead.
+    """
+
+    def __init__(self, model: nn.Module, on_error: Callable[[Exception], None] | None = None) -> None:
         self._here = _Open()
         self._handle: RemovableHandle | None = None
         head = module_asked(model, "get_output_embeddings")
         # A compiled forward would have to break its graph at this hook: leave it whole.
         if head is not None and getattr(model, "_compiled_call_impl", None) is None:
-            self._handle = head.register_forward_hook(ModelHook(self._open, 3))
+            self._handle = head.register_forward_hook(ModelHook(self._open, 3, on_error))
 
     def arm(self) -> None:
         """The forward pass that begins now is an evaluation batch with labels."""

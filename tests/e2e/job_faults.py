@@ -76,6 +76,8 @@ def _name(code: CodeType) -> str | None:
     """``module:qualified name`` of a function of the package that a fault can be put into."""
     if not code.co_filename.startswith(PACKAGE) or code.co_name in ("<module>", "__new__", "__del__"):
         return None
+    if code.co_name == "<genexpr>":  # called once more when it is dropped, where an exception goes nowhere
+        return None
     if code.co_qualname.endswith(GUARDS) or code.co_qualname.endswith(GUARDS_OF_TORCH):
         return None
     module = Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix()

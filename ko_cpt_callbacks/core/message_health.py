@@ -132,9 +132,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="warning, once per attempt, from what the callback notes when an attempt begins: the number of "
             "rows of the training set and a hash of 32 of them (lists and map-style datasets without transforms), rows "
             "per optimizer step over all processes, arguments that move the weights otherwise, quantisation, trainable "
-            "parameters, and the versions of transformers, torch, peft, bitsandbytes, accelerate and trl; or, over "
-            "three training rows, tokens per step that are constant and another number than before. It is compared "
-            "with the attempt whose steps it goes on from. How long the run is to be does not count.",
+            "parameters, the versions of transformers, torch, peft, bitsandbytes, accelerate and trl, and schedule "
+            "and optimizer, which a Trainer begins anew where the checkpoint lacks their files; or, over three "
+            "training rows, tokens per step that are constant and another number than before. It is compared with "
+            "the attempt whose steps it goes on from. How long the run is to be does not count.",
             action="Resume with the data, batch size, arguments and versions of before; where the change is meant, "
             "judge the losses after it by themselves.",
         )

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from transformers import BatchEncoding, TrainingArguments
 
+from ko_cpt_callbacks.core.rules.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 from ko_cpt_callbacks.hf.inspection import plain, versions
 
-__all__ = ["attempt_facts"]
+__all__ = ["attempt_facts", "taken_up"]
 
 # What moves the weights otherwise. How long a run is to be is not among them: a run may be resumed to go on longer; nor
 # is the batch per process, which `rows_per_step` has.
@@ -76,6 +77,25 @@ def attempt_facts(
         "model": {name: model[name] for name in _MODEL if name in model},
         "versions": {name: installed.get(name) for name in _VERSIONS},
     }
+
+
+def taken_up(trainer: Any, step: int) -> dict[str, str]:
+    """Whether schedule and optimizer go on, as a group of the set-up row; empty where that cannot be seen.
+
+    Without ``scheduler.pt`` or ``optimizer.pt`` in the checkpoint a Trainer begins both anew and says nothing. Its
+    schedule has then made no step, although the run has.
+
+    Args:
+        trainer: The Trainer; None where it was not found.
+        step: The step that training begins at.
+    """
+    scheduler = getattr(trainer, "lr_scheduler", None)
+    scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    made = getattr(scheduler, "last_epoch", None)
+    # ReduceLROnPlateau counts evaluations.
+    if type(made) is not int or isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return {}
+    return {SCHEDULE: BEGUN_ANEW if step > 0 and made == 0 else KEPT}
 
 
 def _rows_per_step(args: TrainingArguments, processes: int) -> int:

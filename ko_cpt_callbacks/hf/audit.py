@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.core.rules.attempt_differs import ATTEMPT
-from ko_cpt_callbacks.hf.attempt_reading import attempt_facts
+from ko_cpt_callbacks.hf.attempt_reading import attempt_facts, taken_up
 from ko_cpt_callbacks.hf.audit_argument import argument_mistakes
 from ko_cpt_callbacks.hf.audit_data import data_mistakes
 from ko_cpt_callbacks.hf.audit_metric import metric_mistakes
@@ -82,7 +82,8 @@ def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
 def _attempt(set_up: SetUp) -> Iterator[Note]:
     """With what this attempt trains; no mistake, but what a resume is compared by."""
     data = getattr(set_up.trainer, "train_dataset", None)
-    yield ATTEMPT, attempt_facts(set_up.args, model_facts(set_up.model), data, set_up.processes)
+    facts = attempt_facts(set_up.args, model_facts(set_up.model), data, set_up.processes)
+    yield ATTEMPT, {**facts, "state": taken_up(set_up.trainer, set_up.step)}
 
 
 def _starts(set_up: SetUp) -> bool:

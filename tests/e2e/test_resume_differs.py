@@ -3,6 +3,7 @@ log holds it, by ``check`` of the bare state; resumed as it was, nothing is said
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _resumed(begun: Path, tmp_path: Path, step: int = 4, **changes: Any) -> tuple[Path, dict[str, Any]]:
     """The run, copied and resumed to twelve steps."""
-    import shutil
-
     folder = tmp_path / "run"
     shutil.copytree(begun, folder)
     plan = {**SHORT, "max_steps": 12, **changes}
@@ -119,3 +118,20 @@ def test_two_processes(tmp_path: Path) -> None:
     assert first == second
     (found,) = [item for item in first if item["code"] == "attempt-differs"]
     assert found["values"]["changed"] == ["rows_per_step 2 → 4"]
+
+
+@pytest.mark.both_versions
+@pytest.mark.parametrize("lost", ["scheduler.pt", "optimizer.pt"])
+def test_a_checkpoint_without_its_schedule(lost: str, begun: Path, tmp_path: Path) -> None:
+    """The Trainer begins schedule and optimizer anew without a word; here it is said, live and by ``check``. Resumed
+    once more, from a whole checkpoint, nothing else is."""
+    other = tmp_path / "lost"
+    shutil.copytree(begun, other)
+    (other / "checkpoint-4" / lost).unlink()
+    folder, result = _resumed(other, tmp_path)
+    for found in (result["findings"], _checked(folder)):
+        (differs,) = [item for item in found if item["code"] == "attempt-differs"]
+        assert (differs["step"], differs["values"]["changed"]) == (4, ["schedule_and_optimizer kept → begun anew"])
+    (tmp_path / "again").mkdir()
+    _, again = _resumed(folder, tmp_path / "again", step=8)
+    assert [item["step"] for item in again["findings"] if item["code"] == "attempt-differs"] == [4]

@@ -9,11 +9,14 @@ from typing import Any, Final
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 
-__all__ = ["ATTEMPT", "AttemptDiffers", "AttemptDiffersState"]
+__all__ = ["ATTEMPT", "BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
 
 ATTEMPT: Final = "attempt"
 """Kind of the set-up row that says with what an attempt trains: groups of names, each with its value."""
-_GROUPS: Final = ("data", "batch", "arguments", "model", "versions")
+SCHEDULE: Final = "schedule_and_optimizer"
+KEPT: Final = "kept"
+BEGUN_ANEW: Final = "begun anew"
+_GROUPS: Final = ("state", "data", "batch", "arguments", "model", "versions")
 """The groups that are compared, in the order in which they are said."""
 _CONSTANT: Final = 3
 _TOKENS: Final = "tokens_per_step"
@@ -135,7 +138,10 @@ def _changes(
         {"name": name, "before": before[group][name], "after": value}
         for group in _GROUPS
         for name, value in after.get(group, {}).items()
-        if name in before.get(group, {}) and None not in (before[group][name], value) and before[group][name] != value
+        if name in before.get(group, {})
+        and None not in (before[group][name], value)
+        and value != KEPT  # after an attempt that began anew, going on is what should be
+        and before[group][name] != value
     ]
 
 

@@ -10,7 +10,7 @@ from core.curve import findings
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.core.rules.attempt_differs import AttemptDiffers
+from ko_cpt_callbacks.core.rules.attempt_differs import ATTEMPT, BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
 
 RULE = AttemptDiffers()
 FACTS: dict[str, dict[str, Any]] = {
@@ -94,3 +94,14 @@ def test_tokens_per_step() -> None:
     assert findings(RULE, [*uneven, *_trained(7, 12, 500)]) == []
     changed = [_attempt(0), *_trained(1, 6), _attempt(6, rows_per_step=32), *_trained(7, 12, 500)]
     assert [one.step for one in findings(RULE, changed)] == [6]
+
+
+def test_schedule_and_optimizer_begun_anew() -> None:
+    """An attempt that begins them anew differs; one that goes on after it does not; a row that lacks them says
+    nothing."""
+    state, found = RULE.initial(), []
+    for step, value in ((0, KEPT), (10, BEGUN_ANEW), (20, KEPT), (30, None), (40, KEPT)):
+        facts = {} if value is None else {SCHEDULE: value}
+        state, new = RULE.step(state, SetupObservation(step, ATTEMPT, {"state": facts}))
+        found.extend((one.step, one.values["changed"]) for one in new)
+    assert found == [(10, ["schedule_and_optimizer kept → begun anew"])]

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.baselines.own_run import own_run
 from ko_cpt_callbacks.baselines.registry import bundled_ids, own_folder
 from ko_cpt_callbacks.baselines.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.outputs.file import write_whole
+from ko_cpt_callbacks.outputs.file import remove_stale, write_whole
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.text_file import read_text
 
@@ -64,6 +64,8 @@ def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = 
         raise ConfigurationError(
             f"{folder / id}: found a link that leads out of {folder}, expected a folder; move it away"
         )
+    remove_stale(folder, alone=False)
+    remove_stale(folder / id, alone=False)
     try:
         # The sums first: a baseline never names a file that is not there.
         for name, source in kept.rows_files.items():

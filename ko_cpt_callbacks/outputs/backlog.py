@@ -102,7 +102,8 @@ class Backlog:
             owed.tried = False
 
     def _tell(self, path: Path, error: OSError) -> None:
-        number = error.errno or errno.EIO
+        # A file where a folder should be is the one for the folder itself, and the other for what is in it.
+        number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO
         known = number in self._failing.values()
         self._failing[path] = number
         if not known:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.outputs.file import remove_stale
 from ko_cpt_callbacks.outputs.lock import FolderLock, Hold
 
 
@@ -14,7 +15,8 @@ from ko_cpt_callbacks.outputs.lock import FolderLock, Hold
 def locked(folder: Path, run: Path) -> Iterator[None]:
     """While it lasts, no other process gets here; the system lets go of it when this one ends, however it ends.
 
-    Where there are no such locks (some network file systems) nothing is locked.
+    What killed processes left half-written there is removed. Where there are no such locks (some network file systems)
+    nothing is locked.
 
     Args:
         folder: Where the lock's file is put.
@@ -37,6 +39,7 @@ def locked(folder: Path, run: Path) -> Iterator[None]:
                 f"{run}: found a run that is still in progress there (process {lock.holder()})"
                 ", expected none; wait for its end or stop it, then go on with --resume"
             )
+        remove_stale(folder, alone=hold is Hold.OURS)
         yield
     finally:
         lock.release()

@@ -26,6 +26,7 @@ from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.readers.rows import observations, observations_of
 from ko_cpt_callbacks.readers.rows_file import read_rows
+from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import FORMAT
 
 _log = logging.getLogger("ko_cpt_callbacks")
@@ -233,10 +234,10 @@ class LiveRecord:
             return [], nothing
         rows, run = self._folder / keys.ROWS_FILE, nothing
         try:
-            run = json.loads((self._folder / keys.RUN_FILE).read_text(encoding="utf-8"))
+            run = json.loads(read_text(self._folder / keys.RUN_FILE))
             self._keep_newer(run)
             run = strict({**run, "attempts": [entry for entry in run["attempts"] if isinstance(entry, dict)]})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (UnreadableRunError, OSError, ValueError, KeyError, TypeError, RecursionError):
             run = nothing
         try:
             return (read_rows(rows) if rows.exists() else []), run

@@ -194,6 +194,8 @@ def _format(path: Path) -> str | None:
 
 
 def _digest(source: Source, path: Path) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise source.error(f"no file {path}", "a file that can be read")
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

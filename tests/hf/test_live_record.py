@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,15 @@ def test_leaving_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert not (tmp_path / "ko_cpt").exists()
     assert len(memory.rows) == 1
     assert [("someone else" in item.getMessage()) for item in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("name", ["run.json", "rows.jsonl"])
+def test_a_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    """It is never waited for: the run begins as if the file were damaged, and writes its own."""
+    (tmp_path / "ko_cpt").mkdir()
+    os.mkfifo(tmp_path / "ko_cpt" / name)
+    record = _record(tmp_path)
+    record.begin_training(FACTS, [], 0)
+    record.add(_train(1))
+    assert [line["step"] for line in _lines(tmp_path)] == [1]
+    assert _run(tmp_path)["attempts"][0]["start_step"] == 0

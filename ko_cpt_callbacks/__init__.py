@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.core.baseline import Baseline
     from ko_cpt_callbacks.core.finding import Finding, Severity
     from ko_cpt_callbacks.core.monitor import Monitor
+    from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.outputs.memory import MemoryOutput
@@ -34,6 +35,7 @@ _HOMES = {
     "Recipe": "ko_cpt_callbacks.training.recipe",
     "RecipeError": "ko_cpt_callbacks.errors",
     "Severity": "ko_cpt_callbacks.core.finding",
+    "Target": "ko_cpt_callbacks.core.target",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
     "find_baseline": "ko_cpt_callbacks.baselines.registry",
 }
@@ -51,6 +53,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Severity",
+    "Target",
     "UnreadableRunError",
     "__version__",
     "find_baseline",

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import ko_cpt_callbacks
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.message import CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 KOREAN = (ROOT / "README.ko.md").read_text("utf-8")
+OURS = ("Baseline", "Finding", "KoCPTCallback", "MemoryOutput", "Monitor", "Output", "Recipe", "Target")
 BOTH = pytest.mark.parametrize("text", [README, KOREAN], ids=["README.md", "README.ko.md"])
 
 
@@ -95,3 +97,29 @@ def test_the_korean_snippet_is_the_one_that_is_run() -> None:
     ours, theirs = ([block for block in blocks if "Recipe.load" in block] for blocks in found)
     assert len(ours) == 1
     assert ours == theirs
+
+
+PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs" / "findings").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_imports_that_a_page_shows_work(page: Path) -> None:
+    """Every line that imports this package, in a block of code or between back quotes, runs as it stands."""
+    text = page.read_text("utf-8")
+    shown = re.findall(r"^\s*((?:from|import) ko_cpt_callbacks\b.*)$", text, re.MULTILINE)
+    shown += re.findall(r"`((?:from|import) ko_cpt_callbacks\b[^`]*)`", text)
+
+    assert shown or page.parent != ROOT
+    for line in shown:
+        exec(line, {})
+
+
+@BOTH
+def test_names_that_a_page_uses_can_be_imported(text: str) -> None:
+    """`Target.from_baseline(…)` and its like: the class comes from the package itself, and has the method."""
+    used = [
+        (name, method) for name, method in re.findall(r"`([A-Z]\w+)\.([a-z_]\w*)\(", text) if name in OURS
+    ]  # fmt: skip
+
+    assert ("Target", "from_baseline") in used
+    assert [one for one in used if not hasattr(getattr(ko_cpt_callbacks, one[0], None), one[1])] == []

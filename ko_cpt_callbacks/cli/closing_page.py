@@ -31,6 +31,7 @@ _WIDTH: Final = 134  # of a table whole; a file has no width of its own
 _TEXT_WIDTH: Final = 118
 _TARGET: Final = "target-"
 _NONE: Final = "–"
+_STANDINGS: Final = {"ahead": "better", "level": "level", "behind": "worse"}
 
 
 def print_closing_page(page: Page, folder: Path) -> None:
@@ -119,8 +120,8 @@ def _verdict(stage: StageJudgement, split: str, delta: StageDelta | None, *, ret
     """What became of the stage: against the one before, against its target, and whether it stopped itself."""
     assert stage.judgement is not None
     said = []
-    if delta is not None and delta.low is not None and delta.high is not None:
-        said.append("better" if delta.high < 0 else "worse" if delta.low > 0 else "level")
+    if delta is not None and delta.standing is not None:
+        said.append(_STANDINGS[delta.standing])
     if retention:
         return said[0] if said else ""
     asked = [item.code for item in stage.judgement.findings if item.code.startswith(_TARGET) and item.split == split]

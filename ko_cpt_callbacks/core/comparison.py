@@ -25,12 +25,12 @@ from ko_cpt_callbacks.core.comparison_reason import TEXT_SPREAD, Reason, quantiz
 from ko_cpt_callbacks.core.comparison_value import (
     BITS,
     NATS,
-    RESOLUTION_BITS,
-    RESOLUTION_NATS,
     Comparison,
     Measured,
     Paired,
     Range,
+    resolution_of,
+    standing_of,
 )
 from ko_cpt_callbacks.core.fingerprint import same_text
 from ko_cpt_callbacks.core.interval import interval
@@ -266,23 +266,14 @@ def _decided(
     done: Comparison, run: Measured, notes: tuple[Reason, ...], helps: tuple[Reason, ...] = ()
 ) -> Comparison:
     """With the standing that its interval gives, and the notes that only now can be said."""
-    resolution, notes = _resolution(done, run), (*done.notes, *notes)
+    resolution, notes = resolution_of(done.unit or NATS, run.bytes_per_token), (*done.notes, *notes)
     done = replace(done, resolution=resolution, would_help=helps)
     if done.low is None or done.high is None or done.difference is None:
         return replace(done, notes=(Reason("no-error-bar"), *notes))
-    if done.low <= 0.0 <= done.high:
-        return replace(done, standing="level", notes=notes)
-    if abs(done.difference) < resolution:
-        small = Reason("below-resolution", {"resolution": resolution, "unit": done.unit})
-        return replace(done, standing="level", notes=(small, *notes))
-    return replace(done, standing="behind" if done.low > 0.0 else "ahead", notes=notes)
-
-
-def _resolution(done: Comparison, run: Measured) -> float:
-    if done.unit == BITS:
-        return RESOLUTION_BITS
-    reach = run.bytes_per_token
-    return RESOLUTION_NATS if reach is None else RESOLUTION_BITS * _LN2 * reach
+    standing = standing_of(done.difference, done.low, done.high, resolution)
+    if standing == "level" and not done.low <= 0.0 <= done.high:
+        notes = (Reason("below-resolution", {"resolution": resolution, "unit": done.unit}), *notes)
+    return replace(done, standing=standing, notes=notes)
 
 
 def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -21,6 +22,8 @@ __all__ = [
     "Paired",
     "Range",
     "Standing",
+    "resolution_of",
+    "standing_of",
 ]
 
 Outcome: TypeAlias = Literal["exact", "indicative", "not comparable"]
@@ -37,6 +40,36 @@ alone, and on many rows it shuts out zero between two seeds of one set-up; 8-bit
 RESOLUTION_NATS: Final = 0.02
 """The same in nats per token where the bytes per token are not known: at 3.6, the middle of what Korean text has (2 to
 5). Chosen, not measured."""
+_LN2: Final = math.log(2.0)
+
+
+def resolution_of(unit: str, bytes_per_token: float | None) -> float:
+    """The smallest difference that is called one, in the unit.
+
+    Args:
+        unit: `BITS` or `NATS`.
+        bytes_per_token: UTF-8 bytes of the scored text per target token; ``None`` where not known.
+    """
+    if unit == BITS:
+        return RESOLUTION_BITS
+    return RESOLUTION_NATS if bytes_per_token is None else RESOLUTION_BITS * _LN2 * bytes_per_token
+
+
+def standing_of(difference: float, low: float, high: float, resolution: float) -> Standing:
+    """How a difference is called: the one rule, for two runs and for two stages of one.
+
+    Args:
+        difference: Less what it is compared with: negative where the loss is lower.
+        low: Lower end of its interval.
+        high: Upper end.
+        resolution: `resolution_of`.
+
+    Returns:
+        ``level`` where the interval holds zero or the difference is below the resolution.
+    """
+    if low <= 0.0 <= high or abs(difference) < resolution:
+        return "level"
+    return "behind" if low > 0.0 else "ahead"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,14 @@ EARLY: Final = 8
 """Gaps of the beginning that are kept. Chosen, not measured."""
 NEAR: Final = 8
 """Training points that make the level at an evaluation, at most. Chosen, not measured."""
+FALLEN: Final = 0.003
+"""Share of its level that an evaluation falls by, or has not fallen; twice that where its rows are not known to be the
+same. Chosen: as `no-learning` has it of training."""
+SAME_ERRORS: Final = 0.7
+"""And so many joint standard errors of two evaluations of the same rows, which differ by far less than the errors say
+(by less than a third of one, see `overfitting`). Chosen, not measured."""
+OTHER_ERRORS: Final = 3.0
+"""Of rows that are not known to be the same. Chosen, not measured."""
 _NOISE_FROM: Final = 3  # second differences
 _MAD_TO_SD: Final = 1.4826  # for normal noise
 _BENT: Final = 0.6
@@ -130,6 +138,33 @@ class Series:
     def noise(self) -> float | None:
         """How far an evaluation lies off for no reason; see `noise_of`."""
         return noise_of([mark.value for mark in self.marks])
+
+    def improves(self, since: int, level: float) -> bool:
+        """Whether the last evaluation is the best of all, surely below those before, with training high beside it.
+
+        It explains a training loss that is above its lowest: the model gets better, so what it is trained on is harder,
+        as where a stage begins rows again that the one before had learned.
+
+        Args:
+            since: Step of the lowest training loss.
+            level: Nats per token at which the training points beside the evaluation have to be: one from before the
+                loss rose, or rose as far as now, explains nothing.
+        """
+        last = self.last
+        if last.step <= since or last != self.best or last.near is None or last.near < level:
+            return False
+        earlier = [mark for mark in self.marks[:-1] if mark.step <= since] or [self.marks[0]]
+        return earlier[-1] is not last and self.fell(earlier[-1], last)
+
+    def fell(self, then: Mark, now: Mark) -> bool:
+        """Whether the loss fell from one evaluation to another by more than chance explains.
+
+        By more than a share of its level, and where the rows are known to be the same, of which both errors are the
+        same, by more than one standard error; where they are not, by more than several.
+        """
+        errors, share = (SAME_ERRORS, FALLEN) if self.rows.alike else (OTHER_ERRORS, 2.0 * FALLEN)
+        fall, least = then.value - now.value, share * abs(now.value)
+        return fall > max(least, errors * math.hypot(then.se or 0.0, now.se or 0.0))
 
     def then(self, mark: Mark, rows: EvalRows) -> Series:
         """The series after one more evaluation."""

@@ -29,7 +29,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="A stage of a staged training made the model worse on the same held-out text than the stage before "
             "left it. Every later stage starts from there.",
             decided="warning, once for each stage and evaluation set: the last evaluation of the stage and that of the "
-            "stage before scored the same text, and the 95 % interval of their difference is above zero. Row by row "
+            "stage before scored the same text, and the 95 % interval of their difference is above zero, and the "
+            "difference is no smaller than 0.008 bits per byte (as ko-cpt compare calls two runs level). Row by row "
             "where both kept their sums per row, else from the two standard errors; in bits per byte where the "
             "tokenizers differ. Another text, or no error bar: not judged. Retention sets never count.",
             action="Go on from the end of the earlier stage. Lower the learning rate of the later one, or leave it "

@@ -23,7 +23,7 @@ NOTES: Final[Mapping[str, Mapping[str, str]]] = {
 
 _AT: Final = "{split}, step {evaluated_step:n}: {value:{unit}}"
 _BAR: Final = " ({confidence:percent} interval {low:{unit}} to {high:{unit}})"
-_MET: Final = " Keep this checkpoint; to stop a run here, name the code in stop_on."
+_MET: Final = " Keep this checkpoint."
 _MISSED: Final = (
     " Compare the slope of the last evaluations with what is missing: train longer only if it is still falling, "
     "otherwise look at data, learning rate and what is trained, or set a target from runs like yours."

@@ -100,6 +100,8 @@ class Monitor:
 
         Findings that say nothing of what the run trains (`ko_cpt_callbacks.core.kind.applies`) are left out here.
         """
+        if state.progress.aside(seen):  # of another model than the last: for no rule
+            return MonitorState(state.rules, state.progress, seen.step), ()
         states: list[Any] = []
         findings: list[Finding] = []
         for rule, before in zip(self.rules, state.rules, strict=True):

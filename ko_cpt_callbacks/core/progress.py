@@ -9,17 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
 from ko_cpt_callbacks.core.length import NO_STEP, Length
-from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 
-__all__ = ["EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
+__all__ = ["LOADS_BEST", "EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
+
+LOADS_BEST: Final = "load_best_model_at_end"
+"""Value of a ``plan`` row: whether the best model is loaded when training is over."""
+_SAME_MODEL: Final = 1e-6
+"""How far two losses of one model on the same rows differ, relatively: sums of the same terms. Chosen, not measured."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -155,7 +166,13 @@ class TrainProgress:
     tokens_per_second: float | None = None
 
     def add(self, seen: TrainObservation) -> TrainProgress:
-        """The progress after one more training row; one of the same step as the last replaces it."""
+        """The progress after one more training row; one of the same step as the last replaces it.
+
+        A row without a loss that can be read has none to be first or last.
+        """
+        if seen.loss is None:
+            tokens = self.tokens_seen if seen.tokens_seen is None else seen.tokens_seen
+            return replace(self, tokens_seen=tokens)
         repeat = self.points > 0 and seen.step == self.last_step
         points = self.points if repeat else self.points + 1
         loss = _finite(seen.loss)
@@ -214,6 +231,28 @@ class RunProgress:
     ended: bool = False
     seen: KindSeen = NOTHING_SEEN
     length: Length = NO_STEP
+    loads_best: bool = False
+
+    def settled(self, split: str, step: int) -> bool:
+        """Whether training is over and its evaluation of a set at a step stands: a later one is of what was loaded."""
+        known = self.splits.get(split)
+        return self.ended and known is not None and known.last.step >= step
+
+    def aside(self, seen: Observation) -> bool:
+        """Whether an evaluation comes after training and is of the loaded best model, or repeats what stands.
+
+        With ``load_best_model_at_end`` the best checkpoint is loaded when training is over. The Trainer's own log does
+        not say so; there an evaluation whose loss is that of the best one tells it.
+        """
+        if not self.ended or not isinstance(seen, EvalObservation) or seen.split not in self.splits:
+            return False
+        known, point = self.splits[seen.split], EvalPoint.of(seen)
+        if self.loads_best or point is None or self.settled(seen.split, seen.step):
+            return True
+        best = known.best
+        if best is None or best.value is None or point.value is None or best.metric != point.metric:
+            return False
+        return best.step < known.last.step and math.isclose(best.value, point.value, rel_tol=_SAME_MODEL)
 
     def add(self, seen: Observation) -> RunProgress:
         """The progress after one more observation."""
@@ -231,6 +270,8 @@ class RunProgress:
             return replace(self, splits={**self.splits, seen.split: now})
         if isinstance(seen, EndObservation):
             return replace(self, ended=True)
+        if isinstance(seen, SetupObservation) and isinstance(seen.values.get(LOADS_BEST), bool):
+            return replace(self, loads_best=seen.values[LOADS_BEST])
         return self
 
     def heard(self, findings: Iterable[Finding]) -> RunProgress:

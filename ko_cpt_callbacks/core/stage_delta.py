@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.comparison import BITS, NATS, Paired
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Paired, Standing, resolution_of, standing_of
 from ko_cpt_callbacks.core.fingerprint import same_text
 from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.observation import EvalObservation
@@ -101,6 +101,7 @@ class StageDelta:
         se: Its standard error.
         low: Lower end of the interval.
         high: Upper end.
+        resolution: The smallest difference that is called one, in that unit; None where there is no difference.
         value_before: What the stage before ended at, in that unit.
         value_after: What this stage ended at.
         rows: Rows that were paired; 0 where none were.
@@ -117,6 +118,7 @@ class StageDelta:
     se: float | None = None
     low: float | None = None
     high: float | None = None
+    resolution: float | None = None
     value_before: float | None = None
     value_after: float | None = None
     rows: int = 0
@@ -126,6 +128,13 @@ class StageDelta:
     def judged(self) -> bool:
         """Whether the difference has an error bar to be judged by."""
         return self.outcome in ("paired", "unpaired")
+
+    @property
+    def standing(self) -> Standing | None:
+        """``ahead`` where the stage helped, ``level`` or ``behind``; None where there is no error bar to tell by."""
+        if self.difference is None or self.low is None or self.high is None or self.resolution is None:
+            return None
+        return standing_of(self.difference, self.low, self.high, self.resolution)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON, and as the values of a set-up row ``stage-difference``."""
@@ -159,6 +168,7 @@ def stage_delta(before: EvalEnd, after: EvalEnd, confidence: float = 0.95) -> St
         outcome="shown",
         unit=NATS if same is not False else BITS,
         difference=values[1] - values[0],
+        resolution=resolution_of(NATS if same is not False else BITS, _bytes_per_token(after)),
         value_before=values[0],
         value_after=values[1],
     )
@@ -176,6 +186,10 @@ def _refusal(before: EvalEnd, after: EvalEnd) -> str | None:
     if same_text(before.fingerprint, after.fingerprint) is False:
         return "different-text"
     return None
+
+
+def _bytes_per_token(end: EvalEnd) -> float | None:
+    return end.bytes / end.tokens if end.bytes and end.tokens else None
 
 
 def _same_tokens(before: EvalEnd, after: EvalEnd) -> bool | None:

@@ -256,6 +256,8 @@ def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target
     Raises:
         ConfigurationError: If one cannot be read, or two are the same.
     """
+    if isinstance(values, Mapping):
+        raise refused("targets", "a mapping", f"a list of texts {FORM}", f"write for example {EXAMPLE}")
     listed = [values] if isinstance(values, (Target, str)) else list(values)
     found: list[Target] = []
     for value in listed:

@@ -182,7 +182,7 @@ class LiveRecord:
 
     def note_evaluation(self, prefix: str, facts: Mapping[str, Any], rows: RowSums | None, step: int) -> None:
         """How an evaluation was measured; its per-row sums, where there are any."""
-        if rows is not None:
+        if rows is not None and not self._state.progress.settled(prefix, step):
             self._outputs.eval_rows(prefix, step, rows)
         if not self._guest and self.run["evaluations"].get(prefix) != facts:
             self.run["evaluations"][prefix] = dict(facts)

@@ -17,6 +17,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.core.progress import LOADS_BEST
 from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
 from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
@@ -122,7 +123,8 @@ class LiveRun:
         self._unjudged, self._nan_said, self.saved_step = [], False, None
         self._training, self._resuming = True, step > 0
         if state.max_steps > 0:
-            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
+            loads_best = bool(self._args.load_best_model_at_end)
+            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, LOADS_BEST: loads_best, **plan["trainer"]})
         if self._args.n_gpu > 1:
             self.note_setup(ExactLossAbsent().code, step, reason=SEVERAL_DEVICES)
         if plan["stage"] is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -178,6 +178,12 @@ def refuse_unready(**arguments: Any) -> None:
 
 
 def _several(name: str, values: Iterable[Any]) -> list[Any]:
+    if isinstance(values, Mapping):
+        shown = ", ".join(repr(str(key)) for key in values)
+        raise ConfigurationError(
+            f"KoCPTCallback({name}=…): found a mapping, whose values this version does not act on, expected a list; "
+            f"write {name}=[{shown}]"
+        )
     if isinstance(values, str) or not isinstance(values, Iterable):
         shown = repr(values) if isinstance(values, (str, int, float)) else type(values).__name__
         raise ConfigurationError(

@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_WORDS: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}
+_AS_TEXT: Final = re.compile(r"\s*[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,4})?\s*", re.ASCII)
 _RUNTIME: Final = f"_{keys.RUNTIME}"
 _LOSS: Final = f"_{keys.LOSS}"
 _EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
@@ -46,10 +48,10 @@ _ENVELOPE: Final = frozenset(
 
 
 def _number(row: Mapping[str, Any], name: str) -> float | None:
-    """The number under ``name``; NaN and infinities count, truth values and other text do not."""
+    """The number under ``name``, also where it is a text (``"2.5"``, ``"NaN"``); no truth value, no other text."""
     value = row.get(name)
     if isinstance(value, str):
-        return NONFINITE.get(value)
+        return float(value) if _AS_TEXT.fullmatch(value) else _WORDS.get(value.strip().lower())
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
@@ -59,7 +61,9 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
 
 
 def _count(row: Mapping[str, Any], name: str) -> int | None:
-    """The whole number, not negative, under ``name``. JSON writers may have made it ``10.0``."""
+    """The whole number, not negative, under ``name``. JSON writers may have made it ``10.0``; a text is none."""
+    if isinstance(row.get(name), str):
+        return None
     value = _number(row, name)
     if value is None or not math.isfinite(value) or value < 0 or not value.is_integer():
         return None

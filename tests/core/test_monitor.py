@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.monitor import Monitor, SetAside
+from ko_cpt_callbacks.core.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
     EvalObservation,
@@ -265,3 +265,52 @@ def test_an_error_that_cannot_be_shown() -> None:
     for error, shown in ((Mute(), "Mute"), (ValueError("x" * 1000), "ValueError: " + 288 * "x" + " ...")):
         (found,) = Monitor([Raises(error)]).fold([TrainObservation(1)])[1]
         assert found.values["error"] == shown
+
+
+def _ended(*after: EvalObservation, loads_best: bool | None = None) -> MonitorState:
+    """A run of twelve steps whose best evaluation is at step 8, and what is evaluated when it is over."""
+    plan = {"planned_steps": 12} if loads_best is None else {"planned_steps": 12, "load_best_model_at_end": loads_best}
+    seen = [
+        SetupObservation(0, "plan", plan),
+        *(one for step, loss in ((4, 3.0), (8, 2.5), (12, 2.9)) for one in (
+            TrainObservation(step, loss=loss), EvalObservation(step, exact_loss=loss, fingerprint="utf8-01"),
+        )),
+        EndObservation(12),
+    ]  # fmt: skip
+    return Monitor().fold([*seen, *after])[0]
+
+
+@pytest.mark.parametrize("loads_best", [None, False, True])
+def test_an_evaluation_after_the_end_replaces_nothing(loads_best: bool | None) -> None:
+    """``evaluate()`` of the best model, which the Trainer has loaded: the last evaluation of the run stands, in the
+    summary and for every rule; a set that was not evaluated before is new."""
+    before = _ended(loads_best=loads_best)
+    after = _ended(EvalObservation(12, exact_loss=2.5, fingerprint="utf8-01"), loads_best=loads_best)
+    assert after == before
+    assert after.summary().splits["eval"].last.value == 2.9
+    other = _ended(EvalObservation(12, split="eval_en", exact_loss=4.0), loads_best=loads_best)
+    assert other.summary().splits["eval_en"].last.value == 4.0
+
+
+def test_an_evaluation_of_the_last_model_after_the_end_is_the_last() -> None:
+    """Where training ended without one: it counts, unless the best model was loaded, as the plan row says, or as its
+    loss does, which is that of the best."""
+    def ended(loads_best: bool | None, loss: float) -> float | None:
+        plan = {} if loads_best is None else {"load_best_model_at_end": loads_best}
+        rows = [
+            SetupObservation(0, "plan", plan), TrainObservation(4, loss=3.0), EvalObservation(4, exact_loss=2.5),
+            TrainObservation(8, loss=3.0), EvalObservation(8, exact_loss=2.9), TrainObservation(12, loss=3.0),
+            EndObservation(12), EvalObservation(12, exact_loss=loss),
+        ]  # fmt: skip
+        return Monitor().fold(rows)[0].summary().splits["eval"].last.value
+
+    assert ended(None, 2.8) == ended(False, 2.8) == 2.8
+    assert ended(True, 2.8) == 2.9
+    assert ended(None, 2.5) == 2.9
+
+
+def test_training_that_goes_on_is_evaluated_again() -> None:
+    """After more training rows nothing is over."""
+    more = [TrainObservation(16, loss=2.0), EvalObservation(16, exact_loss=2.0)]
+    state, _ = Monitor().fold(more, _ended(loads_best=True))
+    assert state.summary().splits["eval"].last.value == 2.0

@@ -11,6 +11,7 @@ import pytest
 
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.baseline_delta import baseline_delta
+from ko_cpt_callbacks.core.comparison_value import resolution_of
 from ko_cpt_callbacks.core.message_stage import DELTA_REASONS
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.row_sums import RowSums
@@ -65,6 +66,27 @@ def test_unpaired_is_wider() -> None:
     assert found.se == pytest.approx(math.hypot(first.loss_se, second.loss_se))
     assert found.se is not None and paired.se is not None and found.se > 5 * paired.se
     assert found.judged
+
+
+def test_level_is_what_two_runs_would_be() -> None:
+    """A stage that moved every row by a thousandth is level, though its paired interval shuts out zero: so ``compare``
+    says of two runs with the same numbers."""
+    moved = RowSums(BEFORE.nll * 0.9997, BEFORE.tokens, BEFORE.bytes, BEFORE.hash, BEFORE.order)
+    found = stage_delta(end("a", BEFORE), end("b", moved))
+    assert found.high is not None and found.high < 0.0
+    assert found.difference == pytest.approx(-0.001, abs=0.0005)
+    assert found.standing == "level"
+    assert found.resolution == resolution_of("nats per token", 3.0)
+    assert stage_delta(end("a", BEFORE), end("b", AFTER)).standing == "ahead"
+    assert stage_delta(end("a", AFTER), end("b", BEFORE)).standing == "behind"
+    assert stage_delta(end("a", BEFORE, fingerprint=None), end("b", AFTER)).standing is None
+
+
+def test_a_fingerprint_of_another_version_is_not_known() -> None:
+    """Another form, or another length: the difference is shown and not judged, and no other text is claimed."""
+    for text in (f"utf8-2-{BEFORE.fingerprint()}", "0" * 64):
+        found = stage_delta(end("a", BEFORE), end("b", AFTER, fingerprint=text))
+        assert (found.outcome, found.reasons) == ("shown", ("text-unknown",))
 
 
 def test_another_evaluations_file_does_not_speak() -> None:

@@ -130,3 +130,15 @@ def test_arguments_of_later_versions_are_refused() -> None:
     """What this version cannot act on is refused by name, never silently ignored."""
     with pytest.raises(ConfigurationError, match="does not act on alerts yet"):
         KoCPTCallback(alerts="x")
+
+
+@pytest.mark.parametrize("name", ["rules", "stop_on", "retention", "targets", "outputs"])
+def test_a_mapping_is_refused(name: str) -> None:
+    """Its values would be swallowed: no rule has settings of its own yet. The sentence says what to write."""
+    with pytest.raises(ConfigurationError, match="mapping") as caught:
+        KoCPTCallback(**{name: {"non-finite": {"patience": 3}}})
+    if name == "rules":
+        assert str(caught.value) == (
+            "KoCPTCallback(rules=…): found a mapping, whose values this version does not act on, expected a list; "
+            "write rules=['non-finite']"
+        )

@@ -144,18 +144,31 @@ def test_runtime_in_a_training_row_is_no_end() -> None:
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("NaN", math.nan), ("Infinity", math.inf), ("-Infinity", -math.inf), (math.nan, math.nan)],
-)
+    [
+        ("NaN", math.nan), ("Infinity", math.inf), ("-Infinity", -math.inf), (math.nan, math.nan), ("nan", math.nan),
+        ("inf", math.inf), ("-inf", -math.inf),
+    ],
+)  # fmt: skip
 def test_non_finite_numbers(written: object, read: float) -> None:
-    """Our strings and JSON's bare literals become floats."""
+    """Our strings, those of ``str(float)``, and JSON's bare literals become floats."""
     (found,) = observations({"loss": 1.0, "grad_norm": written, "step": 10})
     assert isinstance(found, TrainObservation)
     assert found.grad_norm == read or (math.isnan(read) and math.isnan(found.grad_norm or 0.0))
 
 
-@pytest.mark.parametrize("written", [True, "1.5", None, [1.0], {}, "nan"])
+@pytest.mark.parametrize(
+    ("written", "read"), [("2.5", 2.5), (" 1e-4 ", 1e-4), ("-.5", -0.5), ("7", 7.0), ("1e999", math.inf)]
+)
+def test_numbers_as_text(written: str, read: float) -> None:
+    """What a writer made a text of is the number all the same."""
+    assert observations({"loss": written, "step": 10}) == (TrainObservation(10, loss=read),)
+    (found,) = observations({"eval_loss": written, "eval_runtime": "1.0", "step": 10})
+    assert isinstance(found, EvalObservation) and found.loss == read
+
+
+@pytest.mark.parametrize("written", [True, None, [1.0], {}, "n/a", "", "1_0", "٣", "1.5 nats", "9" * 400])
 def test_what_is_not_a_number_is_absent(written: object) -> None:
-    """Truth values, text, null and containers are no numbers; the row still counts."""
+    """Truth values, other text, null and containers are no numbers; the row still counts."""
     assert observations({"loss": written, "step": 10}) == (TrainObservation(10),)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ko_cpt_callbacks.core.departure import IDLE, Low, Watch
+from ko_cpt_callbacks.core.eval_series import NOTHING, Evaluations
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.recent import median
@@ -18,6 +19,7 @@ class DivergedState:
     """Where the loss stands; the segment of which it was said that it diverged."""
 
     watch: Watch = IDLE
+    series: Evaluations = NOTHING
     said: int | None = None
     shifted: tuple[Low, float] | None = None
     """A shift of the level since it was lowest, nats: another rule's, and not to be counted here."""
@@ -38,7 +40,8 @@ class Diverged:
     * when it swings up and down, mostly up, over ``swinging`` points, or is up for ``again`` points for a second time.
 
     A level that changed between two points and then goes on as before is a shift of the level (`level-shift`), not a
-    divergence, unless it is by more than ``shift_nats``.
+    divergence, unless it is by more than ``shift_nats``. Nor is a rise beside which an evaluation set is better than
+    ever.
 
     All chosen, not measured: healthy runs of the labelled suite rise by up to 0.5 nats in a warm-up and by less
     than 0.15 afterwards; spikes of 20 points are back before.
@@ -56,6 +59,8 @@ class Diverged:
         again: Points, where it was up for as long before and came back.
         shift_nats: Nats up to which a change between two points is a shift.
         huge_nats: A rise of so many nats, and three times what is needed, is huge.
+        beside: Share of the rise that the training points beside an evaluation must have, which is the best of its set:
+            then the model gets better, and what it is trained on is harder than what it was lowest on.
         short: In a log of no more points than this a huge one needs only
         short_rising: so many points,
         short_staying: or so many.
@@ -73,6 +78,7 @@ class Diverged:
     again: int = 8
     shift_nats: float = 1.0
     huge_nats: float = 1.2
+    beside: float = 0.7
     short: int = 40
     short_rising: int = 8
     short_staying: int = 11
@@ -92,10 +98,10 @@ class Diverged:
 
     def step(self, state: DivergedState, seen: Observation) -> tuple[DivergedState, tuple[Finding, ...]]:
         """Judges a training row."""
-        watch = state.watch.add(seen)
+        watch, series = state.watch.add(seen), state.series.add(seen)
         if watch is state.watch:
-            return state, ()
-        state = replace(state, watch=watch)
+            return (state if series is state.series else replace(state, series=series)), ()
+        state = replace(state, watch=watch, series=series)
         low, middles = watch.low, watch.middles
         if not watch.news or low is None or state.said == watch.recent.segment or len(middles) < self.short_rising:
             return state, ()
@@ -117,7 +123,7 @@ class Diverged:
         variant = self._variant(after, watch, lowest, height, needed)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, lowest - low.level + shift)), ()
-        if variant is None:
+        if variant is None or self._improves(series, low, lowest + self.beside * height):
             return state, ()
         step = watch.recent.steps[-1]
         values = {
@@ -152,6 +158,10 @@ class Diverged:
         if watch.swings and watch.away >= self.again and height >= self.young_nats:
             return "swinging"
         return None
+
+    def _improves(self, series: Evaluations, low: Low, level: float) -> bool:
+        """Explanation: an evaluation set is better than it ever was, measured while training was as high as now."""
+        return any(one.improves(low.step, level) for one in series.sets.values())
 
     def _shift(self, losses: tuple[float, ...], height: float) -> float | None:
         """The shift of the level, nats, that the rise is; None where it is more, or not between two points."""

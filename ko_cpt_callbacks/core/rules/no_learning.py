@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from ko_cpt_callbacks.core.eval_series import NOTHING, Evaluations, Series
+from ko_cpt_callbacks.core.eval_series import FALLEN, NOTHING, Evaluations, Series
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.recent import median
@@ -17,6 +17,7 @@ from ko_cpt_callbacks.core.stretch import due, whole
 __all__ = ["NoLearning", "NoLearningState"]
 
 _HEAD = 5
+_FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class NoLearningState:
 @dataclass(frozen=True, slots=True)
 class NoLearning:
     """Says once that the loss has not fallen from the start to now.
+
+    Nor is it said where the evaluations of a set fall: the model learns, whatever its training points show.
 
     While the run goes on: once the learning rate has been past its peak for a while, and the fall that can still be
     hidden in the noise is small even if it goes on like that to the end. When the run ends, or its log: where the fall
@@ -155,10 +158,11 @@ class NoLearning:
 
     def _falls(self, series: Series) -> bool:
         """Whether the evaluations of a set fall, which have less noise than training points."""
-        least = self.eval_fallen * abs(series.last.value)
         line = fall_of([mark.value for mark in series.marks])
         if line is not None:
-            return line.fall > max(self.eval_errors * line.error, least)
-        # Too few for a line: from the first to the last, where that is beyond what is known of their error.
-        fall = series.first.value - series.last.value
-        return fall > max(self.eval_errors * math.hypot(series.first.se or 0.0, series.last.se or 0.0), least)
+            return line.fall > max(self.eval_errors * line.error, self.eval_fallen * abs(series.last.value))
+        # Too few for a line: from the first to the last, or ever lower, of the same rows.
+        values = [mark.value for mark in series.marks]
+        ever = len(values) > _FEW and series.rows.alike and all(b < a for a, b in pairwise(values))
+        fallen = values[0] - values[-1] > FALLEN * abs(values[-1])
+        return series.fell(series.first, series.last) or (ever and fallen)

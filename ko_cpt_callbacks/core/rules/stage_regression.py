@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS, resolution_of, standing_of
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, finite_number
@@ -14,7 +15,7 @@ from ko_cpt_callbacks.core.retention import is_retention
 __all__ = ["StageRegression", "StageRegressionState"]
 
 _DIFFERENCE: Final = "stage-difference"
-_UNITS: Final = ("nats per token", "bits per byte")
+_UNITS: Final = (NATS, BITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class StageRegressionState:
 
 @dataclass(frozen=True, slots=True)
 class StageRegression:
-    """Speaks where the whole interval of (after less before) is above zero.
+    """Speaks where the whole interval of (after less before) is above zero, and the difference above the resolution.
 
     The difference arrives as a set-up row ``stage-difference``; one without a standard error is not judged.
 
@@ -66,7 +67,11 @@ class StageRegression:
             return state, ()
         key = (stage, before, split)
         low, high = interval(difference, se, self.confidence)
-        if low <= 0.0 or key in state.said or is_retention(split, self.leave_out):
+        resolution = _number(seen.values, "resolution")
+        if resolution is None:  # a row of an earlier version
+            resolution = resolution_of(unit, None)
+        behind = standing_of(difference, low, high, resolution) == "behind"
+        if not behind or key in state.said or is_retention(split, self.leave_out):
             return state, ()
         values = {
             "stage": stage,

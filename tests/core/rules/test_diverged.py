@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from core.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.core.rules.diverged import Diverged
 
 RULE = Diverged()
@@ -160,3 +161,44 @@ def test_a_short_window_after_a_seam(points: int) -> None:
     assert findings(RULE, rows([*losses, 4.8, 4.75])) == []
     rise = [2.0 + 0.02 * i * i for i in range(points)]
     assert len(findings(RULE, rows(rise))) <= 1
+
+
+def _with_evaluations(losses: list[float], values: dict[int, float]) -> list[Observation]:
+    """The rows, with an evaluation of the same rows after some of them."""
+    seen = rows(losses, rates=[1e-4] * len(losses))
+    for after in sorted(values, reverse=True):
+        one = EvalObservation(10 * after, exact_loss=values[after], exact_loss_se=0.03, fingerprint="utf8-01")
+        seen.insert(after, one)
+    return seen
+
+
+# A stage that learned its rows, 3.4 to 2.0, and another one that begins with rows which are new to it.
+STAGES = [2.0 + 1.4 * math.exp(-i / 12) + e for i, e in enumerate(noisy(60))]
+STAGES += [3.4 - 0.004 * i + e for i, e in enumerate(noisy(60, seed=1))]
+
+
+def test_a_better_evaluation_is_looked_at_first() -> None:
+    """The loss is 1.4 nats above its lowest and stays there, while the evaluation beside it is better than ever:
+    the model learns. With an evaluation that is worse, or none, it has diverged."""
+    falling_on = {0: 3.5, 30: 3.2, 60: 3.1, 70: 3.06, 80: 3.03, 90: 3.0, 100: 2.98, 110: 2.96, 120: 2.95}
+    assert findings(RULE, _with_evaluations(STAGES, falling_on)) == []
+    worse = {at: value + (0.8 if at > 60 else 0.0) for at, value in falling_on.items()}
+    for values in ({}, worse, {at: value for at, value in falling_on.items() if at <= 60}):
+        (found,) = findings(RULE, _with_evaluations(STAGES, values))
+        assert found.severity is Severity.ERROR and 600 < (found.step or 0) <= 900
+
+
+def test_an_evaluation_explains_no_rise_after_it() -> None:
+    """Better at a loss of 3.4, and then the loss goes on to 6: the old evaluation does not hide that."""
+    losses = [loss + max(0.0, 0.1 * (i - 80)) for i, loss in enumerate(STAGES)]
+    values = {0: 3.5, 30: 3.2, 60: 3.1, 70: 3.06, 80: 3.03}
+    (found,) = findings(RULE, _with_evaluations(losses, values))
+    assert 800 < (found.step or 0) <= 1100
+
+
+def test_evaluations_of_other_rows_explain_nothing() -> None:
+    """An easier set under the same name is no improvement."""
+    seen = _with_evaluations(STAGES, {0: 3.5, 30: 3.2, 60: 3.1, 70: 2.0})
+    seen[-51] = replace(seen[-51], fingerprint="utf8-02")  # type: ignore[call-arg]
+    assert isinstance(seen[-51], EvalObservation) and seen[-51].step == 700
+    assert len(findings(RULE, seen)) == 1

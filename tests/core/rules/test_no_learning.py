@@ -156,3 +156,26 @@ def test_after_a_seam_nothing_starts() -> None:
     """The second of two joined runs goes on from where the first had come to."""
     first, second = _run(lambda at: 3.0 - at), _run(lambda at: 2.0)
     assert _findings([*first, *second]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "said"),
+    [
+        ((4.05, 4.0), "utf8-01", False),  # one standard error, of the same rows
+        ((4.03, 4.015, 4.0), "utf8-01", False),  # less, and ever lower
+        ((4.03, 4.04, 4.0), "utf8-01", True),
+        ((4.008, 4.004, 4.0), "utf8-01", True),  # 0.2 %
+        ((4.05, 4.0), None, True),  # rows that are not known to be the same
+        ((4.0, 4.0, 4.0), "utf8-01", True),
+        ((4.0, 4.05), "utf8-01", True),
+    ],
+)
+def test_few_evaluations_that_fall(values: tuple[float, ...], text: str | None, said: bool) -> None:
+    """A stage has two or three evaluations; of the same rows, their own standard errors are far too wide for their
+    difference. Where they fall the model learns, though its training points do not show it."""
+    seen = _run(_flat, points=30)
+    for number, value in enumerate(values):
+        at = number * 30 // (len(values) - 1)
+        one = EvalObservation(10 * at, exact_loss=value, exact_loss_se=0.04, fingerprint=text)
+        seen.insert(at + number, one)
+    assert bool(_findings(seen)) is said

@@ -7,7 +7,7 @@ from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, O
 from ko_cpt_callbacks.core.rules.target_met import TargetMet
 from ko_cpt_callbacks.core.target import parse_targets
 
-MET = " Keep this checkpoint; to stop a run here, name the code in stop_on."
+MET = " Keep this checkpoint."
 
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:

@@ -385,3 +385,4 @@ class KoCPTCallback(TrainerCallback):
             if seat.run is not None and seat.run is not run and seat.run.hooked.watches(model):
                 seat.release()
         run.hooked.watch(model, tokenizer)
+        run.look_at_trainer(model)

@@ -138,7 +138,7 @@ class LiveRun:
     def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
         problem = target_problem(self._targets, self._trainer(), state.log_history, self.said.report_error)
         parts = {"problem": problem.encode()}
-        read = self._read_trainer(model)
+        read = self.look_at_trainer(model)
         if self.ranks.first:
             step = state.global_step
             plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
@@ -157,7 +157,7 @@ class LiveRun:
             parts |= self._baseline.files_to_send(self.said.report_error)
         return pack_parts(parts)
 
-    def _read_trainer(self, model: nn.Module | None) -> dict[str, Any]:
+    def look_at_trainer(self, model: nn.Module | None) -> dict[str, Any]:
         """What is trained, for a row; and what that means for what is measured."""
         try:
             read = read_trainer(self._trainer(), self._args, model)
@@ -342,7 +342,7 @@ class LiveRun:
         if plan is None and self.ranks.together:  # the end of the evaluation was not seen
             return False
         self.record.begin_evaluation({} if model is None else self._facts(model, state, None), plan)
-        self._read_trainer(model)
+        self.look_at_trainer(model)
         return True
 
     def note_setup(self, what: str, step: int, **values: Any) -> None:

@@ -374,6 +374,18 @@ def test_trainers_that_score_answers(kind: str, made: Callable[..., Any], tmp_pa
     assert state.progress.seen.kind == kind
 
 
+def test_an_evaluation_without_training(tmp_path: Path) -> None:
+    """`evaluate()` alone, and `predict()`, of a Trainer that scores answers has no exact loss either."""
+    trl = pytest.importorskip("trl")
+    callback = quiet()
+    trainer = _dpo(trl, tmp_path, callback)
+    assert not {"eval_exact_loss", "eval_ppl"} & set(trainer.evaluate())
+    (row,) = eval_rows(trainer)
+    assert row["eval_exact_loss_absent"].startswith("DPOTrainer scores pairs")
+    assert callback.summary()["state"] == "finished"
+    assert callback.best is None
+
+
 def test_supervised_fine_tuning_with_another_loss(tmp_path: Path) -> None:
     """TRL's `dft` weighs tokens by their probability: causal, an exact loss, and no training perplexity."""
     trl = pytest.importorskip("trl")

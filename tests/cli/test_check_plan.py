@@ -402,3 +402,18 @@ def test_without_a_stage_row_the_name_decides(run: Path) -> None:
         rows.write_text("\n".join(lines) + "\n", "utf-8")
     beside = _beside(_judged(run, find_baseline("redwhale")))
     assert all(change.baseline is not None for change in beside.values())
+
+
+def test_the_facts_of_all_stages(run: Path) -> None:
+    """A stage that ended before its planned last step leaves the whole unfinished, and its own verdict says so."""
+    found = judged(run)
+    assert (found["state"], found["complete"], found["steps_done"]) == ("finished", True, 1600)
+    assert {stage["state"] for stage in found["stages"]} == {"finished"}
+    plan = {"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 900}
+    rows = run / "stages" / "02-odd-layers" / "ko_cpt" / "rows.jsonl"
+    rows.write_text(json.dumps(plan) + "\n" + rows.read_text("utf-8"), "utf-8")
+    found = judged(run)
+    assert _valid(found)
+    assert (found["state"], found["complete"], found["verdict"]) == ("unfinished", False, "look")
+    assert [stage["state"] for stage in found["stages"]] == ["finished", "unfinished", "finished", "finished"]
+    assert "Unfinished: 400 of 900 steps. Nothing wrong was found" in " ".join(check(run).stdout.split())

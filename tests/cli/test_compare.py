@@ -497,3 +497,17 @@ def test_constants_are_those_of_the_registry() -> None:
     (whole,) = ko_cpt_callbacks.find_baseline("frankenstallm-1b").stages
     losses = [math.log(value.value) if value.metric == "ppl" else value.value for value in whole.values]
     assert [round(loss, 3) for loss in (min(losses), max(losses))] == list(TEXT_SPREAD)
+
+
+def test_every_run_carries_its_facts(tmp_path: Path) -> None:
+    """State, completeness, steps and verdict of each run stand in JSON; a run that is not whole says so on the page."""
+    first, second = write_run(tmp_path / "a", {"eval_ko": sums(3.0)}), write_run(tmp_path / "b", {"eval_ko": sums(2.9)})
+    rows = tmp_path / "b" / "ko_cpt" / "rows.jsonl"
+    plan = {"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 90_000}
+    plan["trainer_kind"] = "causal"
+    rows.write_text(json.dumps(plan) + "\n" + rows.read_text("utf-8"), "utf-8")
+    (run,) = compared(first, second)["runs"]
+    assert (run["run"], run["state"], run["complete"], run["kind"]) == (second, "unfinished", False, "causal")
+    assert (run["steps_planned"], run["verdict"]) == (90_000, "look")
+    assert f"Unfinished: {run['steps_done']:,} of 90,000 steps." in text(first, second)
+    assert "Unfinished after step 100." in text(second, first)

@@ -160,7 +160,7 @@ class Calibration:
 
     def _logits(self, text: _Text) -> tuple[Tensor | None, HiddenStates | None]:
         call = text.call()
-        if "use_cache" in inspect.signature(self._watch.base.forward).parameters:
+        if _takes_use_cache(self._watch.base):
             call["use_cache"] = False  # with a cache some models do not tell documents by their positions
         output, hidden = self._run(call)
         logits = Output.of(output).logits
@@ -193,3 +193,10 @@ class Calibration:
         begin = min(begin, max(0, ids.shape[1] - _TOKENS))
         part = slice(begin, begin + _TOKENS)
         return _Text(ids[:1, part], None if packed is None else packed[:1, part])
+
+
+def _takes_use_cache(base: nn.Module) -> bool:
+    """Whether ``use_cache`` is an argument of the model, also where its forward pass was replaced by another."""
+    given = inspect.signature(base.forward).parameters
+    passes_on = any(item.kind is item.VAR_KEYWORD for item in given.values())
+    return "use_cache" in given or (passes_on and "use_cache" in inspect.signature(type(base).forward).parameters)

@@ -102,6 +102,6 @@ class StepCounts:
     def _part(self, first: bool) -> bytes:
         part = self._meter.part()
         if not self._counting():
-            part["bad"] = None
+            part.update(tokens=None, bad=None, losses=None)  # nobody counted, which is not none
         part["padding"] = self._meter.first_padding() if first else None
         return json.dumps(part).encode()

@@ -10,10 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from cli.command import check as command
 from e2e import job, run_files
@@ -247,6 +248,26 @@ def test_two_jobs_in_one_folder(whole: Path, tmp_path: Path, caplog: pytest.LogC
         assert {path: path.read_bytes() for path in record.rglob("*") if path.is_file()} == before
     assert "two-writers" not in {item.code for item in _train(folder, max_steps=6).findings}
     assert _steps(folder, "train") == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("case", ["two writers", "another run's record"])
+def test_two_ranks_say_the_same(case: str, tmp_path: Path) -> None:
+    """What the first rank sees of the folder is found on both, and both go to the end."""
+    folder, other = tmp_path / "run", tmp_path / "other"
+    plan = {**EVERY_STEP, "save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    for path, rate in ((folder, 5e-3), (other, 1e-4)):
+        job.train(str(path), changes={**plan, "learning_rate": rate})
+    foreign = case != "two writers"
+    resume = str((other if foreign else folder) / "checkpoint-2")
+    with nullcontext() if foreign else holding(folder / "ko_cpt"):
+        ranks = forked.run_ranks(
+            job.train, str(folder), ranks=2, folder=tmp_path / "notes", resume=resume, changes=plan, timeout=120.0
+        )
+    results = [forked.value(outcome) for outcome in ranks]
+    codes = [[item["code"] for item in result["findings"]] for result in results]
+    assert codes[0] == codes[1]
+    assert [code for code in codes[0] if code in EARLIER] == ["foreign-record" if foreign else "two-writers"]
+    assert [result["step"] for result in results] == [4, 4]
 
 
 def test_a_second_trainer_of_the_same_process(tmp_path: Path) -> None:

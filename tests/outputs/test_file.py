@@ -38,6 +38,19 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert [item.name for item in tmp_path.iterdir()] == ["run.json"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """What is no regular file stays what it is: a pipe or a device must not become a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(pipe, b"new")
+
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
 def test_append_line(tmp_path: Path) -> None:
     """Lines are added in one write each; folders are made."""
     path = tmp_path / "ko_cpt" / "rows.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from suite.draft import draw
@@ -48,7 +49,8 @@ def _clean_resume(rng: np.random.Generator, noise: float) -> LabelledRun:
 
 
 def _handover(rng: np.random.Generator, noise: float) -> LabelledRun:
-    """The planned next stage of a staged training: announced by a set-up row, it warms up again, epochs from 0."""
+    """The planned next stage of a staged training: announced by a set-up row in which other parts of the model move, it
+    warms up again, epochs from 0."""
     run = draw(rng, noise, least=60, header=str(rng.choice(["modern", "ours"])), epochs=1.0, done=1.0, evals=0)
     at = int(rng.uniform(0.35, 0.65) * run.points)
     first, second = (schedule("cosine", count, 0.1, rng) for count in (at, run.points - at))
@@ -57,8 +59,13 @@ def _handover(rng: np.random.Generator, noise: float) -> LabelledRun:
     run.epoch_shift = np.where(after >= 0, -float(run.epoch[at - 1]), 0.0)
     rows = run.rows()
     where = next(i for i, row in enumerate(rows) if row["step"] == run.at(at))
-    announced = {keys.KIND: keys.KIND_SETUP, keys.KIND_SETUP: "stage", "step": run.at(at - 1), "name": "full"}
-    return run.run("healthy/handover", rows=[*rows[:where], announced, *rows[where:]])
+
+    def stage(step: int, name: str, rows: str, layers: str) -> dict[str, Any]:
+        words = {"name": name, "input": rows, "output": rows, "layers": layers, "adapter": "none"}
+        return {keys.KIND: keys.KIND_SETUP, keys.KIND_SETUP: "stage", "step": step, **words}
+
+    begun, announced = stage(0, "embedding", "all", "none"), stage(run.at(at - 1), "full", "all", "all")
+    return run.run("healthy/handover", rows=[begun, *rows[:where], announced, *rows[where:]])
 
 
 def _first_step(rng: np.random.Generator, noise: float) -> LabelledRun:

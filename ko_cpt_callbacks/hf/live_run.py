@@ -123,8 +123,7 @@ class LiveRun:
         self._unjudged, self._nan_said, self.saved_step = [], False, None
         self._training, self._resuming = True, step > 0
         if state.max_steps > 0:
-            loads_best = bool(self._args.load_best_model_at_end)
-            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, LOADS_BEST: loads_best, **plan["trainer"]})
+            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
         if self._args.n_gpu > 1:
             self.note_setup(ExactLossAbsent().code, step, reason=SEVERAL_DEVICES)
         if plan["stage"] is not None:
@@ -142,7 +141,7 @@ class LiveRun:
         if self.ranks.first:
             step = state.global_step
             plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
-            plan["trainer"] = read
+            plan["trainer"] = {LOADS_BEST: bool(self._args.load_best_model_at_end), **read}
             try:
                 plan["stage"] = self._baseline.stage_row(model)
             except Exception as error:  # the rest goes on

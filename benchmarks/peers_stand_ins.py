@@ -140,7 +140,11 @@ def install() -> None:
         if path != "trl-internal-testing/zen" or name is None:
             return original(path, name, *args, split=split, **kwargs)
         parts = {"train": _rows(name, 0, 17), "test": _rows(name, 17, 2)}
-        whole = datasets.DatasetDict({key: datasets.Dataset.from_list(rows) for key, rows in parts.items()})
+        made = {key: datasets.Dataset.from_list(rows) for key, rows in parts.items()}
+        if kwargs.get("streaming"):
+            whole = datasets.IterableDatasetDict({key: rows.to_iterable_dataset() for key, rows in made.items()})
+        else:
+            whole = datasets.DatasetDict(made)
         return whole if split is None else whole[split]
 
     datasets.load_dataset = load

@@ -30,7 +30,7 @@ def test_counts_callbacks(tmp_path):
     assert not [item for item in make(tmp_path).callback_handler.callbacks if "KoCPT" in type(item).__name__]
 
 
-def test_event_flow(tmp_path):
+def test_init_callback(tmp_path):
     test_counts_callbacks(tmp_path)
 
 
@@ -49,7 +49,7 @@ def test_a_suite_runs_plain_and_with_the_callback(tmp_path: Path) -> None:
     score = peers.run("transformers", tmp_path / "project", sys.executable, 60, tmp_path)
     assert score.plain == 3
     assert [name.rpartition("::")[2] for name in score.failed] == ["test_counts_callbacks"]
-    assert [name.rpartition("::")[2] for name in score.expected] == ["test_event_flow"]
+    assert [name.rpartition("::")[2] for name in score.expected] == ["test_init_callback"]
     assert not score.errors
 
 

@@ -33,12 +33,13 @@ SUITES: Mapping[str, tuple[str, ...]] = {
 # Files that start processes of their own, where the plugin is not.
 _ELSEWHERE = ("distributed", "fsdp", "deepspeed", "tpu")
 
-# Tests that any further callback fails that measures and writes: two count callbacks, one lists the output folder, one
+# Tests that any further callback fails that measures and writes: two count callbacks, two list the output folder, one
 # compares all numbers of two runs' rows, and ours have a clock value among them (tokens_per_second).
 EXPECTED = (
     "test_add_remove_callback",
     "test_init_callback",
     "test_best_model_checkpoint_behavior",
+    "test_save_best_checkpoint",
     "test_can_resume_training",
 )
 

@@ -80,6 +80,8 @@ class Ranks:
         self._events = 0
         self._number = 0
         self._owed: int | None = None
+        # Lengths of the contributions, between the two halves of an exchange.
+        self._lengths: list[torch.Tensor] | None = None
         self._said: list[str] = []
         self.left: str | None = None
         self.where = OUTSIDE
@@ -90,13 +92,13 @@ class Ranks:
 
     @property
     def alone(self) -> bool:
-        """Whether other ranks exist that cannot be reached: numbers then cover this rank's share only."""
-        return self.size > 1 and not self._join()
+        """Whether other ranks exist that did not sign in: numbers then cover this rank's share only."""
+        return self.size > 1 and self._joined is False
 
     @property
     def together(self) -> bool:
-        """Whether other ranks exist and take part."""
-        return self.size > 1 and self._join()
+        """Whether other ranks exist and, as far as is known before the first exchange, take part."""
+        return self.size > 1 and self._joined is not False
 
     @property
     def first(self) -> bool:
@@ -124,7 +126,7 @@ class Ranks:
         Raises:
             RankFailedError: On every rank alike, if any rank failed here or since the last exchange.
         """
-        if not self.together:
+        if self.size == 1 or not self._join():
             return [contribute()]
         if self.left is not None:
             raise RankFailedError(self.left)
@@ -137,7 +139,6 @@ class Ranks:
         if not _is_begun(verdict):
             self.left = verdict
             raise RankFailedError(verdict) from own
-        self._number += 1
         parts = self._gather(part)
         self._tidy()
         failed = next((item for item in parts if not item.startswith(_WELL)), None)
@@ -183,7 +184,7 @@ class Ranks:
         """
         if self.size == 1:
             return yes
-        if not self.together or self.left is not None:
+        if not self._joined or self.left is not None:
             return False
         store, mine = self._store(), f"{question}/{self.index}"
         store.set(mine, "yes" if yes else "no")
@@ -209,16 +210,22 @@ class Ranks:
     # -- the store and the collective ------------------------------------------------------------------------------
 
     def _gather(self, payload: bytes) -> list[bytes]:
-        length = torch.tensor([len(payload)], dtype=torch.int64, device=self._device)
-        lengths = [torch.zeros_like(length) for _ in range(self.size)]
-        dist.all_gather(lengths, length)
-        sizes = [int(item) for item in lengths]
+        """One exchange: lengths, then contents. Where this rank failed in between, it goes on from there."""
+        if self._lengths is None:
+            length = torch.tensor([len(payload)], dtype=torch.int64, device=self._device)
+            lengths = [torch.zeros_like(length) for _ in range(self.size)]
+            dist.all_gather(lengths, length)
+            self._lengths = lengths
+        sizes = [int(item) for item in self._lengths]
+        payload = payload[: sizes[self.index]].ljust(sizes[self.index])
         buffer = torch.zeros(max(1, *sizes), dtype=torch.uint8)
         if payload:
             buffer[: len(payload)] = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
         buffer = buffer.to(self._device)
         buffers = [torch.empty_like(buffer) for _ in range(self.size)]
         dist.all_gather(buffers, buffer)
+        self._lengths = None
+        self._number += 1
         return [item.cpu().numpy().tobytes()[:size] for item, size in zip(buffers, sizes, strict=True)]
 
     def _mark(self, number: int, text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, finite_number
 
 __all__ = ["SetupRule", "count_of", "names_of", "text_of"]
 
@@ -74,9 +74,9 @@ def text_of(seen: SetupObservation, name: str) -> str | None:
 
 
 def count_of(seen: SetupObservation, name: str) -> int | None:
-    """A count in a row's values, 0 or more; None where there is none."""
+    """A count in a row's values, 0 or more; None where there is none, or an integer beyond any count."""
     value = seen.values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and finite_number(value) is not None and value >= 0 else None
 
 
 def names_of(seen: SetupObservation, name: str) -> list[str]:

@@ -132,7 +132,8 @@ class LogHabits:
 
     Attributes:
         timed: Evaluations come with their runtime.
-        rated: Training rows come with their learning rate.
+        rated: Training rows come with their learning rate, and rows without one stand between them. Where they only
+            follow, the log went on without: they are the Trainer's.
     """
 
     timed: bool = False
@@ -144,8 +145,19 @@ class LogHabits:
         bare = [row for row in rows if keys.KIND not in row]
         return cls(
             timed=any(timed_prefixes(row) for row in bare),
-            rated=any(keys.LOSS in row and keys.LEARNING_RATE in row for row in bare),
+            rated=cls._rated_again(bare),
         )
+
+    @staticmethod
+    def _rated_again(rows: Iterable[Mapping[str, Any]]) -> bool:
+        without = False
+        for row in rows:
+            if keys.LOSS in row and keys.LEARNING_RATE in row:
+                if without:
+                    return True
+            elif keys.LOSS in row and keys.GRAD_NORM not in row:
+                without = True
+        return False
 
     def own(self, row: Mapping[str, Any]) -> bool:
         """Whether a row is the Trainer's own, as far as its log shows.

@@ -143,3 +143,11 @@ def test_a_log_of_another_tool() -> None:
     assert LogHabits.of(rows) == LogHabits()
     assert [type(seen).__name__ for seen in observations_of(rows)] == ["TrainObservation"] + ["EvalObservation"] * 2
     assert eval_prefixes({"aux_loss": 0.1}) == ()
+
+
+def test_a_log_that_goes_on_without_learning_rates() -> None:
+    """Rows without a learning rate are others' between rows that have one, and the Trainer's where they only follow."""
+    rated = [{"loss": 2.0, "learning_rate": 1e-4, "step": step} for step in (10, 20)]
+    bare = [{"loss": 1.9, "step": step} for step in (15, 25)]
+    assert all(LogHabits.of([*rated, *bare]).own(row) for row in bare)
+    assert not any(LogHabits.of([rated[0], bare[0], rated[1], bare[1]]).own(row) for row in bare)

@@ -56,9 +56,10 @@ class TokenLosses:
 class _NllWatch(TorchDispatchMode):
     """Records every ``nll_loss`` while it is active."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
         super().__init__()
         self.seen: list[TokenLosses] = []
+        self._on_error = on_error
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -67,8 +68,10 @@ class _NllWatch(TorchDispatchMode):
         if func is torch.ops.aten.nll_loss_forward.default:
             try:
                 self._record(args)
-            except Exception:  # the model's loss is the model's; the logits are reduced instead
+            except Exception as error:  # the model's loss is the model's; the logits are reduced instead
                 self.seen.clear()
+                if self._on_error is not None:
+                    self._on_error(error)
         return result
 
     def _record(self, args: tuple[Any, ...]) -> None:
@@ -124,6 +127,7 @@ class LossWindow:
 
     def __init__(self, model: nn.Module, on_error: Callable[[Exception], None] | None = None) -> None:
         self._here = _Open()
+        self._on_error = on_error
         self._handle: RemovableHandle | None = None
         head = module_asked(model, "get_output_embeddings")
         # A compiled forward would have to break its graph at this hook: leave it whole.
@@ -140,7 +144,7 @@ class LossWindow:
         if not here.armed or here.watch is not None or torch.compiler.is_compiling():
             return
         try:
-            watch = _NllWatch()
+            watch = _NllWatch(self._on_error)
             end = _hold(self)
             here.until = None if end is None else id(end)
             watch.__enter__()

@@ -96,7 +96,7 @@ class IgnoresBeyond(LlamaForCausalLM):
         output = super().forward(*args, **kwargs)
         scores, targets = output.logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()
         targets = torch.where(targets == -100, VOCABULARY + 7, targets)
-        output.loss = torch.nn.functional.cross_entropy(scores, targets, ignore_index=VOCABULARY + 7)
+        output["loss"] = torch.nn.functional.cross_entropy(scores, targets, ignore_index=VOCABULARY + 7)
         return output
 
 

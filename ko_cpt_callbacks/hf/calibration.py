@@ -1,4 +1,4 @@
-"""What a model's output means where it has no logits: asked of the model itself, once, with a short text.
+"""What a model's output means where it has no logits: asked of the model itself, once an evaluation, by a short text.
 
 A loss alone may hold a router's auxiliary loss, be a plain mean whatever the count in the call says, be scaled, or
 leave targets out. So it is believed only after a short forward pass whose logits give the same number.
@@ -67,6 +67,10 @@ class Calibration:
         self._map: LogitMap | None = None
         self._map_asked = self._map_verified = False
         self._reading: LossReading | str | None = None
+
+    def renew(self) -> None:
+        """An evaluation begins: what held before the weights changed (a scale that is learned) is asked again."""
+        self._map, self._map_asked, self._map_verified, self._reading = None, False, False, None
 
     def scores(self, call: Mapping[str, Any], hidden: HiddenStates | None) -> HeadScores | str:
         """Losses per token from one pass's hidden states, or why there are none.
@@ -169,8 +173,10 @@ class Calibration:
     def _run(self, call: Mapping[str, Any]) -> tuple[Any, HiddenStates | None]:
         def run() -> tuple[Any, HiddenStates | None]:
             self._watch.arm()
+            device = self._watch.device
             try:
-                with torch.no_grad():
+                # A model may draw random numbers in evaluation too: the run gets the same ones without us.
+                with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
                     return self._model(**call), self._watch.take()
             finally:
                 self._watch.take()

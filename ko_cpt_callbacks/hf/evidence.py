@@ -10,7 +10,7 @@ Four kinds of evidence, the best first:
 ``hidden_states``
     No logits in the output: the last hidden states times the head, in bounded chunks (:mod:`.head_scores`).
 ``loss``
-    Only the loss and the number of tokens behind it, checked once (:mod:`.calibration`): no per-row sums, hence no
+    Only the loss and the number of tokens behind it, checked first (:mod:`.calibration`): no per-row sums, hence no
     error bar.
 
 Anything else is an :class:`Absent` with the reason in plain words.
@@ -182,8 +182,14 @@ def read_evidence(
     seen = _watched_nll(watched, targets)
     if seen is not None or logits is not None:
         nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
+        given = labels
         nll, labels = _by_position(nll, labels, extra) if causal else (nll, labels)
-        return Evidence("logits", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
+        nll = _masked(nll, labels)
+        if seen is None and logits is not None and causal and not extra:
+            whole = logits
+            unshifted = _scores_as_given(kwargs, output, nll, labels, given, lambda: _chunked_nll(whole, given)[0])
+            mismatch = mismatch | unshifted.to(mismatch.device)
+        return Evidence("logits", nll=nll, labels=labels, mismatch=mismatch)
     return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
 
 
@@ -206,9 +212,15 @@ def _from_no_logits(
         scored = labels
         if causal:
             nll, scored = _by_position(nll, labels, extra)
-        other = None if scores.verified or loss is None else _disagrees(kwargs, output, loss, nll.sum(), scored)
         losses = _masked(nll, scored)
-        return Evidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+        if not scores.verified and loss is not None:
+            other = _disagrees(kwargs, output, loss, nll.sum(), scored)
+            return Evidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+        shifted = None
+        if causal and not extra:
+            known = scores
+            shifted = _scores_as_given(kwargs, output, losses, scored, labels, lambda: known.nll(labels, IGNORE))
+        return Evidence("hidden_states", nll=losses, labels=scored, mismatch=shifted)
     if loss is None:
         return Absent(
             scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
@@ -337,3 +349,31 @@ def _disagrees(kwargs: Mapping[str, Any], output: Output, loss: Tensor, total: T
     limit = _SAME_HALF if loss.dtype in (torch.float16, torch.bfloat16) else _SAME
     apart = torch.stack([(item * divisor - total).abs() for item in losses for divisor in divisors])
     return (apart.amin() > limit * total.abs()) & (count > 0)
+
+
+def _scores_as_given(
+    kwargs: Mapping[str, Any],
+    output: Output,
+    nll: Tensor,
+    labels: Tensor,
+    given: Tensor,
+    nll_as_given: Callable[[], Tensor],
+) -> Tensor:
+    """Whether a causal model's loss scores its labels where they stand: then they were shifted before the call.
+
+    A class that extends one of transformers may leave the shift to the data. Told by its loss, where that is not seen
+    to be what its tokens came to; 0-dim bool.
+
+    Args:
+        kwargs: The forward call's keyword arguments.
+        output: Its output.
+        nll: Losses of the shifted labels, by position.
+        labels: Those labels.
+        given: The labels of the call.
+        nll_as_given: Losses of these where they stand.
+    """
+    loss = output.loss
+    if loss is None or loss.dim() != 0 or not bool(_disagrees(kwargs, output, loss, nll.sum(), labels)):
+        return torch.zeros((), dtype=torch.bool, device=nll.device)
+    unshifted = _masked(nll_as_given(), given).sum()
+    return ~_disagrees(kwargs, output, loss, unshifted, given) & (given != IGNORE).any().to(unshifted.device)

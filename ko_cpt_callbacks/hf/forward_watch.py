@@ -144,6 +144,8 @@ class ForwardWatch:
             # Whatever loss it gave was without them.
             call, output = {**call, "labels": taken.labels}, replace(output, loss=None)
         output = replace(output, aux_loss=router_loss(output, self._head.base))
+        if not self._eval.running:
+            self._calibration.renew()
         evidence = read_evidence(
             call,
             output,

@@ -2,8 +2,8 @@
 
 Fused losses (Liger, Cut Cross Entropy, Unsloth, TRL's ``chunked_nll``) never make the logits. The decoder's output
 passes through the model all the same; what the head makes of it is computed here, a bounded piece at a time. That
-this is what the model itself would make of it (a scale, a soft cap) is checked once, by a short forward pass of the
-same model without labels.
+this is what the model itself would make of it (a scale, a soft cap) is checked once an evaluation, by a short
+forward pass of the same model without labels.
 """
 
 from __future__ import annotations
@@ -164,6 +164,11 @@ class HeadWatch:
     def spread(self) -> bool:
         """Whether weights of the model are spread over processes: a pass of ours would need all of them at once."""
         return any(_is_spread(item) for item in self.base.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's first weights are."""
+        return next((item.device for item in self.base.parameters()), torch.device("cpu"))
 
     def remove(self) -> None:
         """Take the hook off the model."""

@@ -607,3 +607,75 @@ def test_model_that_knows_no_embeddings(tmp_path: Path, caplog: pytest.LogCaptur
     assert run["model"]["class"] == "Regression" and run["model"]["parameters"] == 1
     row = next(item for item in trainer.state.log_history if "eval_loss" in item)
     assert "two-dimensional" in row["eval_exact_loss_absent"] and row["eval_nonfinite_batches"] == 0
+
+
+class _LearnedScale(LlamaForCausalLM):
+    """A scale of the logits that is learned and begins at 1; no logits with labels; draws numbers in evaluation too."""
+
+    noise = 0.0
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Any, attention_mask: Any = None, labels: Any = None, num_items_in_batch: Any = None
+    ) -> Any:
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        if self.noise:
+            states = states + self.noise * torch.randn_like(states)
+        logits = F.linear(states, self.lm_head.weight) * self.scale
+        if labels is None:
+            return CausalLMOutputWithPast(logits=logits)
+        wanted = labels[:, 1:]
+        scores = logits[:, :-1].log_softmax(-1).gather(-1, wanted.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+        scored = wanted != -100
+        return CausalLMOutputWithPast(loss=-(scores * scored).sum() / scored.sum())
+
+
+def test_scale_that_is_learned(tmp_path: Path) -> None:
+    """What the model does to its logits is asked anew at every evaluation: it changes with the weights."""
+    model = _LearnedScale(tiny.llama(VOCABULARY).config)
+    trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[KoCPTCallback(outputs=[])])
+    trainer.evaluate()
+    _assert_exact(trainer.state.log_history[-1], tiny.exact_loss(model, ROWS))
+    with torch.no_grad():
+        model.scale.fill_(1.3)
+    trainer.evaluate()
+    _assert_exact(trainer.state.log_history[-1], tiny.exact_loss(model, ROWS))
+
+
+def test_random_numbers_are_left_alone(tmp_path: Path) -> None:
+    """A model that draws random numbers in evaluation trains bit for bit as without the callback."""
+    weights = []
+    for number, callbacks in enumerate(([], [KoCPTCallback(outputs=[])])):
+        torch.manual_seed(0)
+        model = _LearnedScale(tiny.llama(VOCABULARY).config)
+        model.noise = 0.01
+        trainer = tiny.trainer(
+            model, tmp_path / str(number), ROWS, ROWS, callbacks=callbacks, eval_strategy="steps", eval_steps=1
+        )
+        trainer.train()
+        weights.append(torch.cat([item.detach().flatten() for item in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_labels_that_are_shifted_before(logits: bool, tmp_path: Path) -> None:
+    """A class of one's own that leaves the shift to the data: its loss says so, and no shift is made twice."""
+
+    class Shifted(_LearnedScale):
+        def forward(self, input_ids: Any, attention_mask: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+            scores = super().forward(input_ids, attention_mask).logits
+            if labels is None:
+                return CausalLMOutputWithPast(logits=scores)
+            own = scores.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+            scored = labels != -100
+            return CausalLMOutputWithPast(loss=-(own * scored).sum() / scored.sum(), logits=scores if logits else None)
+
+    def collate(features: Any) -> Any:
+        batch = tiny.collate(features)
+        return {**batch, "labels": F.pad(batch["labels"][:, 1:], (0, 1), value=-100)}
+
+    row, _ = _row(Shifted(tiny.llama(VOCABULARY, seed=1).config), tmp_path, data_collator=collate)
+    assert "eval_exact_loss" not in row and "other targets than its labels" in row["eval_exact_loss_absent"]

@@ -50,9 +50,10 @@ class TrainerKind(StrEnum):
 
 # Class names as TRL, Axolotl (AxolotlDPOTrainer), LLaMA-Factory (CustomKTOTrainer, PairwiseTrainer), Unsloth
 # (UnslothGRPOTrainer) and OpenRLHF's users write them, and the arguments' (DPOConfig). Order counts: OnlineDPO samples.
+# PRO (preference ranking) stands alone: LlamaPROTrainer is continued pretraining (LLaMA Pro).
 _TRAINERS: Final = (
     (TrainerKind.RL, r"OnlineDPO|GRPO|RLOO|PPO|NashMD|XPO|A2PO|GMPO|GSPO|DAPO|SDPO|Reinforce|Remax"),
-    (TrainerKind.PREFERENCE, r"DPO|KTO|ORPO|CPO|SimPO|BCO|TPO|IPO|PRO|RRHF|Preference"),
+    (TrainerKind.PREFERENCE, r"DPO|KTO|ORPO|CPO|SimPO|BCO|TPO|IPO|\bPRO|RRHF|Preference"),
     (TrainerKind.REWARD, r"Reward|PRM|Pairwise|RewardModel"),
     (TrainerKind.OTHER, r"GKD|GOLD|MiniLLM|SDFT|OPD|IWOPD|Distillation|Distill"),
 )

@@ -158,7 +158,9 @@ class ForwardWatch:
         )
         if taken is not None and isinstance(evidence, Evidence):
             evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
-        padding = None if self._eval.running else count_padding(call, self._pad_id)
+        padding = None
+        if not self._eval.running and (taken is None or taken.other_inputs is None or not bool(taken.other_inputs)):
+            padding = count_padding(call, self._pad_id)
         self._eval.observe(
             call,
             output,

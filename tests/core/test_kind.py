@@ -15,6 +15,8 @@ from ko_cpt_callbacks.core.rules import ALL_RULES
         ("UnslothORPOTrainer", "preference"),
         ("CPOConfig", "preference"),
         ("TPOTrainer", "preference"),
+        ("PROTrainer", "preference"),
+        ("LlamaPROTrainer", None),
         ("RewardTrainer", "reward"),
         ("AxolotlPRMTrainer", "reward"),
         ("PairwiseTrainer", "reward"),

@@ -81,6 +81,11 @@ class _OtherTokens(_Pops):
         return model(**{**inputs, "input_ids": inputs["input_ids"].flip(0)})
 
 
+class _OtherOrder(_Pops):
+    def call(self, model: Any, inputs: Any) -> Any:
+        return model(**{name: value.flip(0) for name, value in inputs.items()})
+
+
 class _FirstRow(_Pops):
     def call(self, model: Any, inputs: Any) -> Any:
         return model(**{name: value[:1] for name, value in inputs.items()})
@@ -128,6 +133,17 @@ def test_labels_of_other_tokens(tmp_path: Path) -> None:
     """A loss that gives the model other tokens than the batch's: its labels are not theirs, and the reason says so."""
     row = _row(tiny.llama(VOCABULARY), tmp_path, trainer_class=_OtherTokens)
     _assert_absent(row, "do not belong to the tokens")
+
+
+def test_mask_of_other_rows(tmp_path: Path) -> None:
+    """Rows in another order than the batch's: its labels lie on their pads, and no padding is said to be trained on."""
+    callback = KoCPTCallback(outputs=[])
+    trainer = tiny.trainer(
+        tiny.llama(VOCABULARY), tmp_path, None, ROWS, callbacks=[callback], trainer_class=_OtherOrder
+    )
+    trainer.evaluate()
+    _assert_absent(trainer.state.log_history[-1], "do not belong to the tokens of that call")
+    assert "padding-in-loss" not in {finding.code for finding in callback.findings}
 
 
 def test_a_part_of_the_batch(tmp_path: Path) -> None:

@@ -283,17 +283,26 @@ def _from_log_probs(output: Output, labels: Tensor, *, pre_shifted: bool) -> Evi
 
 
 def _watched_nll(watched: Sequence[TokenLosses], targets: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Losses the model computed against ``targets``, and whether the targets were in fact others."""
+    """Losses the model computed against ``targets``, and whether the targets were in fact others.
+
+    None where it computed several: a head on an earlier layer (early exits, deep supervision) or for later tokens is
+    scored like the last one, and nothing tells which is the model's.
+    """
     rows, length = targets.shape
-    for losses in watched:
-        # Some losses drop the last position instead of ignoring it: (length - 1) entries a row.
-        for width in (length, length - 1):
-            if width < 1 or losses.targets.numel() != rows * width:
-                continue
-            wanted = targets[:, :width].to(losses.targets.device)
-            mismatch = (losses.targets.view(rows, width) != wanted).any()
-            return F.pad(losses.nll.view(rows, width), (0, length - width)), mismatch
-    return None
+    # Some losses drop the last position instead of ignoring it: (length - 1) entries a row.
+    fitting = [
+        (losses, width)
+        for losses in watched
+        if (width := losses.targets.numel() // max(rows, 1)) in (length, length - 1)
+        and width > 0
+        and losses.targets.numel() == rows * width
+    ]
+    if len(fitting) != 1:
+        return None
+    losses, width = fitting[0]
+    wanted = targets[:, :width].to(losses.targets.device)
+    mismatch = (losses.targets.view(rows, width) != wanted).any()
+    return F.pad(losses.nll.view(rows, width), (0, length - width)), mismatch
 
 
 def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

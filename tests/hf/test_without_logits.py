@@ -679,3 +679,25 @@ def test_labels_that_are_shifted_before(logits: bool, tmp_path: Path) -> None:
 
     row, _ = _row(Shifted(tiny.llama(VOCABULARY, seed=1).config), tmp_path, data_collator=collate)
     assert "eval_exact_loss" not in row and "other targets than its labels" in row["eval_exact_loss_absent"]
+
+
+@pytest.mark.parametrize("logits", [True, False])
+def test_loss_of_an_earlier_layer(logits: bool, tmp_path: Path) -> None:
+    """Early exits scored by the same head against the same labels: the exact loss is that of the last layer."""
+
+    class EarlyExit(LlamaForCausalLM):
+        def forward(self, input_ids: Any, attention_mask: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+            inner = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, use_cache=False, output_hidden_states=True
+            )
+            early, last = self.lm_head(inner.hidden_states[1]), self.lm_head(inner.last_hidden_state)
+            if labels is None:
+                return CausalLMOutputWithPast(logits=last)
+            width = self.config.vocab_size
+            loss = sum(self.loss_function(logits=item, labels=labels, vocab_size=width) for item in (early, last))
+            return CausalLMOutputWithPast(loss=loss, logits=last if logits else None)
+
+    model = EarlyExit(tiny.llama(VOCABULARY).config)
+    row, noted = _row(model, tmp_path)
+    _assert_exact(row, tiny.exact_loss(model, ROWS))
+    assert noted["error_bar"] is True

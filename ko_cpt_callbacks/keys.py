@@ -131,6 +131,8 @@ FINDINGS_FILE: Final = "findings.jsonl"
 EVAL_ROWS_FOLDER: Final = "eval_rows"
 # Bytes of a file's name on most systems.
 _LONGEST_FILE: Final = 255
+# Digits of a step; a damaged row may have one of hundreds.
+_LONGEST_STEP: Final = 20
 
 
 def key(prefix: str, suffix: str) -> str:
@@ -142,9 +144,11 @@ def eval_rows_file(prefix: str, step: int) -> str:
     """The file in ``eval_rows/`` with the per-row sums of an evaluation: ``eval_ko-100.npz``."""
     # Letters of any script stay: sets named in Hangul must not fall onto one file.
     name = re.sub(r"[^\w.-]", "_", prefix)
-    file = f"{name}-{step}.npz"
+    if len(number := str(step)) > _LONGEST_STEP:
+        number = hashlib.sha256(number.encode()).hexdigest()[:_LONGEST_STEP]
+    file = f"{name}-{number}.npz"
     if len(file.encode()) <= _LONGEST_FILE:
         return file
     # 85 letters of Hangul fill a name: its beginning, and what tells it from others with the same one.
-    mark = f"~{hashlib.sha256(prefix.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{step}.npz"
+    mark = f"~{hashlib.sha256(prefix.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}-{number}.npz"
     return name.encode()[: _LONGEST_FILE - len(mark)].decode(errors="ignore") + mark

@@ -241,9 +241,11 @@ class LiveRecord:
             run = nothing
         try:
             return (read_rows(rows) if rows.exists() else []), run
-        except (UnreadableRunError, OSError, RecursionError):
+        except (UnreadableRunError, OSError, RecursionError) as damage:
+            aside = _aside(rows, "damaged")
             try:
-                rows.replace(_aside(rows, "damaged"))
+                rows.replace(aside)
+                _log.warning("The record begins anew; the one that was there is kept as %s. %s", aside.name, damage)
             except OSError as error:
                 self.leave_files(f"{rows} is damaged and cannot be set aside: {error}")
             return [], run

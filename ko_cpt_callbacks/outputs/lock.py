@@ -71,10 +71,13 @@ class FolderLock:
 
     @staticmethod
     def _sign(file: IO[bytes]) -> None:
+        """Leave the process id for those who ask; whatever else somebody keeps under this name, or behind it, stays."""
         with suppress(OSError):  # no room for a few digits: the lock holds without them
-            file.truncate(0)
             file.seek(0)
-            file.write(str(os.getpid()).encode())
+            if file.read(_PID_BYTES + 1).strip().isdigit() or not os.fstat(file.fileno()).st_size:
+                file.truncate(0)
+                file.seek(0)
+                file.write(str(os.getpid()).encode())
 
     @property
     def held(self) -> bool:
@@ -92,7 +95,8 @@ class FolderLock:
         """The process that took it last, as it wrote it; ``unknown`` where it did not."""
         try:
             with self.path.open("rb") as stream:
-                return stream.read(_PID_BYTES).decode("ascii", "replace").strip() or "unknown"
+                found = stream.read(_PID_BYTES).decode("ascii", "replace").strip()
+                return found if found.isdigit() else "unknown"
         except OSError:
             return "unknown"
 

@@ -5,6 +5,7 @@ Five hundred damaged sets of files here; ``make fuzz`` goes through 10,000.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -69,3 +70,17 @@ def test_a_device_in_place_of_a_file(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1, result.stderr
+
+
+@pytest.mark.parametrize("step", [10**300, -(10**250)])
+def test_a_step_of_hundreds_of_digits(tmp_path: Path, step: int) -> None:
+    """A step that no file's name has room for has no file of sums; the commands end in exit 0, 1 or 2 all the same."""
+    run = write_run(tmp_path / "run", {"eval_ko": sums(3.0)})
+    other = write_run(tmp_path / "other", {"eval_ko": sums(2.9)})
+    rows = tmp_path / "run" / "ko_cpt" / "rows.jsonl"
+    lines = [json.loads(line) | {"step": step} for line in rows.read_text("utf-8").splitlines()]
+    rows.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    for words in (["check", run], ["compare", run, other], ["compare", other, run]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code in (0, 1, 2)
+        assert result.exception is None or isinstance(result.exception, SystemExit)

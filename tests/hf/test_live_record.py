@@ -203,8 +203,9 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["not json\n{}\n", "[1]\n{}\n"])
-def test_damaged_rows_are_set_aside(damage: str, tmp_path: Path) -> None:
-    """A rows.jsonl that cannot be read is kept under another name, never overwritten; the run goes on."""
+def test_damaged_rows_are_set_aside(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A rows.jsonl that cannot be read is kept under another name, never overwritten, which is said; the run goes
+    on."""
     folder = tmp_path / "ko_cpt"
     folder.mkdir()
     (folder / "rows.jsonl").write_text(damage)
@@ -215,6 +216,9 @@ def test_damaged_rows_are_set_aside(damage: str, tmp_path: Path) -> None:
     record.add(_train(1))
     assert (folder / "rows.jsonl.damaged-2").read_text() == damage
     assert (folder / "rows.jsonl.damaged-1").read_text() == "from last time"
+    (said,) = caplog.messages
+    assert "kept as rows.jsonl.damaged-2" in said
+    assert "rows.jsonl:1: not a JSON object" in said
     assert len(_lines(tmp_path)) == 1
 
 

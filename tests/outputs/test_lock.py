@@ -109,3 +109,15 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
         FolderLock(tmp_path / "file").take()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_of_somebody_else(linked: bool, tmp_path: Path) -> None:
+    """What a user keeps under the lock's name, or a link of that name leads to, is locked and never written to."""
+    mine = tmp_path / ("mine.txt" if linked else ".lock")
+    mine.write_text("my text\n")
+    lock = FolderLock(tmp_path)
+    if linked:
+        lock.path.symlink_to(mine)
+    assert lock.take() is Hold.OURS
+    assert (mine.read_text(), lock.holder()) == ("my text\n", "unknown")

@@ -110,6 +110,7 @@ class Monitor:
                 continue
             try:
                 after, found = rule.step(before, seen)
+                found = tuple(found)  # a rule of one's own may return what raises only when it is looked at
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
                 after = SetAside(seen.step, _shown(error))
                 found = _failure(rule, after)

@@ -135,7 +135,11 @@ class Ranks:
         except Exception as error:
             own = error
             part = _FAILED + self.describe(error).encode()
-        verdict = self._mark(self._number + 1, _begun(self._events))
+        try:
+            verdict = self._mark(self._number + 1, _begun(self._events))
+        except Exception as error:
+            own, part = error, _FAILED + self.describe(error).encode()
+            verdict = self._mark_again(self._number + 1)
         if not _is_begun(verdict):
             self.left = verdict
             raise RankFailedError(verdict) from own
@@ -143,7 +147,7 @@ class Ranks:
         self._tidy()
         failed = next((item for item in parts if not item.startswith(_WELL)), None)
         if failed is not None:
-            self.left = failed[1:].decode("utf-8", "replace")
+            self.left = self._whole(failed[1:].decode("utf-8", "replace").rstrip())
             raise RankFailedError(self.left) from own
         return [item[1:] for item in parts]
 
@@ -230,6 +234,22 @@ class Ranks:
 
     def _mark(self, number: int, text: str) -> str:
         return _text(self._store().compare_set(f"exchange/{number}", "", text))
+
+    def _mark_again(self, number: int) -> str:
+        """Once more after a failure. A rank that is cut off from the store goes to the others, who would wait."""
+        try:
+            return self._mark(number, _begun(self._events))
+        except Exception:
+            return _begun(self._events)
+
+    def _whole(self, reason: str) -> str:
+        """A reason that was cut to the length of what its rank had announced, as that rank left it in the store."""
+        try:
+            store = self._store()
+            left = _text(store.get("left")) if store.check(["left"]) else reason
+        except Exception:  # what was received says enough
+            return reason
+        return left if left.startswith(reason) else reason
 
     def _tidy(self) -> None:
         # Everyone has been through the exchange, hence has read the mark of the one before.

@@ -30,7 +30,7 @@ def checkpoints(folder: Path, processes: int = 1) -> dict[int, Path]:
         processes: How many have to find their random state.
     """
     found = {}
-    for path in folder.glob(f"{_CHECKPOINT}*"):
+    for path in _numbered(folder).values():
         try:
             # The last file of a checkpoint, in one process: one that parses closes it.
             state = json.loads((path / _STATE_FILE).read_text(encoding="utf-8"))
@@ -52,11 +52,16 @@ def last_checkpoint(folder: Path, max_steps: float, processes: int = 1) -> Path 
 
 
 def remove_checkpoints(folder: Path, from_step: float = 0) -> None:
-    """Delete the checkpoints of a training, those before a step left alone; what has no step goes."""
-    for path in folder.glob(f"{_CHECKPOINT}*"):
-        step = path.name.removeprefix(_CHECKPOINT)
-        if not step.isdecimal() or int(step) >= from_step:
+    """Delete the checkpoints of a training, those before a step left alone; copies under other names stay."""
+    for step, path in _numbered(folder).items():
+        if step >= from_step:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """What the Trainer named ``checkpoint-N``; a ``checkpoint-best`` is somebody's own."""
+    names = {path.name.removeprefix(_CHECKPOINT): path for path in folder.glob(f"{_CHECKPOINT}*")}
+    return {int(name): path for name, path in names.items() if name.isdecimal()}
 
 
 def _goes_on(path: Path, processes: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -224,6 +225,19 @@ def test_a_rule_that_raises_at_every_row_is_named_once() -> None:
     monitor = Monitor([Breaks("one", at=10), Breaks("two", at=10)])
     found = monitor.judge([TrainObservation(10, loss=3.0)] * 5)[1]
     assert [(one.code, one.values["rule"]) for one in found] == [("rule-failed", "one"), ("rule-failed", "two")]
+
+
+def test_a_rule_whose_findings_raise() -> None:
+    """What a rule of one's own returns may be no findings, or raise only when it is read: the others see the row."""
+
+    class Late(Breaks):
+        def step(self, state: int, seen: Observation) -> Any:
+            return state, None if seen.step == 10 else (1 / 0 for _ in range(1))
+
+    for step, kind in ((10, "TypeError"), (20, "ZeroDivisionError")):
+        found = Monitor([Late(), *rules_for()]).fold([TrainObservation(step, loss=math.nan)])[1]
+        assert [one.code for one in found] == ["rule-failed", "non-finite"]
+        assert str(found[0].values["error"]).startswith(kind)
 
 
 def test_a_rule_that_raises_when_it_closes() -> None:

@@ -69,11 +69,17 @@ def test_an_optimizer_in_parts(tmp_path: Path) -> None:
 
 
 def test_what_is_removed(tmp_path: Path) -> None:
-    """All, or those from a step on; other files stay."""
+    """All, or those from a step on; other files stay, a user's copy of a checkpoint among them, which is none to go on
+    from."""
     for step in (3, 6, 12):
         checkpoint(tmp_path, step)
     (tmp_path / "ko_cpt").mkdir()
+    (tmp_path / "checkpoint-12").rename(tmp_path / "checkpoint-best")
+    checkpoint(tmp_path, 12)
     remove_checkpoints(tmp_path, 6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "ko_cpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-best", "ko_cpt"]
+    last = last_checkpoint(tmp_path, 99)
+    assert last is not None
+    assert last.name == "checkpoint-3"
     remove_checkpoints(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["ko_cpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-best", "ko_cpt"]

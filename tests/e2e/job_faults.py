@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final
 
+import pytest
+import torch.distributed as dist
 from e2e import job
 from transformers import TrainerCallback
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback
+from ko_cpt_callbacks.hf import rank as ranks
 
 PACKAGE: Final = str(Path(ko_cpt_callbacks.__file__).parent)
 STEPS: Final = 4
@@ -174,6 +178,34 @@ def runs(folder: str, faults: Sequence[Sequence[Any] | None], notes: str = "") -
             Path(notes).write_text(str(number), "utf-8")
         found.append(run(f"{folder}/{number}", fault))
     return found
+
+
+def cut_off(folder: str, change: str) -> list[dict[str, Any]]:
+    """A run without the callback, then one in which rank 1 fails in an exchange in the second step for good.
+
+    Args:
+        folder: For the runs' folders.
+        change: ``store``: the key-value store answers no more; ``between``: once, after the lengths were exchanged.
+    """
+    plain = run(f"{folder}/plain", None, watched=False)
+    calls = Counter[str]()
+
+    def broken(name: str, right: Callable[..., Any], first: int, last: float) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            if sys._getframe(1).f_code.co_filename == ranks.__file__:
+                calls[name] += 1
+                if os.environ["RANK"] == "1" and first <= calls[name] <= last:
+                    raise FaultError(f"broken on purpose in {name}")
+            return right(*args, **kwargs)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        if change == "store":
+            patch.setattr(ranks.Ranks, "_store", broken("the store", ranks.Ranks._store, 5, math.inf))
+        else:
+            patch.setattr(dist, "all_gather", broken("the second half", dist.all_gather, 6, 6))
+        return [plain, {**run(f"{folder}/{change}", None), "raised": bool(calls)}]
 
 
 def digest(model: Any) -> str:

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.loss_window import IGNORE as IGNORE
-from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.loss_window import TokenLosses, watched_nll
 from ko_cpt_callbacks.hf.model_output import Alignment, Output, alignment_of, plain_tensor
 
 __all__ = [
@@ -52,7 +52,9 @@ _UNKNOWN_ALIGNMENT: Final = (
     "sequence-to-sequence model of transformers), and its own loss could not be watched"
 )
 
-OTHER_TARGETS: Final = "the model's own loss was computed against other targets than its labels"
+OTHER_TARGETS: Final = (
+    "the model's own loss was computed against other targets than its labels, or from other logits than its output's"
+)
 _OTHER_LOSS: Final = (
     "the output has no logits, and the model's loss is not the cross-entropy of its hidden states times its head"
 )
@@ -179,7 +181,7 @@ def read_evidence(
             return Absent(_UNKNOWN_ALIGNMENT)
         extra = virtual_tokens if causal else 0
     targets = _targets(labels, extra, causal=causal)
-    seen = _watched_nll(watched, targets)
+    seen = watched_nll(watched, targets, logits)
     if seen is not None or logits is not None:
         nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
         given = labels
@@ -282,29 +284,6 @@ def _from_log_probs(output: Output, labels: Tensor, *, pre_shifted: bool) -> Evi
     return Evidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
 
 
-def _watched_nll(watched: Sequence[TokenLosses], targets: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Losses the model computed against ``targets``, and whether the targets were in fact others.
-
-    None where it computed several: a head on an earlier layer (early exits, deep supervision) or for later tokens is
-    scored like the last one, and nothing tells which is the model's.
-    """
-    rows, length = targets.shape
-    # Some losses drop the last position instead of ignoring it: (length - 1) entries a row.
-    fitting = [
-        (losses, width)
-        for losses in watched
-        if (width := losses.targets.numel() // max(rows, 1)) in (length, length - 1)
-        and width > 0
-        and losses.targets.numel() == rows * width
-    ]
-    if len(fitting) != 1:
-        return None
-    losses, width = fitting[0]
-    wanted = targets[:, :width].to(losses.targets.device)
-    mismatch = (losses.targets.view(rows, width) != wanted).any()
-    return F.pad(losses.nll.view(rows, width), (0, length - width)), mismatch
-
-
 def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Losses of whole logits, a bounded number of positions at a time; and whether a target lies beyond them."""
     rows, length, vocabulary = logits.shape
@@ -323,7 +302,7 @@ def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:
     """For a class that does not say how it aligns: believe the targets of its own loss, else nothing."""
     for shifts, targets in ((True, _shift(labels)), (False, labels)):
-        found = _watched_nll(watched, targets)
+        found = watched_nll(watched, targets)
         if found is not None and not bool(found[1]):
             nll, scored = _by_position(found[0], labels, 0) if shifts else (found[0], labels)
             return Evidence("logits", nll=_masked(nll, scored), labels=scored)

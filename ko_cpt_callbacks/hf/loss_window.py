@@ -15,12 +15,13 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import __file__ as module_file
 from torch.utils._python_dispatch import (
@@ -38,6 +39,11 @@ from ko_cpt_callbacks.hf.model_hook import __file__ as hook_file
 
 IGNORE: Final = -100
 """The label of a position where nothing is scored."""
+
+# Rows of a batch whose first target is scored from the output's logits too, and how far the two may lie apart: rounding
+# of one softmax (chosen, not measured).
+_COMPARED: Final = 4
+_SAME: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,53 @@ class _NllWatch(TorchDispatchMode):
         if ignored != IGNORE:
             targets = targets.masked_fill(targets == ignored, IGNORE)
         self.seen.append(TokenLosses(nll=-picked, targets=targets))
+
+
+def watched_nll(
+    watched: Sequence[TokenLosses], targets: Tensor, logits: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """Losses the model computed against targets, (rows, length), and whether they are in fact others; 0-dim bool.
+
+    None where it computed several: a head on an earlier layer (early exits, deep supervision) or for later tokens is
+    scored like the last one, and nothing tells which is the model's.
+
+    Args:
+        watched: What the window saw.
+        targets: What the logits at every position predict; (rows, length).
+        logits: The output's, which a loss may scale or change before it scores them; None: there are none.
+    """
+    rows, length = targets.shape
+    # Some losses drop the last position instead of ignoring it: (length - 1) entries a row.
+    fitting = [
+        (losses, width)
+        for losses in watched
+        if (width := losses.targets.numel() // max(rows, 1)) in (length, length - 1)
+        and width > 0
+        and losses.targets.numel() == rows * width
+    ]
+    if len(fitting) != 1:
+        return None
+    losses, width = fitting[0]
+    wanted = targets[:, :width].to(losses.targets.device)
+    others = (losses.targets.view(rows, width) != wanted).any()
+    nll = losses.nll.view(rows, width)
+    if logits is not None and logits.shape[:2] == targets.shape:
+        others = others | _from_others(nll, wanted, logits[:, :width]).to(others.device)
+    return F.pad(nll, (0, length - width)), others
+
+
+def _from_others(nll: Tensor, targets: Tensor, logits: Tensor) -> Tensor:
+    """Whether losses are not those of these logits, by the first target of the first rows; 0-dim bool."""
+    rows = torch.arange(min(len(targets), _COMPARED), device=targets.device)
+    at = (targets[rows] != IGNORE).int().argmax(1)
+    wanted, there = targets[rows, at], nll[rows, at]
+    scores = logits[rows.to(logits.device), at.to(logits.device)].to(there.device)
+    inside = (wanted >= 0) & (wanted < scores.shape[-1])
+    own = F.cross_entropy(scores.float(), wanted.masked_fill(~inside, IGNORE), ignore_index=IGNORE, reduction="none")
+    # An output in half precision may be a rounded copy of what was scored.
+    rounding = 2 * torch.finfo(scores.dtype).eps * scores.float().abs().amax(1)
+    # What is no number differs from nothing: such a batch is counted as broken.
+    return (((own - there).abs() > _SAME * (1 + own) + rounding) & inside).any()
 
 
 class _ForwardEnd:

@@ -108,13 +108,16 @@ def test_log_probabilities_of_other_targets(labels: Tensor) -> None:
 
 
 def test_the_models_own_losses_come_before_a_second_computation(logits: Tensor, labels: Tensor) -> None:
-    """What the loss window saw against these targets is used; against others it is used by nobody."""
+    """What the loss window saw against these targets is used; against others, or of other logits, by nobody."""
     targets = torch.cat([labels[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
-    seen = TokenLosses(nll=torch.arange(10.0), targets=targets.flatten())
+    nll = torch.arange(10.0).view(ROWS, LENGTH)
+    nll[:, 0] = _expected(logits, labels, 1)[:, 1]  # the first of a row is compared with the logits
+    seen = TokenLosses(nll=nll.flatten(), targets=targets.flatten())
     found = _read(labels, "causal", [seen], logits=logits)
-    assert found.nll[0, 1:3].tolist() == [0.0, 1.0]
+    assert torch.equal(found.nll[0, 1:3], nll[0, :2]) and found.nll[0, 2] == 1.0
     assert not bool(found.mismatch)
-    other = TokenLosses(nll=torch.arange(10.0), targets=(targets + 1).flatten())
+    assert bool(_read(labels, "causal", [seen], logits=logits / 2).mismatch)
+    other = TokenLosses(nll=nll.flatten(), targets=(targets + 1).flatten())
     assert bool(_read(labels, "causal", [other], logits=logits).mismatch)
     fewer = TokenLosses(nll=torch.zeros(3), targets=torch.zeros(3, dtype=torch.long))
     assert _close(_read(labels, "causal", [fewer], logits=logits).nll, _expected(logits, labels, 1))

@@ -701,3 +701,18 @@ def test_loss_of_an_earlier_layer(logits: bool, tmp_path: Path) -> None:
     row, noted = _row(model, tmp_path)
     _assert_exact(row, tiny.exact_loss(model, ROWS))
     assert noted["error_bar"] is True
+
+
+def test_loss_of_changed_logits(tmp_path: Path) -> None:
+    """A model's own loss under a temperature, of logits that it returns without: that is no exact loss of theirs."""
+
+    class Tempered(LlamaForCausalLM):
+        def forward(self, input_ids: Any, attention_mask: Any = None, labels: Any = None) -> Any:  # type: ignore[override]
+            states = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            logits, loss = self.lm_head(states.last_hidden_state), None
+            if labels is not None:
+                loss = self.loss_function(logits=logits / 2, labels=labels, vocab_size=self.config.vocab_size)
+            return CausalLMOutputWithPast(loss=loss, logits=logits)
+
+    row, _ = _row(Tempered(tiny.llama(VOCABULARY).config), tmp_path)
+    assert "eval_exact_loss" not in row and "from other logits" in row["eval_exact_loss_absent"]

@@ -376,8 +376,10 @@ class KoCPTCallback(TrainerCallback):
         for seat in self._seats:
             if seat.run is not None and seat.run.handler is not None:
                 handler = seat.run.handler()
-                if handler is None or not any(item is self for item in handler.callbacks):
+                if handler is None:
                     seat.release()
+                elif not any(item is self for item in handler.callbacks):
+                    seat.removed()
 
     def _watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
         for seat in self._seats:

@@ -85,7 +85,7 @@ class LiveRun:
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
         self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
-        self._training = False
+        self.training = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class LiveRun:
         self._counts.begin(live, step)
         self._own, self._unseen, self._plan = OwnRows(), None, None
         self._unjudged, self._nan_said, self.saved_step = [], False, None
-        self._training, self._resuming = True, step > 0
+        self.training, self._resuming = True, step > 0
         if state.max_steps > 0:
             self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
         if self._args.n_gpu > 1:
@@ -254,7 +254,7 @@ class LiveRun:
 
     def _close_training(self, state: TrainerState) -> None:
         """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
-        self._training = False
+        self.training = False
         if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
             handler = None if self.handler is None else self.handler()
             self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
@@ -360,7 +360,7 @@ class LiveRun:
     def summary(self) -> dict[str, Any]:
         """What ``callback.summary()`` returns."""
         known = self.record.summary()
-        facts = facts_of(known, self.record.findings, running=self._training)
+        facts = facts_of(known, self.record.findings, running=self.training)
         return {**facts.as_dict(), **known.as_dict()}
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:

@@ -155,11 +155,13 @@ class Ranks:
         """What failed, for the other ranks: the event, this rank, the error."""
         return f"{where or self.where} failed on rank {self.index}: {type(error).__name__}: {str(error)[:500]}"
 
-    def leave(self, reason: str) -> None:
+    def leave(self, reason: str, *, last: bool = False) -> None:
         """This rank failed and takes part in nothing more; no other will wait for it.
 
         Args:
             reason: Event, rank and error, as :meth:`describe` puts them.
+            last: No event comes any more. Those in an exchange already have been through every collective before it,
+                and so has this rank: its answer is due now.
         """
         if self.left is not None:
             return
@@ -173,7 +175,7 @@ class Ranks:
         if _is_begun(verdict):
             # The others are in that exchange already, in an event that this rank may not have reached yet.
             self._owed = int(verdict.rpartition(" ")[2])
-            if self._events >= self._owed:
+            if last or self._events >= self._owed:
                 self._owed = None
                 self._gather(_FAILED + reason.encode())
 

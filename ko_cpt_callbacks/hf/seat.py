@@ -89,6 +89,19 @@ class Seat:
         if self.run is not None:
             self.run.hooked.release()
 
+    def removed(self) -> None:
+        """The callback left the Trainer's list: hooks off; in a training, other ranks must not wait for this one."""
+        self.release()
+        ranks = self.ranks
+        if ranks is None or ranks.known_alone or self.off or self.run is None or not self.run.training:
+            return
+        reason = f"it was removed from the Trainer on rank {ranks.index}"
+        try:
+            ranks.leave(reason, last=True)
+        except Exception as broken:  # as in `fail`
+            reason = f"{reason} (the other ranks could not be told: {type(broken).__name__}: {broken})"
+        self._leave(reason)
+
     def _name(self, where: str) -> None:
         if self.ranks is not None:
             self.ranks.where = where

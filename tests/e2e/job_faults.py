@@ -185,7 +185,8 @@ def cut_off(folder: str, change: str) -> list[dict[str, Any]]:
 
     Args:
         folder: For the runs' folders.
-        change: ``store``: the key-value store answers no more; ``between``: once, after the lengths were exchanged.
+        change: ``store``: the key-value store answers no more; ``between``: once, after the lengths were exchanged;
+            ``removed``: nothing fails, but the callback is taken off the Trainer's list there.
     """
     plain = run(f"{folder}/plain", None, watched=False)
     calls = Counter[str]()
@@ -200,8 +201,14 @@ def cut_off(folder: str, change: str) -> list[dict[str, Any]]:
 
         return wrapped
 
+    def remove(self: RankZeroAlone, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if os.environ["RANK"] == "1" and state.global_step == 2:
+            self.trainer.remove_callback(KoCPTCallback)
+
     with pytest.MonkeyPatch.context() as patch:
-        if change == "store":
+        if change == "removed":
+            patch.setattr(RankZeroAlone, "on_step_end", remove)
+        elif change == "store":
             patch.setattr(ranks.Ranks, "_store", broken("the store", ranks.Ranks._store, 5, math.inf))
         else:
             patch.setattr(dist, "all_gather", broken("the second half", dist.all_gather, 6, 6))

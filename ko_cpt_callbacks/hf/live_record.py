@@ -239,6 +239,7 @@ class LiveRecord:
             run = strict({**run, "attempts": [entry for entry in run["attempts"] if isinstance(entry, dict)]})
         except (UnreadableRunError, OSError, ValueError, KeyError, TypeError, RecursionError):
             run = nothing
+            self._make_room(self._folder / keys.RUN_FILE)
         try:
             return (read_rows(rows) if rows.exists() else []), run
         except (UnreadableRunError, OSError, RecursionError) as damage:
@@ -249,6 +250,14 @@ class LiveRecord:
             except OSError as error:
                 self.leave_files(f"{rows} is damaged and cannot be set aside: {error}")
             return [], run
+
+    def _make_room(self, path: Path) -> None:
+        """Set aside what is no regular file (a pipe, a folder): it is never written to, nor written over."""
+        try:
+            if path.exists() and not path.is_file():
+                path.replace(_aside(path, "damaged"))
+        except OSError as error:
+            _log.warning("%s is no regular file and cannot be set aside: %s", path, error)
 
     def _keep_newer(self, run: Mapping[str, Any]) -> None:
         """Copy the files of a newer version of this package, which this one would write anew in its own way."""

@@ -182,6 +182,9 @@ def read_evidence(
         extra = virtual_tokens if causal else 0
     targets = _targets(labels, extra, causal=causal)
     seen = watched_nll(watched, targets, logits)
+    if seen is not None and logits is None and output.loss is not None and output.loss.dim() == 0:
+        # Without logits to compare with, one loss of several terms may be of an earlier layer.
+        seen = None if bool(_disagrees(kwargs, output, output.loss, _masked(seen[0], targets).sum(), targets)) else seen
     if seen is not None or logits is not None:
         nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
         given = labels

@@ -681,8 +681,8 @@ def test_labels_that_are_shifted_before(logits: bool, tmp_path: Path) -> None:
     assert "eval_exact_loss" not in row and "other targets than its labels" in row["eval_exact_loss_absent"]
 
 
-@pytest.mark.parametrize("logits", [True, False])
-def test_loss_of_an_earlier_layer(logits: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("logits", "fused"), [(True, False), (False, False), (False, True)])
+def test_loss_of_an_earlier_layer(logits: bool, fused: bool, tmp_path: Path) -> None:
     """Early exits scored by the same head against the same labels: the exact loss is that of the last layer."""
 
     class EarlyExit(LlamaForCausalLM):
@@ -694,7 +694,10 @@ def test_loss_of_an_earlier_layer(logits: bool, tmp_path: Path) -> None:
             if labels is None:
                 return CausalLMOutputWithPast(logits=last)
             width = self.config.vocab_size
-            loss = sum(self.loss_function(logits=item, labels=labels, vocab_size=width) for item in (early, last))
+            items = (early,) if fused else (early, last)
+            loss = sum(self.loss_function(logits=item, labels=labels, vocab_size=width) for item in items)
+            if fused:
+                loss = loss + _fused_loss(inner.last_hidden_state, self.lm_head, labels, None, None, 1.0)
             return CausalLMOutputWithPast(loss=loss, logits=last if logits else None)
 
     model = EarlyExit(tiny.llama(VOCABULARY).config)

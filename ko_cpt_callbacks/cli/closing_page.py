@@ -180,7 +180,7 @@ def _written(judged: PlanJudgement) -> Iterator[str]:
         what = "adapters with what was trained whole beside them" if adapter else "the model"
         entries.append((last, f"{what}, with the tokenizer"))
     width = max(len(str(path)) for path, _ in entries)
-    yield "\nWritten"
+    yield from ("", "Written")
     for path, what in entries:
         yield f"  {path!s:{width}}  {what}"
 

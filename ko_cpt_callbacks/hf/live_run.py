@@ -138,7 +138,7 @@ class LiveRun:
         problem = target_problem(self._targets, self._trainer(), state.log_history, self.said.report_error)
         parts = {"problem": problem.encode()}
         read = self.look_at_trainer(model)
-        if self.ranks.first:
+        if self.ranks.first and (not problem or self.ranks.alone):  # a refused run leaves no folder
             step = state.global_step
             plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
             plan["trainer"] = {LOADS_BEST: bool(self._args.load_best_model_at_end), **read}

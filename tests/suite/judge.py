@@ -77,14 +77,14 @@ def live(
         arguments: Of the callback, beside the task and the outputs. Once it asks for a stop no row comes any more.
     """
     import torch
-    from suite.module import Echo, labels_of
+    from suite.module import EchoForCausalLM, labels_of
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from ko_cpt_callbacks import KoCPTCallback
     from ko_cpt_callbacks.outputs.memory import MemoryOutput
 
     args = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], num_train_epochs=run.num_train_epochs)
-    state, control, model = TrainerState(max_steps=run.max_steps), TrainerControl(), Echo()
+    state, control, model = TrainerState(max_steps=run.max_steps), TrainerControl(), EchoForCausalLM()
     memory = MemoryOutput()
     callback = KoCPTCallback(task=run.task, outputs=(memory, "files") if files else (memory,), **(arguments or {}))
     state.log_history = [dict(row) for row in history]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Echo", "labels_of"]
+__all__ = ["EchoForCausalLM", "labels_of"]
 
 
-class Echo(nn.Module):
-    """Returns the loss it is given."""
+class EchoForCausalLM(nn.Module):
+    """Returns the loss it is given; by its name a causal language model, as the made logs are of."""
 
     def __init__(self) -> None:
         super().__init__()

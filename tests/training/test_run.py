@@ -211,6 +211,7 @@ def test_what_a_stage_was_begun_with_is_asked_again(whole: tuple[Path, str], tmp
     shutil.rmtree(folder / LAST / "model")
     plan = folder / "ko_cpt" / "plan.json"
     noted = json.loads(plan.read_text("utf-8"))
+    del noted["sha256"]  # a plan that is written here has none, like those of earlier versions
     assert noted["processes"] == 1 and set(noted["rows"]) == {"train", "eval_ko", "eval_en"}
     wrong = {"processes": 2, "rows": {**noted["rows"], "eval_ko": "0" * 16}}
     for name, said in (

@@ -19,19 +19,20 @@ from typing import Any
 import pytest
 
 # What the callback says when it met an error of its own: a test that passes with it is no clean pass.
-ERROR = "The callback met an error and goes on"
+ERRORS = ("The callback met an error and goes on", "The callback is off")
 
 
 class _Errors(logging.Handler):
-    """Counts the callback's own errors."""
+    """The callback's own errors, and how many Trainers have it."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.texts: list[str] = []
+        self.trainers = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        if ERROR in text:
+        if any(said in text for said in ERRORS):
             self.texts.append(text)
 
 
@@ -51,6 +52,7 @@ def _with_callback(init: Any) -> Any:
         given = bound.arguments.get("callbacks") or []
         bound.arguments["callbacks"] = [*given, KoCPTCallback(task="other", outputs=["files"])]
         init(*bound.args, **bound.kwargs)
+        _errors.trainers += 1
 
     return wrapped
 
@@ -71,11 +73,12 @@ def pytest_configure() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
     """One test: errors of the callback belong to it."""
-    _errors.texts = []
+    _errors.texts, _errors.trainers = [], 0
     try:
         return (yield)
     finally:
-        _outcomes.setdefault(item.nodeid, {})["errors"] = list(dict.fromkeys(_errors.texts))
+        seen = _outcomes.setdefault(item.nodeid, {})
+        seen.update(errors=list(dict.fromkeys(_errors.texts)), trainers=_errors.trainers)
         target = os.environ.get("PEERS_OUTCOMES")
         if target:  # after every test: a crash keeps what was seen
             Path(target).write_text(json.dumps(_outcomes), "utf-8")

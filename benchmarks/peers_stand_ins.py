@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import tiny
 import torch
 import transformers
@@ -62,7 +63,20 @@ MODELS = (
     ),
     "peft-internal-testing/opt-125m",
     "facebook/opt-125m",
+    "peft-internal-testing/tiny-random-GPTJForCausalLM",
+    "hf-internal-testing/tiny-random-MistralForCausalLM",
+    "hf-internal-testing/tiny-random-Gemma3ForCausalLM",
+    "hf-internal-testing/tiny-random-gpt2",
+    "peft-internal-testing/tiny-dummy-qwen2",
+    "gpt2",
 )
+
+# Names without a class in them.
+_CLASSES: Mapping[str, tuple[str, str]] = {
+    "opt-125m": ("OPT", "ForCausalLM"),
+    "gpt2": ("GPT2", "LMHeadModel"),
+    "dummy-qwen2": ("Qwen2", "ForCausalLM"),
+}
 
 
 def make_cache(home: Path) -> list[str]:
@@ -86,10 +100,11 @@ def make_cache(home: Path) -> list[str]:
 
 
 def _model(name: str) -> tuple[Any, Any]:
-    found = re.search(r"(\w+?)(For\w+|LMHeadModel|Model)", name.rpartition("tiny-")[2].removeprefix("random-"))
-    stem, head = ("OPT", "ForCausalLM") if found is None else found.groups()
+    short = name.rpartition("/")[2].removeprefix("tiny-").removeprefix("random-")
+    found = re.search(r"(\w+?)(For\w+|LMHeadModel|Model)", short)
+    stem, head = _CLASSES[short] if found is None else found.groups()
     tokenizer = _tokenizer()
-    config = getattr(transformers, f"{stem}Config")
+    config = getattr(transformers, "Gemma3TextConfig" if stem == "Gemma3" else f"{stem}Config")
     sizes = {**_SIZES, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     sizes["eos_token_id"] = tokenizer.eos_token_id
     if "Moe" in stem or "GptOss" in stem:
@@ -97,6 +112,8 @@ def _model(name: str) -> tuple[Any, Any]:
         sizes |= {"head_dim": 4, "decoder_sparse_step": 2} if stem == "Qwen3Moe" else {"head_dim": 4}
     if stem == "OPT":
         sizes |= {"ffn_dim": 32, "word_embed_proj_dim": 8}
+    if stem == "GPTJ":
+        sizes["rotary_dim"] = 2
     if "Classification" in head:
         sizes["num_labels"] = 1
     torch.manual_seed(0)
@@ -120,8 +137,9 @@ def _tokenizer() -> Any:
 
 
 def install() -> None:
-    """``datasets.load_dataset`` gives made rows for the names of TRL's test data, and asks the original for others.
+    """``datasets.load_dataset`` gives made rows for names of the suites' test data, and asks the original for others.
 
+    A request to the hub ends at once: PEFT's tests turn the offline mode off, and would wait for every retry.
     Where there is no GPU, training arguments that do not say so are for the CPU: TRL's ask for bfloat16.
     """
     import datasets
@@ -137,9 +155,9 @@ def install() -> None:
     original = datasets.load_dataset
 
     def load(path: str, name: str | None = None, *args: Any, split: str | None = None, **kwargs: Any) -> Any:
-        if path != "trl-internal-testing/zen" or name is None:
+        parts = _parts(path, name)
+        if parts is None:
             return original(path, name, *args, split=split, **kwargs)
-        parts = {"train": _rows(name, 0, 17), "test": _rows(name, 17, 2)}
         made = {key: datasets.Dataset.from_list(rows) for key, rows in parts.items()}
         if kwargs.get("streaming"):
             whole = datasets.IterableDatasetDict({key: rows.to_iterable_dataset() for key, rows in made.items()})
@@ -148,6 +166,33 @@ def install() -> None:
         return whole if split is None else whole[split]
 
     datasets.load_dataset = load
+    if hasattr(huggingface_hub, "set_client_factory"):
+        huggingface_hub.set_client_factory(_no_client)
+
+
+def _no_client() -> Any:
+    """The hub's HTTP client, which refuses every request."""
+    from huggingface_hub.utils import _http
+
+    def refuse(request: Any) -> None:
+        raise huggingface_hub.errors.OfflineModeIsEnabled(f"no request here: {request.url}")
+
+    client = _http.default_client_factory()
+    client.event_hooks = {"request": [refuse]}
+    return client
+
+
+def _parts(path: str, name: str | None) -> dict[str, list[dict[str, Any]]] | None:
+    """Rows by split under a name of the hub, or None where none are made here."""
+    if path == "trl-internal-testing/zen" and name is not None:
+        return {"train": _rows(name, 0, 17), "test": _rows(name, 17, 2)}
+    texts = [text[:90] for text in tiny.english()]
+    if path in ("ybelkada/english_quotes_copy", "Abirate/english_quotes"):
+        return {"train": [{"quote": text, "author": "no one", "tags": ["made"]} for text in texts]}
+    if (path, name) == ("nyu-mll/glue", "sst2"):
+        rows = [{"sentence": text, "label": number % 2, "idx": number} for number, text in enumerate(texts)]
+        return {"train": rows, "validation": rows}
+    return None
 
 
 def _rows(name: str, first: int, count: int) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ def test_a_suite_runs_plain_and_with_the_callback(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "test_trainer.py").write_text(THEIRS, "utf-8")
     score = peers.run("transformers", tmp_path / "project", sys.executable, 60, tmp_path)
-    assert score.plain == 3
+    assert (score.plain, score.trainers) == (3, 3)
     assert [name.rpartition("::")[2] for name in score.failed] == ["test_counts_callbacks"]
     assert [name.rpartition("::")[2] for name in score.expected] == ["test_init_callback"]
     assert not score.errors
@@ -56,6 +56,10 @@ def test_a_suite_runs_plain_and_with_the_callback(tmp_path: Path) -> None:
 def test_what_counts() -> None:
     """Only tests that pass plain; one that is skipped or missing with the callback fails; our errors are told apart."""
     plain = {name: {"outcome": "passed"} for name in ("a", "b", "c")} | {"d": {"outcome": "failed"}}
-    watched = {"a": {"outcome": "passed", "errors": ["oh"]}, "b": {"outcome": "skipped"}, "d": {"outcome": "failed"}}
+    watched = {
+        "a": {"outcome": "passed", "errors": ["oh"], "trainers": 1},
+        "b": {"outcome": "skipped"},
+        "d": {"outcome": "failed"},
+    }
     score = Score.of(plain, watched)
-    assert (score.plain, set(score.failed), score.errors) == (3, {"b", "c"}, {"a": "oh"})
+    assert (score.plain, score.trainers, set(score.failed), score.errors) == (3, 1, {"b", "c"}, {"a": "oh"})

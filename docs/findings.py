@@ -21,7 +21,7 @@ from example_rows import EXAMPLES
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule
+from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule
 
 FOLDER: Final = Path(__file__).parent / "findings"
 COMMAND: Final = "python docs/findings.py"
@@ -70,7 +70,7 @@ def top(code: str) -> str:
 def bottom(code: str) -> str:
     """How it is decided, and the rule's numbers."""
     rule = _RULES[code]
-    path = f"ko_cpt_callbacks/core/rules/{code.replace('-', '_')}.py"
+    path = f"{type(rule).__module__.replace('.', '/')}.py"
     text, explained = _docstring(rule)
     parts = [
         MADE, "## How it is decided", _wrapped(CODES[code][DEFAULT_LANGUAGE].decided),

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.baselines.registry import find_baseline
     from ko_cpt_callbacks.core.baseline import Baseline
     from ko_cpt_callbacks.core.finding import Finding, Severity
-    from ko_cpt_callbacks.core.monitor import Monitor
     from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.outputs.memory import MemoryOutput
     from ko_cpt_callbacks.outputs.output import Output
+    from ko_cpt_callbacks.rules.monitor import Monitor
     from ko_cpt_callbacks.training.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOMES = {
     "KoCPTCallback": "ko_cpt_callbacks.hf.callback",
     "KoCPTError": "ko_cpt_callbacks.errors",
     "MemoryOutput": "ko_cpt_callbacks.outputs.memory",
-    "Monitor": "ko_cpt_callbacks.core.monitor",
+    "Monitor": "ko_cpt_callbacks.rules.monitor",
     "Output": "ko_cpt_callbacks.outputs.output",
     "Recipe": "ko_cpt_callbacks.training.recipe",
     "RecipeError": "ko_cpt_callbacks.errors",

@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from ko_cpt_callbacks.core.message import CODES
-from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.rules.registry import ALL_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "findings"

@@ -18,11 +18,11 @@ from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.printable import let_print_anything, printable
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.rules import TASKS, RuleFailed
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.readers.plan import Plan, read_plan
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.told import read_told
+from ko_cpt_callbacks.rules.registry import TASKS, RuleFailed
 
 __all__ = ["check"]
 

@@ -77,7 +77,7 @@ NOTES: Final[Mapping[str, Mapping[str, str]]] = {
     "level": {"en": "The level of the loss is another."},
     "tokens-pace": {"en": "A step has another number of tokens."},
 }
-"""One sentence per sign of `ko_cpt_callbacks.core.seam`, and per one that `run-seam` adds."""
+"""One sentence per sign of `ko_cpt_callbacks.signal.restart`, and per one that `run-seam` adds."""
 
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
     "loss-spike": {

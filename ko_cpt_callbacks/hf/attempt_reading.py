@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from transformers import BatchEncoding, TrainingArguments
 
-from ko_cpt_callbacks.core.rules.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 from ko_cpt_callbacks.hf.inspection import plain, versions
+from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 
 __all__ = ["attempt_facts", "taken_up"]
 

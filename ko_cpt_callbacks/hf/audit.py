@@ -14,7 +14,6 @@ from torch import nn
 from transformers import TrainingArguments
 
 from ko_cpt_callbacks.core.progress import Summary
-from ko_cpt_callbacks.core.rules.attempt_differs import ATTEMPT
 from ko_cpt_callbacks.hf.attempt_reading import attempt_facts, taken_up
 from ko_cpt_callbacks.hf.audit_argument import argument_mistakes
 from ko_cpt_callbacks.hf.audit_data import data_mistakes
@@ -22,6 +21,7 @@ from ko_cpt_callbacks.hf.audit_metric import metric_mistakes
 from ko_cpt_callbacks.hf.audit_model import model_mistakes
 from ko_cpt_callbacks.hf.eval_set import eval_sets
 from ko_cpt_callbacks.hf.inspection import model_facts
+from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT
 
 __all__ = ["Note", "SetUp", "audit"]
 

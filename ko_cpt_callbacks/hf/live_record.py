@@ -12,10 +12,8 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.core.row_sums import RowSums
-from ko_cpt_callbacks.core.rules import ForeignRecord, TwoWriters
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.outputs.console import ConsoleOutput
@@ -28,6 +26,8 @@ from ko_cpt_callbacks.readers.rows import observations, observations_of
 from ko_cpt_callbacks.readers.rows_file import read_rows
 from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import FORMAT
+from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
+from ko_cpt_callbacks.rules.registry import ForeignRecord, TwoWriters
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

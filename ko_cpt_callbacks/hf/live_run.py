@@ -18,7 +18,6 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.progress import LOADS_BEST
-from ko_cpt_callbacks.core.rules import ExactLossAbsent, TargetMet
 from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
@@ -44,6 +43,7 @@ from ko_cpt_callbacks.hf.train_loss import TrainLoss
 from ko_cpt_callbacks.hf.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.outputs.file import json_text
+from ko_cpt_callbacks.rules.registry import ExactLossAbsent, TargetMet
 
 
 class LiveRun:

@@ -13,11 +13,11 @@ from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
-from ko_cpt_callbacks.core.rules import ALL_RULES, TASKS, NoImprovement, Overfitting, Rule, rules_for
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopper import Grace
 from ko_cpt_callbacks.outputs.output import Output
+from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, NoImprovement, Overfitting, Rule, rules_for
 
 OUTPUTS: Final = ("files", "console")
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.rules import RecordBehind
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.attempt import agree, identity, last_attempt, line_of, numbers_of
 from ko_cpt_callbacks.readers.rows import LogHabits
 from ko_cpt_callbacks.readers.rows_file import live_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE
 from ko_cpt_callbacks.readers.trainer_state import StateRows, read_state_rows
+from ko_cpt_callbacks.rules.registry import RecordBehind
 
 __all__ = ["Beyond", "beyond", "checkpoint_states"]
 

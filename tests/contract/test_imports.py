@@ -24,14 +24,18 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "errors": (set(), set(), set()),
     "keys": (set(), set(), set()),
     "core": (NAMES | {"core"}, {"numpy"}, {"numpy", "scipy"}),
-    "readers": (NAMES | {"core", "readers"}, set(), set()),
+    "signal": (NAMES | {"core", "signal"}, set(), set()),
+    "rules": (NAMES | {"core", "signal", "rules"}, set(), set()),
+    "readers": (NAMES | {"core", "signal", "rules", "readers"}, set(), set()),
     "document": (NAMES | {"document"}, {"pydantic", "ruamel"}, set()),
-    "baselines": (NAMES | {"core", "document", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set()),
+    "baselines": (
+        NAMES | {"core", "document", "rules", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set(),
+    ),
     "recipe": (NAMES | {"core", "document", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "outputs": (NAMES | {"core", "outputs"}, {"numpy"}, ANYTHING),
     "report": (NAMES | {"core", "report"}, {"numpy"}, ANYTHING),
     "hf": (
-        NAMES | {"core", "readers", "baselines", "recipe", "outputs", "report", "hf"},
+        NAMES | {"core", "signal", "rules", "readers", "baselines", "recipe", "outputs", "report", "hf"},
         {"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"},
         ANYTHING,
     ),
@@ -108,10 +112,12 @@ def test_imports_follow_the_table(path: Path) -> None:
 
 def test_rules_do_not_import_each_other() -> None:
     """A rule knows observations and findings, no other rule."""
-    rules = [path for path in (ROOT / "core" / "rules").glob("*.py") if path.stem != "__init__"]
+    rules = [path for path in (ROOT / "rules").glob("*/*.py") if path.stem not in ("__init__", "setup_rule")]
     assert rules
+    frame = f"{PACKAGE}.rules.setup.setup_rule."
     for path in rules:
-        assert not [name for name, _, _ in _imports(path) if name.startswith(f"{PACKAGE}.core.rules")]
+        others = [name for name, _, _ in _imports(path) if name.startswith(f"{PACKAGE}.rules")]
+        assert [name for name in others if not name.startswith(frame)] == []
 
 
 def test_the_walk_sees_a_wrong_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +147,7 @@ sys.meta_path.insert(0, Refuse())
 import importlib, json
 for module in {modules!r}:
     importlib.import_module(module)
-from ko_cpt_callbacks.core.monitor import Monitor
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.readers.run_folder import read_run
 codes = []
 for path in sys.argv[1:]:
@@ -165,7 +171,7 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if _room(path) in ("core", "readers", "errors", "keys", "document", "baselines", "recipe")
+        if _room(path) in ("core", "signal", "rules", "readers", "errors", "keys", "document", "baselines", "recipe")
     ]
     code = OFFLINE.format(blocked=HEAVY, modules=modules)
     found = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import ko_cpt_callbacks.core.rules as rooms
+import ko_cpt_callbacks.rules as rooms
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import CODES, MESSAGES
@@ -22,8 +22,8 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule, rules_for
 from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule, rules_for
 
 NAN, INF = math.nan, math.inf
 FOLDER = Path(rooms.__file__).parent
@@ -181,7 +181,8 @@ def _holds_nonfinite(state: Any) -> bool:
 
 def test_the_list_is_the_folder() -> None:
     """ALL_RULES holds each file of the folder once, and a rule's code is its file's name."""
-    files = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py") if path.stem != "__init__"}
+    paths = [path for path in FOLDER.glob("*/*.py") if path.stem not in ("__init__", "setup_rule")]
+    files = {path.stem.replace("_", "-") for path in paths}
     codes = [rule.code for rule in ALL_RULES]
     assert codes
     assert sorted(codes) == sorted(files)
@@ -192,7 +193,7 @@ def test_the_list_is_the_folder() -> None:
 
 def test_every_rule_has_its_own_tests() -> None:
     """One test file per rule."""
-    tests = {path.name for path in (Path(__file__).parents[1] / "core" / "rules").glob("test_*.py")}
+    tests = {path.name for path in (Path(__file__).parents[1] / "rules").glob("*/test_*.py")}
     assert {f"test_{rule.code.replace('-', '_')}.py" for rule in ALL_RULES} == tests
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
-from ko_cpt_callbacks.core.rules import Rule
+from ko_cpt_callbacks.rules.registry import Rule
 
 __all__ = ["cosine", "falling", "findings", "noisy", "rows"]
 

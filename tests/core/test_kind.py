@@ -3,7 +3,7 @@
 import pytest
 
 from ko_cpt_callbacks.core.kind import TrainerKind, applies, kind_of_keys, kind_of_model, kind_of_trainer, trainer_kind
-from ko_cpt_callbacks.core.rules import ALL_RULES
+from ko_cpt_callbacks.rules.registry import ALL_RULES
 
 
 @pytest.mark.parametrize(

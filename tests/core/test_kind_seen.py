@@ -9,10 +9,10 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.kind import TrainerKind
 from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
-from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 
 def seen_of(*rows: Observation) -> KindSeen:

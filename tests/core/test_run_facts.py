@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
     EvalObservation,
@@ -23,6 +22,7 @@ from ko_cpt_callbacks.core.run_facts import (
     joined_facts,
     run_state,
 )
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 
 def plan(steps: int, **more: Any) -> SetupObservation:

@@ -11,7 +11,6 @@ from core.made_baseline import LN2, published, value
 import ko_cpt_callbacks
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.core.observation import (
     EndObservation,
     EvalObservation,
@@ -19,10 +18,11 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.rules import rules_for
 from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target, parse_targets
 from ko_cpt_callbacks.core.verdict import Outcome
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.registry import rules_for
 
 NAN, INF = math.nan, math.inf
 Z = 1.959963984540054

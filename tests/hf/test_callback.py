@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
-from ko_cpt_callbacks.core.monitor import Monitor
-from ko_cpt_callbacks.core.rules import Memorising
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.registry import Memorising
 
 pytestmark = pytest.mark.both_versions
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput
-from ko_cpt_callbacks.core.monitor import Monitor
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 pytestmark = pytest.mark.both_versions
 

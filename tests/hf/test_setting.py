@@ -8,10 +8,10 @@ import pytest
 
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
 from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.rules import ALL_RULES, rules_for
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.hf.setting import Settings, check_settings
 from ko_cpt_callbacks.hf.stopper import Grace
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 
 pytestmark = pytest.mark.both_versions
 

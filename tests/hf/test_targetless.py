@@ -14,9 +14,9 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.core.monitor import Monitor
-from ko_cpt_callbacks.core.rules import NonFinite
 from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.registry import NonFinite
 
 pytestmark = pytest.mark.both_versions
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import RunProgress
-from ko_cpt_callbacks.core.rules import ALL_RULES, Rule, rules_for
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule, rules_for
 
 __all__ = ["failures", "odd_rows", "rule_sets"]
 

@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainer
 
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.rules.no_improvement import NoImprovement
+from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 
 pytestmark = pytest.mark.both_versions
 

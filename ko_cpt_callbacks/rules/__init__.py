@@ -1,0 +1,1 @@
+"""The judge: rules in families, one file a rule; `registry` is the whole list, `monitor` the fold."""

@@ -1,0 +1,201 @@
+"""`diverged`: the training loss left its level and does not come back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations
+from ko_cpt_callbacks.signal.excursion import IDLE, Low, Watch
+from ko_cpt_callbacks.signal.window import median
+
+__all__ = ["Diverged", "DivergedState"]
+
+
+@dataclass(frozen=True, slots=True)
+class DivergedState:
+    """Where the loss stands; the segment of which it was said that it diverged."""
+
+    watch: Watch = IDLE
+    series: Evaluations = NOTHING
+    said: int | None = None
+    shifted: tuple[Low, float] | None = None
+    """A shift of the level since it was lowest, nats: another rule's, and not to be counted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diverged:
+    """Says once per segment that the loss is far above its lowest level and stays there, or goes on rising.
+
+    The level is a short median; the lowest is looked for since the start, the last seam, or the last restart of the
+    learning rate. The rise must be larger than any bump that comes back: more so while the learning rate warms up
+    or has just done so (`Watch.young`). That it does not come back is said
+
+    * when the level has been rising for ``rising`` points and still does, or for ``climbing`` points ever faster and
+      to twice the height, or
+    * when the points have been in the upper half of the rise for ``staying`` points (longer in a long run, unless the
+      rise is huge), and the level does not fall, or
+    * when it swings up and down, mostly up, over ``swinging`` points, or is up for ``again`` points for a second time.
+
+    A level that changed between two points and then goes on as before is a shift of the level (`level-shift`), not a
+    divergence, unless it is by more than ``shift_nats``. Nor is a rise beside which an evaluation set is better than
+    ever.
+
+    All chosen, not measured: healthy runs of the labelled suite rise by up to 0.5 nats in a warm-up and by less
+    than 0.15 afterwards; spikes of 20 points are back before.
+
+    Args:
+        noises: Height of the rise in noises of the time of the lowest level,
+        nats: and at least in nats per token,
+        share: and as a share of that level,
+        swings: and so many times the largest rise so far that went back by itself,
+        young_nats: and while the run is young.
+        rising: Points since the level was within a fifth of the rise.
+        staying: Points in the upper half of the rise.
+        swinging: Points of which more than half are up, and some of the last.
+        climbing: Points since the level was within a fifth of the rise, where it rises ever faster.
+        again: Points, where it was up for as long before and came back.
+        shift_nats: Nats up to which a change between two points is a shift.
+        huge_nats: A rise of so many nats, and three times what is needed, is huge.
+        beside: Share of the rise that the training points beside an evaluation must have, which is the best of its set:
+            then the model gets better, and what it is trained on is harder than what it was lowest on.
+        short: In a log of no more points than this a huge one needs only
+        short_rising: so many points,
+        short_staying: or so many.
+    """
+
+    noises: float = 5.5
+    nats: float = 0.4
+    share: float = 0.08
+    swings: float = 1.6
+    young_nats: float = 0.65
+    rising: int = 12
+    staying: int = 16
+    swinging: int = 26
+    climbing: int = 6
+    again: int = 8
+    shift_nats: float = 1.0
+    huge_nats: float = 1.2
+    beside: float = 0.7
+    short: int = 40
+    short_rising: int = 8
+    short_staying: int = 11
+
+    @property
+    def code(self) -> str:
+        """``diverged``."""
+        return "diverged"
+
+    def initial(self) -> DivergedState:
+        """No row seen."""
+        return DivergedState()
+
+    def close(self, state: DivergedState) -> tuple[Finding, ...]:
+        """Nothing: every row was judged when it came."""
+        return ()
+
+    def step(self, state: DivergedState, seen: Observation) -> tuple[DivergedState, tuple[Finding, ...]]:
+        """Judges a training row."""
+        watch, series = state.watch.add(seen), state.series.add(seen)
+        if watch is state.watch:
+            return (state if series is state.series else replace(state, series=series)), ()
+        state = replace(state, watch=watch, series=series)
+        low, middles = watch.low, watch.middles
+        if not watch.news or low is None or state.said == watch.recent.segment or len(middles) < self.short_rising:
+            return state, ()
+        if state.shifted is not None and state.shifted[0] != low:
+            state = replace(state, shifted=None)
+        lowest = low.level + (0.0 if state.shifted is None else state.shifted[1])
+        height = middles[-1] - lowest
+        if height < self.nats:
+            return state, ()
+        noise = low.noise if low.noise is not None else watch.recent.jitter or 0.0
+        needed = max(
+            self.young_nats if watch.young else self.nats, self.noises * noise, self.share * low.level,
+            self.swings * watch.swing,
+        )  # fmt: skip
+        if height < needed:
+            return state, ()
+        losses = watch.recent.losses
+        after = losses[-(watch.since - low.index + 1) :]
+        variant = self._variant(after, watch, lowest, height, needed)
+        if variant == "staying" and (shift := self._shift(losses, height)) is not None:
+            return replace(state, shifted=(low, lowest - low.level + shift)), ()
+        if variant is None or self._improves(series, low, lowest + self.beside * height):
+            return state, ()
+        step = watch.recent.steps[-1]
+        values = {
+            "level": middles[-1], "lowest": low.level, "lowest_step": low.step, "rise": height, "noise": noise,
+            "threshold": needed, "points": watch.since - low.index, "window": 5, "first": watch.first,
+        }  # fmt: skip
+        finding = Finding(self.code, Severity.ERROR, step, "train", values, asks_to_stop=True, variant=variant)
+        return replace(state, said=watch.recent.segment), (finding,)
+
+    def _variant(
+        self, after: tuple[float, ...], watch: Watch, lowest: float, height: float, needed: float
+    ) -> str | None:
+        """How the loss stays away: ``rising``, ``staying``, ``swinging``, or none of them yet."""
+        middles = watch.middles
+        up = _since_below(middles, lowest + min(0.2 * height, 0.6 * needed))
+        rising, staying = self.rising, min(max(self.staying, 8 + watch.since // 25), len(middles) - 1)
+        if height >= max(3 * needed, self.huge_nats):
+            staying = min(self.staying, staying)
+            if watch.since <= self.short:
+                rising, staying = self.short_rising, min(self.short_staying, staying)
+        if up >= rising and middles[-1] - middles[-4] >= 0.12 * height and middles[-1] >= max(middles[-up:]):
+            return "rising"
+        if up >= self.climbing and height >= 2 * needed and _ever_faster(middles, up, height):
+            return "rising"
+        half = lowest + 0.5 * height
+        if up >= staying and len(after) >= staying and sum(loss < half for loss in after[-staying:]) <= 1:
+            return "staying" if middles[-1] >= middles[-9:][0] - 0.15 * height else None
+        lately = after[-self.swinging :]
+        away = [loss > lowest + needed for loss in lately]
+        if len(lately) == self.swinging and sum(away) >= 0.55 * len(away) and sum(away[-8:]) >= 4:
+            return "swinging" if _swung(lately, 0.35 * (max(lately) - lowest)) else None
+        if watch.swings and watch.away >= self.again and height >= self.young_nats:
+            return "swinging"
+        return None
+
+    def _improves(self, series: Evaluations, low: Low, level: float) -> bool:
+        """Explanation: an evaluation set is better than it ever was, measured while training was as high as now."""
+        return any(one.improves(low.step, level) for one in series.sets.values())
+
+    def _shift(self, losses: tuple[float, ...], height: float) -> float | None:
+        """The shift of the level, nats, that the rise is; None where it is more, or not between two points."""
+        if height > self.shift_nats:
+            return None
+        steps = [b - a for a, b in pairwise(losses)]
+        at = max(range(len(steps) - 1), key=lambda i: steps[i] + steps[i + 1])
+        before, after = losses[: at + 1], losses[at + 2 :]
+        if len(before) < 5 or len(after) < 5:
+            return None
+        size = median(after[:5]) - median(before[-5:])
+        late = median(losses[-5:]) - median(after[:5])
+        return size if 0.85 * height < size < 1.2 * height and late < 0.1 * size else None
+
+
+def _ever_faster(middles: tuple[float, ...], up: int, height: float) -> bool:
+    """Whether each third of the way up was steeper than the one before, which no spike is."""
+    third = min(up, 12, len(middles) - 1) // 3
+    a, b, c, d = (middles[-1 - i * third] for i in (3, 2, 1, 0))
+    return d - c > 1.15 * (c - b) > 1.15**2 * max(b - a, 0.0) and d - a > 0.7 * height
+
+
+def _swung(losses: tuple[float, ...], by: float) -> bool:
+    """Whether the loss came down and went up again by so much: a spike only comes down."""
+    top = bottom = losses[0]
+    for loss in losses:
+        bottom = min(bottom, loss)
+        if loss > top:
+            top = bottom = loss
+        elif top - bottom > by and loss - bottom > by:
+            return True
+    return False
+
+
+def _since_below(middles: tuple[float, ...], level: float) -> int:
+    """Points since a short median was below a level."""
+    return next((i for i, middle in enumerate(reversed(middles)) if middle < level), len(middles))

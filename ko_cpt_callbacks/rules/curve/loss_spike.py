@@ -1,0 +1,144 @@
+"""`loss-spike`: the training loss rose suddenly, far above its noise, and came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import log2
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.signal.excursion import IDLE, Rise, Watch
+from ko_cpt_callbacks.signal.window import ENOUGH
+
+__all__ = ["LossSpike", "LossSpikeState"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpikeState:
+    """Where the loss stands, and how many spikes were said (``before`` the last row, which a repeat replaces)."""
+
+    watch: Watch = IDLE
+    spikes: int = 0
+    before: int = 0
+    said_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpike:
+    """Says of each rise of the training loss, once it is back, that it was a spike.
+
+    The loss rises when a point is above the band: the level of the window before (a robust line, or the last five
+    points where that is higher) and some of its noises. It is back with the first point that has lost 70 % of the
+    height, or is within 2.5 noises of the level. A rise that is not back after 30 points is no spike.
+
+    How high it must have been depends on how many points it had, because one point may be a batch that was odd, and
+    on what else the window held: the second farthest point of it (heavy tails), and how far points went the other way
+    (a noisy stretch). A point that closes an epoch holds a short batch and must be higher still.
+
+    All chosen, not measured; a batch's noise is rarely above 7 noises, and the peers ask for twice the mean
+    (llm-foundry's KillLossSpike) or 6 standard deviations (OLMo) of a point.
+
+    Args:
+        one_noises: Height of a single point, in noises.
+        few_noises: Of two or three points.
+        many_noises: Of more.
+        wilds: A single point must also be this many times as far off as the second farthest of the window; two or
+            three, twice as far.
+        odds: And so many times as far as the farthest single point so far that was no spike.
+        dips: Any must be this many times as high as the points before went low.
+        least_nats: And at least so many nats high,
+        least_share: and this share of the level.
+        epoch_end_noises: Height of a single point that closes an epoch,
+        epoch_end_nats: and its nats.
+        bump_climb: While the learning rate warms up, or just has, a rise that took more points than this to its peak
+        bump_nats: must be so many nats high: else it is a bump. So must one after fewer points than a line needs.
+        more: Share by which a single point must be higher with each doubling of the points beyond 128.
+        tooth_points: A rise that was up at once and took so many points to come back must be above the window before
+            by a quarter of its height: with rows grouped by length the loss jumps up to where it was, and comes down.
+        early_nats: Height after fewer than twelve points, nats.
+        most: Spikes that are said of one run; after them it is plain.
+    """
+
+    one_noises: float = 8.5
+    few_noises: float = 6.5
+    many_noises: float = 5.8
+    wilds: float = 2.2
+    odds: float = 1.5
+    dips: float = 2.5
+    least_nats: float = 0.08
+    least_share: float = 0.03
+    epoch_end_noises: float = 16.0
+    epoch_end_nats: float = 0.8
+    bump_climb: int = 3
+    bump_nats: float = 0.65
+    more: float = 0.05
+    tooth_points: int = 8
+    early_nats: float = 0.35
+    most: int = 10
+
+    @property
+    def code(self) -> str:
+        """``loss-spike``."""
+        return "loss-spike"
+
+    def initial(self) -> LossSpikeState:
+        """No row seen."""
+        return LossSpikeState()
+
+    def close(self, state: LossSpikeState) -> tuple[Finding, ...]:
+        """Nothing: a rise that is not over when the history ends is no spike yet."""
+        return ()
+
+    def step(self, state: LossSpikeState, seen: Observation) -> tuple[LossSpikeState, tuple[Finding, ...]]:
+        """Judges a training row."""
+        watch = state.watch.add(seen)
+        if watch is state.watch:
+            return state, ()
+        if watch.recent.step != state.watch.recent.step or not watch.news:
+            state = replace(state, before=state.spikes)
+        elif state.said_at == watch.recent.step:
+            return replace(state, watch=watch), ()
+        state = replace(state, watch=watch)
+        rise = watch.ended
+        if rise is None or not watch.news or state.spikes >= self.most:
+            return state, ()
+        needed = self.needed(rise, watch.odd, watch.recent.count)
+        if rise.height <= needed:
+            return state, ()
+        step = watch.recent.steps[-1]
+        values = {
+            "peak": rise.peak, "peak_step": rise.peak_step, "level": rise.base, "height": rise.height,
+            "noise": rise.noise, "noises": round(rise.height / rise.noise, 1), "threshold": needed,
+            "points": rise.points, "first_step": rise.step, "back": watch.recent.losses[-1], "window": rise.window,
+        }  # fmt: skip
+        variant = "point" if rise.points == 1 else "points"
+        finding = Finding(self.code, Severity.WARNING, step, "train", values, variant=variant)
+        return replace(state, spikes=state.spikes + 1, said_at=step), (finding,)
+
+    def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
+        """The height that a rise must have, in nats.
+
+        Args:
+            rise: Which.
+            odd: After single points of so many noises that were none.
+            count: After so many points: the more there are, the farther off is the farthest.
+        """
+        noises = self.one_noises if rise.points == 1 else self.few_noises if rise.points <= 3 else self.many_noises
+        least = [
+            noises * rise.noise * (1 + 3 / rise.window), self.dips * rise.dip, self.least_nats,
+            self.least_share * abs(rise.base),
+        ]  # fmt: skip
+        if (rise.young and rise.climb > self.bump_climb) or rise.window < ENOUGH:
+            least.append(self.bump_nats)
+        if rise.window < 2 * ENOUGH:
+            least.append(self.early_nats)
+        if rise.points <= 3:
+            least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
+        if rise.points >= self.tooth_points and rise.first - rise.base >= 0.8 * rise.height:
+            least.append((rise.ceiling - rise.base) / 0.75)
+        if rise.points == 1:
+            least[0] *= 1 + self.more * max(log2(count / 128), 0.0) if count else 1
+            least.append(self.odds * odd * rise.noise)
+            if rise.epoch_end:
+                least.extend((self.epoch_end_noises * rise.noise, self.epoch_end_nats))
+        return max(least)

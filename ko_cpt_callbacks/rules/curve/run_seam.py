@@ -1,0 +1,138 @@
+"""`run-seam`: two runs joined in one log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.signal.restart import Sign, begins_anew
+from ko_cpt_callbacks.signal.window import EMPTY, Recent, fitted, median
+
+__all__ = ["RunSeam", "RunSeamState"]
+
+_WORDS: Final = {
+    "step-back": ("step_before", "step_after"),
+    "epoch-back": ("epoch_before", "epoch_after"),
+    "epoch-jump": ("epoch_before", "epoch_after"),
+    "tokens-back": ("tokens_before", "tokens_after"),
+    "tokens-jump": ("tokens_before", "tokens_after"),
+    "rewarm": ("rate_before", "rate_after"),
+    "rate-back": ("rate_before", "rate_after"),
+    "rate-break": ("rate_before", "rate_after"),
+    "rate-drop": ("rate_before", "rate_after"),
+    "tokens-pace": ("pace_before", "pace_after"),
+    "level": ("level_before", "level_after"),
+}
+_COUNTED: Final = {"tokens-back", "tokens-jump", "epoch-jump"}
+"""Notes that a changed level, or another number of tokens per step, confirms: neither goes on after a plain resume."""
+_MOVED: Final = {"rate-back", "rate-break", "rate-drop"}
+"""What another planned length does to the learning rate at a resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeamState:
+    """The window, and the signs of the last rows."""
+
+    recent: Recent = EMPTY
+    signs: tuple[Sign, ...] = ()
+    age: int = 0
+    """Rows since the first of them."""
+    base: tuple[tuple[Sign, ...], int] = ((), 0)
+    """The same before the last row, which a repeat replaces."""
+    said: str = ""
+    """What was said of them."""
+    said_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeam:
+    """Says that the rows from here on belong to another run: once, or twice where a note becomes a warning.
+
+    Signs within ``rows`` rows belong together. One strong sign or two weak ones are a warning, one weak sign is a
+    note (table: `ko_cpt_callbacks.signal.restart`). The beginning of another stage that was told of is neither; nor
+    is a learning rate that jumps at a resume that was told of. TRL counts tokens anew at every resume, so that alone is
+    a note, where nobody told of the resume; with another level, or another number of tokens per step, in the points
+    after it, it is a warning.
+
+    Args:
+        rows: Rows after the first sign in which others belong to it: a learning rate that warms up again needs three
+            to be seen. Chosen, not measured.
+        after: Points after a counter's sign that are compared with those before.
+        noises: The level changed by so many noises,
+        nats: and nats.
+        pace: The tokens per step changed by this factor, or its inverse. Chosen, not measured, all of them.
+    """
+
+    rows: int = 6
+    after: int = 5
+    noises: float = 6.0
+    nats: float = 0.1
+    pace: float = 1.3
+
+    @property
+    def code(self) -> str:
+        """``run-seam``."""
+        return "run-seam"
+
+    def initial(self) -> RunSeamState:
+        """No row seen."""
+        return RunSeamState()
+
+    def close(self, state: RunSeamState) -> tuple[Finding, ...]:
+        """Nothing: every row was judged when it came."""
+        return ()
+
+    def step(self, state: RunSeamState, seen: Observation) -> tuple[RunSeamState, tuple[Finding, ...]]:
+        """Judges a training row."""
+        recent = state.recent.add(seen)
+        if recent is state.recent:
+            return state, ()
+        repeat = recent.step == state.recent.step
+        signs, age = state.base if repeat else (state.signs, state.age)
+        said = state.said
+        base = (signs, age)
+        age += 1
+        if not signs or age > self.rows:
+            signs, age = (), 0
+            said = said if repeat and state.said_at == recent.step else ""
+        trail = recent.past.trail
+        new = () if trail.handed else tuple(sign for sign in recent.signs if not sign.explained)
+        if trail.resumed:
+            new = tuple(sign for sign in new if sign.name not in _MOVED)
+        if said == "note" and not new:
+            new = self._confirmed(recent, signs, state.said_at)
+        names = {sign.name for sign in signs}
+        signs = (*signs, *(sign for sign in new if sign.name not in names))
+        state = replace(state, recent=recent, signs=signs, age=age, base=base, said=said)
+        if not new or (repeat and state.said_at == recent.step) or said == "joined":
+            return state, ()
+        grave = begins_anew(signs)
+        if said == "note" and not grave:
+            return state, ()
+        values: dict[str, Any] = {"signs": [sign.name for sign in signs]}
+        for sign in signs:
+            values |= dict(zip(_WORDS[sign.name], (sign.before, sign.after), strict=True))
+        severity, variant = (Severity.WARNING, "joined") if grave else (Severity.INFO, "note")
+        finding = Finding(self.code, severity, recent.step, "train", values, variant=variant)
+        return replace(state, said=variant, said_at=recent.step), (finding,)
+
+    def _confirmed(self, recent: Recent, signs: tuple[Sign, ...], begin: int | None) -> tuple[Sign, ...]:
+        """What the points after a counter's sign add to it, once there are enough of them."""
+        count = sum(begin is not None and step >= begin for step in recent.steps)
+        if count != self.after or not any(sign.name in _COUNTED for sign in signs) or len(recent.losses) < 3 * count:
+            return ()
+        found: list[Sign] = []
+        before, after = recent.losses[-3 * count : -count], recent.losses[-count:]
+        fit, now = fitted(before), median(after)
+        needed = max(self.noises * fit.noise, self.nats)
+        if min(abs(now - median(before[-count:])), abs(now - fit.level - 0.5 * count * fit.slope)) > needed:
+            found.append(Sign("level", False, median(before[-count:]), now))
+        paces = [pace for pace in recent.paces[-3 * count : -count] if pace is not None]
+        fresh = [pace for pace in recent.paces[-count + 1 :] if pace is not None]
+        if len(paces) >= count and len(fresh) >= count - 2:
+            old, new = median(paces), median(fresh)
+            if not 1 / self.pace < new / max(old, 1e-9) < self.pace:
+                found.append(Sign("tokens-pace", False, old, new))
+        return tuple(found)

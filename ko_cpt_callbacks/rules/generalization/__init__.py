@@ -1,0 +1,1 @@
+"""Rules on what is evaluated beside what is trained on."""

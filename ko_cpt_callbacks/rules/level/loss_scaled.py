@@ -1,0 +1,125 @@
+"""`loss-scaled`: the logged training loss is a multiple of the measured one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINER_KIND
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
+from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations, Mark
+
+__all__ = ["LossScaled", "LossScaledState"]
+
+_COUNTS: Final = ("accumulation", "processes", "both")
+"""What may explain a factor: gradient accumulation, the number of processes, or both."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossScaledState:
+    """The evaluations so far; whether the callback measured the training loss; whether it was said."""
+
+    series: Evaluations = NOTHING
+    measured: bool = False
+    said: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LossScaled:
+    """Says once that the training loss was multiplied: as measured by the callback, or as a bare log lets suspect.
+
+    In a bare log the training loss is suspected where it is several times the evaluation's, and either above what a
+    guess among the largest vocabulary gives at two evaluations that are not, or falling in proportion to the
+    evaluation: a difference of texts adds, a factor multiplies.
+
+    Args:
+        retention: Declared names of retention sets, which are another text.
+        least: Times the evaluation's loss. Chosen: dropout and unlike texts make less; 2 is the least accumulation.
+        evaluations: In a row, of one set, that agree. Chosen, not measured.
+        agree: Within this share of each other. Chosen, not measured.
+        fall: Share by which the evaluation must have fallen over them: with less a sum looks like a product. Chosen.
+        points: Training points before an evaluation, at least. Chosen, not measured.
+    """
+
+    retention: tuple[str, ...] = ()
+    least: float = 1.8
+    evaluations: int = 3
+    agree: float = 0.05
+    fall: float = 0.15
+    points: int = 3
+
+    @property
+    def code(self) -> str:
+        """``loss-scaled``."""
+        return LOSS_SCALED
+
+    def initial(self) -> LossScaledState:
+        """No row seen."""
+        return LossScaledState()
+
+    def close(self, state: LossScaledState) -> tuple[Finding, ...]:
+        """Nothing: every row was judged when it came."""
+        return ()
+
+    def step(self, state: LossScaledState, seen: Observation) -> tuple[LossScaledState, tuple[Finding, ...]]:
+        """Reads what the callback noted; judges an evaluation of a log where it noted nothing."""
+        if isinstance(seen, SetupObservation):
+            measured = state.measured or TRAINER_KIND in seen.values
+            state = replace(state, series=state.series.add(seen), measured=measured)
+            values = _noted(seen.values) if seen.kind == LOSS_SCALED and not state.said else None
+            variant = "" if values is None else str(values.pop("by") or "")
+        else:
+            series = state.series.add(seen)
+            now = None if state.measured or state.said else series.new(state.series, seen)
+            state = state if series is state.series else replace(state, series=series)
+            counts = now is not None and isinstance(seen, EvalObservation) and not self._kept(seen.split)
+            values = self._suspected(now.marks) if now is not None and counts else None
+            variant = "suspected"
+        if values is None:
+            return state, ()
+        found = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
+        return replace(state, said=True), (found,)
+
+    def _kept(self, split: str) -> bool:
+        return is_retention(split, self.retention)
+
+    def _suspected(self, marks: Sequence[Mark]) -> dict[str, Any] | None:
+        last = marks[-1]
+        factor = self._factor(last)
+        if factor is None or last.near is None:
+            return None
+        values = {"factor": factor, "logged": last.near, "evaluation": last.value}
+        both = [self._factor(mark) for mark in marks[-2:] if mark.near is not None and mark.near > LARGEST_GUESS]
+        if len(both) == 2 and last.value < LARGEST_GUESS and _alike(both, 2 * self.agree):
+            return values
+        for first in range(len(marks) - self.evaluations, -1, -1):
+            if not _alike([self._factor(mark) for mark in marks[first:]], self.agree):
+                return None
+            if last.value <= (1.0 - self.fall) * marks[first].value:
+                return values
+        return None
+
+    def _factor(self, mark: Mark) -> float | None:
+        if mark.near is None or mark.points < self.points or mark.value <= 0.0:
+            return None
+        factor = mark.near / mark.value
+        return factor if factor >= self.least else None
+
+
+def _alike(factors: Sequence[float | None], share: float) -> bool:
+    known = [one for one in factors if one is not None]
+    return len(known) == len(factors) and max(known) - min(known) <= share * min(known)
+
+
+def _noted(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    numbers = {name: values.get(name) for name in ("factor", "logged", "measured", "accumulation", "processes")}
+    for value in numbers.values():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
+    by = values.get("by")
+    return {**numbers, "by": by if by in _COUNTS else None}

@@ -1,0 +1,241 @@
+"""`padding-in-loss`: pad tokens that the model is trained to predict, or that an evaluation scores.
+
+They are the easiest tokens there are, so the loss falls far below what the text allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from statistics import median
+from typing import Any
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.plausibility import FLOOR, lowest_level, sudden_fall
+from ko_cpt_callbacks.signal.window import ENOUGH, fitted
+
+__all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """How the log's token count grows; ``target`` counts labelled tokens, otherwise input tokens."""
+
+    target: bool = False
+    step: int | None = None
+    tokens: int | None = None
+    rates: tuple[Fraction, ...] = ()
+    """The last tokens per step, exactly."""
+    streak: int = 0
+    """Rows in a row with the last rate."""
+    longest: int = 1
+    """The longest such row of rows that another rate has ended."""
+    varied: bool = False
+    """At some time each of a few rows in a row had its own."""
+    always: bool = True
+    """No row has had another rate than the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaddingInLossState:
+    """The count with and without the last row (a repeat replaces it), recent losses, and what was said."""
+
+    counter: Counter = Counter()
+    before: Counter = Counter()
+    step: int | None = None
+    losses: tuple[float, ...] = ()
+    losses_before: tuple[float, ...] = ()
+    lowest: float | None = None
+    """The lowest level of the losses that are kept no more,"""
+    lowest_before: float | None = None
+    """and without the last row."""
+    first: float | None = None
+    """The first loss of the run."""
+    said: tuple[str, ...] = ()
+    looked: bool = False
+    """Whether the first training batch was looked at, and no pad was among its labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaddingInLoss:
+    """Reports padding in the loss, from the first batches (live) or from the log's token counts.
+
+    * A set-up row of this code's name, written at the first training and the first evaluation batch, with
+      ``masked_labels`` (labelled positions whose attention mask is 0) or ``pad_run_rows`` (rows that start or end
+      with two or more labelled pad tokens) above 0: ``error``, asks to stop.
+    * Tokens per step become an exact constant where they varied before, as rows padded to one length do: ``warning``.
+      With rows grouped by length the longest batches, all cut at one length, are constant too, for some rows of each
+      mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.
+    * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``.
+
+    Token counts are not judged where the callback looked at the first batch and saw no pad: what was seen wins.
+    Target tokens (our ``tokens_seen``) are taken where the log has them, because padding outside the loss does not
+    count there; else input tokens.
+
+    Args:
+        constant_rows: Rows in a row with exactly the same number of tokens per step while the loss is below what it
+            was. Chosen, not measured: among 2,099 different rates of a healthy log of 2,666 rows no two neighbours
+            are equal.
+        quiet_rows: The same while it is not. Chosen, not measured.
+        fall: Nats by which the loss must be below the rows before, and
+        fall_noises: noises. Chosen, not measured.
+        varied_rows: Rows in a row, each with its own, that show that the rows were not padded or packed.
+        window: Training points of which the median is the level after a collapse.
+        floor: Where a collapse ends, nats per token.
+        share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss,
+        early_share: within fewer, below this one. Chosen, not measured.
+        deep: Or, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
+            one. Chosen, not measured.
+        equal_tokens: Labels in runs of one token at the rows' ends. Chosen, not measured.
+    """
+
+    constant_rows: int = 5
+    quiet_rows: int = 12
+    fall: float = 0.1
+    fall_noises: float = 3.0
+    varied_rows: int = 5
+    window: int = 20
+    floor: float = FLOOR
+    early_share: float = 0.33
+    share: float = 0.25
+    deep: float = 0.6
+    equal_tokens: int = 16
+
+    @property
+    def code(self) -> str:
+        """``padding-in-loss``."""
+        return "padding-in-loss"
+
+    def initial(self) -> PaddingInLossState:
+        """No row seen."""
+        return PaddingInLossState()
+
+    def close(self, state: PaddingInLossState) -> tuple[Finding, ...]:
+        """Nothing: every row was judged when it came."""
+        return ()
+
+    def step(self, state: PaddingInLossState, seen: Observation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+        """Judges a set-up row of this code's name, or a training row."""
+        if isinstance(seen, SetupObservation) and seen.kind == self.code:
+            return self._batch(state, seen)
+        if isinstance(seen, TrainObservation):
+            return self._row(state, seen)
+        return state, ()
+
+    def _batch(
+        self, state: PaddingInLossState, seen: SetupObservation
+    ) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+        split = seen.values.get(keys.SPLIT)
+        split = split if isinstance(split, str) else keys.TRAIN_PREFIX
+        masked, runs = _count(seen.values, "masked_labels"), _count(seen.values, "pad_run_rows")
+        rows, tokens, said = _count(seen.values, "rows"), _count(seen.values, "tokens"), f"batch {split}"
+        ends, equal = _count(seen.values, "equal_ends"), _count(seen.values, "equal_tokens")
+        alike = ends > 0 and 2 * ends >= rows and equal >= self.equal_tokens
+        if split == keys.TRAIN_PREFIX:
+            state = replace(state, looked=tokens > 0 and not (masked or runs or alike))
+        if not (masked or runs or alike) or said in state.said:
+            return state, ()
+        values = {"masked_labels": masked, "pad_run_rows": runs, "rows": rows, "tokens": tokens}
+        if masked or runs:
+            variant = "masked" if masked else "pads"
+            finding = Finding(self.code, Severity.ERROR, seen.step, split, values, asks_to_stop=True, variant=variant)
+        else:
+            values = {"equal_ends": ends, "equal_tokens": equal, "rows": rows, "tokens": tokens}
+            finding = Finding(self.code, Severity.WARNING, seen.step, split, values, variant="equal")
+        return replace(state, said=(*state.said, said)), (finding,)
+
+    def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+        repeat = state.step == seen.step
+        counter, losses = (state.before, state.losses_before) if repeat else (state.counter, state.losses)
+        lowest = state.lowest_before if repeat else state.lowest
+        if state.step is not None and seen.step < state.step:
+            counter, losses, lowest = replace(counter, step=None, tokens=None), (), None
+        kept, least, first = losses, lowest, state.first
+        if seen.loss is not None and math.isfinite(seen.loss):
+            first = seen.loss if first is None else first
+            kept, keep = (*losses, seen.loss), 2 * self.window + 5
+            kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
+        now, said, looked = self._counted(counter, seen), state.said, state.looked
+        state = PaddingInLossState(now, counter, seen.step, kept, losses, least, lowest, first, said, looked)
+        return self._judged(state, seen)
+
+    def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
+        target = seen.tokens_seen is not None
+        tokens = seen.tokens_seen if target else seen.input_tokens
+        if tokens is None:
+            return counter
+        if counter.target != target:
+            return Counter(target=target, step=seen.step, tokens=tokens)
+        if counter.step is None or counter.tokens is None or tokens <= counter.tokens:
+            # The first count, or one that starts again (a resume): nothing to subtract from.
+            return replace(counter, step=seen.step, tokens=tokens)
+        rate = Fraction(tokens - counter.tokens, seen.step - counter.step)
+        same = bool(counter.rates) and rate == counter.rates[-1]
+        rates = (*counter.rates, rate)[-self.varied_rows :]
+        return Counter(
+            target=target,
+            step=seen.step,
+            tokens=tokens,
+            rates=rates,
+            streak=counter.streak + 1 if same else 1,
+            longest=counter.longest if same else max(counter.longest, counter.streak),
+            varied=counter.varied or len(set(rates)) == self.varied_rows,
+            always=counter.always and (same or not counter.rates),
+        )
+
+    def _judged(
+        self, state: PaddingInLossState, seen: TrainObservation
+    ) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+        counter = state.counter
+        if state.looked or "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
+            return state, ()
+        rate = counter.rates[-1]
+        values: dict[str, Any] = {
+            "tokens_per_step": int(rate) if rate.denominator == 1 else float(rate),
+            "constant_rows": counter.streak,
+            "counted": "target tokens" if counter.target else "input tokens",
+            "loss": state.losses[-1] if state.losses else None,
+        }
+        if counter.varied and counter.streak > 2 * counter.longest and self._fell(state):
+            variant = "constant"
+        elif counter.always and (fall := self._collapse(state, seen.epoch)) is not None:
+            variant = "collapse"
+            values |= {"from": fall[0], "to": fall[1]}
+        else:
+            return state, ()
+        finding = Finding(self.code, Severity.WARNING, seen.step, seen.split, values, variant=variant)
+        return replace(state, said=(*state.said, "constant")), (finding,)
+
+    def _fell(self, state: PaddingInLossState) -> bool:
+        """Whether the loss of the constant rows is below that of the rows before; or there are many of them."""
+        count = state.counter.streak
+        if count >= self.quiet_rows:
+            return True
+        before, after = state.losses[-count - self.window : -count], state.losses[-count:]
+        if len(before) < ENOUGH:
+            return False
+        return median(before) - median(after) > max(self.fall, self.fall_noises * fitted(before).jitter)
+
+    def _collapse(self, state: PaddingInLossState, epoch: float | None) -> tuple[float, float] | None:
+        """The levels before and after the loss went below the floor at once, early or late."""
+        last = state.losses[-self.window :]
+        level = median(last) if len(last) == self.window else math.inf
+        if level >= self.floor or state.first is None or state.first < self.floor:
+            return None
+        rows = len(state.losses)
+        share = self.early_share if rows <= 1.25 * self.window else self.share
+        if level < share * state.first and rows <= 2 * self.window:
+            return state.first, level
+        in_first_epoch = epoch is None or epoch <= 1.0
+        if in_first_epoch and level < min(self.deep * self.floor, self.share * state.first):
+            return state.first, level
+        return sudden_fall(state.losses, state.lowest)
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

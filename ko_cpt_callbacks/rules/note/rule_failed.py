@@ -1,0 +1,44 @@
+"""`rule-failed`: a rule raised, and is not asked any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.rules.setup.setup_rule import text_of
+
+__all__ = ["RuleFailed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFailed:
+    """Says once per rule what the monitor noted where it raised, in an observation of this code's name.
+
+    The monitor makes that observation and gives it to this rule; no row holds it. It never asks to stop: a mistake
+    of this package is no reason to end a training.
+    """
+
+    @property
+    def code(self) -> str:
+        """``rule-failed``."""
+        return "rule-failed"
+
+    def initial(self) -> tuple[str, ...]:
+        """No rule named."""
+        return ()
+
+    def step(self, state: tuple[str, ...], seen: Observation) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+        """Names a rule, and its error."""
+        if not isinstance(seen, SetupObservation) or seen.kind != self.code:
+            return state, ()
+        rule, error = text_of(seen, "rule"), text_of(seen, "error")
+        if rule is None or error is None or rule in state:
+            return state, ()
+        variant = "at-the-end" if seen.values.get("at_the_end") is True else "at-a-row"
+        values = {"rule": rule, "error": error}
+        return (*state, rule), (Finding(self.code, Severity.WARNING, seen.step, values=values, variant=variant),)
+
+    def close(self, state: tuple[str, ...]) -> tuple[Finding, ...]:
+        """Nothing: a rule that failed was named at its row."""
+        return ()

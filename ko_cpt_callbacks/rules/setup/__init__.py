@@ -1,0 +1,1 @@
+"""Rules on the set-up: what is trained, and whether it can be."""

@@ -1,0 +1,41 @@
+"""`prompt-in-loss`: a fine-tuning on answers is trained on its prompts too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
+
+__all__ = ["PromptInLoss"]
+
+_FIRST_BATCH = "padding-in-loss"
+"""Kind of the row that holds the counts of the first batch: pads and prompts are counted in one pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptInLoss(SetupRule):
+    """Reads the counts of the first training batch: of all text in it, how much has no label.
+
+    Args:
+        task: What the run was declared to be; only ``sft`` has prompts. In continued pretraining every token is
+            labelled, and that is right.
+    """
+
+    task: str = "cpt"
+
+    @property
+    def code(self) -> str:
+        """``prompt-in-loss``."""
+        return "prompt-in-loss"
+
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """A warning where every row is labelled from its second token to its end."""
+        if self.task != "sft" or seen.kind != _FIRST_BATCH or text_of(seen, keys.SPLIT) != keys.TRAIN_PREFIX:
+            return None
+        rows, tokens = count_of(seen, "rows"), count_of(seen, "tokens")
+        if not rows or not tokens or count_of(seen, "unlabelled") != 0:
+            return None
+        return self._found(seen, Severity.WARNING, {"rows": rows, "tokens": tokens})

@@ -1,0 +1,1 @@
+"""Rules on the targets of a run."""

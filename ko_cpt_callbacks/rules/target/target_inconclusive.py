@@ -1,0 +1,65 @@
+"""`target-inconclusive`: the deadline of a target has passed, and the evaluations do not tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+
+__all__ = ["TargetInconclusive"]
+
+_BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible", "substitute", "substitute-unsaid")
+"""Here more rows or more training would not help: something is wrong with the target or the evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetInconclusive:
+    """Says once per target that it cannot be decided, why, and how many rows would decide it.
+
+    ``warning`` where the target could not be judged at all, otherwise ``info``.
+
+    Args:
+        targets: What the run must reach.
+        task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
+    """
+
+    targets: tuple[Target, ...] = ()
+    task: str = "cpt"
+
+    @property
+    def code(self) -> str:
+        """``target-inconclusive``."""
+        return "target-inconclusive"
+
+    def initial(self) -> tuple[TargetState, ...]:
+        """No row seen."""
+        return tuple(TargetState() for _ in self.targets)
+
+    def step(
+        self, state: tuple[TargetState, ...], seen: Observation
+    ) -> tuple[tuple[TargetState, ...], tuple[Finding, ...]]:
+        """Speaks at the deadline evaluation, or at the Trainer's last row."""
+        state, verdicts = advance_all(self.targets, self.task, state, seen)
+        return state, self._findings(verdicts)
+
+    def close(self, state: tuple[TargetState, ...]) -> tuple[Finding, ...]:
+        """Speaks where the history ends before the deadline, or without the Trainer's last row."""
+        return self._findings(close_all(self.targets, self.task, state))
+
+    def _findings(self, verdicts: tuple[Verdict, ...]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                self.code,
+                Severity.WARNING if one.variant in _BROKEN else Severity.INFO,
+                one.step,
+                one.target.split,
+                one.values,
+                variant=one.variant,
+            )
+            for one in verdicts
+            if one.outcome is Outcome.INCONCLUSIVE
+        )

@@ -1,0 +1,63 @@
+"""`target-missed`: the deadline of a target has passed, and the evaluation set is surely not below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+
+__all__ = ["TargetMissed"]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMissed:
+    """Says once per target that it is missed.
+
+    It asks to stop where the deadline was a step or a token count in mid-run: who sets one and names this code
+    wants to give up then. At the end of training there is nothing left to stop.
+
+    Args:
+        targets: What the run must reach.
+        task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
+    """
+
+    targets: tuple[Target, ...] = ()
+    task: str = "cpt"
+
+    @property
+    def code(self) -> str:
+        """``target-missed``."""
+        return "target-missed"
+
+    def initial(self) -> tuple[TargetState, ...]:
+        """No row seen."""
+        return tuple(TargetState() for _ in self.targets)
+
+    def step(
+        self, state: tuple[TargetState, ...], seen: Observation
+    ) -> tuple[tuple[TargetState, ...], tuple[Finding, ...]]:
+        """Speaks at the deadline evaluation, or at the Trainer's last row."""
+        state, verdicts = advance_all(self.targets, self.task, state, seen)
+        return state, self._findings(verdicts)
+
+    def close(self, state: tuple[TargetState, ...]) -> tuple[Finding, ...]:
+        """Speaks of a target due at the end where the history ends without the Trainer's last row."""
+        return self._findings(close_all(self.targets, self.task, state))
+
+    def _findings(self, verdicts: tuple[Verdict, ...]) -> tuple[Finding, ...]:
+        return tuple(
+            Finding(
+                self.code,
+                Severity.WARNING,
+                one.step,
+                one.target.split,
+                one.values,
+                asks_to_stop=one.midway,
+                variant=one.variant,
+            )
+            for one in verdicts
+            if one.outcome is Outcome.MISSED
+        )

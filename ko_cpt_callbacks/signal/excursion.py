@@ -1,0 +1,306 @@
+"""Where the training loss has left its level: what `loss-spike`, `diverged` and `level-shift` judge.
+
+A fold beside `ko_cpt_callbacks.signal.window`, used in the same way: ``watch = state.watch.add(seen)`` from `IDLE`, and
+the first rule that gives it a row pays for all of them. It keeps
+
+* the short medians of the last points, and the lowest of them in this window (`Low`), which a divergence leaves;
+* the rise that is going on (`Rise`): it begins with a point above the band and ends with the first that is back;
+* jumps between two points that stayed (`Jump`): teeth have one after the other.
+
+Everything is in log points, not in steps. All thresholds are chosen, not measured; they were tried on a labelled suite
+of made runs and on 14 public logs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
+from typing import Final
+
+from ko_cpt_callbacks.core.observation import Observation, TrainObservation
+from ko_cpt_callbacks.signal.window import EMPTY, QUIET, Recent, curved_noise, fitted, median
+
+__all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
+
+_MIDDLES: Final = 24
+_SHORT: Final = 5  # points of a short median
+_BAND: Final = 4.5  # noises above which a point begins a rise
+_STRAIGHT: Final = 40  # points from which on the whole window tells the noise
+_STEEP: Final = 0.5  # noises per point
+_BENT: Final = 8  # points from which on differences tell it better than a line does where the curve bends
+_LONGEST: Final = 30  # points after which a rise is no spike any more
+_ODD: Final = 9.0  # noises from which a single point is a spike, not a tail
+_SWING: Final = 0.6  # nats
+_BACK: Final = 0.3  # share of its height at which a rise is over
+_AWAY: Final = 8  # points up that are more than a spike
+_JUMP: Final = 5.0  # noises between two points, or rather three and three
+_JUMPS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """What the window said before a point."""
+
+    high: float
+    """The line at its end, going up if it does, or the short median: whichever is higher."""
+    noise: float
+    wild: float
+    """As `Recent.wild`."""
+    count: int
+    """Points in the window."""
+    steep: bool = False
+    """The level has come down by more than its noise in a few points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """From one level to another between two points; three points before and three after are where they should be."""
+
+    index: int
+    """Points since the window began, of the first one after it."""
+    size: float
+    """Nats, below 0 where it went down."""
+    after: float
+    """The level then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Low:
+    """The lowest level since the window began."""
+
+    level: float
+    noise: float | None
+    index: int
+    """Points since the window began."""
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """Points above the band."""
+
+    step: int
+    """Of the first of them."""
+    base: float
+    """The level they rose from, nats."""
+    noise: float
+    wild: float
+    window: int
+    """Points that base and noise are from."""
+    dip: float
+    """How far the points before went below that level: noise that goes up and down alike is no rise."""
+    ceiling: float
+    """The second highest loss of the window before."""
+    first: float
+    peak: float
+    peak_step: int
+    points: int = 1
+    climb: int = 1
+    """Points up to the peak."""
+    young: bool = False
+    """It began while the learning rate warmed up, or soon after."""
+    epoch_end: bool = False
+    """Its first point closes an epoch."""
+
+    @property
+    def height(self) -> float:
+        """Nats above the base."""
+        return self.peak - self.base
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Where the loss stands against what was normal."""
+
+    recent: Recent = EMPTY
+    since: int = 0
+    """Points since the window began."""
+    warm: int = 0
+    """How many of them came while the learning rate rose from the start."""
+    first: float = 0.0
+    """The first loss since then."""
+    middles: tuple[float, ...] = ()
+    """Short medians up to each of the last points."""
+    low: Low | None = None
+    rise: Rise | None = None
+    ended: Rise | None = None
+    """The rise that this row ended."""
+    odd: float = 0.0
+    """The farthest single point, in noises, that was above the band and no more: how heavy the tails are."""
+    swing: float = 0.0
+    """The largest rise of the short median that went back by itself, nats: teeth, waves, bumps."""
+    top: float = 0.0
+    """The highest short median since the lowest."""
+    away: int = 0
+    """Points for which the short median has been far up,"""
+    swings: int = 0
+    """and how often it came back after more of them than a spike has."""
+    jumps: tuple[Jump, ...] = ()
+    """The last ones."""
+    news: bool = False
+    """This row brought a point."""
+    before: Watch | None = None
+
+    def add(self, seen: Observation) -> Watch:
+        """The watch after an observation; itself where nothing in it changed."""
+        global _last
+        given, row, answer = _last
+        if given is self and row is seen and answer is not None:
+            return answer
+        after = self._after(seen)
+        _last = (self, seen, after)
+        return after
+
+    @property
+    def young(self) -> bool:
+        """Whether the loss may still rise and come back because the learning rate warms up, or did a moment ago.
+
+        The bump of a warm-up comes within it or in the points after; where the rate has already come down from its
+        peak it is over.
+        """
+        rates = self.recent.rates
+        rate = rates[-1] if rates else None
+        if rate is not None and rate < 0.93 * self.recent.rate_peak and self.since > self.warm:
+            return False
+        return self.since <= max(6.5 * self.warm, 30)
+
+    def _after(self, seen: Observation) -> Watch:
+        recent = self.recent.add(seen)
+        if recent is self.recent:
+            return self
+        if not isinstance(seen, TrainObservation):
+            before = None if self.before is None else replace(self.before, recent=recent.past)
+            return replace(self, recent=recent, before=before)
+        past = IDLE if self.before is None else self.before
+        base = past if self.recent.step == seen.step else self
+        base = Watch(*_all_but_before(base)) if base.before is not None else base
+        if not recent.grew and not recent.seam:
+            return replace(base, recent=recent, ended=None, news=False, before=base)
+        if len(recent.losses) == 1:
+            base = replace(IDLE, before=base)
+        return base._point(recent, base.before or base)
+
+    def _point(self, recent: Recent, before: Watch) -> Watch:
+        losses = recent.losses
+        if not losses:
+            return replace(self, recent=recent, ended=None, news=False, before=before)
+        loss, since = losses[-1], self.since + 1
+        rates = recent.rates
+        rising = self.warm == self.since and (rates[-1] or 0.0) > (rates[-2] if since > 1 and rates[-2] else 0.0)
+        normal = _normal(recent.past) if since > 1 else None
+        middle = median(losses[-_SHORT:])
+        low = self.low
+        short = median(losses[-3:]) if since < 2 * _SHORT else middle
+        top = max(self.top, middle)
+        swing, swings, away = self.swing, self.swings, self.away
+        if low is not None:
+            away += middle - low.level > _SWING
+            if away and middle - low.level < 0.4 * (top - low.level):
+                swings, away = swings + (away >= _AWAY), 0
+        if since >= 2 and (low is None or short < low.level):
+            noise = recent.noise
+            if low is not None and low.noise is not None:
+                noise = min(noise or low.noise, 1.5 * low.noise)  # points that have already left are in the window
+            low, top = Low(short, noise, since, recent.steps[-1]), middle
+        if low is not None and middle - low.level < 0.4 * (top - low.level):
+            if top - low.level <= _SWING:  # else it was a spike
+                swing = max(swing, top - low.level)
+            top = middle
+        rise, ended = self._rise(recent, normal, loss)
+        odd = self.odd
+        if ended is not None and ended.points == 1 and ended.height < _ODD * ended.noise:
+            odd = max(odd, ended.height / ended.noise)
+        return Watch(
+            recent, since, self.warm + rising, loss if since == 1 else self.first,
+            (*self.middles, middle)[-_MIDDLES:], low, rise, ended, odd, swing, top, away, swings,
+            self._jumped(losses, since, recent.jitter), True, before,
+        )  # fmt: skip
+
+    def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
+        if since < 6 or jitter is None or abs(losses[-3] - losses[-4]) < 0.6 * _JUMP * jitter:
+            return self.jumps
+        after = median(losses[-3:])
+        size = after - median(losses[-6:-3])
+        if abs(size) < _JUMP * jitter or (losses[-3] - losses[-4]) / size < 0.6:
+            return self.jumps
+        return (*self.jumps, Jump(since - 2, size, after))[-_JUMPS:]
+
+    def _rise(self, recent: Recent, normal: Normal | None, loss: float) -> tuple[Rise | None, Rise | None]:
+        rise = self.rise
+        step = recent.steps[-1]
+        if rise is None:
+            if normal is None:
+                return None, None
+            height, band = loss - normal.high, _BAND * (1 + 4 / normal.count)
+            least = normal.noise if normal.steep else min(normal.noise, 2.0 * (recent.past.jitter or normal.noise))
+            if height <= band * least:
+                return None, None
+            earlier = recent.losses[:-1]
+            noise, wild = normal.noise, normal.wild
+            if len(earlier) > _STRAIGHT:
+                whole = fitted(earlier)
+                noise, wild = max(noise, whole.noise), max(wild, whole.wild)
+            if len(earlier) >= _BENT:  # around a line through a curve points are farther off than their noise
+                bent = curved_noise(earlier)
+                if bent < 0.8 * noise or normal.steep:
+                    noise, wild = min(noise, bent), fitted(earlier[-_BENT:]).wild
+            if height <= band * noise:
+                return None, None
+            dip = max(normal.high - min(earlier[-20:]), 0.0)
+            ceiling = sorted(earlier)[-2]
+            first = Rise(
+                step, normal.high, noise, wild, normal.count, dip, ceiling, loss, loss, step,
+                epoch_end=_epoch_end(recent), young=self.since <= max(4 * self.warm, 30),
+            )  # fmt: skip
+            return first, None
+        if loss - rise.base <= max(2.5 * rise.noise, _BACK * rise.height):
+            return None, rise
+        if rise.points >= _LONGEST:
+            return None, None
+        points = rise.points + 1
+        if loss > rise.peak:
+            return replace(rise, points=points, peak=loss, peak_step=step, climb=points), None
+        return replace(rise, points=points), None
+
+
+def _normal(past: Recent) -> Normal | None:
+    losses = past.losses
+    n = len(losses)
+    if past.line is None or past.noise is None:
+        if n < 3:
+            return None
+        # Too few for a line: they differ from one by no more than they have so far.
+        last = losses[-4:]
+        slope = min(last[-1] - last[0], 0.0) / (len(last) - 1)
+        flat = [loss - slope * i for i, loss in enumerate(last)]
+        return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), QUIET), max(flat) - min(flat), n)
+    (level, slope), tail = past.line, median(losses[-_SHORT:])
+    if slope < -_STEEP * (past.jitter or past.noise):
+        # The last five are behind a curve that falls so fast, and a line through more of them is beside it.
+        last, third = losses[-9:], min(3, n // 3)
+        lately = (median(last[-third:]) - median(last[:third])) / (len(last) - third)
+        noise = min(past.noise, curved_noise(losses))
+        if lately < -_STEEP * noise:
+            return Normal(max(tail + 1.6 * lately, min(losses[-3:])), noise, past.wild or 0.0, n, True)
+    return Normal(max(level + max(slope, 0.0), tail), past.noise, past.wild or 0.0, n)
+
+
+def _epoch_end(recent: Recent) -> bool:
+    """Whether the last point is the last of an epoch, as far as the epochs of the log tell."""
+    if len(recent.epochs) < 2:
+        return False
+    before, now = recent.epochs[-2:]
+    if before is None or now is None or now < 0.9:
+        return False
+    pace = now - before
+    left = (-now) % 1.0
+    return 0.0 < pace < 0.34 and (left < pace or left > 1.0 - 1e-6)
+
+
+_all_but_before: Final = attrgetter(*(field.name for field in fields(Watch) if field.name != "before"))
+
+IDLE: Final = Watch()
+"""Where every rule starts."""
+
+_last: tuple[Watch | None, Observation | None, Watch | None] = (None, None, None)
+# The last call of `Watch.add`, as in `ko_cpt_callbacks.signal.window`.

@@ -1,0 +1,332 @@
+"""The recent training points of a run and what is normal among them: one window that all rules share.
+
+How a rule uses it::
+
+    @dataclass(frozen=True, slots=True)
+    class MyState:
+        recent: Recent = EMPTY          # this very object, so that all rules start from the same one
+        ...
+
+    def step(self, state, seen):
+        recent = state.recent.add(seen)  # give it EVERY observation: it knows which ones concern it
+        if recent is state.recent:
+            ...                          # no training row: nothing has changed
+        past = recent.past               # the window as it was before this row, also where the row repeats a step
+        ...
+        return replace(state, recent=recent), findings
+
+`Recent.add` is a pure function, but it remembers its last call: the first rule that gives it a row pays for the window,
+every other rule that starts from the same object gets the same object back. So a rule more costs next to nothing, each
+rule can still be folded alone, and a monitor need not know of it. (What is remembered is the arguments and the answer,
+nothing else; another monitor in between makes it slower, never different.)
+
+What is in it, as far as a rule needs it:
+
+* ``losses``, ``steps``, ``rates``, ``epochs``, ``paces``: the last `WINDOW` finite training losses, oldest first, and
+  beside each its step, learning rate, epoch and tokens per step (``None`` where the log has none). A NaN or infinite
+  loss, or a NaN that was logged as exactly 0, never gets in.
+* ``line``: the level at the last point and the slope per point of a resistant line through the last `LINE` points
+  (medians of their first and last third), ``None`` with fewer than `ENOUGH` points.
+* ``noise``: the standard deviation of one point, in nats, from the median absolute residual around that line or from
+  first differences, whichever is larger; ``None`` with fewer than `ENOUGH` points, never below `QUIET`.
+* ``blocks``: the whole segment so far in at most 64 blocks of equally many points, oldest first (`Block`): the level
+  long ago, for rules that look back further than the window. Block sizes double when there are 64.
+* ``count``: finite training losses of this segment. ``segment``: how many times the run began anew.
+* ``rate_peak``: the highest learning rate of the segment; ``planned_steps``: of the last ``plan`` row, else ``None``.
+
+A segment ends at a seam (`ko_cpt_callbacks.signal.restart`): everything above starts afresh with the first row
+after it. A rule that compares across steps therefore keeps ``segment`` beside its own numbers and drops them when it changes. A
+resume that was told of (a ``plan`` row) and whose learning rate and epoch go on is no seam. Where only the learning
+rate jumped up (a scheduler with restarts does so) the window alone starts afresh, not the segment, count and blocks.
+
+A row that repeats the last step replaces it: ``recent.past`` is then the same window as for the first of the two. For
+a rule's own numbers do the same: keep what they were before the row of ``recent.step`` and go back to them when
+``state.recent.step == seen.step``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
+
+__all__ = [
+    "EMPTY", "ENOUGH", "LINE", "QUIET", "WINDOW", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted",
+    "median", "usable", "wander",
+]  # fmt: skip
+
+WINDOW: Final = 50
+"""Training points in the window. Chosen: METHODS of the field look at 50 to 128 (llm-foundry 100, OLMo 128 steps)
+of single steps, and a log point is mostly ten."""
+LINE: Final = 30
+"""Points through which the line goes: a longer piece of a learning curve bends too much. Chosen, not measured."""
+ENOUGH: Final = 6
+"""Points from which a line and a noise can be had. Chosen, not measured."""
+QUIET: Final = 0.002
+"""Nats: no training loss is quieter; what measures less was rounded or made up. Healthy ten-step log points of two
+real runs have 0.018 and 0.023. Chosen, not measured."""
+
+_CORRELATED: Final = 1.4
+"""Standard deviation over that of second differences where neighbours correlate by 0.4; of healthy logs the
+highest seen is 0.16."""
+_STRAIGHT: Final = 40  # points from which on the bends of a curve are less than its noise
+_YOUNG: Final = 12
+_FAR: Final = 4  # points between those that hardly correlate any more
+
+_BLOCK: Final = 4
+_BLOCKS: Final = 64
+_MAD_TO_SD: Final = 1.4826  # for normal noise
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Equally many points in a row.
+
+    Args:
+        first_step: Step of its first point.
+        last_step: Step of its last one.
+        level: Their level: the mean of medians of four, in nats per token.
+        rate: Learning rate at its end; ``None`` where the log has none.
+        epoch: Epoch at its end; likewise.
+    """
+
+    first_step: int
+    last_step: int
+    level: float
+    rate: float | None
+    epoch: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """The window after a row; see the module."""
+
+    step: int | None = None
+    """Step of the last training row, also of one whose loss was not finite."""
+    losses: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
+    rates: tuple[float | None, ...] = ()
+    epochs: tuple[float | None, ...] = ()
+    paces: tuple[float | None, ...] = ()
+    line: tuple[float, float] | None = None
+    noise: float | None = None
+    jitter: float | None = None
+    """The noise from first differences alone."""
+    wild: float | None = None
+    """How far from the line the second farthest point of the window is, in nats: how heavy the tails are."""
+    blocks: tuple[Block, ...] = ()
+    block_size: int = _BLOCK
+    count: int = 0
+    segment: int = 0
+    rate_peak: float = 0.0
+    planned_steps: int | None = None
+    signs: tuple[Sign, ...] = ()
+    """What speaks for a seam at this row."""
+    seam: bool = False
+    """This row begins a segment."""
+    trail: Trail = NEW
+    filling: _Filling | None = None
+    """Points that are not in a block yet."""
+    before: Recent | None = None
+    """The window without the last row; use `past`."""
+
+    @property
+    def grew(self) -> bool:
+        """Whether the last row brought a point: one whose loss is not finite brings none, also where it is a seam."""
+        return self.count > (0 if self.seam else self.past.count)
+
+    @property
+    def past(self) -> Recent:
+        """The window as it was before the last row (of the segment before, where that row begins one)."""
+        return EMPTY if self.before is None else self.before
+
+    def add(self, seen: Observation) -> Recent:
+        """The window after an observation; itself where that is neither a training row nor an announcement."""
+        global _last
+        if not isinstance(seen, TrainObservation | SetupObservation):
+            return self
+        given, row, answer = _last
+        if given is self and row is seen and answer is not None:
+            return answer
+        after = self._train(seen) if isinstance(seen, TrainObservation) else self._setup(seen)
+        _last = (self, seen, after)
+        return after
+
+    def _setup(self, seen: SetupObservation) -> Recent:
+        trail = told(self.trail, seen)
+        planned = seen.values.get(PLANNED_STEPS) if seen.kind == PLAN else None
+        if not isinstance(planned, int) or isinstance(planned, bool) or planned <= 0:
+            planned = self.planned_steps
+        if trail == self.trail and planned == self.planned_steps:
+            return self
+        before = self.before and replace(self.before, trail=told(self.before.trail, seen), planned_steps=planned)
+        return replace(self, trail=trail, planned_steps=planned, before=before)
+
+    def _train(self, seen: TrainObservation) -> Recent:
+        base = self.past if self.step == seen.step else self
+        past = Recent(*_all_but_before(base)) if base.before is not None else base
+        trail, signs = follow(past.trail, seen)
+        strong = begins_anew(signs)
+        rate = seen.learning_rate
+        if rate is not None and not math.isfinite(rate):
+            rate = None
+        epoch = seen.epoch if seen.epoch is not None and math.isfinite(seen.epoch) else None
+        kept, segment = past, past.segment
+        line, noise, jitter, wild = past.line, past.noise, past.jitter, past.wild
+        if strong or any(sign.name.startswith("rate") for sign in signs):
+            kept = EMPTY if strong else replace(past, losses=(), steps=(), rates=(), epochs=(), paces=(), filling=None)
+            segment = past.segment + strong
+            line = noise = jitter = wild = None
+        peak = kept.rate_peak if rate is None else max(kept.rate_peak, rate)
+        losses, steps, rates, epochs, paces = kept.losses, kept.steps, kept.rates, kept.epochs, kept.paces
+        blocks, size, filling, count = kept.blocks, kept.block_size, kept.filling, kept.count
+        if usable(seen) and seen.loss is not None:
+            losses = (*losses, seen.loss)[-WINDOW:]
+            steps = (*steps, seen.step)[-WINDOW:]
+            rates = (*rates, rate)[-WINDOW:]
+            epochs = (*epochs, epoch)[-WINDOW:]
+            paces = (*paces, trail.pace)[-WINDOW:]
+            if len(losses) >= ENOUGH:
+                level, slope, noise, jitter, wild = fitted(losses[-LINE:])
+                line = level, slope
+            blocks, size, filling = _blocked(blocks, size, filling, seen.step, seen.loss, rate, epoch)
+            count += 1
+        return Recent(
+            seen.step, losses, steps, rates, epochs, paces, line, noise, jitter, wild, blocks, size, count, segment,
+            peak, past.planned_steps, signs, strong, trail, filling, past,
+        )  # fmt: skip
+
+
+_all_but_before: Final = attrgetter(*(field.name for field in fields(Recent) if field.name != "before"))
+# ``replace`` takes four times as long, and this is needed in every row.
+
+EMPTY: Final = Recent()
+"""Where every rule starts."""
+
+_last: tuple[Recent | None, Observation | None, Recent | None] = (None, None, None)
+# The last call of `Recent.add`. One tuple, so that another thread sees a whole one; the objects in it are held, so
+# that "is" can be trusted.
+
+
+def usable(seen: TrainObservation) -> bool:
+    """Whether the loss of a row is a level: finite, and no NaN that the Trainer logged as something else."""
+    if seen.loss is None or not math.isfinite(seen.loss) or seen.nonfinite_steps:
+        return False
+    if seen.loss != 0.0 or seen.nonfinite_steps is not None:
+        return True
+    return seen.grad_norm is not None and math.isfinite(seen.grad_norm)
+
+
+def median(values: Sequence[float]) -> float:
+    """The median of at least one value (``statistics.median`` takes ten times as long)."""
+    ordered = sorted(values)
+    n = len(ordered)
+    return ordered[n // 2] if n % 2 else 0.5 * (ordered[n // 2 - 1] + ordered[n // 2])
+
+
+def bent_noise(losses: Sequence[float]) -> float:
+    """Standard deviation of one point, from second differences: slopes and bends of the curve are not in it.
+
+    Between neighbours and, where there are enough points, between every fourth one, and the larger of the two: noise
+    whose neighbours correlate by r shows in the first as sqrt(1 - 4 r / 3 + r^2 / 3) of itself only (0.65 at 0.5), in
+    the second as 0.96. With too few points for the second, the first and 40 % (neighbours that correlate by 0.4).
+
+    Args:
+        losses: At least 3 points, oldest first.
+    """
+    near = _bent(losses, 1)
+    return max(near, _bent(losses, _FAR)) if len(losses) >= 4 * _FAR else _CORRELATED * near
+
+
+def curved_noise(losses: Sequence[float]) -> float:
+    """`bent_noise` of the last 40 points; of a younger curve, whose first points bend most, of its very last ones.
+
+    Args:
+        losses: At least 3 points, oldest first.
+    """
+    if len(losses) >= _STRAIGHT:
+        return max(bent_noise(losses[-_STRAIGHT:]), QUIET)
+    return max(min(bent_noise(losses[-_STRAIGHT // 2 :]), bent_noise(losses[-_YOUNG:])), QUIET)
+
+
+def wander(losses: Sequence[float]) -> float:
+    """How much more points four apart differ than neighbours do.
+
+    1 where noise is independent, 1.5 where neighbours correlate by 0.5, 1.7 at 0.7.
+
+    Args:
+        losses: At least 16 points, oldest first.
+    """
+    return max(_bent(losses, _FAR) / max(_bent(losses, 1), QUIET), 1.0)
+
+
+def _bent(losses: Sequence[float], lag: int) -> float:
+    twice = [abs(a - 2.0 * b + c) for a, b, c in zip(losses, losses[lag:], losses[2 * lag :], strict=False)]
+    return _MAD_TO_SD * median(twice) / math.sqrt(6.0)
+
+
+class Fit(NamedTuple):
+    """A resistant line through some points, and how far off they are."""
+
+    level: float
+    """At the last point."""
+    slope: float
+    """Per point."""
+    noise: float
+    """Standard deviation of one point: from the residuals or from first differences, whichever is larger."""
+    jitter: float
+    """From first differences alone."""
+    wild: float
+    """How far off the second farthest point is."""
+
+
+def fitted(losses: Sequence[float]) -> Fit:
+    """The line through the medians of the first and the last third, and the noise around it.
+
+    Args:
+        losses: At least `ENOUGH` points, oldest first.
+    """
+    n = len(losses)
+    third = max(n // 3, 2)
+    slope = (median(losses[-third:]) - median(losses[:third])) / (n - third)
+    flat = [loss - slope * i for i, loss in enumerate(losses)]
+    start = median(flat)
+    off = sorted([abs(value - start) for value in flat])
+    spread = _MAD_TO_SD * (off[n // 2] if n % 2 else 0.5 * (off[n // 2 - 1] + off[n // 2]))
+    jitter = max(_MAD_TO_SD * median([abs(b - a) for a, b in pairwise(flat)]) / math.sqrt(2.0), QUIET)
+    return Fit(start + slope * (n - 1), slope, max(spread, jitter), jitter, off[-2])
+
+
+@dataclass(frozen=True, slots=True)
+class _Filling:
+    """The block that is being filled."""
+
+    first_step: int
+    points: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+
+
+def _blocked(
+    blocks: tuple[Block, ...], size: int, filling: _Filling | None,
+    step: int, loss: float, rate: float | None, epoch: float | None,
+) -> tuple[tuple[Block, ...], int, _Filling | None]:  # fmt: skip
+    filling = _Filling(step) if filling is None else filling
+    points = (*filling.points, loss)
+    if len(points) < _BLOCK:
+        return blocks, size, _Filling(filling.first_step, points, filling.levels)
+    levels = (*filling.levels, median(points))
+    if len(levels) * _BLOCK < size:
+        return blocks, size, _Filling(filling.first_step, (), levels)
+    blocks = (*blocks, Block(filling.first_step, step, sum(levels) / len(levels), rate, epoch))
+    if len(blocks) == _BLOCKS:
+        pairs = zip(blocks[::2], blocks[1::2], strict=True)
+        blocks = tuple(Block(a.first_step, b.last_step, 0.5 * (a.level + b.level), b.rate, b.epoch) for a, b in pairs)
+        size *= 2
+    return blocks, size, None

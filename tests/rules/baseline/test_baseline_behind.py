@@ -1,0 +1,78 @@
+"""baseline-behind: only when the run ends, by the last evaluation; a warning where it is exact."""
+
+from __future__ import annotations
+
+import math
+
+from core.made_baseline import own, published
+from rules.baseline.test_baseline_ahead import difference, evaluation
+
+from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.baseline.baseline_behind import BaselineBehind
+
+
+def findings(*seen: Observation, baseline: Baseline | None = None, retention: tuple[str, ...] = ()) -> list[Finding]:
+    """What the rule says of these rows, the end of the history included."""
+    rule = BaselineBehind(published() if baseline is None else baseline, "auto", retention)
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def test_exact() -> None:
+    """At the Trainer's last row, of the last evaluation: a warning with the paired interval."""
+    rows = [evaluation(100, 1.0, fingerprint="utf8-00aa"), difference(100, 0.3)]
+    rule = BaselineBehind(own())
+    state = rule.initial()
+    for row in rows:
+        state, found = rule.step(state, row)
+        assert found == ()
+    (only,) = findings(*rows, EndObservation(120), baseline=own())
+    assert (only.code, only.severity, only.step, only.split) == (
+        "baseline-behind", Severity.WARNING, 100, "eval_ko",
+    )  # fmt: skip
+    assert only.message() == (
+        "eval_ko, step 100: 2.773 nats per token, +0.300 (95 % interval +0.292 to +0.308) against own (whole) on the "
+        "same text: the run ends behind it. The interval is about which rows are in the set; another seed of the same "
+        "set-up moves the loss too. Train longer if the loss is still falling; otherwise compare data, learning rate "
+        "and what is trained with the reference's."
+    )
+
+
+def test_indicative() -> None:
+    """On other text it is information, because text alone makes such differences, and the sentence says so."""
+    (found,) = findings(evaluation(100, 1.2), TrainObservation(110, loss=3.0), EndObservation(120))
+    assert (found.severity, found.variant) == (Severity.INFO, "indicative")
+    assert "text alone makes a large difference" in found.message()
+
+
+def test_only_the_end_counts() -> None:
+    """A run that begins behind and ends level or ahead is not behind; a history without an end is judged too."""
+    assert findings(evaluation(0, 2.0), evaluation(100, 0.86), EndObservation(100)) == []
+    (found,) = findings(evaluation(0, 2.0), evaluation(100, 1.5))
+    assert found.step == 100
+
+
+def test_a_last_evaluation_that_is_not_finite() -> None:
+    """Where the run ends is then not known, and nothing is said."""
+    assert findings(evaluation(0, 2.0), evaluation(100, math.nan), EndObservation(100)) == []
+
+
+def test_once_per_set() -> None:
+    """Each set at the end, and not again at the end of a resumed run."""
+    rows = [evaluation(100, 1.5), evaluation(100, 1.5, "eval"), EndObservation(100)]
+    more = [TrainObservation(110, loss=3.0), evaluation(200, 1.4), EndObservation(200)]
+    assert [one.split for one in findings(*rows, *more)] == ["eval_ko", "eval"]
+
+
+def test_retention_and_no_baseline() -> None:
+    """A retention set is never behind, nor is anything without a baseline."""
+    assert findings(evaluation(100, 5.0, "eval_en"), EndObservation(100)) == []
+    rule = BaselineBehind()
+    state, _ = rule.step(rule.initial(), evaluation(100, 5.0))
+    assert rule.step(state, EndObservation(100))[1] == ()

@@ -1,0 +1,103 @@
+"""not-comparable: once, with the reason and what would help."""
+
+from __future__ import annotations
+
+from core.made_baseline import own, published, value
+from rules.baseline.test_baseline_ahead import evaluation
+
+from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.rules.baseline.not_comparable import NotComparable
+
+
+def findings(*seen: Observation, baseline: Baseline | None = None, stage: str = "auto") -> list[Finding]:
+    """What the rule says of these rows, the end of the history included."""
+    rule = NotComparable(published() if baseline is None else baseline, stage)
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def reasons(found: Finding) -> list[str]:
+    """Codes of its reasons."""
+    return [reason["code"] for reason in found.values["reasons"]]  # type: ignore[index, union-attr, call-overload]
+
+
+def test_no_bytes() -> None:
+    """At the first evaluation without bits per byte: why, and what to do; not again."""
+    rows = [EvalObservation(step, split="eval_ko", loss=3.0) for step in (10, 20)]
+    (found,) = findings(*rows, EndObservation(20))
+    assert (found.code, found.severity, found.step, found.split) == ("not-comparable", Severity.INFO, 10, "eval_ko")
+    assert found.message() == (
+        "eval_ko, step 10: not comparable with published. How many bytes of text the run's tokens stand for is not "
+        "known, so its loss per token cannot be turned into bits per byte, and a loss per token of another tokenizer "
+        "is another unit. Evaluate with KoCPTCallback, which counts the bytes of the scored text; of a lone loss, give "
+        "--bytes-per-token."
+    )
+
+
+def test_a_baseline_without_figures() -> None:
+    """Said at the first row that is not about the set-up, and never again: no evaluation can change it."""
+    silent = Baseline("silent", "No loss", "continued pretraining", "V", stages=(BaselineStage("whole"),))
+    rows = [SetupObservation(0, "stage", {}), TrainObservation(10, loss=3.0), evaluation(10, 0.5), EndObservation(20)]
+    (found,) = findings(*rows, baseline=silent)
+    assert (found.step, found.split, reasons(found)) == (10, None, ["no-figures"])
+    assert found.message() == (
+        "Not comparable with silent. silent reports no loss, perplexity or bits per byte that a run could be compared "
+        "with. Name a baseline of continued pretraining with a loss on held-out text (ko-cpt baselines), or a run of "
+        "your own."
+    )
+
+
+def test_a_baseline_that_is_no_reference() -> None:
+    """Instruction tuning, and a stage with another objective."""
+    tuned = Baseline("dag", "Tuned", "instruction tuning", "SEED", why_not="instruction tuning only.")
+    (found,) = findings(TrainObservation(10, loss=3.0), baseline=tuned)
+    assert "dag is no reference for continued pretraining (instruction tuning): instruction tuning only." in (
+        found.message()
+    )
+    (found,) = findings(evaluation(10, 0.9), stage="sft")
+    assert reasons(found) == ["stage-not-a-reference"]
+
+
+def test_a_run_that_is_never_evaluated() -> None:
+    """At its end: a training loss is compared with nothing. Where nothing was trained, nothing is said."""
+    for rows in ([TrainObservation(10, loss=3.0), EndObservation(10)], [TrainObservation(10, loss=3.0)]):
+        (found,) = findings(*rows)
+        assert (found.step, reasons(found)) == (10, ["no-evaluation"])
+    assert findings() == []
+    assert findings(EndObservation(10)) == []
+
+
+def test_comparable_runs_are_silent() -> None:
+    """Exact, awaited or indicative: no word; nor of retention sets, nor without a baseline."""
+    assert findings(TrainObservation(1, loss=3.0), evaluation(10, 0.9), EndObservation(10)) == []
+    assert findings(evaluation(10, 0.9, fingerprint="utf8-00aa"), baseline=own()) == []
+    retained = EvalObservation(10, split="eval_en", loss=3.0)
+    assert findings(evaluation(10, 0.9), retained, EndObservation(10)) == []
+    rule = NotComparable()
+    assert rule.step(rule.initial(), EvalObservation(10, loss=3.0)) == (rule.initial(), ())
+    assert rule.close(rule.initial()) == ()
+
+
+def test_an_evaluation_that_waits_for_its_difference() -> None:
+    """Without bits per byte it is judged when no difference comes, at the latest where the history ends."""
+    only_loss = Baseline(
+        "own", "My run", "continued pretraining", "OWN", tokenizer_hash="abc",
+        stages=(BaselineStage("whole", values=(
+            value("loss", 2.8, set="eval_ko", fingerprint="ids-1", rows_file="own/a.npz", origin="measured"),
+        )),),
+    )  # fmt: skip
+    seen = EvalObservation(10, split="eval_ko", exact_loss=2.9, exact_loss_se=0.01, fingerprint="ids-1")
+    (found,) = findings(seen, baseline=only_loss)
+    assert (found.step, found.split, reasons(found)) == (10, "eval_ko", ["no-bytes", "reference-without-bytes"])

@@ -1,0 +1,106 @@
+"""`stage-regression`: a later stage ends worse than the one before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.baseline.stage_regression import StageRegression
+
+WORSE = {
+    "stage": "even-layers", "before": "odd-layers", "split": "eval_ko", "unit": "nats per token", "difference": 0.05,
+    "se": 0.01, "paired": True, "value_before": 2.8, "value_after": 2.85,
+}  # fmt: skip
+
+
+def _found(rule: StageRegression, *rows: dict[str, Any], kind: str = "stage-difference") -> list[Finding]:
+    state, found = rule.initial(), []
+    for row in rows:
+        state, new = rule.step(state, SetupObservation(40, kind, row))
+        found.extend(new)
+    return found
+
+
+def test_it_speaks_where_the_interval_is_above_zero() -> None:
+    """A difference of 0.05 with an error of 0.01: a warning with the interval, in full."""
+    (finding,) = _found(StageRegression(), WORSE)
+    assert (finding.code, finding.severity, finding.step, finding.split) == (
+        "stage-regression", Severity.WARNING, 40, "eval_ko"
+    )  # fmt: skip
+    assert finding.values["low"] == pytest.approx(0.05 - 1.959964 * 0.01)
+    assert not finding.asks_to_stop
+    assert finding.message() == (
+        "eval_ko, step 40: stage even-layers ends +0.050 nats per token from where stage odd-layers ended (95 % "
+        "interval +0.030 to +0.070, the same rows one by one): worse by more than noise. Go on from the end of "
+        "odd-layers, not from here. Look at this stage's learning rate first (a new stage begins with a new warm-up "
+        "and optimizer), then at its data."
+    )
+
+
+def test_unpaired_says_so() -> None:
+    """Without the same rows the sentence names the two losses' own errors."""
+    (finding,) = _found(StageRegression(), {**WORSE, "paired": False, "unit": "bits per byte"})
+    assert finding.variant == "unpaired"
+    assert "bits per byte from where" in finding.message()
+    assert "from the two losses' own errors" in finding.message()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"difference": 0.0195},
+        {"difference": 0.0},
+        {"difference": -0.05},
+        {"se": None},
+        {"difference": None},
+        {"difference": float("nan")},
+        {"se": float("inf")},
+        {"se": -1.0},
+        {"se": True},
+        {"difference": "0.05"},
+        {"unit": "PPL"},
+        {"unit": ["nats per token"]},
+        {"stage": ""},
+        {"before": None},
+        {"split": 3},
+        {"split": "eval_en"},
+        {"split": "eval_old"},
+    ],
+)
+def test_it_is_silent(change: dict[str, Any]) -> None:
+    """Within the noise, better, without an error bar, of another shape, or of a retention set."""
+    assert _found(StageRegression(leave_out=("old",)), {**WORSE, **change}) == []
+
+
+def test_just_above_the_interval() -> None:
+    """The bound is the lower end of the two-sided 95 % interval: 1.96 standard errors."""
+    assert _found(StageRegression(), {**WORSE, "difference": 0.0393, "se": 0.02}) != []
+    assert _found(StageRegression(), {**WORSE, "difference": 0.0391, "se": 0.02}) == []
+
+
+def test_below_the_resolution_is_level() -> None:
+    """However narrow the interval is: 0.02 nats per token where the row does not say how many bytes a token has (rows
+    of earlier versions), what it says otherwise, 0.008 bits per byte."""
+    narrow = {**WORSE, "se": 1e-5}
+    assert _found(StageRegression(), {**narrow, "difference": 0.001}) == []
+    assert _found(StageRegression(), {**narrow, "difference": 0.0199}) == []
+    assert _found(StageRegression(), {**narrow, "difference": 0.0199, "resolution": 0.015}) != []
+    assert _found(StageRegression(), {**narrow, "difference": 0.0079, "unit": "bits per byte"}) == []
+    assert _found(StageRegression(), {**narrow, "difference": 0.0081, "unit": "bits per byte"}) != []
+
+
+def test_each_pair_and_set_once() -> None:
+    """The same difference again says nothing; another set, or another stage, does."""
+    found = _found(StageRegression(), WORSE, WORSE, {**WORSE, "split": "eval_ja"}, {**WORSE, "stage": "lora"})
+    assert [(item.split, item.values["stage"]) for item in found] == [
+        ("eval_ko", "even-layers"), ("eval_ja", "even-layers"), ("eval_ko", "lora")
+    ]  # fmt: skip
+
+
+def test_other_rows_say_nothing() -> None:
+    """Set-up rows of other kinds, also of its own name, are silent."""
+    assert _found(StageRegression(), WORSE, kind="stage") == []
+    assert _found(StageRegression(), WORSE, kind="stage-regression") == []

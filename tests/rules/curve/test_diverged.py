@@ -1,0 +1,204 @@
+"""diverged: the loss left its level and does not come back; bumps, spikes, restarts and shifts of the level are not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from core.curve import cosine, falling, findings, noisy, rows
+
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.curve.diverged import Diverged
+
+RULE = Diverged()
+FAULTS: dict[str, Callable[[int], float]] = {
+    "fast": lambda i: 6.0 * (1 - math.exp(-(i - 80) / 5)),
+    "to a plateau": lambda i: 3.0 * (1 - math.exp(-(i - 80) / 2)),
+    "slow": lambda i: 1.5 * min((i - 80) / 60, 1),
+    "ever faster": lambda i: min(2.0, 2.0 * math.expm1(3 * (i - 80) / 14) / math.expm1(3)),
+    "after a spike": lambda i: 1.0 + 3.0 * math.exp(-(i - 80) / 4),
+    "swinging": lambda i: 1.5 + 1.2 * math.sin((i - 80) / 3),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_failures(name: str) -> None:
+    """However it leaves: one error that asks to stop, after the onset and within 60 points."""
+    losses = falling(200, extra=lambda i: FAULTS[name](i) if i > 80 else 0.0)
+    (found,) = findings(RULE, rows(losses, rates=cosine(200)))
+    assert (found.severity, found.asks_to_stop, found.split) == (Severity.ERROR, True, "train")
+    assert 810 < (found.step or 0) <= 1410
+    assert found.values["lowest"] == pytest.approx(2.5, abs=0.05)
+    assert found.values["rise"] >= found.values["threshold"] >= 0.4  # type: ignore[operator]
+    assert found.values["noise"] > 0 and found.values["points"] > 0  # type: ignore[operator]
+
+
+def test_sentence() -> None:
+    """The level, how far above which lowest, what was needed; what to do, from which step."""
+    losses = falling(200, extra=lambda i: FAULTS["to a plateau"](i) if i > 80 else 0.0)
+    (found,) = findings(RULE, rows(losses))
+    v = found.values
+    assert found.message() == (
+        f"Step {found.step:,}: the training loss has left its level: {v['level']:.3f}, {v['rise']:.3f} above its "
+        f"lowest, {v['lowest']:.3f} at step {v['lowest_step']} ({v['threshold']:.3f} was needed, noise "
+        f"{v['noise']:.3f}), and it does not come back. Stop, go back to a checkpoint from before step "
+        f"{v['lowest_step']}, and lower the learning rate or lengthen the warm-up; with a resume, check that the "
+        "optimizer's state was loaded."
+    )
+
+
+def test_from_the_start() -> None:
+    """A learning rate that is too high: 4.0, a little lower while it warms up, then 8."""
+    losses = [4.0 - 0.3 * min(i / 5, 1) + 4.0 * (1 - math.exp(-max(i - 5, 0) / 10)) + e
+              for i, e in enumerate(noisy(100))]  # fmt: skip
+    (found,) = findings(RULE, rows(losses, rates=cosine(100)))
+    assert (found.step or 0) <= 350
+
+
+def test_ever_faster_is_seen_on_the_way() -> None:
+    """Up by 2 nats in 14 points, ever faster: said before it is there."""
+    losses = falling(96, extra=lambda i: FAULTS["ever faster"](i) if i > 80 else 0.0)
+    assert [one.variant for one in findings(RULE, rows(losses))] == ["rising"]
+
+
+def test_it_swings_for_the_second_time() -> None:
+    """Up by 2 nats for 12 points, back for 20, and up again: a spike does so once."""
+    losses = falling(120, extra=lambda i: 2.0 if 40 <= i < 52 or 72 <= i < 84 else 0.0)
+    (found,) = findings(RULE, rows(losses))
+    assert (found.variant, 800 <= (found.step or 0) <= 850) == ("swinging", True)
+    assert findings(RULE, rows(losses[:72])) == []
+
+
+def test_a_short_log() -> None:
+    """30 points of which the last 14 are 4 nats up."""
+    losses = falling(30, extra=lambda i: min(4.0, 1.5 * max(i - 15, 0)))
+    assert [one.severity for one in findings(RULE, rows(losses))] == [Severity.ERROR]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sd", [0.005, 0.03, 0.1])
+def test_healthy_runs(seed: int, sd: float) -> None:
+    """Noise of any size, on short and long logs, with and without learning rates."""
+    for points in (12, 60, 400):
+        assert findings(RULE, rows(falling(points, sd, seed=seed))) == []
+        assert findings(RULE, rows(falling(points, sd, seed=seed), rates=cosine(points))) == []
+
+
+@pytest.mark.parametrize("width", [1, 5, 12, 20])
+@pytest.mark.parametrize("size", [0.5, 2.0, 5.0])
+def test_spikes_come_back(width: int, size: float) -> None:
+    """A hill or a jump that decays, of up to 20 points and 5 nats."""
+    hill = falling(200, extra=lambda i: size * math.sin(math.pi * (i - 79.5) / width) * (80 <= i < 80 + width))
+    decay = falling(200, extra=lambda i: size * math.exp(-3 * (i - 80) / width) * (i >= 80))
+    assert findings(RULE, rows(hill)) == []
+    assert findings(RULE, rows(decay)) == []
+
+
+def test_the_bump_of_a_warm_up() -> None:
+    """Up by 0.5 nats over a tenth of the run while the learning rate warms up, and back."""
+    losses = falling(200, extra=lambda i: 0.5 * math.exp(-(((i - 16) / 8) ** 2)))
+    assert findings(RULE, rows(losses, rates=cosine(200, warmup=0.1))) == []
+
+
+def test_a_re_warm_after_a_known_restart() -> None:
+    """The learning rate comes back from 0, as planned, and the loss rises by 0.5 nats: the window begins anew."""
+    rates = cosine(100) + cosine(100)
+    losses = falling(200, extra=lambda i: 0.5 * math.exp(-(i - 100) / 30) if i >= 100 else 0.0)
+    assert findings(RULE, [SetupObservation(0, "plan", {"restarts": True}), *rows(losses, rates=rates)]) == []
+    assert findings(RULE, rows(losses, rates=rates)) == []
+
+
+def test_one_noisy_stretch() -> None:
+    """Ten times the noise for 30 points, about the same level."""
+    loud = noisy(200, 0.2, seed=3)
+    assert findings(RULE, rows(falling(200, extra=lambda i: loud[i] if 80 <= i < 110 else 0.0))) == []
+
+
+@pytest.mark.parametrize("size", [0.45, 0.7, 0.95])
+def test_a_shift_of_the_level_is_no_divergence(size: float) -> None:
+    """Between two points, and flat or falling on as before: `level-shift` says it, and nothing asks to stop."""
+    assert findings(RULE, rows(falling(200, extra=lambda i: size if i >= 80 else 0.0))) == []
+    # What rises again from the new level is one.
+    again = falling(250, extra=lambda i: (size if i >= 80 else 0.0) + 3.0 * min(max(i - 150, 0) / 40, 1))
+    (found,) = findings(RULE, rows(again))
+    assert (found.step or 0) > 1500
+
+
+def test_once_per_run_joined() -> None:
+    """Said once; a second run in the same log, whose steps begin anew, may be said again."""
+    losses = falling(200, extra=lambda i: FAULTS["fast"](i) if i > 80 else 0.0)
+    assert len(findings(RULE, [*rows(losses), *rows(losses)])) == 2
+    # The second of them starts where the first began: nothing to compare with.
+    assert findings(RULE, [*rows(falling(100)), *rows(falling(100, level=4.5))]) == []
+
+
+def test_numbers_that_are_none() -> None:
+    """NaN and infinite losses neither rise nor count; what happens around them is seen."""
+    for odd in (math.nan, math.inf, -math.inf, None):
+        bad = {10, 82, 90, 120}
+        losses = falling(200, extra=lambda i: FAULTS["fast"](i) if i > 80 else 0.0)
+        assert len(findings(RULE, rows([odd if i in bad else loss for i, loss in enumerate(losses)]))) == 1
+        healthy = falling(200)
+        assert findings(RULE, rows([odd if i in bad else loss for i, loss in enumerate(healthy)])) == []
+
+
+def test_repeats_count_once() -> None:
+    """Every row twice says the same; one high row given many times is one point."""
+    losses = falling(200, extra=lambda i: FAULTS["slow"](i) if i > 80 else 0.0)
+    seen = rows(losses)
+    assert findings(RULE, [one for row in seen for one in (row, row)]) == findings(RULE, seen)
+    high = [TrainObservation(810, loss=9.0)] * 40
+    assert findings(RULE, [*rows(falling(80)), *high, *rows(falling(80), start=810)]) == []
+
+
+@pytest.mark.parametrize("points", range(8, 14))
+def test_a_short_window_after_a_seam(points: int) -> None:
+    """As many short medians as points: however few they are, the thirds of the way up are looked for among them."""
+    losses = [7.8, 7.85, *(7.7 - 0.02 * i for i in range(points - 2))]
+    assert findings(RULE, rows([*losses, 4.8, 4.75])) == []
+    rise = [2.0 + 0.02 * i * i for i in range(points)]
+    assert len(findings(RULE, rows(rise))) <= 1
+
+
+def _with_evaluations(losses: list[float], values: dict[int, float]) -> list[Observation]:
+    """The rows, with an evaluation of the same rows after some of them."""
+    seen = rows(losses, rates=[1e-4] * len(losses))
+    for after in sorted(values, reverse=True):
+        one = EvalObservation(10 * after, exact_loss=values[after], exact_loss_se=0.03, fingerprint="utf8-01")
+        seen.insert(after, one)
+    return seen
+
+
+# A stage that learned its rows, 3.4 to 2.0, and another one that begins with rows which are new to it.
+STAGES = [2.0 + 1.4 * math.exp(-i / 12) + e for i, e in enumerate(noisy(60))]
+STAGES += [3.4 - 0.004 * i + e for i, e in enumerate(noisy(60, seed=1))]
+
+
+def test_a_better_evaluation_is_looked_at_first() -> None:
+    """The loss is 1.4 nats above its lowest and stays there, while the evaluation beside it is better than ever:
+    the model learns. With an evaluation that is worse, or none, it has diverged."""
+    falling_on = {0: 3.5, 30: 3.2, 60: 3.1, 70: 3.06, 80: 3.03, 90: 3.0, 100: 2.98, 110: 2.96, 120: 2.95}
+    assert findings(RULE, _with_evaluations(STAGES, falling_on)) == []
+    worse = {at: value + (0.8 if at > 60 else 0.0) for at, value in falling_on.items()}
+    for values in ({}, worse, {at: value for at, value in falling_on.items() if at <= 60}):
+        (found,) = findings(RULE, _with_evaluations(STAGES, values))
+        assert found.severity is Severity.ERROR and 600 < (found.step or 0) <= 900
+
+
+def test_an_evaluation_explains_no_rise_after_it() -> None:
+    """Better at a loss of 3.4, and then the loss goes on to 6: the old evaluation does not hide that."""
+    losses = [loss + max(0.0, 0.1 * (i - 80)) for i, loss in enumerate(STAGES)]
+    values = {0: 3.5, 30: 3.2, 60: 3.1, 70: 3.06, 80: 3.03}
+    (found,) = findings(RULE, _with_evaluations(losses, values))
+    assert 800 < (found.step or 0) <= 1100
+
+
+def test_evaluations_of_other_rows_explain_nothing() -> None:
+    """An easier set under the same name is no improvement."""
+    seen = _with_evaluations(STAGES, {0: 3.5, 30: 3.2, 60: 3.1, 70: 2.0})
+    seen[-51] = replace(seen[-51], fingerprint="utf8-02")  # type: ignore[call-arg]
+    assert isinstance(seen[-51], EvalObservation) and seen[-51].step == 700
+    assert len(findings(RULE, seen)) == 1

@@ -1,0 +1,207 @@
+"""level-shift: another level from one point to the next, which stays; no bends, teeth, or what a schedule explains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from core.curve import cosine, falling, findings, noisy, rows
+
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
+
+RULE = LevelShift()
+
+
+def _shifted(size: float, at: int = 100, points: int = 200, sd: float = 0.02, **given: float) -> list[float]:
+    return falling(points, sd, extra=lambda i: size if i >= at else 0.0, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0.14, 0.4, 1.5, 5.0, -0.14, -0.4, -1.5])
+def test_shifts(size: float) -> None:
+    """Up and down from seven noises on: one warning that asks for no stop, six to nine points after, with evidence."""
+    (found,) = findings(RULE, rows(_shifted(size), rates=cosine(200), epochs=0.9))
+    assert (found.severity, found.asks_to_stop, found.split) == (Severity.WARNING, False, "train")
+    assert found.variant == ("up" if size > 0 else "down")
+    assert 1050 < (found.step or 0) <= 1100
+    assert found.values["shift"] == pytest.approx(size, abs=0.05)
+    assert found.values["after"] - found.values["before"] == pytest.approx(found.values["shift"])  # type: ignore[operator]
+    assert found.values["noise"] == pytest.approx(0.02, rel=0.6)
+    assert abs(found.values["shift"]) > found.values["threshold"] > 4 * found.values["noise"]  # type: ignore[operator, arg-type]
+    assert (found.values["points"] in (6, 9), found.values["window"]) == (True, 24)
+    assert abs(found.values["first_step"] - 1010) <= 30  # type: ignore[operator]
+
+
+def test_sentence() -> None:
+    """From where to where, how sure, for how long; what to compare."""
+    (found,) = findings(RULE, rows(_shifted(0.5)))
+    v = found.values
+    assert found.message() == (
+        f"Step {found.step:,}: at step {v['first_step']:,} the level of the training loss went from {v['before']:.3f} "
+        f"to {v['after']:.3f} at once ({v['noises']} times its noise of {v['noise']:.3f}) and has stayed there for "
+        f"{v['points']} points. Neither the learning rate nor an epoch's end explains it: compare data, masking, "
+        "padding and format before and after that step. Losses of the two sides cannot be compared."
+    )
+
+
+def test_within_a_logging_window() -> None:
+    """The first point holds both levels."""
+    losses = _shifted(0.5)
+    losses[100] -= 0.25
+    assert len(findings(RULE, rows(losses))) == 1
+
+
+def test_while_the_loss_falls() -> None:
+    """Up by 0.3 nats on a curve that falls by 0.01 a point, and goes on falling."""
+    losses = [4.0 - 0.01 * i + (0.3 if i >= 60 else 0.0) + e for i, e in enumerate(noisy(100))]
+    losses = [3.0 * math.exp(-i / 10) + loss for i, loss in enumerate(losses)]
+    assert [one.variant for one in findings(RULE, rows(losses))] == ["up"]
+
+
+def _tailed(points: int, seed: int) -> list[float]:
+    pairs = zip(noisy(points, 1, seed), noisy(points, 1, seed + 50), strict=True)
+    return [max(-6.0, min(6.0, e / abs(f) ** 0.5)) for e, f in pairs]
+
+
+def _wandering(points: int, seed: int, r: float) -> list[float]:
+    out, last = [], 0.0
+    for e in noisy(points, math.sqrt(1 - r * r), seed):
+        last = r * last + e
+        out.append(last)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_is_no_shift(seed: int) -> None:
+    """Quiet, loud, heavy-tailed and auto-correlated (0.6) noise on 400 points, rounded or not."""
+    assert findings(RULE, rows(falling(400, 0.005, seed=seed))) == []
+    assert findings(RULE, rows(falling(400, 0.1, seed=seed))) == []
+    assert findings(RULE, rows([round(loss, 2) for loss in falling(400, 0.006, seed=seed)])) == []
+    assert findings(RULE, rows([2.5 + 0.01 * e for e in _tailed(400, seed)])) == []
+    assert findings(RULE, rows([2.5 + 0.02 * e for e in _wandering(400, seed, 0.6)])) == []
+
+
+CURVES: dict[str, Callable[[int], float]] = {
+    "falls": lambda i: 2.5 + 4.0 * math.exp(-i / 20),
+    "falls by a power": lambda i: 2.0 + 4.0 / (i + 2) ** 0.5,
+    "stands still, then falls over ten points": lambda i: 2.5 - 1.2 / (1 + math.exp(-(i - 80) / 2.5)),
+    "falls within six points": lambda i: 2.5 - 0.5 * min(max(i - 80, 0) / 6, 1),
+    "rises over twenty points": lambda i: 2.5 + 0.5 * min(max(i - 80, 0) / 20, 1),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_a_bend_is_not_sudden(name: str) -> None:
+    """Steep curves, late falls and ramps."""
+    for seed in range(5):
+        losses = [CURVES[name](i) + e for i, e in enumerate(noisy(200, 0.02, seed))]
+        assert findings(RULE, rows(losses)) == []
+
+
+def test_a_ramp_in_noise() -> None:
+    """Down by twelve noises over seven points: one in ten may be taken for a step, not half of them."""
+    runs = [[2.5 - 0.5 * min(max(i - 80, 0) / 7, 1) + e for i, e in enumerate(noisy(160, 0.04, s))] for s in range(20)]
+    assert sum(len(findings(RULE, rows(losses))) for losses in runs) <= 2
+
+
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_a_spike_is_no_shift(width: int) -> None:
+    """Up for some points and back: neither the way up nor the way down."""
+    assert findings(RULE, rows(falling(200, extra=lambda i: 1.5 * (100 <= i < 100 + width)))) == []
+
+
+def test_the_return_of_a_shift_is_not_said_again() -> None:
+    """Up for 20 points, said; back to where it was: what was said has ended. After 60 it is another shift."""
+    for width, said in ((20, ["up"]), (60, ["up", "down"])):
+        losses = falling(250, extra=lambda i, width=width: 0.5 if 80 <= i < 80 + width else 0.0)  # type: ignore[misc]
+        assert [one.variant for one in findings(RULE, rows(losses))] == said
+
+
+def test_a_learning_rate_that_drops() -> None:
+    """The loss falls by 0.2 nats at once with the rate; without the drop it is a shift."""
+    losses = _shifted(-0.2)
+    drop = [1e-4 if i < 100 else 1e-5 for i in range(200)]
+    assert findings(RULE, rows(losses, rates=drop)) == []
+    assert len(findings(RULE, rows(losses, rates=[1e-4] * 200))) == 1
+
+
+def test_the_decay_of_wsd() -> None:
+    """The rate comes down over a tenth of the run, and the loss by 0.3 nats with it."""
+    rates = [1e-4 * min(1.0, (200 - i) / 20) for i in range(200)]
+    losses = falling(200, extra=lambda i: -0.3 * max(i - 180, 0) / 20)
+    assert findings(RULE, rows(losses, rates=rates)) == []
+
+
+def test_a_small_change_while_the_rate_warms_up() -> None:
+    """0.1 nats are the warm-up's, one nat is not."""
+    rates = [1e-4 * min(1.0, (i + 1) / 150) for i in range(200)]
+    assert findings(RULE, rows(_shifted(0.1), rates=rates)) == []
+    assert len(findings(RULE, rows(_shifted(1.0), rates=rates))) == 1
+
+
+def test_where_an_epoch_ends() -> None:
+    """A step down of 10 % at an epoch's end is `memorising`'s business; half of the level is not, nor the middle."""
+    assert findings(RULE, rows(_shifted(-0.25), epochs=2.0)) == []
+    assert len(findings(RULE, rows(_shifted(-0.25), epochs=1.6))) == 1
+    assert len(findings(RULE, rows(_shifted(-1.6), epochs=2.0))) == 1
+
+
+def test_short_epochs_explain_only_their_ends() -> None:
+    """Twenty points an epoch: a shift in the middle of one is said."""
+    assert len(findings(RULE, rows(_shifted(0.4, at=110), epochs=10.0))) == 1
+    assert findings(RULE, rows(_shifted(0.4, at=100), epochs=10.0)) == []
+
+
+@pytest.mark.parametrize("period", [5, 10, 20])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_teeth_of_rows_grouped_by_length(period: int, sign: float) -> None:
+    """The loss drifts by 0.3 nats and jumps back, again and again."""
+    losses = falling(300, 0.015, fall=0.3, extra=lambda i: 0.3 * sign * ((i % period) / period - 0.5))
+    assert findings(RULE, rows(losses)) == []
+
+
+def test_lengths_that_jump_with_the_loss() -> None:
+    """Of a mega-batch of 50 the rows get shorter and the loss lower; a counter of tokens tells that it is a tooth."""
+    losses = falling(400, 0.005, fall=0.5, extra=lambda i: 0.08 * (0.5 - (i % 50) / 50))
+    count, tokens = 0, []
+    for i in range(400):
+        count += 10 * int(16_000 * math.exp(-(i % 50) / 30))
+        tokens.append(count)
+    assert findings(RULE, rows(losses, tokens=tokens)) == []
+
+
+def test_short_runs_are_silent() -> None:
+    """Twelve points of a healthy run."""
+    for seed in range(20):
+        assert findings(RULE, rows(falling(12, 0.03, seed=seed))) == []
+
+
+def test_a_re_warm_begins_anew() -> None:
+    """The learning rate is back at once and the loss 0.3 nats up: the window begins anew."""
+    losses, rates = _shifted(0.3), cosine(100) + cosine(100, warmup=1e-9)
+    assert findings(RULE, [SetupObservation(0, "plan", {"restarts": True}), *rows(losses, rates=rates)]) == []
+
+
+def test_across_a_seam_only_a_fall() -> None:
+    """A second run in the log may begin anywhere above the first, but not half a nat below it."""
+    first = rows(falling(100))
+    for level, said in ((4.0, []), (2.3, []), (0.6, ["seam"])):
+        second = rows(falling(100, level=level, fall=0.0, seed=1))
+        assert [one.variant for one in findings(RULE, [*first, *second])] == said
+
+
+def test_numbers_that_are_none() -> None:
+    """NaN, infinite and missing losses are no level; the shift beside them is seen, and the healthy run is not said."""
+    for odd in (math.nan, math.inf, -math.inf, None):
+        for losses, said in ((_shifted(0.5), 1), (falling(200), 0)):
+            seen = rows([odd if i in (20, 98, 103, 150) else loss for i, loss in enumerate(losses)])
+            assert len(findings(RULE, seen)) == said
+
+
+def test_repeats_count_once() -> None:
+    """Every row twice says the same once; a row given twenty times is one point."""
+    seen = rows(_shifted(0.5))
+    assert findings(RULE, [one for row in seen for one in (row, row)]) == findings(RULE, seen)
+    assert findings(RULE, [*rows(falling(100)), *[TrainObservation(1010, loss=3.2)] * 20]) == []

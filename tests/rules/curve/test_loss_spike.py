@@ -1,0 +1,155 @@
+"""loss-spike: a sudden rise far above the noise that comes back; noise, bumps, teeth and steps are none."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from core.curve import cosine, falling, findings, noisy, rows
+
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.observation import TrainObservation
+from ko_cpt_callbacks.rules.curve.loss_spike import LossSpike
+
+RULE = LossSpike()
+
+
+def test_one_point() -> None:
+    """A point 1.5 nats up is said with the next, which is back; a warning that does not ask to stop, with evidence."""
+    losses = falling(100, extra=lambda i: 1.5 * (i == 60))
+    (found,) = findings(RULE, rows(losses))
+    assert (found.severity, found.step, found.split, found.asks_to_stop) == (Severity.WARNING, 620, "train", False)
+    assert (found.variant, found.values["points"], found.values["peak_step"]) == ("point", 1, 610)
+    assert found.values["peak"] == losses[60]
+    assert found.values["back"] == losses[61]
+    assert found.values["level"] == pytest.approx(2.5, abs=0.04)
+    assert found.values["noise"] == pytest.approx(0.02, rel=0.5)
+    assert found.values["height"] > found.values["threshold"] > 8.5 * found.values["noise"]  # type: ignore[operator]
+    assert found.values["window"] == 50
+
+
+def test_sentence() -> None:
+    """Peak, step, level, noise, height in noises and what was needed; what to do."""
+    (found,) = findings(RULE, rows(falling(100, extra=lambda i: 1.5 * (i == 60))))
+    v = found.values
+    assert found.message() == (
+        f"Step 620: the training loss was {v['peak']:.3f} at step 610 and is back at {v['back']:.3f}. The level before "
+        f"was {v['level']:.3f} with a noise of {v['noise']:.3f}, so the height is {v['noises']} times the noise "
+        f"({v['threshold']:.3f} nats were needed). One spike that comes back does no harm; look at the batches of "
+        "these steps, and if there are more, lower the learning rate or max_grad_norm."
+    )
+
+
+@pytest.mark.parametrize("width", [2, 5, 12, 20])
+@pytest.mark.parametrize("size", [0.6, 3.0])
+def test_wider_ones(width: int, size: float) -> None:
+    """Up and down again within 20 points, as a hill or as a jump that decays: one finding, when 70 % are gone."""
+    hill = falling(200, extra=lambda i: size * math.sin(math.pi * (i - 99.5) / width) * (100 <= i < 100 + width))
+    decay = falling(200, extra=lambda i: size * math.exp(-3 * (i - 100) / width) * (i >= 100))
+    for losses in (hill, decay):
+        (found,) = findings(RULE, rows(losses))
+        assert 1010 < (found.step or 0) <= 1000 + 10 * (width + 3)
+        assert 1010 <= found.values["first_step"] <= 1040  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("at", [6, 8, 12, 20])
+def test_early_on_a_steep_curve(at: int) -> None:
+    """While the loss still falls by a noise or more a point: the level is where the curve was going."""
+    losses = [3.0 + 4.0 * math.exp(-i / 8) + e for i, e in enumerate(noisy(60, 0.01))]
+    losses[at] += 1.5
+    assert [one.values["first_step"] for one in findings(RULE, rows(losses))] == [10 * (at + 1)]
+
+
+def test_coarse_logs() -> None:
+    """One of 20 points, far up."""
+    assert len(findings(RULE, rows(falling(20, extra=lambda i: 2.0 * (i == 12)), every=500))) == 1
+
+
+def test_what_stays_up_is_no_spike() -> None:
+    """A level that is left for good, by a jump or a ramp, and a rise of more than 30 points: other rules' business."""
+    for extra in (lambda i: 1.5 * (i >= 60), lambda i: 0.05 * max(i - 60, 0), lambda i: 1.5 * (60 <= i < 100)):
+        assert findings(RULE, rows(falling(160, extra=extra))) == []
+
+
+def _autocorrelated(points: int, r: float, sd: float, seed: int) -> list[float]:
+    out, last = [], 0.0
+    for e in noisy(points, sd * math.sqrt(1 - r * r), seed):
+        last = r * last + e
+        out.append(last)
+    return out
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_is_no_spike(seed: int) -> None:
+    """Quiet, loud, heavy-tailed (clipped t4) and auto-correlated noise, on 500 points each."""
+    rng = random.Random(seed)
+    tails = [max(-6.0, min(6.0, rng.gauss(0, 1) / math.sqrt(rng.gammavariate(2, 0.5)))) for _ in range(500)]
+    assert findings(RULE, rows(falling(500, 0.005, seed=seed))) == []
+    assert findings(RULE, rows(falling(500, 0.1, seed=seed))) == []
+    assert findings(RULE, rows([2.5 + 0.015 * t for t in tails])) == []
+    assert findings(RULE, rows([2.5 + e for e in _autocorrelated(500, 0.6, 0.03, seed)])) == []
+
+
+def test_rounded_losses_are_not_quiet() -> None:
+    """Two decimals, most of them equal: the spread is 0, the noise is not."""
+    assert findings(RULE, rows([round(2.5 + e, 2) for e in noisy(300, 0.004)])) == []
+
+
+def test_the_bump_of_a_warm_up() -> None:
+    """A slow rise by 0.4 nats while the learning rate warms up, or just after."""
+    losses = falling(100, extra=lambda i: 0.4 * math.exp(-(((i - 10) / 4) ** 2)))
+    assert findings(RULE, rows(losses, rates=cosine(100, warmup=0.1))) == []
+
+
+def test_short_batches_at_epoch_ends() -> None:
+    """The point that closes an epoch is 0.4 nats off; the same point in the middle of one is a spike."""
+    ends = [2.5 + e + (0.4 if (i + 1) % 40 == 0 else 0.0) for i, e in enumerate(noisy(160, 0.01))]
+    assert findings(RULE, rows(ends, epochs=4.0)) == []
+    assert len(findings(RULE, rows(ends, epochs=2.7))) >= 1
+
+
+def test_teeth_of_rows_grouped_by_length() -> None:
+    """The loss jumps up to where it was 40 points ago and comes down evenly: none of the jumps is a spike."""
+    losses = [2.5 + 0.3 * (1 - (i % 40) / 40) + e for i, e in enumerate(noisy(240, 0.01))]
+    assert findings(RULE, rows(losses)) == []
+
+
+def test_short_runs_are_silent() -> None:
+    """Twelve points of a healthy run."""
+    for seed in range(20):
+        assert findings(RULE, rows(falling(12, 0.03, seed=seed))) == []
+
+
+def test_many_spikes_do_not_flood() -> None:
+    """Ten a run at most, and of spikes so dense that they are the run's tails the first few."""
+    sparse = falling(1500, extra=lambda i: 2.0 * (i > 60 and i % 60 == 0))
+    assert len(findings(RULE, rows(sparse))) == 10
+    assert len(findings(replace(RULE, most=100), rows(sparse))) == 23
+    dense = falling(500, extra=lambda i: 2.0 * (i > 60 and i % 11 == 0))
+    assert 1 <= len(findings(replace(RULE, most=100), rows(dense))) <= 10
+
+
+def test_numbers_that_are_none() -> None:
+    """NaN and infinite losses, and NaN logged as 0, neither rise nor count; the spike beside them is seen."""
+    losses = falling(100, extra=lambda i: 1.5 * (i == 60))
+    for odd in (math.nan, math.inf, -math.inf, 0.0, None):
+        seen = rows([odd if i in (10, 30, 58, 75) else loss for i, loss in enumerate(losses)])
+        assert [one.values["peak_step"] for one in findings(RULE, seen)] == [610]
+    assert findings(RULE, rows([math.inf] * 50)) == []
+
+
+def test_a_repeat_replaces() -> None:
+    """The row of the spike again: nothing more. A healthy row of the same step takes it back; and the other way."""
+    losses = falling(100, extra=lambda i: 1.5 * (i == 60))
+    seen = rows(losses)
+    assert [one.step for one in findings(RULE, [one for row in seen for one in (row, row)])] == [620]
+    healthy = TrainObservation(610, loss=2.5)
+    assert findings(RULE, [*seen[:61], healthy, *seen[61:]]) == []
+    assert [one.step for one in findings(RULE, [*seen[:60], healthy, *seen[60:]])] == [620]
+
+
+def test_steps_going_back_begin_anew() -> None:
+    """The second run starts at 3.3 after the first ended at 2.5: no rise."""
+    assert findings(RULE, [*rows(falling(80)), *rows(falling(80, seed=1))]) == []

@@ -1,0 +1,181 @@
+"""no-learning: flat from the start, past the warm-up, and not for lack of points."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
+
+Curve = Callable[[float], float]
+
+
+def _findings(seen: Sequence[Observation], *, close: bool = True) -> list[Finding]:
+    rule = NoLearning()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return [*found, *rule.close(state)] if close else found
+
+
+def _run(
+    loss: Curve, rate: Curve | None = lambda at: 1.0 - at / 2, *, points: int = 100, noise: float = 0.02
+) -> list[Observation]:
+    """A loss and a learning rate over the run's length, from 0 to 1."""
+    rng = random.Random(1)
+    return [
+        TrainObservation(
+            10 * i, loss=loss(i / points) + rng.gauss(0.0, noise),
+            learning_rate=None if rate is None else 1e-4 * rate(i / points),
+        )
+        for i in range(1, points + 1)
+    ]  # fmt: skip
+
+
+def _flat(at: float) -> float:
+    return 2.5
+
+
+def test_flat_from_the_start() -> None:
+    """Said once, while the run goes on, as a warning that does not ask to stop."""
+    seen = [SetupObservation(0, "plan", {"planned_steps": 1000}), *_run(_flat)]
+    (found,) = _findings(seen, close=False)
+    assert (found.severity, found.split, found.asks_to_stop) == (Severity.WARNING, "train", False)
+    assert 400 <= (found.step or 0) <= 900
+    assert found.message() == (
+        f"Step {found.step}: after {(found.step or 0) // 10} training points the training loss is "
+        f"{found.values['level']:.3f}, where it was at the start ({found.values['start']:.3f}). Nothing is learned. "
+        "Look whether parameters are trainable and in the optimizer, "
+        "whether the learning rate is far too low, and what the labels of one batch spell."
+    )
+
+
+def test_at_the_end_of_a_short_run() -> None:
+    """Too few points while it goes on are enough at its end; and only once."""
+    seen = _run(_flat, points=30)
+    assert _findings(seen, close=False) == []
+    assert [one.step for one in _findings(seen)] == [300]
+    assert [one.step for one in _findings([*seen, EndObservation(300, 2.5)])] == [300]
+
+
+def test_a_small_fall_of_the_first_points_is_no_learning() -> None:
+    """Stuck where guessing is, after a hundredth in the first steps."""
+    assert len(_findings(_run(lambda at: 11.0 + 0.15 * math.exp(-at / 0.03)))) == 1
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda at: 2.5 - 0.1 * at,
+        lambda at: 2.5 + 0.5 * math.exp(-at / 0.02),
+        lambda at: 2.5 + 0.03 / math.sqrt(at + 0.02),
+        lambda at: 2.5 + 0.5 * at,
+    ],
+    ids=["slowly", "at once", "little by little", "rising"],
+)
+def test_what_moves_is_not_flat(loss: Curve) -> None:
+    """Slow falls are falls; what learned at once has learned; what rises is another code."""
+    assert _findings(_run(loss)) == []
+
+
+@pytest.mark.parametrize("points", [5, 12, 19])
+def test_too_few_points(points: int) -> None:
+    """Nothing can be said of them."""
+    assert _findings(_run(_flat, points=points)) == []
+
+
+def test_noise_that_could_hide_a_fall() -> None:
+    """A fall of three percent would not be seen: silent."""
+    assert _findings(_run(_flat, noise=0.5, points=40)) == []
+
+
+def test_not_during_the_warm_up() -> None:
+    """Nothing happens while the learning rate rises, and nothing is said, at the end either."""
+    assert _findings(_run(_flat, lambda at: at)) == []
+
+
+def test_without_learning_rates_only_at_the_end() -> None:
+    """The warm-up cannot be seen."""
+    seen = _run(_flat, None, points=300)
+    assert _findings(seen, close=False) == []
+    assert len(_findings(seen)) == 1
+
+
+def test_an_evaluation_that_falls() -> None:
+    """It has less noise than training: the model learns."""
+    plan = SetupObservation(0, "plan", {"planned_steps": 1000})
+    for fall, count in ((0.0005, 0), (0.0, 1)):
+        seen: list[Observation] = [plan]
+        for i, one in enumerate(_run(_flat), start=1):
+            seen.append(one)
+            if i % 10 == 0:
+                seen.append(EvalObservation(one.step, loss=2.4 - fall * i))
+        assert len(_findings(seen)) == count
+
+
+def test_without_a_plan_it_waits() -> None:
+    """Nothing tells how long the run is to be: what forty points do not show, a hundred may."""
+    quiet = _run(_flat, lambda _: 1.0, points=200, noise=0.01)
+    assert _findings(quiet[:99], close=False) == []
+    assert len(_findings(quiet, close=False)) == 1
+    plan = SetupObservation(0, "plan", {"planned_steps": 1000})
+    assert len(_findings([plan, *quiet[:99]], close=False)) == 1
+
+
+def test_a_falling_rate_tells_how_long() -> None:
+    """A tenth of a linear decay: nine tenths are to come, in which a fall that noise hides now will show."""
+    quiet = _run(_flat, lambda at: 1.0 - at, points=2000, noise=0.01)
+    assert _findings(quiet[:200], close=False) == []
+    assert len(_findings(_run(_flat, lambda _: 1.0, points=200, noise=0.01), close=False)) == 1
+
+
+def test_a_rise_is_no_standstill() -> None:
+    """By half a percent, with next to no noise: the weights move."""
+    assert _findings(_run(lambda at: 2.5 + 0.02 * at, noise=0.002)) == []
+
+
+def test_a_loss_around_zero_need_not_fall() -> None:
+    """Policy gradients."""
+    assert _findings(_run(lambda at: 0.0, noise=0.01)) == []
+
+
+def test_after_a_seam_nothing_starts() -> None:
+    """The second of two joined runs goes on from where the first had come to."""
+    first, second = _run(lambda at: 3.0 - at), _run(lambda at: 2.0)
+    assert _findings([*first, *second]) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "said"),
+    [
+        ((4.05, 4.0), "utf8-01", False),  # one standard error, of the same rows
+        ((4.03, 4.015, 4.0), "utf8-01", False),  # less, and ever lower
+        ((4.03, 4.04, 4.0), "utf8-01", True),
+        ((4.008, 4.004, 4.0), "utf8-01", True),  # 0.2 %
+        ((4.05, 4.0), None, True),  # rows that are not known to be the same
+        ((4.0, 4.0, 4.0), "utf8-01", True),
+        ((4.0, 4.05), "utf8-01", True),
+    ],
+)
+def test_few_evaluations_that_fall(values: tuple[float, ...], text: str | None, said: bool) -> None:
+    """A stage has two or three evaluations; of the same rows, their own standard errors are far too wide for their
+    difference. Where they fall the model learns, though its training points do not show it."""
+    seen = _run(_flat, points=30)
+    for number, value in enumerate(values):
+        at = number * 30 // (len(values) - 1)
+        one = EvalObservation(10 * at, exact_loss=value, exact_loss_se=0.04, fingerprint=text)
+        seen.insert(at + number, one)
+    assert bool(_findings(seen)) is said

@@ -1,0 +1,335 @@
+"""non-finite: NaN and infinite losses, also where the Trainer hides them; the fp16 scaler is no error."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.curve.non_finite import NonFinite
+
+NAN, INF = math.nan, math.inf
+ACTION = (
+    "Stop, go back to a checkpoint from before it, and look for the cause: a learning rate too high, fp16 "
+    "overflow (use bf16), or a batch without a target token."
+)
+EVAL_ACTION = (
+    "transformers 5.23 leaves NaN batches out of eval_loss, so that it can look healthy all the same. Do not "
+    "use this evaluation; if training is healthy, look for rows without a target token or fp16 overflow in "
+    "this set."
+)
+
+
+def _findings(*seen: Observation) -> list[Finding]:
+    rule = NonFinite()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def _healthy(steps: range, grad_norm: float | None = 1.0, level: float = 3.65) -> list[TrainObservation]:
+    """Rows around ``level`` with a little deterministic noise."""
+    noise = [0.01, -0.012, 0.004, -0.006, 0.009, -0.003]
+    return [
+        TrainObservation(step, loss=level + noise[i % len(noise)], grad_norm=grad_norm) for i, step in enumerate(steps)
+    ]
+
+
+def test_healthy_rows_are_silent() -> None:
+    """Falling and noisy losses, with and without a gradient norm, and healthy evaluations say nothing."""
+    assert _findings(*_healthy(range(10, 300, 10)), EvalObservation(290, loss=3.6, nonfinite_batches=0)) == []
+    assert _findings(*_healthy(range(10, 300, 10), grad_norm=None)) == []
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(NAN, "NaN"), (INF, "infinite"), (-INF, "-infinite")])
+def test_non_finite_loss(loss: float, shown: str) -> None:
+    """A NaN or infinite training loss is an error that asks to stop."""
+    (found,) = _findings(*_healthy(range(10, 50, 10)), TrainObservation(50, loss=loss, grad_norm=1.0))
+    assert (found.severity, found.step, found.split, found.asks_to_stop) == (
+        Severity.ERROR,
+        50,
+        "train",
+        True,
+    )
+    assert found.message() == (
+        f"Step 50: the training loss is {shown}. The weights are usually lost from here on. {ACTION}"
+    )
+
+
+def test_counted_steps_name_the_first() -> None:
+    """What the hook counted decides alone, with a healthy-looking loss, and the first step is named."""
+    row = TrainObservation(1250, loss=2.75, grad_norm=1.0, nonfinite_steps=3, nonfinite_first_step=1248)
+    (found,) = _findings(row)
+    assert found.asks_to_stop
+    assert found.message() == (
+        "Step 1,250: 3 training steps since the last log had a NaN or infinite loss, the first of them step "
+        f"1,248 (logged: 2.750). {ACTION}"
+    )
+
+
+def test_counted_steps_without_the_first() -> None:
+    """One step, first unknown: singular, and no step invented."""
+    (found,) = _findings(TrainObservation(20, loss=0.0, nonfinite_steps=1))
+    assert found.message() == (
+        f"Step 20: 1 training step since the last log had a NaN or infinite loss (logged: 0.000). {ACTION}"
+    )
+
+
+@pytest.mark.parametrize("norm", [NAN, INF])
+def test_zero_loss_with_nan_grad_norm_is_non_finite(norm: float) -> None:
+    """0.0 with a NaN or infinite gradient norm is how the Trainer logs NaN, also in the first row."""
+    (found,) = _findings(TrainObservation(10, loss=0.0, grad_norm=norm))
+    assert found.asks_to_stop
+    shown = "NaN" if math.isnan(norm) else "infinite"
+    assert found.message() == (
+        f"Step 10: the training loss is logged as exactly 0 and the gradient norm as {shown}. This is no "
+        f"success: the Trainer logs a NaN loss as 0 (logging_nan_inf_filter). {ACTION}"
+    )
+
+
+def test_zero_loss_without_grad_norm() -> None:
+    """Before transformers 4.38 there is no gradient norm: 0.0 after a loss clearly above zero is an error."""
+    (found,) = _findings(*_healthy(range(10, 50, 10), grad_norm=None), TrainObservation(50, loss=0.0))
+    assert found.message() == (
+        "Step 50: the training loss is logged as exactly 0 after 3.644, and there is no gradient norm to "
+        "tell. The Trainer logs a NaN loss as 0 (logging_nan_inf_filter), and no loss falls to 0 in one "
+        f"row. {ACTION}"
+    )
+
+
+def test_zero_loss_without_grad_norm_after_a_partly_filled_row() -> None:
+    """0.69, then 0.46 as the Trainer fills the row in which the NaN begins, then 0: the last three tell."""
+    rows = [*_healthy(range(10, 130, 10), grad_norm=None, level=0.69), TrainObservation(130, loss=0.46)]
+    assert [one.variant for one in _findings(*rows, TrainObservation(140, loss=0.0))] == ["zero-after"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [TrainObservation(10, loss=0.0)],
+        [*[TrainObservation(10 * i, loss=0.05) for i in range(1, 9)], TrainObservation(90, loss=0.0)],
+        [TrainObservation(10, loss=0.02), TrainObservation(20, loss=0.0)],
+        [TrainObservation(10, loss=3.0), TrainObservation(20, loss=0.0, grad_norm=0.001)],
+        [TrainObservation(10, loss=3.0), TrainObservation(20, loss=0.0, nonfinite_steps=0)],
+        [TrainObservation(10, loss=0.0, grad_norm=1.0, nonfinite_steps=0)],
+    ],
+)
+def test_zero_loss_that_is_no_disguise(rows: list[TrainObservation]) -> None:
+    """Nothing before it, a memorising run, a finite gradient norm, or a count of 0: no finding."""
+    assert _findings(*rows) == []
+
+
+def _filled(mean: float, finite: int, steps: int) -> float:
+    """What the Trainer logs for a row of ``steps`` steps of which only the first ``finite`` were not NaN."""
+    total = 0.0
+    for step in range(steps):
+        total += mean if step < finite else total / (1 + step)
+    return total / steps
+
+
+def test_how_the_trainer_fills() -> None:
+    """The closed form in the rule's docstring is what the Trainer's loop gives."""
+    for finite in (1, 3, 9):
+        assert _filled(2.0, finite, 10) == pytest.approx(2.0 * finite * 11 / (10 * (finite + 1)))
+
+
+def test_loss_drop_with_nan_grad_norm_is_non_finite() -> None:
+    """A NaN that starts inside a logging window: 3.65 -> 2.74 with a NaN gradient norm is an error."""
+    row = TrainObservation(130, loss=_filled(3.65, 3, 10) - 0.27, grad_norm=NAN)
+    (found,) = _findings(*_healthy(range(10, 130, 10)), row)
+    assert (found.step, found.asks_to_stop) == (130, True)
+    assert found.message() == (
+        f"Step 130: the training loss falls to {row.loss:.3f} where {found.values['expected_loss']:.3f} was "
+        "to be expected, and the gradient norm is NaN. This is no progress: the loss most likely became NaN "
+        f"since the last log, and the Trainer fills NaN steps with part of the earlier mean. {ACTION}"
+    )
+    assert found.values["expected_loss"] == pytest.approx(3.65, abs=0.02)
+
+
+@pytest.mark.parametrize("finite", [1, 2, 3, 4, 5, 6])
+def test_drop_is_seen_through_the_first_half_of_a_window(finite: int) -> None:
+    """With 1 to 6 finite steps of 10 the fill is beyond this run's noise."""
+    row = TrainObservation(130, loss=_filled(3.65, finite, 10), grad_norm=NAN)
+    assert [f.variant for f in _findings(*_healthy(range(10, 130, 10)), row)] == ["drop"]
+
+
+def test_nan_late_in_a_window_shows_one_row_later() -> None:
+    """9 of 10 steps finite: the row looks like the loss scaler (info); the next is 0.0, and the error."""
+    rows = [
+        *_healthy(range(10, 130, 10)),
+        TrainObservation(130, loss=_filled(3.65, 9, 10), grad_norm=NAN),
+        TrainObservation(140, loss=0.0, grad_norm=NAN),
+        TrainObservation(150, loss=0.0, grad_norm=NAN),
+    ]
+    assert [(f.variant, f.step) for f in _findings(*rows)] == [("scaler", 130), ("zero", 140)]
+
+
+def test_drop_that_is_no_fault() -> None:
+    """A drop with a finite gradient norm, with a count of 0, or after too few rows to tell is no error."""
+    earlier = _healthy(range(10, 130, 10))
+    assert _findings(*earlier, TrainObservation(130, loss=2.7, grad_norm=1.0)) == []
+    counted = _findings(*earlier, TrainObservation(130, loss=2.7, grad_norm=NAN, nonfinite_steps=0))
+    assert [f.variant for f in counted] == ["scaler"]
+    early = _findings(*earlier[:3], TrainObservation(40, loss=2.7, grad_norm=NAN))
+    assert [f.variant for f in early] == ["scaler"]
+
+
+def test_a_steep_healthy_fall_is_expected() -> None:
+    """A run that falls by 6 % a row along a line goes on falling: the scaler's NaN there is an info."""
+    rows = [TrainObservation(10 * i, loss=4.0 - 0.24 * i, grad_norm=1.0) for i in range(1, 9)]
+    found = _findings(*rows, TrainObservation(90, loss=4.0 - 0.24 * 9, grad_norm=NAN))
+    assert [f.severity for f in found] == [Severity.INFO]
+
+
+@pytest.mark.parametrize("counted", [None, 0])
+def test_loss_scaler_one_and_two_are_info_the_third_a_warning(counted: int | None) -> None:
+    """A NaN gradient norm with a healthy loss: info once, silence, warning once, and never an error."""
+    rows = []
+    for i, row in enumerate(_healthy(range(10, 200, 10))):
+        norm = (NAN, INF)[i % 2] if i % 3 == 0 else 1.0
+        rows.append(TrainObservation(row.step, loss=row.loss, grad_norm=norm, nonfinite_steps=counted))
+    info, warning = _findings(*rows)
+    assert (info.severity, info.step, info.asks_to_stop) == (Severity.INFO, 10, False)
+    assert info.message() == (
+        "Step 10: the gradient norm is NaN while the loss, 3.660, is healthy. An fp16 loss scaler skips such "
+        "a step and goes on; nothing to do unless it happens again and again."
+    )
+    assert (warning.severity, warning.step, warning.asks_to_stop) == (Severity.WARNING, 70, False)
+    assert warning.message() == (
+        "Step 70: the gradient norm is NaN, by now NaN or infinite in 3 logged rows, while the loss, 3.660, "
+        "is healthy. An fp16 loss scaler skips such steps, so part of the training is lost. Use bf16, or a "
+        "lower learning rate."
+    )
+
+
+def test_one_finding_per_episode() -> None:
+    """A run whose every later row is NaN says so once, however it is disguised."""
+    lost = [TrainObservation(100, loss=NAN), TrainObservation(110, loss=0.0, grad_norm=NAN)]
+    more = [TrainObservation(step, loss=0.0, grad_norm=NAN, nonfinite_steps=10) for step in range(120, 400, 10)]
+    assert [f.step for f in _findings(*_healthy(range(10, 100, 10)), *lost, *more)] == [100]
+
+
+def test_a_new_episode_after_three_healthy_rows() -> None:
+    """Two healthy rows between NaNs are the same episode, three begin a new one."""
+    one = [TrainObservation(100, loss=NAN), *_healthy(range(110, 130, 10)), TrainObservation(130, loss=NAN)]
+    assert [f.step for f in _findings(*one)] == [100]
+    two = [TrainObservation(100, loss=NAN), *_healthy(range(110, 140, 10)), TrainObservation(140, loss=NAN)]
+    assert [f.step for f in _findings(*two)] == [100, 140]
+
+
+def test_nan_does_not_blind() -> None:
+    """After an episode the recent losses are those of healthy rows: the next drop is still seen."""
+    rows = [
+        *_healthy(range(10, 100, 10)),
+        TrainObservation(100, loss=NAN),
+        TrainObservation(110, loss=INF),
+        *_healthy(range(120, 150, 10)),
+        TrainObservation(150, loss=2.7, grad_norm=NAN),
+    ]
+    assert [(f.variant, f.step) for f in _findings(*rows)] == [("loss", 100), ("drop", 150)]
+
+
+def test_a_repeated_row_is_not_reported_twice() -> None:
+    """The same step again, NaN again: one finding. The episode is the same afterwards."""
+    nan = TrainObservation(20, loss=NAN)
+    assert [f.step for f in _findings(nan, nan, TrainObservation(30, loss=NAN))] == [20]
+
+
+def test_a_repeat_replaces_for_later_decisions() -> None:
+    """A healthy repeat takes the NaN back: the next begins an episode. And the other way round."""
+    taken_back = [
+        TrainObservation(20, loss=NAN),
+        TrainObservation(20, loss=3.0),
+        TrainObservation(30, loss=NAN),
+    ]
+    assert [f.step for f in _findings(*taken_back)] == [20, 30]
+    assert [f.step for f in _findings(TrainObservation(20, loss=3.0), TrainObservation(20, loss=NAN))] == [20]
+
+
+def test_repeats_count_once_for_the_scaler() -> None:
+    """Three rows of one step with a NaN gradient norm are one such row."""
+    rows = [TrainObservation(20, loss=3.0, grad_norm=NAN)] * 3
+    assert [f.severity for f in _findings(*rows)] == [Severity.INFO]
+
+
+def test_steps_going_back_start_afresh() -> None:
+    """Two runs joined: the losses of the first tell nothing about a drop in the second."""
+    joined = [*_healthy(range(10, 130, 10)), TrainObservation(10, loss=1.2, grad_norm=NAN)]
+    assert [f.variant for f in _findings(*joined)] == ["scaler"]
+
+
+def test_eval_batches() -> None:
+    """Counted NaN batches of a set decide, though the Trainer's loss of the set looks healthy."""
+    (found,) = _findings(EvalObservation(200, split="eval", loss=3.771, exact_loss=NAN, nonfinite_batches=4))
+    assert (found.severity, found.split, found.asks_to_stop) == (Severity.ERROR, "eval", True)
+    assert found.message() == (
+        "eval, step 200: 4 batches of this evaluation had a NaN or infinite loss (the Trainer's eval_loss: "
+        "3.771). " + EVAL_ACTION
+    )
+
+
+def test_eval_losses() -> None:
+    """The exact loss, else the Trainer's, being NaN or infinite is an error."""
+    (exact,) = _findings(EvalObservation(200, loss=3.771, exact_loss=INF))
+    assert exact.message() == (
+        f"eval, step 200: the exact loss of this evaluation is infinite (the Trainer's eval_loss: 3.771). {EVAL_ACTION}"
+    )
+    (plain,) = _findings(EvalObservation(200, loss=NAN))
+    assert plain.message() == f"eval, step 200: the Trainer's loss of this evaluation is NaN. {EVAL_ACTION}"
+
+
+def test_eval_sets_are_apart() -> None:
+    """Each set has its own episode, and training its own."""
+    rows: list[Observation] = []
+    for step in (10, 20):
+        rows += [TrainObservation(step, loss=NAN), EvalObservation(step, split="eval_ko", loss=NAN)]
+        rows += [EvalObservation(step, split="eval_en", loss=2.0)]
+    rows += [EvalObservation(20, split="eval_en", loss=NAN)]
+    found = [(f.step, f.split) for f in _findings(*rows)]
+    assert found == [(10, "train"), (10, "eval_ko"), (20, "eval_en")]
+
+
+def test_a_batch_without_a_target_is_no_fault() -> None:
+    """Counted, and the only loss that is no number is that of a batch without a target: an info, once, whether the
+    Trainer logs NaN, 0, or part of the earlier mean."""
+    for loss in (math.nan, 0.0, 1.9):
+        row = TrainObservation(100, loss=loss, grad_norm=0.0, nonfinite_steps=0, targetless_micro_batches=1)
+        healthy = _healthy(range(10, 100, 10))
+        again = TrainObservation(120, loss=loss, nonfinite_steps=0, targetless_micro_batches=2)
+        (found,) = _findings(*healthy, row, TrainObservation(110, loss=3.6, nonfinite_steps=0), again)
+        assert (found.severity, found.variant, found.step, found.asks_to_stop) == ("info", "no-target", 100, False)
+        assert found.message().startswith("Step 100: 1 micro-batch since the last log had no target token: all labels ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nonfinite_steps": 1}, {"nonfinite_steps": None}, {"targetless_micro_batches": None},
+        {"grad_norm": math.nan},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_without_a_target_hides_nothing(changes: dict[str, float | None]) -> None:
+    """Where another loss was no number, nobody counted, or the gradient is no number, it is the error it was."""
+    known = {"loss": math.nan, "grad_norm": 0.0, "nonfinite_steps": 0, "targetless_micro_batches": 1, **changes}
+    (found,) = _findings(*_healthy(range(10, 100, 10)), TrainObservation(100, **known))  # type: ignore[arg-type]
+    assert (found.severity, found.asks_to_stop) == ("error", True)
+
+
+def test_the_trainers_sum_stays_nan_after_it() -> None:
+    """Without its filter the Trainer logs NaN from such a batch on: no error while every loss is counted and finite. A
+    finite row ends it, and then a NaN that nothing explains is an error."""
+    first = TrainObservation(100, loss=math.nan, nonfinite_steps=0, targetless_micro_batches=1)
+    after = TrainObservation(110, loss=math.nan, grad_norm=1.0, nonfinite_steps=0)
+    assert [item.variant for item in _findings(first, after)] == ["no-target"]
+    ended = TrainObservation(120, loss=3.0, nonfinite_steps=0)
+    again = TrainObservation(130, loss=math.nan, nonfinite_steps=0)
+    assert [item.variant for item in _findings(first, after, ended, again)] == ["no-target", "loss"]
+    assert [item.variant for item in _findings(first, TrainObservation(110, loss=math.nan, nonfinite_steps=1))] == [
+        "no-target", "steps"
+    ]  # fmt: skip

@@ -1,0 +1,128 @@
+"""plateau: the last part of the run brought nothing, and the learning rate is not the reason."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.curve.plateau import Plateau
+
+Curve = Callable[[float], float]
+
+
+def _findings(seen: Sequence[Observation], *, close: bool = True) -> list[Finding]:
+    rule = Plateau()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return [*found, *rule.close(state)] if close else found
+
+
+def _run(
+    loss: Curve, rate: Curve | None = lambda at: 1.0, *, points: int = 200, noise: float = 0.02
+) -> list[Observation]:
+    """A loss and a learning rate over the run's length, from 0 to 1."""
+    rng = random.Random(1)
+    return [
+        TrainObservation(
+            10 * i, loss=loss(i / points) + rng.gauss(0.0, noise),
+            learning_rate=None if rate is None else 1e-4 * rate(i / points),
+        )
+        for i in range(1, points + 1)
+    ]  # fmt: skip
+
+
+def _still(at: float) -> float:
+    return 2.5 + math.exp(-at / 0.05)
+
+
+def _falling(at: float) -> float:
+    return 2.0 + 0.2 / math.sqrt(at + 0.02)
+
+
+def test_a_standstill() -> None:
+    """Said once, as a note, while the run goes on."""
+    (found,) = _findings(_run(_still), close=False)
+    assert (found.severity, found.split, found.asks_to_stop) == (Severity.INFO, "train", False)
+    assert 500 < (found.step or 0) < 1500
+    assert found.message().startswith(
+        f"Step {found.step:,}: over the last 30 % of the run so far the training loss, 2.4"
+    )
+    assert "the learning rate is still 100 % of its peak" in found.message()
+
+
+@pytest.mark.parametrize("points", [40, 200, 1500])
+def test_of_any_length(points: int) -> None:
+    """The window of recent points reaches that far back, or the blocks do."""
+    assert len(_findings(_run(_still, points=points))) == 1
+
+
+@pytest.mark.parametrize("points", [60, 200, 1500])
+def test_a_slow_fall_is_none(points: int) -> None:
+    """A power law at a constant rate."""
+    assert _findings(_run(_falling, points=points)) == []
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        lambda at: 1.0 - at,
+        lambda at: 0.5 * (1 + math.cos(math.pi * at)),
+        None,
+        lambda at: 0.0,
+        lambda at: 1 - 0.85 * at,
+    ],
+    ids=["linear", "cosine", "no rates", "rate 0", "to a seventh"],
+)
+def test_the_learning_rate_explains_it(rate: Curve | None) -> None:
+    """It has come down, or it is not known."""
+    still_late: Curve = lambda at: 2.5 - min(at, 0.65)  # noqa: E731
+    assert _findings(_run(still_late, rate)) == []
+    assert len(_findings(_run(still_late))) == 1
+
+
+def test_not_while_warming_up() -> None:
+    """A standstill while the learning rate rises is no plateau."""
+    assert _findings(_run(_still, lambda at: at)) == []
+
+
+def test_what_has_not_fallen_before_is_no_plateau() -> None:
+    """Flat from the start, and rising: other codes."""
+    assert _findings(_run(lambda at: 2.5)) == []
+    assert _findings(_run(lambda at: 2.5 + at)) == []
+
+
+def test_short_runs_are_not_judged() -> None:
+    """Twelve points, and twenty."""
+    for points in (12, 26):
+        assert _findings(_run(_still, points=points)) == []
+
+
+def test_not_before_three_tenths_of_the_plan() -> None:
+    """Of a run that has just begun the last part is no part of the run."""
+    plan = SetupObservation(0, "plan", {"planned_steps": 5000})
+    seen = _run(_still)
+    assert 500 < (_findings(seen, close=False)[0].step or 0) < 1500
+    assert (_findings([plan, *seen], close=False)[0].step or 0) >= 1500
+
+
+def test_a_rise_is_no_standstill() -> None:
+    """While the run goes on; at its end it has brought nothing all the same."""
+    plan = SetupObservation(0, "plan", {"planned_steps": 2000})
+    seen = [plan, *_run(lambda at: 2.5 + math.exp(-at / 0.02) + 0.3 * max(at - 0.08, 0.0), noise=0.005)]
+    assert _findings(seen, close=False) == []
+    assert len(_findings(seen)) == 1
+
+
+def test_at_the_end_noise_decides() -> None:
+    """With much noise nothing is said while the run goes on, and at its end what is not beyond it is none."""
+    seen = _run(_still, noise=0.1, points=60)
+    assert _findings(seen, close=False) == []
+    assert [one.step for one in _findings([*seen, EndObservation(600, 2.6)])] == [600]

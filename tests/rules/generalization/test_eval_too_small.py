@@ -1,0 +1,95 @@
+"""eval-too-small: an error bar too wide for the target, or for 0.05 nats."""
+
+from __future__ import annotations
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
+
+
+def _findings(*seen: Observation, targets: tuple[str, ...] = ()) -> list[Finding]:
+    rule = EvalTooSmall(parse_targets(targets))
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def _eval(
+    loss: float, se: float | None, rows: int | None = 100, step: int = 100, split: str = "eval"
+) -> EvalObservation:
+    return EvalObservation(step, split=split, exact_loss=loss, exact_loss_se=se, rows=rows)
+
+
+def test_without_a_target() -> None:
+    """1.96 standard errors above 0.05 nats: info, once per set, with the rows that would do."""
+    found = _findings(_eval(3.078, 0.043), _eval(3.0, 0.043, step=200), _eval(3.0, 0.1, split="eval_en", rows=None))
+    assert [(one.split, one.step, one.severity) for one in found] == [
+        ("eval", 100, Severity.INFO),
+        ("eval_en", 100, Severity.INFO),
+    ]
+    assert found[0].message() == (
+        "eval, step 100: 100 rows give a loss of 3.078 to within 0.084: differences below that cannot be seen. About "
+        "285 rows of this kind would give 0.050. (Two runs on the same rows can be compared far more sharply.)"
+    )
+    assert found[1].message() == (
+        "eval_en, step 100: the loss of 3.000 is known to within 0.196 only: differences below that cannot be seen. "
+        "Evaluate on more rows; four times as many halve it."
+    )
+
+
+@pytest.mark.parametrize("se", [0.0255, 0.01, 0.0, None, float("nan"), float("inf")])
+def test_fine_or_unknown_error_bars_are_silent(se: float | None) -> None:
+    """1.96 x 0.0255 is just below 0.05; without an error bar there is nothing to say."""
+    assert _findings(_eval(3.0, se), TrainObservation(10, loss=3.0)) == []
+
+
+def test_with_a_target() -> None:
+    """The interval holds the target: the rows that would tell them apart."""
+    (found,) = _findings(_eval(4.0, 0.043), _eval(3.078, 0.043, step=200), targets=("exact_loss<3",))
+    assert found.step == 200
+    assert found.message() == (
+        "eval, step 200: 3.078 (95 % interval 2.994 to 3.162) cannot be told from target eval_exact_loss<3.0@end with "
+        "100 rows. About 117 rows of this kind would tell them apart."
+    )
+
+
+def test_a_coarse_set_that_resolves_its_target_is_large_enough() -> None:
+    """With a target, 0.05 nats are nobody's question; another set's target changes nothing for this one."""
+    assert _findings(_eval(4.0, 0.1), targets=("exact_loss<3",)) == []
+    assert len(_findings(_eval(4.0, 0.1), targets=("eval_ko_exact_loss<3",))) == 1
+
+
+def test_passing_the_target_closely_is_no_fault_of_the_set() -> None:
+    """A narrow interval around the target: every run passes its target."""
+    assert _findings(_eval(3.0, 0.005), targets=("exact_loss<3",)) == []
+    (found,) = _findings(_eval(3.0, 0.01), targets=("exact_loss<3",))
+    assert found.values["rows_needed"] == 385  # for 0.01 nats, not for a distance of 0
+
+
+def test_in_the_targets_unit() -> None:
+    """A perplexity's interval is that of the loss, through exp; rows unknown."""
+    (found,) = _findings(_eval(3.0, 0.05, rows=None), targets=("ppl<20",))
+    assert found.message() == (
+        "eval, step 100: 20.1 (95 % interval 18.2 to 22.2) cannot be told from target eval_ppl<20.0@end. Evaluate on "
+        "more rows; four times as many halve the interval."
+    )
+
+
+def test_a_change_is_measured_from_the_first_evaluation() -> None:
+    """Both errors count."""
+    (found,) = _findings(_eval(4.0, 0.04, step=0), _eval(3.2, 0.04), targets=("exact_loss<-20%",))
+    assert (found.step, found.values["unit"]) == (100, "percent")
+
+
+def test_nan_is_silent() -> None:
+    """Another rule's business."""
+    assert (
+        _findings(_eval(float("nan"), 1.0), EvalObservation(5, exact_loss=3.0, exact_loss_se=1.0, nonfinite_batches=1))
+        == []
+    )

@@ -1,0 +1,109 @@
+"""gap-widening: training leaves an evaluation behind; never the size of the gap."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.generalization.gap_widening import GapWidening
+
+Curve = Callable[[float], float]
+
+
+def _findings(seen: Sequence[Observation], rule: GapWidening | None = None) -> list[Finding]:
+    rule = rule or GapWidening()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def _run(
+    train: Curve, evaluation: Curve, *, points: int = 200, every: int = 10, noise: float = 0.02, split: str = "eval"
+) -> list[Observation]:
+    """Curves over the run's length, from 0 to 1."""
+    rng = random.Random(1)
+    seen: list[Observation] = []
+    for i in range(1, points + 1):
+        at = i / points
+        seen.append(TrainObservation(10 * i, loss=train(at) + rng.gauss(0.0, noise)))
+        if i % every == 0:
+            seen.append(EvalObservation(10 * i, split=split, loss=evaluation(at) + rng.gauss(0.0, 0.003)))
+    return seen
+
+
+def _healthy(at: float) -> float:
+    return 2.5 + 0.3 / math.sqrt(at + 0.05)
+
+
+def _parting(at: float) -> float:
+    return _healthy(at) - 0.5 * max(0.0, at - 0.4)
+
+
+def _stopped(at: float) -> float:
+    return _healthy(min(at, 0.4)) + 0.1
+
+
+def test_training_leaves_the_evaluation_behind() -> None:
+    """Said once, as a warning that does not ask to stop, when the gap is wider by a tenth of a nat."""
+    (found,) = _findings(_run(_parting, _stopped))
+    assert (found.severity, found.split, found.asks_to_stop) == (Severity.WARNING, "eval", False)
+    assert 1000 < (found.step or 0) < 1500
+    assert 0.1 < float(str(found.values["widened"])) < 0.2
+    assert found.message().startswith(f"eval, step {found.step:,}: evaluation less training was +0.1")
+    assert "does not fall along" in found.message()
+
+
+@pytest.mark.parametrize("offset", [-0.3, 0.0, 1.16])
+def test_a_constant_gap_is_none(offset: float) -> None:
+    """RedWhale's 1.16 nats from the first stage on, dropout's negative one, and none."""
+    assert _findings(_run(_healthy, lambda at: _healthy(at) + offset)) == []
+
+
+@pytest.mark.parametrize("steep", [0.002, 0.01, 0.05])
+def test_a_steep_start_is_no_widening(steep: float) -> None:
+    """The mean of a steep interval lies far above its end: both sides are means over the same interval."""
+
+    def curve(at: float) -> float:
+        return 2.5 + 4.0 * math.exp(-at / steep) + 0.05 / math.sqrt(at + steep)
+
+    for every in (5, 20, 40):
+        assert _findings(_run(curve, lambda at: curve(at) + 0.1, every=every)) == []
+
+
+def test_an_evaluation_that_falls_along() -> None:
+    """Training falls faster, but the evaluation falls too: no finding."""
+    assert _findings(_run(_parting, lambda at: _healthy(at) + 0.1 - 0.25 * max(0.0, at - 0.4))) == []
+
+
+def test_three_evaluations() -> None:
+    """One or two wide gaps are not enough."""
+    for wide in (1, 2):
+
+        def train(at: float, wide: int = wide) -> float:
+            return _healthy(at) - (0.3 if 0.5 < at <= 0.5 + 0.05 * wide else 0.0)
+
+        assert _findings(_run(train, lambda at: _healthy(at) + 0.1)) == []
+
+
+def test_noise_counts() -> None:
+    """With one noisy training point per evaluation a tenth of a nat is nothing."""
+    assert _findings(_run(lambda at: 2.5, lambda at: 2.6, every=1, noise=0.15)) == []
+
+
+def test_retention_sets_are_not_judged() -> None:
+    """They are forgetting's."""
+    assert _findings(_run(_parting, _stopped, split="eval_en")) == []
+    assert _findings(_run(_parting, _stopped, split="eval_old"), GapWidening(retention=("old",))) == []
+
+
+def test_without_training_rows() -> None:
+    """Evaluations alone have no gap."""
+    assert _findings([one for one in _run(_parting, _stopped) if isinstance(one, EvalObservation)]) == []

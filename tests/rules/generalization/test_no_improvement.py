@@ -1,0 +1,128 @@
+"""`no-improvement`: patience on the evaluation loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
+
+
+def _found(losses: list[float], patience: Patience, split: str = "eval") -> list[Finding]:
+    rule = NoImprovement(patience, leave_out=("eval_en",))
+    state, found = rule.initial(), []
+    for step, loss in enumerate(losses, start=1):
+        state, new = rule.step(state, EvalObservation(step=10 * step, split=split, exact_loss=loss))
+        found.extend(new)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "steps"),
+    [
+        ([3.0, 2.9, 2.8, 2.7], Patience(1), []),
+        ([3.0, 3.0], Patience(1), [20]),
+        ([3.0, 3.1, 3.2], Patience(2), [30]),
+        ([3.0, 3.1, 2.9, 3.0, 3.0], Patience(2), [50]),
+        ([3.0, 2.995, 2.99], Patience(2, 0.02), [30]),
+        ([3.0, 2.97, 2.94], Patience(2, 0.02), []),
+        ([3.0, 2.98, 2.975], Patience(2, 0.01, relative=True), [30]),
+        ([3.0, 3.1, 3.2, 3.3, 3.4], Patience(2), [30]),
+        ([3.0, math.nan, math.inf, 3.1], Patience(2), [30]),
+        ([3.0, math.nan, 2.9, math.nan, 2.8], Patience(2), []),
+        ([3.0, math.nan, 3.1, 3.1], Patience(2), [30]),
+        ([math.nan, 3.0, 3.1], Patience(2), []),
+        ([math.nan, math.nan, math.nan], Patience(2), [30]),
+        ([3.0, 3.1, 3.2], Patience(), []),
+    ],
+)
+def test_when_it_speaks(losses: list[float], patience: Patience, steps: list[int]) -> None:
+    """Evaluations without enough improvement are counted; a loss that is no number improves nothing, so it counts; the
+    first evaluation, which nothing can be better than, never does."""
+    assert [finding.step for finding in _found(losses, patience)] == steps
+
+
+def test_the_sentence() -> None:
+    """The sentence has the count, the best and what to do; the finding asks to stop."""
+    finding = _found([3.0, 3.1, 3.2], Patience(2, 0.01))[0]
+    assert finding.asks_to_stop
+    assert finding.message() == (
+        "eval, step 30: 2 evaluations in a row without a loss lower by more than 0.010 than the best, 3.000 at step "
+        "10 (now 3.200). Stop here and use the best checkpoint, or lower the learning rate."
+    )
+
+
+def test_a_retention_set_does_not_count() -> None:
+    """A set that stands for what must not be forgotten never stops the run here."""
+    assert _found([3.0, 3.1, 3.2], Patience(1), split="eval_en") == []
+
+
+def test_a_repeated_evaluation_replaces() -> None:
+    """The same step evaluated twice counts once, with its later value."""
+    rule = NoImprovement(Patience(2))
+    state = rule.initial()
+    found: list[Finding] = []
+    for step, loss in ((10, 3.0), (20, 3.1), (20, 3.1), (20, 2.9), (30, 2.95)):
+        state, new = rule.step(state, EvalObservation(step=step, exact_loss=loss))
+        found.extend(new)
+    assert found == []
+    assert (state.count.best, state.count.best_step, state.count.since) == (2.9, 20, 1)
+
+
+def test_without_an_exact_loss_the_trainers_counts() -> None:
+    """A row without an exact loss is judged by the Trainer's, and the finding says which loss it was."""
+    rule = NoImprovement(Patience(1))
+    state = rule.initial()
+    for step, loss in ((10, 3.0), (20, 3.1)):
+        state, found = rule.step(state, EvalObservation(step=step, loss=loss))
+    assert [finding.values["metric"] for finding in found] == ["loss"]
+
+
+def test_sentences_of_losses_that_are_none() -> None:
+    """Where the last one is NaN the sentence has no loss of it; where all were, it has no best."""
+    (last,) = _found([3.0, math.nan, math.nan], Patience(2, 0.01))
+    assert last.message() == (
+        "eval, step 30: 2 evaluations in a row without a loss lower by more than 0.010 than the best, 3.000 at step "
+        "10; the last one is NaN or infinite. Go back to the best checkpoint and look at non-finite."
+    )
+    (never,) = _found([math.nan] * 3, Patience(2, 0.01))
+    assert never.asks_to_stop
+    assert never.message() == (
+        "eval, step 30: 2 evaluations in a row, and the loss was NaN or infinite in each. Stop and look at non-finite."
+    )
+
+
+def test_bad_batches_count_too() -> None:
+    """An evaluation with NaN batches is no improvement, however low the mean of the others is."""
+    rule = NoImprovement(Patience(1))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, loss=3.0))
+    _, found = rule.step(state, EvalObservation(20, loss=2.0, nonfinite_batches=1))
+    assert [finding.step for finding in found] == [20]
+
+
+def test_other_rows_begin_anew() -> None:
+    """A harder set under the same name is not worse than the best of another: its own first loss is the best. A
+    fingerprint of another version, or none, changes nothing."""
+    for prints, steps in (
+        (("utf8-01", "utf8-01", "utf8-02", "utf8-02", "utf8-02"), [50]),
+        (("utf8-01", "utf8-01", "utf8-0002", "utf8-0002", "utf8-0002"), [40]),
+        (("utf8-01", "utf8-01", None, None, None), [40]),
+    ):
+        rule = NoImprovement(Patience(2))
+        state, found = rule.initial(), []
+        for i, (loss, text) in enumerate(zip((3.0, 2.9, 5.0, 5.1, 5.2), prints, strict=True), start=1):
+            state, new = rule.step(state, EvalObservation(10 * i, exact_loss=loss, fingerprint=text))
+            found.extend(new)
+        assert [finding.step for finding in found] == steps
+
+
+def test_another_kind_of_loss_begins_anew() -> None:
+    """The exact loss and the Trainer's are two scales: neither is the other's best."""
+    rule = NoImprovement(Patience(1))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, exact_loss=2.0))
+    state, found = rule.step(state, EvalObservation(20, loss=3.0))
+    assert found == () and state.count.best == 3.0

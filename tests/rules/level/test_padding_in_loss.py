@@ -1,0 +1,215 @@
+"""padding-in-loss: from the first batches, or from the log's token counts; packing and masked pads are silent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
+
+
+def _findings(*seen: Observation) -> list[Finding]:
+    rule = PaddingInLoss()
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def _batch(**values: object) -> SetupObservation:
+    return SetupObservation(0, "padding-in-loss", values)
+
+
+def _rows(
+    rates: list[int],
+    loss: Callable[[int], float] = lambda i: 2.7,
+    *,
+    target: bool = False,
+    start: int = 0,
+    tokens: int = 0,
+) -> list[TrainObservation]:
+    """Rows every ten steps with so many tokens per step."""
+    rows = []
+    for i, rate in enumerate(rates, start=1):
+        tokens += 10 * rate
+        count = {"tokens_seen": tokens} if target else {"input_tokens": tokens}
+        rows.append(TrainObservation(start + 10 * i, loss=loss(i), **count))  # type: ignore[arg-type]
+    return rows
+
+
+VARIED = [8000 + 37 * (i * i % 101) for i in range(30)]
+
+
+def test_masked_labels() -> None:
+    """Labels under attention_mask 0 in the first batch: an error that asks to stop, once per set."""
+    train = _batch(split="train", masked_labels=900, pad_run_rows=4, rows=8, tokens=4096)
+    found = _findings(train, train, _batch(split="eval_ko", masked_labels=1, pad_run_rows=0, rows=8, tokens=4096))
+    assert [(one.severity, one.split, one.asks_to_stop) for one in found] == [
+        (Severity.ERROR, "train", True),
+        (Severity.ERROR, "eval_ko", True),
+    ]
+    assert found[0].message() == (
+        "train, step 0: 900 of 4,096 labelled positions in the first batch have attention_mask 0: padding is in the "
+        "loss, which will fall far below what the text allows. Set the labels of padding to -100: leave padding to a "
+        "collator that does so (DataCollatorForLanguageModeling without padding='max_length' in the tokenizer call), "
+        "give pad a token of its own, and build cached data again."
+    )
+
+
+def test_pad_runs() -> None:
+    """Rows that start or end with labelled pads where the mask is all ones."""
+    (found,) = _findings(_batch(split="eval", masked_labels=0, pad_run_rows=3, rows=8, tokens=4096))
+    assert found.variant == "pads"
+    assert "3 of 8 rows in the first batch start or end with several labelled pad tokens" in found.message()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8}, {"masked_labels": "many"},
+     {"masked_labels": True}, {"masked_labels": -1, "pad_run_rows": None}],
+)  # fmt: skip
+def test_a_healthy_or_unreadable_batch_is_silent(values: dict[str, object]) -> None:
+    """Nothing found, nothing said."""
+    assert _findings(_batch(**values)) == []
+
+
+def test_rows_that_end_with_one_label() -> None:
+    """Half of the rows or more, sixteen labels or more: a warning that does not ask to stop, for a set that is known by
+    nothing else."""
+    known = {"masked_labels": 0, "pad_run_rows": 0, "rows": 4, "tokens": 400}
+    (found,) = _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=16))
+    assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "equal", False)
+    assert "2 of 4 rows in the first batch start or end with a run of one and the same label (16 labels)" in (
+        found.message()
+    )
+    assert _findings(_batch(split="train", **known, equal_ends=1, equal_tokens=90)) == []
+    assert _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=15)) == []
+    (masked,) = _findings(_batch(split="train", **{**known, "masked_labels": 9}, equal_ends=4, equal_tokens=90))
+    assert masked.variant == "masked"
+
+
+def test_what_was_seen_wins() -> None:
+    """The first batch was looked at and holds no pad among its labels: token counts say nothing any more, until another
+    attempt's first batch does."""
+    rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
+    clean = {"split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8, "tokens": 4096}
+    assert _findings(_batch(**clean), *rows) == []
+    padded = _batch(**{**clean, "masked_labels": 9})
+    assert [one.variant for one in _findings(_batch(**clean), *rows[:30], padded, *rows[30:])] == ["masked", "constant"]
+    of_evaluation = _batch(**{**clean, "split": "eval"})
+    assert [one.variant for one in _findings(of_evaluation, *rows)] == ["constant"]
+
+
+def test_constant_where_it_varied() -> None:
+    """Five rows with exactly the same number of tokens per step, and the loss below: a warning, once; a resume starts a
+    new count."""
+    rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
+    (found,) = _findings(*rows)
+    assert (found.severity, found.step, found.variant, found.asks_to_stop) == (Severity.WARNING, 360, "constant", False)
+    assert found.message() == (
+        "Step 360: each step of the last 5 log rows has exactly 32,768 input tokens, where the number varied before "
+        "(loss now 0.600). That is how rows padded to one length look with the padding in the loss; rows packed to one "
+        "length from here on look the same. If rows are padded to one length, their pads must have the label -100; "
+        "look at one batch. Losses from here on cannot be compared with earlier ones."
+    )
+
+
+def test_constant_within_one_count() -> None:
+    """The same without a new count, in target tokens; twelve rows where the loss does not fall."""
+    for loss, step in ((0.9, 350), (2.55, 350), (2.65, 420), (2.7, 420)):
+        rows = _rows(VARIED, target=True)
+        rows += _rows([32768] * 30, lambda _, loss=loss: loss, target=True, start=300, tokens=10 * sum(VARIED))  # type: ignore[misc]
+        (found,) = _findings(*rows)
+        assert (found.variant, found.values["counted"], found.step) == ("constant", "target tokens", step)
+
+
+def test_what_the_noise_explains_is_no_fall() -> None:
+    """A level that is 0.3 nats lower is a fall where the noise is 0.02, and none where it is 0.3."""
+    for noise, step in ((0.02, 350), (0.3, 420)):
+        before = _rows(VARIED, lambda i, n=noise: 2.7 + n * math.sin(7.0 * i * i), target=True)  # type: ignore[misc]
+        after = _rows([32768] * 30, lambda _: 2.4, target=True, start=300, tokens=10 * sum(VARIED))
+        assert [one.step for one in _findings(*before, *after)] == [step]
+
+
+def test_rows_grouped_by_length_are_silent() -> None:
+    """Of each mega-batch the longest rows are cut at one length: constant for some rows, varied, constant again."""
+    rates: list[int] = []
+    for mega in range(8):
+        rates += [2048 * 8] * (9 + mega % 3) + [16_000 - 97 * i - 13 * (i * mega % 7) for i in range(40)]
+    for falls in (0.0, 0.4):
+        assert _findings(*_rows(rates, lambda i, f=falls: 1.8 - f * (i % 50 < 12))) == []  # type: ignore[misc]
+    # Padded to one length from some row on, it is still seen: after twice as many rows.
+    (found,) = _findings(*_rows(rates + [4096 * 8] * 60))
+    assert (found.variant, found.values["constant_rows"]) == ("constant", 23)
+
+
+def test_packed_rows_are_silent() -> None:
+    """Constant from the start, with a smaller last batch each epoch, and a healthy loss."""
+    rates = ([4096] * 9 + [4000]) * 5
+    assert _findings(*_rows([4096] * 60, lambda i: 4.8 - 2.0 * i / 60)) == []
+    assert _findings(*_rows(rates, lambda i: 4.8 - 2.0 * i / 60, target=True)) == []
+    assert _findings(*_rows(rates, lambda i: 2.0 - 1.2 * i / 60)) == []  # fine-tuning, slowly below the floor
+
+
+def test_collapse_from_the_start() -> None:
+    """Constant tokens and a loss that falls to a fraction of its first within a few rows."""
+    (found,) = _findings(*_rows([32768] * 60, lambda i: 9.0 if i == 1 else 0.5 + 1.0 / i))
+    assert (found.variant, found.severity) == ("collapse", Severity.WARNING)
+    assert found.message().startswith(
+        "Step 200: each step has exactly 32,768 input tokens, and the loss collapsed from 9.000 to 0."
+    )
+
+
+@pytest.mark.parametrize(("last", "count"), [(0.6, 1), (0.8, 0), (2.3, 0)])
+def test_a_slow_collapse(last: float, count: int) -> None:
+    """From 8 over a hundred rows, within the first epoch: below 60 % of ln 3 it is one; later it is memorising."""
+    rows = _rows([32768] * 200, lambda i: last + (8.0 - last) * math.exp(-i / 25))
+    for epochs, said in ((1.0, count), (20.0, 0)):
+        seen = [replace(one, epoch=epochs * (i + 1) / 200) for i, one in enumerate(rows)]
+        assert len(_findings(*seen)) == said
+
+
+def test_what_begins_low_does_not_collapse() -> None:
+    """A classifier goes from 0.5 to 0.1 with rows of one length."""
+    assert _findings(*_rows([8192] * 100, lambda i: 0.1 + 0.4 * math.exp(-i / 5))) == []
+
+
+def test_collapse_later() -> None:
+    """Packed rows, then a cache of padded ones of the same length."""
+    (found,) = _findings(*_rows([32768] * 60, lambda i: 2.7 if i < 35 else 0.6))
+    assert (found.variant, found.values["from"], found.values["to"]) == ("collapse", 2.7, 0.6)
+
+
+def test_masked_pads_are_silent() -> None:
+    """Input tokens are constant, target tokens vary: the pads are not in the loss."""
+    rows = [
+        TrainObservation(row.step, loss=0.8, tokens_seen=row.tokens_seen, input_tokens=32768 * row.step)
+        for row in _rows(VARIED, target=True)
+    ]
+    assert _findings(*rows) == []
+
+
+def test_another_count_is_no_change() -> None:
+    """Where the log's count changes its name, nothing is compared across."""
+    assert _findings(*_rows(VARIED), *_rows([4096] * 30, target=True, start=300)) == []
+
+
+def test_unequal_logging_distances() -> None:
+    """Tokens per step are compared exactly, not tokens per row."""
+    steps = [1, 10, 20, 35, 36, 50, 51, 70]
+    rows = _rows(VARIED) + [TrainObservation(300 + s, loss=1.9, input_tokens=333 * s) for s in steps]
+    assert [one.variant for one in _findings(*rows)] == ["constant"]
+    off = [TrainObservation(300 + s, loss=1.9, input_tokens=333 * s + (s % 2)) for s in steps]
+    assert _findings(*_rows(VARIED), *off) == []
+
+
+def test_no_counts_no_finding() -> None:
+    """A log without token counts cannot show it; nor does NaN disturb."""
+    assert _findings(*[TrainObservation(10 * i, loss=math.nan) for i in range(60)]) == []

@@ -1,0 +1,48 @@
+"""`foreign-record`: a run resumes in a folder whose record is another run's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
+
+GONE = (
+    "8 rows of the record do not count any more; those of the checkpoint stand in their place. Give every run an "
+    "output_dir of its own."
+)
+
+
+def _found(values: dict[str, Any], kind: str = "foreign-record") -> list[Finding]:
+    rule = ForeignRecord()
+    return list(rule.step(rule.initial(), SetupObservation(40, kind, values))[1])
+
+
+def test_other_numbers() -> None:
+    """A warning that never stops: the step whose numbers differ, and how many rows do not count any more."""
+    (finding,) = _found({"rows": 8, "first_step": 5})
+    assert (finding.severity, finding.step, finding.asks_to_stop) == (Severity.WARNING, 40, False)
+    assert finding.message() == (
+        "The record in this folder is not of the run that resumes at step 40: at step 5 it has other numbers than "
+        f"the checkpoint. {GONE}"
+    )
+
+
+def test_no_step_in_common() -> None:
+    """Where both have training rows and none at the same step, that is said."""
+    (finding,) = _found({"rows": 8, "first_step": None})
+    assert finding.message() == (
+        "The record in this folder is not of the run that resumes at step 40: it has no logged step in common with the "
+        f"checkpoint. {GONE}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [({}, "foreign-record"), ({"rows": "8"}, "foreign-record"), ({"rows": 8}, "plan")]
+)
+def test_other_rows(values: dict[str, Any], kind: str) -> None:
+    """A row without the count, or of another kind, says nothing."""
+    assert _found(values, kind) == []

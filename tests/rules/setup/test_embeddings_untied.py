@@ -1,0 +1,38 @@
+"""`embeddings-untied`: one matrix by the configuration, two in training."""
+
+from __future__ import annotations
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.setup.embeddings_untied import EmbeddingsUntied
+
+RULE = EmbeddingsUntied()
+FIX = "To save both: model.config.tie_word_embeddings = False."
+
+
+def test_it_names_what_is_trained() -> None:
+    """A warning, once, with the line that came with the row."""
+    seen = SetupObservation(0, RULE.code, {"trained": ["model.embed_tokens", "lm_head"], "fix": FIX})
+    state, (found,) = RULE.step(RULE.initial(), seen)
+    assert (found.severity, found.asks_to_stop) == (Severity.WARNING, True)
+    assert found.message() == (
+        "The configuration says that input embeddings and head are one matrix (tie_word_embeddings), but here they are "
+        "two (trained: model.embed_tokens, lm_head): they drift apart, and one of them is lost when the merged model "
+        "is loaded again. To save both: model.config.tie_word_embeddings = False."
+    )
+    assert RULE.step(state, seen) == (state, ())
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"trained": [], "fix": FIX}, {"trained": ["lm_head"]}, {"trained": 3, "fix": FIX}]
+)
+def test_a_row_without_what_the_sentence_shows_is_silent(values: dict[str, object]) -> None:
+    """Where nothing is trained the two cannot drift apart."""
+    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
+
+
+def test_other_rows_are_silent() -> None:
+    """Rows of other kinds say nothing."""
+    assert RULE.step((), SetupObservation(0, "stage", {"trained": ["lm_head"], "fix": FIX})) == ((), ())

@@ -1,0 +1,66 @@
+"""`metric-not-delivered`: `metric_for_best_model` names what no evaluation gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.setup.metric_not_delivered import MetricNotDelivered
+
+RULE = MetricNotDelivered()
+ROW = {"metric": "eval_loss", "near": "eval_ko_loss", "there": ["eval_ko_loss", "eval_en_loss"], "certain": True}
+THERE = (
+    'There will be: eval_ko_loss, eval_en_loss. Set TrainingArguments(metric_for_best_model="eval_ko_loss"), or '
+    "another of these."
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "variant", "shown"),
+    [
+        (
+            {},
+            Severity.ERROR,
+            "unknown",
+            "The Trainer will raise a KeyError after its first evaluation: metric_for_best_model names eval_loss, and "
+            "no evaluation of this run has it. ",
+        ),
+        (
+            {"reason": "there is no tokenizer"},
+            Severity.ERROR,
+            "unmeasured",
+            "The Trainer will raise a KeyError after its first evaluation: metric_for_best_model names eval_loss, and "
+            "no evaluation of this run has it (there is no tokenizer). ",
+        ),
+        (
+            {"certain": False, "others": ["MyTrainer"]},
+            Severity.INFO,
+            "unless",
+            "metric_for_best_model names eval_loss, which the Trainer's own evaluation does not have. Unless MyTrainer "
+            "adds it, the Trainer raises a KeyError after its first evaluation. ",
+        ),
+    ],
+)
+def test_sentences(changes: dict[str, Any], severity: Severity, variant: str, shown: str) -> None:
+    """An error where nobody can add the name, an info where somebody may; both name what will be there, once."""
+    seen = SetupObservation(0, RULE.code, {**ROW, **changes})
+    state, (found,) = RULE.step(RULE.initial(), seen)
+    assert (found.severity, found.variant) == (severity, variant)
+    assert found.asks_to_stop is (severity is Severity.ERROR)
+    assert found.message() == shown + THERE
+    assert RULE.step(state, seen) == (state, ())
+
+
+@pytest.mark.parametrize("missing", ["metric", "near"])
+def test_a_row_that_says_too_little_is_silent(missing: str) -> None:
+    """Without the name, or without one to put in its place, nothing is said."""
+    values = {name: value for name, value in ROW.items() if name != missing}
+    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
+
+
+def test_other_rows_are_silent() -> None:
+    """Rows of other kinds say nothing."""
+    assert RULE.step((), SetupObservation(0, "worst-model-kept", ROW)) == ((), ())

@@ -1,0 +1,67 @@
+"""target-met: said once, at the evaluation that confirms it. The table of histories is in core/test_target.py."""
+
+from __future__ import annotations
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.target.target_met import TargetMet
+
+MET = " Keep this checkpoint."
+
+
+def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:
+    rule = TargetMet(parse_targets(targets))
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def test_sentence_with_an_error_bar() -> None:
+    """Value, interval and target, in the target's unit."""
+    (found,) = _findings(EvalObservation(1200, exact_loss=2.9, exact_loss_se=0.02, rows=400))
+    assert (found.code, found.severity, found.step, found.split) == ("target-met", Severity.INFO, 1200, "eval")
+    assert found.asks_to_stop
+    assert found.message() == (
+        "eval, step 1,200: 2.900 (95 % interval 2.861 to 2.939): target eval_exact_loss<3.0@end is met." + MET
+    )
+
+
+def test_sentence_without_an_error_bar() -> None:
+    """A value without an error bar decides by itself, and the sentence says so."""
+    (found,) = _findings(EvalObservation(10, exact_loss=2.9), targets=("ppl<20",))
+    assert found.message() == (
+        "eval, step 10: 18.2: target eval_ppl<20.0@end is met. (There is no error bar, so the value itself "
+        "decides.)" + MET
+    )
+
+
+def test_sentence_of_a_change() -> None:
+    """A change is shown in percent."""
+    rows = [
+        EvalObservation(0, exact_loss=4.0, exact_loss_se=0.01),
+        EvalObservation(50, exact_loss=3.0, exact_loss_se=0.01),
+    ]
+    (found,) = _findings(*rows, targets=("exact_loss<-20%",))
+    assert found.message() == (
+        "eval, step 50: -25 % (95 % interval -25.6 % to -24.4 %): target eval_exact_loss<-20%@end is met." + MET
+    )
+
+
+def test_once() -> None:
+    """Neither later evaluations nor the end say it again; without targets nothing is said."""
+    rows = [EvalObservation(step, exact_loss=2.0) for step in (10, 20, 30)]
+    assert [one.step for one in _findings(*rows, EndObservation(30))] == [10]
+    assert _findings(*rows, targets=()) == []
+
+
+def test_no_success_from_nan() -> None:
+    """A NaN batch, a NaN loss, minus infinity: none of them is below a target."""
+    assert _findings(
+        EvalObservation(10, loss=2.0, nonfinite_batches=2),
+        EvalObservation(20, exact_loss=float("nan"), loss=2.0),
+        EvalObservation(30, exact_loss=float("-inf")),
+    ) == []  # fmt: skip

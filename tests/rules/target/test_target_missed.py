@@ -1,0 +1,60 @@
+"""target-missed: said once, at the deadline. The table of histories is in core/test_target.py."""
+
+from __future__ import annotations
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.target.target_missed import TargetMissed
+
+ACTION = (
+    " Compare the slope of the last evaluations with what is missing: train longer only if it is still falling, "
+    "otherwise look at data, learning rate and what is trained, or set a target from runs like yours."
+)
+
+
+def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:
+    rule = TargetMissed(parse_targets(targets))
+    state = rule.initial()
+    found: list[Finding] = []
+    for one in seen:
+        state, new = rule.step(state, one)
+        found.extend(new)
+    return found + list(rule.close(state))
+
+
+def test_sentence() -> None:
+    """Value, interval and target of the last evaluation; the finding belongs to the row that decided."""
+    (found,) = _findings(EvalObservation(900, exact_loss=3.2, exact_loss_se=0.05), EndObservation(1000))
+    assert (found.code, found.severity, found.step, found.asks_to_stop) == (
+        "target-missed", Severity.WARNING, 1000, False,
+    )  # fmt: skip
+    assert found.message() == (
+        "eval, step 900: 3.200 (95 % interval 3.102 to 3.298): target eval_exact_loss<3.0@end is missed." + ACTION
+    )
+
+
+def test_a_deadline_in_mid_run_asks_to_stop() -> None:
+    """Who sets one and names the code wants to give up then."""
+    (found,) = _findings(EvalObservation(500, exact_loss=3.2), targets=("exact_loss<3@step:500",))
+    assert (found.step, found.asks_to_stop) == (500, True)
+
+
+def test_a_run_that_ended_early() -> None:
+    """Is judged at its end, and the sentence says so."""
+    (found,) = _findings(
+        EvalObservation(900, exact_loss=3.2), EndObservation(1000), targets=("exact_loss<3@step:5000",)
+    )
+    assert "Training ended before the deadline, so its end was taken." in found.message()
+    assert not found.asks_to_stop
+
+
+def test_without_a_token_count() -> None:
+    """A deadline in tokens that nobody counted is the end, and the sentence says so."""
+    (found,) = _findings(EvalObservation(9, exact_loss=3.2), EndObservation(9), targets=("exact_loss<3@tokens:1e6",))
+    assert "The rows have no tokens_seen, so the end was taken for the deadline." in found.message()
+
+
+def test_silent_where_the_interval_holds_the_target() -> None:
+    """Not surely above is not missed."""
+    assert _findings(EvalObservation(900, exact_loss=3.05, exact_loss_se=0.05), EndObservation(1000)) == []

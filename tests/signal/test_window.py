@@ -1,0 +1,187 @@
+"""The window that the rules on the training curve share: what gets in, what is normal in it, where it begins anew."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+from core.curve import cosine, falling, noisy, rows
+
+from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal.window import (
+    EMPTY,
+    LINE,
+    QUIET,
+    WINDOW,
+    Recent,
+    bent_noise,
+    curved_noise,
+    fitted,
+    median,
+    usable,
+    wander,
+)
+
+
+def _after(*seen: Any, start: Recent = EMPTY) -> Recent:
+    now = start
+    for one in seen:
+        now = now.add(one)
+    return now
+
+
+def _size(value: Any) -> int:
+    """How many numbers and texts a state holds."""
+    if is_dataclass(value):
+        return sum(_size(getattr(value, one.name)) for one in fields(value))
+    if isinstance(value, dict):
+        return sum(_size(one) for one in value.values())
+    return sum(_size(one) for one in value) if isinstance(value, tuple) else 1
+
+
+def test_the_last_points_and_what_stands_beside_them() -> None:
+    """50 losses, oldest first, with step, learning rate, epoch and tokens per step."""
+    count = list(range(1000, 101_000, 1000))
+    seen = rows(falling(100), rates=cosine(100), epochs=2.0, tokens=count)
+    recent = _after(*seen)
+    losses = [one.loss for one in seen if isinstance(one, TrainObservation)]
+    assert recent.losses == tuple(losses[-WINDOW:])
+    assert (recent.steps[0], recent.steps[-1], recent.count, recent.segment) == (510, 1000, 100, 0)
+    assert recent.rates == tuple(cosine(100)[-WINDOW:])
+    assert recent.rate_peak == max(cosine(100))
+    assert recent.epochs[-1] == 2.0
+    assert set(recent.paces) == {100.0}
+
+
+def test_what_is_not_in_the_log_is_none() -> None:
+    """No learning rate, epoch or counter; and NaN in them."""
+    recent = _after(*rows([2.0] * 10), TrainObservation(110, loss=2.0, learning_rate=math.nan, epoch=math.inf))
+    assert {*recent.rates, *recent.epochs, *recent.paces} == {None}
+
+
+@pytest.mark.parametrize(
+    ("row", "level"),
+    [
+        (TrainObservation(10, loss=2.0), True),
+        (TrainObservation(10, loss=math.nan), False),
+        (TrainObservation(10, loss=math.inf), False),
+        (TrainObservation(10), False),
+        (TrainObservation(10, loss=2.0, nonfinite_steps=1), False),
+        (TrainObservation(10, loss=0.0), False),
+        (TrainObservation(10, loss=0.0, grad_norm=math.nan), False),
+        (TrainObservation(10, loss=0.0, grad_norm=0.3), True),
+        (TrainObservation(10, loss=0.0, nonfinite_steps=0), True),
+    ],
+)
+def test_which_losses_get_in(row: TrainObservation, level: bool) -> None:
+    """No NaN, and none that was logged as 0."""
+    assert usable(row) is level
+    assert bool(_after(row).losses) is level
+
+
+def test_other_rows_change_nothing() -> None:
+    """Evaluations, the last row, and set-up rows that announce nothing: the very same object."""
+    recent = _after(*rows([2.0] * 10))
+    for other in (EvalObservation(100, loss=2.0), EndObservation(100), SetupObservation(100, "audit", {"a": 1})):
+        assert recent.add(other) is recent
+
+
+def test_the_same_call_twice_is_paid_once() -> None:
+    """Every rule gives it the same row and gets the same object; one of equal value elsewhere gets an equal one."""
+    recent, row = _after(*rows([2.0] * 10)), TrainObservation(110, loss=2.1)
+    assert recent.add(row) is recent.add(row)
+    other = _after(*rows([2.0] * 10)).add(TrainObservation(110, loss=2.1))
+    assert other == recent.add(row)
+
+
+def test_a_repeat_replaces() -> None:
+    """The last of two rows of one step counts, and ``past`` is the window before both."""
+    recent = _after(*rows([2.0, 2.1]))
+    once = recent.add(TrainObservation(30, loss=9.0))
+    again = once.add(TrainObservation(30, loss=2.2))
+    assert again.losses == (2.0, 2.1, 2.2)
+    assert again == recent.add(TrainObservation(30, loss=2.2))
+    assert again.past == once.past
+    assert again.past.losses == (2.0, 2.1)
+
+
+def test_the_line_and_the_noise() -> None:
+    """Level at the last point, slope per point, the standard deviation around it; neither sees two outliers."""
+    losses = [3.0 - 0.01 * i + e for i, e in enumerate(noisy(LINE, 0.02, 4))]
+    for bad in ({}, {7: 9.0, 20: 9.0}):
+        fit = fitted([bad.get(i, loss) for i, loss in enumerate(losses)])
+        assert fit.level == pytest.approx(3.0 - 0.01 * (LINE - 1), abs=0.03)
+        assert fit.slope == pytest.approx(-0.01, abs=0.002)
+        assert fit.noise == pytest.approx(0.02, rel=0.5)
+    assert fit.wild == pytest.approx(6.2, abs=0.2)
+    assert _after(*rows([3.0] * 5)).line is None
+    assert _after(*rows([3.0] * 6)).noise == QUIET
+
+
+def test_noise_without_bends() -> None:
+    """Second differences see neither slope nor bend; four apart they see noise whose neighbours correlate."""
+    white = noisy(2000, 0.02, 1)
+    assert bent_noise(white) == pytest.approx(0.02, rel=0.1)
+    assert bent_noise([5.0 - 0.1 * i + 0.0005 * i * i + e for i, e in enumerate(white[:50])]) < 0.03
+    last, wandering = 0.0, []
+    for e in noisy(2000, 0.02 * math.sqrt(1 - 0.25), 2):
+        last = 0.5 * last + e
+        wandering.append(last)
+    assert bent_noise(wandering) == pytest.approx(0.02, rel=0.12)
+    assert wander(white) == pytest.approx(1.0, abs=0.1)
+    assert wander(wandering) == pytest.approx(1.48, abs=0.15)
+    steep = [3.0 + 4.0 * math.exp(-i / 6) + e for i, e in enumerate(noisy(25, 0.01, 3))]
+    assert curved_noise(steep) < 0.03
+    assert curved_noise([2.0] * 60) == QUIET
+
+
+def test_median() -> None:
+    """Of odd and even numbers of values."""
+    assert (median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0]), median([7.0])) == (2.0, 2.5, 7.0)
+
+
+def test_blocks_remember_the_whole_segment() -> None:
+    """In at most 64 blocks of equally many points, in order, without a gap."""
+    recent = _after(*rows([5.0 - 0.003 * i for i in range(1000)], rates=cosine(1000)))
+    assert 32 <= len(recent.blocks) < 64
+    assert recent.blocks[0].first_step == 10
+    assert [b.first_step - a.last_step for a, b in zip(recent.blocks, recent.blocks[1:], strict=False)] == [10] * (
+        len(recent.blocks) - 1
+    )
+    assert recent.blocks[0].level == pytest.approx(5.0 - 0.003 * 0.5 * (recent.block_size - 1), abs=0.01)
+
+
+def test_memory_is_bounded() -> None:
+    """After 20,000 rows no more than after 2,000."""
+    rng = random.Random(1)
+    early = _after(*rows([rng.random() for _ in range(2000)], epochs=1.0))
+    late = _after(*rows([rng.random() for _ in range(18_000)], start=20_000), start=early)
+    assert _size(late) < 1.2 * _size(early) < 1500
+
+
+def test_a_seam_begins_anew() -> None:
+    """Steps that go back: everything is as of the first row after it."""
+    recent = _after(*rows(falling(60), rates=cosine(60)), TrainObservation(10, loss=3.0, learning_rate=1e-6))
+    assert (recent.seam, recent.segment, recent.count, recent.losses) == (True, 1, 1, (3.0,))
+    assert (recent.blocks, recent.rate_peak, recent.line) == ((), 1e-6, None)
+    assert len(recent.past.losses) == 50
+    assert not recent.add(TrainObservation(20, loss=3.0)).seam
+
+
+def test_a_restart_begins_the_window_anew() -> None:
+    """A learning rate that is back at once: the window is empty, the segment goes on."""
+    recent = _after(*rows(falling(60), rates=cosine(60)))
+    after = recent.add(TrainObservation(610, loss=2.6, learning_rate=1e-4))
+    assert (after.losses, after.segment, after.count, after.seam) == ((2.6,), 0, 61, False)
+    assert after.blocks
+
+
+def test_announcements() -> None:
+    """``plan`` rows tell how many steps there will be; what is no number of them does not."""
+    recent = _after(*rows([2.0] * 3), SetupObservation(30, "plan", {"planned_steps": 900}))
+    assert recent.planned_steps == 900
+    assert recent.add(SetupObservation(30, "plan", {"planned_steps": "many"})).planned_steps == 900
+    assert _after(*rows([2.0] * 3, start=30), start=recent).planned_steps == 900

@@ -4,7 +4,7 @@ VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 docs \
+.PHONY: help install install-4.57 fix check test test-4.57 docs golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory
 
@@ -34,6 +34,9 @@ test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 
 test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Trainer (PEERS="--trl DIR …")
 	$(VENV)/bin/python benchmarks/peers.py $(PEERS)
+
+golden: ## What the judge says of the suite, real logs and --json outputs, against what is kept (three minutes)
+	$(VENV)/bin/python tests/golden/record.py --check
 
 docs: ## Write what docs/findings has from the code again
 	$(VENV)/bin/python docs/findings.py

@@ -21,7 +21,8 @@ from example_rows import EXAMPLES
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
-from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule
+from ko_cpt_callbacks.rules.registry import ALL_RULES
+from ko_cpt_callbacks.rules.rule import Rule
 
 FOLDER: Final = Path(__file__).parent / "findings"
 COMMAND: Final = "python docs/findings.py"

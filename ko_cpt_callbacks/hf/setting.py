@@ -17,7 +17,8 @@ from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopper import Grace
 from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, NoImprovement, Overfitting, Rule, rules_for
+from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, NoImprovement, Overfitting, rules_for
+from ko_cpt_callbacks.rules.rule import Rule
 
 OUTPUTS: Final = ("files", "console")
 

@@ -8,16 +8,19 @@ A rule that raises blinds no other one: it is named once (`rule-failed`) and set
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.core.progress import RunProgress, Summary
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.rules.registry import Rule, RuleFailed, rules_for
+from ko_cpt_callbacks.rules.registry import RuleFailed, rules_for
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
+from ko_cpt_callbacks.signal.signals import SILENT, Signals
 
 __all__ = ["Monitor", "MonitorState", "SetAside"]
 
@@ -39,16 +42,34 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """The rows of the step that the fold is at.
+
+    Args:
+        before: The state before the first of them; it has no moment of its own.
+        rows: The rows that count, in their order.
+        said: What was found in any of them.
+    """
+
+    before: MonitorState
+    rows: tuple[Observation, ...]
+    said: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorState:
-    """Where a fold stands: one state per rule, in the rules' order, and what the run has reached.
+    """Where a fold stands: the signals, one state per rule, in the rules' order, and what the run has reached.
 
     ``last_step``: step of the last row; 0 before the first. Two states are equal when the same rules saw the same rows,
-    however the fold was cut.
+    however the fold was cut. ``moment`` follows from the same rows and may hold NaN, which equals nothing: it is not
+    compared.
     """
 
     rules: tuple[Any, ...]
+    signals: Signals = SILENT
     progress: RunProgress = field(default_factory=RunProgress)
     last_step: int = 0
+    moment: Moment | None = field(default=None, compare=False, repr=False)
 
     def summary(self) -> Summary:
         """First, last and best of every set."""
@@ -90,34 +111,59 @@ class Monitor:
         twice = sorted({code for code in codes if codes.count(code) > 1})
         if twice:
             raise ConfigurationError(f"rules: each code once expected, found twice: {', '.join(twice)}")
+        self._asked = {
+            kind: tuple(place for place, rule in enumerate(self.rules) if kind in rule.info.rows) for kind in ANY_ROW
+        }
 
     def initial(self) -> MonitorState:
         """The state before the first row."""
         return MonitorState(rules=tuple(rule.initial() for rule in self.rules))
 
-    def step(self, state: MonitorState, seen: Observation) -> tuple[MonitorState, tuple[Finding, ...]]:
+    def step(self, state: MonitorState, seen: Observation) -> tuple[MonitorState, Found]:
         """The state after one observation, and what that observation showed, in the rules' order.
+
+        An observation of the same kind, set and step as an earlier one replaces it: the fold goes back to before that
+        step and takes its rows again. What was said stands, and is not said a second time.
 
         Findings that say nothing of what the run trains (`ko_cpt_callbacks.core.kind.applies`) are left out here.
         """
         if state.progress.aside(seen):  # of another model than the last: for no rule
-            return MonitorState(state.rules, state.progress, seen.step), ()
-        states: list[Any] = []
+            return replace(state, last_step=seen.step), ()
+        moment = state.moment
+        if moment is None or seen.step != state.last_step:
+            after, found = self._row(state, seen)
+            return replace(after, moment=Moment(replace(state, moment=None), (seen,), found)), found
+        place = next((i for i, row in enumerate(moment.rows) if _replaces(seen, row)), None)
+        if place is None:
+            after, found = self._row(state, seen)
+            return replace(after, moment=Moment(moment.before, (*moment.rows, seen), (*moment.said, *found))), found
+        rows = (*moment.rows[:place], seen, *moment.rows[place + 1 :])
+        again: list[Finding] = []
+        after = moment.before
+        for row in rows:
+            after, found = self._row(after, row)
+            again.extend(found)
+        new = _unsaid(again, moment.said)
+        return replace(after, moment=Moment(moment.before, rows, (*moment.said, *new))), new
+
+    def _row(self, state: MonitorState, seen: Observation) -> tuple[MonitorState, Found]:
+        """The state after a row that replaces none, without a moment."""
+        signals, kind = state.signals.add(seen), type(seen)
+        states = list(state.rules)
         findings: list[Finding] = []
-        for rule, before in zip(self.rules, state.rules, strict=True):
+        for place in self._asked.get(kind, ()):
+            rule, before = self.rules[place], states[place]
             if isinstance(before, SetAside):
-                states.append(before)
                 continue
             try:
-                after, found = rule.step(before, seen)
-                found = tuple(found)  # a rule of one's own may return what raises only when it is looked at
+                after, found = rule.step(before, seen, signals)
+                findings.extend(tuple(found))  # a rule of one's own may return what raises only when it is looked at
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
                 after = SetAside(seen.step, _shown(error))
-                found = _failure(rule, after)
-            states.append(after)
-            findings.extend(found)
+                findings.extend(_failure(rule, after))
+            states[place] = after
         progress = state.progress.add(seen).heard(findings)
-        return MonitorState(tuple(states), progress, seen.step), tuple(filter(progress.seen.lets, findings))
+        return MonitorState(tuple(states), signals, progress, seen.step), tuple(filter(progress.seen.lets, findings))
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None
@@ -137,7 +183,7 @@ class Monitor:
             if isinstance(before, SetAside):
                 continue
             try:
-                findings.extend(rule.close(before))
+                findings.extend(rule.close(before, state.signals))
             except Exception as error:  # as in `step`
                 findings.extend(_failure(rule, SetAside(state.last_step, _shown(error)), at_the_end=True))
         return tuple(filter(state.progress.heard(findings).seen.lets, findings))
@@ -161,4 +207,22 @@ def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[
     """What is said of a rule that raised, whether or not the run was told to ask `rule-failed`."""
     speaker = RuleFailed()
     values = {"rule": rule.code, "error": aside.error, "at_the_end": at_the_end}
-    return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values))[1]
+    return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values), SILENT)[1]
+
+
+def _replaces(seen: Observation, row: Observation) -> bool:
+    """Whether a row of the same step counts in place of an earlier one; set-up rows only ever add."""
+    if type(seen) is not type(row) or isinstance(seen, SetupObservation):
+        return False
+    return not isinstance(seen, EvalObservation) or seen.split == getattr(row, "split", None)
+
+
+def _unsaid(found: Sequence[Finding], said: Sequence[Finding]) -> Found:
+    """The findings beyond as many of their code and set as were said already."""
+    left = Counter((one.code, one.split) for one in said)
+    new: list[Finding] = []
+    for one in found:
+        left[one.code, one.split] -= 1
+        if left[one.code, one.split] < 0:
+            new.append(one)
+    return tuple(new)

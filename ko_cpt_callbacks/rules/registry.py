@@ -7,12 +7,10 @@ a NaN, so that two folds over the same rows compare equal. Rules never import ea
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.retention import retention_names
@@ -52,6 +50,7 @@ from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.note.stopped_before import StoppedBefore
 from ko_cpt_callbacks.rules.note.trackers_not_reached import TrackersNotReached
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
+from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.rules.setup.adapters_frozen import AdaptersFrozen
 from ko_cpt_callbacks.rules.setup.embeddings_frozen import EmbeddingsFrozen
 from ko_cpt_callbacks.rules.setup.embeddings_not_padded import EmbeddingsNotPadded
@@ -126,27 +125,6 @@ __all__ = [
 
 TASKS: Final = ("cpt", "sft", "other")
 """What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""
-
-
-class Rule(Protocol):
-    """What the monitor asks of a rule."""
-
-    @property
-    def code(self) -> str:
-        """The code of the findings it gives: its file's name with hyphens."""
-        ...
-
-    def initial(self) -> Any:
-        """The state before the first row."""
-        ...
-
-    def step(self, state: Any, seen: Observation) -> tuple[Any, tuple[Finding, ...]]:
-        """The state after a row, and what the row showed. Same input, same output."""
-        ...
-
-    def close(self, state: Any) -> tuple[Finding, ...]:
-        """What can be said only when the history ends without the Trainer's last row."""
-        ...
 
 
 def rules_for(

@@ -1,21 +1,9 @@
 """The evaluations of every set in their order, each beside the training since the one before it.
 
-How a rule uses it::
-
-    @dataclass(frozen=True, slots=True)
-    class MyState:
-        series: Evaluations = NOTHING
-
-    def step(self, state, seen):
-        series = state.series.add(seen)         # every observation
-        now = series.new(state.series, seen)    # the set's series, where this row is an evaluation that counts
-        ...
-        return replace(state, series=series), findings
-
 What may be compared is kept apart: a series begins anew at a seam (`ko_cpt_callbacks.signal.window`), where the loss
 becomes exact or stops being so, where other rows are evaluated (`ko_cpt_callbacks.core.same_rows`), and where steps go
 back. A loss that is not
-finite, or has a batch that is not, is no evaluation. A repeat of the last step replaces it.
+finite, or has a batch that is not, is no evaluation.
 """
 
 from __future__ import annotations
@@ -26,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
-from ko_cpt_callbacks.signal.window import EMPTY, Recent, median, usable
+from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["EARLY", "KEPT", "NEAR", "NOTHING", "Evaluations", "Mark", "Series", "noise_of"]
+__all__ = ["EARLY", "KEPT", "NEAR", "Evaluations", "Mark", "Series", "noise_of"]
 
 KEPT: Final = 40
 """Evaluations of a set that are kept beside the first and the best; older ones are forgotten. Chosen, not measured."""
@@ -55,23 +43,6 @@ series of 8 values and in 1 % of 20 (simulated)."""
 # SD of second and third differences of independent noise of SD 1.
 _SECOND: Final = math.sqrt(6.0)
 _THIRD: Final = math.sqrt(20.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Training points of the segment so far, and their sum; ``before`` is without the last, which a repeat replaces."""
-
-    points: int = 0
-    total: float = 0.0
-    step: int | None = None
-    before: tuple[int, float] = (0, 0.0)
-
-    def add(self, step: int, loss: float | None) -> Totals:
-        """The totals after a training row; None where its loss is no level."""
-        points, total = self.before if step == self.step else (self.points, self.total)
-        if loss is None:
-            return Totals(points, total, step, (points, total))
-        return Totals(points + 1, total + loss, step, (points, total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +87,6 @@ class Series:
         best: The lowest.
         marks: The last `KEPT`, oldest first.
         gaps: The first `EARLY` gaps.
-        before: Without the last, which a repeat replaces.
         rows: Which rows.
     """
 
@@ -126,7 +96,6 @@ class Series:
     best: Mark
     marks: tuple[Mark, ...]
     gaps: tuple[float, ...] = ()
-    before: Series | None = None
     rows: EvalRows = NO_ROWS
 
     @property
@@ -174,83 +143,54 @@ class Series:
             gaps = (*gaps, mark.gap)[:EARLY] if mark.gap is not None else gaps
         best = mark if mark.value < self.best.value else self.best
         marks = (*self.marks, mark)[-KEPT:]
-        return Series(
-            self.metric, self.count + 1, self.first, best, marks, gaps, replace(self, before=None), rows,
-        )  # fmt: skip
+        return Series(self.metric, self.count + 1, self.first, best, marks, gaps, rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluations:
-    """The series of every set, and the recent training points."""
+    """The series of every set.
 
-    recent: Recent = EMPTY
-    totals: Totals = Totals()
+    Args:
+        sets: By prefix.
+        now: The series of the set that the last row evaluated; ``None`` where that was no evaluation that counts.
+        total: Training points of the segment so far, and the sum of their losses.
+    """
+
     sets: Mapping[str, Series] = field(default_factory=dict)
+    now: Series | None = None
+    total: tuple[int, float] = (0, 0.0)
 
-    def add(self, seen: Observation) -> Evaluations:
-        """The series after an observation; remembers its last call, as `Recent.add` does, and for the same reason."""
-        global _last
-        given, row, answer = _last
-        if given is self and row is seen and answer is not None:
-            return answer
-        after = self._add(seen)
-        _last = (self, seen, after)
-        return after
+    def trained(self, window: Recent) -> Evaluations:
+        """The series after a training row; a seam begins them anew."""
+        points, total = self.total
+        if window.seam:
+            return Evaluations(total=(1, window.losses[-1])) if window.grew else Evaluations()
+        if window.grew:
+            return Evaluations(self.sets, None, (points + 1, total + window.losses[-1]))
+        return self if self.now is None else replace(self, now=None)
 
-    def _add(self, seen: Observation) -> Evaluations:
-        recent = self.recent.add(seen)
-        if isinstance(seen, TrainObservation):
-            level = seen.loss if usable(seen) else None
-            if recent.segment != self.recent.segment:
-                return Evaluations(recent, Totals().add(seen.step, level), {})
-            return Evaluations(recent, self.totals.add(seen.step, level), self.sets)
-        if isinstance(seen, EvalObservation):
-            return self._evaluated(seen)
-        return self if recent is self.recent else replace(self, recent=recent)
-
-    def new(self, before: Evaluations, seen: Observation) -> Series | None:
-        """The series of the set that ``seen`` evaluated; ``None`` where it is no evaluation that counts."""
-        if not isinstance(seen, EvalObservation):
-            return None
-        series = self.sets.get(seen.split)
-        return None if series is before.sets.get(seen.split) else series
-
-    def _evaluated(self, seen: EvalObservation) -> Evaluations:
+    def evaluated(self, seen: EvalObservation, window: Recent) -> Evaluations:
+        """The series after an evaluation."""
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
-            return self
+            return self if self.now is None else replace(self, now=None)
         base = self.sets.get(seen.split)
-        if base is not None and base.last.step == seen.step:
-            base = base.before
         rows = (NO_ROWS if base is None else base.rows).add(seen)
         known = base
         if base is not None and (base.metric != point.metric or base.last.step > seen.step or rows.anew):
             known = None
-        mark = self._mark(point, (0, 0.0) if known is None else known.last.total)
-        if known is None:
-            before = None if base is None else replace(base, before=None)
-            series = Series(point.metric, 1, mark, mark, (mark,), before=before, rows=rows)
-        else:
-            series = known.then(mark, rows)
-        return replace(self, sets={**self.sets, seen.split: series})
+        mark = self._mark(point, (0, 0.0) if known is None else known.last.total, window)
+        series = Series(point.metric, 1, mark, mark, (mark,), rows=rows) if known is None else known.then(mark, rows)
+        return Evaluations({**self.sets, seen.split: series}, series, self.total)
 
-    def _mark(self, point: EvalPoint, since: tuple[int, float]) -> Mark:
-        totals = self.totals
-        points = totals.points - since[0]
-        train = (totals.total - since[1]) / points if points > 0 else None
-        near = self.recent.losses[-min(points, NEAR) :] if points > 0 else ()
+    def _mark(self, point: EvalPoint, since: tuple[int, float], window: Recent) -> Mark:
+        points = self.total[0] - since[0]
+        train = (self.total[1] - since[1]) / points if points > 0 else None
+        near = window.losses[-min(points, NEAR) :] if points > 0 else ()
         return Mark(
             point.step, point.value or 0.0, point.se, max(points, 0), train, median(near) if near else None,
-            self.recent.noise, None, self.recent.rates[-1] if self.recent.rates else None,
-            (totals.points, totals.total),
+            window.noise, None, window.rates[-1] if window.rates else None, self.total,
         )  # fmt: skip
-
-
-NOTHING: Final = Evaluations()
-"""Where every rule starts."""
-
-_last: tuple[Evaluations | None, Observation | None, Evaluations | None] = (None, None, None)
-# The last call of `Evaluations.add`; see `ko_cpt_callbacks.signal.window`.
 
 
 def noise_of(values: Sequence[float]) -> float | None:

@@ -1,7 +1,6 @@
 """Where the training loss has left its level: what `loss-spike`, `diverged` and `level-shift` judge.
 
-A fold beside `ko_cpt_callbacks.signal.window`, used in the same way: ``watch = state.watch.add(seen)`` from `IDLE`, and
-the first rule that gives it a row pays for all of them. It keeps
+A fold beside `ko_cpt_callbacks.signal.window`, which it looks at. It keeps
 
 * the short medians of the last points, and the lowest of them in this window (`Low`), which a divergence leaves;
 * the rise that is going on (`Rise`): it begins with a point above the band and ends with the first that is back;
@@ -13,12 +12,10 @@ of made runs and on 14 public logs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ko_cpt_callbacks.core.observation import Observation, TrainObservation
-from ko_cpt_callbacks.signal.window import EMPTY, QUIET, Recent, curved_noise, fitted, median
+from ko_cpt_callbacks.signal.window import QUIET, Recent, curved_noise, fitted, median
 
 __all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
 
@@ -112,7 +109,6 @@ class Rise:
 class Watch:
     """Where the loss stands against what was normal."""
 
-    recent: Recent = EMPTY
     since: int = 0
     """Points since the window began."""
     warm: int = 0
@@ -137,57 +133,29 @@ class Watch:
     """and how often it came back after more of them than a spike has."""
     jumps: tuple[Jump, ...] = ()
     """The last ones."""
-    news: bool = False
-    """This row brought a point."""
-    before: Watch | None = None
+    young: bool = False
+    """Whether the loss may still rise and come back because the learning rate warms up, or did a moment ago."""
 
-    def add(self, seen: Observation) -> Watch:
-        """The watch after an observation; itself where nothing in it changed."""
-        global _last
-        given, row, answer = _last
-        if given is self and row is seen and answer is not None:
-            return answer
-        after = self._after(seen)
-        _last = (self, seen, after)
-        return after
+    def add(self, window: Recent, past: Recent) -> Watch:
+        """The watch after a training row, from the window after it and the one before it."""
+        if not window.grew:
+            return replace(self, ended=None) if window.losses else IDLE
+        return (IDLE if len(window.losses) == 1 else self)._point(window, past)
 
-    @property
-    def young(self) -> bool:
-        """Whether the loss may still rise and come back because the learning rate warms up, or did a moment ago.
-
-        The bump of a warm-up comes within it or in the points after; where the rate has already come down from its
-        peak it is over.
-        """
-        rates = self.recent.rates
-        rate = rates[-1] if rates else None
-        if rate is not None and rate < 0.93 * self.recent.rate_peak and self.since > self.warm:
+    def _young(self, recent: Recent, since: int, warm: int) -> bool:
+        # The bump of a warm-up comes within it or in the points after; where the rate has already come down from its
+        # peak it is over.
+        rate = recent.rates[-1] if recent.rates else None
+        if rate is not None and rate < 0.93 * recent.rate_peak and since > warm:
             return False
-        return self.since <= max(6.5 * self.warm, 30)
+        return since <= max(6.5 * warm, 30)
 
-    def _after(self, seen: Observation) -> Watch:
-        recent = self.recent.add(seen)
-        if recent is self.recent:
-            return self
-        if not isinstance(seen, TrainObservation):
-            before = None if self.before is None else replace(self.before, recent=recent.past)
-            return replace(self, recent=recent, before=before)
-        past = IDLE if self.before is None else self.before
-        base = past if self.recent.step == seen.step else self
-        base = Watch(*_all_but_before(base)) if base.before is not None else base
-        if not recent.grew and not recent.seam:
-            return replace(base, recent=recent, ended=None, news=False, before=base)
-        if len(recent.losses) == 1:
-            base = replace(IDLE, before=base)
-        return base._point(recent, base.before or base)
-
-    def _point(self, recent: Recent, before: Watch) -> Watch:
+    def _point(self, recent: Recent, past: Recent) -> Watch:
         losses = recent.losses
-        if not losses:
-            return replace(self, recent=recent, ended=None, news=False, before=before)
         loss, since = losses[-1], self.since + 1
         rates = recent.rates
         rising = self.warm == self.since and (rates[-1] or 0.0) > (rates[-2] if since > 1 and rates[-2] else 0.0)
-        normal = _normal(recent.past) if since > 1 else None
+        normal = _normal(past) if since > 1 else None
         middle = median(losses[-_SHORT:])
         low = self.low
         short = median(losses[-3:]) if since < 2 * _SHORT else middle
@@ -206,14 +174,14 @@ class Watch:
             if top - low.level <= _SWING:  # else it was a spike
                 swing = max(swing, top - low.level)
             top = middle
-        rise, ended = self._rise(recent, normal, loss)
+        rise, ended = self._rise(recent, past, normal, loss)
         odd = self.odd
         if ended is not None and ended.points == 1 and ended.height < _ODD * ended.noise:
             odd = max(odd, ended.height / ended.noise)
+        warm = self.warm + rising
         return Watch(
-            recent, since, self.warm + rising, loss if since == 1 else self.first,
-            (*self.middles, middle)[-_MIDDLES:], low, rise, ended, odd, swing, top, away, swings,
-            self._jumped(losses, since, recent.jitter), True, before,
+            since, warm, loss if since == 1 else self.first, (*self.middles, middle)[-_MIDDLES:], low, rise, ended, odd,
+            swing, top, away, swings, self._jumped(losses, since, recent.jitter), self._young(recent, since, warm),
         )  # fmt: skip
 
     def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
@@ -225,14 +193,16 @@ class Watch:
             return self.jumps
         return (*self.jumps, Jump(since - 2, size, after))[-_JUMPS:]
 
-    def _rise(self, recent: Recent, normal: Normal | None, loss: float) -> tuple[Rise | None, Rise | None]:
+    def _rise(
+        self, recent: Recent, past: Recent, normal: Normal | None, loss: float
+    ) -> tuple[Rise | None, Rise | None]:
         rise = self.rise
         step = recent.steps[-1]
         if rise is None:
             if normal is None:
                 return None, None
             height, band = loss - normal.high, _BAND * (1 + 4 / normal.count)
-            least = normal.noise if normal.steep else min(normal.noise, 2.0 * (recent.past.jitter or normal.noise))
+            least = normal.noise if normal.steep else min(normal.noise, 2.0 * (past.jitter or normal.noise))
             if height <= band * least:
                 return None, None
             earlier = recent.losses[:-1]
@@ -297,10 +267,5 @@ def _epoch_end(recent: Recent) -> bool:
     return 0.0 < pace < 0.34 and (left < pace or left > 1.0 - 1e-6)
 
 
-_all_but_before: Final = attrgetter(*(field.name for field in fields(Watch) if field.name != "before"))
-
 IDLE: Final = Watch()
-"""Where every rule starts."""
-
-_last: tuple[Watch | None, Observation | None, Watch | None] = (None, None, None)
-# The last call of `Watch.add`, as in `ko_cpt_callbacks.signal.window`.
+"""Before the first point."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from ko_cpt_callbacks.signal.window import Recent
 
-__all__ = ["Stretch", "due", "last_share", "whole"]
+__all__ = ["Stretch", "due", "heading", "last_share", "whole"]
 
 _TIMES = 40
+_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,8 @@ def last_share(recent: Recent, share: float) -> Stretch:
         return Stretch(recent.losses[first:], recent.rates[first] if points else None)
     blocks = recent.blocks[len(recent.blocks) - round(share * len(recent.blocks)) :]
     return Stretch(tuple(block.level for block in blocks), blocks[0].rate if blocks else None)
+
+
+def heading(head: tuple[float, ...], window: Recent) -> tuple[float, ...]:
+    """The first five points of the segment after a row."""
+    return window.losses[:_HEAD] if window.count <= _HEAD else head

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ko_cpt_callbacks.signal.excursion import Jump, Watch
-from ko_cpt_callbacks.signal.window import median
+from ko_cpt_callbacks.signal.excursion import Jump
+from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = ["another", "lengths_jumped", "undone"]
 
@@ -44,11 +44,11 @@ def another(jumps: Sequence[Jump], start: int, shift: float, base: float) -> boo
     return abs(ahead - (last.index - first)) <= max(2.0, 0.12 * ahead)
 
 
-def undone(watch: Watch, before: tuple[float, ...], level: float, shift: float) -> int | None:
+def undone(recent: Recent, before: tuple[float, ...], level: float, shift: float) -> int | None:
     """Whether a jump only undoes the drift since the loss was at that level before, as the end of a tooth does.
 
     Args:
-        watch: After the jump.
+        recent: The window after the jump.
         before: The points of the window before it.
         level: Where it went.
         shift: By how much.
@@ -57,7 +57,6 @@ def undone(watch: Watch, before: tuple[float, ...], level: float, shift: float) 
         None where it does not: the loss was never there, or a trend passed the level. 0 where it does. Where it was
         there only at the very start, which a learning curve may be as well as a tooth: how many points ago.
     """
-    recent = watch.recent
     sign = 1.0 if shift > 0 else -1.0
     earlier: tuple[float, ...] = tuple(median(before[i : i + 3]) for i in range(len(before) - 2))
     older: list[float] = []

@@ -1,24 +1,4 @@
-"""The recent training points of a run and what is normal among them: one window that all rules share.
-
-How a rule uses it::
-
-    @dataclass(frozen=True, slots=True)
-    class MyState:
-        recent: Recent = EMPTY          # this very object, so that all rules start from the same one
-        ...
-
-    def step(self, state, seen):
-        recent = state.recent.add(seen)  # give it EVERY observation: it knows which ones concern it
-        if recent is state.recent:
-            ...                          # no training row: nothing has changed
-        past = recent.past               # the window as it was before this row, also where the row repeats a step
-        ...
-        return replace(state, recent=recent), findings
-
-`Recent.add` is a pure function, but it remembers its last call: the first rule that gives it a row pays for the window,
-every other rule that starts from the same object gets the same object back. So a rule more costs next to nothing, each
-rule can still be folded alone, and a monitor need not know of it. (What is remembered is the arguments and the answer,
-nothing else; another monitor in between makes it slower, never different.)
+"""The recent training points of a run and what is normal among them: the window of `ko_cpt_callbacks.signal.signals`.
 
 What is in it, as far as a rule needs it:
 
@@ -34,23 +14,19 @@ What is in it, as far as a rule needs it:
 * ``count``: finite training losses of this segment. ``segment``: how many times the run began anew.
 * ``rate_peak``: the highest learning rate of the segment; ``planned_steps``: of the last ``plan`` row, else ``None``.
 
-A segment ends at a seam (`ko_cpt_callbacks.signal.restart`): everything above starts afresh with the first row
-after it. A rule that compares across steps therefore keeps ``segment`` beside its own numbers and drops them when it changes. A
-resume that was told of (a ``plan`` row) and whose learning rate and epoch go on is no seam. Where only the learning
-rate jumped up (a scheduler with restarts does so) the window alone starts afresh, not the segment, count and blocks.
-
-A row that repeats the last step replaces it: ``recent.past`` is then the same window as for the first of the two. For
-a rule's own numbers do the same: keep what they were before the row of ``recent.step`` and go back to them when
-``state.recent.step == seen.step``.
+A segment ends at a seam (`ko_cpt_callbacks.signal.restart`): everything above starts afresh with the first row after
+it. A rule that compares across steps therefore keeps ``segment`` beside its own numbers and drops them when it
+changes. A resume that was told of (a ``plan`` row) and whose learning rate and epoch go on is no seam. Where only the
+learning rate jumped up (a scheduler with restarts does so) the window alone starts afresh, not the segment, count and
+blocks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
@@ -134,30 +110,14 @@ class Recent:
     trail: Trail = NEW
     filling: _Filling | None = None
     """Points that are not in a block yet."""
-    before: Recent | None = None
-    """The window without the last row; use `past`."""
-
-    @property
-    def grew(self) -> bool:
-        """Whether the last row brought a point: one whose loss is not finite brings none, also where it is a seam."""
-        return self.count > (0 if self.seam else self.past.count)
-
-    @property
-    def past(self) -> Recent:
-        """The window as it was before the last row (of the segment before, where that row begins one)."""
-        return EMPTY if self.before is None else self.before
+    grew: bool = False
+    """The last row brought a point: one whose loss is not finite brings none, also where it is a seam."""
 
     def add(self, seen: Observation) -> Recent:
         """The window after an observation; itself where that is neither a training row nor an announcement."""
-        global _last
-        if not isinstance(seen, TrainObservation | SetupObservation):
-            return self
-        given, row, answer = _last
-        if given is self and row is seen and answer is not None:
-            return answer
-        after = self._train(seen) if isinstance(seen, TrainObservation) else self._setup(seen)
-        _last = (self, seen, after)
-        return after
+        if isinstance(seen, TrainObservation):
+            return self._train(seen)
+        return self._setup(seen) if isinstance(seen, SetupObservation) else self
 
     def _setup(self, seen: SetupObservation) -> Recent:
         trail = told(self.trail, seen)
@@ -166,12 +126,10 @@ class Recent:
             planned = self.planned_steps
         if trail == self.trail and planned == self.planned_steps:
             return self
-        before = self.before and replace(self.before, trail=told(self.before.trail, seen), planned_steps=planned)
-        return replace(self, trail=trail, planned_steps=planned, before=before)
+        return replace(self, trail=trail, planned_steps=planned)
 
     def _train(self, seen: TrainObservation) -> Recent:
-        base = self.past if self.step == seen.step else self
-        past = Recent(*_all_but_before(base)) if base.before is not None else base
+        past = self
         trail, signs = follow(past.trail, seen)
         strong = begins_anew(signs)
         rate = seen.learning_rate
@@ -187,7 +145,8 @@ class Recent:
         peak = kept.rate_peak if rate is None else max(kept.rate_peak, rate)
         losses, steps, rates, epochs, paces = kept.losses, kept.steps, kept.rates, kept.epochs, kept.paces
         blocks, size, filling, count = kept.blocks, kept.block_size, kept.filling, kept.count
-        if usable(seen) and seen.loss is not None:
+        grew = usable(seen) and seen.loss is not None
+        if grew and seen.loss is not None:
             losses = (*losses, seen.loss)[-WINDOW:]
             steps = (*steps, seen.step)[-WINDOW:]
             rates = (*rates, rate)[-WINDOW:]
@@ -200,19 +159,12 @@ class Recent:
             count += 1
         return Recent(
             seen.step, losses, steps, rates, epochs, paces, line, noise, jitter, wild, blocks, size, count, segment,
-            peak, past.planned_steps, signs, strong, trail, filling, past,
+            peak, past.planned_steps, signs, strong, trail, filling, grew,
         )  # fmt: skip
 
 
-_all_but_before: Final = attrgetter(*(field.name for field in fields(Recent) if field.name != "before"))
-# ``replace`` takes four times as long, and this is needed in every row.
-
 EMPTY: Final = Recent()
-"""Where every rule starts."""
-
-_last: tuple[Recent | None, Observation | None, Recent | None] = (None, None, None)
-# The last call of `Recent.add`. One tuple, so that another thread sees a whole one; the objects in it are held, so
-# that "is" can be trusted.
+"""Before the first row."""
 
 
 def usable(seen: TrainObservation) -> bool:

@@ -23,7 +23,8 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.core.target import parse_targets
-from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule, rules_for
+from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 
 NAN, INF = math.nan, math.inf
 FOLDER = Path(rooms.__file__).parent
@@ -148,23 +149,19 @@ BASELINE = Baseline(
 )  # fmt: skip
 TOLD = [rule for rule in rules_for(TARGETS, "other", baseline=BASELINE) if rule not in ALL_RULES]
 
-ASKED = {
-    **{rule.code: rule for rule in ALL_RULES},
-    **{f"{rule.code}, with targets and a baseline": rule for rule in TOLD},
-}
+MONITORS = {"as they are": Monitor(ALL_RULES), "with targets and a baseline": Monitor(TOLD)}
 
 # One test a run that asks every rule: thousands of single tests say no more and take minutes to count.
 each_run = pytest.mark.parametrize("name", RUNS)
 
 
-def _fold(rule: Rule, seen: Sequence[Observation], state: Any = None) -> tuple[Any, list[Finding]]:
-    state = rule.initial() if state is None else state
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        assert isinstance(new, tuple)
-        found.extend(new)
-    return state, found
+def _fold(
+    monitor: Monitor, seen: Sequence[Observation], state: MonitorState | None = None
+) -> tuple[MonitorState, list[Finding]]:
+    """State and findings of a fold; a rule that raises fails the test."""
+    state, found = monitor.fold(seen, state)
+    assert not any(isinstance(one, SetAside) for one in state.rules), state.rules
+    return state, list(found)
 
 
 def _holds_nonfinite(state: Any) -> bool:
@@ -217,16 +214,19 @@ def test_settings_are_a_frozen_value() -> None:
 
 @each_run
 def test_no_run_breaks_a_rule(name: str) -> None:
-    """Every run is folded and closed; each finding has the rule's code and is strict JSON with a sentence."""
+    """Every run is folded and closed; each finding is strict JSON with a sentence, and as its rule's metadata says."""
     seen = RUNS[name]()
-    for who, rule in ASKED.items():
-        state, found = _fold(rule, seen)
-        for finding in (*found, *rule.close(state)):
-            assert finding.code == rule.code, who
+    for monitor in MONITORS.values():
+        known = {rule.code: rule.info for rule in monitor.rules}
+        state, found = _fold(monitor, seen)
+        for finding in (*found, *monitor.close(state)):
+            info = known[finding.code]
+            assert finding.severity in info.severities, finding
+            assert info.may_stop or not finding.asks_to_stop, finding
             written = json.dumps(finding.as_dict(), allow_nan=False)
-            assert Finding.from_dict(json.loads(written)) == finding, who
-            assert "{" not in finding.message(), who
-            assert "unknown" not in finding.message() or "loss" in finding.values, who
+            assert Finding.from_dict(json.loads(written)) == finding
+            assert "{" not in finding.message()
+            assert "unknown" not in finding.message() or "loss" in finding.values
 
 
 @each_run
@@ -234,60 +234,74 @@ def test_cut_anywhere(name: str) -> None:
     """State and findings of a fold cut at any row equal those of the whole, whatever was folded in between."""
     seen = RUNS[name]()
     other = RUNS["some NaN"]()[:3]
-    for who, rule in ASKED.items():
-        whole = _fold(rule, seen)
-        closed = rule.close(whole[0])
-        state, first = rule.initial(), []
+    for monitor in MONITORS.values():
+        whole = _fold(monitor, seen)
+        closed = monitor.close(whole[0])
+        state, first = monitor.initial(), []
         for cut, one in enumerate([*seen, None]):
-            _fold(rule, other)  # a rule that remembers outside its state would now remember this
-            rest, second = _fold(rule, seen[cut:], state)
-            assert (rest, first + second) == whole, f"{who}, cut at {cut}"
-            assert rule.close(rest) == closed, f"{who}, cut at {cut}"
+            _fold(monitor, other)  # a rule that remembers outside its state would now remember this
+            rest, second = _fold(monitor, seen[cut:], state)
+            assert (rest, first + second) == whole, f"cut at {cut}"
+            assert monitor.close(rest) == closed, f"cut at {cut}"
             if one is not None:
-                state, new = rule.step(state, one)
+                state, new = monitor.step(state, one)
                 first = [*first, *new]
+
+
+@each_run
+def test_alone_as_in_company(name: str) -> None:
+    """A rule says the same whichever other rules are asked beside it."""
+    seen = RUNS[name]()
+    for monitor in MONITORS.values():
+        state, found = _fold(monitor, seen)
+        every = [*found, *monitor.close(state)]
+        for rule in monitor.rules:
+            alone, said = _fold(Monitor([rule]), seen)
+            assert [*said, *Monitor([rule]).close(alone)] == [one for one in every if one.code == rule.code], rule.code
 
 
 @each_run
 def test_same_input_same_output(name: str) -> None:
     """Twice the same rows, freshly made, give equal states and findings: also where they hold NaN."""
-    for who, rule in ASKED.items():
-        assert _fold(rule, RUNS[name]()) == _fold(rule, RUNS[name]()), who
+    for monitor in MONITORS.values():
+        assert _fold(monitor, RUNS[name]()) == _fold(monitor, RUNS[name]())
 
 
 @each_run
 def test_a_step_changes_nothing_it_was_given(name: str) -> None:
     """Every state of the fold is the same after the fold went on."""
     seen = RUNS[name]()
-    for who, rule in ASKED.items():
-        states, reprs, state = [], [], rule.initial()
+    for monitor in MONITORS.values():
+        states, reprs, state = [], [], monitor.initial()
         for one in seen:
             states.append(state)
             reprs.append(repr(state))
-            state, _ = rule.step(state, one)
-        assert [repr(state) for state in states] == reprs, who
+            state, _ = monitor.step(state, one)
+        assert [repr(state) for state in states] == reprs
 
 
 @each_run
 def test_no_nan_enters_a_state(name: str) -> None:
     """A state holds no NaN and no infinity: they would blind every later comparison."""
-    for who, rule in ASKED.items():
-        assert not _holds_nonfinite(_fold(rule, RUNS[name]())[0]), who
+    for monitor in MONITORS.values():
+        state, _ = _fold(monitor, RUNS[name]())
+        assert not _holds_nonfinite((state.signals, state.progress))
+        for rule, one in zip(monitor.rules, state.rules, strict=True):
+            assert not _holds_nonfinite(one), rule.code
 
 
 def test_a_healthy_run_raises_nothing() -> None:
     """No finding, not even an info."""
-    for rule in ALL_RULES:
-        state, found = _fold(rule, _healthy())
-        assert [*found, *rule.close(state)] == [], rule.code
+    assert MONITORS["as they are"].judge(_healthy())[1] == ()
 
 
 @pytest.mark.parametrize("name", ["some NaN", "loss NaN", "healthy", "gradient NaN"])
 def test_a_row_twice_is_reported_once(name: str) -> None:
     """Each row given twice gives the findings of each row given once."""
     seen = RUNS[name]()
-    for who, rule in ASKED.items():
-        state, once = _fold(rule, seen)
-        state_twice, twice = _fold(rule, [one for one in seen for _ in range(2)])
-        assert twice == once, who
-        assert rule.close(state_twice) == rule.close(state), who
+    for monitor in MONITORS.values():
+        state, once = _fold(monitor, seen)
+        state_twice, twice = _fold(monitor, [one for one in seen for _ in range(2)])
+        assert twice == once
+        assert state_twice == state
+        assert monitor.close(state_twice) == monitor.close(state)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
-from ko_cpt_callbacks.rules.registry import Rule
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.rule import Rule
 
 __all__ = ["cosine", "falling", "findings", "noisy", "rows"]
 
@@ -53,9 +54,4 @@ def rows(
 
 def findings(rule: Rule, seen: Sequence[Observation]) -> list[Finding]:
     """What a rule says of a whole history."""
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])

@@ -537,12 +537,12 @@ def test_nan_logged_as_zero(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule that raises at every row is said once; the NaN two steps later is found all the same, and stops the run.
+    """A rule that raises at every training row is said once; the NaN two steps later is found all the same, and stops the run.
 
     ``ko-cpt check`` of what it left finds the same.
     """
 
-    def broken(self: object, state: Any, seen: Any) -> Any:
+    def broken(self: object, state: Any, seen: Any, signals: Any) -> Any:
         raise IndexError("tuple index out of range")
 
     monkeypatch.setattr(Memorising, "step", broken)
@@ -552,7 +552,7 @@ def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.
     assert trainer.state.global_step == 3
     told = [finding for finding in callback.findings if finding.code in ("rule-failed", "non-finite")]
     assert [(item.code, item.step, item.asks_to_stop) for item in told] == [
-        ("rule-failed", 0, False), ("non-finite", 3, True),
+        ("rule-failed", 1, False), ("non-finite", 3, True),
     ]  # fmt: skip
     assert told[0].values["rule"] == "memorising"
     assert callback.stop_reason is not None and callback.stop_reason.code == "non-finite"

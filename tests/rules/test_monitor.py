@@ -21,6 +21,8 @@ from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.rules.registry import ALL_RULES, TargetMet, rules_for
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 
 def _run() -> list[Observation]:
@@ -182,24 +184,29 @@ def test_steps_may_go_back() -> None:
 
 
 @dataclass(frozen=True)
-class Breaks:
+class Breaks(Rule):
     """A rule that counts rows and raises at a step, or when it closes."""
 
-    code: str = "breaks"
+    name: str = "breaks"
     at: int | None = None
     closing: bool = False
+
+    @property
+    def info(self) -> RuleInfo:  # type: ignore[override]
+        """Any code, all rows."""
+        return RuleInfo(self.name, (Severity.INFO,), ANY_ROW)
 
     def initial(self) -> int:
         """No rows."""
         return 0
 
-    def step(self, state: int, seen: Observation) -> tuple[int, tuple[Finding, ...]]:
+    def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, tuple[Finding, ...]]:
         """Counts."""
         if seen.step == self.at:
             raise IndexError("tuple index out of range")
         return state + 1, ()
 
-    def close(self, state: int) -> tuple[Finding, ...]:
+    def close(self, state: int, signals: Signals) -> tuple[Finding, ...]:
         """Nothing, or an error."""
         if self.closing:
             raise KeyError("loss")
@@ -231,7 +238,7 @@ def test_a_rule_whose_findings_raise() -> None:
     """What a rule of one's own returns may be no findings, or raise only when it is read: the others see the row."""
 
     class Late(Breaks):
-        def step(self, state: int, seen: Observation) -> Any:
+        def step(self, state: int, seen: Observation, signals: Signals) -> Any:
             return state, None if seen.step == 10 else (1 / 0 for _ in range(1))
 
     for step, kind in ((10, "TypeError"), (20, "ZeroDivisionError")):
@@ -273,7 +280,7 @@ def test_an_error_that_cannot_be_shown() -> None:
             object.__setattr__(self, "error", error)
             super().__init__()
 
-        def step(self, state: int, seen: Observation) -> tuple[int, tuple[Finding, ...]]:
+        def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, tuple[Finding, ...]]:
             raise self.error  # type: ignore[attr-defined]
 
     for error, shown in ((Mute(), "Mute"), (ValueError("x" * 1000), "ValueError: " + 288 * "x" + " ...")):
@@ -328,3 +335,49 @@ def test_training_that_goes_on_is_evaluated_again() -> None:
     more = [TrainObservation(16, loss=2.0), EvalObservation(16, exact_loss=2.0)]
     state, _ = Monitor().fold(more, _ended(loads_best=True))
     assert state.summary().splits["eval"].last.value == 2.0
+
+
+def test_a_repeat_folds_its_step_anew() -> None:
+    """A row of the same kind, set and step counts in place of the first, for every rule: the fold stands where it would
+    without the first, whatever else came at that step; what was said stands, and is said once."""
+    monitor = Monitor()
+    before = _run()[:8]
+    wrong = TrainObservation(90, loss=math.nan)
+    right, evaluation = TrainObservation(90, loss=3.1), EvalObservation(90, split="eval_ko", exact_loss=3.2)
+    state, found = monitor.fold([*before, wrong, evaluation, right])
+    assert [(one.code, one.step) for one in found] == [("non-finite", 90)]
+    assert state == monitor.fold([*before, right, evaluation])[0]
+    twice, again = monitor.fold([*before, wrong, evaluation, wrong])
+    assert [(one.code, one.step) for one in again] == [("non-finite", 90)]
+    assert twice == monitor.fold([*before, wrong, evaluation])[0]
+    more = [TrainObservation(100, loss=3.0), TrainObservation(110, loss=math.nan)]
+    assert monitor.fold(more, state)[1][0].step == 110
+
+
+def test_a_repeat_may_show_what_the_first_did_not() -> None:
+    """The later row of a step is judged too."""
+    rows = [*_run()[:8], TrainObservation(90, loss=3.1), TrainObservation(90, loss=math.nan)]
+    assert [(one.code, one.step) for one in Monitor().fold(rows)[1]] == [("non-finite", 90)]
+
+
+def test_set_up_rows_of_one_step_all_count() -> None:
+    """They only ever add."""
+    rows = [SetupObservation(0, "stopped-before", {"reason": "target-met"}) for _ in range(2)]
+    assert len(Monitor().fold(rows)[1]) == 2
+
+
+def test_a_rule_is_shown_only_the_rows_it_asks_for() -> None:
+    """A rule on evaluations never sees a training row."""
+    seen: list[Observation] = []
+
+    class Asks(Breaks):
+        @property
+        def info(self) -> RuleInfo:  # type: ignore[override]
+            return RuleInfo("asks", (Severity.INFO,), (EvalObservation,))
+
+        def step(self, state: int, row: Observation, signals: Signals) -> tuple[int, tuple[Finding, ...]]:
+            seen.append(row)
+            return state, ()
+
+    Monitor([Asks()]).fold(_run())
+    assert seen == [one for one in _run() if isinstance(one, EvalObservation)]

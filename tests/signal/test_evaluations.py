@@ -7,14 +7,12 @@ import math
 import pytest
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.evaluations import EARLY, KEPT, NOTHING, Evaluations, noise_of
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.evaluations import EARLY, KEPT, Evaluations, noise_of
 
 
 def _fold(*seen: Observation) -> Evaluations:
-    state = NOTHING
-    for one in seen:
-        state = state.add(one)
-    return state
+    return Monitor([]).fold(seen)[0].signals.evaluations
 
 
 def _train(*losses: float, start: int = 10) -> list[TrainObservation]:
@@ -83,20 +81,22 @@ def test_a_seam_begins_anew() -> None:
 
 def test_what_is_no_evaluation() -> None:
     """Without a loss, not finite, or with a batch that was not: nothing new."""
-    before = _fold(EvalObservation(10, loss=3.0))
+    first = EvalObservation(10, loss=3.0)
     for seen in (
         EvalObservation(20), EvalObservation(20, loss=math.nan), EvalObservation(20, loss=2.0, nonfinite_batches=1),
+        TrainObservation(20, loss=2.0),
     ):  # fmt: skip
-        assert before.add(seen).new(before, seen) is None
-    seen = EvalObservation(20, loss=2.0)
-    assert before.add(seen).new(before, seen) is not None
+        assert _fold(first, seen).now is None
+    last = _fold(first, EvalObservation(20, loss=2.0))
+    assert last.now is last.sets["eval"]
 
 
 def test_memory_is_bounded() -> None:
     """Ten thousand evaluations keep as many marks as forty, and the first and best."""
-    state = NOTHING
-    for i in range(300):
-        state = state.add(TrainObservation(i, loss=2.0)).add(EvalObservation(i, loss=2.0 + abs(i - 50) / 1000))
+    state = _fold(*(
+        one for i in range(300)
+        for one in (TrainObservation(i, loss=2.0), EvalObservation(i, loss=2.0 + abs(i - 50) / 1000))
+    ))  # fmt: skip
     series = state.sets["eval"]
     assert (len(series.marks), len(series.gaps), series.count) == (KEPT, EARLY, 300)
     assert (series.first.step, series.best.step) == (0, 50)
@@ -111,15 +111,6 @@ def test_noise() -> None:
     assert flat == pytest.approx(0.0071, rel=0.4)
     assert noise_of([2.0 - 0.1 * i + x for i, x in enumerate(wobble)]) == pytest.approx(flat)
     assert noise_of([x + (5.0 if i == 20 else 0.0) for i, x in enumerate(wobble)]) == pytest.approx(flat, rel=0.3)
-
-
-def test_the_last_call_is_remembered_for_its_own_series() -> None:
-    """The same row to the same series gives the same object, and to another one its own."""
-    row = EvalObservation(20, loss=2.5)
-    once, other = _fold(*_train(3.0, 2.0)), _fold(EvalObservation(10, loss=2.6))
-    assert once.add(row) is once.add(row)
-    assert other.add(row).sets["eval"].count == 2
-    assert once.add(row).sets["eval"].count == 1
 
 
 @pytest.mark.parametrize("later", ["utf8-v2-aa", "ids-v2-aa", None])

@@ -8,15 +8,21 @@ import pytest
 from core.curve import cosine, falling, noisy, rows
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.excursion import Watch
+from ko_cpt_callbacks.signal.signals import SILENT, Signals
+
+
+def _signals(seen: list[Observation]) -> list[Signals]:
+    signals, now = [], SILENT
+    for one in seen:
+        now = now.add(one)
+        signals.append(now)
+    return signals
 
 
 def _watches(seen: list[Observation]) -> list[Watch]:
-    watches, now = [], IDLE
-    for one in seen:
-        now = now.add(one)
-        watches.append(now)
-    return watches
+    return [one.watch for one in _signals(seen)]
 
 
 def _flat(extra: dict[int, float], points: int = 100, sd: float = 0.01) -> list[Observation]:
@@ -96,21 +102,21 @@ def test_young() -> None:
 
 def test_other_rows_and_nan() -> None:
     """An evaluation changes nothing; a NaN brings no point and ends no rise."""
-    last = _watches(_flat({}))[-1]
-    assert last.add(EvalObservation(1000, loss=9.0)) is last
+    last = _signals(_flat({}))[-1]
+    assert last.add(EvalObservation(1000, loss=9.0)).watch is last.watch
     odd = last.add(TrainObservation(1010, loss=math.nan))
-    assert (odd.news, odd.since, odd.rise) == (False, last.since, None)
+    assert (odd.window.grew, odd.watch.since, odd.watch.rise) == (False, last.watch.since, None)
 
 
 def test_a_repeat_replaces() -> None:
     """Of two rows of one step the last counts."""
-    last = _watches(_flat({}))[-1]
-    high = last.add(TrainObservation(1010, loss=9.0))
-    assert high.rise is not None
-    assert high.add(TrainObservation(1010, loss=2.5)) == last.add(TrainObservation(1010, loss=2.5))
+    monitor, low, high = Monitor([]), TrainObservation(1010, loss=2.5), TrainObservation(1010, loss=9.0)
+    last = monitor.fold(_flat({}))[0]
+    assert monitor.fold([high], last)[0].signals.watch.rise is not None
+    assert monitor.fold([high, low], last)[0] == monitor.fold([low], last)[0]
 
 
 def test_a_seam_begins_anew() -> None:
     """Steps that go back: no lowest level, no rise, no jumps of the run before."""
-    now = _watches(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0))
+    now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch
     assert (now.since, now.first, now.rise, now.jumps, now.swings) == (1, 9.0, None, (), 0)

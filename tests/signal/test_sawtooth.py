@@ -7,12 +7,13 @@ import math
 import pytest
 from core.curve import noisy, rows
 
-from ko_cpt_callbacks.signal.excursion import IDLE, Jump, Watch
+from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.sawtooth import another, lengths_jumped, undone
+from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 
-def _watch(losses: list[float]) -> Watch:
-    now = IDLE
+def _window(losses: list[float]) -> Recent:
+    now = EMPTY
     for one in rows(losses):
         now = now.add(one)
     return now
@@ -41,22 +42,22 @@ def test_none_before() -> None:
 def test_undoes_the_drift_since_the_last_tooth() -> None:
     """Down by 0.3 over 25 points, then up by 0.3, to where it was: 0, at once."""
     losses = [2.5 - 0.3 * (i % 25) / 25 + e for i, e in enumerate(noisy(80, 0.005))]
-    assert undone(_watch(losses), tuple(losses[:50][-40:]), 2.5, 0.3) == 0
+    assert undone(_window(losses), tuple(losses[:50][-40:]), 2.5, 0.3) == 0
 
 
 def test_a_level_that_was_never_there() -> None:
     """Up from a flat run: None."""
     losses = [2.5 + e for e in noisy(60, 0.005)]
-    assert undone(_watch(losses), tuple(losses), 2.8, 0.3) is None
+    assert undone(_window(losses), tuple(losses), 2.8, 0.3) is None
 
 
 def test_a_learning_curve_passed_the_level() -> None:
     """It fell through the level long ago, most of it at first: None. An even fall from the start may be a first tooth:
     how many points ago it began."""
     curve = [2.5 + 1.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(45, 0.005))]
-    assert undone(_watch(curve), tuple(curve), 2.8, 0.3) is None
+    assert undone(_window(curve), tuple(curve), 2.8, 0.3) is None
     even = [2.8 - 0.3 * i / 30 + e for i, e in enumerate(noisy(30, 0.005))]
-    assert undone(_watch(even), tuple(even), 2.8, 0.3) == pytest.approx(28, abs=2)
+    assert undone(_window(even), tuple(even), 2.8, 0.3) == pytest.approx(28, abs=2)
 
 
 def test_lengths() -> None:

@@ -17,7 +17,9 @@ from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import RunProgress
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.readers.rows import observations_of
-from ko_cpt_callbacks.rules.registry import ALL_RULES, Rule, rules_for
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.signal.signals import SILENT
 
 __all__ = ["failures", "odd_rows", "rule_sets"]
 
@@ -225,11 +227,13 @@ def failures(rows: Sequence[dict[str, Any]], rules: Sequence[Rule]) -> Iterator[
     seen = observations_of(rows)
     for rule in rules:
         try:
-            state, findings = rule.initial(), []
+            state, findings, signals = rule.initial(), [], SILENT
             for one in seen:
-                state, found = rule.step(state, one)
-                findings += found
-            for finding in (*findings, *rule.close(state)):
+                signals = signals.add(one)
+                if type(one) in rule.info.rows:
+                    state, found = rule.step(state, one, signals)
+                    findings += found
+            for finding in (*findings, *rule.close(state, signals)):
                 finding.as_dict()
         except Exception as error:
             yield rule.code, error

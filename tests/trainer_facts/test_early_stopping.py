@@ -13,6 +13,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainer
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
+from ko_cpt_callbacks.signal.signals import SILENT
 
 pytestmark = pytest.mark.both_versions
 
@@ -47,7 +48,7 @@ def _ours(losses: list[float], patience: int, threshold: float) -> int | None:
     rule = NoImprovement(Patience(patience, threshold))
     state = rule.initial()
     for number, loss in enumerate(losses, start=1):
-        state, found = rule.step(state, EvalObservation(10 * number, loss=loss))
+        state, found = rule.step(state, EvalObservation(10 * number, loss=loss), SILENT)
         if found:
             return number
     return None

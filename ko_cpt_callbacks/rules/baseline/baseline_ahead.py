@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.standing import Judged, Standings, Watched, advance, settle, values_of
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["BaselineAhead", "BaselineAheadState"]
 
@@ -22,7 +25,7 @@ class BaselineAheadState:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineAhead:
+class BaselineAhead(Rule):
     """Says once per evaluation set that it is ahead, at the first evaluation that shows it.
 
     Args:
@@ -31,25 +34,22 @@ class BaselineAhead:
         retention: Names of evaluation sets that are never compared.
     """
 
+    info: ClassVar = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW)
+
     baseline: Baseline | None = None
     stage: str = AUTO
     retention: tuple[str, ...] = ()
-
-    @property
-    def code(self) -> str:
-        """``baseline-ahead``."""
-        return "baseline-ahead"
 
     def initial(self) -> BaselineAheadState:
         """No row seen."""
         return BaselineAheadState()
 
-    def step(self, state: BaselineAheadState, seen: Observation) -> tuple[BaselineAheadState, tuple[Finding, ...]]:
+    def step(self, state: BaselineAheadState, seen: Observation, signals: Signals) -> tuple[BaselineAheadState, Found]:
         """Speaks at the evaluation, or at the paired difference that belongs to it."""
         standings, judged = advance(self._watched, state.standings, seen)
         return self._told(BaselineAheadState(standings, state.said), judged)
 
-    def close(self, state: BaselineAheadState) -> tuple[Finding, ...]:
+    def close(self, state: BaselineAheadState, signals: Signals) -> Found:
         """Speaks of an evaluation whose paired difference never came."""
         return self._told(state, settle(self._watched, state.standings)[1])[1]
 
@@ -59,7 +59,7 @@ class BaselineAhead:
 
     def _told(
         self, state: BaselineAheadState, judged: tuple[Judged, ...]
-    ) -> tuple[BaselineAheadState, tuple[Finding, ...]]:
+    ) -> tuple[BaselineAheadState, Found]:
         said, found = state.said, []
         for one in judged:
             comparison = one.comparison

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.standing import Standings, Watched, advance, settle, values_of
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["BaselineBehind", "BaselineBehindState"]
 
@@ -22,7 +25,7 @@ class BaselineBehindState:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineBehind:
+class BaselineBehind(Rule):
     """Says once per evaluation set that the run ends behind: at its beginning every run is.
 
     It is a warning where the comparison is exact. On another text it is information: one model's loss differs between
@@ -34,20 +37,19 @@ class BaselineBehind:
         retention: Names of evaluation sets that are never compared.
     """
 
+    info: ClassVar = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW)
+
     baseline: Baseline | None = None
     stage: str = AUTO
     retention: tuple[str, ...] = ()
-
-    @property
-    def code(self) -> str:
-        """``baseline-behind``."""
-        return "baseline-behind"
 
     def initial(self) -> BaselineBehindState:
         """No row seen."""
         return BaselineBehindState()
 
-    def step(self, state: BaselineBehindState, seen: Observation) -> tuple[BaselineBehindState, tuple[Finding, ...]]:
+    def step(
+        self, state: BaselineBehindState, seen: Observation, signals: Signals
+    ) -> tuple[BaselineBehindState, Found]:
         """Speaks at the Trainer's last row."""
         standings, _ = advance(self._watched, state.standings, seen)
         state = BaselineBehindState(standings, state.said)
@@ -57,7 +59,7 @@ class BaselineBehind:
         said = (*state.said, *(finding.split for finding in found if finding.split is not None))
         return BaselineBehindState(standings, said), found
 
-    def close(self, state: BaselineBehindState) -> tuple[Finding, ...]:
+    def close(self, state: BaselineBehindState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row."""
         standings, _ = settle(self._watched, state.standings)
         return self._behind(BaselineBehindState(standings, state.said))
@@ -66,7 +68,7 @@ class BaselineBehind:
     def _watched(self) -> Watched:
         return Watched(self.baseline, self.stage, self.retention)
 
-    def _behind(self, state: BaselineBehindState) -> tuple[Finding, ...]:
+    def _behind(self, state: BaselineBehindState) -> Found:
         return tuple(
             Finding(
                 self.code,

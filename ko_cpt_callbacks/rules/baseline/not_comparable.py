@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison_reason import Reason
@@ -10,6 +11,8 @@ from ko_cpt_callbacks.core.finding import Finding, JsonValue, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.core.reference import AUTO, reference_of
 from ko_cpt_callbacks.core.standing import Standings, Watched, advance, settle, values_of
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NotComparable", "NotComparableState"]
 
@@ -25,7 +28,7 @@ class NotComparableState:
 
 
 @dataclass(frozen=True, slots=True)
-class NotComparable:
+class NotComparable(Rule):
     """Says once that the run cannot be compared with its baseline.
 
     Args:
@@ -34,20 +37,17 @@ class NotComparable:
         retention: Names of evaluation sets that are never compared.
     """
 
+    info: ClassVar = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW)
+
     baseline: Baseline | None = None
     stage: str = AUTO
     retention: tuple[str, ...] = ()
-
-    @property
-    def code(self) -> str:
-        """``not-comparable``."""
-        return "not-comparable"
 
     def initial(self) -> NotComparableState:
         """No row seen."""
         return NotComparableState()
 
-    def step(self, state: NotComparableState, seen: Observation) -> tuple[NotComparableState, tuple[Finding, ...]]:
+    def step(self, state: NotComparableState, seen: Observation, signals: Signals) -> tuple[NotComparableState, Found]:
         """Speaks at the first row, where the baseline has nothing to compare; at an evaluation; or at the end."""
         if self.baseline is None:
             return state, ()
@@ -65,7 +65,7 @@ class NotComparable:
             found = self._unevaluated(state)
         return replace(state, said=bool(found)), found
 
-    def close(self, state: NotComparableState) -> tuple[Finding, ...]:
+    def close(self, state: NotComparableState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row."""
         if self.baseline is None or state.said:
             return ()
@@ -79,18 +79,18 @@ class NotComparable:
     def _watched(self) -> Watched:
         return Watched(self.baseline, self.stage, self.retention)
 
-    def _of_baseline(self, state: NotComparableState, step: int) -> tuple[Finding, ...]:
+    def _of_baseline(self, state: NotComparableState, step: int) -> Found:
         """What is wrong with the baseline itself, whatever the run is."""
         assert self.baseline is not None
         found = reference_of(self.baseline, state.standings.stage if self.stage == AUTO else self.stage)
         return self._finding(found, step, "another-reference") if isinstance(found, Reason) else ()
 
-    def _unevaluated(self, state: NotComparableState) -> tuple[Finding, ...]:
+    def _unevaluated(self, state: NotComparableState) -> Found:
         if state.standings.seats or not state.trained:
             return ()
         return self._finding(Reason("no-evaluation"), state.step, "evaluate")
 
-    def _finding(self, reason: Reason, step: int | None, help_code: str) -> tuple[Finding, ...]:
+    def _finding(self, reason: Reason, step: int | None, help_code: str) -> Found:
         assert self.baseline is not None
         values: dict[str, JsonValue] = {
             "baseline": self.baseline.id,

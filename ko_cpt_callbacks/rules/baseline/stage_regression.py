@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, resolution_of, standing_of
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.core.retention import is_retention
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["StageRegression", "StageRegressionState"]
 
@@ -26,7 +28,7 @@ class StageRegressionState:
 
 
 @dataclass(frozen=True, slots=True)
-class StageRegression:
+class StageRegression(Rule):
     """Speaks where the whole interval of (after less before) is above zero, and the difference above the resolution.
 
     The difference arrives as a set-up row ``stage-difference``; one without a standard error is not judged.
@@ -37,25 +39,19 @@ class StageRegression:
         confidence: Of the two-sided interval. Chosen, not measured: as everywhere in this package.
     """
 
+    info: ClassVar = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,))
+
     leave_out: tuple[str, ...] = ()
     confidence: float = 0.95
-
-    @property
-    def code(self) -> str:
-        """``stage-regression``."""
-        return "stage-regression"
 
     def initial(self) -> StageRegressionState:
         """Nothing said."""
         return StageRegressionState()
 
-    def close(self, state: StageRegressionState) -> tuple[Finding, ...]:
-        """Nothing: every difference was judged when it came."""
-        return ()
 
     def step(
-        self, state: StageRegressionState, seen: Observation
-    ) -> tuple[StageRegressionState, tuple[Finding, ...]]:
+        self, state: StageRegressionState, seen: Observation, signals: Signals
+    ) -> tuple[StageRegressionState, Found]:
         """Judges a stage's difference, once for each pair of stages and set."""
         if not isinstance(seen, SetupObservation) or seen.kind != _DIFFERENCE:
             return state, ()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
-from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations
-from ko_cpt_callbacks.signal.excursion import IDLE, Low, Watch
+from ko_cpt_callbacks.core.observation import Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import Evaluations
+from ko_cpt_callbacks.signal.excursion import Low, Watch
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["Diverged", "DivergedState"]
@@ -16,17 +19,15 @@ __all__ = ["Diverged", "DivergedState"]
 
 @dataclass(frozen=True, slots=True)
 class DivergedState:
-    """Where the loss stands; the segment of which it was said that it diverged."""
+    """The segment of which it was said that it diverged."""
 
-    watch: Watch = IDLE
-    series: Evaluations = NOTHING
     said: int | None = None
     shifted: tuple[Low, float] | None = None
     """A shift of the level since it was lowest, nats: another rule's, and not to be counted here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Diverged:
+class Diverged(Rule):
     """Says once per segment that the loss is far above its lowest level and stays there, or goes on rising.
 
     The level is a short median; the lowest is looked for since the start, the last seam, or the last restart of the
@@ -66,6 +67,8 @@ class Diverged:
         short_staying: or so many.
     """
 
+    info: ClassVar = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True)
+
     noises: float = 5.5
     nats: float = 0.4
     share: float = 0.08
@@ -83,27 +86,16 @@ class Diverged:
     short_rising: int = 8
     short_staying: int = 11
 
-    @property
-    def code(self) -> str:
-        """``diverged``."""
-        return "diverged"
-
     def initial(self) -> DivergedState:
         """No row seen."""
         return DivergedState()
 
-    def close(self, state: DivergedState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: DivergedState, seen: Observation) -> tuple[DivergedState, tuple[Finding, ...]]:
+    def step(self, state: DivergedState, seen: Observation, signals: Signals) -> tuple[DivergedState, Found]:
         """Judges a training row."""
-        watch, series = state.watch.add(seen), state.series.add(seen)
-        if watch is state.watch:
-            return (state if series is state.series else replace(state, series=series)), ()
-        state = replace(state, watch=watch, series=series)
+        watch, window = signals.watch, signals.window
         low, middles = watch.low, watch.middles
-        if not watch.news or low is None or state.said == watch.recent.segment or len(middles) < self.short_rising:
+        if not window.grew or low is None or state.said == window.segment or len(middles) < self.short_rising:
             return state, ()
         if state.shifted is not None and state.shifted[0] != low:
             state = replace(state, shifted=None)
@@ -111,27 +103,26 @@ class Diverged:
         height = middles[-1] - lowest
         if height < self.nats:
             return state, ()
-        noise = low.noise if low.noise is not None else watch.recent.jitter or 0.0
+        noise = low.noise if low.noise is not None else window.jitter or 0.0
         needed = max(
             self.young_nats if watch.young else self.nats, self.noises * noise, self.share * low.level,
             self.swings * watch.swing,
         )  # fmt: skip
         if height < needed:
             return state, ()
-        losses = watch.recent.losses
+        losses = window.losses
         after = losses[-(watch.since - low.index + 1) :]
         variant = self._variant(after, watch, lowest, height, needed)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, lowest - low.level + shift)), ()
-        if variant is None or self._improves(series, low, lowest + self.beside * height):
+        if variant is None or self._improves(signals.evaluations, low, lowest + self.beside * height):
             return state, ()
-        step = watch.recent.steps[-1]
         values = {
             "level": middles[-1], "lowest": low.level, "lowest_step": low.step, "rise": height, "noise": noise,
             "threshold": needed, "points": watch.since - low.index, "window": 5, "first": watch.first,
         }  # fmt: skip
-        finding = Finding(self.code, Severity.ERROR, step, "train", values, asks_to_stop=True, variant=variant)
-        return replace(state, said=watch.recent.segment), (finding,)
+        finding = Finding(self.code, Severity.ERROR, seen.step, "train", values, asks_to_stop=True, variant=variant)
+        return replace(state, said=window.segment), (finding,)
 
     def _variant(
         self, after: tuple[float, ...], watch: Watch, lowest: float, height: float, needed: float

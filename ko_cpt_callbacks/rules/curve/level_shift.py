@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
-from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.core.observation import Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal.sawtooth import another, lengths_jumped, undone
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.suddenness import at_once, is_ramp, slope_of, trend
-from ko_cpt_callbacks.signal.window import curved_noise, fitted, median, wander
+from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median, wander
 
 __all__ = ["LevelShift", "LevelShiftState"]
 
@@ -31,9 +32,8 @@ class _Doubt:
 
 @dataclass(frozen=True, slots=True)
 class LevelShiftState:
-    """Where the loss stands, and what was said."""
+    """What was said, and what waits."""
 
-    watch: Watch = IDLE
     quiet_until: int = 0
     """No shift is looked for in a window of which this many points are not there yet: it would be the one just said."""
     seam: tuple[int, float, float, int] | None = None
@@ -41,11 +41,10 @@ class LevelShiftState:
     tooth: float = 0.0
     """The last jump that only undid a drift; a later one of its kind is another tooth."""
     doubt: _Doubt | None = None
-    said_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class LevelShift:
+class LevelShift(Rule):
     """Says that the loss went to another level between two points and stayed there.
 
     Points after a place are compared with what the window before it expected, a level and a trend. All of them must be
@@ -79,6 +78,8 @@ class LevelShift:
         worst: up to so many times.
     """
 
+    info: ClassVar = RuleInfo("level-shift", (Severity.WARNING,), (TrainObservation,))
+
     noises: float = 4.1
     large: float = 8.0
     few: int = 6
@@ -92,41 +93,29 @@ class LevelShift:
     usual_wander: float = 1.35
     worst: float = 1.4
 
-    @property
-    def code(self) -> str:
-        """``level-shift``."""
-        return "level-shift"
-
     def initial(self) -> LevelShiftState:
         """No row seen."""
         return LevelShiftState()
 
-    def close(self, state: LevelShiftState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: LevelShiftState, seen: Observation) -> tuple[LevelShiftState, tuple[Finding, ...]]:
+    def step(self, state: LevelShiftState, seen: Observation, signals: Signals) -> tuple[LevelShiftState, Found]:
         """Judges a training row."""
-        watch = state.watch.add(seen)
-        if watch is state.watch:
-            return state, ()
-        repeat = watch.recent.step == state.watch.recent.step
-        state = replace(state, watch=watch)
-        if not watch.news or (repeat and state.said_at == watch.recent.step):
+        watch, window = signals.watch, signals.window
+        if not window.grew:
             return state, ()
         if watch.since == 1:
             state = replace(state, quiet_until=0, tooth=0.0, doubt=None)
         values: dict[str, Any] | None = None
         for count in (self.few, self.many):
             if values is None and watch.since - count - 1 >= state.quiet_until:
-                values = self._shift(watch, count)
+                values = self._shift(signals, count)
         shift = 0.0 if values is None else values["shift"]
         if values is not None and shift * state.tooth > 0 and 0.4 < shift / state.tooth < 2.5:
             values = None
         elif values is not None and another(watch.jumps, watch.since - values["points"] + 1, shift, values["before"]):
             values, state = None, replace(state, tooth=shift, quiet_until=watch.since)
         elif values is not None:
-            values, state = self._doubted(values, watch, state)
+            values, state = self._doubted(values, signals, state)
         if values is None and state.doubt is not None:
             doubt = state.doubt
             stays = (watch.middles[-1] - doubt.values["before"]) / doubt.values["shift"] >= 0.6
@@ -136,21 +125,20 @@ class LevelShift:
                 values = {**doubt.values, "points": doubt.values["points"] + watch.since - doubt.at}
                 state = replace(state, doubt=None)
         variant = "" if values is None else "up" if values["shift"] > 0 else "down"
-        if watch.recent.seam:
-            state = replace(state, seam=_before(watch))
-        elif state.seam is not None and watch.recent.count == 2 * _SHORT:
+        if window.seam:
+            state = replace(state, seam=_before(signals))
+        elif state.seam is not None and window.count == 2 * _SHORT:
             if values is None:
-                values, variant = self._across(watch, state.seam), "seam"
+                values, variant = self._across(signals, state.seam), "seam"
             state = replace(state, seam=None)
         if values is None:
             return state, ()
-        step = watch.recent.steps[-1]
-        finding = Finding(self.code, Severity.WARNING, step, "train", values, variant=variant)
-        return replace(state, quiet_until=watch.since, said_at=step), (finding,)
+        finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
+        return replace(state, quiet_until=watch.since), (finding,)
 
-    def _shift(self, watch: Watch, count: int) -> dict[str, Any] | None:
+    def _shift(self, signals: Signals, count: int) -> dict[str, Any] | None:
         """The shift before the last ``count`` points, as evidence; None where there is none, or an explained one."""
-        recent, middles = watch.recent, watch.middles
+        recent, middles = signals.window, signals.watch.middles
         losses, jitter = recent.losses, recent.jitter
         if len(losses) < count + 9 or len(middles) < count + 2 or jitter is None:
             return None
@@ -202,17 +190,16 @@ class LevelShift:
             return None  # the return from a spike, or from a shift up
         if is_ramp(losses[-count - 6 : -count + 5 or None]):
             return None
-        if at_once(before, after, sign) < 0.5 * size or self._explained(watch, count, sign * size, base, noise):
+        if at_once(before, after, sign) < 0.5 * size or self._explained(recent, count, sign * size, base, noise):
             return None
         shift = sign * size
         return {
             "before": base, "after": base + shift, "shift": shift, "share": shift / base if base else None,
             "noise": noise, "noises": round(size / noise, 1), "threshold": needed, "first_step": recent.steps[-count],
-            "points": count, "window": points, "tooth": undone(watch, before, base + shift, shift),
+            "points": count, "window": points, "tooth": undone(recent, before, base + shift, shift),
         }  # fmt: skip
 
-    def _explained(self, watch: Watch, count: int, shift: float, base: float, noise: float) -> bool:
-        recent = watch.recent
+    def _explained(self, recent: Recent, count: int, shift: float, base: float, noise: float) -> bool:
         rates = [rate for rate in recent.rates if rate is not None]
         if len(rates) == len(recent.rates):
             lately = rates[-count - 6 :]
@@ -230,11 +217,12 @@ class LevelShift:
         return _crosses(recent.epochs[at - 2 : at + 2]) and abs(shift) < max(0.5 * abs(base), 0.5)
 
     def _doubted(
-        self, values: dict[str, Any], watch: Watch, state: LevelShiftState
+        self, values: dict[str, Any], signals: Signals, state: LevelShiftState
     ) -> tuple[dict[str, Any] | None, LevelShiftState]:
         """The shift, or a state that waits whether it is a tooth of which the next will come."""
+        watch = signals.watch
         back, start = values.pop("tooth"), watch.since - values["points"]
-        before = watch.recent.losses[: -values["points"] - 1][-40:]
+        before = signals.window.losses[: -values["points"] - 1][-40:]
         # A learning curve drifts down: only before a fall is a drift the other way odd.
         drifted = values["shift"] < 0 and 20 * slope_of(before[-30:]) > -0.25 * values["shift"]
         if back is None and start > self.early and not drifted:
@@ -247,25 +235,25 @@ class LevelShift:
             return values, state
         return None, replace(state, doubt=_Doubt(values, watch.since, due), quiet_until=watch.since)
 
-    def _across(self, watch: Watch, seam: tuple[int, float, float, int]) -> dict[str, Any] | None:
+    def _across(self, signals: Signals, seam: tuple[int, float, float, int]) -> dict[str, Any] | None:
         segment, level, noise, window = seam
-        now = watch.middles[-1]
+        now = signals.watch.middles[-1]
         shift = now - level
         needed = max(self.seam_nats, self.large * noise)
-        if watch.recent.segment != segment or shift > -needed:
+        if signals.window.segment != segment or shift > -needed:
             return None
         return {
             "before": level, "after": now, "shift": shift, "share": shift / level if level else None, "noise": noise,
-            "noises": round(abs(shift) / noise, 1), "threshold": needed, "first_step": watch.recent.steps[0],
-            "points": watch.since, "window": window,
+            "noises": round(abs(shift) / noise, 1), "threshold": needed, "first_step": signals.window.steps[0],
+            "points": signals.watch.since, "window": window,
         }  # fmt: skip
 
 
-def _before(watch: Watch) -> tuple[int, float, float, int] | None:
-    past = watch.recent.past
+def _before(signals: Signals) -> tuple[int, float, float, int] | None:
+    past = signals.past
     if past.noise is None or len(past.losses) < 2 * _SHORT:
         return None
-    return watch.recent.segment, median(past.losses[-_SHORT:]), past.noise, len(past.losses)
+    return signals.window.segment, median(past.losses[-_SHORT:]), past.noise, len(past.losses)
 
 
 def _crosses(epochs: tuple[float | None, ...]) -> bool:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import log2
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
-from ko_cpt_callbacks.signal.excursion import IDLE, Rise, Watch
+from ko_cpt_callbacks.core.observation import Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.excursion import Rise
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import ENOUGH
 
-__all__ = ["LossSpike", "LossSpikeState"]
+__all__ = ["LossSpike"]
 
 
 @dataclass(frozen=True, slots=True)
-class LossSpikeState:
-    """Where the loss stands, and how many spikes were said (``before`` the last row, which a repeat replaces)."""
-
-    watch: Watch = IDLE
-    spikes: int = 0
-    before: int = 0
-    said_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LossSpike:
+class LossSpike(Rule):
     """Says of each rise of the training loss, once it is back, that it was a spike.
 
     The loss rises when a point is above the band: the level of the window before (a robust line, or the last five
@@ -59,6 +52,8 @@ class LossSpike:
         most: Spikes that are said of one run; after them it is plain.
     """
 
+    info: ClassVar = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,))
+
     one_noises: float = 8.5
     few_noises: float = 6.5
     many_noises: float = 5.8
@@ -76,44 +71,27 @@ class LossSpike:
     early_nats: float = 0.35
     most: int = 10
 
-    @property
-    def code(self) -> str:
-        """``loss-spike``."""
-        return "loss-spike"
+    def initial(self) -> int:
+        """No spike said."""
+        return 0
 
-    def initial(self) -> LossSpikeState:
-        """No row seen."""
-        return LossSpikeState()
-
-    def close(self, state: LossSpikeState) -> tuple[Finding, ...]:
-        """Nothing: a rise that is not over when the history ends is no spike yet."""
-        return ()
-
-    def step(self, state: LossSpikeState, seen: Observation) -> tuple[LossSpikeState, tuple[Finding, ...]]:
-        """Judges a training row."""
-        watch = state.watch.add(seen)
-        if watch is state.watch:
-            return state, ()
-        if watch.recent.step != state.watch.recent.step or not watch.news:
-            state = replace(state, before=state.spikes)
-        elif state.said_at == watch.recent.step:
-            return replace(state, watch=watch), ()
-        state = replace(state, watch=watch)
+    def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, Found]:
+        """Judges a training row; the state is how many spikes were said."""
+        watch, window = signals.watch, signals.window
         rise = watch.ended
-        if rise is None or not watch.news or state.spikes >= self.most:
+        if rise is None or state >= self.most:
             return state, ()
-        needed = self.needed(rise, watch.odd, watch.recent.count)
+        needed = self.needed(rise, watch.odd, window.count)
         if rise.height <= needed:
             return state, ()
-        step = watch.recent.steps[-1]
         values = {
             "peak": rise.peak, "peak_step": rise.peak_step, "level": rise.base, "height": rise.height,
             "noise": rise.noise, "noises": round(rise.height / rise.noise, 1), "threshold": needed,
-            "points": rise.points, "first_step": rise.step, "back": watch.recent.losses[-1], "window": rise.window,
+            "points": rise.points, "first_step": rise.step, "back": window.losses[-1], "window": rise.window,
         }  # fmt: skip
         variant = "point" if rise.points == 1 else "points"
-        finding = Finding(self.code, Severity.WARNING, step, "train", values, variant=variant)
-        return replace(state, spikes=state.spikes + 1, said_at=step), (finding,)
+        finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
+        return state + 1, (finding,)
 
     def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
         """The height that a rise must have, in nats.

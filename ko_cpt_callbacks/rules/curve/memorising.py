@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal.epoch_end import LEAST, MOST, Step, begun, step_at
-from ko_cpt_callbacks.signal.window import EMPTY, Recent, median
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = ["Memorising", "MemorisingState"]
 
@@ -48,22 +50,20 @@ class Epochs:
 
 @dataclass(frozen=True, slots=True)
 class MemorisingState:
-    """The recent points, the epochs (``before``: without the last row), evaluations, and whether it was said.
+    """The epochs, evaluations, and whether it was said.
 
     ``evals``: per set its evaluation nearest the end of the first epoch, or the first of the rows that are evaluated
     now, and the last; ``rows``: which rows they are of.
     """
 
-    recent: Recent = EMPTY
     epochs: Epochs = Epochs()
-    before: Epochs = Epochs()
     evals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     rows: Mapping[str, EvalRows] = field(default_factory=dict)
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Memorising:
+class Memorising(Rule):
     """Says once that the training loss steps down where epochs end, or is far below its first epoch after many.
 
     A step is a drop beyond the trend on both sides of an epoch's end that the whole of the new epoch keeps: rows
@@ -83,6 +83,8 @@ class Memorising:
         retention: Declared names of retention sets, whose evaluations do not count for that.
     """
 
+    info: ClassVar = RuleInfo("memorising", (Severity.WARNING,), (TrainObservation, EvalObservation, EndObservation))
+
     ends: int = 2
     drop: float = 0.07
     drop_errors: float = 2.0
@@ -94,41 +96,32 @@ class Memorising:
     fell_along: float = 0.7
     retention: tuple[str, ...] = ()
 
-    @property
-    def code(self) -> str:
-        """``memorising``."""
-        return "memorising"
-
     def initial(self) -> MemorisingState:
         """No row seen."""
         return MemorisingState()
 
-    def step(self, state: MemorisingState, seen: Observation) -> tuple[MemorisingState, tuple[Finding, ...]]:
+    def step(self, state: MemorisingState, seen: Observation, signals: Signals) -> tuple[MemorisingState, Found]:
         """Judges a training row; notes an evaluation."""
-        recent = state.recent.add(seen)
         if isinstance(seen, EndObservation):
-            found = self.close(state)
+            found = self.close(state, signals)
             return (replace(state, said=True) if found else state), found
         if isinstance(seen, EvalObservation):
             return self._evaluated(state, seen), ()
-        if not isinstance(seen, TrainObservation):
-            return (state if recent is state.recent else replace(state, recent=recent)), ()
-        base = state.before if state.recent.step == seen.step else state.epochs
-        evals = state.evals
-        if recent.segment != recent.past.segment:
-            base, evals = Epochs(), {}
-        epochs = base
-        if recent.grew:
-            epochs = self._counted(base, recent)
-        state = MemorisingState(recent, epochs, base, evals, state.rows, state.said)
-        found = () if state.said else self._found(state)
+        window, epochs, evals = signals.window, state.epochs, state.evals
+        if window.segment != signals.past.segment:
+            epochs, evals = Epochs(), {}
+        if window.grew:
+            epochs = self._counted(epochs, window)
+        state = MemorisingState(epochs, evals, state.rows, state.said)
+        found = () if state.said else self._found(state, window)
         return (replace(state, said=True) if found else state), found
 
-    def close(self, state: MemorisingState) -> tuple[Finding, ...]:
+    def close(self, state: MemorisingState, signals: Signals) -> Found:
         """Judges the last end of an epoch by what points there are after it."""
         if state.said or state.epochs.judged:
             return ()
-        return self._found(replace(state, epochs=self._stepped(state.epochs, state.recent, MOST)))
+        window = signals.window
+        return self._found(replace(state, epochs=self._stepped(state.epochs, window, MOST)), window)
 
     def _counted(self, epochs: Epochs, recent: Recent) -> Epochs:
         epoch = recent.epochs[-1]
@@ -180,8 +173,8 @@ class Memorising:
         evals = {**state.evals, seen.split: (first, point.value)}
         return replace(state, evals=evals, rows={**state.rows, seen.split: rows})
 
-    def _found(self, state: MemorisingState) -> tuple[Finding, ...]:
-        epochs, recent = state.epochs, state.recent
+    def _found(self, state: MemorisingState, recent: Recent) -> Found:
+        epochs = state.epochs
         down = [step for step, is_down in epochs.steps if is_down]
         if len(down) >= self.ends:
             values: dict[str, Any] = {

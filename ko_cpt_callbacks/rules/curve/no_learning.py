@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.evaluations import FALLEN, NOTHING, Evaluations, Series
-from ko_cpt_callbacks.signal.portion import due, whole
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import FALLEN, Series
+from ko_cpt_callbacks.signal.portion import due, heading, whole
 from ko_cpt_callbacks.signal.run_length import expected_steps
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.slope import fall_of
 from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["NoLearning", "NoLearningState"]
 
-_HEAD = 5
 _FEW = 2
 
 
 @dataclass(frozen=True, slots=True)
 class NoLearningState:
-    """Points and evaluations, the first points, those since the learning rate last reached a peak; what was said."""
+    """The first points, how many since the learning rate last reached a peak, and whether it was said."""
 
-    series: Evaluations = NOTHING
     head: tuple[float, ...] = ()
     after: int = 0
-    after_before: int = 0
-    """``after`` without the last row, which a repeat replaces."""
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class NoLearning:
+class NoLearning(Rule):
     """Says once that the loss has not fallen from the start to now.
 
     Nor is it said where the evaluations of a set fall: the model learns, whatever its training points show.
@@ -60,6 +58,8 @@ class NoLearning:
         least_level: Nats per token; a loss around 0 is none that has to fall (policy gradients). Chosen.
     """
 
+    info: ClassVar = RuleInfo("no-learning", (Severity.WARNING,), (TrainObservation, EndObservation))
+
     least_points: int = 20
     least_after: int = 40
     least_unplanned: int = 100
@@ -73,46 +73,36 @@ class NoLearning:
     eval_fallen: float = 0.006
     least_level: float = 0.1
 
-    @property
-    def code(self) -> str:
-        """``no-learning``."""
-        return "no-learning"
-
     def initial(self) -> NoLearningState:
         """No row seen."""
         return NoLearningState()
 
-    def step(self, state: NoLearningState, seen: Observation) -> tuple[NoLearningState, tuple[Finding, ...]]:
+    def step(self, state: NoLearningState, seen: Observation, signals: Signals) -> tuple[NoLearningState, Found]:
         """Judges a training row from time to time, and the Trainer's last row."""
-        series = state.series.add(seen)
         if isinstance(seen, EndObservation):
-            found = self.close(state)
+            found = self.close(state, signals)
             return (replace(state, said=True) if found else state), found
-        if not isinstance(seen, TrainObservation):
-            return (state if series is state.series else replace(state, series=series)), ()
-        recent = series.recent
-        after = state.after_before if state.series.recent.step == seen.step else state.after
-        rate = recent.rates[-1] if recent.rates else None
-        past = rate is not None and recent.segment == recent.past.segment and recent.rate_peak <= recent.past.rate_peak
-        head = recent.losses[:_HEAD] if recent.count <= _HEAD else state.head
-        state = NoLearningState(series, head, after + 1 if past else 0, after, state.said)
-        if state.said or state.after < self.least_after or not due(recent):
+        window, past = signals.window, signals.past
+        rate = window.rates[-1] if window.rates else None
+        peaked = rate is not None and window.segment == past.segment and window.rate_peak <= past.rate_peak
+        state = NoLearningState(heading(state.head, window), state.after + 1 if peaked else 0, state.said)
+        if state.said or state.after < self.least_after or not due(window):
             return state, ()
-        found = self._found(state, live=True)
+        found = self._found(state, signals, live=True)
         return (replace(state, said=True) if found else state), found
 
-    def close(self, state: NoLearningState) -> tuple[Finding, ...]:
+    def close(self, state: NoLearningState, signals: Signals) -> Found:
         """Judges the history as it ends."""
-        return () if state.said else self._found(state, live=False)
+        return () if state.said else self._found(state, signals, live=False)
 
-    def _found(self, state: NoLearningState, *, live: bool) -> tuple[Finding, ...]:
-        values = self._judged(state, live=live)
-        return (
-            () if values is None else (Finding(self.code, Severity.WARNING, state.series.recent.step, "train", values),)
-        )
+    def _found(self, state: NoLearningState, signals: Signals, *, live: bool) -> Found:
+        values = self._judged(state, signals, live=live)
+        if values is None:
+            return ()
+        return (Finding(self.code, Severity.WARNING, signals.window.step, "train", values),)
 
-    def _judged(self, state: NoLearningState, *, live: bool) -> dict[str, Any] | None:
-        recent = state.series.recent
+    def _judged(self, state: NoLearningState, signals: Signals, *, live: bool) -> dict[str, Any] | None:
+        recent = signals.window
         rates = [rate for rate in recent.rates if rate is not None]
         # What follows a seam has not started there.
         if recent.segment or recent.count < self.least_points or (rates and not state.after):
@@ -135,7 +125,7 @@ class NoLearning:
             return None
         if max(line.fall, 0.0) + line.error > self.hidden * level or -line.fall - line.error > self.hidden * level:
             return None
-        if any(self._falls(series) for series in state.series.sets.values()):
+        if any(self._falls(series) for series in signals.evaluations.sets.values()):
             return None
         if live:
             planned = expected_steps(recent)

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import median
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NonFinite", "NonFiniteState", "Track"]
 
@@ -44,10 +46,6 @@ class Track:
     """Rows with a NaN or infinite gradient norm and a healthy loss."""
     unfilled: bool = False
     """The logged losses are NaN since a batch without a target: without its filter the Trainer adds to that NaN."""
-    said: bool = False
-    """An error was reported for `step`: its repeat does not report it again."""
-    before: Track | None = None
-    """The track without the row of `step`, which a repeat of that step replaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class NonFiniteState:
 
 
 @dataclass(frozen=True, slots=True)
-class NonFinite:
+class NonFinite(Rule):
     """Reports NaN and infinite losses, once per episode, and the fp16 loss scaler's skipped steps.
 
     Args:
@@ -78,6 +76,11 @@ class NonFinite:
             Chosen, not measured: a healthy fp16 run has shown two in 20 rows.
     """
 
+    info: ClassVar = RuleInfo(
+        "non-finite", (Severity.ERROR, Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation),
+        may_stop=True,
+    )
+
     healthy_rows: int = 3
     window: int = 12
     min_recent: int = 4
@@ -86,25 +89,17 @@ class NonFinite:
     clearly_above_zero: float = 0.2
     scaler_warning: int = 3
 
-    @property
-    def code(self) -> str:
-        """``non-finite``."""
-        return "non-finite"
-
     def initial(self) -> NonFiniteState:
         """No row seen."""
         return NonFiniteState()
 
-    def close(self, state: NonFiniteState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: NonFiniteState, seen: Observation) -> tuple[NonFiniteState, tuple[Finding, ...]]:
+    def step(self, state: NonFiniteState, seen: Observation, signals: Signals) -> tuple[NonFiniteState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
             base = _base(state.train, seen.step)
             fault = self._train_fault(seen, base)
-            track, findings = self._advance(state.train, base, seen, fault)
+            track, findings = self._advance(base, seen, fault)
             if fault is not None:
                 return replace(state, train=track), findings
             track, note = self._healthy(track, seen)
@@ -112,23 +107,22 @@ class NonFinite:
                 return replace(state, train=track), ()
             return replace(state, train=track, notes=(*state.notes, note)), (self._note(note, track, seen),)
         if isinstance(seen, EvalObservation):
-            known = state.evals.get(seen.split, Track())
-            track, findings = self._advance(known, _base(known, seen.step), seen, _eval_fault(seen))
+            known = _base(state.evals.get(seen.split, Track()), seen.step)
+            track, findings = self._advance(known, seen, _eval_fault(seen))
             return replace(state, evals={**state.evals, seen.split: track}), findings
         return state, ()
 
     def _advance(
-        self, last: Track, base: Track, seen: TrainObservation | EvalObservation, fault: Fault | None
-    ) -> tuple[Track, tuple[Finding, ...]]:
+        self, base: Track, seen: TrainObservation | EvalObservation, fault: Fault | None
+    ) -> tuple[Track, Found]:
         """The track after a row, and the error if the row begins an episode."""
-        said = last.said and last.step == seen.step
         if fault is None:
             healthy = base.healthy + 1
             faulty = base.faulty and healthy < self.healthy_rows
-            return replace(base, step=seen.step, faulty=faulty, healthy=healthy, said=said, before=base), ()
-        track = replace(base, step=seen.step, faulty=True, healthy=0, said=True, before=base)
-        if base.faulty or said:
-            return replace(track, said=said), ()
+            return replace(base, step=seen.step, faulty=faulty, healthy=healthy), ()
+        track = replace(base, step=seen.step, faulty=True, healthy=0)
+        if base.faulty:
+            return track, ()
         variant, values = fault
         finding = Finding(self.code, Severity.ERROR, seen.step, seen.split, values, asks_to_stop=True, variant=variant)
         return track, (finding,)
@@ -191,12 +185,8 @@ class NonFinite:
 
 
 def _base(track: Track, step: int) -> Track:
-    """The track that a row of ``step`` continues: without the last row where it repeats that one's step."""
-    if track.step == step and track.before is not None:
-        return track.before
-    # Steps that go back are two runs joined: the earlier losses say nothing about the later.
-    recent = () if track.step is not None and step < track.step else track.recent
-    return replace(track, recent=recent, said=False, before=None)
+    """The track that a row of ``step`` continues: steps that go back are two runs joined."""
+    return replace(track, recent=()) if track.step is not None and step < track.step else track
 
 
 def _eval_fault(seen: EvalObservation) -> Fault | None:

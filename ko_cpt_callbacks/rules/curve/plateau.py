@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.portion import due, last_share
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.portion import due, heading, last_share
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.slope import fall_of
-from ko_cpt_callbacks.signal.window import EMPTY, Recent, median
+from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = ["Plateau", "PlateauState"]
-
-_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True)
 class PlateauState:
-    """The recent points, the first ones of the segment, and whether it was said."""
+    """The first points of the segment, and whether it was said."""
 
-    recent: Recent = EMPTY
     head: tuple[float, ...] = ()
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Plateau:
+class Plateau(Rule):
     """Says once, as a note, that the last part of the run so far brought nothing that its noise would not.
 
     Nothing is said where the log has no learning rate: a loss that stops falling because the rate has come down is as
@@ -46,6 +45,8 @@ class Plateau:
         fallen_errors: The loss had fallen before by at least so many.
     """
 
+    info: ClassVar = RuleInfo("plateau", (Severity.INFO,), (TrainObservation, EndObservation))
+
     share: float = 0.3
     rate_share: float = 0.3
     least_points: int = 27
@@ -55,41 +56,31 @@ class Plateau:
     rise_errors: float = 1.5
     fallen_errors: float = 4.0
 
-    @property
-    def code(self) -> str:
-        """``plateau``."""
-        return "plateau"
-
     def initial(self) -> PlateauState:
         """No row seen."""
         return PlateauState()
 
-    def step(self, state: PlateauState, seen: Observation) -> tuple[PlateauState, tuple[Finding, ...]]:
+    def step(self, state: PlateauState, seen: Observation, signals: Signals) -> tuple[PlateauState, Found]:
         """Judges a training row from time to time, and the Trainer's last row."""
-        recent = state.recent.add(seen)
+        window = signals.window
         if isinstance(seen, TrainObservation):
-            state = PlateauState(recent, heading(state.head, recent), state.said)
-            if state.said or not due(recent):
+            state = PlateauState(heading(state.head, window), state.said)
+            if state.said or not due(window):
                 return state, ()
-        elif isinstance(seen, EndObservation):
-            state = replace(state, recent=recent)
-        else:
-            return (state if recent is state.recent else replace(state, recent=recent)), ()
-        found = self._found(state, live=isinstance(seen, TrainObservation))
+        found = self._found(state, window, live=isinstance(seen, TrainObservation))
         return (replace(state, said=True) if found else state), found
 
-    def close(self, state: PlateauState) -> tuple[Finding, ...]:
+    def close(self, state: PlateauState, signals: Signals) -> Found:
         """Judges the history as it ends."""
-        return self._found(state, live=False)
+        return self._found(state, signals.window, live=False)
 
-    def _found(self, state: PlateauState, *, live: bool) -> tuple[Finding, ...]:
-        values = None if state.said else self._judged(state, live=live)
+    def _found(self, state: PlateauState, window: Recent, *, live: bool) -> Found:
+        values = None if state.said else self._judged(state, window, live=live)
         if values is None:
             return ()
-        return (Finding(self.code, Severity.INFO, state.recent.step, "train", values),)
+        return (Finding(self.code, Severity.INFO, window.step, "train", values),)
 
-    def _judged(self, state: PlateauState, *, live: bool) -> dict[str, Any] | None:
-        recent = state.recent
+    def _judged(self, state: PlateauState, recent: Recent, *, live: bool) -> dict[str, Any] | None:
         rate = recent.rates[-1] if recent.rates else None
         if recent.count < self.least_points or rate is None or rate < self.rate_share * recent.rate_peak or rate <= 0.0:
             return None
@@ -124,8 +115,3 @@ class Plateau:
             "learning_rate": rate,
             "rate_share": rate / recent.rate_peak,
         }
-
-
-def heading(head: tuple[float, ...], recent: Recent) -> tuple[float, ...]:
-    """The first points of the segment after a row."""
-    return recent.losses[:_HEAD] if recent.count <= _HEAD else head

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal.restart import Sign, begins_anew
-from ko_cpt_callbacks.signal.window import EMPTY, Recent, fitted, median
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent, fitted, median
 
 __all__ = ["RunSeam", "RunSeamState"]
 
@@ -33,21 +35,19 @@ _MOVED: Final = {"rate-back", "rate-break", "rate-drop"}
 
 @dataclass(frozen=True, slots=True)
 class RunSeamState:
-    """The window, and the signs of the last rows."""
+    """The signs of the last rows."""
 
-    recent: Recent = EMPTY
     signs: tuple[Sign, ...] = ()
     age: int = 0
     """Rows since the first of them."""
-    base: tuple[tuple[Sign, ...], int] = ((), 0)
-    """The same before the last row, which a repeat replaces."""
     said: str = ""
-    """What was said of them."""
+    """What was said of them,"""
     said_at: int | None = None
+    """and at which step."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunSeam:
+class RunSeam(Rule):
     """Says that the rows from here on belong to another run: once, or twice where a note becomes a warning.
 
     Signs within ``rows`` rows belong together. One strong sign or two weak ones are a warning, one weak sign is a
@@ -65,39 +65,24 @@ class RunSeam:
         pace: The tokens per step changed by this factor, or its inverse. Chosen, not measured, all of them.
     """
 
+    info: ClassVar = RuleInfo("run-seam", (Severity.WARNING, Severity.INFO), (TrainObservation,))
+
     rows: int = 6
     after: int = 5
     noises: float = 6.0
     nats: float = 0.1
     pace: float = 1.3
 
-    @property
-    def code(self) -> str:
-        """``run-seam``."""
-        return "run-seam"
-
     def initial(self) -> RunSeamState:
         """No row seen."""
         return RunSeamState()
 
-    def close(self, state: RunSeamState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
-
-    def step(self, state: RunSeamState, seen: Observation) -> tuple[RunSeamState, tuple[Finding, ...]]:
+    def step(self, state: RunSeamState, seen: Observation, signals: Signals) -> tuple[RunSeamState, Found]:
         """Judges a training row."""
-        recent = state.recent.add(seen)
-        if recent is state.recent:
-            return state, ()
-        repeat = recent.step == state.recent.step
-        signs, age = state.base if repeat else (state.signs, state.age)
-        said = state.said
-        base = (signs, age)
-        age += 1
+        recent, trail = signals.window, signals.past.trail
+        signs, age, said = state.signs, state.age + 1, state.said
         if not signs or age > self.rows:
-            signs, age = (), 0
-            said = said if repeat and state.said_at == recent.step else ""
-        trail = recent.past.trail
+            signs, age, said = (), 0, ""
         new = () if trail.handed else tuple(sign for sign in recent.signs if not sign.explained)
         if trail.resumed:
             new = tuple(sign for sign in new if sign.name not in _MOVED)
@@ -105,8 +90,8 @@ class RunSeam:
             new = self._confirmed(recent, signs, state.said_at)
         names = {sign.name for sign in signs}
         signs = (*signs, *(sign for sign in new if sign.name not in names))
-        state = replace(state, recent=recent, signs=signs, age=age, base=base, said=said)
-        if not new or (repeat and state.said_at == recent.step) or said == "joined":
+        state = replace(state, signs=signs, age=age, said=said)
+        if not new or said == "joined":
             return state, ()
         grave = begins_anew(signs)
         if said == "note" and not grave:

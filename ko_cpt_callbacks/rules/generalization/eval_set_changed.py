@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.same_rows import DRAWN, NO_ROWS, EvalRows, Likeness
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["EvalSetChanged", "EvalSetChangedState"]
 
@@ -30,14 +33,12 @@ class Change:
 class Seen:
     """One set: its rows, its last evaluation, and a change that one more evaluation has to confirm.
 
-    ``base``: without the last evaluation, which a repeat replaces. ``said``: steps of the changes said, and whether it
-    was said that the set is drawn anew each time.
+    ``said``: steps of the changes said, and whether it was said that the set is drawn anew each time.
     """
 
     rows: EvalRows = NO_ROWS
     point: EvalPoint | None = None
     pending: Change | None = None
-    base: Seen | None = None
     said: tuple[int, ...] = ()
     said_drawn: bool = False
 
@@ -50,49 +51,41 @@ class EvalSetChangedState:
 
 
 @dataclass(frozen=True, slots=True)
-class EvalSetChanged:
+class EvalSetChanged(Rule):
     """Says where a set's fingerprint, or the number of tokens scored in the same text, is another than before.
 
     A set of which no two evaluations had the same rows yet may be drawn anew each time (a fresh sample, the fresh mask
     of a masked model): there it waits for the next evaluation, or for the end. Drawn sets are a note, once.
     """
 
-    @property
-    def code(self) -> str:
-        """``eval-set-changed``."""
-        return "eval-set-changed"
+    info: ClassVar = RuleInfo("eval-set-changed", (Severity.WARNING, Severity.INFO), (EvalObservation, EndObservation))
 
     def initial(self) -> EvalSetChangedState:
         """No evaluation yet."""
         return EvalSetChangedState()
 
     def step(
-        self, state: EvalSetChangedState, seen: Observation
-    ) -> tuple[EvalSetChangedState, tuple[Finding, ...]]:
+        self, state: EvalSetChangedState, seen: Observation, signals: Signals
+    ) -> tuple[EvalSetChangedState, Found]:
         """Judges an evaluation, and at the Trainer's last row what still waits for one."""
         if isinstance(seen, EndObservation):
-            found = self.close(state)
+            found = self.close(state, signals)
             sets = {name: replace(one, pending=None) for name, one in state.sets.items()}
             return (EvalSetChangedState(sets) if found else state), found
         point = EvalPoint.of(seen) if isinstance(seen, EvalObservation) else None
         if not isinstance(seen, EvalObservation) or point is None:
             return state, ()
-        last = state.sets.get(seen.split, Seen())
-        base = last
-        if last.rows.step == seen.step and last.base is not None:
-            base = replace(last.base, said=last.said, said_drawn=last.said_drawn)
-        base = replace(base, base=None)
-        rows = base.rows.add(seen)
-        now = replace(base, rows=rows, point=point, base=base)
+        base = state.sets.get(seen.split, Seen())
+        now = replace(base, rows=base.rows.add(seen), point=point)
         now, found = self._judged(now, base, seen.split)
         return EvalSetChangedState({**state.sets, seen.split: now}), found
 
-    def close(self, state: EvalSetChangedState) -> tuple[Finding, ...]:
+    def close(self, state: EvalSetChangedState, signals: Signals) -> Found:
         """What waited for one more evaluation."""
         waiting = [(name, one) for name, one in state.sets.items() if one.pending is not None]
         return tuple(found for name, one in waiting for found in self._say(one, name)[1])
 
-    def _judged(self, now: Seen, base: Seen, split: str) -> tuple[Seen, tuple[Finding, ...]]:
+    def _judged(self, now: Seen, base: Seen, split: str) -> tuple[Seen, Found]:
         rows = now.rows
         if rows.last is Likeness.SAME:
             return self._say(now, split) if now.pending is not None and not base.rows.drawn else (now, ())
@@ -114,7 +107,7 @@ class EvalSetChanged:
         found = Finding(self.code, Severity.INFO, change.step, split, values, variant="drawn")
         return replace(now, said_drawn=True), (found,)
 
-    def _say(self, now: Seen, split: str) -> tuple[Seen, tuple[Finding, ...]]:
+    def _say(self, now: Seen, split: str) -> tuple[Seen, Found]:
         change = now.pending
         now = replace(now, pending=None)
         if change is None or change.step in now.said:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -11,6 +11,8 @@ from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.measurement import Level, level_of, measure, rows_needed, shown, unit
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["EvalTooSmall", "EvalTooSmallState"]
 
@@ -24,7 +26,7 @@ class EvalTooSmallState:
 
 
 @dataclass(frozen=True, slots=True)
-class EvalTooSmall:
+class EvalTooSmall(Rule):
     """Says once per set how many rows would be enough.
 
     A set with a target: at the first evaluation whose interval holds the target while it is wider than
@@ -40,24 +42,18 @@ class EvalTooSmall:
             Korean project gives as practical resolution.
     """
 
+    info: ClassVar = RuleInfo("eval-too-small", (Severity.INFO,), (EvalObservation,))
+
     targets: tuple[Target, ...] = ()
     resolution: float = 0.05
     min_distance: float = 0.01
-
-    @property
-    def code(self) -> str:
-        """``eval-too-small``."""
-        return "eval-too-small"
 
     def initial(self) -> EvalTooSmallState:
         """Nothing said."""
         return EvalTooSmallState()
 
-    def close(self, state: EvalTooSmallState) -> tuple[Finding, ...]:
-        """Nothing: every evaluation was judged when it came."""
-        return ()
 
-    def step(self, state: EvalTooSmallState, seen: Observation) -> tuple[EvalTooSmallState, tuple[Finding, ...]]:
+    def step(self, state: EvalTooSmallState, seen: Observation, signals: Signals) -> tuple[EvalTooSmallState, Found]:
         """Judges an evaluation."""
         if not isinstance(seen, EvalObservation) or seen.split in state.said:
             return state, ()

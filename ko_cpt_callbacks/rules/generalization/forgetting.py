@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.retention import is_retention, retention_limit
-from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations, Mark, Series
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import Mark, Series
 from ko_cpt_callbacks.signal.run_length import expected_steps
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = ["Forgetting", "ForgettingState"]
@@ -18,28 +20,22 @@ __all__ = ["Forgetting", "ForgettingState"]
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """The highest evaluation since the first: how far above it, as a fraction, and at which step.
-
-    ``before`` is the same without the evaluation of step ``last``, which a repeat replaces.
-    """
+    """The highest evaluation since the first: how far above it, as a fraction, and at which step."""
 
     rise: float
     step: int
-    last: int
-    before: Depth | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ForgettingState:
-    """The evaluations so far, how deep each retention set has been, and what was said of which."""
+    """How deep each retention set has been, and what was said of which."""
 
-    series: Evaluations = NOTHING
     depths: Mapping[str, Depth] = field(default_factory=dict)
     said: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Forgetting:
+class Forgetting(Rule):
     """Says once per retention set that it is above its first evaluation for good; a gap that closes is a note.
 
     At the start of continued pretraining the loss on the old text rises and mostly comes back (the stability gap, arXiv
@@ -59,6 +55,8 @@ class Forgetting:
             measured.
     """
 
+    info: ClassVar = RuleInfo("forgetting", (Severity.WARNING, Severity.INFO), (EvalObservation,), may_stop=True)
+
     retention: tuple[str, ...] = ()
     limit: float = 0.03
     evaluations: int = 2
@@ -66,30 +64,19 @@ class Forgetting:
     few: int = 2
     recovery: float = 0.9
 
-    @property
-    def code(self) -> str:
-        """``forgetting``."""
-        return "forgetting"
-
     def initial(self) -> ForgettingState:
         """No row seen."""
         return ForgettingState()
 
-    def close(self, state: ForgettingState) -> tuple[Finding, ...]:
-        """Nothing: every evaluation was judged when it came."""
-        return ()
 
-    def step(self, state: ForgettingState, seen: Observation) -> tuple[ForgettingState, tuple[Finding, ...]]:
+    def step(self, state: ForgettingState, seen: Observation, signals: Signals) -> tuple[ForgettingState, Found]:
         """Judges an evaluation of a retention set."""
-        series = state.series.add(seen)
-        now = series.new(state.series, seen)
-        state = ForgettingState(series, state.depths, state.said)
-        split = getattr(seen, "split", "")
+        now, window, split = signals.evaluations.now, signals.window, getattr(seen, "split", "")
         if now is None or not is_retention(split, self.retention) or now.first.value <= 0.0:
             return state, ()
         depth = _deeper(state.depths.get(split), now)
         state = replace(state, depths={**state.depths, split: depth})
-        variant = self._variant(now, depth, series.recent, self._limit(split))
+        variant = self._variant(now, depth, window, self._limit(split))
         # A gap that closed may still be followed by forgetting, not the other way round.
         if variant is None or (split, variant) in state.said or (split, "") in state.said:
             return state, ()
@@ -104,7 +91,7 @@ class Forgetting:
             "depth": depth.rise,
             "depth_step": depth.step,
             "noise": now.noise,
-            "planned_steps": expected_steps(series.recent),
+            "planned_steps": expected_steps(window),
             "metric": now.metric,
         }
         lost = variant == ""
@@ -141,8 +128,7 @@ def _rise(now: Series, mark: Mark) -> float:
 
 
 def _deeper(known: Depth | None, now: Series) -> Depth:
-    step, rise = now.last.step, _rise(now, now.last)
-    base = known.before if known is not None and known.last == step else known
-    if base is None or now.count == 1 or rise > base.rise:
-        return Depth(rise, step, step, base and replace(base, before=None))
-    return Depth(base.rise, base.step, step, replace(base, before=None))
+    rise = _rise(now, now.last)
+    if known is None or now.count == 1 or rise > known.rise:
+        return Depth(rise, now.last.step)
+    return known

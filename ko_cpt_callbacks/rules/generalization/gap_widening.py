@@ -5,27 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.retention import is_retention
-from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations, Mark, Series
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import Mark, Series
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
-__all__ = ["GapWidening", "GapWideningState"]
+__all__ = ["GapWidening"]
 
 
 @dataclass(frozen=True, slots=True)
-class GapWideningState:
-    """The evaluations so far, and the sets of which it was said."""
-
-    series: Evaluations = NOTHING
-    said: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class GapWidening:
+class GapWidening(Rule):
     """Says once per set that evaluation less training has grown since the beginning, and the evaluation does not fall.
 
     The size of the gap means nothing: two texts differ, dropout is off in an evaluation, and losses are averaged
@@ -43,6 +37,8 @@ class GapWidening:
         fall_share: And by more than this share of what training has. Chosen, not measured.
     """
 
+    info: ClassVar = RuleInfo("gap-widening", (Severity.WARNING,), (EvalObservation,))
+
     retention: tuple[str, ...] = ()
     limit: float = 0.10
     errors: float = 4.0
@@ -51,32 +47,19 @@ class GapWidening:
     fall_errors: float = 1.0
     fall_share: float = 0.2
 
-    @property
-    def code(self) -> str:
-        """``gap-widening``."""
-        return "gap-widening"
-
-    def initial(self) -> GapWideningState:
-        """No row seen."""
-        return GapWideningState()
-
-    def close(self, state: GapWideningState) -> tuple[Finding, ...]:
-        """Nothing: every evaluation was judged when it came."""
+    def initial(self) -> tuple[str, ...]:
+        """Said of no set."""
         return ()
 
-    def step(self, state: GapWideningState, seen: Observation) -> tuple[GapWideningState, tuple[Finding, ...]]:
-        """Judges an evaluation."""
-        series = state.series.add(seen)
-        now = series.new(state.series, seen)
-        state = GapWideningState(series, state.said)
-        split = getattr(seen, "split", "")
-        if now is None or split in state.said or is_retention(split, self.retention):
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
+        """Judges an evaluation; the state is the sets of which it was said."""
+        now, split = signals.evaluations.now, getattr(seen, "split", "")
+        if now is None or split in state or is_retention(split, self.retention):
             return state, ()
         values = self._judged(now)
         if values is None:
             return state, ()
-        found = Finding(self.code, Severity.WARNING, seen.step, split, values)
-        return GapWideningState(series, (*state.said, split)), (found,)
+        return (*state, split), (Finding(self.code, Severity.WARNING, seen.step, split, values),)
 
     def _judged(self, now: Series) -> dict[str, Any] | None:
         last = now.marks[-self.evaluations :]

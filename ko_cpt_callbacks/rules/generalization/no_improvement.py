@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NoImprovement", "NoImprovementState"]
 
@@ -26,18 +29,16 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class NoImprovementState:
-    """The set that counts and where it stands; ``before``: without the last evaluation, which a repeat replaces."""
+    """The set that counts and where it stands."""
 
     split: str | None = None
     count: Count = Count()
-    last_step: int | None = None
-    before: Count = Count()
     rows: EvalRows = NO_ROWS
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class NoImprovement:
+class NoImprovement(Rule):
     """Counts evaluations without improvement as `transformers.EarlyStoppingCallback` does, and survives a resume.
 
     An evaluation improves when its loss is lower than the best by more than ``min_delta``; one whose loss is not finite
@@ -52,25 +53,17 @@ class NoImprovement:
         leave_out: Prefixes of sets that do not count (retention sets), as long as another set is evaluated first.
     """
 
+    info: ClassVar = RuleInfo("no-improvement", (Severity.WARNING,), (EvalObservation,), may_stop=True)
+
     patience: Patience = field(default_factory=Patience)
     leave_out: tuple[str, ...] = ()
-
-    @property
-    def code(self) -> str:
-        """``no-improvement``."""
-        return "no-improvement"
 
     def initial(self) -> NoImprovementState:
         """No evaluation yet."""
         return NoImprovementState()
 
-    def close(self, state: NoImprovementState) -> tuple[Finding, ...]:
-        """Nothing: every evaluation was judged when it came."""
-        return ()
 
-    def step(
-        self, state: NoImprovementState, seen: Observation
-    ) -> tuple[NoImprovementState, tuple[Finding, ...]]:
+    def step(self, state: NoImprovementState, seen: Observation, signals: Signals) -> tuple[NoImprovementState, Found]:
         """Judges an evaluation of the set that counts: the first that is not left out."""
         limit = self.patience.evaluations
         if limit is None or not isinstance(seen, EvalObservation) or seen.split in self.leave_out:
@@ -80,9 +73,8 @@ class NoImprovement:
         point = EvalPoint.of(seen)
         if point is None:
             return state, ()
-        count = state.before if seen.step == state.last_step else state.count
-        rows = state.rows.add(seen)
-        now = replace(state, split=seen.split, last_step=seen.step, before=count, rows=rows)
+        count, rows = state.count, state.rows.add(seen)
+        now = replace(state, split=seen.split, rows=rows)
         value = point.value if point.finite else None
         # A failed evaluation may have no loss of the kind that the others have.
         if rows.anew or (value is not None and count.metric not in (None, point.metric)):

@@ -6,30 +6,24 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import NormalDist
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.retention import is_retention
-from ko_cpt_callbacks.signal.evaluations import NEAR, NOTHING, Evaluations, Mark, Series
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import NEAR, Mark, Series
+from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["Overfitting", "OverfittingState"]
+__all__ = ["Overfitting"]
 
 
 _FEW = 7
 
 
 @dataclass(frozen=True, slots=True)
-class OverfittingState:
-    """The evaluations so far, and the sets of which it was said."""
-
-    series: Evaluations = NOTHING
-    said: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Overfitting:
+class Overfitting(Rule):
     """Says once per set that its loss is above its best in several evaluations in a row, and not by chance.
 
     The best of many noisy evaluations lies low by chance, and the more so the more of them there are at its level;
@@ -57,6 +51,8 @@ class Overfitting:
         restart_errors: The same where the learning rate is higher than at the best evaluation.
     """
 
+    info: ClassVar = RuleInfo("overfitting", (Severity.WARNING,), (EvalObservation,), may_stop=True)
+
     patience: Patience = field(default_factory=Patience)
     retention: tuple[str, ...] = ()
     noises: float = 3.0
@@ -70,32 +66,19 @@ class Overfitting:
     train_errors: float = 0.5
     restart_errors: float = 2.0
 
-    @property
-    def code(self) -> str:
-        """``overfitting``."""
-        return "overfitting"
-
-    def initial(self) -> OverfittingState:
-        """No row seen."""
-        return OverfittingState()
-
-    def close(self, state: OverfittingState) -> tuple[Finding, ...]:
-        """Nothing: every evaluation was judged when it came."""
+    def initial(self) -> tuple[str, ...]:
+        """Said of no set."""
         return ()
 
-    def step(self, state: OverfittingState, seen: Observation) -> tuple[OverfittingState, tuple[Finding, ...]]:
-        """Judges an evaluation."""
-        series = state.series.add(seen)
-        now = series.new(state.series, seen)
-        state = OverfittingState(series, state.said)
-        split = getattr(seen, "split", "")
-        if now is None or split in state.said or is_retention(split, self.retention):
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
+        """Judges an evaluation; the state is the sets of which it was said."""
+        now, split = signals.evaluations.now, getattr(seen, "split", "")
+        if now is None or split in state or is_retention(split, self.retention):
             return state, ()
         values = self._judged(now)
         if values is None:
             return state, ()
-        found = Finding(self.code, Severity.WARNING, seen.step, split, values, asks_to_stop=True)
-        return OverfittingState(series, (*state.said, split)), (found,)
+        return (*state, split), (Finding(self.code, Severity.WARNING, seen.step, split, values, asks_to_stop=True),)
 
     def _judged(self, now: Series) -> dict[str, Any] | None:
         wanted = self.patience.evaluations or 2

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -14,6 +14,8 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Trai
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.plausibility import FLOOR, NEAR_ZERO, lowest_level, sudden_fall
 from ko_cpt_callbacks.core.progress import EvalPoint
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["BelowFloor", "BelowFloorState", "Recent"]
 
@@ -24,12 +26,8 @@ class Recent:
 
     step: int | None = None
     losses: tuple[float, ...] = ()
-    before: tuple[float, ...] = ()
-    """The losses without that of ``step``, which a repeat replaces."""
     lowest: float | None = None
-    """The lowest level of the losses that are kept no more,"""
-    lowest_before: float | None = None
-    """and without ``step``."""
+    """The lowest level of the losses that are kept no more."""
     metric: str = keys.LOSS
 
 
@@ -43,7 +41,7 @@ class BelowFloorState:
 
 
 @dataclass(frozen=True, slots=True)
-class BelowFloor:
+class BelowFloor(Rule):
     """Reports, once per set and sentence, a level below the floor, near zero, or reached by a sudden fall.
 
     The return from a spike, however wide, is no fall: that is measured from the lowest level before.
@@ -62,26 +60,20 @@ class BelowFloor:
             times what the last of them had fallen. Chosen, not measured.
     """
 
+    info: ClassVar = RuleInfo("below-floor", (Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation))
+
     task: str = "cpt"
     floor: float = FLOOR
     near_zero: float = NEAR_ZERO
     window: int = 20
     eval_fall: float = 0.5
 
-    @property
-    def code(self) -> str:
-        """``below-floor``."""
-        return "below-floor"
-
     def initial(self) -> BelowFloorState:
         """No row seen."""
         return BelowFloorState()
 
-    def close(self, state: BelowFloorState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: BelowFloorState, seen: Observation) -> tuple[BelowFloorState, tuple[Finding, ...]]:
+    def step(self, state: BelowFloorState, seen: Observation, signals: Signals) -> tuple[BelowFloorState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
             return self._train(state, seen)
@@ -89,7 +81,7 @@ class BelowFloor:
             return self._evaluation(state, seen)
         return state, ()
 
-    def _train(self, state: BelowFloorState, seen: TrainObservation) -> tuple[BelowFloorState, tuple[Finding, ...]]:
+    def _train(self, state: BelowFloorState, seen: TrainObservation) -> tuple[BelowFloorState, Found]:
         if seen.loss is None or not math.isfinite(seen.loss) or _disguised(seen):
             return state, ()
         # Twice the window, and what a sudden fall needs before it.
@@ -103,7 +95,7 @@ class BelowFloor:
         values: dict[str, Any] = {"points": len(last)}
         return self._report(state, seen.step, seen.split, level, values, fall, "train")
 
-    def _evaluation(self, state: BelowFloorState, seen: EvalObservation) -> tuple[BelowFloorState, tuple[Finding, ...]]:
+    def _evaluation(self, state: BelowFloorState, seen: EvalObservation) -> tuple[BelowFloorState, Found]:
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return state, ()
@@ -131,7 +123,7 @@ class BelowFloor:
     def _report(
         self, state: BelowFloorState, step: int, split: str, level: float, values: dict[str, Any],
         fall: tuple[float, float] | None, kind: str,
-    ) -> tuple[BelowFloorState, tuple[Finding, ...]]:  # fmt: skip
+    ) -> tuple[BelowFloorState, Found]:  # fmt: skip
         # The gravest that has not been said; each also stands for the lesser ones.
         steps = ["near-zero"] if level < self.near_zero else []
         steps += ["fall"] if fall is not None else []
@@ -157,14 +149,7 @@ def _disguised(seen: TrainObservation) -> bool:
 
 
 def _with(recent: Recent, step: int, loss: float, keep: int, side: int = 5) -> Recent:
-    if recent.step == step:
-        before, lowest = recent.before, recent.lowest_before
-    elif recent.step is not None and step < recent.step:
-        before, lowest = (), None  # steps that go back are two runs joined
-    else:
-        before, lowest = recent.losses, recent.lowest
-    losses = (*before, loss)
-    return replace(
-        recent, step=step, losses=losses[-keep:], before=before,
-        lowest=lowest_level(losses, keep, lowest, side), lowest_before=lowest,
-    )  # fmt: skip
+    losses, lowest = (*recent.losses, loss), recent.lowest
+    if recent.step is not None and step < recent.step:
+        losses, lowest = (loss,), None  # steps that go back are two runs joined
+    return replace(recent, step=step, losses=losses[-keep:], lowest=lowest_level(losses, keep, lowest, side))

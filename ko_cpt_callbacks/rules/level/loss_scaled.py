@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINER_KIND
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
 from ko_cpt_callbacks.core.retention import is_retention
-from ko_cpt_callbacks.signal.evaluations import NOTHING, Evaluations, Mark
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.evaluations import Mark
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["LossScaled", "LossScaledState"]
 
@@ -22,15 +24,14 @@ _COUNTS: Final = ("accumulation", "processes", "both")
 
 @dataclass(frozen=True, slots=True)
 class LossScaledState:
-    """The evaluations so far; whether the callback measured the training loss; whether it was said."""
+    """Whether the callback measured the training loss, and whether it was said."""
 
-    series: Evaluations = NOTHING
     measured: bool = False
     said: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class LossScaled:
+class LossScaled(Rule):
     """Says once that the training loss was multiplied: as measured by the callback, or as a bare log lets suspect.
 
     In a bare log the training loss is suspected where it is several times the evaluation's, and either above what a
@@ -46,6 +47,8 @@ class LossScaled:
         points: Training points before an evaluation, at least. Chosen, not measured.
     """
 
+    info: ClassVar = RuleInfo(LOSS_SCALED, (Severity.WARNING,), (SetupObservation, EvalObservation))
+
     retention: tuple[str, ...] = ()
     least: float = 1.8
     evaluations: int = 3
@@ -53,30 +56,20 @@ class LossScaled:
     fall: float = 0.15
     points: int = 3
 
-    @property
-    def code(self) -> str:
-        """``loss-scaled``."""
-        return LOSS_SCALED
-
     def initial(self) -> LossScaledState:
         """No row seen."""
         return LossScaledState()
 
-    def close(self, state: LossScaledState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: LossScaledState, seen: Observation) -> tuple[LossScaledState, tuple[Finding, ...]]:
+    def step(self, state: LossScaledState, seen: Observation, signals: Signals) -> tuple[LossScaledState, Found]:
         """Reads what the callback noted; judges an evaluation of a log where it noted nothing."""
         if isinstance(seen, SetupObservation):
             measured = state.measured or TRAINER_KIND in seen.values
-            state = replace(state, series=state.series.add(seen), measured=measured)
+            state = replace(state, measured=measured)
             values = _noted(seen.values) if seen.kind == LOSS_SCALED and not state.said else None
             variant = "" if values is None else str(values.pop("by") or "")
         else:
-            series = state.series.add(seen)
-            now = None if state.measured or state.said else series.new(state.series, seen)
-            state = state if series is state.series else replace(state, series=series)
+            now = None if state.measured or state.said else signals.evaluations.now
             counts = now is not None and isinstance(seen, EvalObservation) and not self._kept(seen.split)
             values = self._suspected(now.marks) if now is not None and counts else None
             variant = "suspected"

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.core.plausibility import FLOOR, lowest_level, sudden_fall
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import ENOUGH, fitted
 
 __all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
@@ -42,17 +44,13 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class PaddingInLossState:
-    """The count with and without the last row (a repeat replaces it), recent losses, and what was said."""
+    """The count, recent losses, and what was said."""
 
     counter: Counter = Counter()
-    before: Counter = Counter()
     step: int | None = None
     losses: tuple[float, ...] = ()
-    losses_before: tuple[float, ...] = ()
     lowest: float | None = None
-    """The lowest level of the losses that are kept no more,"""
-    lowest_before: float | None = None
-    """and without the last row."""
+    """The lowest level of the losses that are kept no more."""
     first: float | None = None
     """The first loss of the run."""
     said: tuple[str, ...] = ()
@@ -61,7 +59,7 @@ class PaddingInLossState:
 
 
 @dataclass(frozen=True, slots=True)
-class PaddingInLoss:
+class PaddingInLoss(Rule):
     """Reports padding in the loss, from the first batches (live) or from the log's token counts.
 
     * A set-up row of this code's name, written at the first training and the first evaluation batch, with
@@ -93,6 +91,10 @@ class PaddingInLoss:
         equal_tokens: Labels in runs of one token at the rows' ends. Chosen, not measured.
     """
 
+    info: ClassVar = RuleInfo(
+        "padding-in-loss", (Severity.ERROR, Severity.WARNING), (SetupObservation, TrainObservation), may_stop=True
+    )
+
     constant_rows: int = 5
     quiet_rows: int = 12
     fall: float = 0.1
@@ -105,20 +107,12 @@ class PaddingInLoss:
     deep: float = 0.6
     equal_tokens: int = 16
 
-    @property
-    def code(self) -> str:
-        """``padding-in-loss``."""
-        return "padding-in-loss"
-
     def initial(self) -> PaddingInLossState:
         """No row seen."""
         return PaddingInLossState()
 
-    def close(self, state: PaddingInLossState) -> tuple[Finding, ...]:
-        """Nothing: every row was judged when it came."""
-        return ()
 
-    def step(self, state: PaddingInLossState, seen: Observation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+    def step(self, state: PaddingInLossState, seen: Observation, signals: Signals) -> tuple[PaddingInLossState, Found]:
         """Judges a set-up row of this code's name, or a training row."""
         if isinstance(seen, SetupObservation) and seen.kind == self.code:
             return self._batch(state, seen)
@@ -128,7 +122,7 @@ class PaddingInLoss:
 
     def _batch(
         self, state: PaddingInLossState, seen: SetupObservation
-    ) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+    ) -> tuple[PaddingInLossState, Found]:
         split = seen.values.get(keys.SPLIT)
         split = split if isinstance(split, str) else keys.TRAIN_PREFIX
         masked, runs = _count(seen.values, "masked_labels"), _count(seen.values, "pad_run_rows")
@@ -148,10 +142,8 @@ class PaddingInLoss:
             finding = Finding(self.code, Severity.WARNING, seen.step, split, values, variant="equal")
         return replace(state, said=(*state.said, said)), (finding,)
 
-    def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
-        repeat = state.step == seen.step
-        counter, losses = (state.before, state.losses_before) if repeat else (state.counter, state.losses)
-        lowest = state.lowest_before if repeat else state.lowest
+    def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, Found]:
+        counter, losses, lowest = state.counter, state.losses, state.lowest
         if state.step is not None and seen.step < state.step:
             counter, losses, lowest = replace(counter, step=None, tokens=None), (), None
         kept, least, first = losses, lowest, state.first
@@ -159,8 +151,8 @@ class PaddingInLoss:
             first = seen.loss if first is None else first
             kept, keep = (*losses, seen.loss), 2 * self.window + 5
             kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
-        now, said, looked = self._counted(counter, seen), state.said, state.looked
-        state = PaddingInLossState(now, counter, seen.step, kept, losses, least, lowest, first, said, looked)
+        now = self._counted(counter, seen)
+        state = PaddingInLossState(now, seen.step, kept, least, first, state.said, state.looked)
         return self._judged(state, seen)
 
     def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
@@ -189,7 +181,7 @@ class PaddingInLoss:
 
     def _judged(
         self, state: PaddingInLossState, seen: TrainObservation
-    ) -> tuple[PaddingInLossState, tuple[Finding, ...]]:
+    ) -> tuple[PaddingInLossState, Found]:
         counter = state.counter
         if state.looked or "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
             return state, ()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["ATTEMPT", "BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
 
@@ -65,7 +67,7 @@ class AttemptDiffersState:
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptDiffers:
+class AttemptDiffers(Rule):
     """Says once per attempt with what it differs from the attempt whose steps it goes on from, from what to what.
 
     An attempt that died before the step that the next one begins at has trained nothing that holds: the next one is
@@ -73,22 +75,16 @@ class AttemptDiffers:
     per step are compared where they are constant in both, over three rows or more (chosen, not measured).
     """
 
-    @property
-    def code(self) -> str:
-        """``attempt-differs``."""
-        return "attempt-differs"
+    info: ClassVar = RuleInfo("attempt-differs", (Severity.WARNING,), (SetupObservation, TrainObservation))
 
     def initial(self) -> AttemptDiffersState:
         """No attempt yet."""
         return AttemptDiffersState()
 
-    def close(self, state: AttemptDiffersState) -> tuple[Finding, ...]:
-        """Nothing: every attempt was judged when it began."""
-        return ()
 
     def step(
-        self, state: AttemptDiffersState, seen: Observation
-    ) -> tuple[AttemptDiffersState, tuple[Finding, ...]]:
+        self, state: AttemptDiffersState, seen: Observation, signals: Signals
+    ) -> tuple[AttemptDiffersState, Found]:
         """Judges the beginning of an attempt, and its tokens per step."""
         if isinstance(seen, TrainObservation):
             return self._paced(state, seen)
@@ -105,7 +101,7 @@ class AttemptDiffers:
 
     def _paced(
         self, state: AttemptDiffersState, seen: TrainObservation
-    ) -> tuple[AttemptDiffersState, tuple[Finding, ...]]:
+    ) -> tuple[AttemptDiffersState, Found]:
         if state.now is None:
             return state, ()
         now = replace(state.now, pace=state.now.pace.add(seen.step, seen.tokens_seen))
@@ -119,7 +115,7 @@ class AttemptDiffers:
         change = {"name": _TOKENS, "before": then, "after": tokens}
         return replace(state, said=True), self._found(seen.step, state.before, [change])
 
-    def _found(self, step: int, before: Attempt, changes: list[dict[str, Any]]) -> tuple[Finding, ...]:
+    def _found(self, step: int, before: Attempt, changes: list[dict[str, Any]]) -> Found:
         if not changes:
             return ()
         values: dict[str, Any] = {

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["ErrorBarAbsent", "ErrorBarAbsentState"]
 
@@ -18,25 +21,21 @@ class ErrorBarAbsentState:
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorBarAbsent:
+class ErrorBarAbsent(Rule):
     """Says once per set that its exact loss has no standard error; the row names the reason."""
 
-    @property
-    def code(self) -> str:
-        """``error-bar-absent``."""
-        return "error-bar-absent"
+    info: ClassVar = RuleInfo("error-bar-absent", (Severity.INFO,), (EvalObservation,))
 
     def initial(self) -> ErrorBarAbsentState:
         """Nothing said."""
         return ErrorBarAbsentState()
 
-    def step(self, state: ErrorBarAbsentState, seen: Observation) -> tuple[ErrorBarAbsentState, tuple[Finding, ...]]:
+    def step(
+        self, state: ErrorBarAbsentState, seen: Observation, signals: Signals
+    ) -> tuple[ErrorBarAbsentState, Found]:
         """Speaks at the first evaluation of a set whose row names a reason."""
         if not isinstance(seen, EvalObservation) or seen.error_bar_absent is None or seen.split in state.said:
             return state, ()
         finding = Finding(self.code, Severity.INFO, seen.step, seen.split, values={"reason": seen.error_bar_absent})
         return replace(state, said=(*state.said, seen.split)), (finding,)
 
-    def close(self, state: ErrorBarAbsentState) -> tuple[Finding, ...]:
-        """Nothing: a log without our keys has no exact loss either."""
-        return ()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import text_of
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["ExactLossAbsent", "ExactLossAbsentState"]
 
@@ -20,23 +23,24 @@ class ExactLossAbsentState:
 
 
 @dataclass(frozen=True, slots=True)
-class ExactLossAbsent:
+class ExactLossAbsent(Rule):
     """Says once per set that the Trainer's loss is all there is; the row names the reason.
 
     Where it is known before the first step that nothing can be measured, a set-up row of this code's name says so, and
     one warning stands for all sets.
     """
 
-    @property
-    def code(self) -> str:
-        """``exact-loss-absent``."""
-        return "exact-loss-absent"
+    info: ClassVar = RuleInfo(
+        "exact-loss-absent", (Severity.WARNING, Severity.INFO), (SetupObservation, EvalObservation)
+    )
 
     def initial(self) -> ExactLossAbsentState:
         """Nothing said."""
         return ExactLossAbsentState()
 
-    def step(self, state: ExactLossAbsentState, seen: Observation) -> tuple[ExactLossAbsentState, tuple[Finding, ...]]:
+    def step(
+        self, state: ExactLossAbsentState, seen: Observation, signals: Signals
+    ) -> tuple[ExactLossAbsentState, Found]:
         """Speaks at the set-up row, else at the first evaluation of a set whose row names a reason."""
         if state.of_run:
             return state, ()
@@ -51,6 +55,3 @@ class ExactLossAbsent:
         finding = Finding(self.code, Severity.INFO, seen.step, seen.split, values={"reason": seen.exact_loss_absent})
         return replace(state, said=(*state.said, seen.split)), (finding,)
 
-    def close(self, state: ExactLossAbsentState) -> tuple[Finding, ...]:
-        """Nothing: a log without our keys is no fault of the run."""
-        return ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of
 
 __all__ = ["ForeignRecord"]
@@ -18,10 +20,7 @@ class ForeignRecord(SetupRule):
     It never asks to stop: the foreign rows are superseded, and what is judged is this run.
     """
 
-    @property
-    def code(self) -> str:
-        """``foreign-record``."""
-        return "foreign-record"
+    info: ClassVar = RuleInfo("foreign-record", (Severity.WARNING,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with how many rows do not count any more and, where there is one, the first that differs."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule
 
 __all__ = ["NanFilterOn"]
@@ -19,10 +21,7 @@ class NanFilterOn(SetupRule):
     harm and nothing is said.
     """
 
-    @property
-    def code(self) -> str:
-        """``nan-filter-on``."""
-        return "nan-filter-on"
+    info: ClassVar = RuleInfo("nan-filter-on", (Severity.INFO,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An info."""

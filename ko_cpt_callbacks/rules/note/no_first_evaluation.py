@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, text_of
 
 __all__ = ["NoFirstEvaluation"]
@@ -18,10 +20,7 @@ class NoFirstEvaluation(SetupRule):
     One of a training that begins at step 0; one, with ``eval_steps``, where ``eval_strategy`` ignores them.
     """
 
-    @property
-    def code(self) -> str:
-        """``no-first-evaluation``."""
-        return "no-first-evaluation"
+    info: ClassVar = RuleInfo("no-first-evaluation", (Severity.INFO,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An info."""

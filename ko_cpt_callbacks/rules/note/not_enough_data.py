@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NotEnoughData", "NotEnoughDataState"]
 
@@ -24,7 +27,7 @@ class NotEnoughDataState:
 
 
 @dataclass(frozen=True, slots=True)
-class NotEnoughData:
+class NotEnoughData(Rule):
     """Says once, at the end, that there was too little to judge.
 
     Args:
@@ -34,19 +37,16 @@ class NotEnoughData:
             one between.
     """
 
+    info: ClassVar = RuleInfo("not-enough-data", (Severity.INFO,), ANY_ROW)
+
     min_train_points: int = 10
     min_evaluations: int = 3
-
-    @property
-    def code(self) -> str:
-        """``not-enough-data``."""
-        return "not-enough-data"
 
     def initial(self) -> NotEnoughDataState:
         """Nothing counted."""
         return NotEnoughDataState()
 
-    def step(self, state: NotEnoughDataState, seen: Observation) -> tuple[NotEnoughDataState, tuple[Finding, ...]]:
+    def step(self, state: NotEnoughDataState, seen: Observation, signals: Signals) -> tuple[NotEnoughDataState, Found]:
         """Counts a row; speaks at the Trainer's last one."""
         state = replace(state, last_step=seen.step)
         if isinstance(seen, TrainObservation):
@@ -57,11 +57,11 @@ class NotEnoughData:
             if seen.step != last:
                 state = replace(state, evaluations={**state.evaluations, seen.split: (count + 1, seen.step)})
         elif isinstance(seen, EndObservation):
-            findings = self.close(state)
+            findings = self.close(state, signals)
             return replace(state, said=state.said or bool(findings)), findings
         return state, ()
 
-    def close(self, state: NotEnoughDataState) -> tuple[Finding, ...]:
+    def close(self, state: NotEnoughDataState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row; not a second time."""
         most = max((count for count, _ in state.evaluations.values()), default=0)
         if state.said or state.train_points >= self.min_train_points or most >= self.min_evaluations:

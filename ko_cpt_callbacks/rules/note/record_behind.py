@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
 
 __all__ = ["RecordBehind"]
@@ -18,10 +20,7 @@ class RecordBehind(SetupRule):
     It never asks to stop: the run is over, or its record is being made whole.
     """
 
-    @property
-    def code(self) -> str:
-        """``record-behind``."""
-        return "record-behind"
+    info: ClassVar = RuleInfo("record-behind", (Severity.WARNING,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with both last steps and the file that goes further."""

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import text_of
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["RuleFailed"]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleFailed:
+class RuleFailed(Rule):
     """Says once per rule what the monitor noted where it raised, in an observation of this code's name.
 
     The monitor makes that observation and gives it to this rule; no row holds it. It never asks to stop: a mistake
     of this package is no reason to end a training.
     """
 
-    @property
-    def code(self) -> str:
-        """``rule-failed``."""
-        return "rule-failed"
+    info: ClassVar = RuleInfo("rule-failed", (Severity.WARNING,), (SetupObservation,))
 
     def initial(self) -> tuple[str, ...]:
         """No rule named."""
         return ()
 
-    def step(self, state: tuple[str, ...], seen: Observation) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
         """Names a rule, and its error."""
         if not isinstance(seen, SetupObservation) or seen.kind != self.code:
             return state, ()
@@ -39,6 +39,3 @@ class RuleFailed:
         values = {"rule": rule, "error": error}
         return (*state, rule), (Finding(self.code, Severity.WARNING, seen.step, values=values, variant=variant),)
 
-    def close(self, state: tuple[str, ...]) -> tuple[Finding, ...]:
-        """Nothing: a rule that failed was named at its row."""
-        return ()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TrackersNotReached", "TrackersNotReachedState"]
 
@@ -18,26 +21,20 @@ class TrackersNotReachedState:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackersNotReached:
+class TrackersNotReached(Rule):
     """Says once what the callback noted when training began, in a set-up row of this code's name."""
 
-    @property
-    def code(self) -> str:
-        """``trackers-not-reached``."""
-        return "trackers-not-reached"
+    info: ClassVar = RuleInfo("trackers-not-reached", (Severity.INFO,), (SetupObservation,))
 
     def initial(self) -> TrackersNotReachedState:
         """Nothing said."""
         return TrackersNotReachedState()
 
     def step(
-        self, state: TrackersNotReachedState, seen: Observation
-    ) -> tuple[TrackersNotReachedState, tuple[Finding, ...]]:
+        self, state: TrackersNotReachedState, seen: Observation, signals: Signals
+    ) -> tuple[TrackersNotReachedState, Found]:
         """Speaks at the first such row; a resumed run may bring another."""
         if state.said or not isinstance(seen, SetupObservation) or seen.kind != self.code:
             return state, ()
         return replace(state, said=True), (Finding(self.code, Severity.INFO, step=seen.step),)
 
-    def close(self, state: TrackersNotReachedState) -> tuple[Finding, ...]:
-        """Nothing: where nobody noted it, it was not so."""
-        return ()

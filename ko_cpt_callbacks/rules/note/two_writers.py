@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, text_of
 
 __all__ = ["TwoWriters"]
@@ -19,10 +21,7 @@ class TwoWriters(SetupRule):
     stop: both runs go on.
     """
 
-    @property
-    def code(self) -> str:
-        """``two-writers``."""
-        return "two-writers"
+    info: ClassVar = RuleInfo("two-writers", (Severity.WARNING,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with the other process."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of
 
 __all__ = ["AdaptersFrozen"]
@@ -19,10 +21,7 @@ class AdaptersFrozen(SetupRule):
     trainers freeze the adapters of a model that they are given (TRL issue 3926).
     """
 
-    @property
-    def code(self) -> str:
-        """``adapters-frozen``."""
-        return "adapters-frozen"
+    info: ClassVar = RuleInfo("adapters-frozen", (Severity.ERROR, Severity.INFO), (SetupObservation,), may_stop=True)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An error; a note where all that is trained is what PEFT saves beside the adapters.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, names_of, text_of
 
 __all__ = ["EmbeddingsFrozen"]
@@ -22,10 +24,9 @@ class EmbeddingsFrozen(SetupRule):
     the vocabulary are all that is left of it (``seen``: ``rows``), and they are enough.
     """
 
-    @property
-    def code(self) -> str:
-        """``embeddings-frozen``."""
-        return "embeddings-frozen"
+    info: ClassVar = RuleInfo(
+        "embeddings-frozen", (Severity.WARNING, Severity.INFO), (SetupObservation,), may_stop=True
+    )
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, or an info where an earlier stage may have trained the rows."""

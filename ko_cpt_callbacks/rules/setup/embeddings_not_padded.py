@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of
 
 __all__ = ["EmbeddingsNotPadded"]
@@ -19,10 +21,7 @@ class EmbeddingsNotPadded(SetupRule):
     none now. The numbers of the run are not touched by it, its speed may be.
     """
 
-    @property
-    def code(self) -> str:
-        """``embeddings-not-padded``."""
-        return "embeddings-not-padded"
+    info: ClassVar = RuleInfo("embeddings-not-padded", (Severity.INFO,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An info."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, names_of, text_of
 
 __all__ = ["EmbeddingsUntied"]
@@ -19,10 +21,7 @@ class EmbeddingsUntied(SetupRule):
     loads the merged model ties them again, by the configuration, and loses one of them.
     """
 
-    @property
-    def code(self) -> str:
-        """``embeddings-untied``."""
-        return "embeddings-untied"
+    info: ClassVar = RuleInfo("embeddings-untied", (Severity.WARNING,), (SetupObservation,), may_stop=True)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning that names what is trained of the two."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
 
 __all__ = ["EosNotTrained"]
@@ -25,10 +27,7 @@ class EosNotTrained(SetupRule):
     labelled token: an end within a masked prompt is none.
     """
 
-    @property
-    def code(self) -> str:
-        """``eos-not-trained``."""
-        return "eos-not-trained"
+    info: ClassVar = RuleInfo("eos-not-trained", (Severity.WARNING,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning where texts end in the batch and no label is the end token."""

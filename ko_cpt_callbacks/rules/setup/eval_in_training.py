@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
 
 __all__ = ["EvalInTraining"]
@@ -23,13 +25,10 @@ class EvalInTraining(SetupRule):
             text that everybody quotes. Chosen, not measured.
     """
 
+    info: ClassVar = RuleInfo("eval-in-training", (Severity.WARNING,), (SetupObservation,), may_stop=True)
+
     min_share: float = 0.01
     min_rows: int = 2
-
-    @property
-    def code(self) -> str:
-        """``eval-in-training``."""
-        return "eval-in-training"
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning with how many of how many; a sample is scaled up to judge the share, and shown as it is."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, names_of, text_of
 
 __all__ = ["HalfPrecisionModules"]
@@ -19,10 +21,7 @@ class HalfPrecisionModules(SetupRule):
     ``modules_to_save`` as they are. The loss then goes to 0 or NaN after a few steps (PEFT issues 334 and 389).
     """
 
-    @property
-    def code(self) -> str:
-        """``half-precision-modules``."""
-        return "half-precision-modules"
+    info: ClassVar = RuleInfo("half-precision-modules", (Severity.WARNING,), (SetupObservation,), may_stop=True)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning; the sentence differs where the model is quantised."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, names_of, text_of
 
 __all__ = ["MetricNotDelivered"]
@@ -19,10 +21,9 @@ class MetricNotDelivered(SetupRule):
     nobody can add the name; an info where something of the user's may (``others``).
     """
 
-    @property
-    def code(self) -> str:
-        """``metric-not-delivered``."""
-        return "metric-not-delivered"
+    info: ClassVar = RuleInfo(
+        "metric-not-delivered", (Severity.ERROR, Severity.INFO), (SetupObservation,), may_stop=True
+    )
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An error, or an info where another part of the run may deliver the name."""

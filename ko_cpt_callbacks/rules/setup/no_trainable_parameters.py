@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of
 
 __all__ = ["NoTrainableParameters"]
@@ -19,10 +21,7 @@ class NoTrainableParameters(SetupRule):
     checkpointing the inputs require a gradient all the same, and it trains nothing to the end without a word.
     """
 
-    @property
-    def code(self) -> str:
-        """``no-trainable-parameters``."""
-        return "no-trainable-parameters"
+    info: ClassVar = RuleInfo("no-trainable-parameters", (Severity.ERROR,), (SetupObservation,), may_stop=True)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An error."""

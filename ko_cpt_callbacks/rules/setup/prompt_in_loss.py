@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
 
 __all__ = ["PromptInLoss"]
@@ -24,12 +26,9 @@ class PromptInLoss(SetupRule):
             labelled, and that is right.
     """
 
-    task: str = "cpt"
+    info: ClassVar = RuleInfo("prompt-in-loss", (Severity.WARNING,), (SetupObservation,), may_stop=True)
 
-    @property
-    def code(self) -> str:
-        """``prompt-in-loss``."""
-        return "prompt-in-loss"
+    task: str = "cpt"
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning where every row is labelled from its second token to its end."""

@@ -6,7 +6,7 @@ with which numbers, is decided here, so that a finished run's rows give the same
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +14,18 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, finite_number
+from ko_cpt_callbacks.rules.rule import Found, Rule
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["SetupRule", "count_of", "names_of", "text_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class SetupRule(ABC):
+class SetupRule(Rule):
     """Speaks at the first set-up row that shows the mistake; a resumed run may bring it again.
 
     Its state is the sentences said, by variant and set: one row may show two mistakes of a code, or two sets.
     """
-
-    @property
-    @abstractmethod
-    def code(self) -> str:
-        """The code of its findings, and the kind of the rows that it reads."""
 
     @abstractmethod
     def judge(self, seen: SetupObservation) -> Finding | None:
@@ -38,7 +35,7 @@ class SetupRule(ABC):
         """Nothing said."""
         return ()
 
-    def step(self, state: tuple[str, ...], seen: Observation) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
         """Judges a set-up row; every other row says nothing."""
         if not isinstance(seen, SetupObservation):
             return state, ()
@@ -48,9 +45,6 @@ class SetupRule(ABC):
             return state, ()
         return (*state, said), (found,)
 
-    def close(self, state: tuple[str, ...]) -> tuple[Finding, ...]:
-        """Nothing: where nobody noted it, it was not so."""
-        return ()
 
     def _found(
         self, seen: SetupObservation, severity: Severity, values: Mapping[str, Any], variant: str = ""

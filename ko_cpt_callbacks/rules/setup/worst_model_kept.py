@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, text_of
 
 __all__ = ["WorstModelKept"]
@@ -23,10 +25,7 @@ class WorstModelKept(SetupRule):
     checkpoint that a stop asks for.
     """
 
-    @property
-    def code(self) -> str:
-        """``worst-model-kept``."""
-        return "worst-model-kept"
+    info: ClassVar = RuleInfo("worst-model-kept", (Severity.WARNING,), (SetupObservation,), may_stop=True)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning for either."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -13,6 +13,8 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.plausibility import LOWEST_PUBLISHED_BITS, LOWEST_PUBLISHED_LOSS, Doubt, doubt
 from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TargetImplausible", "TargetImplausibleState"]
 
@@ -26,7 +28,7 @@ class TargetImplausibleState:
 
 
 @dataclass(frozen=True, slots=True)
-class TargetImplausible:
+class TargetImplausible(Rule):
     """Says once per target that it is out of reach or says nothing; a relative one at its set's first evaluation.
 
     Args:
@@ -34,23 +36,20 @@ class TargetImplausible:
         task: As in `ko_cpt_callbacks.core.plausibility.doubt`.
     """
 
+    info: ClassVar = RuleInfo("target-implausible", (Severity.WARNING,), ANY_ROW)
+
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
-
-    @property
-    def code(self) -> str:
-        """``target-implausible``."""
-        return "target-implausible"
 
     def initial(self) -> TargetImplausibleState:
         """Nothing said."""
         return TargetImplausibleState()
 
     def step(
-        self, state: TargetImplausibleState, seen: Observation
-    ) -> tuple[TargetImplausibleState, tuple[Finding, ...]]:
+        self, state: TargetImplausibleState, seen: Observation, signals: Signals
+    ) -> tuple[TargetImplausibleState, Found]:
         """Speaks at the first row, whatever it is."""
-        found = self.close(state)
+        found = self.close(state, signals)
         state = replace(state, looked=True)
         if isinstance(seen, EvalObservation):
             for target in self.targets:
@@ -62,14 +61,14 @@ class TargetImplausible:
                     found += self._said(target, measured.level, seen.step)
         return state, found
 
-    def close(self, state: TargetImplausibleState) -> tuple[Finding, ...]:
+    def close(self, state: TargetImplausibleState, signals: Signals) -> Found:
         """Speaks where the history is empty."""
         if state.looked:
             return ()
         fixed = [target for target in self.targets if not target.relative]
         return tuple(found for target in fixed for found in self._said(target, _level(target), None))
 
-    def _said(self, target: Target, level: float, step: int | None) -> tuple[Finding, ...]:
+    def _said(self, target: Target, level: float, step: int | None) -> Found:
         why = doubt(target.metric, level, self.task)
         if why is None:
             return ()

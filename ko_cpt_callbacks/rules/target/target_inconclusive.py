@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TargetInconclusive"]
 
@@ -17,7 +19,7 @@ _BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible", "s
 
 
 @dataclass(frozen=True, slots=True)
-class TargetInconclusive:
+class TargetInconclusive(Rule):
     """Says once per target that it cannot be decided, why, and how many rows would decide it.
 
     ``warning`` where the target could not be judged at all, otherwise ``info``.
@@ -27,30 +29,27 @@ class TargetInconclusive:
         task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
     """
 
+    info: ClassVar = RuleInfo("target-inconclusive", (Severity.WARNING, Severity.INFO), ANY_ROW)
+
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
-
-    @property
-    def code(self) -> str:
-        """``target-inconclusive``."""
-        return "target-inconclusive"
 
     def initial(self) -> tuple[TargetState, ...]:
         """No row seen."""
         return tuple(TargetState() for _ in self.targets)
 
     def step(
-        self, state: tuple[TargetState, ...], seen: Observation
-    ) -> tuple[tuple[TargetState, ...], tuple[Finding, ...]]:
+        self, state: tuple[TargetState, ...], seen: Observation, signals: Signals
+    ) -> tuple[tuple[TargetState, ...], Found]:
         """Speaks at the deadline evaluation, or at the Trainer's last row."""
         state, verdicts = advance_all(self.targets, self.task, state, seen)
         return state, self._findings(verdicts)
 
-    def close(self, state: tuple[TargetState, ...]) -> tuple[Finding, ...]:
+    def close(self, state: tuple[TargetState, ...], signals: Signals) -> Found:
         """Speaks where the history ends before the deadline, or without the Trainer's last row."""
         return self._findings(close_all(self.targets, self.task, state))
 
-    def _findings(self, verdicts: tuple[Verdict, ...]) -> tuple[Finding, ...]:
+    def _findings(self, verdicts: tuple[Verdict, ...]) -> Found:
         return tuple(
             Finding(
                 self.code,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TargetMet"]
 
 
 @dataclass(frozen=True, slots=True)
-class TargetMet:
+class TargetMet(Rule):
     """Says once per target that it is met, as soon as it is confirmed; that stands, whatever comes later.
 
     It asks to stop with the last of the targets: a run that has reached one of two is not done.
@@ -23,30 +26,27 @@ class TargetMet:
         task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
     """
 
+    info: ClassVar = RuleInfo("target-met", (Severity.INFO,), ANY_ROW, may_stop=True)
+
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
-
-    @property
-    def code(self) -> str:
-        """``target-met``."""
-        return "target-met"
 
     def initial(self) -> tuple[TargetState, ...]:
         """No row seen."""
         return tuple(TargetState() for _ in self.targets)
 
     def step(
-        self, state: tuple[TargetState, ...], seen: Observation
-    ) -> tuple[tuple[TargetState, ...], tuple[Finding, ...]]:
+        self, state: tuple[TargetState, ...], seen: Observation, signals: Signals
+    ) -> tuple[tuple[TargetState, ...], Found]:
         """Speaks at the evaluation that confirms a target."""
         state, verdicts = advance_all(self.targets, self.task, state, seen)
         return state, self._findings(state, verdicts)
 
-    def close(self, state: tuple[TargetState, ...]) -> tuple[Finding, ...]:
+    def close(self, state: tuple[TargetState, ...], signals: Signals) -> Found:
         """Speaks of nothing new: a target that is met was met by a row."""
         return self._findings(state, close_all(self.targets, self.task, state))
 
-    def _findings(self, state: tuple[TargetState, ...], verdicts: tuple[Verdict, ...]) -> tuple[Finding, ...]:
+    def _findings(self, state: tuple[TargetState, ...], verdicts: tuple[Verdict, ...]) -> Found:
         met = [one for one in verdicts if one.outcome is Outcome.MET]
         all_met = all(Outcome.MET in one.said for one in state)
         return tuple(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TargetMissed"]
 
 
 @dataclass(frozen=True, slots=True)
-class TargetMissed:
+class TargetMissed(Rule):
     """Says once per target that it is missed.
 
     It asks to stop where the deadline was a step or a token count in mid-run: who sets one and names this code
@@ -24,30 +27,27 @@ class TargetMissed:
         task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
     """
 
+    info: ClassVar = RuleInfo("target-missed", (Severity.WARNING,), ANY_ROW, may_stop=True)
+
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
-
-    @property
-    def code(self) -> str:
-        """``target-missed``."""
-        return "target-missed"
 
     def initial(self) -> tuple[TargetState, ...]:
         """No row seen."""
         return tuple(TargetState() for _ in self.targets)
 
     def step(
-        self, state: tuple[TargetState, ...], seen: Observation
-    ) -> tuple[tuple[TargetState, ...], tuple[Finding, ...]]:
+        self, state: tuple[TargetState, ...], seen: Observation, signals: Signals
+    ) -> tuple[tuple[TargetState, ...], Found]:
         """Speaks at the deadline evaluation, or at the Trainer's last row."""
         state, verdicts = advance_all(self.targets, self.task, state, seen)
         return state, self._findings(verdicts)
 
-    def close(self, state: tuple[TargetState, ...]) -> tuple[Finding, ...]:
+    def close(self, state: tuple[TargetState, ...], signals: Signals) -> Found:
         """Speaks of a target due at the end where the history ends without the Trainer's last row."""
         return self._findings(close_all(self.targets, self.task, state))
 
-    def _findings(self, verdicts: tuple[Verdict, ...]) -> tuple[Finding, ...]:
+    def _findings(self, verdicts: tuple[Verdict, ...]) -> Found:
         return tuple(
             Finding(
                 self.code,

@@ -19,7 +19,9 @@ from ko_cpt_callbacks.core.observation import (
 )
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def evaluation(step: int, bits: float, split: str = "eval_ko", fingerprint: str = "utf8-00bb") -> EvalObservation:
@@ -42,12 +44,7 @@ def findings(
 ) -> list[Finding]:
     """What the rule says of these rows, the end of the history included."""
     rule = BaselineAhead(published() if baseline is None else baseline, stage, retention)
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_indicative() -> None:
@@ -84,8 +81,8 @@ def test_the_difference_may_never_come() -> None:
     same = evaluation(100, 0.80, fingerprint="utf8-00aa")
     for later in (TrainObservation(110, loss=2.0), EndObservation(110), evaluation(200, 1.2)):
         rule = BaselineAhead(own())
-        state, nothing = rule.step(rule.initial(), same)
-        _, (found,) = rule.step(state, later)
+        state, nothing = rule.step(rule.initial(), same, SILENT)
+        _, (found,) = rule.step(state, later, SILENT)
         assert (nothing, found.step, found.variant) == ((), 100, "indicative")
         assert "per-row sums of both are not at hand" in found.message()
     (found,) = findings(same, baseline=own())
@@ -113,8 +110,8 @@ def test_silent(bits: float) -> None:
 def test_no_baseline() -> None:
     """Nothing is compared unless it was asked for."""
     rule = BaselineAhead()
-    state, found = rule.step(rule.initial(), evaluation(10, 0.1))
-    assert (state, found, rule.close(state)) == (rule.initial(), (), ())
+    state, found = rule.step(rule.initial(), evaluation(10, 0.1), SILENT)
+    assert (state, found, rule.close(state, SILENT)) == (rule.initial(), (), ())
 
 
 def test_retention_sets_are_never_compared() -> None:

@@ -11,17 +11,14 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.baseline.baseline_behind import BaselineBehind
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def findings(*seen: Observation, baseline: Baseline | None = None, retention: tuple[str, ...] = ()) -> list[Finding]:
     """What the rule says of these rows, the end of the history included."""
     rule = BaselineBehind(published() if baseline is None else baseline, "auto", retention)
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_exact() -> None:
@@ -30,7 +27,7 @@ def test_exact() -> None:
     rule = BaselineBehind(own())
     state = rule.initial()
     for row in rows:
-        state, found = rule.step(state, row)
+        state, found = rule.step(state, row, SILENT)
         assert found == ()
     (only,) = findings(*rows, EndObservation(120), baseline=own())
     assert (only.code, only.severity, only.step, only.split) == (
@@ -74,5 +71,5 @@ def test_retention_and_no_baseline() -> None:
     """A retention set is never behind, nor is anything without a baseline."""
     assert findings(evaluation(100, 5.0, "eval_en"), EndObservation(100)) == []
     rule = BaselineBehind()
-    state, _ = rule.step(rule.initial(), evaluation(100, 5.0))
-    assert rule.step(state, EndObservation(100))[1] == ()
+    state, _ = rule.step(rule.initial(), evaluation(100, 5.0), SILENT)
+    assert rule.step(state, EndObservation(100), SILENT)[1] == ()

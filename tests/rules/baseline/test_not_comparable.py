@@ -15,17 +15,14 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.rules.baseline.not_comparable import NotComparable
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def findings(*seen: Observation, baseline: Baseline | None = None, stage: str = "auto") -> list[Finding]:
     """What the rule says of these rows, the end of the history included."""
     rule = NotComparable(published() if baseline is None else baseline, stage)
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def reasons(found: Finding) -> list[str]:
@@ -86,8 +83,8 @@ def test_comparable_runs_are_silent() -> None:
     retained = EvalObservation(10, split="eval_en", loss=3.0)
     assert findings(evaluation(10, 0.9), retained, EndObservation(10)) == []
     rule = NotComparable()
-    assert rule.step(rule.initial(), EvalObservation(10, loss=3.0)) == (rule.initial(), ())
-    assert rule.close(rule.initial()) == ()
+    assert rule.step(rule.initial(), EvalObservation(10, loss=3.0), SILENT) == (rule.initial(), ())
+    assert rule.close(rule.initial(), SILENT) == ()
 
 
 def test_an_evaluation_that_waits_for_its_difference() -> None:

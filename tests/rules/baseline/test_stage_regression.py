@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.baseline.stage_regression import StageRegression
+from ko_cpt_callbacks.signal.signals import SILENT
 
 WORSE = {
     "stage": "even-layers", "before": "odd-layers", "split": "eval_ko", "unit": "nats per token", "difference": 0.05,
@@ -19,7 +20,7 @@ WORSE = {
 def _found(rule: StageRegression, *rows: dict[str, Any], kind: str = "stage-difference") -> list[Finding]:
     state, found = rule.initial(), []
     for row in rows:
-        state, new = rule.step(state, SetupObservation(40, kind, row))
+        state, new = rule.step(state, SetupObservation(40, kind, row), SILENT)
         found.extend(new)
     return found
 

@@ -11,18 +11,14 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 Curve = Callable[[float], float]
 
 
 def _findings(seen: Sequence[Observation], rule: Memorising | None = None) -> list[Finding]:
     rule = rule or Memorising()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _run(
@@ -169,9 +165,10 @@ def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
         TrainObservation(70, 0.1, bad, None, 1.4e-4, input_tokens=1000),
     ]
     seen = [*first, *_run(_stairs(0.12), epochs=1, each=max(more, 1))[:more]]
-    rule, state = Memorising(), Memorising().initial()
+    monitor = Monitor([Memorising()])
+    state = monitor.initial()
     for one in seen:
-        state, found = rule.step(state, one)
+        state, found = monitor.step(state, one)
         assert found == ()
-        assert state.epochs.points == state.recent.count
-    assert rule.close(state) == ()
+        assert state.rules[0].epochs.points == state.signals.window.count
+    assert monitor.close(state) == ()

@@ -17,18 +17,15 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 Curve = Callable[[float], float]
 
 
 def _findings(seen: Sequence[Observation], *, close: bool = True) -> list[Finding]:
     rule = NoLearning()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return [*found, *rule.close(state)] if close else found
+    monitor = Monitor([rule])
+    return list((monitor.judge(seen) if close else monitor.fold(seen))[1])
 
 
 def _run(

@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.curve.non_finite import NonFinite
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 NAN, INF = math.nan, math.inf
 ACTION = (
@@ -24,12 +25,7 @@ EVAL_ACTION = (
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = NonFinite()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _healthy(steps: range, grad_norm: float | None = 1.0, level: float = 3.65) -> list[TrainObservation]:

@@ -11,18 +11,15 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.plateau import Plateau
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 Curve = Callable[[float], float]
 
 
 def _findings(seen: Sequence[Observation], *, close: bool = True) -> list[Finding]:
     rule = Plateau()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return [*found, *rule.close(state)] if close else found
+    monitor = Monitor([rule])
+    return list((monitor.judge(seen) if close else monitor.fold(seen))[1])
 
 
 def _run(

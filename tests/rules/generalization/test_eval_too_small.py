@@ -8,16 +8,12 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ()) -> list[Finding]:
     rule = EvalTooSmall(parse_targets(targets))
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _eval(

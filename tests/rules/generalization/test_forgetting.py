@@ -10,18 +10,14 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.generalization.forgetting import Forgetting
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 PLAN = SetupObservation(0, "plan", {"planned_steps": 2000})
 
 
 def _findings(seen: Sequence[Observation], rule: Forgetting | None = None) -> list[Finding]:
     rule = rule or Forgetting()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _run(

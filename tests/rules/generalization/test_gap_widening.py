@@ -11,18 +11,14 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.generalization.gap_widening import GapWidening
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 Curve = Callable[[float], float]
 
 
 def _findings(seen: Sequence[Observation], rule: GapWidening | None = None) -> list[Finding]:
     rule = rule or GapWidening()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _run(

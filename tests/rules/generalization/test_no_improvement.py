@@ -10,13 +10,15 @@ from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def _found(losses: list[float], patience: Patience, split: str = "eval") -> list[Finding]:
     rule = NoImprovement(patience, leave_out=("eval_en",))
     state, found = rule.initial(), []
     for step, loss in enumerate(losses, start=1):
-        state, new = rule.step(state, EvalObservation(step=10 * step, split=split, exact_loss=loss))
+        state, new = rule.step(state, EvalObservation(step=10 * step, split=split, exact_loss=loss), SILENT)
         found.extend(new)
     return found
 
@@ -63,14 +65,13 @@ def test_a_retention_set_does_not_count() -> None:
 
 def test_a_repeated_evaluation_replaces() -> None:
     """The same step evaluated twice counts once, with its later value."""
-    rule = NoImprovement(Patience(2))
-    state = rule.initial()
-    found: list[Finding] = []
-    for step, loss in ((10, 3.0), (20, 3.1), (20, 3.1), (20, 2.9), (30, 2.95)):
-        state, new = rule.step(state, EvalObservation(step=step, exact_loss=loss))
-        found.extend(new)
-    assert found == []
-    assert (state.count.best, state.count.best_step, state.count.since) == (2.9, 20, 1)
+    losses = ((10, 3.0), (20, 3.1), (20, 3.1), (20, 2.9), (30, 2.95))
+    state, found = Monitor([NoImprovement(Patience(2))]).fold(
+        EvalObservation(step=step, exact_loss=loss) for step, loss in losses
+    )
+    count = state.rules[0].count
+    assert found == ()
+    assert (count.best, count.best_step, count.since) == (2.9, 20, 1)
 
 
 def test_without_an_exact_loss_the_trainers_counts() -> None:
@@ -78,7 +79,7 @@ def test_without_an_exact_loss_the_trainers_counts() -> None:
     rule = NoImprovement(Patience(1))
     state = rule.initial()
     for step, loss in ((10, 3.0), (20, 3.1)):
-        state, found = rule.step(state, EvalObservation(step=step, loss=loss))
+        state, found = rule.step(state, EvalObservation(step=step, loss=loss), SILENT)
     assert [finding.values["metric"] for finding in found] == ["loss"]
 
 
@@ -99,8 +100,8 @@ def test_sentences_of_losses_that_are_none() -> None:
 def test_bad_batches_count_too() -> None:
     """An evaluation with NaN batches is no improvement, however low the mean of the others is."""
     rule = NoImprovement(Patience(1))
-    state, _ = rule.step(rule.initial(), EvalObservation(10, loss=3.0))
-    _, found = rule.step(state, EvalObservation(20, loss=2.0, nonfinite_batches=1))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, loss=3.0), SILENT)
+    _, found = rule.step(state, EvalObservation(20, loss=2.0, nonfinite_batches=1), SILENT)
     assert [finding.step for finding in found] == [20]
 
 
@@ -115,7 +116,7 @@ def test_other_rows_begin_anew() -> None:
         rule = NoImprovement(Patience(2))
         state, found = rule.initial(), []
         for i, (loss, text) in enumerate(zip((3.0, 2.9, 5.0, 5.1, 5.2), prints, strict=True), start=1):
-            state, new = rule.step(state, EvalObservation(10 * i, exact_loss=loss, fingerprint=text))
+            state, new = rule.step(state, EvalObservation(10 * i, exact_loss=loss, fingerprint=text), SILENT)
             found.extend(new)
         assert [finding.step for finding in found] == steps
 
@@ -123,6 +124,6 @@ def test_other_rows_begin_anew() -> None:
 def test_another_kind_of_loss_begins_anew() -> None:
     """The exact loss and the Trainer's are two scales: neither is the other's best."""
     rule = NoImprovement(Patience(1))
-    state, _ = rule.step(rule.initial(), EvalObservation(10, exact_loss=2.0))
-    state, found = rule.step(state, EvalObservation(20, loss=3.0))
+    state, _ = rule.step(rule.initial(), EvalObservation(10, exact_loss=2.0), SILENT)
+    state, found = rule.step(state, EvalObservation(20, loss=3.0), SILENT)
     assert found == () and state.count.best == 3.0

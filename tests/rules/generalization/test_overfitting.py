@@ -12,18 +12,14 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 U_SHAPE = [3.0, 2.7, 2.55, 2.5, 2.48, 2.5, 2.53, 2.57, 2.62, 2.68]
 
 
 def _findings(seen: Sequence[Observation], rule: Overfitting | None = None) -> list[Finding]:
     rule = rule or Overfitting()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _run(

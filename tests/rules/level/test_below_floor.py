@@ -9,16 +9,12 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.level.below_floor import BelowFloor
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 
 def _findings(*seen: Observation, task: str = "other") -> list[Finding]:
     rule = BelowFloor(task)
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _train(*losses: float, start: int = 10) -> list[TrainObservation]:

@@ -21,11 +21,7 @@ NOTED: dict[str, Any] = {
 
 def _found(*seen: Observation, retention: tuple[str, ...] = ()) -> list[Finding]:
     rule = LossScaled(retention)
-    state, found = rule.initial(), []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _noted(**other: Any) -> SetupObservation:

@@ -11,16 +11,12 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
+from ko_cpt_callbacks.rules.monitor import Monitor
 
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = PaddingInLoss()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _batch(**values: object) -> SetupObservation:

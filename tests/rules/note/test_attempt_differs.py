@@ -11,6 +11,7 @@ from core.curve import findings
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT, BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = AttemptDiffers()
 FACTS: dict[str, dict[str, Any]] = {
@@ -102,6 +103,6 @@ def test_schedule_and_optimizer_begun_anew() -> None:
     state, found = RULE.initial(), []
     for step, value in ((0, KEPT), (10, BEGUN_ANEW), (20, KEPT), (30, None), (40, KEPT)):
         facts = {} if value is None else {SCHEDULE: value}
-        state, new = RULE.step(state, SetupObservation(step, ATTEMPT, {"state": facts}))
+        state, new = RULE.step(state, SetupObservation(step, ATTEMPT, {"state": facts}), SILENT)
         found.extend((one.step, one.values["changed"]) for one in new)
     assert found == [(10, ["schedule_and_optimizer kept → begun anew"])]

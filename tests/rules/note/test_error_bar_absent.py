@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.error_bar_absent import ErrorBarAbsent
 
 REASON = "the output has no logits, and no hidden states or head to make them from"
@@ -11,12 +12,7 @@ REASON = "the output has no logits, and no hidden states or head to make them fr
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = ErrorBarAbsent()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_once_per_set() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.exact_loss_absent import ExactLossAbsent
 
 REASON = "the model returned neither logits nor a loss"
@@ -11,12 +12,7 @@ REASON = "the model returned neither logits nor a loss"
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = ExactLossAbsent()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_once_per_set() -> None:

@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
+from ko_cpt_callbacks.signal.signals import SILENT
 
 GONE = (
     "8 rows of the record do not count any more; those of the checkpoint stand in their place. Give every run an "
@@ -18,7 +19,7 @@ GONE = (
 
 def _found(values: dict[str, Any], kind: str = "foreign-record") -> list[Finding]:
     rule = ForeignRecord()
-    return list(rule.step(rule.initial(), SetupObservation(40, kind, values))[1])
+    return list(rule.step(rule.initial(), SetupObservation(40, kind, values), SILENT)[1])
 
 
 def test_other_numbers() -> None:

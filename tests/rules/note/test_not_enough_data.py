@@ -8,17 +8,13 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
 
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = NotEnoughData()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def _train(points: int) -> list[TrainObservation]:

@@ -9,13 +9,14 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
+from ko_cpt_callbacks.signal.signals import SILENT
 
 VALUES: dict[str, Any] = {"record_step": 12, "state_step": 20, "rows": 9, "file": "checkpoint-20/trainer_state.json"}
 
 
 def _found(values: dict[str, Any], kind: str = "record-behind") -> list[Finding]:
     rule = RecordBehind()
-    return list(rule.step(rule.initial(), SetupObservation(12, kind, values))[1])
+    return list(rule.step(rule.initial(), SetupObservation(12, kind, values), SILENT)[1])
 
 
 def test_what_it_says() -> None:
@@ -39,4 +40,4 @@ def test_other_rows() -> None:
     """Another set-up row and a training row say nothing."""
     rule = RecordBehind()
     assert _found(VALUES, kind="plan") == []
-    assert rule.step(rule.initial(), TrainObservation(12, loss=2.0)) == (rule.initial(), ())
+    assert rule.step(rule.initial(), TrainObservation(12, loss=2.0), SILENT) == (rule.initial(), ())

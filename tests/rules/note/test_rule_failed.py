@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def _noted(rule: str = "plateau", **values: object) -> SetupObservation:
@@ -14,7 +15,7 @@ def _noted(rule: str = "plateau", **values: object) -> SetupObservation:
 def test_a_rule_is_named_once() -> None:
     """Rule, step and error are said once; a second rule is said beside it; it never asks to stop."""
     rule = RuleFailed()
-    state, found = rule.step(rule.initial(), _noted())
+    state, found = rule.step(rule.initial(), _noted(), SILENT)
     assert [(one.severity.value, one.step, one.asks_to_stop, one.message()) for one in found] == [
         (
             "warning", 70, False,
@@ -23,18 +24,18 @@ def test_a_rule_is_named_once() -> None:
             "report it with the log.",
         )
     ]  # fmt: skip
-    assert rule.step(state, _noted()) == (state, ())
-    assert [one.values["rule"] for one in rule.step(state, _noted("diverged"))[1]] == ["diverged"]
+    assert rule.step(state, _noted(), SILENT) == (state, ())
+    assert [one.values["rule"] for one in rule.step(state, _noted("diverged"), SILENT)[1]] == ["diverged"]
 
 
 def test_the_end_of_the_history() -> None:
     """A rule that raised when it judged the end is told apart from one that raised at a row."""
-    (found,) = RuleFailed().step((), _noted(at_the_end=True))[1]
+    (found,) = RuleFailed().step((), _noted(at_the_end=True), SILENT)[1]
     assert found.message().startswith("The rule plateau failed when it judged the end of the history, step 70 (")
 
 
 def test_other_rows_say_nothing() -> None:
     """Neither set-up rows of another kind, nor one without rule and error."""
     rule = RuleFailed()
-    assert rule.step((), SetupObservation(0, "plan", {"rule": "plateau", "error": "x"})) == ((), ())
-    assert rule.step((), SetupObservation(0, "rule-failed", {"rule": "plateau"})) == ((), ())
+    assert rule.step((), SetupObservation(0, "plan", {"rule": "plateau", "error": "x"}), SILENT) == ((), ())
+    assert rule.step((), SetupObservation(0, "rule-failed", {"rule": "plateau"}), SILENT) == ((), ())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.note.stopped_before import StoppedBefore
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def _messages(stops: bool) -> list[str]:
     rule = StoppedBefore()
     values = {"reason": "target-met", "reason_step": 20, "stops": stops}
-    return [item.message() for item in rule.step(rule.initial(), SetupObservation(24, "stopped-before", values))[1]]
+    row = SetupObservation(24, "stopped-before", values)
+    return [item.message() for item in rule.step(rule.initial(), row, SILENT)[1]]
 
 
 def test_a_run_that_stops_again() -> None:
@@ -32,4 +34,4 @@ def test_every_resume_is_told() -> None:
     """Two resumes make two findings."""
     rule = StoppedBefore()
     seen = SetupObservation(24, "stopped-before", {"reason": "target-met", "reason_step": 20, "stops": True})
-    assert len(rule.step(rule.initial(), seen)[1]) == len(rule.step((), seen)[1]) == 1
+    assert len(rule.step(rule.initial(), seen, SILENT)[1]) == len(rule.step((), seen, SILENT)[1]) == 1

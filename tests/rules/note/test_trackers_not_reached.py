@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.trackers_not_reached import TrackersNotReached
 
 
 def _findings(*seen: Observation) -> list[Finding]:
     rule = TrackersNotReached()
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_said_once() -> None:

@@ -9,11 +9,12 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 def _found(values: dict[str, Any], kind: str = "two-writers") -> list[Finding]:
     rule = TwoWriters()
-    return list(rule.step(rule.initial(), SetupObservation(0, kind, values))[1])
+    return list(rule.step(rule.initial(), SetupObservation(0, kind, values), SILENT)[1])
 
 
 def test_what_it_says() -> None:

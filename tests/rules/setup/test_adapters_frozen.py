@@ -7,6 +7,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.adapters_frozen import AdaptersFrozen
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = AdaptersFrozen()
 
@@ -22,18 +23,18 @@ RULE = AdaptersFrozen()
 def test_it_says_what_is_trained_instead(others: int, variant: str, shown: str) -> None:
     """An error that asks to stop, with the number of parameters that are trained, and the line that loads adapters."""
     seen = SetupObservation(0, RULE.code, {"adapter_parameters": 256, "trainable_parameters": others})
-    state, (found,) = RULE.step(RULE.initial(), seen)
+    state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.variant, found.asks_to_stop) == (Severity.ERROR, variant, True)
     assert "(256 parameters)" in found.message() and shown in found.message()
     assert "PeftModel.from_pretrained(model, path, is_trainable=True)" in found.message()
-    assert RULE.step(state, seen) == (state, ())
+    assert RULE.step(state, seen, SILENT) == (state, ())
 
 
 @pytest.mark.parametrize(("beside", "severity"), [(100, Severity.INFO), (99, Severity.ERROR), (0, Severity.ERROR)])
 def test_what_is_saved_beside_them(beside: int, severity: Severity) -> None:
     """Only modules and rows that PEFT saves beside adapters are trained: a note, meant for a stage of embeddings."""
     values = {"adapter_parameters": 256, "trainable_parameters": 100, "beside_adapters": beside}
-    _, (found,) = RULE.step(RULE.initial(), SetupObservation(0, RULE.code, values))
+    _, (found,) = RULE.step(RULE.initial(), SetupObservation(0, RULE.code, values), SILENT)
     assert found.severity is severity
     assert found.asks_to_stop is (severity is Severity.ERROR)
 
@@ -44,10 +45,10 @@ def test_what_is_saved_beside_them(beside: int, severity: Severity) -> None:
 )
 def test_a_row_without_its_numbers_is_silent(values: dict[str, object]) -> None:
     """A row without adapters, or that does not say what else is trained, says nothing."""
-    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
+    assert RULE.step((), SetupObservation(0, RULE.code, values), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
     values = {"adapter_parameters": 256, "trainable_parameters": 0}
-    assert RULE.step((), SetupObservation(0, "stage", values)) == ((), ())
+    assert RULE.step((), SetupObservation(0, "stage", values), SILENT) == ((), ())

@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.embeddings_frozen import EmbeddingsFrozen
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EmbeddingsFrozen()
 WHOLE: dict[str, Any] = {
@@ -19,32 +20,32 @@ WHOLE: dict[str, Any] = {
 def test_rows_that_nobody_trained_are_a_warning() -> None:
     """The sentence names how many, where, and the line that trains them; once."""
     seen = SetupObservation(0, RULE.code, WHOLE)
-    state, (found,) = RULE.step(RULE.initial(), seen)
+    state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "untrained", True)
     assert found.message() == (
         "The tokenizer has 8,000 tokens that the model was not built with, and their rows in model.embed_tokens, "
         "lm_head are frozen: they cannot learn in this run, and they are still what the resize made of them. Train "
         "them: Do this."
     )
-    assert RULE.step(state, seen) == (state, ())
+    assert RULE.step(state, seen, SILENT) == (state, ())
 
 
 def test_rows_that_alone_tell_of_a_resize() -> None:
     """Where nothing but the rows shows the growth, the sentence says what was seen; without it the row is as before."""
-    _, (found,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "rows"}))
+    _, (found,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "rows"}), SILENT)
     assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "alike", True)
     assert found.message().startswith(
         "8,000 text tokens at the end of the tokenizer's vocabulary have nearly the same row in model.embed_tokens, "
         "lm_head, as a resize makes new rows and no training leaves them, and these rows are frozen"
     )
-    _, (known,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "vocabulary"}))
+    _, (known,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "seen": "vocabulary"}), SILENT)
     assert known.variant == "untrained"
 
 
 @pytest.mark.parametrize("untrained", [False, None, 1, "yes"])
 def test_rows_that_may_have_been_trained_are_an_info(untrained: object) -> None:
     """Only a clear yes is a warning: an earlier stage may have trained them."""
-    _, (found,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "untrained": untrained}))
+    _, (found,) = RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, "untrained": untrained}), SILENT)
     assert (found.severity, found.variant, found.asks_to_stop) == (Severity.INFO, "maybe-trained", False)
     assert "Unless an earlier stage trained them" in found.message()
 
@@ -55,9 +56,9 @@ def test_rows_that_may_have_been_trained_are_an_info(untrained: object) -> None:
 )
 def test_a_row_without_what_the_sentence_shows_is_silent(change: dict[str, object]) -> None:
     """No new tokens, nothing frozen, no way out: nothing is said."""
-    assert RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, **change})) == ((), ())
+    assert RULE.step((), SetupObservation(0, RULE.code, {**WHOLE, **change}), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
-    assert RULE.step((), SetupObservation(0, "stage", WHOLE)) == ((), ())
+    assert RULE.step((), SetupObservation(0, "stage", WHOLE), SILENT) == ((), ())

@@ -6,6 +6,7 @@ import pytest
 
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.embeddings_not_padded import EmbeddingsNotPadded
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EmbeddingsNotPadded()
 ROW = {"rows": 40_185, "multiple": 64, "padded_rows": 40_192}
@@ -14,19 +15,19 @@ ROW = {"rows": 40_185, "multiple": 64, "padded_rows": 40_192}
 def test_the_size_and_the_one_to_take() -> None:
     """An info, once."""
     seen = SetupObservation(0, RULE.code, ROW)
-    state, (found,) = RULE.step(RULE.initial(), seen)
+    state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.asks_to_stop) == ("info", False)
     assert found.message() == (
         "The vocabulary has grown to 40,185 rows, which is no multiple of 8: tensor cores compute the head slower. "
         "With model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64) it has 40,192; do it before "
         "training, no number changes by it."
     )
-    assert RULE.step(state, seen) == (state, ())
+    assert RULE.step(state, seen, SILENT) == (state, ())
 
 
 @pytest.mark.parametrize("missing", list(ROW))
 def test_a_row_that_says_too_little_is_silent(missing: str) -> None:
     """Without one of the numbers nothing is said; nor by rows of other kinds."""
     values = {name: value for name, value in ROW.items() if name != missing}
-    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
-    assert RULE.step((), SetupObservation(0, "embeddings-frozen", ROW)) == ((), ())
+    assert RULE.step((), SetupObservation(0, RULE.code, values), SILENT) == ((), ())
+    assert RULE.step((), SetupObservation(0, "embeddings-frozen", ROW), SILENT) == ((), ())

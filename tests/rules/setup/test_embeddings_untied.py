@@ -7,6 +7,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.embeddings_untied import EmbeddingsUntied
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EmbeddingsUntied()
 FIX = "To save both: model.config.tie_word_embeddings = False."
@@ -15,14 +16,14 @@ FIX = "To save both: model.config.tie_word_embeddings = False."
 def test_it_names_what_is_trained() -> None:
     """A warning, once, with the line that came with the row."""
     seen = SetupObservation(0, RULE.code, {"trained": ["model.embed_tokens", "lm_head"], "fix": FIX})
-    state, (found,) = RULE.step(RULE.initial(), seen)
+    state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.asks_to_stop) == (Severity.WARNING, True)
     assert found.message() == (
         "The configuration says that input embeddings and head are one matrix (tie_word_embeddings), but here they are "
         "two (trained: model.embed_tokens, lm_head): they drift apart, and one of them is lost when the merged model "
         "is loaded again. To save both: model.config.tie_word_embeddings = False."
     )
-    assert RULE.step(state, seen) == (state, ())
+    assert RULE.step(state, seen, SILENT) == (state, ())
 
 
 @pytest.mark.parametrize(
@@ -30,9 +31,9 @@ def test_it_names_what_is_trained() -> None:
 )
 def test_a_row_without_what_the_sentence_shows_is_silent(values: dict[str, object]) -> None:
     """Where nothing is trained the two cannot drift apart."""
-    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
+    assert RULE.step((), SetupObservation(0, RULE.code, values), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
-    assert RULE.step((), SetupObservation(0, "stage", {"trained": ["lm_head"], "fix": FIX})) == ((), ())
+    assert RULE.step((), SetupObservation(0, "stage", {"trained": ["lm_head"], "fix": FIX}), SILENT) == ((), ())

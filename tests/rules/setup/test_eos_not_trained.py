@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.eos_not_trained import EosNotTrained
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EosNotTrained()
 ROW = {"split": "train", "rows": 8, "tokens": 400, "ends": 7, "end_labels": 0, "pad_is_end": True}
@@ -20,13 +21,13 @@ def _row(**changes: Any) -> SetupObservation:
 
 def test_ends_without_a_label() -> None:
     """A warning that does not ask to stop, once."""
-    state, (found,) = RULE.step(RULE.initial(), _row())
+    state, (found,) = RULE.step(RULE.initial(), _row(), SILENT)
     assert (found.severity, found.asks_to_stop, found.split) == (Severity.WARNING, False, "train")
     assert found.message().startswith(
         "In the first batch 7 texts end with the end token, and no label is that token: it is the pad token too, and "
         "the collator gives pads the label -100."
     )
-    assert RULE.step(state, _row()) == (state, ())
+    assert RULE.step(state, _row(), SILENT) == (state, ())
 
 
 @pytest.mark.parametrize(
@@ -39,9 +40,9 @@ def test_ends_without_a_label() -> None:
 )  # fmt: skip
 def test_silent(changes: dict[str, Any]) -> None:
     """No text ends, an end is labelled, another pad token, an evaluation, or an old row that does not say."""
-    assert RULE.step((), _row(**changes)) == ((), ())
+    assert RULE.step((), _row(**changes), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
-    assert RULE.step((), SetupObservation(1, "stage", ROW)) == ((), ())
+    assert RULE.step((), SetupObservation(1, "stage", ROW), SILENT) == ((), ())

@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EvalInTraining()
 WHOLE: dict[str, Any] = {
@@ -22,7 +23,7 @@ def _seen(**change: Any) -> SetupObservation:
 
 def test_every_training_row_was_looked_at() -> None:
     """A warning of the set with all numbers; once."""
-    state, (found,) = RULE.step(RULE.initial(), _seen())
+    state, (found,) = RULE.step(RULE.initial(), _seen(), SILENT)
     assert (found.severity, found.split, found.variant, found.asks_to_stop) == (
         Severity.WARNING, "eval_ko", "whole", True,
     )  # fmt: skip
@@ -32,13 +33,13 @@ def test_every_training_row_was_looked_at() -> None:
         'train_dataset.filter(lambda row: tuple(row["input_ids"]) not in held_out), with held_out = {tuple(ids) for '
         'ids in eval_dataset["input_ids"]}.'
     )
-    assert RULE.step(state, _seen()) == (state, ())
+    assert RULE.step(state, _seen(), SILENT) == (state, ())
 
 
 def test_each_set_speaks_for_itself() -> None:
     """A finding of one set does not hide another's."""
-    state, _ = RULE.step(RULE.initial(), _seen())
-    assert [item.split for item in RULE.step(state, _seen(split="eval_en"))[1]] == ["eval_en"]
+    state, _ = RULE.step(RULE.initial(), _seen(), SILENT)
+    assert [item.split for item in RULE.step(state, _seen(split="eval_en"), SILENT)[1]] == ["eval_en"]
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,12 @@ def test_each_set_speaks_for_itself() -> None:
 )
 def test_how_many_it_takes(change: dict[str, int], says: bool) -> None:
     """An estimated 1 % of the set; of a sample two rows at least."""
-    assert bool(RULE.step((), _seen(**change))[1]) is says
+    assert bool(RULE.step((), _seen(**change), SILENT)[1]) is says
 
 
 def test_a_sample_is_called_one() -> None:
     """The sentence says how many training rows were looked at, of how many."""
-    _, (found,) = RULE.step((), _seen(train_rows=1_000_000))
+    _, (found,) = RULE.step((), _seen(train_rows=1_000_000), SILENT)
     assert "are among 9,000 sampled training rows (of 1,000,000), token for token" in found.message()
 
 
@@ -74,9 +75,9 @@ def test_a_sample_is_called_one() -> None:
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_silent(change: dict[str, object]) -> None:
     """A row that lacks a number, or whose numbers contradict each other, says nothing."""
-    assert RULE.step((), _seen(**change)) == ((), ())
+    assert RULE.step((), _seen(**change), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
-    assert RULE.step((), SetupObservation(0, "stage", WHOLE)) == ((), ())
+    assert RULE.step((), SetupObservation(0, "stage", WHOLE), SILENT) == ((), ())

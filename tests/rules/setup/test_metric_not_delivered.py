@@ -9,6 +9,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.setup.metric_not_delivered import MetricNotDelivered
+from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = MetricNotDelivered()
 ROW = {"metric": "eval_loss", "near": "eval_ko_loss", "there": ["eval_ko_loss", "eval_en_loss"], "certain": True}
@@ -47,20 +48,20 @@ THERE = (
 def test_sentences(changes: dict[str, Any], severity: Severity, variant: str, shown: str) -> None:
     """An error where nobody can add the name, an info where somebody may; both name what will be there, once."""
     seen = SetupObservation(0, RULE.code, {**ROW, **changes})
-    state, (found,) = RULE.step(RULE.initial(), seen)
+    state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.variant) == (severity, variant)
     assert found.asks_to_stop is (severity is Severity.ERROR)
     assert found.message() == shown + THERE
-    assert RULE.step(state, seen) == (state, ())
+    assert RULE.step(state, seen, SILENT) == (state, ())
 
 
 @pytest.mark.parametrize("missing", ["metric", "near"])
 def test_a_row_that_says_too_little_is_silent(missing: str) -> None:
     """Without the name, or without one to put in its place, nothing is said."""
     values = {name: value for name, value in ROW.items() if name != missing}
-    assert RULE.step((), SetupObservation(0, RULE.code, values)) == ((), ())
+    assert RULE.step((), SetupObservation(0, RULE.code, values), SILENT) == ((), ())
 
 
 def test_other_rows_are_silent() -> None:
     """Rows of other kinds say nothing."""
-    assert RULE.step((), SetupObservation(0, "worst-model-kept", ROW)) == ((), ())
+    assert RULE.step((), SetupObservation(0, "worst-model-kept", ROW), SILENT) == ((), ())

@@ -10,6 +10,7 @@ from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.setup.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.signal.signals import SILENT
 
 BATCH: dict[str, Any] = {
     "split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8, "tokens": 900, "unlabelled": 0,
@@ -21,20 +22,20 @@ def test_all_text_labelled_is_a_warning_with_task_sft() -> None:
     """The first batch's row makes one finding; the first batch of a resume makes none."""
     rule = PromptInLoss("sft")
     seen = SetupObservation(1, KIND, BATCH)
-    state, (found,) = rule.step(rule.initial(), seen)
+    state, (found,) = rule.step(rule.initial(), seen, SILENT)
     assert (found.severity, found.step, found.split) == (Severity.WARNING, 1, "train")
     assert found.message().startswith(
         "In the first batch all text of its 8 rows is labelled (900 labels), prompts included, though the task is sft"
     )
     assert "SFTConfig(completion_only_loss=True)" in found.message()
-    assert rule.step(state, seen) == (state, ())
+    assert rule.step(state, seen, SILENT) == (state, ())
 
 
 @pytest.mark.parametrize("task", ["cpt", "other"])
 def test_other_tasks_are_silent(task: str) -> None:
     """In continued pretraining every token is meant to be learnt."""
     (rule,) = rules_for(task=task, codes=["prompt-in-loss"])
-    assert rule.step((), SetupObservation(1, KIND, BATCH)) == ((), ())
+    assert rule.step((), SetupObservation(1, KIND, BATCH), SILENT) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -43,5 +44,5 @@ def test_other_tasks_are_silent(task: str) -> None:
 def test_other_batches_are_silent(change: dict[str, object]) -> None:
     """A masked token, a row from before this was counted, an empty batch, an evaluation."""
     rule = PromptInLoss("sft")
-    assert rule.step((), SetupObservation(1, KIND, {**BATCH, **change})) == ((), ())
-    assert rule.step((), SetupObservation(1, "stage", BATCH)) == ((), ())
+    assert rule.step((), SetupObservation(1, KIND, {**BATCH, **change}), SILENT) == ((), ())
+    assert rule.step((), SetupObservation(1, "stage", BATCH), SILENT) == ((), ())

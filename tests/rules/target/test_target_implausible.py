@@ -9,17 +9,13 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.target import PRESETS, parse_targets
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_implausible import TargetImplausible
 
 
 def _findings(target: str, *seen: Observation, task: str = "cpt") -> list[Finding]:
     rule = TargetImplausible(parse_targets([target]), task)
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 ROW = TrainObservation(10, loss=3.0)

@@ -7,6 +7,7 @@ import pytest
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_inconclusive import TargetInconclusive
 
 END = EndObservation(1000)
@@ -14,12 +15,7 @@ END = EndObservation(1000)
 
 def _finding(target: str, *seen: Observation) -> Finding:
     rule = TargetInconclusive(parse_targets([target]))
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    (one,) = found + list(rule.close(state))
+    (one,) = Monitor([rule]).judge(seen)[1]
     assert not one.asks_to_stop
     return one
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
 
 MET = " Keep this checkpoint."
@@ -12,12 +13,7 @@ MET = " Keep this checkpoint."
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:
     rule = TargetMet(parse_targets(targets))
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_sentence_with_an_error_bar() -> None:

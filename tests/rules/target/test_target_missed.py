@@ -5,6 +5,7 @@ from __future__ import annotations
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_missed import TargetMissed
 
 ACTION = (
@@ -15,12 +16,7 @@ ACTION = (
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:
     rule = TargetMissed(parse_targets(targets))
-    state = rule.initial()
-    found: list[Finding] = []
-    for one in seen:
-        state, new = rule.step(state, one)
-        found.extend(new)
-    return found + list(rule.close(state))
+    return list(Monitor([rule]).judge(seen)[1])
 
 
 def test_sentence() -> None:

@@ -1,0 +1,85 @@
+"""What a rule is: its metadata, and three pure methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeAlias
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+from ko_cpt_callbacks.signal.signals import Signals
+
+__all__ = ["ANY_ROW", "Found", "Rule", "RuleInfo"]
+
+Found: TypeAlias = tuple[Finding, ...]
+"""What one row showed."""
+
+ANY_ROW: Final = (SetupObservation, TrainObservation, EvalObservation, EndObservation)
+"""Every kind of row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """What is known of a rule without asking it.
+
+    Args:
+        code: Code of its findings: its file's name with hyphens. A stable public name.
+        severities: Severities that its findings can have, the gravest first.
+        rows: Kinds of rows that it asks for; the monitor shows it no others.
+        may_stop: Whether one of its findings can ask to stop the run.
+        since: Version of this package that brought it.
+    """
+
+    code: str
+    severities: tuple[Severity, ...]
+    rows: tuple[type[Observation], ...]
+    may_stop: bool = False
+    since: str = "0.1.0"
+
+
+class Rule(ABC):
+    """A judge of one thing; a subclass is a frozen dataclass whose fields are its limits.
+
+    A state is a plain frozen value that never holds a NaN, so that two folds over the same rows compare equal. What
+    all rules look at is in the signals; a state holds what the rule alone remembers. Rules never import each other.
+    """
+
+    __slots__ = ()
+
+    info: ClassVar[RuleInfo]
+    """Its metadata."""
+
+    @property
+    def code(self) -> str:
+        """Code of its findings."""
+        return self.info.code
+
+    def initial(self) -> Any:
+        """The state before the first row."""
+        return None
+
+    @abstractmethod
+    def step(self, state: Any, seen: Observation, signals: Signals) -> tuple[Any, Found]:
+        """The state after a row, and what the row showed: the same for the same input.
+
+        Args:
+            state: The state before the row.
+            seen: A row of a kind that `info` asks for.
+            signals: The run up to that row, the row included.
+        """
+
+    def close(self, state: Any, signals: Signals) -> Found:
+        """What can be said only when the history ends without the Trainer's last row; by default nothing.
+
+        Args:
+            state: The state after the last row.
+            signals: The run up to the last row.
+        """
+        return ()

@@ -1,0 +1,49 @@
+"""What the rows so far say, once for all rules: the one value that the monitor folds and hands to each of them.
+
+A row is looked at here once; a rule keeps nothing but what it has said and what it alone counts. A row that repeats a
+step is no matter of this fold: the monitor goes back to before it and folds that step anew
+(`ko_cpt_callbacks.rules.monitor`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.signal.evaluations import Evaluations
+from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.signal.window import EMPTY, Recent
+
+__all__ = ["SILENT", "Signals"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """The run up to a row.
+
+    Args:
+        window: The recent training points and what is normal among them.
+        past: The window before the last training row.
+        watch: Where the training loss stands against what was normal.
+        evaluations: The evaluations of every set.
+    """
+
+    window: Recent = EMPTY
+    past: Recent = EMPTY
+    watch: Watch = IDLE
+    evaluations: Evaluations = field(default_factory=Evaluations)
+
+    def add(self, seen: Observation) -> Signals:
+        """The signals after one more row."""
+        if isinstance(seen, TrainObservation):
+            window = self.window.add(seen)
+            return Signals(window, self.window, self.watch.add(window, self.window), self.evaluations.trained(window))
+        if isinstance(seen, EvalObservation):
+            return Signals(self.window, self.past, self.watch, self.evaluations.evaluated(seen, self.window))
+        window = self.window.add(seen)
+        return self if window is self.window else Signals(window, self.past, self.watch, self.evaluations)
+
+
+SILENT: Final = Signals()
+"""Before the first row."""

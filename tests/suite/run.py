@@ -34,6 +34,7 @@ class LabelledRun:
         size: How strong the fault is, in the unit of its kind; 0 where it has none.
         onset: The step at which the fault begins, from which a delay is counted; None for a healthy run.
         least: Per expected code the least severity that counts; where absent ``warning``, ``info`` for `INFO_CODES`.
+        either: Per expected code others that count as it, where the log bears more than one reading.
     """
 
     name: str
@@ -48,6 +49,11 @@ class LabelledRun:
     size: float = 0.0
     onset: int | None = None
     least: Mapping[str, str] = field(default_factory=dict)
+    either: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def counting(self, code: str) -> frozenset[str]:
+        """Codes that count as ``code``: itself, and what `either` has beside it."""
+        return self.either.get(code, frozenset()) | {code}
 
     def needed(self, code: str) -> str:
         """The least severity at which ``code`` counts as found."""

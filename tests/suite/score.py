@@ -36,7 +36,8 @@ class Verdict:
 
     Args:
         run: Which.
-        hits: Per expected code the delay in log points, None where it was not found in its window.
+        hits: Per expected code the delay in log points, None where neither it nor what counts as it was found in its
+            window.
         early: Expected codes that were said before their window (and are alarms).
         alarms: Findings above info that are neither expected nor allowed.
         said: Every code that was said above info, and expected notes.
@@ -68,11 +69,15 @@ def verdict(run: LabelledRun, findings: Sequence[Finding]) -> Verdict:
     early: list[Alarm] = []
     alarms: list[Alarm] = []
     said: set[str] = set()
+    windows = {name: window for code, window in run.expected.items() for name in run.counting(code)}
+    windows.update(run.expected)
     for code, (first, last) in run.expected.items():
         needed = _RANK[Severity(run.needed(code))]
+        counting = run.counting(code)
         good = [
             one for one in findings
-            if one.code == code and _RANK[one.severity] >= needed and one.step is not None and first <= one.step <= last
+            if one.code in counting and _RANK[one.severity] >= needed
+            and one.step is not None and first <= one.step <= last
         ]  # fmt: skip
         begin = first if run.onset is None else run.onset
         hits[code] = _points(run, begin, good[0].step) if good and good[0].step is not None else None
@@ -83,7 +88,7 @@ def verdict(run: LabelledRun, findings: Sequence[Finding]) -> Verdict:
             continue
         said.add(one.code)
         alarm = Alarm(run.name, one.code, one.step, one.severity.value)
-        window = run.expected.get(one.code)
+        window = windows.get(one.code)
         if window is not None:
             if one.step is not None and one.step < window[0]:
                 early.append(alarm)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from suite.run import LabelledRun, cut, finished
 from suite.score import last_row, score, verdict
@@ -48,6 +50,18 @@ def test_a_note_is_enough_where_a_note_is_asked_for() -> None:
     assert verdict(flat, [_said("plateau", 150, Severity.INFO)]).hits == {"plateau": 5}
     assert verdict(weak, [_said("run-seam", 50, Severity.INFO)]).hits == {"run-seam": 0}
     assert verdict(grave, [_said("non-finite", 50)]).hits == {"non-finite": None}
+
+
+def test_where_a_log_bears_two_readings_either_counts() -> None:
+    """A code named beside the expected one is found in its window, too early before it, and no alarm in a fault."""
+    zeros = replace(SPIKE, either={"loss-spike": frozenset({"memorising"})})
+
+    assert verdict(zeros, [_said("memorising", 70)]).hits == {"loss-spike": 2}
+    assert verdict(zeros, [_said("memorising", 70)]).alarms == ()
+    assert [one.code for one in verdict(zeros, [_said("memorising", 40)]).early] == ["memorising"]
+    assert verdict(SPIKE, [_said("memorising", 70)]).hits == {"loss-spike": None}
+    assert verdict(zeros, [_said("diverged", 70)]).hits == {"loss-spike": None}
+    assert verdict(zeros, [_said("memorising", 70, Severity.INFO)]).hits == {"loss-spike": None}
 
 
 def test_an_alarm_is_a_warning_that_nobody_asked_for() -> None:

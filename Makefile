@@ -62,7 +62,7 @@ bench-targets: ## How often a verdict on a target is wrong where the truth is kn
 	$(VENV)/bin/python benchmarks/targets.py
 
 bench-detection: ## Failures named, healthy runs left alone, on labelled logs; time of a check
-	$(VENV)/bin/python benchmarks/detection.py
+	$(VENV)/bin/python benchmarks/detection.py --seeds 100-104
 	$(VENV)/bin/python benchmarks/check_time.py --rows 10000 --limit 3
 	$(VENV)/bin/python benchmarks/check_time.py --rows 100000 --repeats 1 --limit 20
 

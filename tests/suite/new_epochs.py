@@ -25,13 +25,14 @@ def _two_decimals(rng: np.random.Generator, noise: float, epochs: int) -> tuple[
     1.0, 1.0, 1.0, 1.01.
     """
     each = int(rng.integers(90, 420))
-    level = float(rng.uniform(0.9, 2.6))
+    task = str(rng.choice(["sft", "sft", "cpt"]))
+    level = float(rng.uniform(1.6 if task == "cpt" else 0.9, 2.6))
     run = respaced(
         draw(
             rng, noise, points=epochs * each, done=1.0, epochs=float(epochs), level=level,
             fall=float(rng.uniform(0.1, 0.6)), early=float(rng.uniform(0.003, 0.02)), anneal=0.02,
             sd=level * float(rng.uniform(0.015, 0.05)), header=str(rng.choice(["old", "old", "bare"])),
-            kind=str(rng.choice(["cosine", "linear", "constant"])), task=str(rng.choice(["sft", "sft", "cpt"])),
+            kind=str(rng.choice(["cosine", "linear", "constant"])), task=task,
             evals=int(rng.choice([0, 0, epochs, 8])), plain=False,
         ),
         int(rng.choice([1, 1, 2, 5])),

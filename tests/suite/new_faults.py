@@ -56,7 +56,7 @@ def _small_then_zero(rng: np.random.Generator, noise: float) -> LabelledRun:
     """Some rows of a few hundredths, then exactly 0.0 for dozens, no gradient norm, dozens or hundreds of epochs.
 
     A NaN that the Trainer logged as 0.0, or a text known by heart that is rounded to four decimals: the log does not
-    tell, and either has to be said.
+    tell, and either has to be said. That it is known by heart may be said of the hundredths already.
     """
     points = int(rng.integers(30, 130))
     run = respaced(
@@ -73,7 +73,7 @@ def _small_then_zero(rng: np.random.Generator, noise: float) -> LabelledRun:
     run.blur = np.where(np.arange(points) < at, run.true * rng.normal(0.0, 0.08 * noise, points).clip(-0.6, 2.0), 0.0)
     run.decimals = 4
     found = run.run(
-        "non-finite/small-then-zero", {"non-finite": (run.at(at), run.at(at + ZEROS))},
+        "non-finite/small-then-zero", {"non-finite": (run.at(0), run.at(at + ZEROS))},
         allowed=("below-floor", "plateau", "level-shift"), size=float(end), onset=run.at(at),
     )  # fmt: skip
     return replace(found, either={"non-finite": frozenset({"memorising"})})

@@ -66,18 +66,18 @@ def _short(name: str) -> str:
 
 def suite_table(whole: Score, ended: Score, noisy: Score, noisy_ended: Score) -> list[str]:
     """Per code: how many, recall whole and cut, delay (median/of nine in ten), and both with twice the noise."""
-    lines = [f"{'code':18}{'runs':>5}{'recall':>8}{'cut':>6}{'delay':>9}   {'2x noise':>8}{'cut':>6}"]
+    lines = [f"{'code':18}{'runs':>5}{'recall':>8}{'cut':>6}{'delay':>11}   {'2x noise':>8}{'cut':>6}"]
     a, b, c, d = whole.recall(), ended.recall(), noisy.recall(), noisy_ended.recall()
     for code in a:
         delay = whole.delay(code)
         late = sorted(whole.delays[code])
         shown = "-" if delay is None else f"{delay:g}/{late[int(0.9 * (len(late) - 1))]}"
         lines.append(
-            f"{code:18}{whole.expected[code]:5}{a[code]:8.2f}{b[code]:6.2f}{shown:>9}   "
+            f"{code:18}{whole.expected[code]:5}{a[code]:8.2f}{b[code]:6.2f}{shown:>11}   "
             f"{c.get(code, 0):8.2f}{d.get(code, 0):6.2f}"
         )
     lines.append(
-        f"{'macro':23}{whole.macro:8.3f}{ended.macro:6.2f}{'':>9}   {noisy.macro:8.3f}{noisy_ended.macro:6.2f}"
+        f"{'macro':23}{whole.macro:8.3f}{ended.macro:6.2f}{'':>11}   {noisy.macro:8.3f}{noisy_ended.macro:6.2f}"
     )
     lines.append(
         f"alarms per healthy run: {whole.alarm_rate:.3f} ({len(whole.alarms)} in {whole.healthy}); "

@@ -50,7 +50,7 @@ class Length:
         broken = _is_broken(seen) if isinstance(seen, TrainObservation) else self.broken
         if seen.step == self.row_step and broken == self.broken:
             return self
-        return replace(self, row_step=seen.step, broken=broken)
+        return Length(seen.step, self.told_step, self.planned, self.stopped_by, broken)
 
     def _set_up(self, seen: SetupObservation) -> Length:
         if seen.kind == PLAN:

@@ -257,10 +257,10 @@ class RunProgress:
     def add(self, seen: Observation) -> RunProgress:
         """The progress after one more observation."""
         kind, length = self.seen.add(seen), self.length.add(seen)
+        if isinstance(seen, TrainObservation):
+            return RunProgress(self.train.add(seen), self.splits, False, kind, length, self.loads_best)
         if kind is not self.seen or length is not self.length:
             self = replace(self, seen=kind, length=length)
-        if isinstance(seen, TrainObservation):
-            return replace(self, train=self.train.add(seen), ended=False)
         if isinstance(seen, EvalObservation):
             point = EvalPoint.of(seen)
             if point is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
@@ -39,6 +39,29 @@ class SetAside:
 
     step: int
     error: str
+
+
+@dataclass(frozen=True)
+class LostSignals:
+    """In place of signals that raised: whoever looks at them raises too.
+
+    Args:
+        step: Step of the row at which they did.
+        error: Kind and text of the exception.
+    """
+
+    step: int
+    error: str
+
+    def add(self, seen: Observation) -> LostSignals:
+        """Itself: what was not counted cannot be caught up with."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """Raises for every part of the signals."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise RuntimeError(f"signals failed at step {self.step}: {self.error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +135,7 @@ class Monitor:
         if twice:
             raise ConfigurationError(f"rules: each code once expected, found twice: {', '.join(twice)}")
         self._asked = {
-            kind: tuple(place for place, rule in enumerate(self.rules) if kind in rule.info.rows) for kind in ANY_ROW
+            kind: tuple(place for place, rule in enumerate(self.rules) if kind in rule.asks) for kind in ANY_ROW
         }
 
     def initial(self) -> MonitorState:
@@ -130,26 +153,28 @@ class Monitor:
         if state.progress.aside(seen):  # of another model than the last: for no rule
             return replace(state, last_step=seen.step), ()
         moment = state.moment
-        if moment is None or seen.step != state.last_step:
-            after, found = self._row(state, seen)
-            return replace(after, moment=Moment(replace(state, moment=None), (seen,), found)), found
+        if moment is None or moment.rows[-1].step != seen.step:
+            before = MonitorState(state.rules, state.signals, state.progress, state.last_step)
+            return self._row(before, seen, Moment(before, (), ()))
         place = next((i for i, row in enumerate(moment.rows) if _replaces(seen, row)), None)
         if place is None:
-            after, found = self._row(state, seen)
-            return replace(after, moment=Moment(moment.before, (*moment.rows, seen), (*moment.said, *found))), found
+            return self._row(state, seen, moment)
         rows = (*moment.rows[:place], seen, *moment.rows[place + 1 :])
         again: list[Finding] = []
         after = moment.before
         for row in rows:
-            after, found = self._row(after, row)
+            after, found = self._row(after, row, moment)
             again.extend(found)
         new = _unsaid(again, moment.said)
         return replace(after, moment=Moment(moment.before, rows, (*moment.said, *new))), new
 
-    def _row(self, state: MonitorState, seen: Observation) -> tuple[MonitorState, Found]:
-        """The state after a row that replaces none, without a moment."""
-        signals, kind = state.signals.add(seen), type(seen)
-        states = list(state.rules)
+    def _row(self, state: MonitorState, seen: Observation, moment: Moment) -> tuple[MonitorState, Found]:
+        """The state after a row that replaces none of its step's others."""
+        try:
+            signals = state.signals.add(seen)
+        except Exception as error:  # the rules that look at them are set aside, the others go on
+            signals = cast("Signals", LostSignals(seen.step, _shown(error)))
+        kind, states = type(seen), list(state.rules)
         findings: list[Finding] = []
         for place in self._asked.get(kind, ()):
             rule, before = self.rules[place], states[place]
@@ -162,8 +187,12 @@ class Monitor:
                 after = SetAside(seen.step, _shown(error))
                 findings.extend(_failure(rule, after))
             states[place] = after
-        progress = state.progress.add(seen).heard(findings)
-        return MonitorState(tuple(states), signals, progress, seen.step), tuple(filter(progress.seen.lets, findings))
+        progress = state.progress.add(seen)
+        if findings:
+            progress = progress.heard(findings)
+            findings = [one for one in findings if progress.seen.lets(one)]
+        moment = Moment(moment.before, (*moment.rows, seen), (*moment.said, *findings))
+        return MonitorState(tuple(states), signals, progress, seen.step, moment), tuple(findings)
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None

@@ -61,6 +61,11 @@ class Rule(ABC):
         """Code of its findings."""
         return self.info.code
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """Kinds of rows that the monitor shows it: those of its metadata; none where it was given nothing to judge."""
+        return self.info.rows
+
     def initial(self) -> Any:
         """The state before the first row."""
         return None

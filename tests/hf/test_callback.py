@@ -537,9 +537,9 @@ def test_nan_logged_as_zero(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule that raises at every training row is said once; the NaN two steps later is found all the same, and stops the run.
+    """A rule that raises at every training row is said once; the NaN two steps later is found all the same.
 
-    ``ko-cpt check`` of what it left finds the same.
+    It stops the run, and ``ko-cpt check`` of what it left finds the same.
     """
 
     def broken(self: object, state: Any, seen: Any, signals: Any) -> Any:

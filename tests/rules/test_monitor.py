@@ -381,3 +381,29 @@ def test_a_rule_is_shown_only_the_rows_it_asks_for() -> None:
 
     Monitor([Asks()]).fold(_run())
     assert seen == [one for one in _run() if isinstance(one, EvalObservation)]
+
+
+def test_signals_that_raise_blind_only_who_looks_at_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules that look at them are set aside and named with the error; NaN is still found, and the fold goes on."""
+
+    def broken(self: object, seen: Observation) -> Signals:
+        raise ZeroDivisionError("division by zero")
+
+    monitor = Monitor()
+    state = monitor.fold(_run()[:6])[0]
+    monkeypatch.setattr(Signals, "add", broken)
+    state, found = monitor.fold([TrainObservation(130, loss=math.nan), TrainObservation(140, loss=3.0)], state)
+    failed = [one for one in found if one.code == "rule-failed"]
+    assert "level-shift" in {one.values["rule"] for one in failed}
+    assert {one.values["error"] for one in failed} == {
+        "RuntimeError: signals failed at step 130: ZeroDivisionError: division by zero"
+    }
+    assert ("non-finite", 130) in [(one.code, one.step) for one in found]
+    assert {one.step for one in failed} == {130}
+
+
+def test_a_row_set_aside_is_no_moment() -> None:
+    """An evaluation of the best model after the end changes nothing for the rows of its step."""
+    state = _ended(EvalObservation(8, exact_loss=2.5, fingerprint="utf8-01"), loads_best=True)
+    later = Monitor().fold([TrainObservation(8, loss=3.0)], state)[0]
+    assert later == Monitor().fold([TrainObservation(8, loss=3.0)], _ended(loads_best=True))[0]

@@ -40,6 +40,11 @@ class BaselineAhead(Rule):
     stage: str = AUTO
     retention: tuple[str, ...] = ()
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there is a baseline."""
+        return () if self.baseline is None else self.info.rows
+
     def initial(self) -> BaselineAheadState:
         """No row seen."""
         return BaselineAheadState()

@@ -43,6 +43,11 @@ class BaselineBehind(Rule):
     stage: str = AUTO
     retention: tuple[str, ...] = ()
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there is a baseline."""
+        return () if self.baseline is None else self.info.rows
+
     def initial(self) -> BaselineBehindState:
         """No row seen."""
         return BaselineBehindState()

@@ -43,6 +43,11 @@ class NotComparable(Rule):
     stage: str = AUTO
     retention: tuple[str, ...] = ()
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there is a baseline."""
+        return () if self.baseline is None else self.info.rows
+
     def initial(self) -> NotComparableState:
         """No row seen."""
         return NotComparableState()

@@ -41,6 +41,11 @@ class TargetImplausible(Rule):
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there are targets."""
+        return self.info.rows if self.targets else ()
+
     def initial(self) -> TargetImplausibleState:
         """Nothing said."""
         return TargetImplausibleState()

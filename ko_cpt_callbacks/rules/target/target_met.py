@@ -31,6 +31,11 @@ class TargetMet(Rule):
     targets: tuple[Target, ...] = ()
     task: str = "cpt"
 
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there are targets."""
+        return self.info.rows if self.targets else ()
+
     def initial(self) -> tuple[TargetState, ...]:
         """No row seen."""
         return tuple(TargetState() for _ in self.targets)

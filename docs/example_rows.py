@@ -334,42 +334,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             ],
         ),
     ),
-    "trackers-not-reached": (
-        Example("A Trainer of another library, which calls its callbacks by itself", [told("trackers-not-reached")]),
-    ),
-    "error-bar-absent": (
-        Example(
-            "`torch_compile=True` and a fused loss that never makes the logits",
-            [
-                evaluation(
-                    100, 2.9, exact_loss_se=None, bits_per_byte_se=None,
-                    error_bar_absent="the output has no logits, and no hidden states or head to make them from",
-                )
-            ],
-        ),
-    ),
-    "exact-loss-absent": (
-        Example(
-            "Several forward passes over one batch, one of them of a reference model",
-            [
-                evaluation(
-                    100, 2.9, exact_loss=None, exact_loss_se=None, bits_per_byte=None, bits_per_byte_se=None,
-                    exact_loss_absent="one prediction step made several forward passes over the same labels, with "
-                    "different results (a reference model?)",
-                )
-            ],
-        ),
-        Example(
-            "Two GPUs, and `python train.py` in place of a launcher",
-            [
-                told(
-                    "exact-loss-absent",
-                    reason="several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, "
-                    "with accelerate launch or torchrun",
-                )
-            ],
-        ),
-    ),
     "padding-in-loss": (
         Example(
             "The first batch of a run whose pads are labelled",
@@ -561,21 +525,57 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             ],
         ),
     ),
-    "early-stopping-twice": (
+    "note": (
+        Example(
+            "Several forward passes over one batch, one of them of a reference model",
+            [
+                evaluation(
+                    100, 2.9, exact_loss=None, exact_loss_se=None, bits_per_byte=None, bits_per_byte_se=None,
+                    exact_loss_absent="one prediction step made several forward passes over the same labels, with "
+                    "different results (a reference model?)",
+                )
+            ],
+        ),
+        Example(
+            "Two GPUs, and `python train.py` in place of a launcher",
+            [
+                told(
+                    "exact-loss-absent",
+                    reason="several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, "
+                    "with accelerate launch or torchrun",
+                )
+            ],
+        ),
+        Example(
+            "`torch_compile=True` and a fused loss that never makes the logits",
+            [
+                evaluation(
+                    100, 2.9, exact_loss_se=None, bits_per_byte_se=None,
+                    error_bar_absent="the output has no logits, and no hidden states or head to make them from",
+                )
+            ],
+        ),
+        Example("A Trainer of another library, which calls its callbacks by itself", [told("trackers-not-reached")]),
         Example("Both were given to the Trainer", [told("early-stopping-twice", other="EarlyStoppingCallback")]),
+        Example("`compute_loss_func` is set", [told("nan-filter-on")]),
+        Example('`eval_strategy="steps"` alone', [told("no-first-evaluation")]),
+        Example(
+            "A run that `target-met` stopped at step 800 is resumed from there",
+            [told("stopped-before", 800, reason="target-met", reason_step=800, stops=True)],
+        ),
+        Example(
+            '`eval_strategy="epoch"` with `eval_steps`',
+            [told("no-first-evaluation", eval_steps=50, eval_strategy="epoch")],
+        ),
+        Example(
+            "The same run resumed without `stop_on`",
+            [told("stopped-before", 800, reason="target-met", reason_step=800, stops=False)],
+        ),
     ),
     "rule-failed": (
         Example(
             "`memorising` raised in the row of step 70",
             [told("rule-failed", 70, rule="memorising", error="IndexError: tuple index out of range")],
-        ),
-    ),
-    "nan-filter-on": (Example("`compute_loss_func` is set", [told("nan-filter-on")]),),
-    "no-first-evaluation": (Example('`eval_strategy="steps"` alone', [told("no-first-evaluation")]),),
-    "stopped-before": (
-        Example(
-            "A run that `target-met` stopped at step 800 is resumed from there",
-            [told("stopped-before", 800, reason="target-met", reason_step=800, stops=True)],
         ),
     ),
     "record-behind": (

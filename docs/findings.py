@@ -8,19 +8,18 @@ last are made here. Without an argument the pages are written, a page that is mi
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from example_rows import EXAMPLES
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
+from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import Rule
 
@@ -31,7 +30,6 @@ BY_HAND: Final = "<!-- Written by hand, down to the next mark. -->"
 MIDDLE: Final = "## What it is not\n\nNothing is written here yet."
 
 _WIDTH: Final = 118
-_ORDER: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 _RULES: Final = {rule.code: rule for rule in ALL_RULES}
 
 
@@ -44,27 +42,28 @@ def findings(code: str) -> list[Finding]:
 
 
 def severities(code: str) -> str:
-    """The severities of its examples, the gravest first."""
-    *others, last = [one.value for one in _ORDER if one in {found.severity for found in findings(code)}]
+    """The severities that its findings can have, the gravest first."""
+    *others, last = [one.value for one in _RULES[code].info.severities]
     return f"{', '.join(others)} or {last}" if others else last
-
-
-def stops(code: str) -> bool:
-    """Whether it may stop a run."""
-    return any(found.asks_to_stop for found in findings(code))
 
 
 def top(code: str) -> str:
     """Title, severity, meaning, what to do, examples."""
-    said = CODES[code][DEFAULT_LANGUAGE]
-    stop = f'May stop a run: `stop_on={{"{code}"}}`.' if stops(code) else "Never stops a run."
+    said, info = CODES[code][DEFAULT_LANGUAGE], _RULES[code].info
+    stop = f'May stop a run: `stop_on={{"{code}"}}`.' if info.may_stop else "Never stops a run."
     parts = [
-        f"# `{code}`", MADE, f"Severity: {severities(code)}. {stop}", "## What it means", _wrapped(said.meaning),
+        f"# `{code}`", MADE, f"Severity: {severities(code)}. {stop} Since version {info.since}.",
+        "## What it means", _wrapped(said.meaning),
         "## What to do", _wrapped(said.action), "## What it says",
     ]  # fmt: skip
     for example, found in zip(EXAMPLES[code], findings(code), strict=True):
         sentence = f"[{found.severity.value}] {code}: {found.message()}"
         parts += [_wrapped(f"{example.of}:"), _wrapped(sentence, "> ")]
+    if said.reasons:
+        parts.append("## Its reasons")
+    for reason, of_reason in said.reasons.items():
+        parts += [f"### `{reason}`", _wrapped(of_reason.meaning)]
+        parts += [_wrapped(f"Decided: {of_reason.decided}"), _wrapped(f"To do: {of_reason.action}")]
     return "\n\n".join(parts)
 
 
@@ -77,7 +76,7 @@ def bottom(code: str) -> str:
         MADE, "## How it is decided", _wrapped(CODES[code][DEFAULT_LANGUAGE].decided),
         f"## The rule\n\n[{path}](../../{path})", text,
     ]  # fmt: skip
-    numbers = [(name, value) for name, value in _numbers(rule) if name in explained]
+    numbers = [(name, value) for name, value in limits_of(rule).items() if name in explained]
     if numbers:
         rows = [f"| `{name}` | {value:.4g} | {_cell(explained[name])} |" for name, value in numbers]
         parts += [
@@ -131,21 +130,14 @@ def _docstring(rule: Rule) -> tuple[str, dict[str, str]]:
     return said, explained
 
 
-def _numbers(rule: Rule) -> Iterator[tuple[str, float]]:
-    for one in dataclasses.fields(rule):  # type: ignore[arg-type]
-        value = getattr(rule, one.name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            yield one.name, value
-
-
 # -- all of them -------------------------------------------------------------------------------------------------------
 
 
 def index() -> str:
     """The list of all codes."""
     rows = [
-        f"| [`{code}`]({code}.md) | {severities(code)} | {'yes' if stops(code) else ''} | {_cell(_first(code))} |"
-        for code in _RULES
+        f"| [`{code}`]({code}.md) | {severities(code)} | {'yes' if rule.info.may_stop else ''} | {_cell(_first(code))} |"
+        for code, rule in _RULES.items()
     ]
     head = ["| code | severity | may stop a run | what it means |", "|---|---|---|---|"]
     return "\n\n".join([

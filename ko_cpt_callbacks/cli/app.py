@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
 from typing import Annotated, Final
 
@@ -14,7 +13,10 @@ from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.compare import compare
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
-from ko_cpt_callbacks.core.message import CODES, explanation
+from ko_cpt_callbacks.core.message import CODES, Explanation, explanation
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.rules.limit import checked_code, limits_of
+from ko_cpt_callbacks.rules.registry import ALL_RULES
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
@@ -53,19 +55,32 @@ def explain(
         for known in sorted(CODES):
             typer.echo(known)
         return
-    if code not in CODES:
-        near = difflib.get_close_matches(code, CODES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        typer.echo(f"ko-cpt explain: found {code!r}, expected one of {', '.join(sorted(CODES))}.{hint}", err=True)
-        raise typer.Exit(_UNKNOWN)
-    said = explanation(code)
-    typer.echo(code)
-    for title, text in (
-        ("What it means", said.meaning),
-        ("How it is decided", said.decided),
-        ("What to do", said.action),
-        ("More, with an example and what looks like it", f"docs/findings/{code}.md in the repository"),
-    ):
-        # A code such as non-finite is one word.
-        lines = textwrap.wrap(text, _WIDTH - len(_INDENT), break_on_hyphens=False)
-        typer.echo(f"\n{title}\n" + textwrap.indent("\n".join(lines), _INDENT))
+    try:
+        checked_code("ko-cpt explain", code, sorted(CODES))
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(_UNKNOWN) from None
+    rule = next(rule for rule in ALL_RULES if rule.code == code)
+    said, info = explanation(code), rule.info
+    stop = "may stop a run (stop_on)" if info.may_stop else "never stops a run"
+    typer.echo(f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})")
+    _explain(said)
+    for reason, of_reason in said.reasons.items():
+        typer.echo(f"\n{code}: {reason}")
+        _explain(of_reason)
+    limits = [f"{name}={value:.4g}" for name, value in limits_of(rule).items()]
+    if limits:
+        _section("Limits (rules= of the callback, --rule of check)", " ".join(limits))
+    _section("More, with an example and what looks like it", f"docs/findings/{code}.md in the repository")
+
+
+def _explain(said: Explanation) -> None:
+    _section("What it means", said.meaning)
+    _section("How it is decided", said.decided)
+    _section("What to do", said.action)
+
+
+def _section(title: str, text: str) -> None:
+    # A code such as non-finite is one word.
+    lines = textwrap.wrap(text, _WIDTH - len(_INDENT), break_on_hyphens=False)
+    typer.echo(f"\n{title}\n" + textwrap.indent("\n".join(lines), _INDENT))

@@ -22,7 +22,9 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.readers.plan import Plan, read_plan
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.readers.told import read_told
-from ko_cpt_callbacks.rules.registry import TASKS, RuleFailed
+from ko_cpt_callbacks.rules.limit import Limits, read_limits
+from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS
 
 __all__ = ["check"]
 
@@ -57,6 +59,10 @@ def check(
         list[str] | None,
         typer.Option(metavar="NAME", help="A set that must not be forgotten: old, or 'old<5%'. Repeatable."),
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A limit of a rule: loss-spike.most=3 (ko-cpt explain CODE). Repeatable."),
+    ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
@@ -72,11 +78,13 @@ def check(
         _one_of("--task", task, TASKS)
         _one_of("--fail-on", fail_on, _SEVERITIES)
         beside = None if baseline is None else _baseline(baseline)
+        limits = read_limits("--rule", rule or (), ALL_RULES)
         plan = read_plan(run) if run else None
         if plan is not None:
-            _check_plan(plan, run, target or (), task, beside, retention or (), as_json=as_json, fail_on=fail_on)
+            kept = retention or ()
+            _check_plan(plan, run, target or (), task, beside, kept, limits, as_json=as_json, fail_on=fail_on)
             return
-        judged = _judge(run, target or (), task, beside, retention or ())
+        judged = _judge(run, target or (), task, beside, retention or (), limits)
     except KoCPTError as error:
         typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
         raise typer.Exit(_UNREADABLE) from None
@@ -100,6 +108,7 @@ def _check_plan(
     task: str | None,
     baseline: Baseline | None,
     retention: Sequence[str],
+    limits: Limits,
     *,
     as_json: bool,
     fail_on: str | None,
@@ -108,7 +117,7 @@ def _check_plan(
     from ko_cpt_callbacks.cli.plan_judgement import judge_plan  # numpy, for the paired differences
 
     watch_of(None, targets=targets, retention=retention)
-    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline, retention=retention)
+    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline, retention=retention, limits=limits)
     if as_json:
         typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
     else:
@@ -145,7 +154,12 @@ def _baseline(name: str) -> Baseline:
 
 
 def _judge(
-    path: str, targets: Sequence[str], task: str | None, baseline: Baseline | None, retention: Sequence[str]
+    path: str,
+    targets: Sequence[str],
+    task: str | None,
+    baseline: Baseline | None,
+    retention: Sequence[str],
+    limits: Limits,
 ) -> Judgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
@@ -154,7 +168,7 @@ def _judge(
     told = run.run_file()
     try:
         said = None if told is None else read_told(told)
-        watch = watch_of(said, task=task, targets=targets, baseline=baseline, retention=retention)
+        watch = watch_of(said, task=task, targets=targets, baseline=baseline, retention=retention, limits=limits)
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
     return judge_run(run, watch)

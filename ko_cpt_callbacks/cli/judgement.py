@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,8 +21,10 @@ from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.readers.rows import LogHabits, observations
 from ko_cpt_callbacks.readers.run_folder import Run
 from ko_cpt_callbacks.readers.told import Told
+from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.registry import ALL_RULES, RecordBehind, rules_for
+from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 
 __all__ = ["Counts", "Judgement", "Watch", "judge_run", "reduction", "watch_of"]
 
@@ -46,13 +48,14 @@ class Watch:
         targets: What must be reached.
         targets_from: Who named them.
         rules: Codes of the rules to ask; None: all.
-        unknown_rules: Codes in ``run.json`` that this version does not know.
+        unknown_rules: Codes in ``run.json`` that this version does not know, and limits (``loss-spike.most``).
         language: Language of the sentences.
         patience: When a run stands still, as ``run.json`` has it.
         retention: Evaluation sets that do not count for that.
         stop: The finding that asked the run to stop, as ``run.json`` has it.
         baseline: What the run was compared with, as ``run.json`` has it.
         stage: The baseline's stage, or ``auto``.
+        limits: Limits of rules in place of their own, by code and name: those of ``run.json``, and before them options.
     """
 
     task: str = _DEFAULT_TASK
@@ -67,6 +70,7 @@ class Watch:
     stop: Mapping[str, Any] | None = None
     baseline: Baseline | None = None
     stage: str = AUTO
+    limits: Limits = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Judgement:
                 "rules": list(self.rules),
                 "rules_left_out": list(self.left_out()),
                 "unknown_rules": list(watch.unknown_rules),
+                "limits": {code: dict(given) for code, given in watch.limits.items()},
                 "stop": None if watch.stop is None else dict(watch.stop),
                 "missing": [item.as_dict() for item in self.absences],
             },
@@ -164,12 +169,14 @@ def watch_of(
     targets: Sequence[str] = (),
     baseline: Baseline | None = None,
     retention: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> Watch:
     """What to watch: an option where one was given, else what ``run.json`` says, else the default.
 
     Without either the task is ``other``: a bare log does not say what it was, and a low loss is no alarm in
     supervised fine-tuning or masked language modelling. Targets given as options replace those of ``run.json``,
-    and the rules on targets are then asked even where the run was told to leave them out; so with a baseline.
+    and the rules on targets are then asked even where the run was told to leave them out; so with a baseline. A limit
+    replaces the one of its name.
 
     Raises:
         ConfigurationError: If a target or a retention set cannot be used.
@@ -184,13 +191,14 @@ def watch_of(
             targets=parse_targets(told.targets),
             targets_from=keys.RUN_FILE,
             rules=None if told.rules is None else tuple(code for code in known if code in told.rules),
-            unknown_rules=tuple(code for code in told.rules or () if code not in known),
+            unknown_rules=(*(code for code in told.rules or () if code not in known), *_unknown_limits(told.limits)),
             language=told.language if told.language in languages else DEFAULT_LANGUAGE,
             patience=told.patience,
             retention=told.retention,
             stop=told.stop,
             baseline=told.baseline,
             stage=told.stage,
+            limits=_known_limits(told.limits),
         )
     if task is not None:
         base = replace(base, task=task, task_from=_OPTION)
@@ -203,7 +211,27 @@ def watch_of(
         same = base.baseline is not None and base.baseline.id == baseline.id
         asked = base.rules and tuple(dict.fromkeys((*base.rules, *BASELINE_CODES)))
         base = replace(base, baseline=baseline, stage=base.stage if same else AUTO, rules=asked)
+    for code, given in (limits or {}).items():
+        base = replace(base, limits={**base.limits, code: {**base.limits.get(code, {}), **given}})
     return base
+
+
+def _unknown_limits(told: Limits) -> Iterator[str]:
+    """Limits in ``run.json`` that no rule of this version has."""
+    for code, given in told.items():
+        known = next((limits_of(rule) for rule in ALL_RULES if rule.code == code), {})
+        yield from (f"{code}.{name}" for name in given if name not in known)
+
+
+def _known_limits(told: Limits) -> dict[str, dict[str, float]]:
+    """The other ones, each checked: what a limit cannot be would be no limit."""
+    found: dict[str, dict[str, float]] = {}
+    for rule in ALL_RULES:
+        given, known = told.get(rule.code, {}), limits_of(rule)
+        checked = {name: checked_limit("limits", rule, name, given[name]) for name in given if name in known}
+        if checked:
+            found[rule.code] = checked
+    return found
 
 
 def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judgement:
@@ -239,6 +267,7 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         retention=watch.retention,
         baseline=watch.baseline,
         stage=watch.stage,
+        limits=watch.limits,
     )
     state, findings = Monitor(rules, task=watch.task).judge([*run.told(), *seen])
     codes = tuple(rule.code for rule in rules)

@@ -14,7 +14,7 @@ from rich.text import Text
 from ko_cpt_callbacks.cli.judgement import Judgement
 from ko_cpt_callbacks.cli.loss_table import loss_table
 from ko_cpt_callbacks.cli.printable import printable
-from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.kind import applies
 from ko_cpt_callbacks.core.message import explanation
 from ko_cpt_callbacks.core.run_facts import RunState, run_state
@@ -112,6 +112,9 @@ def _asked(judged: Judgement) -> str:
         parts.append(f"kind {judged.facts.kind.value}")
     if watch.targets:
         parts.append(f"targets {', '.join(str(target) for target in watch.targets)}")
+    if watch.limits:
+        own = [f"{code}.{name}={value:g}" for code, given in watch.limits.items() for name, value in given.items()]
+        parts.append(f"limits {', '.join(own)}")
     return " · ".join(parts)
 
 
@@ -162,8 +165,9 @@ def finding_lines(judged: Judgement) -> list[RenderableType]:
     shown: list[RenderableType] = []
     for severity in _GRAVEST_FIRST:
         of_severity = [finding for finding in judged.findings if finding.severity == severity]
-        for code in dict.fromkeys(finding.code for finding in of_severity):
-            same = [finding for finding in of_severity if finding.code == code]
+        for topic in dict.fromkeys(finding.topic for finding in of_severity):
+            same = [finding for finding in of_severity if finding.topic == topic]
+            code = same[0].code
             for finding in same[:_PER_CODE]:
                 head = Text(f"{severity.value} {code}", style=_STYLES[severity])
                 shown.append(indented(head))
@@ -191,11 +195,14 @@ def _checked(judged: Judgement) -> str:
 
 
 def next_steps(judged: Judgement) -> list[str]:
-    """What to do, one sentence for each code that was found."""
+    """What to do, one sentence for each code that was found, and for each reason of a note."""
     language = judged.watch.language
     gravest = sorted(judged.findings, key=lambda finding: _GRAVEST_FIRST.index(finding.severity))
-    asking = [finding.code for finding in gravest if (finding.code, finding.variant) not in _ASKS_NOTHING]
-    steps = [f"{code}: {explanation(code, language).action}" for code in dict.fromkeys(asking)]
+    asking: dict[str, Finding] = {}
+    for one in gravest:
+        if (one.code, one.variant) not in _ASKS_NOTHING:
+            asking.setdefault(one.topic, one)
+    steps = [f"{one.code}: {explanation(one.code, language, one.variant).action}" for one in asking.values()]
     if any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences):
         steps.append(f"{_ADVICE}.")
     return steps or ["Nothing needs to be done."]

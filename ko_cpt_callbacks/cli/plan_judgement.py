@@ -30,6 +30,7 @@ from ko_cpt_callbacks.readers.plan import Plan, PlannedStage
 from ko_cpt_callbacks.readers.run_folder import Run, Source, read_run
 from ko_cpt_callbacks.readers.text_file import opening_failure
 from ko_cpt_callbacks.readers.told import read_told
+from ko_cpt_callbacks.rules.limit import Limits
 
 __all__ = ["JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan"]
 
@@ -183,6 +184,7 @@ def judge_plan(
     task: str | None = None,
     baseline: Baseline | None = None,
     retention: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> PlanJudgement:
     """Every stage that has begun, and the change from each to the next.
 
@@ -193,12 +195,13 @@ def judge_plan(
         baseline: A run whose stages' changes are shown beside; None: the one that a stage was compared with while it
             ran, if any.
         retention: Sets that must not be forgotten; none: those of each stage's ``run.json``.
+        limits: Limits of rules, by code and name, before those of each stage's ``run.json``.
 
     Raises:
         UnreadableRunError: If there is no stage that can be judged.
     """
     last = plan.stages[-1]
-    read = [_read(stage, targets if stage is last else (), task, retention) for stage in plan.stages]
+    read = [_read(stage, targets if stage is last else (), task, retention, limits) for stage in plan.stages]
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
@@ -224,7 +227,11 @@ def judge_plan(
 
 
 def _read(
-    stage: PlannedStage, targets: Sequence[str], task: str | None, retention: Sequence[str]
+    stage: PlannedStage,
+    targets: Sequence[str],
+    task: str | None,
+    retention: Sequence[str],
+    limits: Limits | None,
 ) -> _Read | StageJudgement:
     try:
         if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
@@ -233,7 +240,7 @@ def _read(
         told = run.run_file()
         try:
             said = None if told is None else read_told(told)
-            watch = watch_of(said, task=task, targets=targets, retention=retention)
+            watch = watch_of(said, task=task, targets=targets, retention=retention, limits=limits)
         except ConfigurationError as error:
             raise ConfigurationError(f"{told}: {error}") from None
         return _Read(stage, run, watch, run.observations(), None if told is None else _tokenizer(told))

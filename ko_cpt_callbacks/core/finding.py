@@ -13,7 +13,7 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
-from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, sentence
+from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, NOTE, sentence
 
 __all__ = ["Finding", "JsonValue", "Severity"]
 
@@ -89,6 +89,11 @@ class Finding:
     def __hash__(self) -> int:
         """Without ``values``, a dict: equal findings agree on the rest."""
         return hash((self.code, self.variant, self.step, self.split))
+
+    @property
+    def topic(self) -> str:
+        """What it is about: its code, and of a `note` its reason."""
+        return self.variant if self.code == NOTE else self.code
 
     def message(self, language: str = DEFAULT_LANGUAGE) -> str:
         """The sentence: what happened and what to do.

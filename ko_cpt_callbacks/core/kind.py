@@ -209,7 +209,7 @@ _OF_LANGUAGE: Final = frozenset(
 _NOT_OF_RL: Final = frozenset(
     {
         "loss-spike", "diverged", "level-shift", "plateau", "no-learning", "overfitting", "gap-widening",
-        "run-seam", "no-first-evaluation",
+        "run-seam", "no-first-evaluation", "eval-steps-ignored",
     }
 )  # fmt: skip
 
@@ -218,7 +218,7 @@ def applies(code: str, kind: TrainerKind | None) -> bool:
     """Whether a finding says something about a run of this kind: the one place where that is decided.
 
     Args:
-        code: The finding's code.
+        code: The finding's code; of a `note` its reason.
         kind: What the run trains; ``None`` where nothing says it, which is taken for a language model.
 
     >>> applies("below-floor", TrainerKind.PREFERENCE), applies("non-finite", TrainerKind.PREFERENCE)

@@ -80,7 +80,7 @@ class KindSeen:
 
     def lets(self, finding: Finding) -> bool:
         """Whether a finding may be said of such a run."""
-        if not applies(finding.code, self.kind):
+        if not applies(finding.topic, self.kind):
             return False
         if self.train_language or finding.code not in _OF_TRAINING_LOSS:
             return True

@@ -28,14 +28,19 @@ from ko_cpt_callbacks.core import (
     message_eval_health,
     message_health,
     message_level,
+    message_note,
     message_record,
     message_setup,
     message_stage,
     message_target,
 )
 from ko_cpt_callbacks.core.explanation import Explanation
+from ko_cpt_callbacks.core.message_note import NOTE
 
-__all__ = ["CODES", "DEFAULT_LANGUAGE", "MESSAGES", "Explanation", "explanation", "reason_sentence", "sentence"]
+__all__ = [
+    "CODES", "DEFAULT_LANGUAGE", "MESSAGES", "NOTE", "RETIRED", "Explanation", "explanation", "reason_sentence",
+    "sentence",
+]  # fmt: skip
 
 DEFAULT_LANGUAGE: Final = "en"
 
@@ -110,10 +115,6 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "Log and evaluate more often (logging_steps, eval_steps) or train longer; {min_train_points:n} "
         "training points or {min_evaluations:n} evaluations are enough."
     },
-    ("trackers-not-reached", ""): {
-        "en": "The trackers do not get this callback's numbers because it could not move to the front of "
-        "the callback list; log_history and metrics have them. Use KoCPTCallback(...).attach(trainer)."
-    },
     ("no-improvement", ""): {
         "en": "{split}, step {step:n}: {patience:n evaluation|evaluations} in a row without a loss lower by more "
         "than {min_delta:loss} than the best, {best:loss} at step {best_step:n} (now {loss:loss}). Stop here and "
@@ -128,18 +129,6 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "en": "{split}, step {step:n}: {patience:n evaluation|evaluations} in a row, and the loss was NaN or infinite "
         "in each. Stop and look at non-finite."
     },
-    ("early-stopping-twice", ""): {
-        "en": "{other} is in this Trainer too. Whichever asks first stops the run, and its count of patience starts "
-        "over at every resume while this callback's does not. Keep one of them: patience= and min_delta= do the same."
-    },
-    ("stopped-before", "stops"): {
-        "en": "This run resumes at step {step:n} although {reason} already asked to stop at step {reason_step:n}. It "
-        "stops again after one step. To train on, take {reason} out of stop_on, or set a new target."
-    },
-    ("stopped-before", "goes-on"): {
-        "en": "This run resumes at step {step:n} although {reason} was already found at step {reason_step:n}. It "
-        "trains on, because stop_on does not name {reason}."
-    },
     ("rule-failed", "at-a-row"): {
         "en": "The rule {rule} failed at step {step:n} ({error}): what it would have found there and after it is not "
         "said. The other rules go on. This is a mistake of ko_cpt_callbacks; please report it with the log."
@@ -149,13 +138,11 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "have found there is not said. The other rules were asked. This is a mistake of ko_cpt_callbacks; please "
         "report it with the log."
     },
-    ("exact-loss-absent", ""): {"en": "{split}: no exact loss: {reason}"},
-    ("error-bar-absent", ""): {"en": "{split}: no error bar: {reason}"},
-    ("exact-loss-absent", "run"): {"en": "no exact loss in this run: {reason}"},
     **message_comparison.MESSAGES,
     **message_health.MESSAGES,
     **message_eval_health.MESSAGES,
     **message_level.MESSAGES,
+    **message_note.MESSAGES,
     **message_record.MESSAGES,
     **message_stage.MESSAGES,
     **message_setup.MESSAGES,
@@ -199,25 +186,6 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             action="Stop and use the best checkpoint, or lower the learning rate; a larger min_delta stops earlier.",
         )
     },
-    "early-stopping-twice": {
-        "en": Explanation(
-            meaning="transformers' EarlyStoppingCallback and this callback may both stop the run, each by its own "
-            "count.",
-            decided="info, when training begins: this callback was told to stop on something (stop_on or patience), "
-            "and an EarlyStoppingCallback is in the Trainer's callback list.",
-            action="Remove one. patience= and min_delta= of this callback replace early_stopping_patience and "
-            "early_stopping_threshold.",
-        )
-    },
-    "stopped-before": {
-        "en": Explanation(
-            meaning="A checkpoint of a run that reached its target, or was stopped, is trained on. The Trainer does "
-            "not remember why it stopped; this callback does.",
-            decided="info, at every resume: a finding that asks to stop was made at or before the step the run "
-            "resumes from.",
-            action="Nothing, if training on is meant. Otherwise use the checkpoint as it is.",
-        )
-    },
     "rule-failed": {
         "en": Explanation(
             meaning="A rule met a log that it was not written for and raised an exception. Each rule is guarded by "
@@ -227,45 +195,25 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             action="Report it with the log. Look at the numbers this rule judges yourself (ko-cpt explain RULE).",
         )
     },
-    "trackers-not-reached": {
-        "en": Explanation(
-            meaning="The Trainer calls trackers (TensorBoard, trackio, wandb) before this callback, so "
-            "they get the row without its numbers. log_history, trainer_state.json, metrics and our files "
-            "have them.",
-            decided="info, once: when training began the callback was not at the front of the Trainer's callback list.",
-            action="Call KoCPTCallback(...).attach(trainer) after building the Trainer.",
-        )
-    },
-    "error-bar-absent": {
-        "en": Explanation(
-            meaning="The exact loss is known as a sum over whole batches, not row by row. So it has no standard error, "
-            "and no paired comparison; bits per byte and fingerprint stand.",
-            decided="info, once per evaluation set: the output has no logits, and neither log-probabilities nor hidden "
-            "states to make them from; the finding names the reason.",
-            action="Let evaluation give logits: without torch_compile; use_liger_kernel=False, or skip_logits=False in "
-            "the call; with Unsloth, UNSLOTH_RETURN_LOGITS=1 in the environment before it is imported.",
-        )
-    },
-    "exact-loss-absent": {
-        "en": Explanation(
-            meaning="The exact loss of this evaluation set could not be measured, so the callback "
-            "publishes none; the Trainer's own loss stands, with its dependence on the batch size.",
-            decided="info, once per evaluation set: the forward passes of the evaluation gave no evidence "
-            "from which a sum over tokens can be had; the finding names the reason. Warning, once and before the first "
-            "step, where the set-up rules it out: several GPUs in one process (nn.DataParallel).",
-            action="Follow the reason. Most often: KoCPTCallback(...).attach(trainer) before evaluate(), "
-            "or a model that returns logits or a loss.",
-        )
-    },
     **message_comparison.CODES,
     **message_health.CODES,
     **message_eval_health.CODES,
     **message_level.CODES,
+    **message_note.CODES,
     **message_record.CODES,
     **message_stage.CODES,
     **message_setup.CODES,
     **message_target.CODES,
 }
+
+RETIRED: Final[Mapping[str, str]] = dict.fromkeys(
+    (
+        "early-stopping-twice", "error-bar-absent", "exact-loss-absent", "nan-filter-on", "no-first-evaluation",
+        "stopped-before", "trackers-not-reached",
+    ),
+    NOTE,
+)  # fmt: skip
+"""Codes of earlier versions, each with the code to write now; empty where nothing is said in its place."""
 
 _WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infinity": "-infinite"}
 _NOTES: Final[Mapping[str, Mapping[str, str]]] = {**message_health.NOTES, **message_target.NOTES}
@@ -345,10 +293,16 @@ def reason_sentence(reason: Mapping[str, Any], language: str = DEFAULT_LANGUAGE)
     return _Shown(language).vformat(template, (), reason)
 
 
-def explanation(code: str, language: str = DEFAULT_LANGUAGE) -> Explanation:
+def explanation(code: str, language: str = DEFAULT_LANGUAGE, variant: str = "") -> Explanation:
     """What a code means, how it is decided and what to do.
+
+    Args:
+        code: The finding's code.
+        language: Column of the table.
+        variant: The finding's; where it is a reason that is explained apart, that is what is returned.
 
     Raises:
         KeyError: If the code or the language is unknown.
     """
-    return CODES[code][language]
+    said = CODES[code][language]
+    return said.reasons.get(variant, said)

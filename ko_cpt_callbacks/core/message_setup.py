@@ -127,19 +127,6 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
             "are among {train_compared:n} sampled training rows (of {train_rows:n}), token for token",
         )
     },
-    ("nan-filter-on", ""): {
-        "en": "The steps with a NaN loss cannot be counted here (the model's call returns no loss, or not every "
-        "process is seen), and the Trainer logs a NaN loss as 0 or as part of the earlier mean. To see it: "
-        "TrainingArguments(logging_nan_inf_filter=False)."
-    },
-    ("no-first-evaluation", "steps-ignored"): {
-        "en": "eval_steps={eval_steps} is ignored, because eval_strategy is '{eval_strategy}'. To evaluate every so "
-        "many steps: TrainingArguments(eval_strategy='steps')."
-    },
-    ("no-first-evaluation", ""): {
-        "en": "There is no evaluation before the first step: what training changes, and what it makes the model "
-        "forget, is then counted from a model that was trained already. Set TrainingArguments(eval_on_start=True)."
-    },
 }
 
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
@@ -271,26 +258,6 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "tokens do not count. Only lists and map-style datasets.Dataset are read, without transforms; packed rows "
             "that are cut elsewhere are not recognised.",
             action="Split before anything else (dataset.train_test_split), and take duplicates out of training.",
-        )
-    },
-    "nan-filter-on": {
-        "en": Explanation(
-            meaning="logging_nan_inf_filter, on by default, keeps NaN losses out of the log. Otherwise this callback "
-            "counts them; in this set-up it cannot.",
-            decided="info, at the first training row: logging_nan_inf_filter is on, and there is no count of "
-            "non-finite steps (label smoothing, compute_loss_func, several GPUs in one process, or the callback is "
-            "not on every process).",
-            action="TrainingArguments(logging_nan_inf_filter=False): a NaN is then logged as NaN.",
-        )
-    },
-    "no-first-evaluation": {
-        "en": Explanation(
-            meaning="Without an evaluation at step 0 there is no starting value: relative targets and forgetting are "
-            "counted from the first evaluation that there is.",
-            decided="info, when a training begins at step 0: eval_strategy is not 'no', eval_on_start is off, and no "
-            "evaluation at step 0 is on record. info, when training begins: eval_steps is set and eval_strategy is "
-            "not 'steps'.",
-            action="TrainingArguments(eval_on_start=True); for eval_steps TrainingArguments(eval_strategy='steps').",
         )
     },
 }

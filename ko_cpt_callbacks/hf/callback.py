@@ -24,6 +24,7 @@ from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopper import STEP_END
 from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.readers.rows import eval_prefixes
+from ko_cpt_callbacks.rules.limit import Limits
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -70,7 +71,10 @@ class KoCPTCallback(TrainerCallback):
             stops.
         min_delta: What counts as improvement, and as worse: nats per token, or ``"1%"`` of the best loss; None: any
             improvement, and what the evaluations' own noise does not explain.
-        rules: Codes of the rules to ask; None: all.
+        rules: Limits of rules by code and name, ``{"loss-spike": {"most": 3}}``: all rules are asked, with these in
+            place of their own (``ko-cpt explain CODE`` lists them). A list, ``["non-finite", "loss-spike"]``, asks
+            these rules alone, and may hold such mappings: ``["non-finite", {"loss-spike": {"most": 3}}]`` does both.
+            None: all rules as they are.
         outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.outputs.output.Output` objects; None: both.
         alerts: Where to send findings. Not in this version.
         language: Language of the sentences; None: English.
@@ -91,7 +95,7 @@ class KoCPTCallback(TrainerCallback):
         grace: int | str | None = None,
         patience: int | None = None,
         min_delta: float | str | None = None,
-        rules: Iterable[str] | None = None,
+        rules: Iterable[str | Limits] | Limits | None = None,
         outputs: Iterable[str | Output] | None = None,
         alerts: Any = None,
         language: str | None = None,
@@ -147,7 +151,7 @@ class KoCPTCallback(TrainerCallback):
         """Join ``trainer`` by hand: first in its callback list, hooks in place.
 
         Needed before ``trainer.evaluate()`` when the callback came by ``trainer.add_callback`` and nothing was
-        trained yet, and wherever the finding ``trackers-not-reached`` shows up. Doing it twice does no harm.
+        trained yet, and wherever a ``note`` says that trackers are not reached. Doing it twice does no harm.
 
         Returns:
             The callback itself.

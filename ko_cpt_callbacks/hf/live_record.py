@@ -27,7 +27,8 @@ from ko_cpt_callbacks.readers.rows_file import read_rows
 from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import FORMAT
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
-from ko_cpt_callbacks.rules.registry import ForeignRecord, TwoWriters
+from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
+from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

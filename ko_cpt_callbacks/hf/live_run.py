@@ -43,7 +43,7 @@ from ko_cpt_callbacks.hf.train_loss import TrainLoss
 from ko_cpt_callbacks.hf.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.outputs.file import json_text
-from ko_cpt_callbacks.rules.registry import ExactLossAbsent, TargetMet
+from ko_cpt_callbacks.rules.target.target_met import TargetMet
 
 
 class LiveRun:
@@ -125,7 +125,7 @@ class LiveRun:
         if state.max_steps > 0:
             self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
         if self._args.n_gpu > 1:
-            self.note_setup(ExactLossAbsent().code, step, reason=SEVERAL_DEVICES)
+            self.note_setup("exact-loss-absent", step, reason=SEVERAL_DEVICES)
         if plan["stage"] is not None:
             self._baseline.compare_with(plan["stage"])
             self.note_setup(STAGE, step, **plan["stage"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ko_cpt_callbacks.baselines.registry import find_baseline
@@ -17,7 +17,10 @@ from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopper import Grace
 from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, NoImprovement, Overfitting, rules_for
+from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
+from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
+from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
+from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
 
 OUTPUTS: Final = ("files", "console")
@@ -39,6 +42,7 @@ class Settings:
         language: Language of sentences.
         baseline: What the run is compared with; None: nothing.
         stage: The baseline's stage, or ``auto``.
+        limits: Limits of rules in place of their own, by code and name.
     """
 
     task: str
@@ -52,6 +56,7 @@ class Settings:
     language: str
     baseline: Baseline | None = None
     stage: str = AUTO
+    limits: Limits = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """The settings as ``run.json`` records them."""
@@ -64,6 +69,7 @@ class Settings:
             "patience": self.patience.evaluations,
             "min_delta": f"{100 * self.patience.min_delta:g}%" if self.patience.relative else self.patience.min_delta,
             "rules": [rule.code for rule in self.rules],
+            "limits": {code: dict(limits) for code, limits in self.limits.items()},
             "outputs": [item if isinstance(item, str) else item.name for item in self.outputs],
             "language": self.language,
             "baseline": None if self.baseline is None else self.baseline.as_dict(),
@@ -80,7 +86,7 @@ def check_settings(
     targets: Iterable[Target | str] | Target | str,
     patience: int | None,
     min_delta: float | str | None,
-    rules: Iterable[str] | None,
+    rules: Iterable[str | Limits] | Limits | None,
     outputs: Iterable[str | Output] | None,
     language: str | None,
     baseline: str | Baseline | None = None,
@@ -91,14 +97,11 @@ def check_settings(
     Raises:
         ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
     """
-    codes = [rule.code for rule in ALL_RULES]
     languages = sorted({name for column in MESSAGES.values() for name in column})
-    chosen = codes if rules is None else list(_texts("rules", rules))
-    for code in chosen:
-        _one_of("rules", code, codes)
+    chosen, limits = _asked(rules)
     wanted = tuple(_texts("stop_on", stop_on))
     for code in wanted:
-        _one_of("stop_on", code, sorted(CODES))
+        checked_code("KoCPTCallback(stop_on=…)", code, sorted(CODES))
     _one_of("task", task, TASKS)
     wait, goals = read_patience(patience, min_delta), parse_targets(targets)
     kept = checked_retention(_texts("retention", retention))
@@ -116,12 +119,34 @@ def check_settings(
         grace=_grace(grace),
         targets=goals,
         patience=wait,
-        rules=rules_for(goals, task, chosen, patience=wait, retention=kept, baseline=reference, stage=wanted_stage),
+        rules=rules_for(
+            goals, task, chosen, patience=wait, retention=kept, baseline=reference, stage=wanted_stage, limits=limits
+        ),
         outputs=tuple(places),
         language=speech,
         baseline=reference,
         stage=wanted_stage,
+        limits=limits,
     )
+
+
+def _asked(rules: Iterable[str | Limits] | Limits | None) -> tuple[list[str], dict[str, dict[str, float]]]:
+    """Codes of the rules to ask, and limits: a mapping gives limits and leaves no rule out, a list selects."""
+    where, every = "KoCPTCallback(rules=…)", [rule.code for rule in ALL_RULES]
+    if rules is None or isinstance(rules, Mapping):
+        return every, checked_limits(where, rules or {}, ALL_RULES)
+    chosen: list[str] = []
+    limits: dict[str, dict[str, float]] = {}
+    for entry in _several("rules", rules):
+        if isinstance(entry, Mapping):
+            given = checked_limits(where, entry, ALL_RULES)
+            limits |= given
+            chosen.extend(given)
+        elif isinstance(entry, str):
+            chosen.append(checked_code(where, entry, every))
+        else:
+            raise ConfigurationError(f"{where}: found {entry!r}, expected codes, or limits by code")
+    return chosen, limits
 
 
 def _stopping(wanted: Sequence[str], wait: Patience) -> frozenset[str]:
@@ -182,7 +207,7 @@ def _several(name: str, values: Iterable[Any]) -> list[Any]:
     if isinstance(values, Mapping):
         shown = ", ".join(repr(str(key)) for key in values)
         raise ConfigurationError(
-            f"KoCPTCallback({name}=…): found a mapping, whose values this version does not act on, expected a list; "
+            f"KoCPTCallback({name}=…): found a mapping, whose values nothing acts on, expected a list; "
             f"write {name}=[{shown}]"
         )
     if isinstance(values, str) or not isinstance(values, Iterable):

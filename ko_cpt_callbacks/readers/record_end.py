@@ -19,7 +19,7 @@ from ko_cpt_callbacks.readers.rows import LogHabits
 from ko_cpt_callbacks.readers.rows_file import live_rows
 from ko_cpt_callbacks.readers.text_file import STATE_FILE
 from ko_cpt_callbacks.readers.trainer_state import StateRows, read_state_rows
-from ko_cpt_callbacks.rules.registry import RecordBehind
+from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 
 __all__ = ["Beyond", "beyond", "checkpoint_states"]
 

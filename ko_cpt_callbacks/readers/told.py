@@ -14,7 +14,7 @@ from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
-from ko_cpt_callbacks.rules.registry import TASKS
+from ko_cpt_callbacks.rules.registry import RETIRED, TASKS
 
 __all__ = ["FORMAT", "Told", "read_told"]
 
@@ -29,13 +29,15 @@ class Told:
     Args:
         task: ``cpt``, ``sft`` or ``other``.
         targets: Targets in their text form.
-        rules: Codes of the rules that were asked; None where the file does not say.
+        rules: Codes of the rules that were asked, those of earlier versions by their present names; None where the file
+            does not say.
         language: Language of the sentences; None where the file does not say.
         patience: When the run was to be judged to stand still.
         retention: Names of the evaluation sets that do not count for that.
         stop: ``code``, ``step`` and ``message`` of the finding that asked the run to stop; None where none did.
         baseline: What it was compared with, as it was then; None where with nothing.
         stage: The baseline's stage, or ``auto``.
+        limits: Limits of rules in place of their own, by code and name; this version may not have them.
     """
 
     task: str
@@ -47,6 +49,7 @@ class Told:
     stop: Mapping[str, Any] | None = None
     baseline: Baseline | None = None
     stage: str = AUTO
+    limits: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def read_told(path: str | Path) -> Told:
@@ -80,14 +83,38 @@ def read_told(path: str | Path) -> Told:
     return Told(
         task=task,
         targets=_texts(path, told, "targets") or (),
-        rules=_texts(path, told, "rules"),
+        rules=_present(_texts(path, told, "rules")),
         language=language if isinstance(language, str) else None,
         patience=_patience(path, told),
         retention=_retention(path, told),
         stop=_stop(run.get("stop")),
         baseline=baseline,
         stage=stage,
+        limits=_limits(path, told.get("limits")),
     )
+
+
+def _present(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The codes by their present names; one that has none is left out."""
+    return None if codes is None else tuple(now for now in dict.fromkeys(RETIRED.get(one, one) for one in codes) if now)
+
+
+def _limits(path: Path, value: object) -> dict[str, dict[str, float]]:
+    """Limits by code and name; none where the file is of a version that has none."""
+    if value is None:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for code, limits in value.items() if isinstance(value, dict) else [(None, None)]:
+        if not isinstance(code, str) or not isinstance(limits, dict):
+            expected = "expected limits by code and name"
+            raise UnreadableRunError(f'{path}: "told.limits" is {clip(value)}, {expected}; {_FIX}')
+        for name, number in limits.items():
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise UnreadableRunError(
+                    f'{path}: "told.limits.{code}.{name}" is {clip(number)}, expected a number; {_FIX}'
+                )
+        found[RETIRED.get(code, code)] = limits
+    return found
 
 
 def _baseline(path: Path, told: Mapping[str, Any]) -> tuple[Baseline | None, str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ko_cpt_callbacks.baselines.registry import baseline_ids, find_baseline
-from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.core.message import CODES, RETIRED
 from ko_cpt_callbacks.core.patience import read_patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import PRESETS, parse_target
@@ -69,7 +69,9 @@ def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
     """Every code is one, and is named once."""
     codes = entries(watch, "stop_on")
     for number, code in enumerate(codes):
-        if isinstance(code, str) and code not in CODES:
+        if isinstance(code, str) and code in RETIRED:
+            yield (*key, "stop_on", number), shown(code), f"{RETIRED[code] or 'nothing'}, which it is now", None
+        elif isinstance(code, str) and code not in CODES:
             yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
         elif code in codes[:number]:
             yield (*key, "stop_on", number), "the same code a second time", "each once", None

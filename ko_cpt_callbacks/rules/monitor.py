@@ -18,7 +18,8 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Setu
 from ko_cpt_callbacks.core.progress import RunProgress, Summary
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.rules.registry import RuleFailed, rules_for
+from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
 
@@ -247,11 +248,11 @@ def _replaces(seen: Observation, row: Observation) -> bool:
 
 
 def _unsaid(found: Sequence[Finding], said: Sequence[Finding]) -> Found:
-    """The findings beyond as many of their code and set as were said already."""
-    left = Counter((one.code, one.split) for one in said)
+    """The findings beyond as many of their topic and set as were said already."""
+    left = Counter((one.topic, one.split) for one in said)
     new: list[Finding] = []
     for one in found:
-        left[one.code, one.split] -= 1
-        if left[one.code, one.split] < 0:
+        left[one.topic, one.split] -= 1
+        if left[one.topic, one.split] < 0:
             new.append(one)
     return tuple(new)

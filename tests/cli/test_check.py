@@ -12,7 +12,7 @@ from cli import sample, staged
 from cli.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, real_run, write_state
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.rules.registry import Memorising
+from ko_cpt_callbacks.rules.curve.memorising import Memorising
 
 jsonschema = pytest.importorskip("jsonschema")
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"

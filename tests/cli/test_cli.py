@@ -11,6 +11,8 @@ import pytest
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.rules.limit import limits_of
+from ko_cpt_callbacks.rules.registry import ALL_RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,11 +56,18 @@ def test_explain(code: str) -> None:
     found = ko_cpt("explain", code)
     said = CODES[code]["en"]
 
+    rule = next(rule for rule in ALL_RULES if rule.code == code)
+    stop = "may stop a run (stop_on)" if rule.info.may_stop else "never stops a run"
+    words = [f"{code} ({', '.join(rule.info.severities)}; {stop}; since {rule.info.since})"]
+    for title, one in [("", said), *((f"{code}: {reason}", one) for reason, one in said.reasons.items())]:
+        words.append(f"{title} What it means {one.meaning} How it is decided {one.decided} What to do {one.action}")
+    if limits_of(rule):
+        words.append("Limits (rules= of the callback, --rule of check)")
+        words.extend(f"{name}={value:.4g}" for name, value in limits_of(rule).items())
+    words.append(f"More, with an example and what looks like it docs/findings/{code}.md in the repository")
+
     assert found.returncode == 0
-    assert found.stdout.split() == (
-        f"{code} What it means {said.meaning} How it is decided {said.decided} What to do {said.action} "
-        f"More, with an example and what looks like it docs/findings/{code}.md in the repository".split()
-    )
+    assert found.stdout.split() == " ".join(words).split()
     assert max(map(len, found.stdout.splitlines())) <= 96
 
 
@@ -73,13 +82,23 @@ def test_unknown_code() -> None:
 
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == (
-        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))}. Did you mean non-finite?\n"
+        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))} (did you mean 'non-finite'?)\n"
     )
 
 
 def test_code_like_no_other() -> None:
     """Where nothing is near nothing is suggested."""
-    assert "Did you mean" not in ko_cpt("explain", "zzz").stderr
+    assert "did you mean" not in ko_cpt("explain", "zzz").stderr
+
+
+def test_a_code_of_an_earlier_version() -> None:
+    """It is refused with the code that it is a reason of."""
+    found = ko_cpt("explain", "nan-filter-on")
+
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == (
+        "ko-cpt explain: found 'nan-filter-on', which is a reason of 'note' now; write 'note'\n"
+    )
 
 
 def test_no_command_shows_help() -> None:

@@ -86,7 +86,7 @@ def test_findings() -> None:
     """What as_dict writes is valid; a missing or an unknown key is not."""
     found = Finding("non-finite", Severity.ERROR, 20, "train", {"loss": float("nan")}, True, "loss").as_dict()
     assert _valid("finding", found)
-    assert _valid("finding", Finding("trackers-not-reached", Severity.INFO).as_dict())
+    assert _valid("finding", Finding("note", Severity.INFO, variant="trackers-not-reached").as_dict())
     assert not _valid("finding", {**found, "more": 1})
     assert not _valid("finding", {**found, "severity": "fatal"})
     for name in found:

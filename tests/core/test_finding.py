@@ -31,7 +31,8 @@ def test_as_dict_is_strict_json() -> None:
         "c": {"d": np.float64("nan")},
         "e": np.int64(3),
     }
-    found = Finding("exact-loss-absent", Severity.INFO, 1, "eval", {**values, "reason": "none"}).as_dict()
+    values["reason"] = "none"
+    found = Finding("note", Severity.INFO, 1, "eval", values, variant="exact-loss-absent").as_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["values"] == {
         "a": "Infinity",
         "b": ["-Infinity", "NaN", 1.5],

@@ -90,9 +90,9 @@ def test_every_code_has_sentences_and_an_explanation() -> None:
 
 def test_the_callbacks_own_sentences() -> None:
     """The two findings of the callback, in full."""
-    assert sentence("trackers-not-reached", "", {}) == (
+    assert sentence("note", "trackers-not-reached", {}) == (
         "The trackers do not get this callback's numbers because it could not move to the front of the "
         "callback list; log_history and metrics have them. Use KoCPTCallback(...).attach(trainer)."
     )
-    found = sentence("exact-loss-absent", "", {"split": "eval_ko", "reason": "the model returned no logits"})
+    found = sentence("note", "exact-loss-absent", {"split": "eval_ko", "reason": "the model returned no logits"})
     assert found == "eval_ko: no exact loss: the model returned no logits"

@@ -29,7 +29,7 @@ def _check(result: dict[str, Any], folder: Path, evidence: str) -> None:
         assert {"eval_exact_loss_se", "eval_ppl", "eval_bits_per_byte", "eval_fingerprint"} <= row.keys()
         assert row["eval_nonfinite_batches"] == 0
     assert rows[-1]["eval_exact_loss"] < rows[0]["eval_exact_loss"], "it should learn"
-    assert [item["code"] for item in result["findings"]] == ["no-first-evaluation"]
+    assert [item["variant"] for item in result["findings"]] == ["no-first-evaluation"]
     assert run_files.findings(folder) == result["findings"]
     assert run_files.double(run_files.rows(folder)) == []
 

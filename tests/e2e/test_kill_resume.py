@@ -32,7 +32,7 @@ def whole_third(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def _whole(folder: Path, plan: dict[str, Any]) -> dict[str, Any]:
     result = forked.value(forked.run(job.train, str(folder / "run"), folder=folder, **plan))
     codes = [item["code"] for item in result["findings"]]
-    assert codes == ["no-first-evaluation", *["non-finite"] * len(plan["nan_steps"])]
+    assert codes == ["note", *["non-finite"] * len(plan["nan_steps"])]
     return {**result, "folder": folder / "run"}
 
 
@@ -54,7 +54,7 @@ def _tokens(result: dict[str, Any]) -> int | None:
 
 def _of_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Findings that the Trainer's own log is enough for: it has no set-up rows."""
-    return [item for item in found if item["code"] != "no-first-evaluation"]
+    return [item for item in found if item["variant"] != "no-first-evaluation"]
 
 
 def _apart_from_loss(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,12 +161,12 @@ def test_a_finished_run_goes_on(tmp_path: Path) -> None:
     the first part is superseded, the finding is gone, and the state file says the same as our rows."""
     plan = {"changes": {"logging_steps": 4, "eval_steps": 4, "max_steps": 4}}
     first = forked.value(forked.run(job.train, str(tmp_path / "run"), folder=tmp_path, **plan))
-    assert [item["code"] for item in first["findings"]] == ["no-first-evaluation", "not-enough-data"]
+    assert [item["code"] for item in first["findings"]] == ["note", "not-enough-data"]
 
     longer = {"changes": {"logging_steps": 4, "eval_steps": 4}}
     folder = tmp_path / "run"
     result = _resumed(tmp_path, folder, longer, folder / "checkpoint-4")
-    assert [item["code"] for item in result["findings"]] == ["no-first-evaluation"]
+    assert [item["code"] for item in result["findings"]] == ["note"]
     assert run_files.findings(folder) == result["findings"]
     assert [line["step"] for line in run_files.live(run_files.rows(folder)) if line["kind"] == "end"] == [12]
 

@@ -63,7 +63,7 @@ def test_a_nan_on_rank_1_alone(healthy: tuple[Path, list[dict[str, Any]]]) -> No
     both ranks report it, with its step."""
     for result in healthy[1]:
         first, found = result["findings"]
-        assert first["code"] == "no-first-evaluation"
+        assert (first["code"], first["variant"]) == ("note", "no-first-evaluation")
         assert (found["code"], found["step"], found["values"]["nonfinite_first_step"]) == ("non-finite", 4, 3)
         assert [row["nonfinite_micro_batches"] for row in _training(result)] == [0, 1, 0, 0]
 
@@ -186,7 +186,7 @@ def test_what_one_rank_does_for_itself_fails(fault: str, tmp_path: Path) -> None
     assert [result["step"] for result in results] == [8, 8]
     assert _published(results[0]) == _published(results[1])
     assert results[0]["findings"] == results[1]["findings"]
-    assert [found["code"] for found in results[0]["findings"]] == ["no-first-evaluation", "non-finite"]
+    assert [found["code"] for found in results[0]["findings"]] == ["note", "non-finite"]
     assert all("eval_exact_loss" in row for row in _evaluations(results[0]))
     if fault != "file in the way":
         assert run_files.findings(tmp_path / "run") == results[0]["findings"]

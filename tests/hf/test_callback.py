@@ -18,8 +18,8 @@ from transformers import LlamaForCausalLM, TrainerCallback
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
 from ko_cpt_callbacks.hf import handler as handlers
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.rules.curve.memorising import Memorising
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.registry import Memorising
 
 pytestmark = pytest.mark.both_versions
 
@@ -112,7 +112,7 @@ def test_added_later_then_train(model: LlamaForCausalLM, tmp_path: Path) -> None
     assert tracker.rows[0]["tokens_seen"] > 0
     evaluated = [row for row in tracker.rows if "eval_loss" in row]
     assert evaluated[0]["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
-    assert "trackers-not-reached" not in {finding.code for finding in callback.findings}
+    assert "trackers-not-reached" not in {finding.topic for finding in callback.findings}
 
 
 def test_added_later_then_evaluate(model: LlamaForCausalLM, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_handler_not_found(model: LlamaForCausalLM, tmp_path: Path, monkeypatch:
     assert "tokens_seen" not in tracker.rows[0]
     assert "tokens_seen" in trainer.state.log_history[0]
     assert metrics["eval_exact_loss"] == trainer.state.log_history[-1]["eval_exact_loss"]
-    found = [finding for finding in callback.findings if finding.code == "trackers-not-reached"]
+    found = [finding for finding in callback.findings if finding.topic == "trackers-not-reached"]
     assert len(found) == 1 and found[0].severity == "info" and "attach(trainer)" in found[0].message()
 
 

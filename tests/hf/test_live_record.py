@@ -85,7 +85,7 @@ def test_own_rows_keep_their_kind(tmp_path: Path) -> None:
     record.begin_training(FACTS, [], 0)
     found = record.add({"step": 0, "setup": "trackers-not-reached"}, kind="setup")
     record.add({"step": 2, "tokens_seen": 10}, kind="checkpoint")
-    assert [item.code for item in found] == ["trackers-not-reached"]
+    assert [(item.code, item.variant) for item in found] == [("note", "trackers-not-reached")]
     assert [(line["kind"], line["attempt"]) for line in _lines(tmp_path)] == [("setup", 1), ("checkpoint", 1)]
 
 

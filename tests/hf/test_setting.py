@@ -71,10 +71,14 @@ def test_targets_grace_and_patience() -> None:
 
 
 WRONG = [
-    ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "Did you mean 'non-finite'?"]),
+    ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "did you mean 'non-finite'?"]),
     ({"stop_on": "non-finite"}, ["stop_on", "expected several values", "stop_on=['non-finite']"]),
     ({"stop_on": [3]}, ["stop_on", "expected texts", "3"]),
-    ({"rules": ["not-enough-dat"]}, ["rules", "Did you mean 'not-enough-data'?"]),
+    ({"stop_on": {"stopped-before"}}, ["stop_on", "'stopped-before'", "write 'note'"]),
+    ({"rules": ["nan-filter-on"]}, ["rules", "'nan-filter-on'", "write 'note'"]),
+    ({"rules": {"nan-filter-on": {}}}, ["rules", "'nan-filter-on'", "write 'note'"]),
+    ({"rules": [3]}, ["rules", "3", "expected codes, or limits by code"]),
+    ({"rules": ["not-enough-dat"]}, ["rules", "did you mean 'not-enough-data'?"]),
     ({"task": "cptt"}, ["task", "expected one of cpt, sft, other", "Did you mean 'cpt'?"]),
     ({"task": None}, ["task", "None"]),
     ({"language": "xx"}, ["language", "'xx'", "en"]),
@@ -132,13 +136,55 @@ def test_arguments_of_later_versions_are_refused() -> None:
         KoCPTCallback(alerts="x")
 
 
-@pytest.mark.parametrize("name", ["rules", "stop_on", "retention", "targets", "outputs"])
+@pytest.mark.parametrize("name", ["stop_on", "retention", "targets", "outputs"])
 def test_a_mapping_is_refused(name: str) -> None:
-    """Its values would be swallowed: no rule has settings of its own yet. The sentence says what to write."""
+    """Its values would be swallowed. The sentence says what to write."""
     with pytest.raises(ConfigurationError, match="mapping") as caught:
         KoCPTCallback(**{name: {"non-finite": {"patience": 3}}})
-    if name == "rules":
-        assert str(caught.value) == (
-            "KoCPTCallback(rules=…): found a mapping, whose values this version does not act on, expected a list; "
-            "write rules=['non-finite']"
-        )
+    assert ("write for example" if name == "targets" else f"write {name}=['non-finite']") in str(caught.value)
+
+
+FEW = {"not-enough-data": {"min_evaluations": 5}}
+
+
+def _few(settings: Settings) -> int:
+    (rule,) = (rule for rule in settings.rules if rule.code == "not-enough-data")
+    return int(getattr(rule, "min_evaluations"))  # noqa: B009 (of a rule in general mypy knows no limit)
+
+
+def test_a_mapping_sets_limits_and_leaves_no_rule_out() -> None:
+    """The named limit is another, all else is as ever, and run.json has what was given."""
+    found = _settings(rules=FEW)
+    assert [rule.code for rule in found.rules] == [rule.code for rule in ALL_RULES]
+    assert (_few(found), _few(_settings())) == (5, 3)
+    assert [rule for rule in found.rules if rule.code != "not-enough-data"] == [
+        rule for rule in _settings().rules if rule.code != "not-enough-data"
+    ]
+    assert (found.told()["limits"], _settings().told()["limits"]) == (FEW, {})
+    assert _settings(rules={}).rules == _settings().rules
+
+
+def test_a_list_selects_and_may_hold_limits() -> None:
+    """Codes beside a mapping: these rules alone, with those limits."""
+    found = _settings(rules=["non-finite", FEW])
+    assert [rule.code for rule in found.rules] == ["non-finite", "not-enough-data"]
+    assert _few(found) == 5
+    assert (found.told()["rules"], found.told()["limits"]) == (["non-finite", "not-enough-data"], FEW)
+
+
+@pytest.mark.parametrize(
+    ("rules", "parts"),
+    [
+        ({"not-enough-dat": {}}, ["found 'not-enough-dat'", "did you mean 'not-enough-data'?"]),
+        ({"not-enough-data": {"min_evaluation": 5}}, ["'min_evaluation'", "did you mean 'min_evaluations'?"]),
+        ({"not-enough-data": {"min_evaluations": float("nan")}}, ["found nan for min_evaluations of not-enough-data"]),
+        ({"not-enough-data": {"min_evaluations": "5"}}, ["found '5'", "expected a whole number, 0 or more"]),
+        ({"not-enough-data": 5}, ["found 5 under 'not-enough-data'", "'min_evaluations': 3"]),
+    ],
+)
+def test_limits_that_cannot_be_used(rules: dict[str, Any], parts: list[str]) -> None:
+    """One error: where, found, expected, did you mean; before the first step."""
+    with pytest.raises(ConfigurationError) as caught:
+        KoCPTCallback(rules=rules)
+    for part in ["KoCPTCallback(rules=…): ", *parts]:
+        assert part in str(caught.value)

@@ -15,8 +15,8 @@ from transformers import Trainer
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.rules.curve.non_finite import NonFinite
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.registry import NonFinite
 
 pytestmark = pytest.mark.both_versions
 
@@ -126,5 +126,5 @@ def test_an_evaluation_without_any_target(tmp_path: Path) -> None:
     said = "no target was scored: the evaluation has no row, or every label in it is -100"
     assert row["eval_exact_loss_absent"] == said
     assert "eval_exact_loss" not in metrics and "eval_exact_loss" not in row and row["eval_tokens"] == 0
-    (found,) = (item for item in callback.findings if item.code == "exact-loss-absent")
+    (found,) = (item for item in callback.findings if item.topic == "exact-loss-absent")
     assert found.values["reason"] == said

@@ -364,7 +364,7 @@ def test_trainers_that_score_answers(kind: str, made: Callable[..., Any], tmp_pa
     facts = callback.summary()
     assert (facts["kind"], facts["state"], facts["steps_done"]) == (kind, "finished", 2)
     assert facts["splits"]["eval"]["last"]["ppl"] is None
-    codes = {found.code for found in callback.findings}
+    codes = {found.topic for found in callback.findings}
     assert "exact-loss-absent" in codes
     assert not codes & {"target-met", "below-floor", "memorising", "loss-scaled"}
     # What a bare log of it says without the callback's own keys.

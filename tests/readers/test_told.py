@@ -25,6 +25,20 @@ def test_what_a_run_was_told(tmp_path: Path) -> None:
     assert read_told(tmp_path / "b.json") == Told("cpt")
 
 
+def test_codes_of_an_earlier_version(tmp_path: Path) -> None:
+    """They are read by their present names, each once, in their place: a run of then is judged as one of now."""
+    then = ["trackers-not-reached", "exact-loss-absent", "non-finite", "nan-filter-on", "of-a-later-version"]
+    assert read_told(_run(tmp_path / "a.json", rules=then)).rules == ("note", "non-finite", "of-a-later-version")
+    assert read_told(_run(tmp_path / "b.json", rules=["stopped-before"])).rules == ("note",)
+
+
+def test_limits(tmp_path: Path) -> None:
+    """As they were given; a file of a version without them has none."""
+    limits = {"not-enough-data": {"min_evaluations": 5}, "of-a-later-version": {"height": 2.5}}
+    assert read_told(_run(tmp_path / "a.json", limits=limits)).limits == limits
+    assert read_told(_run(tmp_path / "b.json")).limits == {}
+
+
 def test_why_it_was_stopped(tmp_path: Path) -> None:
     """Code, step and sentence; what is no finding is left out."""
     path = tmp_path / "run.json"
@@ -48,6 +62,12 @@ def test_why_it_was_stopped(tmp_path: Path) -> None:
         ('{"format": 1, "told": {"task": "ctp"}}', ": \"told.task\" is 'ctp', expected one of cpt, sft, other"),
         ('{"format": 1, "told": {"task": ["cpt"]}}', ": \"told.task\" is ['cpt'], expected one of cpt, sft, other"),
         ('{"format": 1, "told": {"task": "cpt", "rules": "all"}}', ": \"told.rules\" is 'all', expected a list of"),
+        ('{"format": 1, "told": {"task": "cpt", "limits": [3]}}', ': "told.limits" is [3], expected limits by code'),
+        ('{"format": 1, "told": {"task": "cpt", "limits": {"a": 3}}}', ": \"told.limits\" is {'a': 3}, expected"),
+        (
+            '{"format": 1, "told": {"task": "cpt", "limits": {"a": {"b": true}}}}',
+            ': "told.limits.a.b" is True, expected a number',
+        ),
         ('{"format": 1, "told": {"task": "cpt", "targets": [3]}}', ': "told.targets" is [3], expected a list of texts'),
     ],
     ids=lambda text: text[:40],

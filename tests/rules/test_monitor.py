@@ -20,8 +20,9 @@ from ko_cpt_callbacks.core.observation import (
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
-from ko_cpt_callbacks.rules.registry import ALL_RULES, TargetMet, rules_for
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Rule, RuleInfo
+from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.signal.signals import Signals
 
 
@@ -362,7 +363,7 @@ def test_a_repeat_may_show_what_the_first_did_not() -> None:
 
 def test_set_up_rows_of_one_step_all_count() -> None:
     """They only ever add."""
-    rows = [SetupObservation(0, "stopped-before", {"reason": "target-met"}) for _ in range(2)]
+    rows = [SetupObservation(0, "stopped-before", {"reason": "target-met", "reason_step": 0}) for _ in range(2)]
     assert len(Monitor().fold(rows)[1]) == 2
 
 

@@ -28,6 +28,7 @@ _HUGE: Final = (1e300, -1e300, 1.7e308, 1e17, 3e5, 10**18, 10**400, 2**63)
 _TINY: Final = (0.0, -0.0, 5e-324, 1e-300, 1e-12)
 _KINDS: Final = (
     "plan", "stage", "padding-in-loss", "baseline-difference", "stage-difference", "stopped-before", "nan-filter-on",
+    "exact-loss-absent", "no-first-evaluation", "early-stopping-twice", "trackers-not-reached",
     *(rule.code for rule in ALL_RULES), "",
 )  # fmt: skip
 

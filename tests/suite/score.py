@@ -14,9 +14,7 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 __all__ = ["Alarm", "Score", "Verdict", "last_row", "score", "verdict"]
 
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2}
-NOISY_CODES = frozenset(
-    {"exact-loss-absent", "trackers-not-reached", "early-stopping-twice", "eval-too-small", "prompt-in-loss"}
-)
+NOISY_CODES = frozenset({"eval-too-small", "note", "prompt-in-loss"})
 """Codes about the set-up, which a suite of rows says nothing about."""
 
 

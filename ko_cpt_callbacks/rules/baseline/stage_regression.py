@@ -34,14 +34,14 @@ class StageRegression(Rule):
     The difference arrives as a set-up row ``stage-difference``; one without a standard error is not judged.
 
     Args:
-        leave_out: Names or prefixes of sets that do not count, beside those that are retention sets by their name:
+        retention: Names or prefixes of sets that do not count, beside those that are retention sets by their name:
             what a stage forgets is another question.
         confidence: Of the two-sided interval. Chosen, not measured: as everywhere in this package.
     """
 
     info: ClassVar = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,))
 
-    leave_out: tuple[str, ...] = ()
+    retention: tuple[str, ...] = ()
     confidence: float = 0.95
 
     def initial(self) -> StageRegressionState:
@@ -67,7 +67,7 @@ class StageRegression(Rule):
         if resolution is None:  # a row of an earlier version
             resolution = resolution_of(unit, None)
         behind = standing_of(difference, low, high, resolution) == "behind"
-        if not behind or key in state.said or is_retention(split, self.leave_out):
+        if not behind or key in state.said or is_retention(split, self.retention):
             return state, ()
         values = {
             "stage": stage,

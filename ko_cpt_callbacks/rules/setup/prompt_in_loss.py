@@ -9,12 +9,10 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
+from ko_cpt_callbacks.rules.setup.check import FIRST_BATCH
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
 
 __all__ = ["PromptInLoss"]
-
-_FIRST_BATCH = "padding-in-loss"
-"""Kind of the row that holds the counts of the first batch: pads and prompts are counted in one pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class PromptInLoss(SetupRule):
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning where every row is labelled from its second token to its end."""
-        if self.task != "sft" or seen.kind != _FIRST_BATCH or text_of(seen, keys.SPLIT) != keys.TRAIN_PREFIX:
+        if self.task != "sft" or seen.kind != FIRST_BATCH or text_of(seen, keys.SPLIT) != keys.TRAIN_PREFIX:
             return None
         rows, tokens = count_of(seen, "rows"), count_of(seen, "tokens")
         if not rows or not tokens or count_of(seen, "unlabelled") != 0:

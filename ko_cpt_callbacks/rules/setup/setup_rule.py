@@ -7,9 +7,9 @@ with which numbers, is decided here, so that a finished run's rows give the same
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -17,7 +17,43 @@ from ko_cpt_callbacks.core.observation import Observation, SetupObservation, fin
 from ko_cpt_callbacks.rules.rule import Found, Rule
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["SetupRule", "count_of", "names_of", "text_of"]
+__all__ = ["Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names", "some_of", "text_of"]
+
+Reading: TypeAlias = Callable[[SetupObservation, str], Any]
+"""How a value of a row is read; None where the row has none that can be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that a set-up row can show, and what it takes.
+
+    Args:
+        name: Variant of the finding; empty where its code has but one.
+        severity: How grave it is.
+        needs: Values that the sentence shows, each with how it is read; a row that lacks one does not show this.
+        when: Whether a row that has them shows it; None: it does.
+    """
+
+    name: str
+    severity: Severity
+    needs: Mapping[str, Reading] = field(default_factory=dict)
+    when: Callable[[SetupObservation], bool] | None = None
+
+    def values(self, seen: SetupObservation) -> dict[str, Any] | None:
+        """The values of a row that shows it; None of any other row."""
+        values = {name: read(seen, name) for name, read in self.needs.items()}
+        if any(value is None for value in values.values()):
+            return None
+        return values if self.when is None or self.when(seen) else None
+
+
+def first_of(reasons: Sequence[Reason], seen: SetupObservation) -> tuple[Reason, dict[str, Any]] | None:
+    """The first reason that a row shows, with its values."""
+    for reason in reasons:
+        values = reason.values(seen)
+        if values is not None:
+            return reason, values
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +81,17 @@ class SetupRule(Rule):
             return state, ()
         return (*state, said), (found,)
 
-
     def _found(
         self, seen: SetupObservation, severity: Severity, values: Mapping[str, Any], variant: str = ""
     ) -> Finding:
-        """The finding of a row. All but infos ask to stop: at the start of a run, starting again is cheap."""
+        """The finding of a row. What may stop a run asks to, but for infos: starting again is cheap at its start."""
         return Finding(
             self.code,
             severity,
             seen.step,
             split=text_of(seen, keys.SPLIT),
             values=values,
-            asks_to_stop=severity is not Severity.INFO,
+            asks_to_stop=self.info.may_stop and severity is not Severity.INFO,
             variant=variant,
         )
 
@@ -73,9 +108,19 @@ def count_of(seen: SetupObservation, name: str) -> int | None:
     return value if isinstance(value, int) and finite_number(value) is not None and value >= 0 else None
 
 
+def some_of(seen: SetupObservation, name: str) -> int | None:
+    """A count in a row's values, 1 or more; None where there is none."""
+    return count_of(seen, name) or None
+
+
 def names_of(seen: SetupObservation, name: str) -> list[str]:
     """A list of texts in a row's values; empty where there is none."""
     value = seen.values.get(name)
     if isinstance(value, str) or not isinstance(value, Sequence):
         return []
     return [item for item in value if isinstance(item, str)]
+
+
+def some_names(seen: SetupObservation, name: str) -> list[str] | None:
+    """A list of texts in a row's values; None where there is none, or an empty one."""
+    return names_of(seen, name) or None

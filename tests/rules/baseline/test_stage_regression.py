@@ -73,7 +73,7 @@ def test_unpaired_says_so() -> None:
 )
 def test_it_is_silent(change: dict[str, Any]) -> None:
     """Within the noise, better, without an error bar, of another shape, or of a retention set."""
-    assert _found(StageRegression(leave_out=("old",)), {**WORSE, **change}) == []
+    assert _found(StageRegression(retention=("old",)), {**WORSE, **change}) == []
 
 
 def test_just_above_the_interval() -> None:

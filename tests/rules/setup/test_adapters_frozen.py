@@ -6,7 +6,7 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.adapters_frozen import AdaptersFrozen
+from ko_cpt_callbacks.rules.setup.check import AdaptersFrozen
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = AdaptersFrozen()

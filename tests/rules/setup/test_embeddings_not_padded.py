@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.embeddings_not_padded import EmbeddingsNotPadded
+from ko_cpt_callbacks.rules.setup.check import EmbeddingsNotPadded
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EmbeddingsNotPadded()

@@ -8,7 +8,7 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.eos_not_trained import EosNotTrained
+from ko_cpt_callbacks.rules.setup.check import EosNotTrained
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = EosNotTrained()

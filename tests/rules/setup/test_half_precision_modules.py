@@ -8,7 +8,7 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.half_precision_modules import HalfPrecisionModules
+from ko_cpt_callbacks.rules.setup.check import HalfPrecisionModules
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = HalfPrecisionModules()

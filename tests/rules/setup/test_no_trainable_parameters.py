@@ -6,7 +6,7 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
-from ko_cpt_callbacks.rules.setup.no_trainable_parameters import NoTrainableParameters
+from ko_cpt_callbacks.rules.setup.check import NoTrainableParameters
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = NoTrainableParameters()

@@ -6,7 +6,7 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.worst_model_kept import WorstModelKept
+from ko_cpt_callbacks.rules.setup.check import WorstModelKept
 from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = WorstModelKept()

@@ -1,0 +1,100 @@
+"""`note`: what this tool, or the Trainer around it, does not do in a run, and why: one code, a table of reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.message import NOTE
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, text_of
+from ko_cpt_callbacks.signal.signals import Signals
+
+__all__ = ["Note"]
+
+
+def _as_it_is(seen: SetupObservation, name: str) -> Any:
+    return seen.values.get(name)
+
+
+def _other(seen: SetupObservation, name: str) -> str:
+    return str(seen.values.get(name, "another callback"))
+
+
+def _stops(seen: SetupObservation, name: str) -> bool:
+    return seen.values.get(name) is True
+
+
+_EXACT_LOSS: Final = "exact-loss-absent"
+_ERROR_BAR: Final = "error-bar-absent"
+_WHOLE_RUN: Final = "exact-loss-absent-in-run"
+_RESUME: Final = "stopped-before"
+"""Kind of the row that each resume writes, and that is said each time."""
+_RESUMED: Final[Mapping[str, Reading]] = {"reason": text_of, "reason_step": count_of, "stops": _stops}
+
+# By the kind of the row, which is that of the codes of earlier versions: their run folders are judged too.
+_OF_ROWS: Final[Mapping[str, tuple[Reason, ...]]] = {
+    "trackers-not-reached": (Reason("trackers-not-reached", Severity.INFO),),
+    "early-stopping-twice": (Reason("early-stopping-twice", Severity.INFO, {"other": _other}),),
+    "nan-filter-on": (Reason("nan-filter-on", Severity.INFO),),
+    "no-first-evaluation": (
+        Reason("no-first-evaluation", Severity.INFO, when=lambda seen: "eval_steps" not in seen.values),
+        Reason("eval-steps-ignored", Severity.INFO, {"eval_steps": _as_it_is, "eval_strategy": text_of}),
+    ),
+    _EXACT_LOSS: (Reason(_WHOLE_RUN, Severity.WARNING, {"reason": text_of}),),
+    _RESUME: (
+        Reason("stopped-before", Severity.INFO, _RESUMED, lambda seen: _stops(seen, "stops")),
+        Reason("stopped-before-goes-on", Severity.INFO, _RESUMED),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Rule):
+    """Says each reason once: what the callback noted in a set-up row, or what an evaluation's row says of itself.
+
+    Reasons of an evaluation (no exact loss, no error bar) are said once per set; that a run was stopped before, at each
+    resume. All are infos but one: a run in which no exact loss can be measured at all has not what the callback was put
+    there for, and that is a warning. It stands for all sets. No note asks to stop.
+
+    Its state is what was said, by reason and set.
+    """
+
+    info: ClassVar = RuleInfo(NOTE, (Severity.WARNING, Severity.INFO), (SetupObservation, EvalObservation))
+
+    def initial(self) -> tuple[str, ...]:
+        """Nothing said."""
+        return ()
+
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
+        """Speaks where a row has a reason that was not said before."""
+        found = list(_of_evaluation(seen)) if isinstance(seen, EvalObservation) else []
+        if isinstance(seen, SetupObservation):
+            fits = first_of(_OF_ROWS.get(seen.kind, ()), seen)
+            if fits is not None:
+                found.append(Finding(NOTE, fits[0].severity, seen.step, values=fits[1], variant=fits[0].name))
+        new = tuple(one for one in found if not _is_said(one, state))
+        return (*state, *(_subject(one) for one in new if not one.variant.startswith(_RESUME))), new
+
+
+def _of_evaluation(seen: EvalObservation) -> Found:
+    """What an evaluation's row says of itself: the texts are those of the row."""
+    reasons = {_ERROR_BAR: seen.error_bar_absent, _EXACT_LOSS: seen.exact_loss_absent}
+    return tuple(
+        Finding(NOTE, Severity.INFO, seen.step, seen.split, values={"reason": reason}, variant=name)
+        for name, reason in reasons.items()
+        if reason is not None
+    )
+
+
+def _subject(finding: Finding) -> str:
+    return f"{finding.variant} {finding.split or ''}"
+
+
+def _is_said(finding: Finding, state: tuple[str, ...]) -> bool:
+    """Whether it was said, or the whole run's reason stands for it."""
+    of_run = finding.variant == _EXACT_LOSS and f"{_WHOLE_RUN} " in state
+    return of_run or _subject(finding) in state

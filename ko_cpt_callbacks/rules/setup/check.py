@@ -1,0 +1,237 @@
+"""The checks of the set-up that need no limit: a table of what a row must say for each to speak.
+
+A check is a row of the table: its code, and its reasons, each with its severity, the values that its sentence shows and
+what of the row makes it a mistake. The first reason that fits is said. The row is of the kind that the code names, but
+for what is counted in the first batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import SetupObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
+from ko_cpt_callbacks.rules.setup.setup_rule import (
+    Reading,
+    Reason,
+    SetupRule,
+    count_of,
+    first_of,
+    names_of,
+    some_names,
+    some_of,
+    text_of,
+)
+
+__all__ = [
+    "FIRST_BATCH", "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
+    "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "WorstModelKept",
+]  # fmt: skip
+
+FIRST_BATCH: Final = "padding-in-loss"
+"""Kind of the row that holds the counts of the first batch: pads, prompts and ends are counted in one pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupCheck(SetupRule):
+    """A check that its reasons decide; a subclass is a row of the table."""
+
+    reasons: ClassVar[tuple[Reason, ...]]
+    """What it may say; the first that fits is said."""
+    row: ClassVar[str] = ""
+    """Kind of the set-up row that it reads; empty: its own code."""
+
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """The first reason that the row shows."""
+        fits = first_of(self.reasons, seen) if seen.kind == (self.row or self.code) else None
+        return None if fits is None else self._found(seen, fits[0].severity, fits[1], fits[0].name)
+
+
+def _info(code: str, reasons: tuple[Reason, ...], *, may_stop: bool) -> RuleInfo:
+    """The metadata of a check; its severities are those of its reasons."""
+    severities = tuple(one for one in reversed(Severity) if one in {reason.severity for reason in reasons})
+    return RuleInfo(code, severities, (SetupObservation,), may_stop)
+
+
+@dataclass(frozen=True, slots=True)
+class NoTrainableParameters(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    Training usually dies in the first backward pass with an error that names no parameter. With gradient
+    checkpointing the inputs require a gradient all the same, and it trains nothing to the end without a word.
+    """
+
+    reasons: ClassVar = (Reason("", Severity.ERROR, {"parameters": some_of}),)
+    info: ClassVar = _info("no-trainable-parameters", reasons, may_stop=True)
+
+
+_OF_ADAPTERS: Final[Mapping[str, Reading]] = {"adapter_parameters": some_of, "trainable_parameters": count_of}
+
+
+def _beside_adapters(seen: SetupObservation) -> bool:
+    """Whether all that is trained is what PEFT saves beside the adapters: they were frozen on purpose."""
+    others = some_of(seen, "trainable_parameters")
+    return others is not None and count_of(seen, "beside_adapters") == others
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptersFrozen(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    An adapter that is loaded rather than made is frozen unless asked otherwise (PEFT's ``is_trainable``), and some
+    trainers freeze the adapters of a model that they are given (TRL issue 3926).
+    """
+
+    reasons: ClassVar = (
+        Reason("beside-trained", Severity.INFO, _OF_ADAPTERS, _beside_adapters),
+        Reason(
+            "others-trained", Severity.ERROR, _OF_ADAPTERS,
+            lambda seen: some_of(seen, "trainable_parameters") is not None,
+        ),
+        Reason("nothing-trained", Severity.ERROR, _OF_ADAPTERS),
+    )  # fmt: skip
+    info: ClassVar = _info("adapters-frozen", reasons, may_stop=True)
+
+
+_OF_NEW_ROWS: Final[Mapping[str, Reading]] = {"new_tokens": some_of, "frozen": some_names, "fix": text_of}
+
+
+def _untrained(seen: SetupObservation) -> bool:
+    return seen.values.get("untrained") is True
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsFrozen(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    The row is written where the tokenizer has tokens beyond the vocabulary that the model was built with, or that it
+    did not have when it was read, and the input embeddings or the head are frozen. A warning where the new rows are
+    still what a resize makes of them: all nearly the same, so that no earlier stage can have trained them. An info
+    where that cannot be seen. Where an earlier script saved the resized model, such rows of text tokens at the end of
+    the vocabulary are all that is left of it (``seen``: ``rows``), and they are enough.
+    """
+
+    reasons: ClassVar = (
+        Reason(
+            "alike", Severity.WARNING, _OF_NEW_ROWS,
+            lambda seen: _untrained(seen) and text_of(seen, "seen") == "rows",
+        ),
+        Reason("untrained", Severity.WARNING, _OF_NEW_ROWS, _untrained),
+        Reason("maybe-trained", Severity.INFO, _OF_NEW_ROWS),
+    )  # fmt: skip
+    info: ClassVar = _info("embeddings-frozen", reasons, may_stop=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsUntied(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    ``modules_to_save=["embed_tokens", "lm_head"]`` makes two copies of one matrix. They drift apart, and whoever
+    loads the merged model ties them again, by the configuration, and loses one of them.
+    """
+
+    reasons: ClassVar = (Reason("", Severity.WARNING, {"trained": some_names, "fix": text_of}),)
+    info: ClassVar = _info("embeddings-untied", reasons, may_stop=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsNotPadded(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    It is written where the vocabulary has certainly grown, and where its rows were a multiple of eight before and are
+    none now. The numbers of the run are not touched by it, its speed may be.
+    """
+
+    reasons: ClassVar = (
+        Reason("", Severity.INFO, {"rows": some_of, "padded_rows": some_of, "multiple": some_of}),
+    )  # fmt: skip
+    info: ClassVar = _info("embeddings-not-padded", reasons, may_stop=False)
+
+
+def _quantization(seen: SetupObservation, name: str) -> str:
+    return text_of(seen, name) or "none"
+
+
+_OF_HALVES: Final[Mapping[str, Reading]] = {
+    "tensors": some_of, "modules": some_names, "quantization": _quantization, "fix": text_of,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HalfPrecisionModules(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    Typical is an 8-bit model whose other weights were loaded in fp16: PEFT keeps its LoRA in fp32, but copies
+    ``modules_to_save`` as they are. The loss then goes to 0 or NaN after a few steps (PEFT issues 334 and 389). The
+    sentence differs where the model is quantised.
+    """
+
+    reasons: ClassVar = (
+        Reason("plain", Severity.WARNING, _OF_HALVES, lambda seen: _quantization(seen, "quantization") == "none"),
+        Reason("quantized", Severity.WARNING, _OF_HALVES),
+    )
+    info: ClassVar = _info("half-precision-modules", reasons, may_stop=True)
+
+
+def _ends_masked(seen: SetupObservation) -> bool:
+    """Whether no label of the first training batch is the end token, which pads it."""
+    training = text_of(seen, keys.SPLIT) == keys.TRAIN_PREFIX
+    return training and seen.values.get("pad_is_end") is True and count_of(seen, "end_labels") == 0
+
+
+@dataclass(frozen=True, slots=True)
+class EosNotTrained(SetupCheck):
+    """Reads the counts of the first training batch: texts that end with the end token, and labels that are it.
+
+    transformers' ``DataCollatorForLanguageModeling`` and many others give every pad token the label -100. Where the
+    end token serves as pad (``tokenizer.pad_token = tokenizer.eos_token``) the end of every text is masked with them.
+    An end counts where it is text by the attention mask, or is followed by more text, and stands right behind a
+    labelled token: an end within a masked prompt is none. The weights get better all the same: nothing to stop for.
+    """
+
+    reasons: ClassVar = (Reason("", Severity.WARNING, {"ends": some_of, "rows": some_of}, _ends_masked),)
+    row: ClassVar = FIRST_BATCH
+    info: ClassVar = _info("eos-not-trained", reasons, may_stop=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WorstModelKept(SetupCheck):
+    """Reads the set-up rows of this code's name, written when training begins; ``keeps`` says what is kept.
+
+    The Trainer takes every metric whose name does not end in ``loss`` for one that is better the higher: with
+    ``eval_ppl`` it keeps the worst model. And ``save_strategy="best"`` with ``eval_strategy="epoch"`` undoes the
+    checkpoint that a stop asks for.
+    """
+
+    reasons: ClassVar = (
+        Reason("stop-unsaved", Severity.WARNING, when=lambda seen: text_of(seen, "keeps") == "stop-unsaved"),
+        Reason("highest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "highest"),
+        Reason("lowest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "lowest"),
+    )
+    info: ClassVar = _info("worst-model-kept", reasons, may_stop=True)
+
+
+_OF_METRIC: Final[Mapping[str, Reading]] = {"metric": text_of, "near": text_of, "there": names_of}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNotDelivered(SetupCheck):
+    """Reads the set-up row of this code's name, written when training begins.
+
+    The Trainer looks the name up after its first evaluation and raises a KeyError, hours into a run. An error where
+    nobody can add the name; an info where something of the user's may (``others``).
+    """
+
+    reasons: ClassVar = (
+        Reason(
+            "unless", Severity.INFO, {**_OF_METRIC, "others": names_of},
+            lambda seen: seen.values.get("certain") is not True,
+        ),
+        Reason("unmeasured", Severity.ERROR, {**_OF_METRIC, "reason": text_of}),
+        Reason("unknown", Severity.ERROR, _OF_METRIC),
+    )  # fmt: skip
+    info: ClassVar = _info("metric-not-delivered", reasons, may_stop=True)

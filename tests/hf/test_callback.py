@@ -191,6 +191,20 @@ def test_two_trainers_one_model(model: LlamaForCausalLM, tmp_path: Path) -> None
         assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
 
 
+def test_the_trainer_at_work_has_the_only_hooks(model: LlamaForCausalLM, tmp_path: Path) -> None:
+    """Two Trainers on one model, by turns: the one at work takes the other's hooks off, and only from that model."""
+    callback, other = KoCPTCallback(outputs=[]), tiny.llama(VOCABULARY, layers=1, seed=1)
+    one = tiny.trainer(model, tmp_path / "one", ROWS, ROWS, callbacks=[callback], max_steps=1)
+    alone = _hooks(model)
+    elsewhere = tiny.trainer(other, tmp_path / "else", ROWS, ROWS, callbacks=[callback], max_steps=1)
+    two = tiny.trainer(model, tmp_path / "two", ROWS, ROWS, callbacks=[callback], max_steps=1)
+    assert (_hooks(model), _hooks(other)) == (alone, alone)
+    for trainer in (one, two, elsewhere):
+        trainer.train()
+        assert (_hooks(model), _hooks(other)) == (alone, alone)
+    assert alone > 0
+
+
 def test_two_instances_in_one_trainer(model: LlamaForCausalLM, tmp_path: Path) -> None:
     """Both measure the same and neither doubles the other's rows in the folder they share."""
     one, two = KoCPTCallback(), KoCPTCallback()

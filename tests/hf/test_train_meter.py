@@ -11,7 +11,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.evidence import Output
 from ko_cpt_callbacks.hf.rank import Ranks
 from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
-from ko_cpt_callbacks.hf.train_totals import TrainTotals
+from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
 
 pytestmark = pytest.mark.both_versions
 
@@ -132,3 +132,31 @@ def test_accelerator_hours() -> None:
     totals = TrainTotals(devices=4)
     totals.add(TrainCounts(100, (0,), 10.0))
     assert totals.close_row(1)[keys.TOKENS_PER_GPU_HOUR] == 100 / 10.0 * 3600 / 4
+
+
+def _line(kind: str, step: int, **values: int) -> dict[str, object]:
+    return {keys.KIND: kind, keys.STEP: step, keys.TOKENS_SEEN: 10 * step, **values}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "known"),
+    [
+        (keys.KIND_TRAIN, {}, True),
+        (keys.KIND_CHECKPOINT, {keys.NONFINITE_STEPS: 0}, True),
+        (keys.KIND_CHECKPOINT, {}, False),
+        (keys.KIND_EVAL, {}, False),
+    ],
+)
+def test_the_first_window_after_a_resume(kind: str, values: dict[str, int], known: bool) -> None:
+    """Counts of non-finite steps go on where a training row or a checkpoint's counts end at the resumed step.
+
+    A checkpoint that could not count, or an evaluation, leaves the steps before it unknown: the first row after the
+    resume has the tokens and claims no count; the second does.
+    """
+    totals = resumed_totals([_line(keys.KIND_TRAIN, 4), _line(kind, 6, **values)], 6, 0)
+    totals.add(TrainCounts(20, (0, 0), 1.0))
+    row = totals.close_row(8)
+    assert row[keys.TOKENS_SEEN] == 80
+    assert (keys.NONFINITE_STEPS in row) is known
+    totals.add(TrainCounts(20, (0, 0), 1.0))
+    assert totals.close_row(10)[keys.NONFINITE_STEPS] == 0

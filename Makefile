@@ -6,7 +6,7 @@ VENV_4_57 ?= .venv-4.57
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 docs golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
-	bench-detection bench-pairs bench-memory
+	bench-detection bench-pairs bench-memory mutants mutants-limits
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,12 @@ bench-pairs: ## How often the interval of a paired difference holds the true dif
 fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may raise
 	$(VENV)/bin/python benchmarks/fuzz_rules.py
 	$(VENV)/bin/python benchmarks/fuzz_commands.py
+
+mutants: ## Of 400 random changes of signals and rules, how many their own tests notice (half an hour)
+	$(VENV)/bin/python benchmarks/mutants.py --mutants 400 --seed 0
+
+mutants-limits: ## Every number of signal/limits.py halved and doubled: does a test fail?
+	$(VENV)/bin/python benchmarks/mutants.py --limits
 
 campaign-ranks: ## Faults of our own code on one of two ranks: the training goes on, to the same weights
 	$(VENV)/bin/python benchmarks/rank_campaign.py

@@ -99,13 +99,12 @@ def _places(tree: ast.Module) -> Iterator[tuple[int, ast.AST]]:
     for place, node in enumerate(ast.walk(tree)):
         if id(node) in kept:
             continue
-        if isinstance(node, ast.stmt):
-            if id(node) not in inside or not (isinstance(node, ast.If | ast.Return) or _may_go(node)):
-                continue
-        yield place, node
+        removable = isinstance(node, ast.If | ast.Return) or _may_go(node)
+        if not isinstance(node, ast.stmt) or (removable and id(node) in inside):
+            yield place, node
 
 
-def _may_go(node: ast.stmt) -> bool:
+def _may_go(node: ast.AST) -> bool:
     """Whether a module without this statement could still run: nothing needs a name that it alone gives."""
     if isinstance(node, ast.AugAssign | ast.Raise | ast.Continue | ast.Break):
         return True

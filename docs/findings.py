@@ -135,10 +135,10 @@ def _docstring(rule: Rule) -> tuple[str, dict[str, str]]:
 
 def index() -> str:
     """The list of all codes."""
-    rows = [
-        f"| [`{code}`]({code}.md) | {severities(code)} | {'yes' if rule.info.may_stop else ''} | {_cell(_first(code))} |"
-        for code, rule in _RULES.items()
-    ]
+    rows = []
+    for code, rule in _RULES.items():
+        stops = "yes" if rule.info.may_stop else ""
+        rows.append(f"| [`{code}`]({code}.md) | {severities(code)} | {stops} | {_cell(_first(code))} |")
     head = ["| code | severity | may stop a run | what it means |", "|---|---|---|---|"]
     return "\n\n".join([
         "# Findings", MADE,

@@ -16,6 +16,7 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
+    FIRST_BATCH,
     Reading,
     Reason,
     SetupRule,
@@ -28,12 +29,9 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
 )
 
 __all__ = [
-    "FIRST_BATCH", "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
+    "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
     "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "WorstModelKept",
 ]  # fmt: skip
-
-FIRST_BATCH: Final = "padding-in-loss"
-"""Kind of the row that holds the counts of the first batch: pads, prompts and ends are counted in one pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
-from ko_cpt_callbacks.rules.setup.check import FIRST_BATCH
-from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
+from ko_cpt_callbacks.rules.setup.setup_rule import FIRST_BATCH, SetupRule, count_of, text_of
 
 __all__ = ["PromptInLoss"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -17,7 +17,13 @@ from ko_cpt_callbacks.core.observation import Observation, SetupObservation, fin
 from ko_cpt_callbacks.rules.rule import Found, Rule
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names", "some_of", "text_of"]
+__all__ = [
+    "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names", "some_of",
+    "text_of",
+]  # fmt: skip
+
+FIRST_BATCH: Final = "padding-in-loss"
+"""Kind of the row that holds the counts of the first batch: pads, prompts and ends are counted in one pass."""
 
 Reading: TypeAlias = Callable[[SetupObservation, str], Any]
 """How a value of a row is read; None where the row has none that can be used."""

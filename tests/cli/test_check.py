@@ -13,6 +13,7 @@ from cli.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, re
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
+from ko_cpt_callbacks.rules.registry import RETIRED
 
 jsonschema = pytest.importorskip("jsonschema")
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"
@@ -371,6 +372,68 @@ def test_rules_of_another_version(tmp_path: Path) -> None:
     assert "Not known to this version, not asked: from-the-future." in " ".join(check(folder).stdout.split())
 
 
+FEW = "not-enough-data.min_evaluations=9"
+SHORT = [{"step": at, "loss": 3.0 - at / 100, "grad_norm": 1.0} for at in (1, 2)] + [
+    {"step": at, "eval_loss": 3.0 - at / 100, "eval_runtime": 1.0} for at in (2, 3, 4)
+]
+
+
+def test_a_rule_with_a_limit_of_its_own(tmp_path: Path) -> None:
+    """--rule sets one limit by name and leaves no rule out; the page and --json say so."""
+    path = write_state(tmp_path / "trainer_state.json", SHORT)
+    assert (codes(judged(path)), judged(path)["run"]["limits"]) == ([], {})
+    found = judged(path, "--rule", FEW)
+    assert _valid(found)
+    assert [code for code, _, _ in codes(found)] == ["not-enough-data"]
+    assert found["run"]["limits"] == {"not-enough-data": {"min_evaluations": 9}}
+    assert found["run"]["rules"] == judged(path)["run"]["rules"]
+    assert f"limits {FEW}" in check(path, "--rule", FEW).stdout
+
+
+def test_limits_that_a_run_was_told(tmp_path: Path) -> None:
+    """Those of run.json are judged by, an option replaces the one of its name, and one that this version does not have
+    is named beside the rules that it does not know."""
+    limits = {"not-enough-data": {"min_evaluations": 9, "height": 2}, "from-the-future": {"height": 7.5}}
+    folder = _folder(tmp_path, SHORT, limits=limits)
+    found = judged(folder)
+    assert _valid(found)
+    assert [code for code, _, _ in codes(found)] == ["not-enough-data"]
+    assert found["run"]["limits"] == {"not-enough-data": {"min_evaluations": 9}}
+    assert found["run"]["unknown_rules"] == ["not-enough-data.height", "from-the-future.height"]
+    less = judged(folder, "--rule", "not-enough-data.min_evaluations=3")
+    assert (codes(less), less["run"]["limits"]) == ([], {"not-enough-data": {"min_evaluations": 3}})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("not-enough-dat.min_evaluations=9", "--rule: found 'not-enough-dat', expected one of"),
+        ("not-enough-data.min_evaluation=9", "(did you mean 'min_evaluations'?)"),
+        ("not-enough-data.min_evaluations=-9", "found -9 for min_evaluations of not-enough-data, expected a whole"),
+        ("not-enough-data", "expected CODE.LIMIT=NUMBER"),
+        ("stopped-before.height=1", "write 'note'"),
+    ],
+)
+def test_a_limit_that_cannot_be_used(tmp_path: Path, option: str, said: str) -> None:
+    """One line on stderr, status 2, and nothing is judged."""
+    result = check(write_state(tmp_path / "trainer_state.json", SHORT), "--rule", option)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_limit_in_run_json_that_cannot_be_used(tmp_path: Path) -> None:
+    """It is refused with the file: a verdict by another limit would be worse than none."""
+    result = check(_folder(tmp_path, SHORT, limits={"not-enough-data": {"min_evaluations": -9}}))
+    assert result.exit_code == 2
+    assert "run.json: limits: found -9 for min_evaluations of not-enough-data" in result.stderr
+
+
+def test_every_code_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """A run.json that names them all is judged by the rules that they are now, and none is unknown."""
+    asked = judged(_folder(tmp_path, sample.healthy(), rules=[*RETIRED, "non-finite"]))["run"]
+    assert (asked["rules"], asked["unknown_rules"]) == (["note", "non-finite"], [])
+
+
 def test_why_a_run_was_stopped(tmp_path: Path) -> None:
     """The reason in run.json is told."""
     folder = _folder(tmp_path, sample.healthy())
@@ -436,7 +499,7 @@ def test_the_schema_refuses_what_is_not_said(healthy: Path) -> None:
 def test_a_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others judge the run; stderr says which rule failed, where and how, in one printable line; the exit is 2."""
 
-    def broken(self: object, state: Any, seen: Any) -> Any:
+    def broken(self: object, state: Any, seen: Any, signals: Any) -> Any:
         raise IndexError("tuple index\n\x1b[31m out of range")
 
     path = write_state(tmp_path / "trainer_state.json", [*sample.healthy(), {"step": 900, "loss": float("nan")}])
@@ -459,7 +522,7 @@ def test_a_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_rule_that_fails_in_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a staged training the stage is named too."""
 
-    def broken(self: object, state: Any) -> Any:
+    def broken(self: object, state: Any, signals: Any) -> Any:
         raise KeyError("loss")
 
     (folder,) = staged.plan(tmp_path, ["embedding"])

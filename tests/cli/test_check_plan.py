@@ -412,8 +412,9 @@ def test_the_facts_of_all_stages(run: Path) -> None:
     plan = {"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 900}
     rows = run / "stages" / "02-odd-layers" / "ko_cpt" / "rows.jsonl"
     rows.write_text(json.dumps(plan) + "\n" + rows.read_text("utf-8"), "utf-8")
-    found = judged(run)
+    found = judged(run, "--rule", "not-enough-data.min_evaluations=2")
     assert _valid(found)
+    assert [stage["run"]["limits"] for stage in found["stages"]] == [{"not-enough-data": {"min_evaluations": 2}}] * 4
     assert (found["state"], found["complete"], found["verdict"]) == ("unfinished", False, "look")
     assert [stage["state"] for stage in found["stages"]] == ["finished", "unfinished", "finished", "finished"]
     assert "Unfinished: 400 of 900 steps. Nothing wrong was found" in " ".join(check(run).stdout.split())

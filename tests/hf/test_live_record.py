@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput
+from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
 from ko_cpt_callbacks.hf.live_record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows
+from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.readers.told import read_told
 from ko_cpt_callbacks.rules.monitor import Monitor
 
 pytestmark = pytest.mark.both_versions
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.both_versions
 FACTS = {"planned_steps": 4}
 
 
-def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True) -> LiveRecord:
+def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True, rules: Any = None) -> LiveRecord:
     settings = check_settings(
         task="cpt",
         retention=(),
@@ -31,7 +34,7 @@ def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True) -> 
         targets=(),
         patience=None,
         min_delta=None,
-        rules=None,
+        rules=rules,
         outputs=outputs,
         language=None,
     )
@@ -77,6 +80,29 @@ def test_rows_and_findings(tmp_path: Path) -> None:
     assert lines == memory.rows
     assert [item["code"] for item in _lines(tmp_path, "findings.jsonl")] == ["non-finite"]
     assert record.summary().train.points == 3
+
+
+def test_limits_are_judged_by_live_and_read_back(tmp_path: Path) -> None:
+    """A limit by name makes a finding that there is not without it; run.json has the limit, so that the finished run,
+    whole or with a resume in between, is judged by it too."""
+    limits = {"not-enough-data": {"min_train_points": 99, "min_evaluations": 99}}
+    few: dict[str, list[str]] = {}
+    for name, rules in (("own", limits), ("as it is", None)):
+        folder = tmp_path / name
+        record = _record(folder, rules=rules)
+        record.begin_training(FACTS, [], 0)
+        rows = [_train(step) for step in range(1, 13)]
+        for row in rows:
+            record.add(row)
+        record = _record(folder, rules=rules)
+        record.begin_training(FACTS, rows, 12)
+        record.add({"train_loss": 2.0, "train_runtime": 1.0, "step": 12})
+        few[name] = [item.as_dict()["code"] for item in record.findings]
+        told = read_told(folder / "ko_cpt" / "run.json")
+        assert told.limits == (rules or {})
+        offline = judge_run(read_run(folder), watch_of(told)).findings
+        assert [item.as_dict() for item in offline] == [item.as_dict() for item in record.findings]
+    assert few == {"own": ["not-enough-data"], "as it is": []}
 
 
 def test_own_rows_keep_their_kind(tmp_path: Path) -> None:

@@ -389,6 +389,13 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         {"grace: \"tokens:1e6\"": "stop_on: [non-finite, target-met, non-finite]"},
         ["42: stages.some.watch.stop_on[2]: found the same code a second time, expected each once."],
     ),
+    "a code of an earlier version": (
+        {"grace: \"tokens:1e6\"": "stop_on: [stopped-before]"},
+        [
+            '42: stages.some.watch.stop_on[0]: found the text "stopped-before", expected note, of which it is a reason '
+            "now."
+        ],
+    ),
     "a deadline after the end": (
         {"eval_ko_ppl<20@end": "eval_ko_ppl<20@step:2000"},
         [

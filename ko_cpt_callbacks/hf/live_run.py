@@ -66,7 +66,7 @@ class LiveRun:
         self.said = Reporter(ranks)
         self.record = LiveRecord(settings, Path(args.output_dir or "."), writes=state.is_world_process_zero)
         self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
-        self.train_meter = TrainMeter(self.ranks)
+        self.train_meter = TrainMeter(self.ranks, self.said.report_error)
         self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size

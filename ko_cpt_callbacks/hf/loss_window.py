@@ -158,8 +158,12 @@ class _ForwardEnd:
 
     def __del__(self) -> None:
         window = self._window()
-        if window is not None and threading.get_ident() == self._thread:
+        if window is None or threading.get_ident() != self._thread:
+            return
+        try:
             window.end(self)
+        except Exception as error:  # Python drops what is raised here; `close` takes the window off
+            window.tell(error)
 
 
 class _Open(threading.local):
@@ -202,8 +206,9 @@ class LossWindow:
             here.until = None if end is None else id(end)
             watch.__enter__()
             here.watch = watch
-        except Exception:  # the logits are reduced instead
+        except Exception as error:  # the logits are reduced instead
             self.close()
+            self.tell(error)
 
     def close(self) -> list[TokenLosses]:
         """End this thread's window, whatever happened in between, and return what it saw."""
@@ -219,6 +224,11 @@ class LossWindow:
         here = self._here
         if here.watch is not None and here.until == id(end):
             _take_off(here.watch)
+
+    def tell(self, error: Exception) -> None:
+        """An exception of ours, where somebody wants to know."""
+        if self._on_error is not None:
+            self._on_error(error)
 
     def remove(self) -> None:
         """Take the hook off the model."""

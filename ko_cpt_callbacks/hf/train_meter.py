@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,10 +48,12 @@ class TrainMeter:
 
     Args:
         ranks: The processes to add up over.
+        on_error: Told of an exception in counting; the row lacks the counts then.
     """
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: Ranks, on_error: Callable[[Exception], None] | None = None) -> None:
         self._ranks = ranks
+        self._on_error = on_error
         self._tokens: Tensor | None = None
         self._bad: Tensor | None = None
         self._steps: list[Tensor | None] = []
@@ -134,8 +136,9 @@ class TrainMeter:
         """Pads among the labels of this rank's first batch, for `add_padding`; None where they were not counted."""
         try:
             local = None if self._padding is None else [int(item) for item in self._padding.tolist()]
-        except Exception:  # the others are waiting
+        except Exception as error:  # the others are waiting
             local = None
+            self._tell(error)
         self._padding, self._watched_padding = None, True
         return local
 
@@ -163,7 +166,8 @@ class TrainMeter:
         now = time.perf_counter()
         try:
             local = self._local(now)
-        except Exception:  # the others are waiting
+        except Exception as error:  # the others are waiting
+            self._tell(error)
             local = {"tokens": None, "bad": None, "seconds": now - self._started, "targetless": 0, "losses": None,
                      "probe": None}  # fmt: skip
         if self._ranks.alone:
@@ -172,6 +176,10 @@ class TrainMeter:
         self._without_labels = self._without_loss = False
         self._started, self._mark, self._excluded = now, now, 0.0
         return local
+
+    def _tell(self, error: Exception) -> None:
+        if self._on_error is not None:
+            self._on_error(error)
 
     def read(self) -> TrainCounts:
         """Counts since the last call, of this process alone."""

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
+from ko_cpt_callbacks.hf import loss_window
 from ko_cpt_callbacks.hf.loss_window import LossWindow
 
 pytestmark = pytest.mark.both_versions
@@ -103,6 +104,24 @@ def test_remove(model: LlamaForCausalLM) -> None:
     window.arm()
     model(**BATCH)
     assert window.close() == []
+
+
+@pytest.mark.parametrize("broken", ["end", "_hold"])
+def test_a_fault_of_ours_is_named(broken: str, model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception where the window opens, or where its forward pass ends it, is told, and the pass goes on: Python
+    itself lets one of an object that is going pass without a word to anybody."""
+
+    def fails(*args: object) -> None:
+        raise RuntimeError(broken)
+
+    told: list[Exception] = []
+    monkeypatch.setattr(loss_window if broken == "_hold" else LossWindow, broken, fails)
+    window = LossWindow(model, told.append)
+    window.arm()
+    assert model(**BATCH).loss is not None
+    assert [str(error) for error in told] == [broken]
+    window.close()
+    assert _get_current_dispatch_mode() is None
 
 
 def _interrupted(model: LlamaForCausalLM) -> None:

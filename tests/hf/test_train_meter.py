@@ -160,3 +160,19 @@ def test_the_first_window_after_a_resume(kind: str, values: dict[str, int], know
     assert (keys.NONFINITE_STEPS in row) is known
     totals.add(TrainCounts(20, (0, 0), 1.0))
     assert totals.close_row(10)[keys.NONFINITE_STEPS] == 0
+
+
+@pytest.mark.parametrize("broken", ["_local", "first_padding"])
+def test_a_fault_of_ours_is_named(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts that cannot be read are told, so that a row without them is no riddle; the other ranks get their part."""
+    told: list[Exception] = []
+    meter = TrainMeter(Ranks(torch.device("cpu"), 0), told.append)
+    _micro(meter)
+    meter.end_step()
+    if broken == "_local":
+        monkeypatch.setattr(TrainMeter, "_local", lambda self, now: 1 / 0)
+        assert meter.part()["tokens"] is None
+    else:
+        monkeypatch.setattr(meter, "_padding", object())
+        assert meter.first_padding() is None
+    assert [type(error) for error in told] == [ZeroDivisionError if broken == "_local" else AttributeError]

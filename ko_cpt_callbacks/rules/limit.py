@@ -53,7 +53,7 @@ def checked_code(where: str, code: object, known: Collection[str]) -> str:
         now = RETIRED[code]
         what = f"which is a reason of {now!r} now; write {now!r}" if now else "which is said no more; leave it out"
         raise ConfigurationError(f"{where}: found {code!r}, {what}")
-    raise ConfigurationError(f"{where}: found {code!r}, expected one of {', '.join(known)}{_near(code, known)}")
+    raise ConfigurationError(f"{where}: found {code!r}, expected one of {', '.join(known)}.{_near(code, known)}")
 
 
 def checked_limit(where: str, rule: Rule, name: object, value: object) -> float:
@@ -71,7 +71,7 @@ def checked_limit(where: str, rule: Rule, name: object, value: object) -> float:
     """
     types = _types(rule)
     if not isinstance(name, str) or name not in types:
-        expected = f"expected one of {', '.join(types)}{_near(name, types)}" if types else "but it has no limits"
+        expected = f"expected one of {', '.join(types)}.{_near(name, types)}" if types else "but it has no limits"
         raise ConfigurationError(f"{where}: found {name!r} of {rule.code}, {expected}")
     number = _as_number(value, whole=types[name] == "int")
     if number is None:
@@ -159,4 +159,4 @@ def _types(rule: Rule) -> dict[str, str]:
 
 def _near(found: object, known: Collection[str]) -> str:
     near = difflib.get_close_matches(str(found), known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f" Did you mean {near[0]!r}?" if near else ""

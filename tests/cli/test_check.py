@@ -408,7 +408,7 @@ def test_limits_that_a_run_was_told(tmp_path: Path) -> None:
     ("option", "said"),
     [
         ("not-enough-dat.min_evaluations=9", "--rule: found 'not-enough-dat', expected one of"),
-        ("not-enough-data.min_evaluation=9", "(did you mean 'min_evaluations'?)"),
+        ("not-enough-data.min_evaluation=9", "Did you mean 'min_evaluations'?"),
         ("not-enough-data.min_evaluations=-9", "found -9 for min_evaluations of not-enough-data, expected a whole"),
         ("not-enough-data", "expected CODE.LIMIT=NUMBER"),
         ("stopped-before.height=1", "write 'note'"),

@@ -82,13 +82,13 @@ def test_unknown_code() -> None:
 
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == (
-        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))} (did you mean 'non-finite'?)\n"
+        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))}. Did you mean 'non-finite'?\n"
     )
 
 
 def test_code_like_no_other() -> None:
     """Where nothing is near nothing is suggested."""
-    assert "did you mean" not in ko_cpt("explain", "zzz").stderr
+    assert "Did you mean" not in ko_cpt("explain", "zzz").stderr
 
 
 def test_a_code_of_an_earlier_version() -> None:

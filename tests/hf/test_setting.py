@@ -71,14 +71,14 @@ def test_targets_grace_and_patience() -> None:
 
 
 WRONG = [
-    ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "did you mean 'non-finite'?"]),
+    ({"stop_on": {"non-finit"}}, ["stop_on", "'non-finit'", "Did you mean 'non-finite'?"]),
     ({"stop_on": "non-finite"}, ["stop_on", "expected several values", "stop_on=['non-finite']"]),
     ({"stop_on": [3]}, ["stop_on", "expected texts", "3"]),
     ({"stop_on": {"stopped-before"}}, ["stop_on", "'stopped-before'", "write 'note'"]),
     ({"rules": ["nan-filter-on"]}, ["rules", "'nan-filter-on'", "write 'note'"]),
     ({"rules": {"nan-filter-on": {}}}, ["rules", "'nan-filter-on'", "write 'note'"]),
     ({"rules": [3]}, ["rules", "3", "expected codes, or limits by code"]),
-    ({"rules": ["not-enough-dat"]}, ["rules", "did you mean 'not-enough-data'?"]),
+    ({"rules": ["not-enough-dat"]}, ["rules", "Did you mean 'not-enough-data'?"]),
     ({"task": "cptt"}, ["task", "expected one of cpt, sft, other", "Did you mean 'cpt'?"]),
     ({"task": None}, ["task", "None"]),
     ({"language": "xx"}, ["language", "'xx'", "en"]),
@@ -175,8 +175,8 @@ def test_a_list_selects_and_may_hold_limits() -> None:
 @pytest.mark.parametrize(
     ("rules", "parts"),
     [
-        ({"not-enough-dat": {}}, ["found 'not-enough-dat'", "did you mean 'not-enough-data'?"]),
-        ({"not-enough-data": {"min_evaluation": 5}}, ["'min_evaluation'", "did you mean 'min_evaluations'?"]),
+        ({"not-enough-dat": {}}, ["found 'not-enough-dat'", "Did you mean 'not-enough-data'?"]),
+        ({"not-enough-data": {"min_evaluation": 5}}, ["'min_evaluation'", "Did you mean 'min_evaluations'?"]),
         ({"not-enough-data": {"min_evaluations": float("nan")}}, ["found nan for min_evaluations of not-enough-data"]),
         ({"not-enough-data": {"min_evaluations": "5"}}, ["found '5'", "expected a whole number, 0 or more"]),
         ({"not-enough-data": 5}, ["found 5 under 'not-enough-data'", "'min_evaluations': 3"]),

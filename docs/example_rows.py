@@ -209,6 +209,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
         Example("fp16: the third NaN gradient norm among healthy losses", scaled(20, 30, 40), findings=2),
         Example("fp16: the first", scaled(20)),
         Example(
+            "An old log without gradient norms: 0.033 once, then exactly 0",
+            [TrainObservation(10, loss=0.0328), *(TrainObservation(10 * i, loss=0.0) for i in range(2, 30))],
+        ),
+        Example(
             "All labels of one batch are -100",
             [
                 *training(HEALTHY[:20], nonfinite_steps=0),
@@ -351,8 +355,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
         Example("A bare log: from step 210 on rows are padded to 2,048 tokens, and the loss falls by 1.5", padded()),
     ),
     "below-floor": (
-        Example("Continued pretraining on a few short texts, again and again", training([0.9] * 40)),
-        Example("The same log, and nobody said what it is", training([0.9] * 40), {"task": "other"}),
+        Example(
+            "Continued pretraining on a few short texts, again and again; an evaluation tells the bytes per token",
+            [evaluation(0, 2.7), *training([0.9] * 40)],
+        ),
+        Example("The same log, and nobody said what it is",
+                [evaluation(0, 2.7), *training([0.9] * 40)], {"task": "other"}),
+        Example("The same losses in a log that has no bytes", training([0.9] * 40)),
     ),
     "run-seam": (
         Example("A run of 600 steps whose learning rate decayed, and a second one in the same log", joined()),
@@ -376,9 +385,6 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             "From step 410 on the prompt is in the loss as well: 0.4 nats more, at once and for good",
             training([loss + (0.4 if i >= 40 else 0.0) for i, loss in enumerate(curve(90))]),
         ),
-    ),
-    "target-implausible": (
-        Example("`targets=[\"eval_ppl<3\"]`", training(HEALTHY[:1]), {"targets": parse_targets(["eval_ppl<3"])}),
     ),
     "eval-too-small": (
         Example("One hundred rows", [evaluation(100, 3.078, exact_loss_se=0.043, rows=100)]),

@@ -18,6 +18,7 @@ from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.run_facts import RunFacts, facts_of
 from ko_cpt_callbacks.core.target import Target, parse_targets
+from ko_cpt_callbacks.core.target_doubt import TargetDoubt, doubts_of
 from ko_cpt_callbacks.readers.rows import LogHabits, observations
 from ko_cpt_callbacks.readers.run_folder import Run
 from ko_cpt_callbacks.readers.told import Told
@@ -107,6 +108,12 @@ class Judgement:
         """Codes of the rules that this version has and was not to ask."""
         return tuple(rule.code for rule in ALL_RULES if rule.code not in self.rules)
 
+    @property
+    def doubts(self) -> tuple[TargetDoubt, ...]:
+        """What is to be asked twice about its targets; nothing of a run whose loss is no language model's."""
+        kind = self.facts.kind
+        return doubts_of(self.watch.targets, self.watch.task) if kind is None or kind.language else ()
+
     def as_dict(self, path: str) -> dict[str, Any]:
         """The judgement as strict JSON: ``schemas/check.schema.json``.
 
@@ -134,6 +141,7 @@ class Judgement:
                 "task_from": watch.task_from,
                 "targets": [str(target) for target in watch.targets],
                 "targets_from": watch.targets_from,
+                "doubts": [doubt.as_dict(watch.language) for doubt in self.doubts],
                 "baseline": None if watch.baseline is None else watch.baseline.id,
                 "rules": list(self.rules),
                 "rules_left_out": list(self.left_out()),

@@ -20,7 +20,7 @@ from ko_cpt_callbacks.core.message import explanation
 from ko_cpt_callbacks.core.run_facts import RunState, run_state
 from ko_cpt_callbacks.readers.run_folder import Source
 
-__all__ = ["finding_lines", "headline", "indented", "lines", "next_steps", "page", "plural", "section"]
+__all__ = ["doubt_lines", "finding_lines", "headline", "indented", "lines", "next_steps", "page", "plural", "section"]
 
 _INDENT: Final = 2
 _PER_CODE: Final = 5
@@ -49,6 +49,7 @@ def page(judged: Judgement, path: str) -> RenderableType:
     return Group(
         Text(printable(path), style="bold"),
         *lines([_read(judged, path), _asked(judged)]),
+        *doubt_lines(judged),
         *_stopped(judged),
         Text(),
         indented(loss_table(judged.summary)),
@@ -88,6 +89,12 @@ def _item(mark: str, text: str) -> Table:
 def plural(count: int, word: str) -> str:
     """A count with its word."""
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def doubt_lines(judged: Judgement) -> list[RenderableType]:
+    """What is to be asked twice about the targets."""
+    language = judged.watch.language
+    return lines(f"{_WORDS[doubt.severity]}: {doubt.message(language)}" for doubt in judged.doubts)
 
 
 def _read(judged: Judgement, path: str) -> str:

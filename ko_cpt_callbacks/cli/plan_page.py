@@ -10,7 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ko_cpt_callbacks.cli.judgement import Judgement
-from ko_cpt_callbacks.cli.judgement_page import finding_lines, headline, indented, lines, next_steps, plural, section
+from ko_cpt_callbacks.cli.judgement_page import (
+    doubt_lines,
+    finding_lines,
+    headline,
+    indented,
+    lines,
+    next_steps,
+    plural,
+    section,
+)
 from ko_cpt_callbacks.cli.loss_table import with_error
 from ko_cpt_callbacks.cli.plan_judgement import (
     JUDGED,
@@ -162,7 +171,8 @@ def _stage(stage: StageJudgement) -> list[RenderableType]:
     title = f"{stage.planned.name} · {stage.planned.folder}" + (f" · trains {stage.trains}" if stage.trains else "")
     shown: list[RenderableType] = [Text(), Text(printable(title), style="bold")]
     if stage.judgement is not None:
-        return [*shown, indented(headline(stage.judgement)), *finding_lines(stage.judgement)]
+        judged = stage.judgement
+        return [*shown, *doubt_lines(judged), indented(headline(judged)), *finding_lines(judged)]
     return [*shown, *lines([f"Cannot be read: {stage.message}" if stage.message else "Not yet begun."])]
 
 

@@ -13,11 +13,13 @@ import typer
 from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.printable import printable
+from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.gpu_memory import StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
+    from ko_cpt_callbacks.recipe.schema import Page
 
 __all__ = ["recipes", "validate"]
 
@@ -192,6 +194,18 @@ def _validate(file: str) -> None:
         f"what its parts must agree on, a source for every number, {_arguments_checked()}, which ko-cpt train asks "
         "before it loads anything."
     )
+    _tell_doubts(page)
+
+
+def _tell_doubts(page: Page) -> None:
+    """What is to be asked twice about the targets of each stage, a line for each."""
+    from ko_cpt_callbacks.core.target_doubt import doubts_of
+    from ko_cpt_callbacks.recipe.watch import watched_targets
+
+    for name in page.stages:
+        for doubt in doubts_of(watched_targets(page, name), page.task):
+            word = "note" if doubt.severity is Severity.INFO else doubt.severity.value
+            typer.echo(printable(f"{word}: stages.{name}.watch.targets: {doubt.message()}"))
 
 
 def _arguments_checked() -> str:

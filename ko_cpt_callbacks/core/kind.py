@@ -200,7 +200,6 @@ _OF_LANGUAGE: Final = frozenset(
     {
         "below-floor", "memorising", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
         "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small",
-        "target-implausible",
         "embeddings-frozen", "embeddings-untied", "eos-not-trained",
     }
 )  # fmt: skip

@@ -38,8 +38,8 @@ from ko_cpt_callbacks.core.explanation import Explanation
 from ko_cpt_callbacks.core.message_note import NOTE
 
 __all__ = [
-    "CODES", "DEFAULT_LANGUAGE", "MESSAGES", "NOTE", "RETIRED", "Explanation", "explanation", "reason_sentence",
-    "sentence",
+    "CODES", "DEFAULT_LANGUAGE", "MESSAGES", "NOTE", "RETIRED", "Explanation", "doubt_sentence", "explanation",
+    "reason_sentence", "sentence",
 ]  # fmt: skip
 
 DEFAULT_LANGUAGE: Final = "en"
@@ -77,6 +77,13 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "en": "Step {step:n}: the training loss is logged as exactly 0 after {previous_loss:loss}, and "
         "there is no gradient norm to tell. The Trainer logs a NaN loss as 0 (logging_nan_inf_filter), and "
         "no loss falls to 0 in one row. " + _TRAIN_ACTION
+    },
+    ("non-finite", "zeros"): {
+        "en": "Step {step:n}: the training loss is logged as exactly 0 for {zero_rows:n rows} in a row, after "
+        "{previous_loss:loss}, and there is no gradient norm to tell why. Either it is NaN, which the Trainer logs as "
+        "0 (logging_nan_inf_filter), or the text is learned by heart and the loss is rounded to 0: nothing is gained "
+        "from here on. Generate a few tokens with the last checkpoint, which a model of NaNs cannot; then look for a "
+        "NaN, or train on more text for fewer epochs."
     },
     ("non-finite", "drop"): {
         "en": "Step {step:n}: the training loss falls to {loss:loss} where {expected_loss:loss} was to be "
@@ -159,10 +166,12 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "NaN or infinite loss; or a logged loss is NaN or infinite; or the training loss is exactly 0 "
             "with a NaN or infinite gradient norm; or it is exactly 0 after a loss above 0.2 with no "
             "gradient norm logged; or it falls by more than 5 % and six times its noise in the row whose "
-            "gradient norm is NaN or infinite. One finding per episode: three healthy rows end it. A NaN "
-            "or infinite gradient norm with a healthy loss is the fp16 loss scaler at work: info at the "
-            "first such row, warning at the third. A micro-batch without a target token has a loss of 0/0 and a "
-            "gradient of 0: info, once.",
+            "gradient norm is NaN or infinite, unless the learning rate, which had been moving, stands still there: "
+            "the step was skipped. One finding per episode: three healthy rows end it. warning: with no gradient norm "
+            "logged, five rows of exactly 0 after a small loss (above 0.002), NaN or known by heart. A NaN or infinite "
+            "gradient norm with a healthy loss is the fp16 loss scaler at work: info at the first such row, warning at "
+            "the third after the scaler has found its scale. A micro-batch without a target token has a loss of 0/0 "
+            "and a gradient of 0: info, once.",
             action="Stop and go back to a checkpoint from before the named step. Lower the learning rate "
             "or lengthen the warm-up; use bf16 instead of fp16, also for embeddings trained beside 8-bit "
             "weights; look at the batch of that step for rows without a target token.",
@@ -206,14 +215,18 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
     **message_target.CODES,
 }
 
-RETIRED: Final[Mapping[str, str]] = dict.fromkeys(
-    (
-        "early-stopping-twice", "error-bar-absent", "exact-loss-absent", "nan-filter-on", "no-first-evaluation",
-        "stopped-before", "trackers-not-reached",
+RETIRED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            "early-stopping-twice", "error-bar-absent", "exact-loss-absent", "nan-filter-on", "no-first-evaluation",
+            "stopped-before", "trackers-not-reached",
+        ),
+        NOTE,
     ),
-    NOTE,
-)  # fmt: skip
-"""Codes of earlier versions, each with the code to write now; empty where nothing is said in its place."""
+    "target-implausible": "",
+}  # fmt: skip
+"""Codes of earlier versions, each with the code to write now; empty where it is no finding, but said of a target when
+it is parsed (`doubt_sentence`)."""
 
 _WORDS: Final[Mapping[str, str]] = {"NaN": "NaN", "Infinity": "infinite", "-Infinity": "-infinite"}
 _NOTES: Final[Mapping[str, Mapping[str, str]]] = {**message_health.NOTES, **message_target.NOTES}
@@ -291,6 +304,20 @@ def reason_sentence(reason: Mapping[str, Any], language: str = DEFAULT_LANGUAGE)
     """
     template = message_comparison.REASONS[reason["code"]][language]
     return _Shown(language).vformat(template, (), reason)
+
+
+def doubt_sentence(variant: str, values: Mapping[str, Any], language: str = DEFAULT_LANGUAGE) -> str:
+    """The sentence of what speaks against a target.
+
+    Args:
+        variant: Which sentence.
+        values: The numbers and names to put in.
+        language: Column of the table.
+
+    Raises:
+        KeyError: If the table has no such sentence, or ``values`` lacks a number that it shows.
+    """
+    return _Shown(language).vformat(message_target.DOUBTS[variant][language], (), values)
 
 
 def explanation(code: str, language: str = DEFAULT_LANGUAGE, variant: str = "") -> Explanation:

@@ -13,15 +13,23 @@ _TRAIN: Final = (
     "Step {step:n}: the median of the last {points:n} training losses is {level:loss} (perplexity {level_ppl:ppl})"
 )
 _EVAL: Final = "{split}, step {step:n}: the loss is {level:loss} (perplexity {level_ppl:ppl})"
+_LOOK: Final = (
+    "Masked language models and fine-tuning may be that low; in continued pretraining look whether padding is in the "
+    "loss, whether the text repeats itself, and whether the labels are what you think."
+)
 _LEVEL: Final = (
-    ", below {floor:loss} (perplexity {floor_ppl:ppl}), where no published Korean pretraining has been. Masked "
-    "language models and fine-tuning may be that low; in continued pretraining look whether padding is in the loss, "
-    "whether the text repeats itself, and whether the labels are what you think."
+    ". That is below {floor_bits:loss} bits per byte, where no published Korean pretraining has been, unless a token "
+    "has fewer than {healthy_below:.1f} bytes, and how many it has the rows do not tell. Evaluate with KoCPTCallback, "
+    "which logs bits per byte. " + _LOOK
+)
+_BITS: Final = (
+    ", {bits:loss} bits per byte, with {bytes_per_token:.2f} bytes per token, below {floor_bits:loss}, where no "
+    "published Korean pretraining has been (lowest: {lowest_published:loss}). " + _LOOK
 )
 _FALL: Final = (
-    ", below {floor:loss} (perplexity {floor_ppl:ppl}), and it got there by a sudden fall from {from:loss} to "
-    "{to:loss}. No model learns that fast: something else is measured now. Compare data, padding and labels before and "
-    "after the fall, above all at a resume; go back to a checkpoint from before it."
+    ", and it got there by a sudden fall from {from:loss} to {to:loss}. No model learns that fast: something else is "
+    "measured now. Compare data, padding and labels before and after the fall, above all at a resume; go back to a "
+    "checkpoint from before it."
 )
 _ZERO: Final = (
     ", next to 0. Nothing is left to predict: the text was learned by heart, the labels can be read from the input, or "
@@ -53,9 +61,11 @@ _SCALED_ACTION: Final = (
 
 MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     ("below-floor", "train-level"): {"en": _TRAIN + _LEVEL},
+    ("below-floor", "train-bits"): {"en": _TRAIN + _BITS},
     ("below-floor", "train-fall"): {"en": _TRAIN + _FALL},
     ("below-floor", "train-near-zero"): {"en": _TRAIN + _ZERO},
     ("below-floor", "eval-level"): {"en": _EVAL + _LEVEL},
+    ("below-floor", "eval-bits"): {"en": _EVAL + _BITS},
     ("below-floor", "eval-fall"): {"en": _EVAL + _FALL},
     ("below-floor", "eval-near-zero"): {"en": _EVAL + _EVAL_ZERO},
     ("padding-in-loss", "masked"): {
@@ -109,16 +119,22 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
 CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
     "below-floor": {
         "en": Explanation(
-            meaning="The loss is below ln 3 (perplexity 3), or near 0. No published Korean pretraining is: the lowest "
-            "are 1.47 nats per token in training (FRANKENSTALLM 3B) and 1.65 on held-out text. In continued "
-            "pretraining it means that something other than Korean text is predicted, most often padding.",
+            meaning="The loss is below 0.415 bits per byte, or near 0, or fell there at once. No published Korean "
+            "pretraining is that low: the lowest has 0.519 bits per byte in training and 0.895 on held-out text "
+            "(RedWhale). In continued pretraining it means that something other than Korean text is predicted, most "
+            "often padding. A loss per token alone tells less: what is 0.4 bits per byte at 4 bytes per token is a "
+            "healthy 1.1 at 1.4, as GPT-2's and Llama 2's tokenizers have on Korean.",
             decided="An evaluation (the upper end of its 95 % interval, where it has one), or the median of the last "
-            "20 training points, is below ln 3, or below 0.05; never one training point. info by itself, because "
-            "fine-tuning and masked language models live there; warning when the run was declared continued "
-            "pretraining, or got there by a sudden fall. Once per set for each of the three.",
+            "20 training points; never one training point. In bits per byte where the row, or for training an "
+            "evaluation of the run, tells the bytes: info below 0.415, because fine-tuning and masked language models "
+            "live there; warning when the run was declared continued pretraining. Where no row tells them: info below "
+            "ln 3 nats per token (perplexity 3), whatever was declared. Next to 0 is 0.072 bits per byte, where bytes "
+            "are not known 0.05 nats per token. warning, whatever the tokenizer, where the loss got below either by a "
+            "sudden fall: by 0.5 nats (0.18 bits per byte), and three times what the level had moved just before. Once "
+            "per set for each of these.",
             action="Look at one batch: which labels are not -100, and what do they spell? Look for repeated text, and "
-            "for evaluation rows in the training data. With fine-tuning or masked language models declare the task "
-            "(task='sft', --task sft).",
+            "for evaluation rows in the training data. Where bytes are not known, evaluate with KoCPTCallback, which "
+            "logs bits per byte. With fine-tuning or masked language models declare the task (task='sft', --task sft).",
         )
     },
     "padding-in-loss": {
@@ -130,7 +146,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "or more start or end with eight or more labels of one and the same token. warning, from a log alone, "
             "where nobody looked at the first batch: "
             "tokens per step are exactly equal in five rows in which the loss fell, or in twelve, where they varied "
-            "before; or they have been from the start while the loss collapses below ln 3. Packed rows are constant "
+            "before; or they have been from the start while the loss collapses, to a quarter of the first or at once, "
+            "below 0.415 bits per byte, or ln 3 nats per token while bytes are not known. Packed rows are constant "
             "from the start and stay silent; so do pads labelled -100 where the log counts target tokens "
             "(tokens_seen), and rows grouped by length, whose constant batches come and go.",
             action=_PADDING_ACTION + " Then start again from a checkpoint from before it.",

@@ -7,7 +7,7 @@ from typing import Final
 
 from ko_cpt_callbacks.core.explanation import Explanation
 
-__all__ = ["CODES", "MESSAGES", "NOTES"]
+__all__ = ["CODES", "DOUBTS", "MESSAGES", "NOTES"]
 
 NOTES: Final[Mapping[str, Mapping[str, str]]] = {
     "trainer-loss": {  # of findings that earlier versions wrote
@@ -74,48 +74,15 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "infinite loss, which is never below a target. See non-finite; evaluate again once that is mended."
     },
     ("target-inconclusive", "implausible"): {
-        "en": _AT + ": target {target} is not counted as met, because a number below it says nothing about Korean text "
-        "(target-implausible gives the reason).{notes:notes} Look for padding in the loss and at the labels, and set "
-        "another target."
+        "en": _AT + ": target {target} is not counted as met, because a number below it says nothing about Korean "
+        "text: no published run comes near it, or a model that guesses is there already.{notes:notes} Look for padding "
+        "in the loss and at the labels, and set another target."
     },
-    ("target-implausible", "ppl"): {
-        "en": "Target {target} is implausible: no published Korean run comes near perplexity {level_ppl:ppl} (lowest: "
-        "{lowest_published_ppl:ppl}), and a run that gets there has most likely padding in its loss. Did you mean "
-        "loss < {meant_loss}, perplexity < {meant_ppl:ppl}?"
-    },
-    ("target-implausible", "ppl-low"): {
-        "en": "Target {target} is implausible: no published Korean run comes near perplexity {level_ppl:ppl} (lowest: "
-        "{lowest_published_ppl:ppl}), and a run that gets there has most likely padding in its loss. Set a target from "
-        "runs like yours."
-    },
-    ("target-implausible", "loss"): {
-        "en": "Target {target} is implausible: no published Korean run comes near a loss of {level:loss} (lowest: "
-        "{lowest_published:loss}), and a run that gets there has most likely padding in its loss. Set a target from "
-        "runs like yours."
-    },
-    ("target-implausible", "loss-bits"): {
-        "en": "Target {target} is implausible: no published Korean run comes near a loss of {level:loss} (lowest: "
-        "{lowest_published:loss}), and a run that gets there has most likely padding in its loss. Did you mean "
-        "bits_per_byte < {below}?"
-    },
-    ("target-implausible", "bits"): {
-        "en": "Target {target} is implausible: no published Korean run comes near {level:loss} bits per byte (lowest: "
-        "{lowest_published:loss}), and a run that gets there has most likely padding in its loss. Set a target from "
-        "runs like yours."
-    },
-    ("target-implausible", "relative"): {
-        "en": "Target {target} is implausible: measured from this first evaluation it means {level:loss}, and no "
-        "published Korean run comes near that (lowest: {lowest_published:loss}). How far a loss falls depends above "
-        "all on how badly it began; set a level instead."
-    },
-    ("target-implausible", "trivial"): {
-        "en": "Target {target} says nothing: a model that guesses among 282,721 tokens, the largest vocabulary of a "
-        "published Korean run, has a loss of 12.55 and is there already. Set a lower one."
-    },
-    ("target-implausible", "trivial-ppl"): {
-        "en": "Target {target} says nothing: a model that guesses among 282,721 tokens, the largest vocabulary of a "
-        "published Korean run, has a loss of 12.55 and is there already. Did you mean perplexity < {below:ppl}, loss < "
-        "{meant_loss:loss}?"
+    ("target-inconclusive", "fell"): {
+        "en": _AT + ": target {target} is not counted as met, because the evaluation fell suddenly to where no "
+        "published run with a tokenizer made for Korean is, and how many bytes a token has the rows do not tell."
+        "{notes:notes} Look for padding in the loss and at the labels; evaluate with KoCPTCallback, which logs bits "
+        "per byte."
     },
     ("eval-too-small", ""): {
         "en": "{split}, step {step:n}: {rows:n row|rows} give a loss of {value:loss} to within {half:loss}: "
@@ -136,6 +103,35 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
     },
 }
 
+_TOKENIZER: Final = (
+    "Target {target} depends on the tokenizer: a loss of {level:loss}, perplexity {level_ppl:ppl}, is below "
+    "{floor_bits:loss} bits per byte, where no published Korean run is, unless a token has fewer than "
+    "{healthy_below:.1f} bytes (GPT-2's and Llama 2's tokenizers have 1.2 to 1.6 on Korean). The lowest published is a "
+    "loss of {lowest:loss}, perplexity {lowest_ppl:ppl}. "
+)
+_TRIVIAL: Final = (
+    "Target {target} says nothing: a model that guesses among 282,721 tokens, the largest vocabulary of a published "
+    "Korean run, has a loss of 12.55 and is there already. "
+)
+_PADDING: Final = "and a run that gets there has most likely padding in its loss. Set a target from runs like yours."
+
+DOUBTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "low": {
+        "en": "Target {target} is implausible: a loss of {level:loss} is at most {bits:loss} bits per byte, as no "
+        "token has less than a byte; no published Korean run comes near that (lowest: {lowest_bits:loss}), " + _PADDING
+    },
+    "bits": {
+        "en": "Target {target} is implausible: no published Korean run comes near {level:loss} bits per byte (lowest: "
+        "{lowest_bits:loss}), " + _PADDING
+    },
+    "tokenizer": {"en": _TOKENIZER + "Set a target in bits per byte, which hold for any tokenizer."},
+    "tokenizer-ppl": {"en": _TOKENIZER + "Did you mean loss < {meant_loss}, perplexity < {meant_ppl:ppl}?"},
+    "tokenizer-bits": {"en": _TOKENIZER + "Did you mean bits_per_byte < {below}?"},
+    "trivial": {"en": _TRIVIAL + "Set a lower one."},
+    "trivial-ppl": {"en": _TRIVIAL + "Did you mean perplexity < {below:ppl}, loss < {meant_loss:loss}?"},
+}
+"""What is said of a target where it is parsed; see `ko_cpt_callbacks.core.target_doubt`."""
+
 _FORM: Final = (
     "A target reads [SET_]METRIC<NUMBER[%][@end|@step:N|@tokens:N][,confirm=N][,confidence=C], such as "
     "'eval_exact_loss<3.0@end'."
@@ -147,8 +143,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="An evaluation set is below a target that you set, as surely as you asked for. " + _FORM,
             decided="info: the upper end of the two-sided 95 % interval is strictly below the bound in `confirm` "
             "evaluations in a row, the last of them no later than the deadline; without an error bar the value itself. "
-            "At once, and for good: a later rise does not take it back. A NaN or infinite evaluation, or a target that "
-            "is implausible, is never met. Asks to stop when every target of the run is met.",
+            "At once, and for good: a later rise does not take it back. A NaN or infinite evaluation is never met; "
+            "nor, with task cpt, is a target below 0.415 bits per byte (in nats per token where the evaluation tells "
+            "the bytes, or where it is so in any tokenizer), one that an evaluation without bytes fell to suddenly, or "
+            "one that a guessing model meets. Asks to stop when every target of the run is met.",
             action="Keep the checkpoint of that step. With stop_on={'target-met'} the run stops by itself.",
         )
     },
@@ -169,22 +167,10 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="info: at the deadline the interval holds the bound, or fewer evaluations in a row than asked for "
             "are below it, or the rows end before the deadline. warning: the set was never evaluated, the row cannot "
             "give the metric (a target on the exact loss, its perplexity or bits per byte is never judged by the "
-            "Trainer's own loss), the evaluation holds NaN, or the value is below an implausible target.",
+            "Trainer's own loss), the evaluation holds NaN, or the value is below a target that says nothing about "
+            "Korean text.",
             action="Follow the sentence: evaluate on the number of rows it names, evaluate more often, or name another "
             "set or metric.",
-        )
-    },
-    "target-implausible": {
-        "en": Explanation(
-            meaning="A target that no published Korean pretraining run comes near, or that a model which guesses "
-            "meets. Most often a loss was taken for a perplexity or the other way round: loss 3 is perplexity 20.1.",
-            decided="warning, at the first row: the bound is below 1.39 nats per token (perplexity 4.03; the lowest "
-            "published training loss is 1.466, FRANKENSTALLM 3B, less 5 %), below 0.493 bits per byte (0.519, "
-            "RedWhale, less 5 %), or above 12.55 nats per token (a guess among 282,721 tokens). A relative target is "
-            "looked at when the first evaluation is known. These floors are for task cpt; with sft only what is below "
-            "0.05 is too low, with other nothing is.",
-            action="Set the target that the sentence names, or one from runs with your tokenizer. A level is never "
-            "comparable between tokenizers; bits per byte are.",
         )
     },
     "eval-too-small": {

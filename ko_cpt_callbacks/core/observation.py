@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.kind import TrainerKind
+from ko_cpt_callbacks.core.perplexity import bits_per_byte
 
 __all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation", "finite_number"]
 
@@ -104,6 +105,24 @@ class EvalObservation:
     error_bar_absent: str | None = None
     bits_per_byte_absent: str | None = None
     kind: TrainerKind | None = None
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """UTF-8 bytes of the scored text per target token, above 0; ``None`` where the row does not tell.
+
+        From the counts, or else from a loss and the bits per byte of the same sum.
+
+        >>> EvalObservation(0, tokens=300, bytes=1000).bytes_per_token
+        3.3333333333333335
+        """
+        if self.tokens is not None and self.bytes is not None and self.tokens > 0 and self.bytes > 0:
+            return self.bytes / self.tokens
+        loss = self.loss if self.exact_loss is None else self.exact_loss
+        bits = self.bits_per_byte
+        if loss is None or bits is None or not (0.0 < loss < math.inf and 0.0 < bits < math.inf):
+            return None
+        reach = bits_per_byte(loss, 1) / bits
+        return reach if 0.0 < reach < math.inf else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
 from ko_cpt_callbacks.core.length import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.measurement import Level, Measured, level_of, measure, rows_needed, shown, unit
@@ -36,7 +37,7 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.plausibility import doubt
+from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 from ko_cpt_callbacks.core.target import END, Target
 
@@ -52,6 +53,29 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Fall:
+    """Whether the set's loss fell suddenly to where a tokenizer made for Korean has none.
+
+    ``last``: the last two losses of the kind ``source``, nats per token; ``lowest``: the lowest before them.
+    """
+
+    source: str = ""
+    last: tuple[float, ...] = ()
+    lowest: float | None = None
+    fell: bool = False
+
+    def then(self, level: Level) -> Fall:
+        """After one more evaluation; a loss of another kind is compared with none of these."""
+        past = self if self.source == level.source else Fall(level.source, fell=self.fell)
+        if len(past.last) < 2:
+            return replace(past, last=(*past.last, level.value))
+        earlier, before = past.last
+        fell = level.value < DOUBTED_NATS and fell_at_once(earlier, before, level.value, past.lowest)
+        lowest = earlier if past.lowest is None else min(past.lowest, earlier)
+        return Fall(level.source, (before, level.value), lowest, past.fell or fell)
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
     """The evaluations of the target's set."""
 
@@ -63,6 +87,9 @@ class Track:
     rows: EvalRows = NO_ROWS
     streak: int = 0
     """Evaluations in a row that are below."""
+    bytes_per_token: float | None = None
+    """UTF-8 bytes per token, as the last evaluation that has them tells."""
+    fall: Fall = Fall()
     before: Track | None = None
     """The track without the last evaluation, which a repeat of its step replaces."""
 
@@ -121,7 +148,7 @@ def advance(target: Target, task: str, state: TargetState, seen: Observation) ->
     if state.passed:
         return state, None
     last = state.track.last
-    met = last is not None and state.track.streak >= target.confirm and not _doubted(target, task, state, last)
+    met = last is not None and state.track.streak >= target.confirm and _doubted(target, task, state, last) is None
     due = _due(target, state, seen.step)
     if not met and not due:
         return state, None
@@ -180,7 +207,10 @@ def _evaluated(target: Target, track: Track, seen: EvalObservation) -> Track:
         if first is None:
             firsts = {**firsts, level.source: level}
     last = measure(target, seen, first)
-    return Track(seen.step, last, firsts, rows, streak + 1 if last.below else 0, before=base)
+    reach, fall = seen.bytes_per_token or base.bytes_per_token, Fall() if rows.anew else base.fall
+    if isinstance(level, Level) and target.metric != keys.BITS_PER_BYTE:
+        fall = fall.then(level)
+    return Track(seen.step, last, firsts, rows, streak + 1 if last.below else 0, reach, fall, before=base)
 
 
 def _due(target: Target, state: TargetState, step: int) -> bool:
@@ -191,9 +221,19 @@ def _due(target: Target, state: TargetState, step: int) -> bool:
     return state.ended or (state.planned_steps is not None and step >= state.planned_steps)
 
 
-def _doubted(target: Target, task: str, state: TargetState, last: Measured) -> bool:
-    """Whether the bound is one that no run comes near: then being below it proves a fault, not success."""
-    return state.seen.language and doubt(target.metric, last.level, task) is not None
+def _doubted(target: Target, task: str, state: TargetState, last: Measured) -> str | None:
+    """Why being below the bound proves a fault, not success: the variant of the sentence; ``None`` where it does not.
+
+    A bound that no published run comes near, in bits per byte: as the target has it, as the evaluation's bytes say, or
+    whatever they are. While they are not known, a loss per token that is low for a tokenizer made for Korean is no such
+    bound, as with one of 1.3 bytes per token a healthy run is there; but it does not fall there suddenly.
+    """
+    if not state.seen.language:
+        return None
+    why = doubt(target.metric, last.level, task, state.track.bytes_per_token)
+    if why is Doubt.TOKENIZER:
+        return "fell" if state.track.fall.fell else None
+    return None if why is None else "implausible"
 
 
 def _say(state: TargetState, verdict: Verdict | None) -> tuple[TargetState, Verdict | None]:
@@ -217,8 +257,8 @@ def _decide(target: Target, task: str, state: TargetState, step: int | None, *, 
         variant = last.fault
         if variant == "substitute":
             variant = variant if last.absent else "substitute-unsaid"
-    elif last.below and _doubted(target, task, state, last):
-        variant = "implausible"
+    elif last.below and (doubted := _doubted(target, task, state, last)) is not None:
+        variant = doubted
     elif state.track.streak >= target.confirm:
         outcome, variant = Outcome.MET, "" if last.half is not None else "point"
     elif last.below:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,7 @@ from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.target import Target, parse_targets
+from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopper import Grace
 from ko_cpt_callbacks.outputs.output import Output
@@ -22,6 +24,8 @@ from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
 from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
+
+_log = logging.getLogger("ko_cpt_callbacks")
 
 OUTPUTS: Final = ("files", "console")
 
@@ -92,7 +96,7 @@ def check_settings(
     baseline: str | Baseline | None = None,
     stage: str = AUTO,
 ) -> Settings:
-    """Settings from the callback's arguments.
+    """Settings from the callback's arguments; what is to be asked twice about a target is logged as a warning.
 
     Raises:
         ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
@@ -107,6 +111,8 @@ def check_settings(
     kept = checked_retention(_texts("retention", retention))
     speech = DEFAULT_LANGUAGE if language is None else language
     _one_of("language", speech, languages)
+    for doubt in doubts_of(goals, task):
+        _log.warning("%s", doubt.message(speech))
     reference, wanted_stage = _reference(baseline, stage)
     places: list[str | Output] = list(OUTPUTS if outputs is None else _several("outputs", outputs))
     for place in places:

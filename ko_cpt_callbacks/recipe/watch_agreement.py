@@ -70,8 +70,9 @@ def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
     codes = entries(watch, "stop_on")
     for number, code in enumerate(codes):
         if isinstance(code, str) and code in RETIRED:
-            now = f"{RETIRED[code]}, of which it is a reason now" if RETIRED[code] else "nothing: it is said no more"
-            yield (*key, "stop_on", number), shown(code), now, None
+            now = f"{RETIRED[code]}, of which it is a reason now"
+            expected = now if RETIRED[code] else "nothing: it is no finding any more, but said when a target is parsed"
+            yield (*key, "stop_on", number), shown(code), expected, None
         elif isinstance(code, str) and code not in CODES:
             yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
         elif code in codes[:number]:

@@ -51,7 +51,8 @@ def checked_code(where: str, code: object, known: Collection[str]) -> str:
         return code
     if isinstance(code, str) and code in RETIRED:
         now = RETIRED[code]
-        what = f"which is a reason of {now!r} now; write {now!r}" if now else "which is said no more; leave it out"
+        retired = "which is no finding any more, but said when a target is parsed; leave it out"
+        what = f"which is a reason of {now!r} now; write {now!r}" if now else retired
         raise ConfigurationError(f"{where}: found {code!r}, {what}")
     raise ConfigurationError(f"{where}: found {code!r}, expected one of {', '.join(known)}.{_near(code, known)}")
 

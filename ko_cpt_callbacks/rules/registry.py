@@ -43,7 +43,6 @@ _MODULES: Final = (
     "curve.level_shift",
     "note.attempt_differs",
     "generalization.eval_set_changed",
-    "target.target_implausible",
     "generalization.eval_too_small",
     "target.target_met",
     "target.target_missed",

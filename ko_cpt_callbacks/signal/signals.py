@@ -7,12 +7,13 @@ step is no matter of this fold: the monitor goes back to before it and folds tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.signal.level import fewest_bytes
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 __all__ = ["SILENT", "Signals"]
@@ -27,22 +28,27 @@ class Signals:
         past: The window before the last training row.
         watch: Where the training loss stands against what was normal.
         evaluations: The evaluations of every set.
+        bytes_per_token: UTF-8 bytes per token of the evaluated text, of the set with the fewest; ``None``: no row has
+            told.
     """
 
     window: Recent = EMPTY
     past: Recent = EMPTY
     watch: Watch = IDLE
     evaluations: Evaluations = field(default_factory=Evaluations)
+    bytes_per_token: float | None = None
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
         if isinstance(seen, TrainObservation):
             window = self.window.add(seen)
-            return Signals(window, self.window, self.watch.add(window, self.window), self.evaluations.trained(window))
+            watch, evaluations = self.watch.add(window, self.window), self.evaluations.trained(window)
+            return Signals(window, self.window, watch, evaluations, self.bytes_per_token)
         if isinstance(seen, EvalObservation):
-            return Signals(self.window, self.past, self.watch, self.evaluations.evaluated(seen, self.window))
+            evaluations, reach = self.evaluations.evaluated(seen, self.window), fewest_bytes(self.bytes_per_token, seen)
+            return replace(self, evaluations=evaluations, bytes_per_token=reach)
         window = self.window.add(seen)
-        return self if window is self.window else Signals(window, self.past, self.watch, self.evaluations)
+        return self if window is self.window else replace(self, window=window)
 
 
 SILENT: Final = Signals()

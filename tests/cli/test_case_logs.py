@@ -71,6 +71,11 @@ RIGHT: dict[str, Callable[[Found], bool]] = {
     "falls-in-the-first-rows": _quiet,
     "evaluation-set-swapped": _another_set,
 }
+MET = {
+    "zeros-after-a-small-loss",
+    "nan-gradient-in-a-steep-fall",
+}
+"""Logs that are judged as they should be."""
 
 
 def _state(name: str) -> dict[str, Any]:
@@ -100,7 +105,12 @@ def test_every_log_has_its_answer() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=str(right.__doc__)))
+        pytest.param(
+            name,
+            marks=()
+            if name in MET
+            else pytest.mark.xfail(strict=True, raises=AssertionError, reason=str(right.__doc__)),
+        )
         for name, right in RIGHT.items()
     ],
 )

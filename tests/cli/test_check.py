@@ -82,7 +82,7 @@ def test_the_joined_run_never_meets_its_target() -> None:
     found = judged(real_run("01"), "--target", "ppl<3@end", "--task", "cpt")
     said = {finding["code"]: finding for finding in found["findings"]}
     assert "target-met" not in said
-    assert said["target-implausible"]["severity"] == "warning"
+    assert [one["reason"] for one in found["run"]["doubts"]] == ["tokenizer"]
     for code in ("padding-in-loss", "below-floor"):
         assert said[code]["severity"] == "warning"
         assert said[code]["step"] > 3510
@@ -157,8 +157,21 @@ def test_the_joined_run(tmp_path: Path) -> None:
     said = {finding["code"]: finding["step"] for finding in found["findings"]}
     assert said["padding-in-loss"] > 600
     assert said["below-floor"] > 600
-    assert "target-implausible" in said
+    assert [one["reason"] for one in found["run"]["doubts"]] == ["tokenizer"]
     assert "target-met" not in said
+
+
+@pytest.mark.parametrize(("target", "word"), [("ppl<3@end", "note"), ("bits_per_byte<0.4", "warning")])
+def test_a_doubtful_target_is_a_line_of_the_page(target: str, word: str, healthy: Path) -> None:
+    """Said before anything is judged, and no finding; a target like any other is no line."""
+    page = " ".join(check(healthy, "--task", "cpt", "--target", target).stdout.split())
+    assert f"{word}: Target eval_{target.split('<')[0]}<" in page
+    found = judged(healthy, "--task", "cpt", "--target", target)
+    assert _valid(found)
+    assert len(found["run"]["doubts"]) == 1
+    assert found["run"]["doubts"][0]["message"] in page
+    other = judged(healthy, "--task", "cpt", "--target", "ppl<20@end")
+    assert other["run"]["doubts"] == []
 
 
 def test_a_nan_logged_as_zero_is_no_perplexity_of_one(tmp_path: Path) -> None:
@@ -295,14 +308,17 @@ def test_fail_on(tmp_path: Path, threshold: str | None, exits: tuple[int, ...]) 
 
 
 def test_task_decides_how_grave_a_low_loss_is(tmp_path: Path) -> None:
-    """A loss under the floor is a note by itself, a warning where continued pretraining is declared."""
+    """A loss under the floor is a note by itself, a warning where continued pretraining is declared and bytes are
+    known."""
     rows = sample.train_rows([0.9 + 0.01 * (i % 3) for i in range(60)])
-    path = write_state(tmp_path / "trainer_state.json", rows)
-    severity = {
-        options: {code: grave for code, grave, _ in codes(judged(path, *options))}["below-floor"]
-        for options in [(), ("--task", "other"), ("--task", "sft"), ("--task", "cpt")]
-    }
-    assert list(severity.values()) == ["info", "info", "info", "warning"]
+    known = {"step": 5, "eval_loss": 3.0, "eval_exact_loss": 3.0, "eval_tokens": 1000, "eval_bytes": 5000}
+    for first, last in (([], "info"), ([known], "warning")):
+        path = write_state(tmp_path / "trainer_state.json", [*first, *rows])
+        severity = {
+            options: {code: grave for code, grave, _ in codes(judged(path, *options))}["below-floor"]
+            for options in [(), ("--task", "other"), ("--task", "sft"), ("--task", "cpt")]
+        }
+        assert list(severity.values()) == ["info", "info", "info", last]
 
 
 @pytest.mark.parametrize("target", ["eval_exact_loss<3.0", "eval_ppl<20@step:400", "bits_per_byte<1.2@end"])
@@ -639,6 +655,8 @@ def test_the_floor_is_not_asked_of_other_tasks(task: str, tmp_path: Path) -> Non
     rows.append({"train_loss": 0.6, "train_runtime": 1.0, "step": 400})
     path = write_state(tmp_path / "trainer_state.json", rows)
     assert ("target-met", "info", 400) in codes(judged(path, "--target", "eval_loss<0.6", "--task", task))
-    said = {code for code, _, _ in codes(judged(path, "--target", "eval_loss<0.6", "--task", "cpt"))}
-    assert "target-implausible" in said
+    assert judged(path, "--target", "eval_loss<0.6", "--task", task)["run"]["doubts"] == []
+    (doubt,) = judged(path, "--target", "eval_loss<0.6", "--task", "cpt")["run"]["doubts"]
+    assert doubt["reason"] == "tokenizer"
+    said = {code for code, _, _ in codes(judged(path, "--target", "eval_loss<0.2", "--task", "cpt"))}
     assert "target-met" not in said

@@ -317,6 +317,16 @@ def test_validate(id: str) -> None:
         assert text.endswith(", which ko-cpt train asks before it loads anything.\n")
 
 
+def test_validate_doubts_a_target(here: Path) -> None:
+    """A target that no run comes near is a line of its own; the recipe is right all the same."""
+    path = copy_recipe("redwhale", None)
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("eval_ko_bits_per_byte<0.895@end", "eval_ko_bits_per_byte<0.4@end"), "utf-8")
+    doubt = done("validate", "./redwhale.yaml").splitlines()[1:]
+    assert [line.split(":")[0] for line in doubt] == ["warning"]
+    assert doubt[0].startswith("warning: stages.lora.watch.targets: Target eval_ko_bits_per_byte<0.4@end is implaus")
+
+
 def test_validate_tells_every_mistake(here: Path) -> None:
     """All together, each with file and line, key, found, expected and the word that was meant; exit status 2."""
     text = find_recipe("redwhale").read_text("utf-8")

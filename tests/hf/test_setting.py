@@ -55,6 +55,25 @@ def test_chosen_rules_and_outputs() -> None:
     assert _settings(outputs=[]).outputs == ()
 
 
+@pytest.mark.parametrize("name", ["rules", "stop_on"])
+def test_a_code_of_an_earlier_version(name: str) -> None:
+    """Refused, with where it is said now."""
+    with pytest.raises(ConfigurationError, match=r"'target-implausible', which is no finding any more, but said when"):
+        _settings(**{name: ["target-implausible"]})
+
+
+def test_a_doubtful_target_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """When the callback is built, and once; a target like any other is not, and neither is one of another task."""
+    KoCPTCallback(targets=["ppl<3", "eval_ko_ppl<20", "loss<20"])
+    said = [record.getMessage() for record in caplog.records if record.name == "ko_cpt_callbacks"]
+    assert [text.split(":")[0] for text in said] == [
+        "Target eval_ppl<3.0@end depends on the tokenizer", "Target eval_loss<20.0@end says nothing",
+    ]  # fmt: skip
+    caplog.clear()
+    KoCPTCallback(targets=["ppl<3"], task="sft")
+    assert caplog.records == []
+
+
 def test_targets_grace_and_patience() -> None:
     """Texts become targets, a grace in steps or tokens, a patience; patience asks for its own stop, unless
     the rule that is to wait is named."""

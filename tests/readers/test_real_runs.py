@@ -71,12 +71,13 @@ def test_verdict(number: str) -> None:
 
 @pytest.mark.parametrize("number", HEALTHY)
 def test_healthy_logs_get_no_warning(number: str) -> None:
-    """Nothing above info, unless declared what they are not: fine-tuning and masked language models are low."""
+    """Nothing above info, also where they are declared what they are not: fine-tuning and masked language models are
+    low, but how many bytes a token has is in none of them."""
     seen = read_run(_log(number)).observations()
-    for task in ("other", "sft"):
-        assert {one.severity.value for one in Monitor(task=task).judge(seen)[1]} <= {"info"}
-    declared = {one.code for one in Monitor(task="cpt").judge(seen)[1] if one.severity.value != "info"}
-    assert declared == ({"below-floor"} if number in ("23", "26", "54") else set())
+    for task in ("other", "sft", "cpt"):
+        found = Monitor(task=task).judge(seen)[1]
+        assert {one.severity.value for one in found} <= {"info"}
+        assert ("below-floor" in {one.code for one in found}) == (number in ("23", "26", "54"))
 
 
 @pytest.mark.parametrize("task", ["cpt", "sft", "other"])
@@ -86,7 +87,6 @@ def test_padding_is_no_success(task: str) -> None:
     _, findings = Monitor(targets=parse_targets(["ppl<3@end"]), task=task).judge(seen)
     codes = [one.code for one in findings]
     assert {"padding-in-loss", "below-floor"} <= set(codes)
-    assert ("target-implausible" in codes) == (task == "cpt")
     assert "target-met" not in codes
     for one in findings:
         if one.code in ("padding-in-loss", "below-floor"):
@@ -113,7 +113,7 @@ def test_padding_in_an_evaluation_is_no_success() -> None:
         if isinstance(one, TrainObservation) and one.step % 100 == 0
     ]
     codes = [one.code for one in Monitor(targets=parse_targets(["ppl<3@end"])).judge(seen)[1]]
-    assert codes == ["target-implausible", "below-floor", "target-inconclusive"]
+    assert codes == ["below-floor", "target-inconclusive"]
 
 
 def test_the_scaler_note_in_full() -> None:

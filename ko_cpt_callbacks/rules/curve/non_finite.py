@@ -21,6 +21,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NonFinite", "NonFiniteState", "Track"]
@@ -28,7 +29,8 @@ __all__ = ["NonFinite", "NonFiniteState", "Track"]
 Fault: TypeAlias = tuple[str, dict[str, Any]]
 """Which sentence, and the numbers in it."""
 
-_MAD_TO_SD: Final = 1.4826  # for normal noise
+_DECIDED: Final = {"scaler-repeated": Severity.WARNING, "zeros": Severity.WARNING}
+"""Severity of a note, where it is more than info."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,18 @@ class Track:
     """Rows without one since."""
     recent: tuple[float, ...] = ()
     """The last healthy training losses, newest last."""
+    rates: tuple[float, ...] = ()
+    """The last learning rates, newest last."""
     scaler_rows: int = 0
     """Rows with a NaN or infinite gradient norm and a healthy loss."""
+    taken: bool = False
+    """A gradient norm was finite: the loss scaler has found its scale."""
+    search: int = 0
+    """Rows before that."""
+    zeros: int = 0
+    """Rows of exactly 0 in a row, as many of them as are healthy."""
+    nonzero: float | None = None
+    """The loss before these."""
     unfilled: bool = False
     """The logged losses are NaN since a batch without a target: without its filter the Trainer adds to that NaN."""
 
@@ -61,19 +73,20 @@ class NonFiniteState:
 class NonFinite(Rule):
     """Reports NaN and infinite losses, once per episode, and the fp16 loss scaler's skipped steps.
 
+    A NaN gradient norm where the loss falls at once is no NaN loss where the learning rate, which had been moving,
+    stands still at that row: the loss scaler skipped the step of an overflow, and the schedule with it.
+
     Args:
-        healthy_rows: Healthy rows in a row that end an episode. Chosen, not measured.
-        window: Recent training losses from which the next one is expected. Chosen, not measured.
-        min_recent: Fewer than these tell nothing about a drop. Chosen, not measured.
+        healthy_rows: Healthy rows in a row that end an episode.
+        window: Recent training losses from which the next one is expected.
+        min_recent: Fewer than these tell nothing about a drop.
         drop_sds: A drop counts beyond this many standard deviations of the recent losses around their line,
-        min_drop: and beyond this share of the expected loss. Measured together: with 12, 4, 6 and 0.05, 11 of
-            5,721 rows of 16 logs would have passed for a drop had their gradient norm been NaN, 6 of them
-            in one broken run; of NaNs that start after 1, 3, 5, 7 of 10 steps 95, 89, 71, 4 % are seen at
-            once, the rest one row later.
-        clearly_above_zero: A loss, the median of the last three, that cannot fall to 0 within a row, in nats. Chosen,
-            not measured: memorising runs reach 0.0000 in small steps from far below.
-        scaler_warning: This many rows with a NaN or infinite gradient norm and a healthy loss are a warning.
-            Chosen, not measured: a healthy fp16 run has shown two in 20 rows.
+        min_drop: and beyond this share of the expected loss.
+        clearly_above_zero: A loss, the median of the last three, that cannot fall to 0 within a row, nats per token.
+        small: A loss from which it cannot fall to 0 in small steps, nats per token: after it
+        zero_rows: so many rows of exactly 0, without a gradient norm, are a warning: NaN, or known by heart.
+        scaler_warning: This many rows with a NaN or infinite gradient norm and a healthy loss are a warning, but for
+        search_rows: so many before the first finite one, where the loss scaler looks for its scale.
     """
 
     info: ClassVar = RuleInfo(
@@ -81,25 +94,27 @@ class NonFinite(Rule):
         may_stop=True,
     )
 
-    healthy_rows: int = 3
-    window: int = 12
-    min_recent: int = 4
-    drop_sds: float = 6.0
-    min_drop: float = 0.05
-    clearly_above_zero: float = 0.2
-    scaler_warning: int = 3
+    healthy_rows: int = limits.FINITE_ROWS
+    window: int = limits.DROP_WINDOW
+    min_recent: int = limits.DROP_LEAST_POINTS
+    drop_sds: float = limits.DROP_SDS
+    min_drop: float = limits.DROP_SHARE
+    clearly_above_zero: float = limits.ZERO_NATS
+    small: float = limits.ZERO_SMALL_NATS
+    zero_rows: int = limits.ZERO_ROWS
+    scaler_warning: int = limits.SCALER_ROWS
+    search_rows: int = limits.SCALER_SEARCH
 
     def initial(self) -> NonFiniteState:
         """No row seen."""
         return NonFiniteState()
-
 
     def step(self, state: NonFiniteState, seen: Observation, signals: Signals) -> tuple[NonFiniteState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
             base = _base(state.train, seen.step)
             fault = self._train_fault(seen, base)
-            track, findings = self._advance(base, seen, fault)
+            track, findings = self._advance(_rated(base, seen), seen, fault)
             if fault is not None:
                 return replace(state, train=track), findings
             track, note = self._healthy(track, seen)
@@ -146,9 +161,10 @@ class NonFinite(Rule):
         if seen.loss == 0.0:
             if bad_gradient:
                 return "zero", values
-            if seen.grad_norm is None and base.recent and median(base.recent[-3:]) > self.clearly_above_zero:
-                return "zero-after", {**values, "previous_loss": base.recent[-1]}
-        elif bad_gradient and len(base.recent) >= self.min_recent:
+            last = base.recent[-limits.ZERO_LAST :]
+            if seen.grad_norm is None and last and median(last) > self.clearly_above_zero:
+                return "zero-after", {**values, "previous_loss": last[-1]}
+        elif bad_gradient and not _stood_still(base.rates, seen) and len(base.recent) >= self.min_recent:
             expected, sd = _expected(base.recent)
             if expected - seen.loss > max(self.drop_sds * sd, self.min_drop * expected):
                 return "drop", {
@@ -166,19 +182,27 @@ class NonFinite(Rule):
         track = replace(track, unfilled=not math.isfinite(seen.loss))
         if seen.targetless_micro_batches or track.unfilled:  # its loss is NaN, or made up by the Trainer's filter
             return track, "no-target"
-        track = replace(track, recent=(*track.recent, seen.loss)[-self.window :])
-        if track.faulty or seen.grad_norm is None or math.isfinite(seen.grad_norm):
+        track = replace(track, recent=(*track.recent, seen.loss)[-self.window :], **_zeros(track, seen))
+        if track.faulty:
             return track, None
+        if track.zeros == self.zero_rows and track.nonzero is not None and track.nonzero > self.small:
+            return track, "zeros"
+        if seen.grad_norm is None or math.isfinite(seen.grad_norm):
+            return replace(track, taken=track.taken or seen.grad_norm is not None), None
+        if not track.taken and seen.learning_rate is not None and track.search < self.search_rows:
+            return replace(track, search=track.search + 1), "scaler"  # its first scale is always too high
         track = replace(track, scaler_rows=track.scaler_rows + 1)
         if track.scaler_rows >= self.scaler_warning:
             return track, "scaler-repeated"
         return track, "scaler"
 
     def _note(self, note: str, track: Track, seen: TrainObservation) -> Finding:
-        severity = Severity.WARNING if note == "scaler-repeated" else Severity.INFO
+        severity = _DECIDED.get(note, Severity.INFO)
         values: dict[str, Any] = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm}
         if note == "no-target":
             values[keys.TARGETLESS_MICRO_BATCHES] = seen.targetless_micro_batches
+        elif note == "zeros":
+            values |= {"zero_rows": track.zeros, "previous_loss": track.nonzero}
         else:
             values["scaler_rows"] = track.scaler_rows
         return Finding(self.code, severity, seen.step, seen.split, values, variant=note)
@@ -186,7 +210,28 @@ class NonFinite(Rule):
 
 def _base(track: Track, step: int) -> Track:
     """The track that a row of ``step`` continues: steps that go back are two runs joined."""
-    return replace(track, recent=()) if track.step is not None and step < track.step else track
+    if track.step is None or step >= track.step:
+        return track
+    return replace(track, recent=(), rates=(), zeros=0, nonzero=None)
+
+
+def _rated(track: Track, seen: TrainObservation) -> Track:
+    rate = seen.learning_rate
+    if rate is None or not math.isfinite(rate):
+        return replace(track, rates=()) if track.rates else track
+    return replace(track, rates=(*track.rates, rate)[-limits.RATE_ROWS :])
+
+
+def _zeros(track: Track, seen: TrainObservation) -> dict[str, Any]:
+    """The count of zeros after a healthy row, and the loss before them; a gradient norm tells that a zero is one."""
+    if seen.loss == 0.0 and seen.grad_norm is None and seen.nonfinite_steps is None:
+        return {"zeros": track.zeros + 1}
+    return {"zeros": 0, "nonzero": seen.loss}
+
+
+def _stood_still(rates: tuple[float, ...], seen: TrainObservation) -> bool:
+    """Whether the learning rate of a row is that of the row before, and had been moving."""
+    return bool(rates) and seen.learning_rate == rates[-1] and len(set(rates)) > 1
 
 
 def _eval_fault(seen: EvalObservation) -> Fault | None:
@@ -208,5 +253,5 @@ def _expected(recent: tuple[float, ...]) -> tuple[float, float]:
     """The next loss if the recent ones go on along their (Theil-Sen) line, and the noise around that line."""
     slope = median((later - earlier) / (j - i) for (i, earlier), (j, later) in combinations(enumerate(recent), 2))
     start = median(loss - slope * i for i, loss in enumerate(recent))
-    sd = _MAD_TO_SD * median(abs(loss - slope * i - start) for i, loss in enumerate(recent))
+    sd = limits.MAD_TO_SD * median(abs(loss - slope * i - start) for i, loss in enumerate(recent))
     return start + slope * len(recent), sd

@@ -12,9 +12,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.perplexity import perplexity
-from ko_cpt_callbacks.core.plausibility import FLOOR, NEAR_ZERO, lowest_level, sudden_fall
+from ko_cpt_callbacks.core.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["BelowFloor", "BelowFloorState", "Recent"]
@@ -44,58 +46,63 @@ class BelowFloorState:
 class BelowFloor(Rule):
     """Reports, once per set and sentence, a level below the floor, near zero, or reached by a sudden fall.
 
+    The floor is one in bits per byte: of an evaluation by its own row, of training by the bytes per token of the run's
+    evaluations. While bytes are not known, a level alone is ``info``: with a tokenizer of 1.2 to 1.6 bytes per token a
+    healthy run is there. With bytes it is ``warning`` when the run was declared continued pretraining, else ``info``,
+    because fine-tuning and masked language models live there. A sudden fall is a ``warning`` whatever the tokenizer.
+
     The return from a spike, however wide, is no fall: that is measured from the lowest level before.
 
     The level is an evaluation (the upper end of its 95 % interval where it has one), or the median of the last
-    ``window`` training points: one training point, or an evaluation of one row, is never enough. ``info`` by itself,
-    because fine-tuning and masked language models live there; ``warning`` when the run was declared continued
-    pretraining, or got there by a sudden fall.
+    ``window`` training points: one training point, or an evaluation of one row, is never enough.
 
     Args:
         task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
-        floor: Nats per token, see `ko_cpt_callbacks.core.plausibility.FLOOR`.
-        near_zero: Nats per token.
+        floor: Bits per byte.
+        floor_nats: Nats per token, while bytes are not known, and where a sudden fall ends.
+        near_zero: Bits per byte; while bytes are not known a token counts as one.
         window: Training points behind the median.
-        eval_fall: An evaluation fell suddenly to more than this many nats below all before it, and by more than three
-            times what the last of them had fallen. Chosen, not measured.
     """
 
     info: ClassVar = RuleInfo("below-floor", (Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation))
 
     task: str = "cpt"
-    floor: float = FLOOR
-    near_zero: float = NEAR_ZERO
-    window: int = 20
-    eval_fall: float = 0.5
+    floor: float = limits.FLOOR_BITS
+    floor_nats: float = limits.FLOOR_NATS
+    near_zero: float = limits.NEAR_ZERO_BITS
+    window: int = limits.LEVEL_POINTS
 
     def initial(self) -> BelowFloorState:
         """No row seen."""
         return BelowFloorState()
 
-
     def step(self, state: BelowFloorState, seen: Observation, signals: Signals) -> tuple[BelowFloorState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
-            return self._train(state, seen)
+            return self._train(state, seen, signals.bytes_per_token)
         if isinstance(seen, EvalObservation):
-            return self._evaluation(state, seen)
+            return self._evaluation(state, seen, seen.bytes_per_token or signals.bytes_per_token)
         return state, ()
 
-    def _train(self, state: BelowFloorState, seen: TrainObservation) -> tuple[BelowFloorState, Found]:
+    def _train(
+        self, state: BelowFloorState, seen: TrainObservation, reach: float | None
+    ) -> tuple[BelowFloorState, Found]:
         if seen.loss is None or not math.isfinite(seen.loss) or _disguised(seen):
             return state, ()
         # Twice the window, and what a sudden fall needs before it.
-        recent = _with(state.train, seen.step, seen.loss, keep=2 * self.window + 5)
+        recent = _with(state.train, seen.step, seen.loss, keep=2 * self.window + limits.FALL_SIDE)
         state = replace(state, train=recent)
         last = recent.losses[-self.window :]
         level = median(last)
-        if len(last) < self.window or level >= self.floor:
+        if len(last) < self.window or level >= self._highest(reach):
             return state, ()
-        fall = sudden_fall(recent.losses, recent.lowest)
+        fall = sudden_fall(recent.losses, recent.lowest, self._least_fall(level, reach))
         values: dict[str, Any] = {"points": len(last)}
-        return self._report(state, seen.step, seen.split, level, values, fall, "train")
+        return self._report(state, seen.step, seen.split, level, reach, values, fall, "train")
 
-    def _evaluation(self, state: BelowFloorState, seen: EvalObservation) -> tuple[BelowFloorState, Found]:
+    def _evaluation(
+        self, state: BelowFloorState, seen: EvalObservation, reach: float | None
+    ) -> tuple[BelowFloorState, Found]:
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return state, ()
@@ -104,42 +111,59 @@ class BelowFloor(Rule):
         known = replace(known if known.metric == point.metric else Recent(), metric=point.metric)
         recent = _with(known, seen.step, point.value, keep=3, side=1)
         state = replace(state, evals={**state.evals, seen.split: recent})
-        upper = point.value + 1.96 * (point.se or 0.0)
-        if upper >= self.floor or seen.rows == 1:
+        upper = point.value + limits.LEVEL_ERRORS * (point.se or 0.0)
+        if upper >= self._highest(reach) or seen.rows == 1:
             return state, ()
         values: dict[str, Any] = {"metric": point.metric, "se": point.se, "rows": point.rows}
-        fall = self._eval_fall(recent)
-        return self._report(state, seen.step, seen.split, point.value, values, fall, "eval")
+        fall = _eval_fall(recent, self._least_fall(upper, reach))
+        return self._report(state, seen.step, seen.split, point.value, reach, values, fall, "eval", upper)
 
-    def _eval_fall(self, recent: Recent) -> tuple[float, float] | None:
-        if len(recent.losses) < 3:
-            return None
-        earlier, before, now = recent.losses
-        lowest = min(earlier, before, before if recent.lowest is None else recent.lowest)
-        if lowest - now <= self.eval_fall:
-            return None  # a spike that comes back
-        return (before, now) if before - now > 3.0 * abs(earlier - before) else None
+    def _floor(self, reach: float | None) -> float:
+        return floor_of(reach, self.floor, self.floor_nats)
+
+    def _highest(self, reach: float | None) -> float:
+        """Nats per token at and above which nothing is said."""
+        return max(self._floor(reach), self.floor_nats)
+
+    def _least_fall(self, level: float, reach: float | None) -> float:
+        # A level that is none too low in bits per byte is reached by a fall only where that is one in any tokenizer.
+        least = least_fall(reach)
+        return least if level < self._floor(reach) else max(least, limits.FALL_NATS)
 
     def _report(
-        self, state: BelowFloorState, step: int, split: str, level: float, values: dict[str, Any],
-        fall: tuple[float, float] | None, kind: str,
+        self, state: BelowFloorState, step: int, split: str, level: float, reach: float | None, values: dict[str, Any],
+        fall: tuple[float, float] | None, kind: str, upper: float | None = None,
     ) -> tuple[BelowFloorState, Found]:  # fmt: skip
         # The gravest that has not been said; each also stands for the lesser ones.
-        steps = ["near-zero"] if level < self.near_zero else []
-        steps += ["fall"] if fall is not None else []
-        new = next((name for name in [*steps, "level"] if (split, name) not in state.said), None)
-        if new is None or (new == "level" and any(one == split for one, _ in state.said)):
+        low = (level if upper is None else upper) < self._floor(reach)
+        names = ["near-zero"] if most_bits(level, reach) < self.near_zero else []
+        names += ["fall"] if fall is not None else []
+        names += [] if not low else ["level"] if reach is None else ["bits", "level"]
+        said = [name for one, name in state.said if one == split]
+        new = next((name for name in names if name not in said), None)
+        lesser = new == "level" or (new == "bits" and (self.task != "cpt" or set(said) != {"level"}))
+        if new is None or (lesser and said):
             return state, ()
+        floor = self._floor(reach)
         values = {
-            "level": level, "level_ppl": perplexity(level), "floor": self.floor, "floor_ppl": perplexity(self.floor),
-            "task": self.task, **values,
+            "level": level, "level_ppl": perplexity(level), "floor": floor, "floor_ppl": perplexity(floor),
+            "floor_bits": self.floor, "bits": None if reach is None else most_bits(level, reach),
+            "bytes_per_token": reach, "lowest_published": LOWEST_PUBLISHED_BITS,
+            "healthy_below": most_bits(level, None) / self.floor, "task": self.task, **values,
         }  # fmt: skip
         if new == "fall" and fall is not None:
             values |= {"from": fall[0], "to": fall[1]}
-        grave = self.task == "cpt" or fall is not None
+        grave = fall is not None or (self.task == "cpt" and reach is not None)
         severity = Severity.WARNING if grave else Severity.INFO
         finding = Finding(self.code, severity, step, split, values, variant=f"{kind}-{new}")
         return replace(state, said=(*state.said, (split, new))), (finding,)
+
+
+def _eval_fall(recent: Recent, least: float) -> tuple[float, float] | None:
+    if len(recent.losses) < 3:
+        return None
+    earlier, before, now = recent.losses
+    return (before, now) if fell_at_once(earlier, before, now, recent.lowest, least) else None
 
 
 def _disguised(seen: TrainObservation) -> bool:
@@ -148,7 +172,7 @@ def _disguised(seen: TrainObservation) -> bool:
     return bool(seen.nonfinite_steps) or (seen.loss == 0.0 and seen.nonfinite_steps is None and bad_gradient)
 
 
-def _with(recent: Recent, step: int, loss: float, keep: int, side: int = 5) -> Recent:
+def _with(recent: Recent, step: int, loss: float, keep: int, side: int = limits.FALL_SIDE) -> Recent:
     losses, lowest = (*recent.losses, loss), recent.lowest
     if recent.step is not None and step < recent.step:
         losses, lowest = (loss,), None  # steps that go back are two runs joined

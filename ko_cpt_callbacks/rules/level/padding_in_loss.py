@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.core.plausibility import FLOOR, lowest_level, sudden_fall
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import ENOUGH, fitted
 
@@ -68,7 +69,9 @@ class PaddingInLoss(Rule):
     * Tokens per step become an exact constant where they varied before, as rows padded to one length do: ``warning``.
       With rows grouped by length the longest batches, all cut at one length, are constant too, for some rows of each
       mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.
-    * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``.
+    * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``. It comes down
+      to a share of the first loss, or falls suddenly, to below the floor: in bits per byte where an evaluation has told
+      the bytes per token, else to below ``floor_nats``.
 
     Token counts are not judged where the callback looked at the first batch and saw no pad: what was seen wins.
     Target tokens (our ``tokens_seen``) are taken where the log has them, because padding outside the loss does not
@@ -76,53 +79,51 @@ class PaddingInLoss(Rule):
 
     Args:
         constant_rows: Rows in a row with exactly the same number of tokens per step while the loss is below what it
-            was. Chosen, not measured: among 2,099 different rates of a healthy log of 2,666 rows no two neighbours
-            are equal.
-        quiet_rows: The same while it is not. Chosen, not measured.
-        fall: Nats by which the loss must be below the rows before, and
-        fall_noises: noises. Chosen, not measured.
+            was.
+        quiet_rows: The same while it is not.
+        fall: Nats per token by which the loss must be below the rows before, and
+        fall_noises: standard deviations of one point.
         varied_rows: Rows in a row, each with its own, that show that the rows were not padded or packed.
         window: Training points of which the median is the level after a collapse.
-        floor: Where a collapse ends, nats per token.
+        floor: Where a collapse ends, bits per byte.
+        floor_nats: The same while bytes are not known, and for a sudden fall, nats per token.
         share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss,
-        early_share: within fewer, below this one. Chosen, not measured.
+        early_share: within fewer, below this one.
         deep: Or, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
-            one. Chosen, not measured.
-        equal_tokens: Labels in runs of one token at the rows' ends. Chosen, not measured.
+            one.
+        equal_tokens: Labels in runs of one token at the rows' ends.
     """
 
     info: ClassVar = RuleInfo(
         "padding-in-loss", (Severity.ERROR, Severity.WARNING), (SetupObservation, TrainObservation), may_stop=True
     )
 
-    constant_rows: int = 5
-    quiet_rows: int = 12
-    fall: float = 0.1
-    fall_noises: float = 3.0
-    varied_rows: int = 5
-    window: int = 20
-    floor: float = FLOOR
-    early_share: float = 0.33
-    share: float = 0.25
-    deep: float = 0.6
-    equal_tokens: int = 16
+    constant_rows: int = limits.EQUAL_ROWS
+    quiet_rows: int = limits.EQUAL_QUIET_ROWS
+    fall: float = limits.PADDED_FALL_NATS
+    fall_noises: float = limits.PADDED_FALL_NOISES
+    varied_rows: int = limits.VARIED_ROWS
+    window: int = limits.LEVEL_POINTS
+    floor: float = limits.FLOOR_BITS
+    floor_nats: float = limits.FLOOR_NATS
+    early_share: float = limits.COLLAPSE_EARLY_SHARE
+    share: float = limits.COLLAPSE_SHARE
+    deep: float = limits.COLLAPSE_DEPTH
+    equal_tokens: int = limits.EQUAL_LABELS
 
     def initial(self) -> PaddingInLossState:
         """No row seen."""
         return PaddingInLossState()
-
 
     def step(self, state: PaddingInLossState, seen: Observation, signals: Signals) -> tuple[PaddingInLossState, Found]:
         """Judges a set-up row of this code's name, or a training row."""
         if isinstance(seen, SetupObservation) and seen.kind == self.code:
             return self._batch(state, seen)
         if isinstance(seen, TrainObservation):
-            return self._row(state, seen)
+            return self._row(state, seen, signals.bytes_per_token)
         return state, ()
 
-    def _batch(
-        self, state: PaddingInLossState, seen: SetupObservation
-    ) -> tuple[PaddingInLossState, Found]:
+    def _batch(self, state: PaddingInLossState, seen: SetupObservation) -> tuple[PaddingInLossState, Found]:
         split = seen.values.get(keys.SPLIT)
         split = split if isinstance(split, str) else keys.TRAIN_PREFIX
         masked, runs = _count(seen.values, "masked_labels"), _count(seen.values, "pad_run_rows")
@@ -142,18 +143,20 @@ class PaddingInLoss(Rule):
             finding = Finding(self.code, Severity.WARNING, seen.step, split, values, variant="equal")
         return replace(state, said=(*state.said, said)), (finding,)
 
-    def _row(self, state: PaddingInLossState, seen: TrainObservation) -> tuple[PaddingInLossState, Found]:
+    def _row(
+        self, state: PaddingInLossState, seen: TrainObservation, reach: float | None
+    ) -> tuple[PaddingInLossState, Found]:
         counter, losses, lowest = state.counter, state.losses, state.lowest
         if state.step is not None and seen.step < state.step:
             counter, losses, lowest = replace(counter, step=None, tokens=None), (), None
         kept, least, first = losses, lowest, state.first
         if seen.loss is not None and math.isfinite(seen.loss):
             first = seen.loss if first is None else first
-            kept, keep = (*losses, seen.loss), 2 * self.window + 5
+            kept, keep = (*losses, seen.loss), 2 * self.window + limits.FALL_SIDE
             kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
         now = self._counted(counter, seen)
         state = PaddingInLossState(now, seen.step, kept, least, first, state.said, state.looked)
-        return self._judged(state, seen)
+        return self._judged(state, seen, reach)
 
     def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
         target = seen.tokens_seen is not None
@@ -180,7 +183,7 @@ class PaddingInLoss(Rule):
         )
 
     def _judged(
-        self, state: PaddingInLossState, seen: TrainObservation
+        self, state: PaddingInLossState, seen: TrainObservation, reach: float | None
     ) -> tuple[PaddingInLossState, Found]:
         counter = state.counter
         if state.looked or "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
@@ -194,7 +197,7 @@ class PaddingInLoss(Rule):
         }
         if counter.varied and counter.streak > 2 * counter.longest and self._fell(state):
             variant = "constant"
-        elif counter.always and (fall := self._collapse(state, seen.epoch)) is not None:
+        elif counter.always and (fall := self._collapse(state, seen.epoch, reach)) is not None:
             variant = "collapse"
             values |= {"from": fall[0], "to": fall[1]}
         else:
@@ -212,20 +215,25 @@ class PaddingInLoss(Rule):
             return False
         return median(before) - median(after) > max(self.fall, self.fall_noises * fitted(before).jitter)
 
-    def _collapse(self, state: PaddingInLossState, epoch: float | None) -> tuple[float, float] | None:
+    def _collapse(
+        self, state: PaddingInLossState, epoch: float | None, reach: float | None
+    ) -> tuple[float, float] | None:
         """The levels before and after the loss went below the floor at once, early or late."""
-        last = state.losses[-self.window :]
+        last, first = state.losses[-self.window :], state.first
+        floor = floor_of(reach, self.floor, self.floor_nats)
         level = median(last) if len(last) == self.window else math.inf
-        if level >= self.floor or state.first is None or state.first < self.floor:
+        if level >= max(floor, self.floor_nats) or first is None or first < floor:
             return None
+        if level >= floor:  # low for most tokenizers, but not for this one: only a fall that is one in any tells
+            return sudden_fall(state.losses, state.lowest, max(least_fall(reach), limits.FALL_NATS))
         rows = len(state.losses)
-        share = self.early_share if rows <= 1.25 * self.window else self.share
-        if level < share * state.first and rows <= 2 * self.window:
-            return state.first, level
+        share = self.early_share if rows <= limits.COLLAPSE_EARLY * self.window else self.share
+        if level < share * first and rows <= 2 * self.window:
+            return first, level
         in_first_epoch = epoch is None or epoch <= 1.0
-        if in_first_epoch and level < min(self.deep * self.floor, self.share * state.first):
-            return state.first, level
-        return sudden_fall(state.losses, state.lowest)
+        if in_first_epoch and level < min(self.deep * floor, self.share * first):
+            return first, level
+        return sudden_fall(state.losses, state.lowest, least_fall(reach))
 
 
 def _count(values: Mapping[str, Any], name: str) -> int:

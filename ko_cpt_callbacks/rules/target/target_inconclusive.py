@@ -14,7 +14,7 @@ from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["TargetInconclusive"]
 
-_BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible", "substitute", "substitute-unsaid")
+_BROKEN: Final = ("no-evaluation", "unmeasured", "non-finite", "implausible", "fell", "substitute", "substitute-unsaid")
 """Here more rows or more training would not help: something is wrong with the target or the evaluation."""
 
 

@@ -329,3 +329,99 @@ def test_the_trainers_sum_stays_nan_after_it() -> None:
     assert [item.variant for item in _findings(first, TrainObservation(110, loss=math.nan, nonfinite_steps=1))] == [
         "no-target", "steps"
     ]  # fmt: skip
+
+
+# -- a step that the loss scaler skipped -------------------------------------------------------------------------------
+
+
+def _steep(rates: list[float | None]) -> list[TrainObservation]:
+    """Nine rows that hardly fall, then 4.05 to 2.56 at once with a NaN gradient norm, each with its learning rate."""
+    losses = [4.3 - 0.03 * i for i in range(9)] + [2.56]
+    return [
+        TrainObservation(i, loss=loss, grad_norm=NAN if i == 9 else 8.0, learning_rate=rate)
+        for i, (loss, rate) in enumerate(zip(losses, rates, strict=True))
+    ]
+
+
+def test_a_skipped_step_in_a_steep_fall_is_a_note() -> None:
+    """The learning rate, which had been moving, stands still at the row: the scaler skipped the step."""
+    falling: list[float | None] = [1e-4 * (1 - 0.01 * i) for i in range(10)]
+    still = [*falling[:9], falling[8]]
+    assert [(f.variant, f.severity) for f in _findings(*_steep(still))] == [("scaler", Severity.INFO)]
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [
+        [1e-4 * (1 - 0.01 * i) for i in range(10)],  # it moved: the step was made
+        [1e-4] * 10,  # it never moves
+        [None] * 10,
+        [2e-5, 4e-5, 6e-5, 8e-5, *[1e-4] * 6],  # a warm-up that is over
+    ],
+)
+def test_a_learning_rate_that_says_nothing_excuses_nothing(rates: list[float | None]) -> None:
+    """Otherwise such a fall is what a NaN within a logging window looks like."""
+    assert [f.variant for f in _findings(*_steep(rates))] == ["drop"]
+
+
+def test_the_scalers_search_for_its_scale_is_no_warning() -> None:
+    """The first steps of fp16 are skipped until the scale fits: they do not count with those that are skipped later."""
+    def rows(bad: set[int], rate: float | None = 1e-4) -> list[TrainObservation]:
+        return [
+            TrainObservation(i, loss=3.0, grad_norm=INF if i in bad else 1.0, learning_rate=rate) for i in range(40)
+        ]
+
+    assert [f.variant for f in _findings(*rows({0, 1, 2, 3, 20, 30}))] == ["scaler"]
+    assert [(f.variant, f.step) for f in _findings(*rows({0, 1, 20, 30, 35}))] == [
+        ("scaler", 0), ("scaler-repeated", 35)
+    ]  # fmt: skip
+    # A scale of 2 ** 16 is halved sixteen times at most.
+    assert [(f.variant, f.step) for f in _findings(*rows(set(range(40))))] == [("scaler", 0), ("scaler-repeated", 18)]
+
+
+# -- zeros after a small loss ------------------------------------------------------------------------------------------
+
+
+def _zeros(*first: float, count: int = 30, **more: float) -> list[TrainObservation]:
+    losses = [*first, *[0.0] * count]
+    return [TrainObservation(10 * (i + 1), loss=loss, **more) for i, loss in enumerate(losses)]  # type: ignore[arg-type]
+
+
+def test_zeros_after_a_small_loss_have_two_readings() -> None:
+    """0.033, then exactly 0 and no gradient norm: a warning at the fifth, once, that does not ask to stop."""
+    (found,) = _findings(*_zeros(0.0328))
+    assert (found.severity, found.step, found.asks_to_stop) == (Severity.WARNING, 60, False)
+    assert found.message() == (
+        "Step 60: the training loss is logged as exactly 0 for 5 rows in a row, after 0.033, and there is no gradient "
+        "norm to tell why. Either it is NaN, which the Trainer logs as 0 (logging_nan_inf_filter), or the text is "
+        "learned by heart and the loss is rounded to 0: nothing is gained from here on. Generate a few tokens with the "
+        "last checkpoint, which a model of NaNs cannot; then look for a NaN, or train on more text for fewer epochs."
+    )
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        _zeros(0.02, 0.006, 0.0019, 0.0007, 0.0001),  # learned away in small steps
+        _zeros(),  # nothing before
+        _zeros(0.0328, count=4),
+        _zeros(0.0328, grad_norm=0.001),  # the gradient tells that a zero is one
+        _zeros(0.0328, nonfinite_steps=0),
+        _zeros(0.0019),
+        [*_zeros(0.0328, count=3), TrainObservation(50, loss=0.001), *[TrainObservation(60, loss=0.0)]],
+    ],
+)
+def test_zeros_that_are_no_such_sign(rows: list[TrainObservation]) -> None:
+    """A way down in small steps, too few, or a gradient norm or a count that tells."""
+    assert _findings(*rows) == []
+
+
+def test_zeros_after_a_high_loss_are_the_error_alone() -> None:
+    """What cannot fall to 0 is the error that it was, and no warning beside it."""
+    assert [f.variant for f in _findings(*_zeros(2.0, 1.9))] == ["zero-after"]
+
+
+def test_zeros_of_two_runs_joined_are_counted_apart() -> None:
+    """Steps that go back begin anew: three zeros and three are not six, and the loss before them is another run's."""
+    assert _findings(*_zeros(0.0328, count=3), *_zeros(count=3)) == []
+    assert _findings(*_zeros(0.0328, count=3), *_zeros(count=6)) == []

@@ -1,4 +1,4 @@
-"""below-floor: a level, never one point; how grave depends on the task and on how it came about."""
+"""below-floor: a level, never one point; how grave depends on the bytes, on the task and on how it came about."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.plausibility import FLOOR_BITS
 from ko_cpt_callbacks.rules.level.below_floor import BelowFloor
+from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
+
+TOKENIZERS = [1.2, 1.3, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.1, 4.9, 5.7, 6.6]
+"""Bytes per token on Korean: GPT-2's and Llama 2's are the first four, large vocabularies made for Korean the last."""
+HEALTHY = [0.5, 0.6, 0.75, 0.9, 1.1, 1.3]
+"""Bits per byte at which a continued pretraining ends."""
 
 
 def _findings(*seen: Observation, task: str = "other") -> list[Finding]:
@@ -27,26 +34,110 @@ def _evals(*losses: float, se: float | None = None, rows: int | None = None) -> 
     ]
 
 
-@pytest.mark.parametrize(("task", "severity"), [("cpt", "warning"), ("sft", "info"), ("other", "info")])
-def test_a_gradual_fall(task: str, severity: str) -> None:
-    """The median of 20 points goes below ln 3: info, but a warning in continued pretraining; once."""
+def _measured(step: int, bits: float, reach: float, split: str = "eval", **more: float) -> EvalObservation:
+    """An evaluation with its bytes: so many bits per byte, at so many bytes per token."""
+    loss = bits * math.log(2.0) * reach
+    counts: dict[str, object] = {"tokens": 100_000, "bytes": round(100_000 * reach), "rows": 500, **more}
+    return EvalObservation(step, split=split, exact_loss=loss, bits_per_byte=bits, **counts)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["cpt", "sft", "other"])
+def test_a_gradual_fall_where_bytes_are_not_known(task: str) -> None:
+    """The median of 20 points goes below ln 3: a note, once, whatever was declared, as the tokenizer may be why."""
     losses = [2.0 - 0.02 * i for i in range(80)]
     (found,) = _findings(*_train(*losses), task=task)
     assert (found.code, found.severity.value, found.variant, found.split) == (
-        "below-floor", severity, "train-level", "train",
+        "below-floor", "info", "train-level", "train",
     )  # fmt: skip
     assert found.values["level"] < math.log(3.0)
     assert not found.asks_to_stop
 
 
-def test_sentence() -> None:
-    """Level, perplexity, floor, what to look at."""
+@pytest.mark.parametrize(("task", "severity"), [("cpt", "warning"), ("sft", "info"), ("other", "info")])
+def test_a_gradual_fall_in_bits_per_byte(task: str, severity: str) -> None:
+    """With bytes the floor is 0.415 bits per byte: info, but a warning in continued pretraining; once."""
+    reach = 5.0
+    losses = [(0.8 - 0.01 * i) * math.log(2.0) * reach for i in range(50)]
+    (found,) = _findings(_measured(0, 0.8, reach), *_train(*losses), task=task)
+    assert (found.severity.value, found.variant, found.split) == (severity, "train-bits", "train")
+    # The median of the last twenty, at a fall of 0.01 a row: the first that is below.
+    assert 0.40 < found.values["bits"] < FLOOR_BITS  # type: ignore[operator]
+    assert found.values["level"] > math.log(3.0)  # type: ignore[operator]
+
+
+def test_a_note_becomes_a_warning_once_bytes_are_known() -> None:
+    """A level noted in nats per token is said again, in continued pretraining, where it proves too low in bits per
+    byte; where it proves healthy it is not."""
+    for reach, variants in ((5.0, ["train-level", "train-bits"]), (1.3, ["train-level"])):
+        rows = [*_train(*[0.9] * 30), _measured(310, 0.8, reach), *_train(*[0.9] * 30, start=320)]
+        assert [one.variant for one in _findings(*rows, task="cpt") if one.split == "train"] == variants
+        other = [one.variant for one in _findings(*rows) if one.split == "train"]
+        assert other == ["train-level"]
+
+
+def test_the_fewest_bytes_count_for_training() -> None:
+    """Where sets have unlike bytes per token, training is below the floor only by the fewest."""
+    many, few = _measured(0, 0.8, 5.0), _measured(0, 0.8, 1.3, "eval_ko")
+    training = _train(*[0.9] * 40)
+    assert [one.variant for one in _findings(many, *training)] == ["train-bits"]
+    for both in ((many, few), (few, many)):
+        assert _findings(*both, *training, task="cpt") == []
+
+
+def test_no_healthy_level_is_a_warning_on_any_tokenizer() -> None:
+    """Twelve tokenizers by six healthy levels, with all that this package logs, with bits per byte beside the Trainer's
+    loss, and with nothing but losses: no warning of a floor."""
+    for reach in TOKENIZERS:
+        for bits in HEALTHY:
+            nats = bits * math.log(2.0) * reach
+            curve = [nats * (1.0 + 0.6 * math.exp(-i / 12) + 0.01 * math.sin(7.0 * i)) for i in range(90)]
+            packed = [
+                TrainObservation(10 * (i + 1), 0.01 * i, loss=loss, grad_norm=1.0, input_tokens=40_960 * (i + 1))
+                for i, loss in enumerate(curve)
+            ]
+            for seen in ("all", "bits", "loss"):
+                rows: list[Observation] = []
+                for i, row in enumerate(packed):
+                    rows.append(row)
+                    if i % 15 == 14:
+                        level = bits * curve[i] / nats
+                        known = _measured(row.step, level, reach, exact_loss_se=0.01 * nats)
+                        rows.append(known if seen == "all" else EvalObservation(
+                            row.step, loss=curve[i], bits_per_byte=level if seen == "bits" else None
+                        ))  # fmt: skip
+                found = Monitor([BelowFloor("cpt"), PaddingInLoss()]).judge(rows)[1]
+                grave = [one for one in found if one.severity is not Severity.INFO]
+                assert grave == [], (reach, bits, seen)
+                assert seen == "loss" or not found, (reach, bits, seen)
+
+
+def test_an_implausible_level_is_a_warning_on_any_tokenizer() -> None:
+    """A third of a bit per byte, in the evaluations and in training beside them, with as many nats as it may have."""
+    for reach in TOKENIZERS:
+        nats = 0.34 * math.log(2.0) * reach
+        rows = [_measured(0, 0.9, reach), *_train(*[nats] * 30), _measured(310, 0.34, reach, exact_loss_se=0.01 * nats)]
+        found = [(one.severity, one.variant, one.split) for one in _findings(*rows, task="cpt")]
+        assert found == [
+            (Severity.WARNING, "train-bits", "train"), (Severity.WARNING, "eval-bits", "eval"),
+        ], reach  # fmt: skip
+
+
+def test_sentences() -> None:
+    """Level, perplexity, floor, and the bytes per token on which it depends; what to look at."""
+    look = (
+        "Masked language models and fine-tuning may be that low; in continued pretraining look whether padding is in "
+        "the loss, whether the text repeats itself, and whether the labels are what you think."
+    )
     found = _findings(*_train(*[1.0] * 20))
     assert [one.message() for one in found] == [
-        "Step 200: the median of the last 20 training losses is 1.000 (perplexity 2.72), below 1.099 (perplexity "
-        "3.00), where no published Korean pretraining has been. Masked language models and fine-tuning may be that "
-        "low; in continued pretraining look whether padding is in the loss, whether the text repeats itself, and "
-        "whether the labels are what you think."
+        "Step 200: the median of the last 20 training losses is 1.000 (perplexity 2.72). That is below 0.415 bits per "
+        "byte, where no published Korean pretraining has been, unless a token has fewer than 3.5 bytes, and how many "
+        "it has the rows do not tell. Evaluate with KoCPTCallback, which logs bits per byte. " + look
+    ]
+    found = _findings(_measured(0, 0.3, 5.0))
+    assert [one.message() for one in found] == [
+        "eval, step 0: the loss is 1.040 (perplexity 2.83), 0.300 bits per byte, with 5.00 bytes per token, below "
+        "0.415, where no published Korean pretraining has been (lowest: 0.519). " + look
     ]
 
 
@@ -67,8 +158,17 @@ def test_an_evaluation() -> None:
 
 
 def test_exactly_at_the_floor_is_not_below() -> None:
-    """ln 3 itself is silent."""
+    """ln 3 itself is silent where bytes are not known, and 0.415 bits per byte where they are."""
     assert _findings(*_train(*[math.log(3.0)] * 30), *_evals(math.log(3.0))) == []
+    for more, variants in ((1e-9, []), (-1e-6, ["eval-bits"])):
+        assert [one.variant for one in _findings(_measured(0, FLOOR_BITS + more, 5.0))] == variants
+
+
+def test_the_interval_of_an_evaluation_counts_in_bits_too() -> None:
+    """0.40 bits per byte to within 0.02 may be 0.42."""
+    nats = 0.4 * math.log(2.0) * 5.0
+    assert _findings(_measured(0, 0.4, 5.0, exact_loss_se=0.05 * nats)) == []
+    assert len(_findings(_measured(0, 0.4, 5.0, exact_loss_se=0.01 * nats))) == 1
 
 
 def test_a_sudden_fall_is_a_warning_whatever_the_task() -> None:
@@ -102,6 +202,26 @@ def test_the_return_from_a_spike_is_no_fall(width: int) -> None:
     assert [one.variant for one in _findings(*_train(*lower), task="sft")] == ["train-level", "train-fall"]
 
 
+@pytest.mark.parametrize(("reach", "fall"), [(None, 0.5), (6.6, 0.18 * math.log(2.0) * 6.6)])
+def test_how_far_a_fall_is(reach: float | None, fall: float) -> None:
+    """Half a nat per token where bytes are not known, 0.18 bits per byte where they are."""
+    first: list[Observation] = [] if reach is None else [_measured(0, 0.9, reach)]
+    end = 0.9 if reach is None else 1.2
+    for more, variant in ((-0.02, "level" if reach is None else "bits"), (0.02, "fall")):
+        losses = [end + fall + more if i < 30 else end for i in range(60)]
+        (found,) = _findings(*first, *_train(*losses), task="cpt")
+        assert found.variant == f"train-{variant}"
+
+
+def test_a_fall_below_ln_3_is_a_warning_whatever_the_bytes() -> None:
+    """At 1.2 bytes per token 0.6 nats are 0.72 bits per byte, a healthy level; but no model falls there at once."""
+    losses = [(2.7 if i < 30 else 0.6) + 0.02 * math.sin(7.0 * i) for i in range(60)]
+    (found,) = _findings(_measured(0, 0.9, 1.2), *_train(*losses), task="cpt")
+    assert (found.severity, found.variant) == (Severity.WARNING, "train-fall")
+    gradual = [2.7 * math.exp(-i / 30) + 0.5 for i in range(150)]
+    assert _findings(_measured(0, 0.9, 1.2), *_train(*gradual), task="cpt") == []
+
+
 def test_evaluations_fall_too() -> None:
     """A level, then far below it: a warning; a spike and back is none."""
     (found,) = _findings(*_evals(2.7, 2.68, 0.5))
@@ -116,6 +236,17 @@ def test_near_zero() -> None:
     assert [one.variant for one in found] == ["train-level", "train-near-zero", "eval-near-zero"]
     assert {one.severity for one in found} == {Severity.INFO}
     assert "next to 0" in found[1].message()
+
+
+@pytest.mark.parametrize(("reach", "level"), [(None, 0.0499), (4.0, 0.19)])
+def test_near_zero_depends_on_the_bytes(reach: float | None, level: float) -> None:
+    """0.072 bits per byte: 0.05 nats per token, if a token may be one byte; a note without bytes, whatever the task."""
+    first: list[Observation] = [] if reach is None else [_measured(0, 0.9, reach)]
+    (found,) = _findings(*first, *_train(*[level] * 25), task="cpt")
+    assert found.variant == "train-near-zero"
+    assert found.severity is (Severity.INFO if reach is None else Severity.WARNING)
+    (found,) = _findings(*first, *_train(*[1.1 * level] * 25), task="cpt")
+    assert found.variant == ("train-level" if reach is None else "train-bits")
 
 
 def test_nan_in_disguise_is_no_level() -> None:

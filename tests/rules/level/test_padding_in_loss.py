@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
 
@@ -209,3 +209,26 @@ def test_unequal_logging_distances() -> None:
 def test_no_counts_no_finding() -> None:
     """A log without token counts cannot show it; nor does NaN disturb."""
     assert _findings(*[TrainObservation(10 * i, loss=math.nan) for i in range(60)]) == []
+
+
+def _eval(reach: float) -> EvalObservation:
+    return EvalObservation(0, exact_loss=2.5, tokens=100_000, bytes=round(100_000 * reach))
+
+
+def test_a_collapse_is_one_in_bits_per_byte() -> None:
+    """From 9 to 1.5 nats per token within 40 rows is a collapse at 6.5 bytes per token (0.33 bits per byte), and none
+    where a token has 5, or nothing tells; to 0.7 it is none at 1.2 (0.84 bits), and one where nothing tells."""
+    for end, reach, count in ((1.5, 6.5, 1), (1.5, 5.0, 0), (1.5, None, 0), (0.7, 1.2, 0), (0.7, None, 1)):
+        rows: list[Observation] = [] if reach is None else [_eval(reach)]
+        rows += _rows([32768] * 60, lambda i, e=end: 9.0 if i == 1 else e + 0.2 / i)  # type: ignore[misc]
+        assert [one.variant for one in _findings(*rows)] == ["collapse"] * count, (end, reach)
+
+
+def test_a_sudden_fall_is_a_collapse_whatever_the_bytes() -> None:
+    """Long after the start, from 2.7 to 0.7 at once: so also at 1.2 bytes per token, where 0.7 nats are a healthy
+    level; a slow way there is none."""
+    for reach in (1.2, 4.0, None):
+        rows: list[Observation] = [] if reach is None else [_eval(reach)]
+        sudden = _rows([32768] * 120, lambda i: 2.7 if i < 60 else 0.7)
+        assert [one.variant for one in _findings(*rows, *sudden)] == ["collapse"], reach
+        assert _findings(*rows, *_rows([32768] * 200, lambda i: 2.7 - 0.01 * i)) == [], reach

@@ -100,11 +100,20 @@ def _finding(target: str, *seen: Observation) -> Finding:
         ),
         (
             "ppl<3",
-            [EvalObservation(900, exact_loss=0.44, exact_loss_se=0.01), END],
+            [EvalObservation(900, exact_loss=0.44, exact_loss_se=0.01, tokens=1000, bytes=4000), END],
             Severity.WARNING,
             "eval, step 900: 1.55: target eval_ppl<3.0@end is not counted as met, because a number below it says "
-            "nothing about Korean text (target-implausible gives the reason). Look for padding in the loss and at the "
-            "labels, and set another target.",
+            "nothing about Korean text: no published run comes near it, or a model that guesses is there already. Look "
+            "for padding in the loss and at the labels, and set another target.",
+        ),
+        (
+            "ppl<3",
+            [*(EvalObservation(s, exact_loss=x) for s, x in ((700, 2.7), (800, 2.68), (900, 0.44))), END],
+            Severity.WARNING,
+            "eval, step 900: 1.55: target eval_ppl<3.0@end is not counted as met, because the evaluation fell suddenly "
+            "to where no published run with a tokenizer made for Korean is, and how many bytes a token has the rows do "
+            "not tell. (There is no error bar, so the value itself decides.) Look for padding in the loss and at the "
+            "labels; evaluate with KoCPTCallback, which logs bits per byte.",
         ),
     ],
 )

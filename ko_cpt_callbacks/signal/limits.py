@@ -52,6 +52,9 @@ FALL_SIDE: Final = 5
 FALL_REACH: Final = 15
 """Points from the earliest of three such medians to the last: what the level had moved before is between the first two,
 two thirds of it. Chosen, tried as FALL_NATS."""
+FALL_EVALS: Final = 3
+"""Evaluations that show a sudden fall: two before it, of which the first tells how far the loss had moved, and itself.
+What it is made of, no threshold."""
 
 EQUAL_ROWS: Final = 5
 """Log rows in a row with exactly as many tokens per step, while the loss is below what it was, that show padding.

@@ -109,7 +109,7 @@ class BelowFloor(Rule):
         known = state.evals.get(seen.split, Recent())
         # An exact loss after the Trainer's own is another measure, not a fall.
         known = replace(known if known.metric == point.metric else Recent(), metric=point.metric)
-        recent = _with(known, seen.step, point.value, keep=3, side=1)
+        recent = _with(known, seen.step, point.value, keep=limits.FALL_EVALS, side=1)
         state = replace(state, evals={**state.evals, seen.split: recent})
         upper = point.value + limits.LEVEL_ERRORS * (point.se or 0.0)
         if upper >= self._highest(reach) or seen.rows == 1:
@@ -160,7 +160,7 @@ class BelowFloor(Rule):
 
 
 def _eval_fall(recent: Recent, least: float) -> tuple[float, float] | None:
-    if len(recent.losses) < 3:
+    if len(recent.losses) < limits.FALL_EVALS:
         return None
     earlier, before, now = recent.losses
     return (before, now) if fell_at_once(earlier, before, now, recent.lowest, least) else None

@@ -436,6 +436,13 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             ],
         ),
         Example(
+            "The same in a log without fingerprints",
+            [
+                EvalObservation(row.step, split="eval", loss=row.loss) if isinstance(row, EvalObservation) else row
+                for row in evaluated(training(HEALTHY), [3.3, 3.1, 3.0, 2.95, 2.93, 4.1, 4.08])
+            ],
+        ),
+        Example(
             "A set that is sampled anew for every evaluation",
             [evaluation(100 * i, 2.8, fingerprint=f"utf8-00{i}0") for i in range(1, 6)],
         ),

@@ -8,10 +8,12 @@ last are made here. Without an argument the pages are written, a page that is mi
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,7 @@ from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
 from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.signal import limits
 
 FOLDER: Final = Path(__file__).parent / "findings"
 COMMAND: Final = "python docs/findings.py"
@@ -76,6 +79,7 @@ def bottom(code: str) -> str:
         MADE, "## How it is decided", _wrapped(CODES[code][DEFAULT_LANGUAGE].decided),
         f"## The rule\n\n[{path}](../../{path})", text,
     ]  # fmt: skip
+    explained = {**_limits(rule), **explained}
     numbers = [(name, value) for name, value in limits_of(rule).items() if name in explained]
     if numbers:
         rows = [f"| `{name}` | {value:.4g} | {_cell(explained[name])} |" for name, value in numbers]
@@ -128,6 +132,20 @@ def _docstring(rule: Rule) -> tuple[str, dict[str, str]]:
         elif line.strip() and name:
             explained[name] += " " + line.strip()
     return said, explained
+
+
+def _limits(rule: Rule) -> dict[str, str]:
+    """What `signal/limits.py` says of the limits that are a rule's defaults, by the rule's names of them."""
+    texts: dict[str, str] = {}
+    body = ast.parse(inspect.getsource(limits)).body
+    for one, text in pairwise(body):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
+            texts[one.target.id] = " ".join(str(ast.literal_eval(text.value)).replace("``", "`").split())
+    found: dict[str, str] = {}
+    for one in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(type(rule))))):
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(one.value, ast.Attribute):
+            found[one.target.id] = texts.get(one.value.attr, "")
+    return found
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------

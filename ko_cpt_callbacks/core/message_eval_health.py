@@ -29,6 +29,13 @@ MESSAGES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
         "Losses before and after are of different tokens: the best, patience, relative targets and every comparison "
         "start anew here. Look what masks the labels now (a collator, a chat template, completion_only_loss)."
     },
+    ("eval-set-changed", "level"): {
+        "en": "{split}, step {step:n}: the loss went from {before:loss} at step {before_step:n} to {after:loss} "
+        "between two evaluations and has stayed there, while training beside them went from {train_before:loss} to "
+        "{train_after:loss}. It looks as if other rows, or other tokens of them, are evaluated since. Patience, "
+        "overfitting and gap-widening start anew here. Look what changed in the evaluation set, its collator or its "
+        "template; if it was meant so, give the new set a name of its own."
+    },
     ("eval-set-changed", "drawn"): {
         "en": "{split}, step {step:n}: other rows, or other tokens of them, in each of {evaluations:n "
         "evaluation|evaluations}: the set is drawn anew each time. Small differences are the draw's. For exact "
@@ -84,9 +91,13 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="warning, once per change: the set's fingerprint, a hash of its rows, is another than before, or "
             "it is the same and another number of tokens is scored. Fingerprints of different versions, and missing "
             "ones, are not compared. Where no two evaluations of the set had the same rows yet, it is said at the next "
-            "one, or at the end. info, once: the rows were others in four evaluations in a row. From a change on the "
-            "first, last and best of the summary, patience, relative targets, overfitting, gap-widening, forgetting "
-            "and memorising start anew; in a set that is drawn each time they go on.",
+            "one, or at the end. Where the log has no fingerprints, and not of retention sets: an evaluation differs "
+            "from the one before by more than four times what any two of the last eight did, by 12 % and by eight "
+            "standard errors, the training loss beside it moved less than a quarter as far, and the next evaluation "
+            "is at the new level too. info, once: the rows were others in four evaluations in a row. From a change on "
+            "the first, last and best of the summary, patience, relative targets, overfitting, gap-widening, "
+            "forgetting and memorising start anew; in a set that is drawn each time they go on. From a change of "
+            "level on the summary and targets go on, too.",
             action="Resume with the evaluation set of before, or give the new one a name of its own.",
         )
     },
@@ -124,7 +135,7 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             "trend around it, by more than 7 %, or by more than 2.5 standard deviations and 3 %, the new epoch begins "
             "lower than the one before, and no fall of the learning rate explains it. Far below: four or more epochs "
             "after the first, the loss is below half of the first epoch's level, and no evaluation set has fallen "
-            "along (to 70 % of what it was).",
+            "along (to 70 % of what it was) or lies as low as training does (within 15 %).",
             action="Use more text or fewer epochs: up to four are about as good as new text (arXiv 2305.16264). Judge "
             "by an evaluation set that was not trained on.",
         )
@@ -158,7 +169,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             meaning="The training loss is where it was at the start: the weights that matter do not move.",
             decided="warning, once, from 20 training points on: past the warm-up the fall from the start is within two "
             "of its standard errors or below 0.3 % of the level, and so is a rise (three errors); the first points "
-            "were no higher than 2 %, no evaluation set falls, and what the noise can hide is below 3 % of the level. "
+            "were no higher than 2 % (the very first: 4 %), no evaluation set falls, and what the noise can hide is "
+            "below 3 % of the level. "
             "While the run goes on also: at this pace its end would bring less than 0.8 % (the end as planned, as a "
             "falling learning rate tells, or, from 100 points on, four times as far). A log without learning rates is "
             "judged at its end.",

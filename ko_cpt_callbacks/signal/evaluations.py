@@ -1,9 +1,9 @@
 """The evaluations of every set in their order, each beside the training since the one before it.
 
-What may be compared is kept apart: a series begins anew at a seam (`ko_cpt_callbacks.signal.window`), where the loss
-becomes exact or stops being so, where other rows are evaluated (`ko_cpt_callbacks.core.same_rows`), and where steps go
-back. A loss that is not
-finite, or has a batch that is not, is no evaluation.
+A series begins anew at a seam, where the loss becomes exact or stops being so, where other rows are evaluated
+(`ko_cpt_callbacks.core.same_rows`), where steps go back, and where the evaluation alone is at another level from one
+time to the next and stays there: other rows again, in a log that has no fingerprints. A loss that is not finite, or has
+a batch that is not, is no evaluation.
 """
 
 from __future__ import annotations
@@ -12,96 +12,71 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Final
 
 from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.progress import EvalPoint
+from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["EARLY", "KEPT", "NEAR", "Evaluations", "Mark", "Series", "noise_of"]
-
-KEPT: Final = 40
-"""Evaluations of a set that are kept beside the first and the best; older ones are forgotten. Chosen, not measured."""
-EARLY: Final = 8
-"""Gaps of the beginning that are kept. Chosen, not measured."""
-NEAR: Final = 8
-"""Training points that make the level at an evaluation, at most. Chosen, not measured."""
-FALLEN: Final = 0.003
-"""Share of its level that an evaluation falls by, or has not fallen; twice that where its rows are not known to be the
-same. Chosen: as `no-learning` has it of training."""
-SAME_ERRORS: Final = 0.7
-"""And so many joint standard errors of two evaluations of the same rows, which differ by far less than the errors say
-(by less than a third of one, see `overfitting`). Chosen, not measured."""
-OTHER_ERRORS: Final = 3.0
-"""Of rows that are not known to be the same. Chosen, not measured."""
-_NOISE_FROM: Final = 3  # second differences
-_MAD_TO_SD: Final = 1.4826  # for normal noise
-_BENT: Final = 0.6
-"""Share of the one estimate that the other is below where the series bends; without a bend it is so by chance in 7 % of
-series of 8 values and in 1 % of 20 (simulated)."""
-# SD of second and third differences of independent noise of SD 1.
-_SECOND: Final = math.sqrt(6.0)
-_THIRD: Final = math.sqrt(20.0)
+__all__ = ["Evaluations", "Mark", "Series", "noise_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One evaluation.
-
-    Args:
-        step: Optimizer step.
-        value: Loss, nats per token.
-        se: Standard error of an exact loss.
-        points: Training points since the evaluation of the set before it (since the start, for the first).
-        train: Their mean, nats per token; ``None`` where there is none.
-        near: Median of the last of them, at most eight.
-        noise: Standard deviation of one training point.
-        gap: This evaluation and the one before it, their mean, less ``train``: both are then means over the same
-            interval. A single evaluation lies at the interval's end, where a falling loss is lower, so that its gap
-            would widen as the fall slows down. ``None`` for the first evaluation.
-        rate: Learning rate.
-        total: Training points and their sum since the start, for the next mark.
-    """
+    """One evaluation; losses in nats per token."""
 
     step: int
     value: float
     se: float | None = None
+    """Standard error of an exact loss."""
     points: int = 0
+    """Training points since the evaluation of the set before it (since the start, for the first);"""
     train: float | None = None
+    """their mean,"""
     near: float | None = None
+    """and the median of the last of them."""
     noise: float | None = None
-    gap: float | None = None
+    """Standard deviation of one training point."""
     rate: float | None = None
+    """Learning rate."""
     total: tuple[int, float] = (0, 0.0)
+    """Training points and their sum since the start, for the next mark."""
+    gap: float | None = None
+    """The mean of this evaluation and the one before it, less ``train``: both are then of the same interval. A single
+    evaluation lies at the interval's end, so that its gap would widen as a fall slows down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The evaluations of one set that may be compared with each other.
-
-    Args:
-        metric: ``exact_loss`` or ``loss``.
-        count: How many.
-        first: The first.
-        best: The lowest.
-        marks: The last `KEPT`, oldest first.
-        gaps: The first `EARLY` gaps.
-        rows: Which rows.
-    """
+    """The evaluations of one set that may be compared with each other."""
 
     metric: str
+    """``exact_loss`` or ``loss``."""
     count: int
     first: Mark
     best: Mark
     marks: tuple[Mark, ...]
+    """The last ones, oldest first."""
     gaps: tuple[float, ...] = ()
+    """The first ones."""
     rows: EvalRows = NO_ROWS
+    waits: bool = False
+    """The last evaluation may be of another level: the next one tells."""
+    left: Mark | None = None
+    """The last evaluation of another level, where that is why the series began."""
 
     @property
     def last(self) -> Mark:
         """The last evaluation."""
         return self.marks[-1]
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the last evaluation showed that the one before it was the first of another level."""
+        return self.left is not None and self.count == 2
 
     @property
     def noise(self) -> float | None:
@@ -126,71 +101,106 @@ class Series:
         return earlier[-1] is not last and self.fell(earlier[-1], last)
 
     def fell(self, then: Mark, now: Mark) -> bool:
-        """Whether the loss fell from one evaluation to another by more than chance explains.
+        """Whether the loss fell from one evaluation to another by more than its level and their errors explain."""
+        errors, times = (limits.EVAL_SAME_ERRORS, 1) if self.rows.alike else (limits.EVAL_OTHER_ERRORS, 2)
+        least = times * limits.EVAL_FALLEN * abs(now.value)
+        return then.value - now.value > max(least, errors * math.hypot(then.se or 0.0, now.se or 0.0))
 
-        By more than a share of its level, and where the rows are known to be the same, of which both errors are the
-        same, by more than one standard error; where they are not, by more than several.
+    def falls(self) -> bool:
+        """Whether a line through the evaluations falls; of few, whether the last is below the first, or each lower."""
+        values = [mark.value for mark in self.marks]
+        least, line = limits.EVAL_FALLEN * abs(values[-1]), line_through(values)
+        if line is not None:
+            return line.fall > max(limits.EVAL_LINE_ERRORS * line.error, 2 * least)
+        lower = len(values) > 2 and self.rows.alike and all(b < a for a, b in pairwise(values))
+        return self.fell(self.first, self.last) or (lower and values[0] - values[-1] > least)
+
+    def then(self, mark: Mark, rows: EvalRows, *, alone: bool) -> Series:
+        """The series after one more evaluation.
+
+        Args:
+            mark: The evaluation.
+            rows: Which rows are evaluated now.
+            alone: Whether a level that it alone has is one of other rows, and not what the model forgot.
         """
-        errors, share = (SAME_ERRORS, FALLEN) if self.rows.alike else (OTHER_ERRORS, 2.0 * FALLEN)
-        fall, least = then.value - now.value, share * abs(now.value)
-        return fall > max(least, errors * math.hypot(then.se or 0.0, now.se or 0.0))
-
-    def then(self, mark: Mark, rows: EvalRows) -> Series:
-        """The series after one more evaluation."""
-        gaps = self.gaps
         if mark.train is not None:
             mark = replace(mark, gap=0.5 * (self.last.value + mark.value) - mark.train)
-            gaps = (*gaps, mark.gap)[:EARLY] if mark.gap is not None else gaps
+        new = () if mark.gap is None else (mark.gap,)
         best = mark if mark.value < self.best.value else self.best
-        marks = (*self.marks, mark)[-KEPT:]
-        return Series(self.metric, self.count + 1, self.first, best, marks, gaps, rows)
+        if self.waits:
+            before, first = self.marks[-2:]
+            size = first.value - before.value
+            if abs(mark.value - first.value) <= limits.JUMP_STAYS * abs(size) and _alone(before, mark, size):
+                first = replace(first, gap=None)
+                best = mark if mark.value < first.value else first
+                return Series(self.metric, 2, first, best, (first, mark), new, rows, left=before)
+        return Series(
+            self.metric, self.count + 1, self.first, best, (*self.marks, mark)[-limits.EVAL_KEPT :],
+            (*self.gaps, *new)[: limits.EVAL_EARLY], rows, alone and not rows.known and self._jumps(mark), self.left,
+        )  # fmt: skip
+
+    def _jumps(self, mark: Mark) -> bool:
+        """Whether an evaluation is farther from the one before than any two were, and training stayed."""
+        last, lately = self.last, self.marks[-limits.JUMP_LOOK :]
+        if len(lately) < limits.JUMP_BEFORE:
+            return False
+        size = mark.value - last.value
+        usual = limits.JUMP_TIMES * max(abs(b.value - a.value) for a, b in pairwise(lately))
+        errors = limits.JUMP_ERRORS * max(last.se or 0.0, mark.se or 0.0)
+        return abs(size) > max(usual, errors, limits.JUMP_SHARE * abs(last.value)) and _alone(last, mark, size)
+
+
+def _alone(before: Mark, mark: Mark, size: float) -> bool:
+    """Whether training is known not to have moved along with a change between two evaluations."""
+    if before.near is None or mark.near is None:
+        return False
+    return (mark.near - before.near) * math.copysign(1.0, size) < limits.JUMP_TRAIN * abs(size)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluations:
-    """The series of every set.
-
-    Args:
-        sets: By prefix.
-        now: The series of the set that the last row evaluated; ``None`` where that was no evaluation that counts.
-        total: Training points of the segment so far, and the sum of their losses.
-    """
+    """The series of every set, by prefix."""
 
     sets: Mapping[str, Series] = field(default_factory=dict)
     now: Series | None = None
-    total: tuple[int, float] = (0, 0.0)
+    """The series of the set that the last row evaluated; ``None`` where that was no evaluation that counts as yet."""
 
     def trained(self, window: Recent) -> Evaluations:
         """The series after a training row; a seam begins them anew."""
-        points, total = self.total
         if window.seam:
-            return Evaluations(total=(1, window.losses[-1])) if window.grew else Evaluations()
-        if window.grew:
-            return Evaluations(self.sets, None, (points + 1, total + window.losses[-1]))
+            return Evaluations()
         return self if self.now is None else replace(self, now=None)
 
-    def evaluated(self, seen: EvalObservation, window: Recent) -> Evaluations:
-        """The series after an evaluation."""
+    def evaluated(self, seen: EvalObservation, window: Recent, total: float) -> Evaluations:
+        """The series after an evaluation.
+
+        Args:
+            seen: The evaluation.
+            window: The training points up to it.
+            total: Sum of all losses since the last seam.
+        """
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return self if self.now is None else replace(self, now=None)
-        base = self.sets.get(seen.split)
-        rows = (NO_ROWS if base is None else base.rows).add(seen)
-        known = base
-        if base is not None and (base.metric != point.metric or base.last.step > seen.step or rows.anew):
+        known = self.sets.get(seen.split)
+        rows = (NO_ROWS if known is None else known.rows).add(seen)
+        if known is not None and (known.metric != point.metric or known.last.step > seen.step or rows.anew):
             known = None
-        mark = self._mark(point, (0, 0.0) if known is None else known.last.total, window)
-        series = Series(point.metric, 1, mark, mark, (mark,), rows=rows) if known is None else known.then(mark, rows)
-        return Evaluations({**self.sets, seen.split: series}, series, self.total)
+        mark = _mark(point, (0, 0.0) if known is None else known.last.total, window, total)
+        if known is None:
+            series = Series(point.metric, 1, mark, mark, (mark,), rows=rows)
+        else:
+            series = known.then(mark, rows, alone=not is_retention(seen.split, ()))
+        return Evaluations({**self.sets, seen.split: series}, None if series.waits else series)
 
-    def _mark(self, point: EvalPoint, since: tuple[int, float], window: Recent) -> Mark:
-        points = self.total[0] - since[0]
-        train = (self.total[1] - since[1]) / points if points > 0 else None
-        near = window.losses[-min(points, NEAR) :] if points > 0 else ()
-        return Mark(
-            point.step, point.value or 0.0, point.se, max(points, 0), train, median(near) if near else None,
-            window.noise, None, window.rates[-1] if window.rates else None, self.total,
-        )  # fmt: skip
+
+def _mark(point: EvalPoint, since: tuple[int, float], window: Recent, total: float) -> Mark:
+    points = window.count - since[0]
+    near = window.losses[-min(points, limits.EVAL_NEAR) :] if points > 0 else ()
+    return Mark(
+        point.step, point.value or 0.0, point.se, max(points, 0), (total - since[1]) / points if points > 0 else None,
+        median(near) if near else None, window.noise, window.rates[-1] if window.rates else None, (window.count, total),
+    )  # fmt: skip
 
 
 def noise_of(values: Sequence[float]) -> float | None:
@@ -206,11 +216,11 @@ def noise_of(values: Sequence[float]) -> float | None:
     0.0
     """
     second = [a - 2.0 * b + c for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    if len(second) < _NOISE_FROM:
+    if len(second) < limits.EVAL_NOISE_VALUES:
         return None
-    noise = median([abs(one) for one in second]) / _SECOND
+    noise = median([abs(one) for one in second]) / limits.SECOND_DIFFERENCE
     third = [b - a for a, b in pairwise(second)]
-    if len(third) >= _NOISE_FROM:
-        bent = median([abs(one) for one in third]) / _THIRD
-        noise = bent if bent < _BENT * noise else noise
-    return _MAD_TO_SD * noise
+    if len(third) >= limits.EVAL_NOISE_VALUES:
+        bent = median([abs(one) for one in third]) / limits.THIRD_DIFFERENCE
+        noise = bent if bent < limits.EVAL_BENT * noise else noise
+    return limits.MAD_TO_SD * noise

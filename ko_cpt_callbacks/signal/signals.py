@@ -14,6 +14,7 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Trai
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
 from ko_cpt_callbacks.signal.level import fewest_bytes
+from ko_cpt_callbacks.signal.trend import LEVEL, Trend
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 __all__ = ["SILENT", "Signals"]
@@ -30,6 +31,8 @@ class Signals:
         evaluations: The evaluations of every set.
         bytes_per_token: UTF-8 bytes per token of the evaluated text, of the set with the fewest; ``None``: no row has
             told.
+        trend: The start of the segment, for what it has come to since.
+        total: Sum of the segment's losses.
     """
 
     window: Recent = EMPTY
@@ -37,15 +40,22 @@ class Signals:
     watch: Watch = IDLE
     evaluations: Evaluations = field(default_factory=Evaluations)
     bytes_per_token: float | None = None
+    trend: Trend = LEVEL
+    total: float = 0.0
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
         if isinstance(seen, TrainObservation):
-            window = self.window.add(seen)
-            watch, evaluations = self.watch.add(window, self.window), self.evaluations.trained(window)
-            return Signals(window, self.window, watch, evaluations, self.bytes_per_token)
+            past = self.window
+            window = past.add(seen)
+            total = (0.0 if window.seam else self.total) + (window.losses[-1] if window.grew else 0.0)
+            return Signals(
+                window, past, self.watch.add(window, past), self.evaluations.trained(window),
+                self.bytes_per_token, self.trend.add(window, past), total,
+            )  # fmt: skip
         if isinstance(seen, EvalObservation):
-            evaluations, reach = self.evaluations.evaluated(seen, self.window), fewest_bytes(self.bytes_per_token, seen)
+            evaluations = self.evaluations.evaluated(seen, self.window, self.total)
+            reach = fewest_bytes(self.bytes_per_token, seen)
             return replace(self, evaluations=evaluations, bytes_per_token=reach)
         window = self.window.add(seen)
         return self if window is self.window else replace(self, window=window)

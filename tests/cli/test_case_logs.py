@@ -1,4 +1,4 @@
-"""Logs of real and made runs that are judged wrongly as yet, with what is right: each fails until its rule is mended.
+"""Logs of real and made runs, with what is right; those of `OPEN` fail until their rules are mended.
 
 ``case_logs/NAME.json`` has the columns of a log: steps, epochs, losses, rates and norms of public runs, and of runs
 that were made for the purpose.
@@ -71,11 +71,9 @@ RIGHT: dict[str, Callable[[Found], bool]] = {
     "falls-in-the-first-rows": _quiet,
     "evaluation-set-swapped": _another_set,
 }
-MET = {
-    "zeros-after-a-small-loss",
-    "nan-gradient-in-a-steep-fall",
-}
-"""Logs that are judged as they should be."""
+OPEN = {
+    "group-by-length-wide", "group-by-length-mild", "rises-from-row-two", "epoch-ends-in-two-decimals",
+}  # fmt: skip
 
 
 def _state(name: str) -> dict[str, Any]:
@@ -107,9 +105,8 @@ def test_every_log_has_its_answer() -> None:
     [
         pytest.param(
             name,
-            marks=()
-            if name in MET
-            else pytest.mark.xfail(strict=True, raises=AssertionError, reason=str(right.__doc__)),
+            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=str(right.__doc__))
+            if name in OPEN else (),
         )
         for name, right in RIGHT.items()
     ],

@@ -8,7 +8,8 @@ import pytest
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.signal.evaluations import EARLY, KEPT, Evaluations, noise_of
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.evaluations import Evaluations, noise_of
 
 
 def _fold(*seen: Observation) -> Evaluations:
@@ -98,7 +99,7 @@ def test_memory_is_bounded() -> None:
         for one in (TrainObservation(i, loss=2.0), EvalObservation(i, loss=2.0 + abs(i - 50) / 1000))
     ))  # fmt: skip
     series = state.sets["eval"]
-    assert (len(series.marks), len(series.gaps), series.count) == (KEPT, EARLY, 300)
+    assert (len(series.marks), len(series.gaps), series.count) == (limits.EVAL_KEPT, limits.EVAL_EARLY, 300)
     assert (series.first.step, series.best.step) == (0, 50)
 
 

@@ -2,157 +2,101 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.signal.evaluations import FALLEN, Series
-from ko_cpt_callbacks.signal.portion import due, heading, whole
-from ko_cpt_callbacks.signal.run_length import expected_steps
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.slope import fall_of
-from ko_cpt_callbacks.signal.window import median
+from ko_cpt_callbacks.signal.trend import due, expected_steps, line_through, whole
+from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["NoLearning", "NoLearningState"]
-
-_FEW = 2
-
-
-@dataclass(frozen=True, slots=True)
-class NoLearningState:
-    """The first points, how many since the learning rate last reached a peak, and whether it was said."""
-
-    head: tuple[float, ...] = ()
-    after: int = 0
-    said: bool = False
+__all__ = ["NoLearning"]
 
 
 @dataclass(frozen=True, slots=True)
 class NoLearning(Rule):
-    """Says once that the loss has not fallen from the start to now.
-
-    Nor is it said where the evaluations of a set fall: the model learns, whatever its training points show.
+    """Says once that the loss has not fallen from the start to now, nor do the evaluations of any set.
 
     While the run goes on: once the learning rate has been past its peak for a while, and the fall that can still be
     hidden in the noise is small even if it goes on like that to the end. When the run ends, or its log: where the fall
     is not beyond its noise. A log without learning rates is judged at its end alone, since its warm-up cannot be seen.
-
-    Args:
-        least_points: Training points before which nothing is said. Chosen, not measured.
-        least_after: And points past the warm-up while the run goes on. Chosen, not measured.
-        least_unplanned: And points in all then, where nothing tells how long the run is to be. Chosen, not measured.
-        errors: The fall from start to end is below so many of its standard errors.
-        nothing: Or below this share of the level. Chosen, not measured.
-        rise_errors: A rise by more than this share and so many of its standard errors is none. Chosen, not measured.
-        fallen: Nor was the start higher than now by more than this share of the level: a model that learned what there
-            was in its first points has learned. Chosen, not measured.
-        hidden: The fall and one of its standard errors are below this share of the level. Chosen, not measured.
-        hidden_live: And while the run goes on, what they come to at its end (as planned, or as the learning rate
-            tells, or else four times as long) below
-            this. Chosen, not measured.
-        eval_errors: Nor may the evaluations of a set fall by more than so many standard errors. Chosen, not measured.
-        eval_fallen: And more than this share of their level. Chosen, not measured.
-        least_level: Nats per token; a loss around 0 is none that has to fall (policy gradients). Chosen.
     """
 
     info: ClassVar = RuleInfo("no-learning", (Severity.WARNING,), (TrainObservation, EndObservation))
 
-    least_points: int = 20
-    least_after: int = 40
-    least_unplanned: int = 100
-    errors: float = 2.0
-    nothing: float = 0.003
-    rise_errors: float = 3.0
-    fallen: float = 0.018
-    hidden: float = 0.03
-    hidden_live: float = 0.008
-    eval_errors: float = 3.0
-    eval_fallen: float = 0.006
-    least_level: float = 0.1
+    least_points: int = limits.STANDSTILL_POINTS
+    least_after: int = limits.STANDSTILL_AFTER
+    least_unplanned: int = limits.STANDSTILL_UNPLANNED
+    errors: float = limits.STANDSTILL_ERRORS
+    nothing: float = limits.STANDSTILL_SHARE
+    rise_errors: float = limits.STANDSTILL_RISE_ERRORS
+    fallen: float = limits.STANDSTILL_FALLEN
+    first: float = limits.STANDSTILL_FIRST
+    hidden: float = limits.STANDSTILL_HIDDEN
+    hidden_live: float = limits.STANDSTILL_HIDDEN_LIVE
+    least_level: float = limits.STANDSTILL_LEVEL
 
-    def initial(self) -> NoLearningState:
-        """No row seen."""
-        return NoLearningState()
+    def initial(self) -> bool:
+        """Not said."""
+        return False
 
-    def step(self, state: NoLearningState, seen: Observation, signals: Signals) -> tuple[NoLearningState, Found]:
+    def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
         """Judges a training row from time to time, and the Trainer's last row."""
-        if isinstance(seen, EndObservation):
-            found = self.close(state, signals)
-            return (replace(state, said=True) if found else state), found
-        window, past = signals.window, signals.past
-        rate = window.rates[-1] if window.rates else None
-        peaked = rate is not None and window.segment == past.segment and window.rate_peak <= past.rate_peak
-        state = NoLearningState(heading(state.head, window), state.after + 1 if peaked else 0, state.said)
-        if state.said or state.after < self.least_after or not due(window):
+        window, live = signals.window, isinstance(seen, TrainObservation)
+        if state or (live and not (self._warm(signals, self.least_after) and due(window))):
             return state, ()
-        found = self._found(state, signals, live=True)
-        return (replace(state, said=True) if found else state), found
+        found = self._found(signals, live=live)
+        return bool(found), found
 
-    def close(self, state: NoLearningState, signals: Signals) -> Found:
+    def close(self, state: bool, signals: Signals) -> Found:
         """Judges the history as it ends."""
-        return () if state.said else self._found(state, signals, live=False)
+        return () if state else self._found(signals, live=False)
 
-    def _found(self, state: NoLearningState, signals: Signals, *, live: bool) -> Found:
-        values = self._judged(state, signals, live=live)
-        if values is None:
-            return ()
-        return (Finding(self.code, Severity.WARNING, signals.window.step, "train", values),)
+    def _warm(self, signals: Signals, points: int) -> bool:
+        """Whether the learning rate has been past its peak for so many points."""
+        window = signals.window
+        return bool(window.rates) and window.rates[-1] is not None and window.count - signals.trend.peaked >= points
 
-    def _judged(self, state: NoLearningState, signals: Signals, *, live: bool) -> dict[str, Any] | None:
-        recent = signals.window
-        rates = [rate for rate in recent.rates if rate is not None]
+    def _found(self, signals: Signals, *, live: bool) -> Found:
+        window, head = signals.window, signals.trend.head
+        rated = any(rate is not None for rate in window.rates)
         # What follows a seam has not started there.
-        if recent.segment or recent.count < self.least_points or (rates and not state.after):
-            return None
-        all_of_it = whole(recent)
-        skipped = max(1, len(all_of_it) // 10)
-        line = fall_of(all_of_it[skipped:])
-        if line is None:
-            return None
-        level = line.start - 0.5 * line.fall
-        start = median(state.head) if state.head else level
-        if level < self.least_level or start - (line.start - line.fall) > max(
-            self.fallen * level, 1.5 * (recent.noise or line.noise)
+        if window.segment or window.count < self.least_points or (rated and not self._warm(signals, 1)):
+            return ()
+        values = whole(window)
+        line = line_through(values[max(1, int(limits.STANDSTILL_SKIPPED * len(values))) :])
+        if line is None or not head:
+            return ()
+        level, end, error = line.start - 0.5 * line.fall, line.start - line.fall, line.error
+        start, noise = median(head), window.noise or line.noise
+        # What was learned in the first points, or in the very first row, was learned.
+        if level < self.least_level or (
+            start - end > max(self.fallen * level, limits.STANDSTILL_FALLEN_NOISES * noise)
+            or head[0] - end > max(self.first * level, limits.STANDSTILL_FIRST_NOISES * noise)
         ):
-            return None
-        if line.fall > max(self.errors * line.error, self.nothing * level):
-            return None
-        # A loss that rises is no standstill either: the weights move.
-        if -line.fall > max(self.rise_errors * line.error, self.nothing * level):
-            return None
-        if max(line.fall, 0.0) + line.error > self.hidden * level or -line.fall - line.error > self.hidden * level:
-            return None
-        if any(self._falls(series) for series in signals.evaluations.sets.values()):
-            return None
-        if live:
-            planned = expected_steps(recent)
-            if planned is None and recent.count < self.least_unplanned:
-                return None
-            planned = planned or 4 * (recent.step or 0)
-            times = max(1.0, planned / max(recent.step or 0, 1))
-            if (max(line.fall, 0.0) + line.error) * times > self.hidden_live * level:
-                return None
-        return {
-            "level": level,
-            "start": start,
-            "fall": line.fall,
-            "error": line.error,
-            "noise": line.noise,
-            "points": recent.count,
-            "values": line.points,
-            "learning_rate": rates[-1] if rates else None,
-        }
+            return ()
+        nothing, hidden = self.nothing * level, self.hidden * level
+        if line.fall > max(self.errors * error, nothing) or -line.fall > max(self.rise_errors * error, nothing):
+            return ()
+        if max(line.fall, 0.0) + error > hidden or -line.fall - error > hidden:
+            return ()
+        if live and self._may_fall(max(line.fall, 0.0) + error, level, window):
+            return ()
+        if any(series.falls() for series in signals.evaluations.sets.values()):
+            return ()
+        found: dict[str, Any] = {
+            "level": level, "start": start, "fall": line.fall, "error": error, "noise": line.noise,
+            "points": window.count, "values": line.points, "learning_rate": window.rates[-1],
+        }  # fmt: skip
+        return (Finding(self.code, Severity.WARNING, window.step, "train", found),)
 
-    def _falls(self, series: Series) -> bool:
-        """Whether the evaluations of a set fall, which have less noise than training points."""
-        line = fall_of([mark.value for mark in series.marks])
-        if line is not None:
-            return line.fall > max(self.eval_errors * line.error, self.eval_fallen * abs(series.last.value))
-        # Too few for a line: from the first to the last, or ever lower, of the same rows.
-        values = [mark.value for mark in series.marks]
-        ever = len(values) > _FEW and series.rows.alike and all(b < a for a, b in pairwise(values))
-        fallen = values[0] - values[-1] > FALLEN * abs(values[-1])
-        return series.fell(series.first, series.last) or (ever and fallen)
+    def _may_fall(self, fall: float, level: float, window: Recent) -> bool:
+        """Whether so large a fall until now may come to something by the end of the run."""
+        planned, step = expected_steps(window), max(window.step or 0, 1)
+        if planned is None and window.count < self.least_unplanned:
+            return True
+        times = limits.STANDSTILL_LONGER if planned is None else max(1.0, planned / step)
+        return fall * times > self.hidden_live * level

@@ -11,6 +11,8 @@ from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, O
 from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.same_rows import DRAWN, NO_ROWS, EvalRows, Likeness
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["EvalSetChanged", "EvalSetChangedState"]
@@ -54,6 +56,9 @@ class EvalSetChangedState:
 class EvalSetChanged(Rule):
     """Says where a set's fingerprint, or the number of tokens scored in the same text, is another than before.
 
+    Where the log has no fingerprint: where the evaluation alone is at another level from one time to the next, and
+    stays there (`ko_cpt_callbacks.signal.evaluations`).
+
     A set of which no two evaluations had the same rows yet may be drawn anew each time (a fresh sample, the fresh mask
     of a masked model): there it waits for the next evaluation, or for the end. Drawn sets are a note, once.
     """
@@ -78,12 +83,26 @@ class EvalSetChanged(Rule):
         base = state.sets.get(seen.split, Seen())
         now = replace(base, rows=base.rows.add(seen), point=point)
         now, found = self._judged(now, base, seen.split)
+        series = signals.evaluations.now
+        if series is not None and series.swapped:
+            found = (*found, *self._level(series, seen.split))
         return EvalSetChangedState({**state.sets, seen.split: now}), found
 
     def close(self, state: EvalSetChangedState, signals: Signals) -> Found:
         """What waited for one more evaluation."""
         waiting = [(name, one) for name, one in state.sets.items() if one.pending is not None]
         return tuple(found for name, one in waiting for found in self._say(one, name)[1])
+
+    def _level(self, series: Series, split: str) -> Found:
+        """What a log without fingerprints shows: another level of the evaluation alone."""
+        before, first = series.left, series.first
+        if before is None:
+            return ()
+        values = {
+            "before_step": before.step, "before": before.value, "after": first.value, "train_before": before.near,
+            "train_after": first.near,
+        }  # fmt: skip
+        return (Finding(self.code, Severity.WARNING, first.step, split, values, variant="level"),)
 
     def _judged(self, now: Seen, base: Seen, split: str) -> tuple[Seen, Found]:
         rows = now.rows
@@ -118,4 +137,4 @@ class EvalSetChanged(Rule):
         }  # fmt: skip
         variant = "labels" if change.labels else ""
         found = Finding(self.code, Severity.WARNING, change.step, split, values, variant=variant)
-        return replace(now, said=(*now.said, change.step)[-8:]), (found,)
+        return replace(now, said=(*now.said, change.step)[-limits.SET_CHANGES_KEPT :]), (found,)

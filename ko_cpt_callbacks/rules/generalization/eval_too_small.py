@@ -12,6 +12,7 @@ from ko_cpt_callbacks.core.measurement import Level, level_of, measure, rows_nee
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["EvalTooSmall", "EvalTooSmallState"]
@@ -34,24 +35,17 @@ class EvalTooSmall(Rule):
 
     Args:
         targets: What the run must reach.
-        resolution: Half the interval's width, in nats per token, that a set without a target should not exceed.
-            Chosen, not measured; the steps between training stages that were published are 0.03
-            to 0.2 nats (RedWhale, arXiv 2408.11294).
-        min_distance: A target nearer than this (nats per token, bits per byte, or as a fraction) is not worth
-            telling apart: every run passes it on its way. Chosen, not measured: 0.008 bits per byte is what a
-            Korean project gives as practical resolution.
     """
 
     info: ClassVar = RuleInfo("eval-too-small", (Severity.INFO,), (EvalObservation,))
 
     targets: tuple[Target, ...] = ()
-    resolution: float = 0.05
-    min_distance: float = 0.01
+    resolution: float = limits.TOO_SMALL_NATS
+    min_distance: float = limits.TOO_SMALL_DISTANCE
 
     def initial(self) -> EvalTooSmallState:
         """Nothing said."""
         return EvalTooSmallState()
-
 
     def step(self, state: EvalTooSmallState, seen: Observation, signals: Signals) -> tuple[EvalTooSmallState, Found]:
         """Judges an evaluation."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.signal.evaluations import Mark, Series
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
@@ -27,25 +28,17 @@ class GapWidening(Rule):
 
     Args:
         retention: Declared names of retention sets, which are the business of ``forgetting``.
-        limit: Nats per token beyond the median gap of the beginning. From that paper's four gaps, which differ by 0.02,
-            and from evaluation sets of 100 rows, whose interval is 0.08 wide; chosen, not measured.
-        errors: Nor fewer than so many standard errors. Chosen, not measured.
-        evaluations: Evaluations in a row.
-        early: Gaps of the beginning that make the median, at least; a fifth of all where that is more.
-        fall_errors: The evaluation falls along where it has fallen by more than so many standard errors since the gap
-            began to widen. Chosen, not measured.
-        fall_share: And by more than this share of what training has. Chosen, not measured.
     """
 
     info: ClassVar = RuleInfo("gap-widening", (Severity.WARNING,), (EvalObservation,))
 
     retention: tuple[str, ...] = ()
-    limit: float = 0.10
-    errors: float = 4.0
-    evaluations: int = 3
-    early: int = 3
-    fall_errors: float = 1.0
-    fall_share: float = 0.2
+    limit: float = limits.GAP_NATS
+    errors: float = limits.GAP_ERRORS
+    evaluations: int = limits.GAP_EVALUATIONS
+    early: int = limits.GAP_EARLY
+    fall_errors: float = limits.GAP_FALL_ERRORS
+    fall_share: float = limits.GAP_FALL_SHARE
 
     def initial(self) -> tuple[str, ...]:
         """Said of no set."""
@@ -62,66 +55,33 @@ class GapWidening(Rule):
         return (*state, split), (Finding(self.code, Severity.WARNING, seen.step, split, values),)
 
     def _judged(self, now: Series) -> dict[str, Any] | None:
-        last = now.marks[-self.evaluations :]
-        used = max(self.early, min(len(now.gaps), now.count // 5))
+        used = max(self.early, min(len(now.gaps), int(limits.GAP_EARLY_SHARE * now.count)))
         if now.last.gap is None or now.count - 1 < used + self.evaluations or len(now.gaps) < used:
             return None
-        usual = median(now.gaps[:used])
+        last, usual = now.marks[-self.evaluations :], median(now.gaps[:used])
         gaps = [mark.gap - usual for mark in last if mark.gap is not None]
-        noise = now.noise
-        errors = [_error(mark, noise) for mark in last]
-        # The median of a few early gaps is off as well, by 1.25 times what their mean would be.
-        usual_error = 1.25 * max(errors) / math.sqrt(used)
-        error = math.hypot(math.sqrt(sum(one * one for one in errors)) / len(errors), usual_error)
         widened = sum(gaps) / len(gaps)
-        if len(gaps) < len(last) or widened <= max(self.limit, self.errors * error):
+        if len(gaps) < len(last) or widened <= self.limit:
             return None
-        if any(gap <= self.limit - one for gap, one in zip(gaps, errors, strict=True)):
+        noise = now.noise or 0.0
+        # A gap is the mean of so many training points, and of two evaluations.
+        sides = [(one.noise or 0.0) / math.sqrt(max(one.points, 1)) for one in last]
+        errors = [math.hypot(side, noise / math.sqrt(2.0)) for side in sides]
+        usual_error = limits.GAP_EARLY_ERROR * max(errors) / math.sqrt(used)
+        error = math.hypot(math.hypot(*errors) / len(errors), usual_error)
+        threshold = max(self.limit, self.errors * error)
+        if widened <= threshold or any(gap <= self.limit - one for gap, one in zip(gaps, errors, strict=True)):
             return None
-        wide = [mark for mark in now.marks if mark.gap is not None and mark.gap - usual > 0.5 * self.limit]
-        since = _unbroken(now.marks, wide, self.evaluations)
-        fall, fall_error = _fall([mark.value for mark in since], noise)
-        train_fall = _fall([mark.train for mark in since if mark.train is not None], None)[0]
-        if fall > self.fall_errors * fall_error and fall > self.fall_share * train_fall:
+        # Since before it began to widen, at least since before the evaluations in a row.
+        wide = [*takewhile(lambda one: one.gap is not None and one.gap - usual > 0.5 * self.limit, now.marks[::-1])]
+        since = now.marks[-max(len(wide), self.evaluations) - 1 :]
+        trained = [mark.train for mark in since if mark.train is not None]
+        fall, train_fall = since[0].value - since[-1].value, trained[0] - trained[-1]
+        if fall > self.fall_errors * math.sqrt(2.0) * noise and fall > self.fall_share * train_fall:
             return None
         return {
-            "gap": now.last.gap,
-            "early_gap": usual,
-            "widened": widened,
-            "threshold": max(self.limit, self.errors * error),
-            "error": error,
-            "evaluations": len(last),
-            "first_step": last[0].step,
-            "since_step": since[0].step,
-            "eval_fall": fall,
-            "train_fall": train_fall,
-            "loss": now.last.value,
-            "train": now.last.train,
-            "early_evaluations": used,
+            "gap": now.last.gap, "early_gap": usual, "widened": widened, "threshold": threshold, "error": error,
+            "evaluations": len(last), "first_step": last[0].step, "since_step": since[0].step, "eval_fall": fall,
+            "train_fall": train_fall, "loss": now.last.value, "train": now.last.train, "early_evaluations": used,
             "metric": now.metric,
-        }
-
-
-def _error(mark: Mark, noise: float | None) -> float:
-    """Standard error of a gap: the mean of so many training points, and the mean of two evaluations."""
-    return math.hypot((mark.noise or 0.0) / math.sqrt(max(mark.points, 1)), (noise or 0.0) / math.sqrt(2.0))
-
-
-def _unbroken(marks: Sequence[Mark], wide: Sequence[Mark], least: int) -> Sequence[Mark]:
-    """The last marks of ``marks`` that are all in ``wide``, and the one before them; at least ``least`` + 1."""
-    steps = {mark.step for mark in wide}
-    first = len(marks)
-    while first > 0 and marks[first - 1].step in steps:
-        first -= 1
-    return marks[max(0, min(first, len(marks) - least - 1)) :]
-
-
-def _fall(values: Sequence[float], noise: float | None) -> tuple[float, float]:
-    """How far a straight line through the values falls from the first to the last, and its standard error."""
-    n = len(values)
-    if n < 2:
-        return 0.0, 0.0
-    middle, mean = (n - 1) / 2, sum(values) / n
-    spread = sum((i - middle) ** 2 for i in range(n))
-    slope = sum((i - middle) * (value - mean) for i, value in enumerate(values)) / spread
-    return -slope * (n - 1), (noise or 0.0) * (n - 1) / math.sqrt(spread)
+        }  # fmt: skip

@@ -44,8 +44,8 @@ class NoImprovement(Rule):
     An evaluation improves when its loss is lower than the best by more than ``min_delta``; one whose loss is not finite
     improves nothing, and counts (the very first, which has nothing to improve on, never does). The best is the last
     loss that improved, as Lightning's ``EarlyStopping`` has it: `transformers` takes every lower loss as the new best,
-    so that a slow fall never improves there. The count begins anew where other rows are evaluated, or another kind of
-    loss.
+    so that a slow fall never improves there. The count begins anew where other rows are evaluated, as far as
+    is known or as their level shows, or another kind of loss.
 
     Args:
         patience: Evaluations without improvement that make the finding, and what counts as one; without a number
@@ -62,7 +62,6 @@ class NoImprovement(Rule):
         """No evaluation yet."""
         return NoImprovementState()
 
-
     def step(self, state: NoImprovementState, seen: Observation, signals: Signals) -> tuple[NoImprovementState, Found]:
         """Judges an evaluation of the set that counts: the first that is not left out."""
         limit = self.patience.evaluations
@@ -77,7 +76,9 @@ class NoImprovement(Rule):
         now = replace(state, split=seen.split, rows=rows)
         value = point.value if point.finite else None
         # A failed evaluation may have no loss of the kind that the others have.
-        if rows.anew or (value is not None and count.metric not in (None, point.metric)):
+        series = signals.evaluations.now
+        swapped = series is not None and series.swapped
+        if rows.anew or swapped or (value is not None and count.metric not in (None, point.metric)):
             count = Count()
         if value is not None and (count.best is None or count.best - value > self._least(count.best)):
             return replace(now, count=Count(value, seen.step, 0, point.metric, begun=True)), ()

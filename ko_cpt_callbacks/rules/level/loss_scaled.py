@@ -13,6 +13,7 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Setu
 from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
 from ko_cpt_callbacks.signal.signals import Signals
 
@@ -40,26 +41,20 @@ class LossScaled(Rule):
 
     Args:
         retention: Declared names of retention sets, which are another text.
-        least: Times the evaluation's loss. Chosen: dropout and unlike texts make less; 2 is the least accumulation.
-        evaluations: In a row, of one set, that agree. Chosen, not measured.
-        agree: Within this share of each other. Chosen, not measured.
-        fall: Share by which the evaluation must have fallen over them: with less a sum looks like a product. Chosen.
-        points: Training points before an evaluation, at least. Chosen, not measured.
     """
 
     info: ClassVar = RuleInfo(LOSS_SCALED, (Severity.WARNING,), (SetupObservation, EvalObservation))
 
     retention: tuple[str, ...] = ()
-    least: float = 1.8
-    evaluations: int = 3
-    agree: float = 0.05
-    fall: float = 0.15
-    points: int = 3
+    least: float = limits.SCALED_TIMES
+    evaluations: int = limits.SCALED_EVALUATIONS
+    agree: float = limits.SCALED_AGREE
+    fall: float = limits.SCALED_FALL
+    points: int = limits.SCALED_POINTS
 
     def initial(self) -> LossScaledState:
         """No row seen."""
         return LossScaledState()
-
 
     def step(self, state: LossScaledState, seen: Observation, signals: Signals) -> tuple[LossScaledState, Found]:
         """Reads what the callback noted; judges an evaluation of a log where it noted nothing."""

@@ -145,6 +145,18 @@ def test_an_evaluation_that_stays_is_no_excuse() -> None:
     assert len(_findings(seen)) == 1
 
 
+@pytest.mark.parametrize(("above", "codes"), [(0.0, []), (0.5, ["memorising"])])
+def test_an_evaluation_as_low_as_training_is_learning(above: float, codes: list[str]) -> None:
+    """Pads among the labels: both fall within the first epoch, training far below its mean there, and go on alike."""
+    seen: list[Observation] = []
+    for one in _run(lambda epoch: 1.0 + 11.0 * math.exp(-2.0 * epoch), epochs=12, each=5):
+        assert isinstance(one, TrainObservation)
+        seen.append(one)
+        if one.step % 50 == 0:
+            seen.append(EvalObservation(one.step, one.epoch, "eval", 1.1 + 0.2 * math.exp(-one.step / 100) + above))
+    assert [one.code for one in _findings(seen)] == codes
+
+
 def test_the_last_end_is_judged_when_the_log_ends() -> None:
     """Fewer points after it than asked for are better than none."""
     assert [one.step for one in _findings(_run(_stairs(0.12))[: 2 * 20 + 7])] == [470]
@@ -170,5 +182,6 @@ def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
     for one in seen:
         state, found = monitor.step(state, one)
         assert found == ()
-        assert state.rules[0].epochs.points == state.signals.window.count
+        # Those of the run before are gone: the points of this epoch are all there are.
+        assert state.rules[0].began == 0
     assert monitor.close(state) == ()

@@ -17,6 +17,7 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 
 RULE = EvalSetChanged()
+Findings = list[tuple[str, int | None]]
 
 
 def _evaluations(prints: Sequence[str | None], tokens: Sequence[int] | None = None) -> list[Observation]:
@@ -105,11 +106,11 @@ UNKNOWN = [None] * 14
 
 
 def test_everything_that_compares_starts_anew() -> None:
-    """Overfitting, gap-widening, no-improvement, forgetting: all speak of the jump where the rows are unknown, none
-    where they are known to be others."""
+    """Overfitting, gap-widening, no-improvement, forgetting: all speak of the jump where the rows are said to be the
+    same, none where they are known to be others."""
     codes = {"overfitting", "gap-widening", "no-improvement"}
-    blind, _ = _of(_run(UNKNOWN, LOSSES), patience=Patience(3))
-    assert {one.code for one in blind} >= codes
+    same, _ = _of(_run(["u-1"] * 14, LOSSES), patience=Patience(3))
+    assert {one.code for one in same} >= codes
     knowing, _ = _of(_run(SWAPPED, LOSSES), patience=Patience(3))
     assert {one.code for one in knowing} & codes == set()
     assert [(one.code, one.step) for one in knowing if one.severity is Severity.WARNING] == [("eval-set-changed", 450)]
@@ -159,5 +160,42 @@ def test_memorising_does_not_take_an_easier_set_for_learning() -> None:
             seen.append(EvalObservation(10 * (i + 1), exact_loss=loss, fingerprint=text))
     found, _ = _of(seen, codes=["memorising"])
     assert [one.variant for one in found] == ["far-below"]
-    same = [replace(one, fingerprint=None) if isinstance(one, EvalObservation) else one for one in seen]
+    same = [replace(one, fingerprint="u-1") if isinstance(one, EvalObservation) else one for one in seen]
     assert _of(same, codes=["memorising"])[0] == []
+
+
+def _jump(*, size: float = 0.7, back: float = 0.0, train: float = 0.0, split: str = "eval", at: int = 450) -> Findings:
+    """Codes and steps of a log without fingerprints whose evaluations are ``size`` higher from step ``at`` on."""
+    losses = [loss if i < 8 else 2.71 - 0.01 * (i - 7) + size for i, loss in enumerate(LOSSES)]
+    losses[9:] = [loss - back for loss in losses[9:]]
+    seen = [
+        replace(one, loss=(one.loss or 0.0) + (train if one.step > at - 50 else 0.0))
+        if isinstance(one, TrainObservation) else one
+        for one in _run(UNKNOWN, losses, split)
+    ]
+    codes = ["eval-set-changed", "overfitting", "gap-widening", "no-improvement"]
+    found, _ = _of(seen, patience=Patience(3), codes=codes)
+    return [(one.code, one.step) for one in found]
+
+
+def test_a_level_that_the_evaluation_alone_has() -> None:
+    """Said at the first evaluation there, once the next is there too; nothing is read into the jump, up or down."""
+    assert _jump() == [("eval-set-changed", 450)]
+    assert _jump(size=-0.7) == [("eval-set-changed", 450)]
+    found, _ = _of(_run(UNKNOWN, LOSSES), codes=["eval-set-changed"])
+    assert [(one.variant, one.severity, one.asks_to_stop) for one in found] == [("level", Severity.WARNING, False)]
+    assert found[0].message().startswith(
+        "eval, step 450: the loss went from 2.710 at step 400 to 3.410 between two evaluations and has stayed there, "
+        "while training beside them went from 2.464 to 2.446. It looks as if other rows, or other tokens of them, are "
+        "evaluated since."
+    )
+    cut, _ = _of(_run(UNKNOWN[:9], LOSSES[:9]), codes=["eval-set-changed"])
+    assert cut == []
+
+
+def test_a_level_that_is_no_other_set() -> None:
+    """It comes back, it is small, training has it too, the model forgot, or it was compared with too few."""
+    for found in (_jump(back=0.6), _jump(size=0.3), _jump(train=0.4), _jump(split="eval_en")):
+        assert "eval-set-changed" not in {code for code, _ in found}
+    few = [3.0, 2.9, 4.2, 4.2, 4.2, 4.2]
+    assert _of(_run([None] * 6, few), codes=["eval-set-changed"])[0] == []

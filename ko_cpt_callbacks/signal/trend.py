@@ -1,0 +1,140 @@
+"""The whole run so far: how it began, how far its loss falls over a part of it, and how long it is to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.window import QUIET, Recent, median
+
+__all__ = ["LEVEL", "Line", "Trend", "due", "expected_steps", "last_part", "line_through", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """What of the start of a segment is kept."""
+
+    head: tuple[float, ...] = ()
+    """Its first points, nats per token."""
+    peaked: int = 0
+    """Points of it when the learning rate was last higher than ever."""
+
+    def add(self, window: Recent, past: Recent) -> Trend:
+        """The trend after a training row."""
+        rises = window.rate_peak > past.rate_peak or window.segment != past.segment
+        if window.count > limits.TREND_HEAD and not rises:
+            return self
+        head = window.losses[: limits.TREND_HEAD] if window.count <= limits.TREND_HEAD else self.head
+        return Trend(head, window.count if rises else self.peaked)
+
+
+LEVEL: Final = Trend()
+"""Before the first row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A straight line through equally spaced losses; a broken one drops in the middle."""
+
+    fall: float
+    """From the first point to the last, nats per token; negative where it rises."""
+    error: float
+    """Its standard error."""
+    noise: float
+    """Standard deviation of one point around the line."""
+    start: float
+    """The line's value at the first point."""
+    points: int
+    drop: float = 0.0
+    drop_error: float = 0.0
+
+
+def line_through(values: Sequence[float], *, broken: bool = False) -> Line | None:
+    """The line by least squares, outliers pulled in.
+
+    The errors allow for neighbors that resemble each other (the correlation of neighboring residuals).
+
+    Args:
+        values: Oldest first; an even number of them for a broken line.
+        broken: Whether the level may drop in the middle, where the slope stays.
+
+    Returns:
+        ``None`` for too few.
+    """
+    n = len(values)
+    if n < limits.LINE_LEAST:
+        return None
+    times = [i - 0.5 * (n - 1) for i in range(n)]
+    sides = [math.copysign(0.5, time) if broken else 0.0 for time in times]
+    tt, ts, ss = sum(t * t for t in times), sum(t * s for t, s in zip(times, sides, strict=True)), 0.5 * 0.5 * n
+    rest = ss - ts * ts / tt  # of a drop that a slope cannot imitate
+    used, off = list(values), list(values)
+    mean = slope = jump = noise = 0.0
+    for _ in range(limits.LINE_TURNS):
+        mean, ty = sum(used) / n, sum(t * y for t, y in zip(times, used, strict=True))
+        jump = (sum(s * y for s, y in zip(sides, used, strict=True)) - ts * ty / tt) / rest if broken else 0.0
+        slope = (ty - jump * ts) / tt
+        line = [mean + slope * t + jump * s for t, s in zip(times, sides, strict=True)]
+        off = [value - at for value, at in zip(values, line, strict=True)]
+        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]), QUIET)
+        most = limits.LINE_CLIP * noise
+        off = [max(-most, min(most, one)) for one in off]
+        used = [at + one for at, one in zip(line, off, strict=True)]
+    squares = sum(one * one for one in off)
+    # The median is a poor guide where values are few or rounded; the mean square is not.
+    noise = max(noise, math.sqrt(squares / (n - 2 - broken)))
+    linked = sum(a * b for a, b in pairwise(off)) / squares if squares > 0.0 else 0.0
+    linked = min(max(linked, 0.0), limits.LINE_LINKED)
+    error = noise * math.sqrt((1 + linked) / (1 - linked))
+    spread = tt - ts * ts / ss
+    return Line(
+        -slope * (n - 1), error * (n - 1) / math.sqrt(spread), noise, mean + slope * times[0] + jump * sides[0], n,
+        -jump, error / math.sqrt(rest) if broken else 0.0,
+    )  # fmt: skip
+
+
+def due(window: Recent) -> bool:
+    """Whether it is time to look at the whole run again: forty times while it doubles, whatever its length."""
+    return window.count % max(1, window.count // limits.TREND_LOOKS) == 0
+
+
+def whole(window: Recent) -> Sequence[float]:
+    """Every point of the segment while the window holds them all, else its blocks."""
+    if len(window.losses) == window.count:
+        return window.losses
+    return [block.level for block in window.blocks]
+
+
+def last_part(window: Recent, share: float) -> tuple[Sequence[float], float | None]:
+    """The last ``share`` of the segment, as points where the window reaches that far back, else as blocks.
+
+    Returns:
+        Losses, oldest first, and the learning rate at their beginning.
+    """
+    points = round(share * window.count)
+    if points <= len(window.losses):
+        first = len(window.losses) - points
+        return window.losses[first:], window.rates[first] if points else None
+    blocks = window.blocks[len(window.blocks) - round(share * len(window.blocks)) :]
+    return [block.level for block in blocks], blocks[0].rate if blocks else None
+
+
+def expected_steps(window: Recent) -> int | None:
+    """The last step, as told, or else where the learning rate will reach 0 if it goes on falling as it does.
+
+    A cosine's tangent meets 0 later than the cosine does, so that the beginning of a run is at worst taken for longer.
+
+    Returns:
+        ``None`` where nothing tells, and the learning rate is not falling.
+    """
+    if window.planned_steps is not None:
+        return window.planned_steps
+    points = [(step, rate) for step, rate in zip(window.steps, window.rates, strict=True) if rate is not None][-2:]
+    if len(points) < 2 or not 0.0 < points[1][1] < points[0][1]:
+        return None
+    (before, high), (step, low) = points
+    return round(step + low * (step - before) / (high - low))

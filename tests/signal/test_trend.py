@@ -1,0 +1,136 @@
+"""The whole run, or its last part, as a few dozen values; the line through them, and how sure its fall is."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal.signals import SILENT, Signals
+from ko_cpt_callbacks.signal.trend import Trend, due, expected_steps, last_part, line_through, whole
+from ko_cpt_callbacks.signal.window import EMPTY, Recent
+
+
+def _series(seed: int, fall: float, *, noise: float = 0.02, linked: float = 0.0, n: int = 60) -> list[float]:
+    rng = random.Random(seed)
+    last, found = 0.0, []
+    for i in range(n):
+        last = linked * last + (1 - linked**2) ** 0.5 * rng.gauss(0.0, noise)
+        found.append(2.5 - fall * i / (n - 1) + last)
+    return found
+
+
+def test_a_straight_line() -> None:
+    """Its fall, its start, and no less noise than there can be."""
+    found = line_through([3.0 - 0.1 * i for i in range(11)])
+    assert found is not None
+    assert (found.fall, found.start, found.points) == (pytest.approx(1.0), pytest.approx(3.0), 11)
+    assert found.noise == pytest.approx(0.002)
+
+
+def test_too_few() -> None:
+    """Five points are no line."""
+    assert line_through([1.0] * 5) is None
+
+
+@pytest.mark.parametrize("linked", [0.0, 0.5])
+def test_the_error_is_the_error(linked: float) -> None:
+    """Falls of 200 made series scatter by about the error that each of them names."""
+    falls = [line_through(_series(seed, 0.1, linked=linked)) for seed in range(200)]
+    off = [(one.fall - 0.1) / one.error for one in falls if one is not None]
+    assert 0.7 < (sum(x * x for x in off) / len(off)) ** 0.5 < 1.35
+
+
+def test_outliers_are_pulled_in() -> None:
+    """Three points far off hardly move it."""
+    values = _series(1, 0.1)
+    for i in (3, 30, 57):
+        values[i] += 2.0
+    clean, found = line_through(_series(1, 0.1)), line_through(values)
+    assert clean is not None
+    assert found is not None
+    assert found.fall == pytest.approx(clean.fall, abs=0.03)
+
+
+@pytest.mark.parametrize("slope", [-0.01, 0.0, 0.02])
+def test_a_broken_line(slope: float) -> None:
+    """What it drops by in the middle is told from what it falls by on the way, and its error is the error."""
+    drops = [
+        line_through([slope * i - (0.3 if i >= 10 else 0.0) + off for i, off in enumerate(_series(seed, 0.0, n=20))],
+                     broken=True)
+        for seed in range(200)
+    ]  # fmt: skip
+    off = [(one.drop - 0.3) / one.drop_error for one in drops if one is not None]
+    assert abs(sum(off)) / len(off) < 0.25
+    assert 0.7 < (sum(x * x for x in off) / len(off)) ** 0.5 < 1.4
+
+
+def _recent(points: int) -> Recent:
+    recent = EMPTY
+    for i in range(points):
+        recent = recent.add(TrainObservation(10 * (i + 1), loss=5.0 - i / points, learning_rate=1e-4 * (i + 1)))
+    return recent
+
+
+@pytest.mark.parametrize("points", [30, 120, 900])
+def test_the_last_part(points: int) -> None:
+    """It begins where that share of the run begins, in losses and learning rate, and is never long."""
+    values, rate = last_part(_recent(points), 0.3)
+    assert 8 <= len(values) <= 50
+    assert values[0] == pytest.approx(4.3, abs=0.05)
+    assert rate == pytest.approx(1e-4 * 0.7 * points, rel=0.06)
+
+
+@pytest.mark.parametrize("points", [30, 120, 900])
+def test_the_whole(points: int) -> None:
+    """From the first point to the last."""
+    values = whole(_recent(points))
+    assert 25 <= len(values) <= 64
+    assert values[0] == pytest.approx(5.0, abs=0.03)
+    assert values[-1] == pytest.approx(4.0, abs=0.06)
+
+
+def test_due_grows_with_the_run() -> None:
+    """Every point of a short run, every hundredth of one of 4,000."""
+    assert all(due(_recent(points)) for points in (1, 5, 40))
+    dues = 0
+    recent = EMPTY
+    for i in range(2000):
+        recent = recent.add(TrainObservation(i, loss=2.0))
+        dues += due(recent)
+    assert dues < 250
+
+
+def _signals(rates: list[float | None], losses: list[float] | None = None) -> Signals:
+    signals = SILENT
+    for i, rate in enumerate(rates):
+        loss = 2.0 - 0.01 * i if losses is None else losses[i]
+        signals = signals.add(TrainObservation(10 * (i + 1), loss=loss, learning_rate=rate))
+    return signals
+
+
+def test_the_start_is_kept() -> None:
+    """The first five losses, and at which point the learning rate was last at a peak; a flat rate peaks once."""
+    signals = _signals([1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0])
+    assert signals.trend == Trend((2.0, 1.99, 1.98, 1.97, 1.96), 3)
+    assert _signals([1.0] * 7).trend.peaked == 1
+    assert signals.total == pytest.approx(2.0 * 7 - 0.21)
+
+
+def test_a_seam_starts_anew() -> None:
+    """The start, the peak and the sum of losses are those of the new segment; so they are where it has no point yet."""
+    rows = [1.0] * 8
+    signals = _signals(rows).add(TrainObservation(10, loss=5.0, learning_rate=0.5))
+    assert (signals.trend, signals.total) == (Trend((5.0,), 1), 5.0)
+    signals = _signals(rows).add(TrainObservation(10, loss=float("nan"), learning_rate=0.5))
+    assert (signals.trend, signals.total) == (Trend(), 0.0)
+
+
+def test_how_long_the_run_is_to_be() -> None:
+    """As told; else where a learning rate that falls on meets 0; else nothing tells."""
+    assert expected_steps(_signals([1.0, 0.9, 0.8]).window) == 110
+    assert expected_steps(_signals([1.0, 1.0]).window) is None
+    assert expected_steps(_signals([1.0, None, 0.8]).window) == 110
+    told = _signals([1.0, 0.9]).add(SetupObservation(20, "plan", {"planned_steps": 400}))
+    assert expected_steps(told.window) == 400

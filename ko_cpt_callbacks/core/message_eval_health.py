@@ -134,8 +134,8 @@ CODES: Final[Mapping[str, Mapping[str, Explanation]]] = {
             decided="warning, once. Steps: at two of the last three ends of epochs the training loss drops, beyond the "
             "trend around it, by more than 7 %, or by more than 2.5 standard deviations and 3 %, the new epoch begins "
             "lower than the one before, and no fall of the learning rate explains it. Far below: four or more epochs "
-            "after the first, the loss is below half of the first epoch's level, and no evaluation set has fallen "
-            "along (to 70 % of what it was) or lies as low as training does (within 15 %).",
+            "after the first in whose course it fell by less than 15 %, the loss is below half of that epoch's level, "
+            "and no evaluation set has fallen along (to 70 % of what it was).",
             action="Use more text or fewer epochs: up to four are about as good as new text (arXiv 2305.16264). Judge "
             "by an evaluation set that was not trained on.",
         )

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import QUIET, Recent, median
 
-__all__ = ["LEVEL", "Line", "Trend", "due", "expected_steps", "last_part", "line_through", "whole"]
+__all__ = ["LEVEL", "Line", "Trend", "due", "expected_steps", "last_part", "line_through"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +36,24 @@ LEVEL: Final = Trend()
 """Before the first row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A straight line through equally spaced losses; a broken one drops in the middle."""
+class Line(NamedTuple):
+    """A straight line through equally spaced losses, in nats per token; a broken one drops in the middle.
+
+    ``fall``: from the first point to the last; ``error``: its standard error; ``noise``: standard deviation of one
+    point; ``start``: its value at the first point; ``drop``: beyond the fall, and its standard error.
+    """
 
     fall: float
-    """From the first point to the last, nats per token; negative where it rises."""
     error: float
-    """Its standard error."""
     noise: float
-    """Standard deviation of one point around the line."""
     start: float
-    """The line's value at the first point."""
     points: int
     drop: float = 0.0
     drop_error: float = 0.0
 
 
 def line_through(values: Sequence[float], *, broken: bool = False) -> Line | None:
-    """The line by least squares, outliers pulled in.
-
-    The errors allow for neighbors that resemble each other (the correlation of neighboring residuals).
+    """The line by least squares, outliers pulled in; its errors allow for neighbors that resemble each other.
 
     Args:
         values: Oldest first; an even number of them for a broken line.
@@ -100,13 +97,6 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
 def due(window: Recent) -> bool:
     """Whether it is time to look at the whole run again: forty times while it doubles, whatever its length."""
     return window.count % max(1, window.count // limits.TREND_LOOKS) == 0
-
-
-def whole(window: Recent) -> Sequence[float]:
-    """Every point of the segment while the window holds them all, else its blocks."""
-    if len(window.losses) == window.count:
-        return window.losses
-    return [block.level for block in window.blocks]
 
 
 def last_part(window: Recent, share: float) -> tuple[Sequence[float], float | None]:

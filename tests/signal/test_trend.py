@@ -8,7 +8,7 @@ import pytest
 
 from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
-from ko_cpt_callbacks.signal.trend import Trend, due, expected_steps, last_part, line_through, whole
+from ko_cpt_callbacks.signal.trend import Trend, due, expected_steps, last_part, line_through
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 
@@ -85,7 +85,7 @@ def test_the_last_part(points: int) -> None:
 @pytest.mark.parametrize("points", [30, 120, 900])
 def test_the_whole(points: int) -> None:
     """From the first point to the last."""
-    values = whole(_recent(points))
+    values, _ = last_part(_recent(points), 1.0)
     assert 25 <= len(values) <= 64
     assert values[0] == pytest.approx(5.0, abs=0.03)
     assert values[-1] == pytest.approx(4.0, abs=0.06)

@@ -21,26 +21,23 @@ __all__ = ["Memorising", "MemorisingState"]
 
 @dataclass(frozen=True, slots=True)
 class MemorisingState:
-    """Where the run stands among its epochs, and whether it was said."""
+    """Where the run stands among its epochs, and whether it was said.
 
-    first: int | None = None
-    """Epochs done when the log began; ``None`` before the first row with an epoch."""
-    done: int = 0
-    """Epochs done now."""
+    ``epoch``: epochs done, ``began``: points of the segment before this one, ``each``: points of the one before it;
+    ``first``: the first epoch in whose course the loss hardly fell, ``level``: of its second half, ``held``: the
+    evaluations at its end; ``judged``: whether the last end was, ``opening``: level after the end before, ``steps``:
+    the last ends, and whether the loss stepped down there.
+    """
+
+    epoch: int | None = None
     began: int = 0
-    """Training points of the segment before this epoch."""
     each: int = 0
-    """Training points of the epoch before."""
-    first_level: float | None = None
-    """Level of the second half of the first epoch."""
+    first: int = 0
+    level: float | None = None
     held: Mapping[str, Mark] = field(default_factory=dict)
-    """The evaluation of each set at its end."""
     judged: bool = True
-    """Whether the last end of an epoch was."""
     opening: float | None = None
-    """Level after the end of an epoch before, as last judged."""
     steps: tuple[tuple[Step, bool], ...] = ()
-    """The last ends of epochs, and whether the loss stepped down there."""
     said: bool = False
 
 
@@ -48,7 +45,8 @@ class MemorisingState:
 class Memorising(Rule):
     """Says once that the training loss steps down where epochs end, or is far below its first epoch after many.
 
-    A step is a drop beyond the trend on both sides of an epoch's end that the whole of the new epoch keeps.
+    A step is a drop beyond the trend on both sides of an epoch's end that the whole of the new epoch keeps. An epoch in
+    whose course the loss falls is one of learning, and is not the first that the later ones are compared with.
 
     Args:
         retention: Declared names of retention sets, whose evaluations do not count.
@@ -62,10 +60,10 @@ class Memorising(Rule):
     deviations: float = limits.STEP_DEVIATIONS
     least_drop: float = limits.STEP_LEAST
     kept: float = limits.STEP_KEPT
+    learning: float = limits.FAR_LEARNING
     far: float = limits.FAR_BELOW
     many: int = limits.FAR_EPOCHS
     fell_along: float = limits.FAR_FELL_ALONG
-    beside: float = limits.FAR_BESIDE
     retention: tuple[str, ...] = ()
 
     def initial(self) -> MemorisingState:
@@ -76,15 +74,16 @@ class Memorising(Rule):
         """Judges a training row."""
         if state.said:
             return state, ()
-        if isinstance(seen, TrainObservation):
-            if signals.window.seam:
-                state = MemorisingState()
-            if not signals.window.grew:
-                return state, ()
-            state = self._counted(state, signals)
-            found = self._found(state, signals)
-        else:
+        found: Found = ()
+        if isinstance(seen, EndObservation):
             found = self.close(state, signals)
+        else:
+            before = state = MemorisingState() if signals.window.seam else state
+            if signals.window.grew:
+                state = self._counted(state, signals)
+            # Nothing is new within the first epochs.
+            if state is not before or (state.level is not None and (state.epoch or 0) - state.first >= self.many):
+                found = self._found(state, signals)
         return (replace(state, said=True) if found else state), found
 
     def close(self, state: MemorisingState, signals: Signals) -> Found:
@@ -95,30 +94,30 @@ class Memorising(Rule):
 
     def _counted(self, state: MemorisingState, signals: Signals) -> MemorisingState:
         window = signals.window
-        epoch = window.epochs[-1]
+        epoch, before = window.epochs[-1], window.count - 1
         if epoch is None:
             return state
-        done, before = begun(epoch), window.count - 1
-        if state.first is None:
-            return replace(state, first=done, done=done, began=before)
-        if done > state.done:
-            level, held = state.first_level, state.held
-            if level is None:
-                level = _later_half(window, state.done)
-                held = {name: series.last for name, series in signals.evaluations.sets.items()}
-            judged = done != state.done + 1
+        done, last = begun(epoch), state.epoch
+        if last is None:
+            return replace(state, epoch=done, began=before, first=done)
+        if done > last:
+            level, held = state.level, state.held
+            if level is None and (halves := _halves(window, last)) and halves[1] >= self.learning * halves[0]:
+                level, held = halves[1], {name: series.last for name, series in signals.evaluations.sets.items()}
+            judged = done > last + 1
             state = replace(
-                state, done=done, began=before, each=before - state.began, first_level=level, held=held, judged=judged,
-                opening=None if judged else state.opening,
+                state, epoch=done, began=before, each=before - state.began, first=last if state.level is None else
+                state.first, level=level, held=held, judged=judged, opening=None if judged else state.opening,
             )  # fmt: skip
-        most = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2))
-        # One more than that: the first may be a bit of both epochs.
-        if not state.judged and window.count - state.began > most:
-            state = self._stepped(state, window, most + 1)
+        if not state.judged:
+            most = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2))
+            # One more than that: the first may be a bit of both epochs.
+            if window.count - state.began > most:
+                return self._stepped(state, window, most + 1)
         return state
 
     def _stepped(self, state: MemorisingState, window: Recent, most: int) -> MemorisingState:
-        step = step_at(window, state.done, most)
+        step = step_at(window, state.epoch or 0, most)
         if step is None:
             return replace(state, judged=True, opening=None)
         share = step.drop / abs(step.before) if step.before else 0.0
@@ -130,7 +129,7 @@ class Memorising(Rule):
         return replace(state, judged=True, opening=step.after, steps=steps)
 
     def _found(self, state: MemorisingState, signals: Signals) -> Found:
-        window, first = signals.window, state.first_level
+        window, first, done = signals.window, state.level, (state.epoch or 0) - state.first
         variant, down = "steps", [step for step, is_down in state.steps if is_down]
         if len(down) >= self.ends:
             shares = [step.drop / abs(step.before) for step in down]
@@ -140,33 +139,31 @@ class Memorising(Rule):
                 "after": down[-1].after, "last_share": shares[-1], "ends": len(down),
             }  # fmt: skip
         else:
-            if first is None or first <= 0.0 or state.done - (state.first or 0) < self.many:
-                return ()
             last = window.losses[-limits.FAR_POINTS :]
-            variant, level = "far-below", median(last) if last else first
-            if level >= self.far * first or self._learns(state, level, signals.evaluations):
+            if first is None or first <= 0.0 or done < self.many or not last:
+                return ()
+            variant, level = "far-below", median(last)
+            if level >= self.far * first or self._learns(state, signals.evaluations):
                 return ()
             values = {
                 "level": level, "first_level": first, "share": level / first, "limit": self.far,
-                "epochs_done": state.done, "points": len(last),
+                "epochs_done": state.epoch, "points": len(last),
             }  # fmt: skip
         return (Finding(self.code, Severity.WARNING, window.step, "train", values, variant=variant),)
 
-    def _learns(self, state: MemorisingState, level: float, evaluations: Evaluations) -> bool:
-        """Whether an evaluation set has fallen along since the first epoch, or lies no higher than training."""
+    def _learns(self, state: MemorisingState, evaluations: Evaluations) -> bool:
+        """Whether an evaluation set has fallen along since the first epoch, or since its rows are those of now."""
         for name, series in evaluations.sets.items():
-            if is_retention(name, self.retention):
-                continue
-            then, last = state.held.get(name, series.first), series.last.value
-            # Of other rows, or of rows of another level, the first of which there are.
+            then = state.held.get(name, series.first)
             then = then if then.step >= series.first.step else series.first
-            if last < max(self.fell_along * then.value, self.beside * level):
+            if series.last.value < self.fell_along * then.value and not is_retention(name, self.retention):
                 return True
         return False
 
 
-def _later_half(window: Recent, done: int) -> float | None:
-    """Level of the second half of an epoch, of its last point where there is none; ``None`` where nothing is left."""
+def _halves(window: Recent, done: int) -> tuple[float, float] | None:
+    """Levels of the first and the second half of an epoch, as far as the window has it; ``None`` where it has not."""
     pairs = zip(window.losses, window.epochs, strict=True)
     of = [loss for loss, epoch in pairs if epoch is not None and begun(epoch) == done]
-    return median(of[len(of) // 2 :]) if of else None
+    late = of[len(of) // 2 :]
+    return (median(of[: len(of) // 2] or late), median(late)) if of else None

@@ -10,8 +10,8 @@ from ko_cpt_callbacks.core.observation import EndObservation, Observation, Train
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.trend import due, expected_steps, line_through, whole
-from ko_cpt_callbacks.signal.window import Recent, median
+from ko_cpt_callbacks.signal.trend import due, expected_steps, last_part, line_through
+from ko_cpt_callbacks.signal.window import QUIET, Recent, median
 
 __all__ = ["NoLearning"]
 
@@ -64,20 +64,19 @@ class NoLearning(Rule):
         window, head = signals.window, signals.trend.head
         rated = any(rate is not None for rate in window.rates)
         # What follows a seam has not started there.
-        if window.segment or window.count < self.least_points or (rated and not self._warm(signals, 1)):
+        if window.segment or not head or window.count < self.least_points or (rated and not self._warm(signals, 1)):
             return ()
-        values = whole(window)
-        line = line_through(values[max(1, int(limits.STANDSTILL_SKIPPED * len(values))) :])
-        if line is None or not head:
-            return ()
-        level, end, error = line.start - 0.5 * line.fall, line.start - line.fall, line.error
-        start, noise = median(head), window.noise or line.noise
+        values, _ = last_part(window, limits.STANDSTILL_PART)
+        start, end, noise = median(head), median(values[len(values) // 2 :]), window.noise or QUIET
         # What was learned in the first points, or in the very first row, was learned.
-        if level < self.least_level or (
-            start - end > max(self.fallen * level, limits.STANDSTILL_FALLEN_NOISES * noise)
-            or head[0] - end > max(self.first * level, limits.STANDSTILL_FIRST_NOISES * noise)
+        if (
+            start - end > max(self.fallen * end, limits.STANDSTILL_FALLEN_NOISES * noise)
+            or head[0] - end > max(self.first * end, limits.STANDSTILL_FIRST_NOISES * noise)
+            or end < self.least_level
+            or (line := line_through(values)) is None
         ):
             return ()
+        level, error = line.start - 0.5 * line.fall, line.error
         nothing, hidden = self.nothing * level, self.hidden * level
         if line.fall > max(self.errors * error, nothing) or -line.fall > max(self.rise_errors * error, nothing):
             return ()

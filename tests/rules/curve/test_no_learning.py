@@ -91,7 +91,7 @@ def test_what_moves_is_not_flat(loss: Curve) -> None:
 @pytest.mark.parametrize(("first", "count"), [(0.2, 0), (0.06, 1)])
 def test_what_was_learned_in_the_first_row(first: float, count: int) -> None:
     """A first row of ten steps that is 8 % higher than all others was learning; one that is 2 % higher was not."""
-    seen = _run(lambda at: 2.5 + (first if at < 0.015 else 0.0))
+    seen = _run(lambda at: 2.5 + (first if at < 0.015 else 0.0), points=80)
     assert len(_findings(seen)) == count
 
 

@@ -154,9 +154,9 @@ def test_memorising_does_not_take_an_easier_set_for_learning() -> None:
     nothing."""
     seen: list[Observation] = []
     for i in range(120):
-        seen.append(TrainObservation(10 * (i + 1), (i + 1) / 20, 3.0 * math.exp(-i / 50), 1.0, 1e-4, 0))
+        seen.append(TrainObservation(10 * (i + 1), (i + 1) / 8, 3.0 * math.exp(-i / 50), 1.0, 1e-4, 0))
         if i % 10 == 9:
-            text, loss = ("u-1", 3.0) if i < 70 else ("u-2", 1.2)
+            text, loss = ("u-1", 3.0) if i < 30 else ("u-2", 1.2)
             seen.append(EvalObservation(10 * (i + 1), exact_loss=loss, fingerprint=text))
     found, _ = _of(seen, codes=["memorising"])
     assert [one.variant for one in found] == ["far-below"]

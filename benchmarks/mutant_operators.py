@@ -58,7 +58,7 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
     for place, node in _places(tree):
         for number, other in enumerate(_changes(node)):
             before, after = ast.unparse(node), ast.unparse(ast.fix_missing_locations(other))
-            line = getattr(node, "lineno", 0)
+            line = node.target.lineno if isinstance(node, ast.comprehension) else getattr(node, "lineno", 0)
             if before != after and (line, before, after) not in known:
                 known.add((line, before, after))
                 found.append(Mutant(module, line, place, number, _short(before), _short(after)))

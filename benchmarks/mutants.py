@@ -1,14 +1,15 @@
 """Would a test notice? Seeded random changes of signals and rules, each against the tests of its own module.
 
-``python benchmarks/mutants.py [--mutants 400] [--seed 0] [--limits] [--only TEXT] [--all] [--workers 2]``
+``python benchmarks/mutants.py [--mutants 400] [--seed 0] [--limits] [--users] [--only TEXT] [--all]``
 
 The package and its tests are copied to a temporary folder; a change (`mutant_operators.py`) is made in memory only.
 Each runs in a process forked from one that has everything heavy imported, until the first test fails, and at most some
 times as long as without the change. A module's tests are ``tests/signal/test_<module>.py`` or
-``tests/rules/<family>/test_<rule>.py``; where it has none, those of the modules that import it. What survives these is
-tried with the tests of the modules that import it too, and counted apart. ``--limits`` halves and doubles every number
-of ``signal/limits.py`` instead, against the tests of the modules that use it. Changes that mean the same are survivors
-like others. Exit status 1 below 85 % killed by own tests, with ``--limits`` where a limit survives.
+``tests/rules/<family>/test_<rule>.py``; where it has none, those of the modules that import it. With ``--users`` what
+survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
+doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it, then those of the
+modules that need these. Changes that mean the same are survivors like others. Exit status 1 below 85 % killed by own
+tests, with ``--limits`` where a limit survives.
 """
 
 from __future__ import annotations
@@ -222,6 +223,7 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=400, help="how many, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limits", action="store_true", help="every limit halved and doubled, nothing else")
+    parser.add_argument("--users", action="store_true", help="survivors against tests of their users too")
     parser.add_argument("--only", action="append", default=[], help="only modules whose path holds this text")
     parser.add_argument("--all", action="store_true", help="every change of these modules, not a sample")
     parser.add_argument("--workers", type=int, default=2)
@@ -230,7 +232,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         code = copy_of(ROOT, Path(folder).resolve())
         mutants = chosen(code, asked)
-        results, took = judged(code, mutants, asked.workers)
+        results, took = judged(code, mutants, asked.workers, users=asked.users or asked.limits)
         shown = table(code, mutants, results, took)
     own = sum(results[one][0] != _SURVIVED for one in mutants)
     print(f"{len(mutants)} changes, seed {asked.seed}, {(time.monotonic() - begun) / 60:.1f} minutes")
@@ -263,7 +265,7 @@ def _halved_or_doubled(mutant: Mutant) -> bool:
 
 
 def judged(
-    code: Code, mutants: list[Mutant], workers: int
+    code: Code, mutants: list[Mutant], workers: int, *, users: bool
 ) -> tuple[dict[Mutant, tuple[str, str]], dict[tuple[str, ...], float]]:
     """Per change the results of its own tests and of those of its users too; seconds of tests without a change."""
     took: dict[tuple[str, ...], float] = {}
@@ -284,7 +286,7 @@ def judged(
             return None
         results[one.mutant] = (result, result)
         more = tuple(test for test in code.wide(one.mutant) if test not in one.tests)
-        return Try(one.mutant, more, True) if result == _SURVIVED and more else None
+        return Try(one.mutant, more, True) if users and result == _SURVIVED and more else None
 
     tries = [Try(one, tests, limit=_MORE + _TIMES * took[tests]) for one in mutants if (tests := code.own(one))]
     run_all(code, tries, workers, counted)

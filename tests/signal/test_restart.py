@@ -136,3 +136,124 @@ def test_another_run_is_judged_by_itself() -> None:
     for i in range(2, 30):
         trail, signs = follow(trail, TrainObservation(i, 0.5 * i, 3.0, None, 1e-6 * i, input_tokens=50_000 * i))
         assert signs == ()
+
+
+def _names(*rates: float | None) -> list[tuple[str, bool]]:
+    """The signs of learning rates, one a row, and whether each is explained."""
+    trail, found = NEW, []
+    for i, rate in enumerate(rates):
+        trail, signs = follow(trail, TrainObservation(10 * i, learning_rate=rate))
+        found += [(sign.name, sign.explained) for sign in signs]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"epoch": 0.171}, ""), ({"epoch": 0.169}, "epoch-back"),
+        ({"epoch": 0.279}, ""), ({"epoch": 0.281}, "epoch-jump"),
+        ({"input_tokens": 20_000}, ""), ({"input_tokens": 19_999}, "tokens-back"),
+        ({"input_tokens": 24_990}, ""), ({"input_tokens": 25_010}, "tokens-jump"),
+        ({"learning_rate": 1.09e-4}, ""), ({"learning_rate": 1.1e-4}, "rate-break"),
+    ],
+)  # fmt: skip
+def test_how_much_is_a_sign(changes: dict[str, float], name: str) -> None:
+    """Back: 0.03 epochs or one token. On: five times the fastest pace. A rate: 0.3 of its peak at once."""
+    assert [sign.name for sign in follow(_run(), _next(**changes))[1]] == [name] * bool(name)
+
+
+@pytest.mark.parametrize(("since", "name"), [(5, ""), (6, "tokens-jump")])
+def test_the_fastest_of_six_rows(since: int, name: str) -> None:
+    """A row of three times the pace makes room for fifteen times it, while it is one of the last six."""
+    trail, _ = follow(_run(), _next(step=210, input_tokens=23_000))
+    for i in range(1, since + 1):
+        trail, signs = follow(trail, _next(step=210 + 10 * i, epoch=0.21 + 0.01 * i, input_tokens=23_000 + 1000 * i))
+        assert signs == ()
+    step, tokens = 220 + 10 * since, 23_000 + 1000 * since + 9000
+    _, signs = follow(trail, _next(step=step, epoch=step / 1000, input_tokens=tokens))
+    assert [sign.name for sign in signs] == [name] * bool(name)
+
+
+def test_no_jump_before_six_rows() -> None:
+    """A pace that is not known yet explains everything."""
+    for rows, name in ((6, ""), (7, "tokens-jump")):
+        _, signs = follow(_run(rows), _next(step=10 * rows + 10, epoch=0.01 * rows, input_tokens=90_000))
+        assert [sign.name for sign in signs] == [name] * bool(name)
+
+
+def test_back_from_nothing_or_in_the_middle() -> None:
+    """A rate below a tenth of its peak has come to nothing; a rise at once from above it breaks the schedule."""
+    assert _names(1e-4, 0.9e-5, 5e-5) == [("rate-back", False)]
+    assert _names(1e-4, 1.1e-5, 5e-5) == [("rate-break", False)]
+
+
+def test_a_warm_up_is_no_second_one() -> None:
+    """Rates that have not fallen may rise as they like; a fall of less than a billionth is none."""
+    assert _names(1e-6, 5e-5, 1e-4, 1e-4, 3e-4) == []
+    assert _names(1e-4, 1e-4 * (1 - 7e-10), 3e-4) == []
+    assert _names(1e-4, 1e-4 * (1 - 15e-10), 3e-4) == [("rate-break", False)]
+
+
+def test_how_much_is_a_second_warm_up() -> None:
+    """Three rises by more than 0.005 of the peak in all, two by more than a tenth; a fall begins them anew."""
+    assert _names(1e-4, 5e-5, 5.02e-5, 5.03e-5, 5.04e-5) == []
+    assert _names(1e-4, 5e-5, 5.02e-5, 5.03e-5, 5.06e-5) == [("rewarm", False)]
+    assert _names(1e-4, 5e-5, 5.5e-5, 5.9e-5) == []
+    assert _names(1e-4, 5e-5, 5.5e-5, 6.1e-5) == [("rewarm", False)]
+    assert _names(1e-4, 5e-5, 6.5e-5) == []
+    assert _names(1e-4, 5e-5, 5.2e-5, 5.4e-5, 5.3e-5, 5.4e-5, 5.5e-5) == []
+    assert _names(1e-4, 5e-5, 5.2e-5, 5.2e-5, None, 5.4e-5, 5.5e-5) == [("rewarm", False)]
+
+
+def test_back_at_once_and_higher_still() -> None:
+    """By more than a tenth in the next row: a second warm-up of two rows. Later, or from the middle, it is none."""
+    back = (1e-4, 5e-6, 5e-5)
+    assert _names(*back, 5.4e-5) == [("rate-back", False)]
+    assert _names(*back, 5.6e-5) == [("rate-back", False), ("rewarm", False)]
+    assert _names(*back, 5.4e-5, 9e-5) == [("rate-back", False)]
+    assert _names(1e-4, 5e-5, 9e-5, 1.2e-4) == [("rate-break", False)]
+
+
+def test_a_drop_beside_another_sign() -> None:
+    """A fifth of the rate at once."""
+    for rate, names in ((6.5e-5, ["tokens-back"]), (6.3e-5, ["tokens-back", "rate-drop"])):
+        assert [sign.name for sign in follow(_run(), _next(input_tokens=1000, learning_rate=rate))[1]] == names
+
+
+@pytest.mark.parametrize(
+    ("second", "explained"), [(17, False), (19, True), (21, True), (23, False), (35, False), (37, True), (43, True)]
+)
+def test_which_distances_are_even(second: int, explained: bool) -> None:
+    """A schedule as long as the one before, or twice as long, within a tenth."""
+    rates = [1e-4, *([1e-5] * 19), 1e-4, *([1e-5] * (second - 1)), 1e-4]
+    assert _names(*rates) == [("rate-back", False), ("rate-back", explained)]
+
+
+def test_an_announcement_covers_five_rows() -> None:
+    """A token counter that starts again in the fifth row after it is no sign, in the sixth it is."""
+    for rows, names in ((4, []), (5, ["tokens-back"])):
+        trail = told(_run(), SetupObservation(200, "plan", {}))
+        for i in range(1, rows + 1):
+            trail, signs = follow(trail, _next(step=200 + 10 * i, epoch=0.2 + 0.01 * i, input_tokens=20_000 + 1000 * i))
+            assert signs == ()
+        _, signs = follow(trail, _next(step=210 + 10 * rows, epoch=0.21 + 0.01 * rows, input_tokens=10))
+        assert [sign.name for sign in signs] == names
+
+
+def test_the_pace_of_target_tokens_comes_first() -> None:
+    """Where both counters go on, and where only one does."""
+    trail = NEW
+    for i in range(3):
+        trail, _ = follow(trail, TrainObservation(10 * i, tokens_seen=300 * i, input_tokens=1000 * i))
+    assert trail.pace == 30.0
+    assert follow(trail, TrainObservation(30, tokens_seen=600, input_tokens=3000))[0].pace == 100.0
+    assert follow(trail, TrainObservation(30, tokens_seen=600, input_tokens=2000))[0].pace is None
+
+
+def test_a_stage_row_needs_its_four_words() -> None:
+    """One that lacks a word, or has something else for it, says nothing of what moves."""
+    words = {"input": "all", "output": "all", "layers": "none", "adapter": "none"}
+    known = told(_run(), SetupObservation(200, "stage", words))
+    for values in ({**words, "layers": None}, {**words, "layers": 3}, {"input": "all"}):
+        assert told(known, SetupObservation(200, "stage", values)).stage == tuple(words.values())
+        assert told(known, SetupObservation(200, "stage", values)).handed == 0

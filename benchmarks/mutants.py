@@ -5,8 +5,8 @@
 The package and its tests are copied to a temporary folder; a change (`mutant_operators.py`) is made in memory only.
 Each runs in a process forked from one that has everything heavy imported, until the first test fails, and at most some
 times as long as without the change. A module's tests are ``tests/signal/test_<module>.py`` or
-``tests/rules/<family>/test_<rule>.py``; where it has none, those of the modules that import it. With ``--users`` what
-survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
+``tests/rules/<family>/test_<rule>.py``; else those that import it, or those of the modules that do. With ``--users``
+what survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
 doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it, then those of the
 modules that need these. Changes that mean the same are survivors like others. Exit status 1 below 85 % killed by own
 tests, with ``--limits`` where a limit survives.
@@ -45,13 +45,6 @@ _TIMES: Final = 4.0
 _MORE: Final = 10.0
 _MEMORY: Final = 4 << 30
 _KILLED, _SURVIVED, _LATE = "killed", "survived", "timeout"
-_TESTS_BESIDE: Final = {
-    "rules/registry.py": (
-        "tests/rules/test_registry.py",
-        "tests/rules/test_monitor.py",
-        "tests/contract/test_rules.py",
-    ),
-}
 _LISTS: Final = {"rules/registry.py", "rules/monitor.py"}
 """They import every rule, and need none."""
 
@@ -78,6 +71,12 @@ class Code:
                         self._users[other].add(name)
                 if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "limits":
                     self._limit_users[node.attr].add(name)
+        self._tests: dict[str, set[str]] = defaultdict(set)
+        for path in (one for room in ROOMS for one in sorted((root / "tests" / room).rglob("test_*.py"))):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+                    module = (node.module or "").partition(".")[2].replace(".", "/")
+                    self._tests[f"{module}.py"].add(path.relative_to(root).as_posix())
         self.names = {
             node.lineno: node.target.id for node in ast.parse(self.sources[LIMITS]).body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
@@ -90,7 +89,7 @@ class Code:
         return self._users[mutant.module]
 
     def own(self, mutant: Mutant) -> tuple[str, ...]:
-        """The tests of a changed module; where it has none, of those that import it."""
+        """The tests of a changed module; where none is its own, of those that import it."""
         return self._of([mutant.module]) or self._of(self.users(mutant)) or self._of(self._far(mutant))
 
     def wide(self, mutant: Mutant) -> tuple[str, ...]:
@@ -110,7 +109,7 @@ class Code:
         for name in sorted(modules):
             where = Path(name)
             named = f"tests/{where.parent.as_posix()}/test_{where.stem}.py"
-            found += [one for one in _TESTS_BESIDE.get(name, (named,)) if (self.root / one).exists()]
+            found += [named] if (self.root / named).exists() else sorted(self._tests[name])
         return tuple(dict.fromkeys(found))
 
 

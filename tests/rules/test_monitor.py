@@ -81,6 +81,13 @@ def test_only_the_asked_rules() -> None:
         Monitor(rules=[ALL_RULES[0], ALL_RULES[0]])
 
 
+def test_rules_and_targets_are_not_given_together() -> None:
+    """Rules carry their targets; the monitor knows the task that it was given."""
+    with pytest.raises(ConfigurationError, match="found rules and targets, expected one of them"):
+        Monitor(rules_for(), targets=parse_targets(["eval_exact_loss<3"]))
+    assert (Monitor(task="sft").task, Monitor().task) == ("sft", "cpt")
+
+
 def test_targets_and_task_reach_the_rules() -> None:
     """Monitor(targets=..., task=...) asks all rules, told so; rules that were given are asked as they are."""
     rules = Monitor(targets=parse_targets(["eval_ko_exact_loss<3"]), task="sft").rules
@@ -226,6 +233,22 @@ def test_a_rule_that_raises_blinds_no_other() -> None:
     assert tuple(one for one in found if one.code != "rule-failed") == Monitor(others).judge(rows)[1]
     assert ("non-finite", 130) in [(one.code, one.step) for one in found]
     assert state.rules[half] == SetAside(50, "IndexError: tuple index out of range")
+
+
+def test_a_rule_that_raised_is_not_asked_again() -> None:
+    """Neither at a later row of the same step, nor when the history ends; rules after it are."""
+
+    class Twice(Breaks):
+        def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, tuple[Finding, ...]]:
+            raise IndexError(str(seen.step))
+
+    monitor = Monitor([Twice("one", closing=True), Breaks("two", closing=True)])
+    rows = [TrainObservation(10, loss=3.0), EvalObservation(10, loss=3.0), TrainObservation(20, loss=3.0)]
+    state, found = monitor.judge(rows)
+    assert [(one.values["rule"], one.step, one.variant) for one in found] == [
+        ("one", 10, "at-a-row"), ("two", 20, "at-the-end"),
+    ]  # fmt: skip
+    assert state.rules == (SetAside(10, "IndexError: 10"), 3)
 
 
 def test_a_rule_that_raises_at_every_row_is_named_once() -> None:

@@ -42,7 +42,7 @@ class EvalInTraining(SetupRule):
         if not found or found > compared or not 0 < looked <= train or not counts["set_rows"]:
             return None
         whole = looked == train
-        share = min(1.0, found / compared * train / looked)
+        share = found / compared * train / looked
         if share < self.min_share or (not whole and found < self.min_rows):
             return None
         return self._found(seen, Severity.WARNING, counts, "whole" if whole else "sample")

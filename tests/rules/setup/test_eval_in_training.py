@@ -51,6 +51,11 @@ def test_each_set_speaks_for_itself() -> None:
         ({"found": 1, "compared": 101}, False),
         ({"found": 2, "train_rows": 90_000}, True),  # 2 in a tenth: 20 of 400
         ({"found": 1, "train_rows": 90_000}, False),  # one alone may be a text that everybody quotes
+        ({"found": 400}, True),  # all of them
+        ({"found": 400, "train_rows": 90_000}, True),
+        ({"train_compared": 0, "train_rows": 0}, False),
+        ({"found": None}, False),
+        ({"compared": None}, False),
         ({"found": 2, "compared": 2000, "train_rows": 90_000}, True),
         ({"found": 2, "compared": 2001, "train_rows": 90_000}, False),
     ],

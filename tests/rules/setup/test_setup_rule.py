@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import pytest
 
-from ko_cpt_callbacks.core.observation import SetupObservation
-from ko_cpt_callbacks.rules.setup.setup_rule import count_of, names_of, some_names, some_of, text_of
+from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.rules.rule import RuleInfo
+from ko_cpt_callbacks.rules.setup.setup_rule import (
+    Reason,
+    SetupRule,
+    count_of,
+    first_of,
+    names_of,
+    some_names,
+    some_of,
+    text_of,
+)
+from ko_cpt_callbacks.signal.signals import SILENT
 
 
 @pytest.mark.parametrize(
@@ -34,3 +49,62 @@ def test_texts() -> None:
     """A text that is not empty."""
     values = {"a": "x", "b": "", "c": 3}
     assert [text_of(SetupObservation(0, "stage", values), name) for name in "abcd"] == ["x", None, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen(SetupRule):
+    """A check of a kind of its own: rows with a severity, and a name for the sentence."""
+
+    info: ClassVar = RuleInfo("frozen", (Severity.WARNING, Severity.INFO), (SetupObservation,), may_stop=True)
+
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """A row with a severity."""
+        severity = text_of(seen, "severity")
+        return severity and self._found(seen, Severity(severity), {}, text_of(seen, "name") or "")  # type: ignore[return-value]
+
+
+class Quiet(Frozen):
+    """The same, and it may not stop a run."""
+
+    info: ClassVar = replace(Frozen.info, may_stop=False)
+
+
+def _row(step: int, **values: object) -> SetupObservation:
+    return SetupObservation(step, "frozen", values)
+
+
+def test_a_sentence_is_said_once() -> None:
+    """Of each name and each set; rows that show nothing, and rows of other kinds, leave the state as it was."""
+    rule, said = Frozen(), []
+    state = rule.initial()
+    assert state == ()
+    for seen in (
+        TrainObservation(1), _row(2), _row(3, severity="warning", name="a"), _row(4, severity="warning", name="a"),
+        _row(5, severity="warning", name="b"), _row(6, severity="warning", name="a", split="eval"), _row(7),
+    ):  # fmt: skip
+        state, found = rule.step(state, seen, SILENT)
+        said += [(one.step, one.variant, one.split) for one in found]
+    assert said == [(3, "a", None), (5, "b", None), (6, "a", "eval")]
+    assert rule.step(state, TrainObservation(8), SILENT) == (state, ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "severity", "stops"),
+    [(Frozen(), "warning", True), (Frozen(), "info", False), (Quiet(), "warning", False), (Quiet(), "info", False)],
+)
+def test_what_asks_to_stop(rule: Frozen, severity: str, stops: bool) -> None:
+    """A finding that is no info, of a rule that may stop."""
+    (found,) = rule.step((), _row(3, severity=severity), SILENT)[1]
+    assert (found.code, found.severity, found.step, found.asks_to_stop) == ("frozen", severity, 3, stops)
+
+
+def test_the_first_reason_that_a_row_shows() -> None:
+    """All that its sentence needs is there, and it holds; a row that shows none is no mistake."""
+    few = Reason("few", Severity.WARNING, {"n": count_of}, lambda seen: seen.values["n"] < 3)
+    named, bare = Reason("named", Severity.WARNING, {"n": count_of, "t": text_of}), Reason("bare", Severity.INFO)
+    reasons = (few, named)
+    assert first_of(reasons, _row(1, n=2, t="x")) == (few, {"n": 2})
+    assert first_of(reasons, _row(1, n=3, t="x")) == (named, {"n": 3, "t": "x"})
+    assert first_of(reasons, _row(1, n=3)) is None
+    assert first_of(reasons, _row(1, t="x")) is None
+    assert first_of((*reasons, bare), _row(1)) == (bare, {})

@@ -27,6 +27,7 @@ from enum import StrEnum
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
 from ko_cpt_callbacks.core.length import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.core.measurement import Level, Measured, level_of, measure, rows_needed, shown, unit
@@ -41,7 +42,10 @@ from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 from ko_cpt_callbacks.core.target import END, Target
 
-__all__ = ["PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all"]
+__all__ = [
+    "PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all",
+    "keep_all",
+]  # fmt: skip
 
 
 class Outcome(StrEnum):
@@ -183,6 +187,21 @@ def close_all(targets: tuple[Target, ...], task: str, states: tuple[TargetState,
     """`close` for several targets."""
     found = [close(target, task, state) for target, state in zip(targets, states, strict=True)]
     return tuple(verdict for verdict in found if verdict is not None)
+
+
+def keep_all(
+    targets: tuple[Target, ...], states: tuple[TargetState, ...], said: tuple[Finding, ...]
+) -> tuple[TargetState, ...]:
+    """The states with the outcomes that were said of an evaluation which another of its step has replaced."""
+    outcomes = {f"target-{one.value}": one for one in Outcome}
+    kept = []
+    for target, state in zip(targets, states, strict=True):
+        for one in said:
+            outcome = outcomes.get(one.code)
+            if outcome is not None and one.values.get("target") == str(target) and outcome not in state.said:
+                state = replace(state, said=(*state.said, outcome))
+        kept.append(state)
+    return tuple(kept)
 
 
 def _planned(state: TargetState, seen: SetupObservation) -> TargetState:

@@ -166,8 +166,14 @@ class Monitor:
         for row in rows:
             after, found = self._row(after, row, moment)
             again.extend(found)
-        new = _unsaid(again, moment.said)
-        return replace(after, moment=Moment(moment.before, rows, (*moment.said, *new))), new
+        new, stands = _unsaid(again, moment.said), _unsaid(moment.said, again)
+        states = after.rules
+        if stands:
+            states = tuple(
+                one if isinstance(one, SetAside) else rule.keep(one, stands)
+                for rule, one in zip(self.rules, states, strict=True)
+            )
+        return replace(after, rules=states, moment=Moment(moment.before, rows, (*moment.said, *new))), new
 
     def _row(self, state: MonitorState, seen: Observation, moment: Moment) -> tuple[MonitorState, Found]:
         """The state after a row that replaces none of its step's others."""

@@ -80,6 +80,15 @@ class Rule(ABC):
             signals: The run up to that row, the row included.
         """
 
+    def keep(self, state: Any, said: Found) -> Any:
+        """The state after a step was folded anew, in which what had been said stands; by default the state as it is.
+
+        Args:
+            state: The state after the step's rows as they count now.
+            said: Findings of that step, of any rule, which those rows no longer show.
+        """
+        return state
+
     def close(self, state: Any, signals: Signals) -> Found:
         """What can be said only when the history ends without the Trainer's last row; by default nothing.
 

@@ -249,11 +249,13 @@ def _examples() -> Mapping[str, Any]:
 
 
 def test_every_rule_has_its_own_tests() -> None:
-    """One test file per code, in the folder of its family."""
+    """One test file per code, in the folder of its family, and one of the frame that checks of the set-up share."""
     folder = Path(__file__).parents[1] / "rules"
     tests = {f"{path.parent.name}/{path.name}" for path in folder.glob("*/test_*.py")}
     families = {rule.code: type(rule).__module__.split(".")[-2] for rule in ALL_RULES}
-    assert {f"{family}/test_{code.replace('-', '_')}.py" for code, family in families.items()} == tests
+    assert {f"{family}/test_{code.replace('-', '_')}.py" for code, family in families.items()} | {
+        "setup/test_setup_rule.py"
+    } == tests
 
 
 def test_every_rule_is_documented() -> None:

@@ -17,9 +17,10 @@ from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.progress import RunProgress
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
-from ko_cpt_callbacks.signal.signals import SILENT
 
 __all__ = ["failures", "odd_rows", "rule_sets"]
 
@@ -221,20 +222,17 @@ def rule_sets() -> tuple[tuple[Rule, ...], ...]:
 
 
 def failures(rows: Sequence[dict[str, Any]], rules: Sequence[Rule]) -> Iterator[tuple[str, Exception]]:
-    """Every rule that raises on a log, each asked by itself and unguarded: its code and what it raised.
+    """Every rule that raises on a log, each asked by itself: its code and what it raised.
 
     Folded, closed, and each finding written as strict JSON with its sentence; so is what the summary tells.
     """
     seen = observations_of(rows)
     for rule in rules:
         try:
-            state, findings, signals = rule.initial(), [], SILENT
-            for one in seen:
-                signals = signals.add(one)
-                if type(one) in rule.info.rows:
-                    state, found = rule.step(state, one, signals)
-                    findings += found
-            for finding in (*findings, *rule.close(state, signals)):
+            findings = Monitor([rule]).judge(seen)[1]
+            for finding in findings:
+                if finding.code == RuleFailed().code and finding.values["rule"] == rule.code:
+                    yield rule.code, RuntimeError(finding.values["error"])
                 finding.as_dict()
         except Exception as error:
             yield rule.code, error

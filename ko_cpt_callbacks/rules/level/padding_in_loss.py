@@ -165,8 +165,8 @@ class PaddingInLoss(Rule):
             return counter
         if counter.target != target:
             return Counter(target=target, step=seen.step, tokens=tokens)
-        if counter.step is None or counter.tokens is None or tokens <= counter.tokens:
-            # The first count, or one that starts again (a resume): nothing to subtract from.
+        if counter.step is None or counter.tokens is None or tokens <= counter.tokens or seen.step <= counter.step:
+            # The first count, one that starts again (a resume), or a step that comes again after another's evaluation.
             return replace(counter, step=seen.step, tokens=tokens)
         rate = Fraction(tokens - counter.tokens, seen.step - counter.step)
         same = bool(counter.rates) and rate == counter.rates[-1]

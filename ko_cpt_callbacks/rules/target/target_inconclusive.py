@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all
+from ko_cpt_callbacks.core.verdict import Outcome, TargetState, Verdict, advance_all, close_all, keep_all
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal.signals import Signals
 
@@ -49,6 +49,10 @@ class TargetInconclusive(Rule):
         """Speaks at the deadline evaluation, or at the Trainer's last row."""
         state, verdicts = advance_all(self.targets, self.task, state, seen)
         return state, self._findings(verdicts)
+
+    def keep(self, state: tuple[TargetState, ...], said: Found) -> tuple[TargetState, ...]:
+        """A verdict that was said of an evaluation stands, also where another of its step replaces that one."""
+        return keep_all(self.targets, state, said)
 
     def close(self, state: tuple[TargetState, ...], signals: Signals) -> Found:
         """Speaks where the history ends before the deadline, or without the Trainer's last row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.trend import line_through
@@ -12,24 +12,21 @@ from ko_cpt_callbacks.signal.window import Recent, median
 __all__ = ["Step", "begun", "near_end", "step_at"]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What happens at the end of an epoch, in nats per token."""
+class Step(NamedTuple):
+    """What happens at the end of an epoch, in nats per token.
+
+    ``epoch``: epochs done; ``drop``: by how much the loss is lower after it than the trend on both sides explains, with
+    standard error; ``noise``: standard deviation of a point; ``before``, ``after``: levels; ``rate_fell``: the learning
+    rate fell at the same place, which explains a drop.
+    """
 
     epoch: int
-    """Epochs done."""
     drop: float
-    """By how much the loss is lower after it than the trend on both sides explains."""
     error: float
-    """Standard error of that."""
     noise: float
-    """Standard deviation of one point."""
     before: float
-    """Level before it."""
     after: float
-    """Level after it."""
     rate_fell: bool
-    """The learning rate fell at the same place, which explains a drop."""
 
 
 def begun(epoch: float) -> int:
@@ -48,11 +45,7 @@ def _slack(epoch: float) -> float:
 def near_end(window: Recent, index: int) -> bool:
     """Whether the first row of an epoch may lie at a point of the window, as far as its epochs tell.
 
-    Where epochs are rounded, several rows have that of the end, of which any may be the first of the next one.
-
-    Args:
-        window: The window.
-        index: Which of its points, from 0; negative from the end.
+    Where epochs are rounded, any of several rows may be it. ``index``: from 0; negative from the end.
     """
     index %= len(window.epochs)
     epoch, before = window.epochs[index], window.epochs[index - 1] if index else None
@@ -64,15 +57,12 @@ def near_end(window: Recent, index: int) -> bool:
 
 
 def step_at(recent: Recent, epoch: int, most: int) -> Step | None:
-    """The step at the end of an epoch, from as many points before it as after it.
+    """The step at the end of an epoch, from as many points before it as after it; ``None`` for too few.
 
     Args:
         recent: The window; its last points are those after the end.
         epoch: Epochs done then.
         most: Points on either side.
-
-    Returns:
-        ``None`` for too few points on either side.
     """
     at = [(i, one) for i, one in enumerate(recent.epochs) if one is not None]
     after = [i for i, one in at if begun(one) == epoch]
@@ -94,13 +84,8 @@ def step_at(recent: Recent, epoch: int, most: int) -> Step | None:
     line = line_through([*old, *new], broken=True)
     if line is None:
         return None
-    fell = _rate_fell(recent, before[-1], after[0])
+    # Whether the learning rate fell between two rows by far more than between the rows before them.
+    at_end = [recent.rates[i] for i in (max(0, 2 * before[-1] - after[0]), before[-1], after[0])]
+    earlier, high, low = (one or 0.0 for one in at_end)
+    fell = None not in at_end and high - low > limits.EPOCH_RATE_FELL * high + 2 * max(earlier - high, 0.0)
     return Step(epoch, line.drop, line.drop_error, line.noise, median(old), median(new), fell)
-
-
-def _rate_fell(recent: Recent, last: int, first: int) -> bool:
-    """Whether the learning rate fell between two rows by far more than between the rows before them."""
-    high, low, earlier = recent.rates[last], recent.rates[first], recent.rates[max(0, 2 * last - first)]
-    if high is None or low is None or earlier is None:
-        return False
-    return high - low > limits.EPOCH_RATE_FELL * high + 2.0 * max(earlier - high, 0.0)

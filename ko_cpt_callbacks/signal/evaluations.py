@@ -26,47 +26,44 @@ __all__ = ["Evaluations", "Mark", "Series", "noise_of"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One evaluation; losses in nats per token."""
+    """One evaluation: its loss in nats per token, and the standard error of an exact one.
+
+    ``points``: training points since the evaluation of the set before it, or the start; ``train``: their mean,
+    ``near``: the median of the last of them, ``noise``: standard deviation of one; ``rate``: learning rate; ``total``:
+    training points and their sum since the start. ``gap``: the mean of this evaluation and the one before it, less
+    ``train``, so that both are of the same interval: the end of an interval alone is lower, the more a loss falls.
+    """
 
     step: int
     value: float
     se: float | None = None
-    """Standard error of an exact loss."""
     points: int = 0
-    """Training points since the evaluation of the set before it (since the start, for the first);"""
     train: float | None = None
-    """their mean,"""
     near: float | None = None
-    """and the median of the last of them."""
     noise: float | None = None
-    """Standard deviation of one training point."""
     rate: float | None = None
-    """Learning rate."""
     total: tuple[int, float] = (0, 0.0)
-    """Training points and their sum since the start, for the next mark."""
     gap: float | None = None
-    """The mean of this evaluation and the one before it, less ``train``: both are then of the same interval. A single
-    evaluation lies at the interval's end, so that its gap would widen as a fall slows down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The evaluations of one set that may be compared with each other."""
+    """The evaluations of one set that may be compared with each other.
+
+    ``metric``: ``exact_loss`` or ``loss``; ``marks``: the last ones, oldest first; ``gaps``: the first ones; ``waits``:
+    the last may be of another level, which the next one tells; ``left``: the last of another level, where the series
+    began for that.
+    """
 
     metric: str
-    """``exact_loss`` or ``loss``."""
     count: int
     first: Mark
     best: Mark
     marks: tuple[Mark, ...]
-    """The last ones, oldest first."""
     gaps: tuple[float, ...] = ()
-    """The first ones."""
     rows: EvalRows = NO_ROWS
     waits: bool = False
-    """The last evaluation may be of another level: the next one tells."""
     left: Mark | None = None
-    """The last evaluation of another level, where that is why the series began."""
 
     @property
     def last(self) -> Mark:
@@ -86,13 +83,8 @@ class Series:
     def improves(self, since: int, level: float) -> bool:
         """Whether the last evaluation is the best of all, surely below those before, with training high beside it.
 
-        It explains a training loss that is above its lowest: the model gets better, so what it is trained on is harder,
-        as where a stage begins rows again that the one before had learned.
-
-        Args:
-            since: Step of the lowest training loss.
-            level: Nats per token at which the training points beside the evaluation have to be: one from before the
-                loss rose, or rose as far as now, explains nothing.
+        It explains a training loss above its lowest, of step ``since``: what the model is trained on is harder. The
+        points beside the evaluation have to be at ``level``: one from before the loss rose explains nothing.
         """
         last = self.last
         if last.step <= since or last != self.best or last.near is None or last.near < level:
@@ -116,13 +108,7 @@ class Series:
         return self.fell(self.first, self.last) or (lower and values[0] - values[-1] > least)
 
     def then(self, mark: Mark, rows: EvalRows, *, alone: bool) -> Series:
-        """The series after one more evaluation.
-
-        Args:
-            mark: The evaluation.
-            rows: Which rows are evaluated now.
-            alone: Whether a level that it alone has is one of other rows, and not what the model forgot.
-        """
+        """The series after one more evaluation; ``alone``: a level of its own is one of other rows, not forgotten."""
         if mark.train is not None:
             mark = replace(mark, gap=0.5 * (self.last.value + mark.value) - mark.train)
         new = () if mark.gap is None else (mark.gap,)
@@ -172,13 +158,7 @@ class Evaluations:
         return self if self.now is None else replace(self, now=None)
 
     def evaluated(self, seen: EvalObservation, window: Recent, total: float) -> Evaluations:
-        """The series after an evaluation.
-
-        Args:
-            seen: The evaluation.
-            window: The training points up to it.
-            total: Sum of all losses since the last seam.
-        """
+        """The series after an evaluation; ``total``: the sum of all training losses since the last seam."""
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return self if self.now is None else replace(self, now=None)

@@ -53,7 +53,7 @@ class Line(NamedTuple):
 
 
 def line_through(values: Sequence[float], *, broken: bool = False) -> Line | None:
-    """The line by least squares, outliers pulled in; its errors allow for neighbors that resemble each other.
+    """The line by least squares, outliers pulled in; the fall's error allows for neighbors that are alike.
 
     Args:
         values: Oldest first; an even number of them for a broken line.
@@ -86,12 +86,9 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
     noise = max(noise, math.sqrt(squares / (n - 2 - broken)))
     linked = sum(a * b for a, b in pairwise(off)) / squares if squares > 0.0 else 0.0
     linked = min(max(linked, 0.0), limits.LINE_LINKED)
-    error = noise * math.sqrt((1 + linked) / (1 - linked))
-    spread = tt - ts * ts / ss
-    return Line(
-        -slope * (n - 1), error * (n - 1) / math.sqrt(spread), noise, mean + slope * times[0] + jump * sides[0], n,
-        -jump, error / math.sqrt(rest) if broken else 0.0,
-    )  # fmt: skip
+    error = noise * math.sqrt((1 + linked) / (1 - linked)) * (n - 1) / math.sqrt(tt - ts * ts / ss)
+    start = mean + slope * times[0] + jump * sides[0]
+    return Line(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
 
 
 def due(window: Recent) -> bool:

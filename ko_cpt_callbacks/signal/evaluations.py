@@ -137,10 +137,9 @@ class Series:
 
 
 def _alone(before: Mark, mark: Mark, size: float) -> bool:
-    """Whether training is known not to have moved along with a change between two evaluations."""
-    if before.near is None or mark.near is None:
-        return False
-    return (mark.near - before.near) * math.copysign(1.0, size) < limits.JUMP_TRAIN * abs(size)
+    """Whether training is known to have stayed beside a change between two evaluations, neither falling as it rose."""
+    known = before.near is not None and mark.near is not None
+    return known and abs((mark.near or 0.0) - (before.near or 0.0)) < limits.JUMP_TRAIN * abs(size)
 
 
 @dataclass(frozen=True, slots=True)

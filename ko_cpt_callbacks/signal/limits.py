@@ -174,8 +174,9 @@ JUMP_SHARE: Final = 0.12
 JUMP_ERRORS: Final = 8.0
 """Standard errors of an evaluation that it is, at least. Chosen, not measured."""
 JUMP_TRAIN: Final = 0.25
-"""Share of the change by which the training loss beside it may move the same way. Chosen, not measured."""
-JUMP_STAYS: Final = 0.5
+"""Share of the change by which the training loss beside it may move: where it falls, the model overfits. Chosen, not
+measured."""
+JUMP_STAYS: Final = 0.25
 """Share of the change within which the next evaluation lies of the first one there. Chosen, not measured."""
 OVERFIT_EVALUATIONS: Final = 2
 """Evaluations in a row above the best, where no patience is asked for. Chosen, not measured."""

@@ -194,8 +194,11 @@ def test_a_level_that_the_evaluation_alone_has() -> None:
 
 
 def test_a_level_that_is_no_other_set() -> None:
-    """It comes back, it is small, training has it too, the model forgot, or it was compared with too few."""
-    for found in (_jump(back=0.6), _jump(size=0.3), _jump(train=0.4), _jump(split="eval_en")):
+    """It comes back, goes on, or is small; training moves too, the model forgot, or there are too few before it."""
+    for found in (
+        _jump(back=0.2), _jump(back=-0.2), _jump(size=0.3), _jump(train=0.2), _jump(train=-0.2), _jump(split="eval_en"),
+    ):  # fmt: skip
         assert "eval-set-changed" not in {code for code, _ in found}
+    assert "overfitting" in {code for code, _ in _jump(train=-0.2)}
     few = [3.0, 2.9, 4.2, 4.2, 4.2, 4.2]
     assert _of(_run([None] * 6, few), codes=["eval-set-changed"])[0] == []

@@ -232,3 +232,13 @@ def test_a_sudden_fall_is_a_collapse_whatever_the_bytes() -> None:
         sudden = _rows([32768] * 120, lambda i: 2.7 if i < 60 else 0.7)
         assert [one.variant for one in _findings(*rows, *sudden)] == ["collapse"], reach
         assert _findings(*rows, *_rows([32768] * 200, lambda i: 2.7 - 0.01 * i)) == [], reach
+
+
+@pytest.mark.parametrize(("varied", "found"), [(3, []), (4, ["constant"]), (7, ["constant"])])
+def test_how_many_rows_show_that_they_varied(varied: int, found: list[str]) -> None:
+    """Five rows, each with its own number of tokens per step, the first of the constant ones among them: fewer may be the
+    odd rows of a packed run."""
+    rates = VARIED[: varied + 1]  # the first row is counted from
+    rows = _rows(rates, target=True)
+    rows += _rows([32768] * 20, lambda _: 2.0, target=True, start=10 * len(rates), tokens=10 * sum(rates))
+    assert [one.variant for one in _findings(*rows)] == found

@@ -331,6 +331,32 @@ def test_the_trainers_sum_stays_nan_after_it() -> None:
     ]  # fmt: skip
 
 
+def _row_after(losses: list[float], last: float) -> list[Finding]:
+    rows = [TrainObservation(10 * (i + 1), loss=loss, grad_norm=1.0) for i, loss in enumerate(losses)]
+    return _findings(*rows, TrainObservation(10 * len(losses) + 10, loss=last, grad_norm=NAN))
+
+
+@pytest.mark.parametrize(("last", "variant"), [(2.86, "scaler"), (2.84, "drop")])
+def test_a_drop_is_a_twentieth_of_the_loss(last: float, variant: str) -> None:
+    """Where the losses before have no noise: 5 % of 3.0."""
+    assert [f.variant for f in _row_after([3.0] * 20, last)] == [variant]
+
+
+@pytest.mark.parametrize(("sds", "variant"), [(5.5, "scaler"), (6.5, "drop")])
+def test_a_drop_is_six_times_the_noise(sds: float, variant: str) -> None:
+    """Where that is more than 5 %: losses that swing by 0.06 have a noise of 0.089."""
+    losses = [3.0 + 0.06 * (1 if i % 4 in (0, 3) else -1) for i in range(12)]
+    assert [f.variant for f in _row_after(losses, 3.0 - sds * 1.4826 * 0.06)] == [variant]
+
+
+def test_from_which_rows_the_next_is_expected() -> None:
+    """The last twelve; four at least."""
+    (found,) = _row_after([3.0] * 30, 2.0)
+    assert found.values["window"] == 12
+    assert [f.variant for f in _row_after([3.0] * 4, 2.0)] == ["drop"]
+    assert [f.variant for f in _row_after([3.0] * 3, 2.0)] == ["scaler"]
+
+
 # -- a step that the loss scaler skipped -------------------------------------------------------------------------------
 
 
@@ -348,6 +374,12 @@ def test_a_skipped_step_in_a_steep_fall_is_a_note() -> None:
     falling: list[float | None] = [1e-4 * (1 - 0.01 * i) for i in range(10)]
     still = [*falling[:9], falling[8]]
     assert [(f.variant, f.severity) for f in _findings(*_steep(still))] == [("scaler", Severity.INFO)]
+
+
+def test_two_skipped_steps_in_a_row() -> None:
+    """The learning rate has stood still before as well, and had been moving before that."""
+    falling: list[float | None] = [1e-4 * (1 - 0.01 * i) for i in range(8)]
+    assert [f.variant for f in _findings(*_steep([*falling, falling[7], falling[7]]))] == ["scaler"]
 
 
 @pytest.mark.parametrize(
@@ -414,6 +446,25 @@ def test_zeros_after_a_small_loss_have_two_readings() -> None:
 def test_zeros_that_are_no_such_sign(rows: list[TrainObservation]) -> None:
     """A way down in small steps, too few, or a gradient norm or a count that tells."""
     assert _findings(*rows) == []
+
+
+def test_how_small_the_loss_before_them_may_be() -> None:
+    """0.003 was above what four decimals round to 0; 0.0019 is silent."""
+    assert [f.variant for f in _findings(*_zeros(0.003))] == ["zeros"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "variants"),
+    [
+        ([0.21] * 6, ["zero-after"]),
+        ([0.19] * 6, []),
+        ([0.69, 0.69, 0.69, 0.15], ["zero-after"]),  # part of a mean that the Trainer filled
+        ([0.5, 0.5, 0.5, 0.1, 0.1], []),
+    ],
+)
+def test_from_where_a_loss_cannot_fall_to_zero(losses: list[float], variants: list[str]) -> None:
+    """The median of the last three is above 0.2."""
+    assert [f.variant for f in _findings(*_zeros(*losses, count=1))] == variants
 
 
 def test_zeros_after_a_high_loss_are_the_error_alone() -> None:

@@ -236,8 +236,8 @@ def test_a_sudden_fall_is_a_collapse_whatever_the_bytes() -> None:
 
 @pytest.mark.parametrize(("varied", "found"), [(3, []), (4, ["constant"]), (7, ["constant"])])
 def test_how_many_rows_show_that_they_varied(varied: int, found: list[str]) -> None:
-    """Five rows, each with its own number of tokens per step, the first of the constant ones among them: fewer may be the
-    odd rows of a packed run."""
+    """Five rows, each with its own number of tokens per step, the first constant one among them: fewer may be the odd
+    rows of a packed run."""
     rates = VARIED[: varied + 1]  # the first row is counted from
     rows = _rows(rates, target=True)
     rows += _rows([32768] * 20, lambda _: 2.0, target=True, start=10 * len(rates), tokens=10 * sum(rates))

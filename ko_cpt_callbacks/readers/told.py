@@ -113,7 +113,7 @@ def _limits(path: Path, value: object) -> dict[str, dict[str, float]]:
                 raise UnreadableRunError(
                     f'{path}: "told.limits.{code}.{name}" is {clip(number)}, expected a number; {_FIX}'
                 )
-        found[RETIRED.get(code, code)] = limits
+        found[code] = limits
     return found
 
 

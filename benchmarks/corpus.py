@@ -60,14 +60,12 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from ko_cpt_callbacks.training.corpus import Source, read_documents
-    from ko_cpt_callbacks.training.fertility import measure_fertility
-    from ko_cpt_callbacks.training.filter import FilterReport, HangulShare, keep_documents
-    from ko_cpt_callbacks.training.packing import PackSettings
-    from ko_cpt_callbacks.training.perplexity_band import PerplexityBand
-    from ko_cpt_callbacks.training.repetition import RepeatedNgrams
-    from ko_cpt_callbacks.training.row_store import packed_rows
-    from ko_cpt_callbacks.training.vocabulary import ExtensionSettings, extend_tokenizer
+    from ko_cpt_callbacks.training.data.filters import FilterReport, HangulShare, RepeatedNgrams, keep_documents
+    from ko_cpt_callbacks.training.data.packing import PackSettings
+    from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
+    from ko_cpt_callbacks.training.data.rows import packed_rows
+    from ko_cpt_callbacks.training.data.sources import Source, read_documents
+    from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, measure_fertility
 
     laws = corpus / "ko_laws.txt"
     tokenizer = AutoTokenizer.from_pretrained(folder / base)

@@ -15,7 +15,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.baselines.formula import FORMULAS, MEAN, Derived, derive
 from ko_cpt_callbacks.baselines.printed import read_printed
 from ko_cpt_callbacks.baselines.schema import BaselineFile, Figure, Said, Value
-from ko_cpt_callbacks.document.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 
 Told = Iterator[tuple[Key, str, str, str | None]]
 

@@ -20,11 +20,10 @@ from ko_cpt_callbacks.core.baseline import (
     QuantizationOffset,
 )
 from ko_cpt_callbacks.core.stage import NOT_STATED, Trains
-from ko_cpt_callbacks.document.file_text import read_text
-from ko_cpt_callbacks.document.mistake import Key, Mistake, one_each, shown
-from ko_cpt_callbacks.document.shape import line_of, shape_mistakes
-from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.errors import BaselineError
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, one_each, shown
+from ko_cpt_callbacks.yaml.reading import Document, read_document, read_text
+from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 MAX_BYTES: Final = 65_536
 """The largest baseline that is read; chosen, not measured: the longest that comes with the package has 14,000."""

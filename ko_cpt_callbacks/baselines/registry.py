@@ -9,8 +9,8 @@ from typing import Final
 
 from ko_cpt_callbacks.baselines.entry import SUFFIX, Entry, read_entry
 from ko_cpt_callbacks.core.baseline import Baseline, Efficiency, QuantizationOffset
-from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.yaml.mistake import near_miss
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
 """Names the folder of the user's own baselines."""

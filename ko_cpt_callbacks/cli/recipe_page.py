@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ko_cpt_callbacks.cli.printable import printable
-from ko_cpt_callbacks.recipe.gpu_memory import GIB, Sharding, StageMemory, recipe_memory
+from ko_cpt_callbacks.recipe.memory import GIB, Sharding, StageMemory, recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 

@@ -17,7 +17,7 @@ from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.recipe.gpu_memory import StageMemory
+    from ko_cpt_callbacks.recipe.memory import StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
     from ko_cpt_callbacks.recipe.schema import Page
 
@@ -160,7 +160,7 @@ def _show(recipe: str, *, as_json: bool) -> None:
 
 def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *, as_json: bool) -> None:
     from ko_cpt_callbacks.cli.recipe_page import memory_page
-    from ko_cpt_callbacks.recipe.gpu_memory import recipe_memory
+    from ko_cpt_callbacks.recipe.memory import recipe_memory
 
     page = _read(recipe, overrides).recipe
     found = recipe_memory(page, gpus=gpus, sharding=sharding.value)
@@ -210,7 +210,7 @@ def _tell_doubts(page: Page) -> None:
 
 def _arguments_checked() -> str:
     """What is known of the arguments without importing transformers, and what is not."""
-    from ko_cpt_callbacks.recipe.argument_class import installed_arguments
+    from ko_cpt_callbacks.recipe.arguments import installed_arguments
 
     if installed_arguments() is None:
         return (

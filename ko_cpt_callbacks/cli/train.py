@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks.cli.printable import let_print_anything, printable, printable_lines
-from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
@@ -64,8 +64,7 @@ def train(
     """Train what a recipe says: ko-cpt train quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-    from ko_cpt_callbacks.recipe.smoke import smoke_recipe
-    from ko_cpt_callbacks.recipe.variant import on_device
+    from ko_cpt_callbacks.recipe.smoke import on_device, smoke_recipe
 
     let_print_anything()
     changes = overrides or []
@@ -98,9 +97,9 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
         from transformers.utils.logging import disable_progress_bar
 
-        from ko_cpt_callbacks.training.interrupt import InterruptedTrainingError
-        from ko_cpt_callbacks.training.movement import WrongMovementError
+        from ko_cpt_callbacks.training.model.handover import WrongMovementError
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
+        from ko_cpt_callbacks.training.trainer import InterruptedTrainingError
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # of weights that are read and written
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.recipe.stage_part import Lora
+from ko_cpt_callbacks.recipe.stage_schema import Lora
 
 
 @dataclass(frozen=True, slots=True)

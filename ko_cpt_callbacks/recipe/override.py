@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, one_each, shown
-from ko_cpt_callbacks.document.shape import holds_parts, known_names
-from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, one_each, shown
+from ko_cpt_callbacks.yaml.reading import Document, read_document
+from ko_cpt_callbacks.yaml.shape import holds_parts, known_names
 
 OPTION: Final = "--set"
 """Where such a value is from, in the place of file and line."""

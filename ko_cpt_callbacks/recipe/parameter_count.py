@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from ko_cpt_callbacks.recipe.model_part import Shape
+from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
 
 _ATTENTION_BIAS: Final = frozenset({"qwen2"})

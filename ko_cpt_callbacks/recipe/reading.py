@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ko_cpt_callbacks.document.file_text import read_text
-from ko_cpt_callbacks.document.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.document.shape import line_of, shape_mistakes
-from ko_cpt_callbacks.document.yaml_text import Document, read_document
 from ko_cpt_callbacks.errors import RecipeError
-from ko_cpt_callbacks.recipe.agreement import agreement_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.checks import agreement_mistakes
 from ko_cpt_callbacks.recipe.override import OPTION, override
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
+from ko_cpt_callbacks.yaml.reading import Document, read_document, read_text
+from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""

@@ -10,10 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ko_cpt_callbacks.recipe.model_part import Base, Tokenizer
-from ko_cpt_callbacks.recipe.part import Name, Part, Text
-from ko_cpt_callbacks.recipe.stage_part import Stage
-from ko_cpt_callbacks.recipe.text_part import Data, EvalSet
+from ko_cpt_callbacks.recipe.model_schema import Base, Name, Part, Text, Tokenizer
+from ko_cpt_callbacks.recipe.stage_schema import Stage
+from ko_cpt_callbacks.recipe.text_schema import Data, EvalSet
 
 
 class Page(Part):

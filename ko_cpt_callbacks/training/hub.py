@@ -21,11 +21,11 @@ from datasets import (  # type: ignore[import-untyped]
 from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 
-from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.training.corpus import Source
+    from ko_cpt_callbacks.training.data.sources import Source
 
 _LOG_IN: Final = "where it is private or gated, ask for access on its page, then: hf auth login"
 _AGAIN: Final = "where the network or the hub was at fault, go on later with --resume"

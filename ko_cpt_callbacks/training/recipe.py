@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ko_cpt_callbacks.document.mistake import near_miss
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.adapter import stage_adapter
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.recipe.watch import callback_arguments
+from ko_cpt_callbacks.recipe.watch_checks import callback_arguments
+from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -90,13 +90,13 @@ class Recipe:
         """
         from transformers import TrainingArguments
 
-        from ko_cpt_callbacks.training.argument import stage_arguments
+        from ko_cpt_callbacks.training.arguments import stage_arguments
 
         return stage_arguments(self.file, self._known(stage), output_dir, arguments_class or TrainingArguments, more)
 
     def quantization_config(self) -> BitsAndBytesConfig | None:
         """What ``from_pretrained(quantization_config=…)`` is to be given; None where the weights stay as they are."""
-        from ko_cpt_callbacks.training.quantization import quantization_config
+        from ko_cpt_callbacks.training.model.base import quantization_config
 
         return quantization_config(self.page.base)
 
@@ -109,7 +109,7 @@ class Recipe:
         Raises:
             ConfigurationError: If there is no such stage.
         """
-        from ko_cpt_callbacks.training.lora import adapter_config
+        from ko_cpt_callbacks.training.model.trainable import adapter_config
 
         adapter = stage_adapter(self.page, self._known(stage))
         base = self.page.base
@@ -129,7 +129,7 @@ class Recipe:
         Raises:
             ConfigurationError: If the tokenizer or the model cannot be extended.
         """
-        from ko_cpt_callbacks.training.stage import extend
+        from ko_cpt_callbacks.training.model.stage import extend
 
         return extend(model, tokenizer, texts, self.page)
 
@@ -150,7 +150,7 @@ class Recipe:
         Raises:
             ConfigurationError: If there is no such stage, or the recipe cannot be used on the model.
         """
-        from ko_cpt_callbacks.training.stage import prepare_stage
+        from ko_cpt_callbacks.training.model.stage import prepare_stage
 
         return prepare_stage(model, self.page, self._known(stage))
 

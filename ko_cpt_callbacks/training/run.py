@@ -17,19 +17,15 @@ from ko_cpt_callbacks.core.printable import printable
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.row_hold import moving_numbers
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.training.argument import check_arguments, training_arguments
-from ko_cpt_callbacks.training.base_model import BaseModel
-from ko_cpt_callbacks.training.folder import RunFolder
-from ko_cpt_callbacks.training.launch import check_launch
-from ko_cpt_callbacks.training.lock import locked
-from ko_cpt_callbacks.training.movement import Movement
-from ko_cpt_callbacks.training.phase import train_phase
-from ko_cpt_callbacks.training.process import Processes, wrapper_line
+from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
+from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, row_lines
+from ko_cpt_callbacks.training.data.rows import PackedRows, needed_rows, stage_rows
+from ko_cpt_callbacks.training.folder import RunFolder, locked
+from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
+from ko_cpt_callbacks.training.model.base import BaseModel
+from ko_cpt_callbacks.training.model.handover import Movement, Weights
 from ko_cpt_callbacks.training.recipe import Recipe
-from ko_cpt_callbacks.training.recipe_text import RecipeTexts, row_lines
-from ko_cpt_callbacks.training.row_store import PackedRows
-from ko_cpt_callbacks.training.stage_rows import needed_rows, stage_rows
-from ko_cpt_callbacks.training.weight import Weights
+from ko_cpt_callbacks.training.trainer import train_phase
 
 
 class FailedStageError(Exception):

@@ -59,7 +59,7 @@ def _torch(path: Path) -> None:
 
 
 def _arrow(path: Path) -> None:
-    from ko_cpt_callbacks.training.row_store import _write
+    from ko_cpt_callbacks.training.data.rows import _write
 
     _write(path, [(list(range(1000)),)] * 100, labels=False)
 

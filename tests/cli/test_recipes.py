@@ -18,7 +18,7 @@ from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.cli.recipe_copy import copy_recipe
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
-from ko_cpt_callbacks.recipe.gpu_memory import GIB, recipe_memory
+from ko_cpt_callbacks.recipe.memory import GIB, recipe_memory
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -475,7 +475,7 @@ def test_validate_imports_nothing_heavy() -> None:
     """The installed class's arguments are known without importing it."""
     script = (
         "import sys\nfrom ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe\n"
-        "from ko_cpt_callbacks.recipe.argument_class import installed_arguments\n"
+        "from ko_cpt_callbacks.recipe.arguments import installed_arguments\n"
         "read_recipe(find_recipe('eeve'))\n"
         "print(len(installed_arguments()) > 100, {'torch', 'transformers'} & set(sys.modules))"
     )

@@ -27,11 +27,11 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "signal": (NAMES | {"core", "signal"}, set(), set()),
     "rules": (NAMES | {"core", "signal", "rules"}, set(), set()),
     "readers": (NAMES | {"core", "signal", "rules", "readers"}, set(), set()),
-    "document": (NAMES | {"document"}, {"pydantic", "ruamel"}, set()),
+    "yaml": (NAMES | {"yaml"}, {"pydantic", "ruamel"}, set()),
     "baselines": (
-        NAMES | {"core", "document", "rules", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set(),
+        NAMES | {"core", "yaml", "rules", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set(),
     ),
-    "recipe": (NAMES | {"core", "document", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
+    "recipe": (NAMES | {"core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "outputs": (NAMES | {"core", "outputs"}, {"numpy"}, ANYTHING),
     "report": (NAMES | {"core", "report"}, {"numpy"}, ANYTHING),
     "hf": (
@@ -171,7 +171,7 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if _room(path) in ("core", "signal", "rules", "readers", "errors", "keys", "document", "baselines", "recipe")
+        if _room(path) in ("core", "signal", "rules", "readers", "errors", "keys", "yaml", "baselines", "recipe")
     ]
     code = OFFLINE.format(blocked=HEAVY, modules=modules)
     found = subprocess.run(

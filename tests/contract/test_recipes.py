@@ -12,14 +12,14 @@ import pytest
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.baselines.registry import find_baseline
-from ko_cpt_callbacks.document.mistake import dotted
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.adapter import stage_lora
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
-from ko_cpt_callbacks.recipe.gpu_memory import GIB, SHARDINGS, recipe_memory
+from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
 from ko_cpt_callbacks.recipe.parameter_count import count_page
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.watch import watched_targets
+from ko_cpt_callbacks.recipe.watch_checks import watched_targets
+from ko_cpt_callbacks.yaml.mistake import dotted
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "recipes"

@@ -13,9 +13,14 @@ import pytest
 from transformers import TrainingArguments
 
 from ko_cpt_callbacks.errors import RecipeError
-from ko_cpt_callbacks.recipe import argument_agreement
-from ko_cpt_callbacks.recipe.argument_agreement import OWN_ARGUMENTS, argument_mistakes
-from ko_cpt_callbacks.recipe.argument_class import installed_arguments, read_arguments, taken_kinds
+from ko_cpt_callbacks.recipe import arguments as argument_agreement
+from ko_cpt_callbacks.recipe.arguments import (
+    OWN_ARGUMENTS,
+    argument_mistakes,
+    installed_arguments,
+    read_arguments,
+    taken_kinds,
+)
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 OWN = "output_dir, seed, data_seed, disable_tqdm, resume_from_checkpoint, push_to_hub"

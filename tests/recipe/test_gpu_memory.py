@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.gpu_memory import EVAL_LOGIT_BYTES, GIB, LOGIT_BYTES, StageMemory, recipe_memory
+from ko_cpt_callbacks.recipe.memory import EVAL_LOGIT_BYTES, GIB, LOGIT_BYTES, StageMemory, recipe_memory
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 FAMILIES = ["llama", "gemma3", "qwen2", "gpt_neox"]

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ko_cpt_callbacks.recipe.model_part import Shape
+from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.parameter_count import count_page, count_parameters, linear_names
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 

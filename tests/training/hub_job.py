@@ -73,7 +73,7 @@ class Worker:
 def documents(settings: dict[str, Any]) -> dict[str, Any]:
     """The documents of a source, or what is told instead; pauses between attempts are counted and not made."""
     from ko_cpt_callbacks.errors import ConfigurationError
-    from ko_cpt_callbacks.training.corpus import Source, read_documents
+    from ko_cpt_callbacks.training.data.sources import Source, read_documents
 
     waits = _without_waits()
     texts: list[str] = []
@@ -97,7 +97,7 @@ def rows(recipe: str, cache: str, max_rows: int | None) -> dict[str, Any]:
     from tiny import byte_level_tokenizer
 
     from ko_cpt_callbacks import Recipe
-    from ko_cpt_callbacks.training.recipe_text import RecipeTexts
+    from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
 
     texts = RecipeTexts(Recipe.load(recipe).file, Path(cache), "cpu")
     tokenizer = byte_level_tokenizer()
@@ -113,7 +113,7 @@ def rows(recipe: str, cache: str, max_rows: int | None) -> dict[str, Any]:
 def held_out(recipe: str) -> list[str]:
     """What new tokens are judged on: of the Korean source."""
     from ko_cpt_callbacks import Recipe
-    from ko_cpt_callbacks.training.recipe_text import RecipeTexts
+    from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
 
     return list(RecipeTexts(Recipe.load(recipe).file, Path("unused"), "cpu").held_out_texts("ko"))
 
@@ -123,9 +123,9 @@ def model(path: str, revision: str | None) -> str:
     from transformers import AutoTokenizer
 
     from ko_cpt_callbacks.errors import ConfigurationError
-    from ko_cpt_callbacks.recipe.model_part import Base
-    from ko_cpt_callbacks.training.base_model import load_model
+    from ko_cpt_callbacks.recipe.model_schema import Base
     from ko_cpt_callbacks.training.hub import load_pretrained
+    from ko_cpt_callbacks.training.model.base import load_model
 
     _without_waits()
     more = {} if revision is None else {"revision": revision}

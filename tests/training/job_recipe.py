@@ -67,7 +67,7 @@ def ko_cpt(arguments: list[str], *, at: tuple[str, int, int] | None = None, when
 
 
 def _after_step(phase: str, step: int, number: int) -> None:
-    from ko_cpt_callbacks.training.bar import ProgressBar
+    from ko_cpt_callbacks.training.trainer import ProgressBar
 
     original = ProgressBar.on_step_end
 

@@ -12,9 +12,9 @@ from transformers import TrainingArguments
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import RecipeError
-from ko_cpt_callbacks.recipe import argument_agreement
+from ko_cpt_callbacks.recipe import arguments as argument_agreement
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-from ko_cpt_callbacks.training.argument import check_arguments, training_arguments
+from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 
 WAY = "stages.lora.arguments"
 BASE = "base.build.pretraining.arguments"

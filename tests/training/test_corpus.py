@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.corpus import Source, read_documents, source_key
-from ko_cpt_callbacks.training.filter import HangulShare
+from ko_cpt_callbacks.training.data.filters import HangulShare
+from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
 
 pytestmark = pytest.mark.both_versions
 

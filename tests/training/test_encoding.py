@@ -14,7 +14,7 @@ from tiny import english, korean
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from training.small_tokenizer import BASES, byte_level, wrap
 
-from ko_cpt_callbacks.training.encoding import control_ids, encode_texts
+from ko_cpt_callbacks.training.data.encode import control_ids, encode_texts
 
 pytestmark = pytest.mark.both_versions
 

@@ -11,10 +11,9 @@ import torch
 from tiny import byte_level_tokenizer, english, korean, llama, row_losses
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.document import Document
-from ko_cpt_callbacks.training.filter import Filter, FilterReport, HangulShare, keep_documents
-from ko_cpt_callbacks.training.perplexity_band import PerplexityBand
-from ko_cpt_callbacks.training.repetition import RepeatedNgrams
+from ko_cpt_callbacks.training.data.encode import Document
+from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
+from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
 
 pytestmark = pytest.mark.both_versions
 

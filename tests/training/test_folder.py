@@ -13,8 +13,7 @@ from writers import holding
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.checksum import check_whole
-from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
-from ko_cpt_callbacks.training.lock import locked
+from ko_cpt_callbacks.training.folder import RunFolder, locked, whole_folder
 
 RECIPE = {"id": "tiny", "stages": {"lora": {"arguments": {"max_steps": 6}}}}
 

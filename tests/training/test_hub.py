@@ -21,7 +21,7 @@ from training.hub_job import Worker
 from training.hub_server import Fault, HubServer
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.corpus import Source
+from ko_cpt_callbacks.training.data.sources import Source
 
 pytestmark = pytest.mark.both_versions
 

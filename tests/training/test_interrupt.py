@@ -8,7 +8,7 @@ import signal
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from ko_cpt_callbacks.training.interrupt import InterruptedTrainingError, InterruptSave
+from ko_cpt_callbacks.training.trainer import InterruptedTrainingError, InterruptSave
 
 ARGS = TrainingArguments(output_dir="unused", report_to="none")
 

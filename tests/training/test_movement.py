@@ -9,7 +9,7 @@ import torch
 from tiny import llama
 
 from ko_cpt_callbacks.hf.row_hold import hold_rows
-from ko_cpt_callbacks.training.movement import Movement, WrongMovementError
+from ko_cpt_callbacks.training.model.handover import Movement, WrongMovementError
 
 
 def model() -> Any:

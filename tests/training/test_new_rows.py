@@ -11,8 +11,8 @@ from tiny import byte_level_tokenizer, eight_bit, korean, llama, lora
 from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.new_rows import Method, NewRows, RowSettings, add_rows
-from ko_cpt_callbacks.training.vocabulary import ExtensionSettings, extend_tokenizer, old_pieces
+from ko_cpt_callbacks.training.model.new_rows import Method, NewRows, RowSettings, add_rows
+from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, old_pieces
 
 pytestmark = pytest.mark.both_versions
 

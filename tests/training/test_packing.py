@@ -8,8 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.mixing import mix_streams
-from ko_cpt_callbacks.training.packing import PackReport, PackSettings, pack_rows
+from ko_cpt_callbacks.training.data.packing import PackReport, PackSettings, mix_streams, pack_rows
 
 pytestmark = pytest.mark.both_versions
 

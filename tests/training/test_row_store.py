@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training import row_store
-from ko_cpt_callbacks.training.corpus import Source
-from ko_cpt_callbacks.training.filter import HangulShare
-from ko_cpt_callbacks.training.packing import PackSettings
-from ko_cpt_callbacks.training.row_store import PackedRows, packed_rows
+from ko_cpt_callbacks.training.data import rows as row_store
+from ko_cpt_callbacks.training.data.filters import HangulShare
+from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
+from ko_cpt_callbacks.training.data.sources import Source
 
 pytestmark = pytest.mark.both_versions
 

@@ -9,7 +9,7 @@ import pytest
 from training.made_recipe import FIVE_STAGES, made_model, made_recipe
 
 from ko_cpt_callbacks import ConfigurationError
-from ko_cpt_callbacks.training.shape_check import check_shape
+from ko_cpt_callbacks.training.model.base import check_shape
 
 pytestmark = pytest.mark.both_versions
 

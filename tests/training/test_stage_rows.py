@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ko_cpt_callbacks.training.argument import training_arguments
-from ko_cpt_callbacks.training.stage_rows import needed_rows, stage_rows
+from ko_cpt_callbacks.training.arguments import training_arguments
+from ko_cpt_callbacks.training.data.rows import needed_rows, stage_rows
 
 
 def test_stages_share_the_corpus() -> None:

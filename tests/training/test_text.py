@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ko_cpt_callbacks.recipe.bundle import bundled_text, bundled_texts
-from ko_cpt_callbacks.training.text import Piece, is_held_out, read_pieces, split_pieces
+from ko_cpt_callbacks.training.data.sources import Piece, is_held_out, read_pieces, split_pieces
 
 
 @pytest.mark.parametrize("name", bundled_texts())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ko_cpt_callbacks.training.text import read_pieces
-from ko_cpt_callbacks.training.tokenizer import train_tokenizer
+from ko_cpt_callbacks.training.data.sources import read_pieces
+from ko_cpt_callbacks.training.tokenizer.extend import train_tokenizer
 
 TEXTS = [piece.text for piece in read_pieces("ko_udhr.txt")]
 

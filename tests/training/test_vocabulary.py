@@ -19,8 +19,13 @@ from transformers import AutoTokenizer
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.decoder_kind import byte_level_piece
 from ko_cpt_callbacks.hf.token_bytes import TokenBytes, build_token_bytes
-from ko_cpt_callbacks.training.fertility import measure_fertility
-from ko_cpt_callbacks.training.vocabulary import Extension, ExtensionSettings, extend_tokenizer, old_pieces
+from ko_cpt_callbacks.training.tokenizer.extend import (
+    Extension,
+    ExtensionSettings,
+    extend_tokenizer,
+    measure_fertility,
+    old_pieces,
+)
 
 pytestmark = pytest.mark.both_versions
 

@@ -1,0 +1,275 @@
+"""The arguments of each training must be the installed ``TrainingArguments``' own, of the right kind and in range.
+
+The class itself checks hardly any of it: with a text for a learning rate it is made, and the training fails later.
+
+Importing the class would import torch; a recipe is checked without it. What the source cannot say (which words an
+argument knows, what fits together, what this machine can do) the class is asked when a run begins.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from ko_cpt_callbacks.recipe.model_schema import MOST
+from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.reading import Said, at, mapping
+from ko_cpt_callbacks.yaml.shape import is_number
+
+Kind: TypeAlias = Literal["int", "float", "bool", "str", "list", "dict", "None"]
+"""A kind of YAML value, under Python's name."""
+
+CLASS: Final = "TrainingArguments"
+_FILE: Final = "training_args.py"
+_KINDS: Final[tuple[str, ...]] = get_args(Kind)
+_SAME: Final = {"List": "list", "Dict": "dict", "Mapping": "dict", "Sequence": "list"}
+_ANYTHING: Final = ("Any", "object")
+# What the class takes beside what its annotation says, as of transformers 4.57 and 5.23: `fsdp=True` is all that the
+# newer one wants, and both know a list of words.
+_TAKEN_TOO: Final = {"fsdp": "bool | list"}
+
+
+@functools.cache
+def installed_arguments() -> Mapping[str, str] | None:
+    """The arguments of the installed class with their annotations.
+
+    Returns:
+        Annotations as text, by name; None where transformers is not installed, or its source is not understood.
+    """
+    try:
+        found = importlib.util.find_spec("transformers")
+    except (ImportError, ValueError):  # ValueError: what stands in its place has no spec
+        return None
+    folders = None if found is None else found.submodule_search_locations
+    for folder in folders or ():
+        try:
+            return read_arguments(Path(folder, _FILE).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def read_arguments(source: str) -> dict[str, str] | None:
+    """The fields of the class ``TrainingArguments`` of a module.
+
+    Args:
+        source: The module's text.
+
+    Returns:
+        Annotations as text, by name, in order; None where there is no such class, or not all of its fields stand in
+        it: with a base class others would be taken for unknown ones.
+    """
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return None
+    found = next((item for item in body if isinstance(item, ast.ClassDef) and item.name == CLASS), None)
+    if found is None or found.bases:
+        return None
+    fields = {}
+    for item in found.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and _is_given(item):
+            more = _TAKEN_TOO.get(item.target.id)
+            fields[item.target.id] = ast.unparse(item.annotation) + (f" | {more}" if more else "")
+    return fields or None
+
+
+@functools.cache
+def taken_kinds(annotation: str) -> tuple[Kind, ...] | None:
+    """What kinds of values an annotation takes.
+
+    Args:
+        annotation: As text: ``float | None``, ``Optional[float]``, ``Union[IntervalStrategy, str]``.
+
+    Returns:
+        The kinds in order, each once; None for any: there is something in it that is not understood.
+    """
+    try:
+        parts = list(_parts(ast.parse(annotation, mode="eval").body))
+    except (SyntaxError, ValueError):
+        return None
+    kinds = [part for part in parts if part in _KINDS]
+    unknown = [part for part in parts if part not in _KINDS]
+    # A class beside str is an enum, whose values are texts; a class alone may be made from anything.
+    if any(part == "" or part in _ANYTHING for part in unknown) or (unknown and "str" not in kinds):
+        return None
+    return tuple(kind for kind in get_args(Kind) if kind in kinds)
+
+
+def _is_given(field: ast.AnnAssign) -> bool:
+    """Whether it is an argument: not of the class alone, and not ``field(init=False)``."""
+    if ast.unparse(field.annotation).rpartition("ClassVar")[1]:
+        return False
+    words = field.value.keywords if isinstance(field.value, ast.Call) else []
+    return not any(word.arg == "init" and ast.unparse(word.value) == "False" for word in words)
+
+
+def _parts(node: ast.expr) -> Iterator[str]:
+    """The names of a union's parts; an empty one for what is not understood."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        yield from _parts(node.left)
+        yield from _parts(node.right)
+    elif isinstance(node, ast.Subscript):
+        yield from _subscript(_name(node.value), node.slice)
+    elif isinstance(node, ast.Constant) and node.value is None:
+        yield "None"
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from _parts(ast.parse(node.value, mode="eval").body)
+    else:
+        yield _name(node)
+
+
+def _subscript(name: str, inner: ast.expr) -> Iterator[str]:
+    if name in ("Optional", "Union"):
+        for part in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
+            yield from _parts(part)
+        if name == "Optional":
+            yield "None"
+    elif name in ("list", "dict"):
+        yield name
+    else:
+        yield ""
+
+
+def _name(node: ast.expr) -> str:
+    """``str`` of ``str`` and of ``builtins.str``; empty for what is no name."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return _SAME.get(name, name)
+
+
+OWN_ARGUMENTS: Final = ("output_dir", "seed", "data_seed", "disable_tqdm", "resume_from_checkpoint", "push_to_hub")
+"""What ``ko-cpt train`` decides: where things go, and how they are shown and repeated."""
+
+INSTALLED: Final = f"the installed transformers.{CLASS}"
+
+_WORDS: Final[Mapping[Kind, str]] = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+    "None": "nothing",
+}
+# In YAML 1.2 these are texts.
+_TRUTHS: Final = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    words: str
+    holds: Callable[[float], bool]
+    annotation: str = "float"
+    """Of transformers 4.57 and 5.23; used where the installed class is not known."""
+
+
+def _steps(number: float) -> bool:
+    return 0 < number < 1 or (number >= 1 and number == int(number))
+
+
+_COUNT: Final = _Range("at least 1", lambda number: number >= 1, "int")
+_STEPS: Final = _Range("a whole number of at least 1, or a share of all steps, between 0 and 1", _steps)
+_AMOUNT: Final = _Range("at least 0", lambda number: number >= 0)
+_BETA: Final = _Range("at least 0 and less than 1", lambda number: 0 <= number < 1)
+# What the Trainer, the optimizer or this package cannot use, and no installed class refuses.
+_RANGES: Final[Mapping[str, _Range]] = {
+    "per_device_train_batch_size": _COUNT,
+    "per_device_eval_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "logging_steps": _STEPS,
+    "eval_steps": replace(_STEPS, annotation="float | None"),
+    "save_steps": _STEPS,
+    "max_steps": _Range("at least 1, or -1 for num_train_epochs", lambda number: number == -1 or number >= 1, "int"),
+    "num_train_epochs": _Range("more than 0", lambda number: number > 0),
+    "learning_rate": _AMOUNT,
+    "weight_decay": _AMOUNT,
+    "max_grad_norm": _AMOUNT,
+    "adam_beta1": _BETA,
+    "adam_beta2": _BETA,
+    "adam_epsilon": _AMOUNT,
+    "warmup_ratio": _Range("from 0 to 1", lambda number: 0 <= number <= 1),
+    "warmup_steps": _AMOUNT,
+}
+
+
+def argument_mistakes(values: Any) -> Said:
+    """Names, kinds and ranges; where the installed class is not known, only what this module knows of itself."""
+    installed = installed_arguments()
+    stated = {name: part.annotation for name, part in _RANGES.items()} if installed is None else installed
+    ways: list[tuple[str, ...]] = [("base", "build", "pretraining", "arguments")]
+    ways += [("stages", name, "arguments") for name in mapping(values, "stages")]
+    for way in ways:
+        for name, value in mapping(values, *way).items():
+            yield from name_mistakes(way, [name], installed)
+            if name not in OWN_ARGUMENTS and (installed is None or name in installed):
+                yield from _value((*way, name), value, stated.get(name), _RANGES.get(name))
+        if way[0] == "stages" and at(values, *way, "load_best_model_at_end") is True:
+            expected = "false: a stage ends with its last weights, which are measured and handed on; "
+            expected += "patience ends it sooner"
+            yield (*way, "load_best_model_at_end"), "true", expected, None
+
+
+def name_mistakes(key: Key, given: Iterable[str], known: Iterable[str] | None, where: str = INSTALLED) -> Said:
+    """Arguments that there are not, or that are not the recipe's to say.
+
+    Args:
+        key: Where they stand.
+        given: Their names.
+        known: The names that there are; None: not known.
+        where: The class that has them, in words.
+    """
+    free = None if known is None else [name for name in known if name not in OWN_ARGUMENTS]
+    for name in given:
+        if name in OWN_ARGUMENTS:
+            yield (*key, name), "an argument that ko-cpt train sets itself", f"none of {', '.join(OWN_ARGUMENTS)}", None
+        elif free is not None and name not in free:
+            yield (*key, name), "an unknown argument", f"an argument of {where}", near_miss(name, free)
+
+
+def _value(key: Key, value: Any, annotation: str | None, limits: _Range | None) -> Said:
+    """A value is of a kind that its argument takes, and in range."""
+    kinds = None if annotation is None else taken_kinds(annotation)
+    if kinds is not None and not _is_of(value, kinds):
+        if isinstance(value, str) and _is_amount(value, kinds):
+            yield key, shown(value), "a number, without quotation marks", value.strip()
+            return
+        told = [_WORDS[kind] for kind in kinds if kind != "None" and not (kind == "int" and "float" in kinds)]
+        yield key, shown(value), " or ".join(told), _meant(value, kinds)
+    elif limits is not None and _is_number(value):
+        if not limits.holds(value):
+            yield key, shown(value), limits.words, None
+        elif isinstance(value, int) and value > MOST:
+            yield key, shown(value), f"at most {MOST:,}", None
+
+
+def _is_of(value: Any, kinds: tuple[Kind, ...]) -> bool:
+    if isinstance(value, bool):  # before int, which it is to Python
+        return "bool" in kinds
+    if isinstance(value, int):
+        return "int" in kinds or "float" in kinds
+    return ("None" if value is None else type(value).__name__) in kinds
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_amount(text: str, kinds: tuple[Kind, ...]) -> bool:
+    """Whether a text is a number that could stand there without quotation marks."""
+    if not is_number(text) or not math.isfinite(float(text)):
+        return False
+    return "float" in kinds or ("int" in kinds and text.strip().lstrip("+-").isdecimal())
+
+
+def _meant(value: Any, kinds: tuple[Kind, ...]) -> str | None:
+    if isinstance(value, float) and value.is_integer() and "int" in kinds:
+        return str(int(value))
+    if isinstance(value, str) and "bool" in kinds:
+        return _TRUTHS.get(value.strip().lower()) or near_miss(value.strip().lower(), ("true", "false"))
+    return None

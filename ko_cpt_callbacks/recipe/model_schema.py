@@ -1,0 +1,154 @@
+"""What a recipe may say of its model: loaded or made, its shape, its precision, its tokenizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+"""A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages. 64 letters are as
+many as a baseline's id has; a file's name may have 255 bytes on most systems."""
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+# The largest sizes are chosen, not measured: far beyond any model, and small enough to compute with.
+MOST = 10**12
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Index = Annotated[int, Field(ge=0, le=MOST)]
+Depth = Annotated[int, Field(ge=1, le=10_000)]
+"""Blocks of a model: they are counted one by one."""
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Limit = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(gt=0)]
+Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}$")]
+Width = Annotated[int, Field(ge=32, le=MOST, multiple_of=32)]
+"""A multiple of 32: the 8-bit kernels want it."""
+
+Family = Literal["llama", "mistral", "gemma3", "gpt_neox", "qwen2"]
+"""``model_type`` of transformers; ``gemma3`` is its text model, with or without the vision tower around it."""
+
+NewRow = Literal["mean", "first", "random"]
+RowsWord = Literal["none", "new", "all"]
+LayersWord = Literal["none", "odd", "even", "all"]
+Quantization = Literal["none", "8-bit", "4-bit"]
+
+
+class Part(BaseModel):
+    """A mapping of a recipe: unknown keys are refused, a text is no number, and nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Shape(Part):
+    """How large a model is, under the names of its ``config.json``."""
+
+    family: Family
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Depth
+    num_attention_heads: Count
+    num_key_value_heads: Count | None = None
+    """None: as many as attention heads."""
+    head_dim: Count | None = None
+    """None: ``hidden_size / num_attention_heads``."""
+    vocab_size: Count
+    """Rows of the embedding before the tokenizer is extended."""
+    tie_word_embeddings: bool = False
+
+
+class NewTokenizer(Part):
+    """A tokenizer trained on the spot."""
+
+    algorithm: Literal["byte-level-bpe"]
+    vocab_size: Annotated[int, Field(ge=300, le=MOST)]
+    """Tokens with the 256 bytes and three special tokens; fewer than 300 would hardly merge anything."""
+    sources: Annotated[list[Name], Field(min_length=1)]
+    """Names of ``data.sources``; held-out pieces are never seen."""
+
+
+class Pretraining(Part):
+    """What a model made on the spot is trained on before the stages."""
+
+    sources: Annotated[list[Name], Field(min_length=1)]
+    """Names of ``data.sources``."""
+    arguments: dict[Name, Any]
+    """For ``transformers.TrainingArguments``, passed on unchanged."""
+
+
+class Build(Part):
+    """A model made on the spot, with random weights: the beginning of a training from scratch, or a stand-in."""
+
+    family: Family
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Depth
+    num_attention_heads: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    tie_word_embeddings: bool = False
+    tokenizer: NewTokenizer
+    pretraining: Pretraining | None = None
+    """Then it stands for a model that would be downloaded. None: the stages begin with random weights."""
+
+
+class Base(Part):
+    """The model that training starts from: either ``model`` with ``shape``, or ``build``."""
+
+    model: Text | None = None
+    """An id of the hub, or a folder, from the recipe's folder or from where the command is given."""
+    revision: Text | None = None
+    """Of the hub: a branch, a tag or a commit. None: whatever is newest."""
+    shape: Shape | None = None
+    """Given with ``model``: what can go wrong, and what it needs, is known before anything is downloaded."""
+    build: Build | None = None
+    dtype: Literal["bfloat16", "float16", "float32"]
+    """Of the weights as they are loaded, and of those that are trained whole; adapters are in float32."""
+    quantization: Quantization = "none"
+    """How the linear layers of the blocks are loaded, by bitsandbytes: LLM.int8, or NF4. Embeddings and head never
+    are."""
+    untie: bool = False
+    """Whether an input embedding and a head that are one matrix become two, equal ones, before training."""
+
+    @property
+    def sizes(self) -> Shape:
+        """The model's shape, whether it is loaded or made."""
+        if self.build is None:
+            assert self.shape is not None  # `agreement` has seen to it
+            return self.shape
+        made = self.build.model_dump(exclude={"tokenizer", "pretraining"})
+        return Shape(vocab_size=self.build.tokenizer.vocab_size, **made)
+
+    @property
+    def tied(self) -> bool:
+        """Whether input embedding and head are one matrix when the stages begin."""
+        return self.sizes.tie_word_embeddings and not self.untie
+
+
+class Extension(Part):
+    """New tokens for a tokenizer that keeps all it has."""
+
+    source: Name
+    """The name of one of ``data.sources``; held-out documents are never seen."""
+    tokens: Count
+    """New tokens at most."""
+    minimum_count: Count
+    """How often a new token must be written in the source, as far as it is read."""
+    max_bytes: Count | None = None
+    """UTF-8 bytes of the source to read for it, up to whole documents; None: all, of a large corpus for days."""
+    algorithm: Literal["bpe"] = "bpe"
+    """Merges that go on where the base's ended."""
+    hangul_only: bool = True
+    new_input_rows: NewRow = "mean"
+    """Of the rows of the tokens that a new one was before; or random."""
+    new_output_rows: NewRow | None = None
+    """None: as the input's."""
+    pad_to_multiple_of: Count | None = None
+    """Rows of both matrices are filled up to a multiple. None: as many as there are tokens."""
+
+
+class Tokenizer(Part):
+    """What becomes of the base's tokenizer; a recipe without this part keeps it."""
+
+    extend: Extension

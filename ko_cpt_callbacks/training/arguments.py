@@ -1,0 +1,164 @@
+"""A recipe's ``arguments`` as TrainingArguments, checked against the installed class before anything is loaded.
+
+Names, kinds and ranges were checked when the recipe was read; here the class itself has the last word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import torch
+from transformers import TrainingArguments
+
+from ko_cpt_callbacks.recipe.arguments import INSTALLED, name_mistakes
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.yaml.mistake import Key, shown
+from ko_cpt_callbacks.yaml.reading import Told
+
+Make: TypeAlias = Callable[[Mapping[str, Any]], Any]
+"""An object of a class, of a recipe's arguments."""
+
+# OSError: a configuration's file that is not there. The others: values that the class looks into.
+_REFUSED: Final = (TypeError, ValueError, ImportError, AttributeError, LookupError, OSError, NotImplementedError)
+_PRECISION: Final = "ACCELERATE_MIXED_PRECISION"
+_LAUNCHED: Final = os.environ.get(_PRECISION)  # as accelerate's launcher set it
+_NEED_A_GPU: Final = ("bf16", "bf16_full_eval")
+_ON_CPU: Final = "use_cpu"
+_RUN_ON_CPU: Final = "ko-cpt train --device cpu"
+_UNUSABLE: Final = "arguments that cannot be used"
+_MAKE_ON_CPU: Final = f"{_ON_CPU}=True given to training_arguments"
+
+
+def check_arguments(file: RecipeFile) -> None:
+    """Every name is an argument of the installed transformers, and together they can be used.
+
+    Raises:
+        RecipeError: If not; all mistakes of all stages together.
+    """
+
+    def make(given: Mapping[str, Any]) -> TrainingArguments:
+        return training_arguments(given, Path("unused"), file.recipe.seed)
+
+    known = _names(TrainingArguments)
+    told: list[Told] = []
+    for key, given in _all(file.recipe):
+        wrong = list(name_mistakes(key, given, known))
+        told += wrong
+        # With a name that there is not, the class would refuse the others too.
+        if not wrong and (reason := _reason(make, given)) is not None:
+            told.append(_refused(key, given, make, reason, INSTALLED, _RUN_ON_CPU))
+    if told:
+        raise file.error(told)
+
+
+def check_names(file: RecipeFile, arguments_class: type[Any] = TrainingArguments) -> None:
+    """Every name is an argument of an installed class.
+
+    Args:
+        file: The recipe.
+        arguments_class: ``TrainingArguments``, or a class made from it.
+
+    Raises:
+        RecipeError: If not; all mistakes together.
+    """
+    known, where = _names(arguments_class), _words(arguments_class)
+    wrong = [mistake for key, given in _all(file.recipe) for mistake in name_mistakes(key, given, known, where)]
+    if wrong:
+        raise file.error(wrong)
+
+
+def stage_arguments(
+    file: RecipeFile, stage: str, output_dir: str | Path, arguments_class: type[Any], more: Mapping[str, Any]
+) -> Any:
+    """The arguments of a stage, unchanged, as an object of a class.
+
+    Args:
+        file: The recipe.
+        stage: The stage's name.
+        output_dir: The stage's folder.
+        arguments_class: ``TrainingArguments``, or a class made from it.
+        more: Further arguments, or other values.
+
+    Raises:
+        RecipeError: If the class does not take them.
+    """
+    check_names(file, arguments_class)
+    key, given = ("stages", stage, "arguments"), file.recipe.stages[stage].arguments
+    ours = {name: value for name, value in given.items() if name not in more}
+
+    def make(own: Mapping[str, Any]) -> Any:
+        return arguments_class(output_dir=str(output_dir), **{"seed": file.recipe.seed, **own, **more})
+
+    try:
+        return make(ours)
+    except _REFUSED as error:
+        told = _refused(key, ours, make, _said(error), _words(arguments_class), _MAKE_ON_CPU)
+        raise file.error([told]) from error
+
+
+def training_arguments(arguments: Mapping[str, Any], output_dir: Path, seed: int) -> TrainingArguments:
+    """The arguments of one training; without the Trainer's own progress bar, which prints every row."""
+    # Transformers 4.57 notes bf16 there and takes it for asked for ever after: the next stage might not want it.
+    if _LAUNCHED is None:
+        os.environ.pop(_PRECISION, None)
+    else:
+        os.environ[_PRECISION] = _LAUNCHED
+    return TrainingArguments(output_dir=str(output_dir), seed=seed, disable_tqdm=True, **arguments)
+
+
+def _all(page: Page) -> Iterator[tuple[Key, dict[str, Any]]]:
+    if page.base.build is not None and page.base.build.pretraining is not None:
+        yield ("base", "build", "pretraining", "arguments"), page.base.build.pretraining.arguments
+    for name, stage in page.stages.items():
+        yield ("stages", name, "arguments"), stage.arguments
+
+
+def _names(arguments_class: type[Any]) -> list[str]:
+    return [item.name for item in fields(arguments_class) if item.init]
+
+
+def _words(arguments_class: type[Any]) -> str:
+    return INSTALLED if arguments_class is TrainingArguments else f"the installed {arguments_class.__name__}"
+
+
+def _refused(key: Key, given: Mapping[str, Any], make: Make, reason: str, where: str, on_cpu: str) -> Told:
+    """Why a class does not take arguments, at the one that is to blame where there is one."""
+    wide = next((name for name in _NEED_A_GPU if given.get(name)), None)
+    if (
+        (wide or _NEED_A_GPU[0] in reason)
+        and not torch.cuda.is_available()
+        and _reason(make, {**given, _ON_CPU: True}) != reason
+    ):
+        place, found = (key, _UNUSABLE) if wide is None else ((*key, wide), shown(given[wide]))
+        return place, f"{found} where there is no CUDA GPU ({reason})", f"a GPU, or {on_cpu}", None
+    blamed = _blamed(given, make, reason)
+    if len(blamed) == 1:
+        return (*key, blamed[0]), f"{shown(given[blamed[0]])} ({reason})", f"a value that {where} takes", None
+    found = f"{' and '.join(blamed)}, which do not fit each other" if blamed else _UNUSABLE
+    return key, f"{found} ({reason})", f"values that {where} takes", None
+
+
+def _blamed(given: Mapping[str, Any], make: Make, reason: str) -> list[str]:
+    """The arguments without which the class takes the others, or else the one without which it has another reason."""
+    reasons = {name: _reason(make, {other: given[other] for other in given if other != name}) for name in given}
+    alone = [name for name, left in reasons.items() if left is None]
+    other = [name for name, left in reasons.items() if left != reason]
+    return alone or (other if len(other) == 1 else [])
+
+
+def _reason(make: Make, given: Mapping[str, Any]) -> str | None:
+    """Why a class does not take arguments; None where it does."""
+    try:
+        make(given)
+    except _REFUSED as error:
+        return _said(error)
+    return None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

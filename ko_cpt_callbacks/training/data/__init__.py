@@ -1,0 +1,1 @@
+"""A recipe's text: sources, filters, token ids, rows."""

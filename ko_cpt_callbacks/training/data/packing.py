@@ -1,0 +1,171 @@
+"""Documents, as token ids, packed into rows of one length, or cut into rows of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ko_cpt_callbacks.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+def mix_streams(
+    streams: Mapping[str, Iterator[T]], shares: Mapping[str, float] | None, size: Callable[[T], int]
+) -> Iterator[tuple[str, T]]:
+    """Items of several streams, each with its stream's name.
+
+    The next item is taken from the stream that is furthest behind its share, so that at any moment no stream is
+    further off than one item. Nothing is drawn by lot. It ends where the stream whose turn it is has no more: that
+    one was taken whole, the others as far as fits.
+
+    Args:
+        streams: By name.
+        shares: Of the sum of sizes, in proportion to each other (Thunder: English 54, Korean 48, in tokens); None to
+            take all streams whole, one after the other.
+        size: Of an item, in what the shares are of.
+
+    Raises:
+        ConfigurationError: If the shares are not those of the streams, or not above 0.
+    """
+    if shares is None:
+        for name, stream in streams.items():
+            for item in stream:
+                yield name, item
+        return
+    if shares.keys() != streams.keys() or not all(share > 0 for share in shares.values()):
+        raise ConfigurationError(
+            f"shares: found {dict(shares)}, expected a number above 0 for each of {', '.join(streams)}"
+        )
+    taken = dict.fromkeys(streams, 0)
+    while True:
+        name = min(streams, key=lambda name: taken[name] / shares[name])
+        try:
+            item = next(streams[name])
+        except StopIteration:
+            return
+        taken[name] += size(item)
+        yield name, item
+
+
+Row = npt.NDArray[np.int32]
+IGNORED: Final = -100
+"""The label of a token that is no target, as torch has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackSettings:
+    """How rows are made.
+
+    Attributes:
+        length: Tokens of a row.
+        tail: What becomes of the tokens that fill no whole row at the very end: ``drop`` them (training, where
+            rows of one length are wanted), or ``keep`` them as a shorter row (evaluation, where every token counts).
+            A row of a single token has nothing to predict and is dropped in any case.
+        begin: Whether a begin token stands before every document, as the base was trained with; an end token
+            stands after every document, the last one too.
+        packed: Whether rows go on from one document into the next; otherwise every document begins a row, and
+            nothing but rows of a single token is dropped.
+        prompts: Whether documents have prompts. Their tokens are no targets; what does not fit into the one row of
+            such a document is cut off.
+    """
+
+    length: int
+    tail: Literal["drop", "keep"] = "drop"
+    begin: bool = False
+    packed: bool = True
+    prompts: bool = False
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ConfigurationError(f"length: found {self.length}, expected 2 or more tokens a row")
+        if self.tail not in ("drop", "keep"):
+            raise ConfigurationError(f"tail: found {self.tail!r}, expected drop or keep")
+        if self.packed and self.prompts:
+            raise ConfigurationError("prompts: found packed rows, expected a row of its own for every document")
+
+
+@dataclass(slots=True)
+class PackReport:
+    """What became of the tokens; those in rows and the dropped ones are all there were.
+
+    Attributes:
+        rows: Rows made.
+        tokens: In rows.
+        dropped_tokens: Of the tail, or alone in a row, or beyond the one row of a prompt and its answer.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    dropped_tokens: int = 0
+
+
+def pack_rows(
+    documents: Iterable[Sequence[int]], length: int, tail: Literal["drop", "keep"], report: PackReport
+) -> Iterator[Row]:
+    """Rows cut from the documents one after the other; a document goes on in the next row.
+
+    Attention is not cut where a document ends: the end token says it. Memory is that of one row and one document.
+
+    Args:
+        documents: Ids, with the tokens that mark begin and end.
+        length: Tokens of a row.
+        tail: What becomes of the last ones.
+        report: Counted up.
+    """
+    rest = np.empty(0, dtype=np.int32)
+    for document in documents:
+        rest = np.concatenate((rest, np.asarray(document, dtype=np.int32)))
+        whole = len(rest) // length * length
+        for start in range(0, whole, length):
+            report.rows += 1
+            report.tokens += length
+            yield rest[start : start + length]
+        rest = rest[whole:].copy()
+    if tail == "keep" and len(rest) > 1:
+        report.rows += 1
+        report.tokens += len(rest)
+        yield rest
+    else:
+        report.dropped_tokens += len(rest)
+
+
+def cut_rows(documents: Iterable[Sequence[int]], length: int, report: PackReport) -> Iterator[Row]:
+    """Rows of every document by itself: a longer one goes on in the next row, and a row of one token is no row."""
+    for document in documents:
+        ids = np.asarray(document, dtype=np.int32)
+        for start in range(0, len(ids), length):
+            row = ids[start : start + length]
+            if len(row) > 1:
+                report.rows += 1
+                report.tokens += len(row)
+                yield row
+            else:
+                report.dropped_tokens += 1
+
+
+def answer_rows(
+    documents: Iterable[tuple[Sequence[int], int]], length: int, report: PackReport
+) -> Iterator[tuple[Row, Row]]:
+    """A row and its labels for every prompt with its answer; one without a token of the answer is dropped.
+
+    Args:
+        documents: Ids, and how many of them are no targets.
+        length: Tokens of the longest row.
+        report: Counted up.
+    """
+    for document, prompt in documents:
+        row = np.asarray(document[:length], dtype=np.int32)
+        report.dropped_tokens += max(0, len(document) - length)
+        if prompt >= len(row):
+            report.dropped_tokens += len(row)
+            continue
+        labels = row.copy()
+        labels[:prompt] = IGNORED
+        report.rows += 1
+        report.tokens += len(row)
+        yield row, labels

@@ -1,0 +1,229 @@
+"""A recipe's texts: to train a tokenizer on, and as rows for a Trainer, made once and kept in the run's folder."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.text_schema import Filters
+from ko_cpt_callbacks.recipe.text_schema import PerplexityBand as Band
+from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
+from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
+from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
+
+
+def recipe_filters(wanted: Filters, device: str) -> tuple[Filter, ...]:
+    """The filters of a source, in the order in which they are asked.
+
+    Args:
+        wanted: What the recipe says.
+        device: Where the model of a perplexity band runs.
+    """
+    found: list[Filter] = []
+    if wanted.hangul_share is not None:
+        found.append(HangulShare(wanted.hangul_share.minimum))
+    if wanted.repetition is not None:
+        part = wanted.repetition
+        limits = {
+            name: {int(size): limit for size, limit in given.items()}
+            for name, given in (("top", part.top), ("duplicate", part.duplicate))
+            if given is not None
+        }
+        found.append(RepeatedNgrams(unit=part.unit, **limits))
+    if wanted.perplexity is not None:
+        found.append(_LazyBand(wanted.perplexity, device))
+    return tuple(found)
+
+
+class _LazyBand:
+    """A perplexity band whose model is loaded with the first text: rows that are made already need none."""
+
+    def __init__(self, band: Band, device: str) -> None:
+        self._band = band
+        self._device = device
+        self._filter: Any = None
+
+    @property
+    def name(self) -> str:
+        """In reports."""
+        return "perplexity-band"
+
+    def settings(self) -> dict[str, Any]:
+        """What the judgement depends on."""
+        return self._band.model_dump()
+
+    def judge(self, texts: Sequence[str]) -> list[str | None]:
+        """For every text, why it is dropped."""
+        if self._filter is None:
+            self._filter = self._load()
+        found: list[str | None] = self._filter.judge(texts)
+        return found
+
+    def _load(self) -> Filter:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
+        from ko_cpt_callbacks.training.hub import load_pretrained
+
+        band = self._band
+        given = {} if band.revision is None else {"revision": band.revision}
+        key = "filters.perplexity.model"
+        model = load_pretrained(AutoModelForCausalLM, band.model, key, dtype="auto", **given).to(self._device)
+        tokenizer = load_pretrained(AutoTokenizer, band.model, key, **given)
+        name = f"{band.model}@{band.revision}"
+        return PerplexityBand(model, tokenizer, name, band.low, band.high, band.max_tokens)
+
+
+class RecipeTexts:
+    """The texts of a recipe.
+
+    Args:
+        file: The recipe.
+        cache: Where rows are kept.
+        device: Where a filter's model runs.
+    """
+
+    def __init__(self, file: RecipeFile, cache: Path, device: str) -> None:
+        self._file = file
+        self._data = file.recipe.data
+        self._cache = cache
+        self._device = device
+
+    def check(self) -> None:
+        """Whether every file that the recipe names is there.
+
+        Raises:
+            ConfigurationError: If a path leads nowhere, or a pattern fits nothing.
+        """
+        for name, source in self._data.sources.items():
+            for _ in self._files(name, source.files or ()):
+                pass
+
+    def train_texts(self, names: Sequence[str]) -> Iterator[str]:
+        """Text to train on, source after source, each once; what a filter drops and what is held out is left out."""
+        for name in names:
+            source = self._source(name, "train")
+            reports = [FilterReport(part.name) for part in source.filters]
+            for document in keep_documents(read_documents(source), source.filters, reports):
+                yield document.text
+
+    def held_out_texts(self, name: str) -> Iterator[str]:
+        """What is held out of a source; where every set that evaluates it has a limit, not more than that."""
+        limits = [part.max_documents for part in self._file.recipe.eval.values() if part.source == name]
+        given = [limit for limit in limits if limit is not None]
+        # Beyond, a corpus of the hub would be gone through whole once more.
+        limit = max(given) if given and len(given) == len(limits) else None
+        return (document.text for document in read_documents(self._source(name, "held-out", limit)))
+
+    def mixed_rows(self, tokenizer: Any, max_rows: int | None = None) -> PackedRows:
+        """What the stages train on.
+
+        Args:
+            tokenizer: Of the model.
+            max_rows: Rows that the run can use; a corpus of the hub is not read beyond.
+        """
+        mix = self._data.mix
+        sources = [self._source(name, "train") for name in mix]
+        return packed_rows(
+            sources,
+            tokenizer,
+            self._settings(tokenizer, packed=self._data.packing),
+            self._cache,
+            dict(mix) if len(mix) > 1 else None,
+            self._data.mix_by,
+            max_rows if any(source.hub for source in sources) else None,
+        )
+
+    def rows_of(self, names: Sequence[str], tokenizer: Any) -> PackedRows:
+        """Sources whole, one after the other: what a model made on the spot is trained on."""
+        sources = [self._source(name, "train") for name in names]
+        return packed_rows(sources, tokenizer, self._settings(tokenizer, packed=self._data.packing), self._cache)
+
+    def evaluation_rows(self, tokenizer: Any, names: Sequence[str]) -> dict[str, PackedRows]:
+        """What is held out, by evaluation set.
+
+        A document is a row of its own, or several, also where training rows are packed: rows then say nothing about
+        each other, which the error bars take for granted.
+        """
+        found = {}
+        for name in names:
+            part = self._file.recipe.eval[name]
+            source = self._source(part.source, "held-out", part.max_documents)
+            try:
+                found[name] = packed_rows([source], tokenizer, self._settings(tokenizer, packed=False), self._cache)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"eval {name}: {error}") from None
+        return found
+
+    def _settings(self, tokenizer: Any, *, packed: bool) -> PackSettings:
+        prompts = self._file.recipe.task == "sft"
+        return PackSettings(
+            self._data.sequence_length, begin=begins(tokenizer), packed=packed and not prompts, prompts=prompts
+        )
+
+    def _source(self, name: str, part: Part, limit: int | None = None) -> Source:
+        given = self._data.sources[name]
+        return Source(
+            name=name,
+            files=tuple(self._files(name, given.files or ())),
+            bundled=tuple(given.bundled or ()),
+            hub=given.hub,
+            config=given.config,
+            revision=given.revision,
+            split=given.split or "train",
+            column=given.field,
+            prompt=given.prompt,
+            unit=given.unit,
+            passes=given.passes if part == "train" else 1,
+            filters=recipe_filters(given.filters, self._device),
+            held_out=self._data.held_out,
+            part=part,
+            limit=limit,
+        )
+
+    def _files(self, name: str, patterns: Sequence[str]) -> Iterator[Path]:
+        for pattern in patterns:
+            # A path as it is, before it is taken for a pattern: brackets stand in names too.
+            whole = self._file.path.parent / pattern
+            found = [whole] if whole.is_file() else sorted(map(Path, glob.glob(str(whole), recursive=True)))
+            if not found:
+                raise ConfigurationError(f"source {name}: found no file {whole}, expected one or more")
+            yield from found
+
+
+def first_texts(texts: Iterable[str], max_bytes: int | None) -> Iterator[str]:
+    """Whole texts until there are so many bytes of them in UTF-8, or all."""
+    size = 0
+    for text in texts:
+        yield text
+        size += len(text.encode())
+        if max_bytes is not None and size >= max_bytes:
+            return
+
+
+def begins(tokenizer: Any) -> bool:
+    """Whether a tokenizer puts its begin token before a text, and so did who trained the model."""
+    if tokenizer.bos_token_id is None:
+        return False
+    ids: list[int] = tokenizer("a")["input_ids"]
+    return ids[:1] == [tokenizer.bos_token_id]
+
+
+def row_lines(rows: PackedRows) -> Iterator[str]:
+    """What became of the documents, a line a source, and what filters dropped."""
+    report: Mapping[str, Any] = rows.report
+    for name, entry in report["sources"].items():
+        yield f"  {name}: {entry['documents']:,} documents, {entry['bytes']:,} bytes, {entry['tokens']:,} tokens"
+        for part in entry["filters"]:
+            line = f"    {part['filter']} dropped {part['dropped_documents']:,} of {part['documents']:,} documents"
+            line += f", {part['dropped_bytes']:,} of {part['bytes']:,} bytes"
+            shown = "; ".join(f"{item['id']}, {item['reason']}" for item in part["examples"][:2])
+            yield f"{line} ({shown})" if shown else line
+    line = f"  {report['rows']:,} rows of at most the sequence length, {report['tokens']:,} tokens"
+    dropped = report["dropped_tokens"]
+    yield line + (f"; {dropped:,} tokens dropped, which filled no row or went beyond one" if dropped else "")

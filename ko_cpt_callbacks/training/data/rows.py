@@ -1,0 +1,283 @@
+"""A corpus as rows on disk: made once, then read from there by every stage, process and resumed run.
+
+With one seed and one set of rows every stage would see the same ones in the same order, and what no stage reaches
+would never be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import Dataset  # type: ignore[import-untyped]
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data.encode import Document, encode_texts
+from ko_cpt_callbacks.training.data.filters import FilterReport, keep_documents
+from ko_cpt_callbacks.training.data.packing import (
+    PackReport,
+    PackSettings,
+    Row,
+    answer_rows,
+    cut_rows,
+    mix_streams,
+    pack_rows,
+)
+from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
+from ko_cpt_callbacks.training.folder import whole_folder
+
+
+def needed_rows(arguments: Any) -> int | None:
+    """Rows that a training takes, over all its processes.
+
+    Args:
+        arguments: ``TrainingArguments``.
+
+    Returns:
+        None where it goes through whatever there is, by epochs.
+    """
+    if arguments.max_steps <= 0:
+        return None
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return int(arguments.max_steps * rows * arguments.world_size)
+
+
+def stage_rows(needed: Mapping[str, int | None], name: str, rows: int) -> Sequence[int]:
+    """The places of a stage's rows.
+
+    Args:
+        needed: What each stage takes, in order; None: all there are.
+        name: The stage.
+        rows: How many there are; after the last comes the first again.
+
+    Returns:
+        As many as it takes, each once; all in order where it takes as many as there are, or more.
+    """
+    wanted = needed[name]
+    if wanted is None or wanted >= rows:
+        return range(rows)
+    before = list(needed)[: list(needed).index(name)]
+    start = sum(needed[stage] or 0 for stage in before) % rows
+    end = start + wanted
+    return range(start, end) if end <= rows else [*range(start, rows), *range(end - rows)]
+
+
+COLUMN: Final = "input_ids"
+LABELS: Final = "labels"
+_FORMAT: Final = 2
+_ROWS_FILE: Final = "rows.arrow"
+_REPORT_FILE: Final = "report.json"
+# Characters encoded at once, and tokens written at once: some ten megabytes each. Chosen, not measured.
+_BATCH_CHARACTERS: Final = 500_000
+_BATCH_DOCUMENTS: Final = 256
+_BATCH_TOKENS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What was taken from a source, over all its passes.
+
+    Attributes:
+        documents: Documents taken, as often as they were.
+        tokens: Of them, with begin and end tokens.
+        bytes: Of their text, in UTF-8.
+        passes: Whole passes; where the mixture ended before the source did, the last one is not among them.
+        filters: What each filter did, over what was read; some documents are read ahead of the mixture's end.
+    """
+
+    documents: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    passes: int = 0
+    filters: list[FilterReport] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedRows:
+    """Rows for a Trainer.
+
+    Attributes:
+        rows: ``input_ids``, with prompts ``labels`` too; mapped from disk.
+        report: What they were made of, as JSON: ``sources``, ``rows``, ``tokens``, ``dropped_tokens``.
+        folder: Where they are.
+    """
+
+    rows: Dataset
+    report: Mapping[str, Any]
+    folder: Path
+
+
+def packed_rows(
+    sources: Sequence[Source],
+    tokenizer: Any,
+    settings: PackSettings,
+    cache: Path,
+    shares: Mapping[str, float] | None = None,
+    shares_of: Literal["tokens", "bytes"] = "tokens",
+    max_rows: int | None = None,
+) -> PackedRows:
+    """The rows of a corpus: from the cache, or read, filtered, encoded, mixed, packed and put there.
+
+    The order of documents and rows depends on the arguments alone. Without ``shares`` every document is taken
+    exactly as often as its source has passes. With them, none more often, and the source that the mixture ends with
+    exactly so often (`mixing.mix_streams`). Where several processes start at once, let one of them come here first.
+
+    Args:
+        sources: In order.
+        tokenizer: With an end token.
+        settings: Of the rows.
+        cache: A folder; each corpus has one inside, named by a hash of all that decides its rows: the files'
+            contents, the settings, the filters, the tokenizer.
+        shares: Each source in proportion to the others; None for all sources whole, one after the other.
+        shares_of: What the proportions are of: tokens, or bytes of text.
+        max_rows: Rows to make; None for all there are. Of a corpus that is never gone through, no more is read.
+
+    Raises:
+        ConfigurationError: If a source cannot be read, the shares do not fit, or no row comes of it.
+    """
+    begin, end = _marks(tokenizer, settings)
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"sources: found a name twice in {', '.join(names)}, expected each once")
+    by = shares_of if shares is not None else None
+    folder = cache / _key(sources, tokenizer, settings, [None if shares is None else dict(shares), by, max_rows])
+    if not folder.exists():
+        report = {source.name: SourceReport() for source in sources}
+        streams = {source.name: _encoded(source, tokenizer, begin, end, report[source.name]) for source in sources}
+        count = PackReport()
+        measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
+        documents = _taken(mix_streams(streams, shares, measure), report)
+        with whole_folder(folder) as part:
+            _write(part / _ROWS_FILE, islice(_rows(documents, settings, count), max_rows), labels=settings.prompts)
+            for source in sources:
+                if not report[source.name].documents:
+                    raise source.error("no document that is not blank and not dropped", "some text")
+            if not count.rows:
+                raise ConfigurationError(
+                    f"sources {', '.join(names)}: found {count.dropped_tokens} tokens, expected a row of "
+                    f"{settings.length}; give more text, shorter rows or looser filters"
+                )
+            summary = {"sources": {name: asdict(entry) for name, entry in report.items()}, **asdict(count)}
+            (part / _REPORT_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=2), encoding="utf-8")
+    try:
+        rows = Dataset.from_file(str(folder / _ROWS_FILE))
+        report = json.loads((folder / _REPORT_FILE).read_text(encoding="utf-8"))
+    except Exception as error:  # of bytes that are no rows, Arrow raises what it likes
+        raise ConfigurationError(
+            f"{folder}: found rows that cannot be read ({type(error).__name__}), expected those that were made here; "
+            f"delete {folder} and go on with --resume: the rows are made again"
+        ) from error
+    return PackedRows(rows, report, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Ids of a document with its marks, how many of them are no targets, and the bytes of its text."""
+
+    ids: list[int]
+    prompt: int
+    size: int
+
+
+def _encoded(
+    source: Source, tokenizer: Any, begin: list[int], end: list[int], report: SourceReport
+) -> Iterator[_Encoded]:
+    report.filters = [FilterReport(part.name) for part in source.filters]
+    for _ in range(source.passes):
+        kept = keep_documents(read_documents(source), source.filters, report.filters)
+        for batch in _text_batches(kept):
+            encoded = encode_texts(tokenizer, [document.text for document in batch])
+            # Encoded apart, so that no token goes over from the one into the other.
+            before = encode_texts(tokenizer, [document.prompt for document in batch])
+            for document, first, ids in zip(batch, before, encoded, strict=True):
+                yield _Encoded([*begin, *first, *ids, *end], len(begin) + len(first), document.size)
+        report.passes += 1
+
+
+def _taken(documents: Iterable[tuple[str, _Encoded]], report: Mapping[str, SourceReport]) -> Iterator[_Encoded]:
+    for name, document in documents:
+        entry = report[name]
+        entry.documents += 1
+        entry.tokens += len(document.ids)
+        entry.bytes += document.size
+        yield document
+
+
+def _rows(
+    documents: Iterable[_Encoded], settings: PackSettings, count: PackReport
+) -> Iterator[tuple[Row, ...]]:
+    """A row a time: its ids, with prompts its labels too."""
+    if settings.prompts:
+        yield from answer_rows(((item.ids, item.prompt) for item in documents), settings.length, count)
+        return
+    ids = (item.ids for item in documents)
+    packed = pack_rows(ids, settings.length, settings.tail, count)
+    for row in packed if settings.packed else cut_rows(ids, settings.length, count):
+        yield (row,)
+
+
+def _text_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """A few documents at a time, fewer where they are long; one alone may be of any length."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        if batch and (len(batch) == _BATCH_DOCUMENTS or size + len(document.text) > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(document)
+        size += len(document.text)
+    if batch:
+        yield batch
+
+
+def _write(path: Path, rows: Iterable[tuple[Row, ...]], *, labels: bool) -> None:
+    """An Arrow stream, as `datasets` maps it."""
+    schema = pa.schema({name: pa.list_(pa.int32()) for name in ((COLUMN, LABELS) if labels else (COLUMN,))})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        batch: list[tuple[Row, ...]] = []
+        size = 0
+        for row in rows:
+            batch.append(row)
+            size += len(row[0])
+            if size >= _BATCH_TOKENS:
+                stream.write_batch(_record(batch, schema))
+                batch, size = [], 0
+        if batch:
+            stream.write_batch(_record(batch, schema))
+
+
+def _record(rows: Sequence[tuple[Row, ...]], schema: Any) -> Any:
+    columns = []
+    for column in zip(*rows, strict=True):
+        ends = np.cumsum([0, *map(len, column)], dtype=np.int32)
+        columns.append(pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(column))))
+    return pa.record_batch(columns, schema=schema)
+
+
+def _marks(tokenizer: Any, settings: PackSettings) -> tuple[list[int], list[int]]:
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    for wanted, index, name in ((settings.begin, begin, "begin"), (True, end, "end")):
+        if wanted and index is None:
+            raise ConfigurationError(f"tokenizer: found no {name} token, expected one to mark documents with; set it")
+    return ([begin] if settings.begin else []), [end]
+
+
+def _key(sources: Sequence[Source], tokenizer: Any, settings: PackSettings, taken: Sequence[Any]) -> str:
+    inner = json.loads(tokenizer.backend_tokenizer.to_str())
+    for passing in ("truncation", "padding"):
+        inner.pop(passing, None)  # of the last call of it; set anew by the next
+    whole = {
+        "format": _FORMAT,
+        "sources": [source_key(source) for source in sources],
+        "tokenizer": [inner, tokenizer.bos_token_id, tokenizer.eos_token_id],
+        "settings": asdict(settings),
+        "taken": list(taken),
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]

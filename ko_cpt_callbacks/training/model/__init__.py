@@ -1,0 +1,1 @@
+"""A recipe's model: base, new rows, what a stage trains, what it hands on."""

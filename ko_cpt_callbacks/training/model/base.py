@@ -1,0 +1,297 @@
+"""The model that the stages start from: loaded or made, extended, and kept in the run's folder where it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    set_seed,
+)
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.hf.callback import KoCPTCallback
+from ko_cpt_callbacks.recipe.model_schema import Base, Build, Family
+from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.training.arguments import training_arguments
+from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, first_texts
+from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.hub import load_pretrained
+from ko_cpt_callbacks.training.launch import Processes
+from ko_cpt_callbacks.training.model.stage import extend
+from ko_cpt_callbacks.training.model.trainable import untie
+from ko_cpt_callbacks.training.tokenizer.extend import measure_fertility, train_tokenizer
+from ko_cpt_callbacks.training.trainer import train_phase
+
+_PLAIN: Final = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_TYPES: Final = {"gemma3": ("gemma3", "gemma3_text")}
+
+
+def check_shape(config: Any, page: Page) -> None:
+    """Compare a model's configuration with its recipe.
+
+    Args:
+        config: Of transformers; of a model with a vision tower its text part is looked at.
+        page: A recipe whose base is loaded.
+
+    Raises:
+        ConfigurationError: If they differ; all differences together.
+    """
+    text = config.get_text_config()
+    wrong = [f"{name} {found!r} and not {expected!r}" for name, found, expected in _different(text, page)]
+    if wrong:
+        raise ConfigurationError(
+            f"base.shape: found in the config.json of {page.base.model}: {', '.join(wrong)}; expected what the recipe "
+            "says; correct its shape, or name another model"
+        )
+    known = getattr(text, "max_position_embeddings", None)
+    if isinstance(known, int) and page.data.sequence_length > known:
+        raise ConfigurationError(
+            f"data.sequence_length: found {page.data.sequence_length:,}, expected at most the {known:,} tokens that "
+            f"{page.base.model} has positions for"
+        )
+
+
+def _different(config: Any, page: Page) -> Iterator[tuple[str, Any, Any]]:
+    shape = page.base.sizes
+    types = _TYPES.get(shape.family, (shape.family,))
+    if config.model_type not in types:
+        yield "family", config.model_type, shape.family
+        return
+    expected = {name: getattr(shape, name) for name in _PLAIN}
+    if hasattr(config, "num_key_value_heads"):
+        expected["num_key_value_heads"] = shape.num_key_value_heads or shape.num_attention_heads
+    if shape.head_dim is not None:
+        expected["head_dim"] = shape.head_dim
+    for name, value in expected.items():
+        found = getattr(config, name, None)
+        if found != value:
+            yield name, found, value
+    tied = bool(getattr(config, "tie_word_embeddings", False))
+    if tied != shape.tie_word_embeddings:
+        yield "tie_word_embeddings", tied, shape.tie_word_embeddings
+
+
+def quantization_config(base: Base) -> BitsAndBytesConfig | None:
+    """What ``from_pretrained`` is to be given; None where the weights stay as they are.
+
+    4-bit as in QLoRA (https://arxiv.org/abs/2305.14314): NF4, its constants quantised once more.
+    """
+    if base.quantization == "none":
+        return None
+    if base.quantization == "8-bit":
+        return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, base.dtype),
+    )
+
+
+_CLASSES: Final[dict[Family, tuple[Any, Any]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "gpt_neox": (GPTNeoXConfig, GPTNeoXForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+}
+
+
+def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel:
+    """A model with random weights; the same for the same seed.
+
+    Args:
+        build: Its shape.
+        tokenizer: Its tokenizer.
+        max_length: Tokens of the longest text that it will see.
+    """
+    config_class, model_class = _CLASSES[build.family]
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": build.hidden_size,
+        "intermediate_size": build.intermediate_size,
+        "num_hidden_layers": build.num_hidden_layers,
+        "num_attention_heads": build.num_attention_heads,
+        "tie_word_embeddings": build.tie_word_embeddings,
+        "max_position_embeddings": max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    if build.family != "gpt_neox":  # it has no key heads of their own, and derives the width of a head
+        sizes["num_key_value_heads"] = build.num_key_value_heads or build.num_attention_heads
+        sizes["head_dim"] = build.head_dim or build.hidden_size // build.num_attention_heads
+    model: PreTrainedModel = model_class(config_class(**sizes))
+    return model
+
+
+Say = Callable[[str], None]
+_KEY = "base.model"
+
+
+class BaseModel:
+    """The base of a run: where it is, and its tokenizer.
+
+    Args:
+        file: The recipe.
+        folder: The run's.
+        texts: The recipe's.
+        processes: Those of the run.
+        say: Prints a line.
+    """
+
+    def __init__(
+        self, file: RecipeFile, folder: RunFolder, texts: RecipeTexts, processes: Processes, say: Say
+    ) -> None:
+        self._page: Page = file.recipe
+        self._beside = file.path.parent
+        self._folder = folder
+        self._texts = texts
+        self._processes = processes
+        self._say = say
+
+    @property
+    def own(self) -> bool:
+        """Whether the stages start from a model that is no one's but this run's."""
+        base = self._page.base
+        return base.build is not None or base.untie or self._page.tokenizer is not None
+
+    @property
+    def place(self) -> tuple[str, dict[str, str]]:
+        """Where the stages find model and tokenizer: for ``from_pretrained``."""
+        return (str(self._folder.base_model), {}) if self.own else self._given()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of every stage."""
+        path, more = self.place
+        return load_pretrained(AutoTokenizer, path, _KEY, **more)
+
+    def make(self) -> None:
+        """Make what is not there yet.
+
+        Raises:
+            InterruptedTrainingError: After Ctrl-C while it was pretrained, with a checkpoint saved.
+        """
+        if self._page.base.model is not None:
+            with self._processes.first_before():
+                self._check_shape()
+        if not self.own:
+            self._say(f"base: {self._page.base.model}")
+            return
+        if self._folder.base_model.exists():
+            self._say("base: there already")
+            return
+        made = None if self._page.base.build is None else self._built()
+        with self._processes.first_alone() as first:
+            if first:
+                model, tokenizer = self._loaded() if made is None else made
+                self._save(model, self._extended(model, tokenizer))
+        if self._processes.first:
+            remove_checkpoints(self._folder.base)
+
+    def _check_shape(self) -> None:
+        path, more = self._given()
+        check_shape(load_pretrained(AutoConfig, path, _KEY, **more), self._page)
+
+    def _given(self) -> tuple[str, dict[str, str]]:
+        base = self._page.base
+        assert base.model is not None
+        beside = self._beside / base.model
+        if beside.is_dir():  # as for files, the recipe's folder is where a path begins
+            return str(beside), {}
+        return base.model, ({} if base.revision is None else {"revision": base.revision})
+
+    def _loaded(self) -> tuple[Any, Any]:
+        path, more = self._given()
+        self._say(f"base: {path}, on the CPU, to be changed before the first stage")
+        model = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=self._page.base.dtype, **more)
+        return model, load_pretrained(AutoTokenizer, path, _KEY, **more)
+
+    def _built(self) -> tuple[PreTrainedModel, Any]:
+        build, page = self._page.base.build, self._page
+        assert build is not None
+        with self._processes.first_alone() as first:
+            if first and not self._folder.base_tokenizer.exists():
+                made = train_tokenizer(self._texts.train_texts(build.tokenizer.sources), build.tokenizer.vocab_size)
+                with whole_folder(self._folder.base_tokenizer) as part:
+                    made.save_pretrained(str(part))
+        tokenizer = AutoTokenizer.from_pretrained(str(self._folder.base_tokenizer))
+        set_seed(page.seed)
+        model = made_model(build, tokenizer, page.data.sequence_length)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        said = f"base: a {build.family} of {size:,} parameters, "
+        given = build.pretraining
+        if given is None:
+            self._say(said + "with random weights")
+            return model, tokenizer
+        self._say(said + f"from scratch on {', '.join(given.sources)}")
+        names = [name for name, part in page.eval.items() if part.source in given.sources]
+        with self._processes.first_before():
+            rows = self._texts.rows_of(given.sources, tokenizer)
+            evaluated = self._texts.evaluation_rows(tokenizer, names)
+        # Shown, not judged and not recorded: the run begins with the first stage.
+        callback = KoCPTCallback(rules=(), outputs=("console",))
+        sets = {name: part.rows for name, part in evaluated.items()}
+        arguments = training_arguments(given.arguments, self._folder.base, page.seed)
+        train_phase("base", model, tokenizer, rows.rows, sets, arguments, callback)
+        return model, tokenizer
+
+    def _extended(self, model: Any, tokenizer: Any) -> Any:
+        page = self._page
+        if page.base.untie:
+            untie(model)
+        if page.tokenizer is None:
+            return tokenizer
+        source, most = page.tokenizer.extend.source, page.tokenizer.extend.max_bytes
+        extended = extend(model, tokenizer, first_texts(self._texts.train_texts([source]), most), page)
+        # Of a source that is not read to its end, as much again, of which only the held-out share counts.
+        few = None if most is None else max(1, round(most * page.data.held_out))
+        held_out = first_texts(self._texts.held_out_texts(source), few)
+        before, after = measure_fertility(held_out, tokenizer, extended)
+        self._say(
+            f"tokenizer: {len(extended) - len(tokenizer):,} new tokens; on held-out {source} "
+            f"{before.tokens_per_character:.3f} tokens per character became {after.tokens_per_character:.3f}"
+        )
+        return extended
+
+    def _save(self, model: Any, tokenizer: Any) -> None:
+        with whole_folder(self._folder.base_model) as part:
+            model.save_pretrained(str(part))
+            tokenizer.save_pretrained(str(part))
+
+
+def load_model(path: str | Path, base: Base, device: str, **more: Any) -> PreTrainedModel:
+    """A saved model as the stages want it: in the recipe's precision, quantised where it says so.
+
+    Args:
+        path: A folder, or an id of the hub.
+        base: What the recipe says of it.
+        device: Of this process: ``cpu``, ``cuda:1``. A model that is not quantised is put there by the Trainer.
+        more: For ``from_pretrained``.
+
+    Raises:
+        ConfigurationError: If it cannot be loaded, or could be by running code of its own alone.
+    """
+    if base.quantization != "none":
+        more = {**more, "quantization_config": quantization_config(base), "device_map": {"": device}}
+    model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=base.dtype, **more)
+    return model

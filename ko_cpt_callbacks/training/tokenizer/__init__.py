@@ -1,0 +1,1 @@
+"""A recipe's tokenizer: the base's, or the base's with new tokens."""

@@ -1,0 +1,237 @@
+"""YAML text to plain values with the line of each; whatever could be read in two ways is refused.
+
+YAML 1.2: ``3e-4`` is a number, ``no`` is a text. Mistakes are collected, not raised, so that all of a file's are
+told together.
+"""
+
+from __future__ import annotations
+
+import math
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from ko_cpt_callbacks.errors import KoCPTError
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, cut, shown
+
+Told: TypeAlias = tuple[Key, str, str, str | None]
+"""A mistake without its line: key, found, expected, what was probably meant."""
+
+Said: TypeAlias = Iterator[Told]
+
+
+def at(values: Any, *key: str | int) -> Any:
+    """The value at a place of mappings; None where there is none."""
+    for part in key:
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def mapping(values: Any, *key: str) -> Mapping[str, Any]:
+    """The mapping at a place; empty where there is none."""
+    found = at(values, *key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def entries(values: Any, *key: str) -> Sequence[Any]:
+    """The list at a place; empty where there is none."""
+    found = at(values, *key)
+    return found if isinstance(found, list) else []
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of at least 1; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def read_text(
+    path: Path, max_bytes: int, error: type[KoCPTError], what: str, size: str, *, as_it_is: bool = False
+) -> str:
+    """The text of a file; never more than ``max_bytes`` of it are read. Ends of lines stay as they are.
+
+    Args:
+        path: The file.
+        max_bytes: The largest file that is read.
+        error: What is raised.
+        what: What the file should be, for the error: ``a recipe``.
+        size: What it should be in the error about its size: ``a recipe of a page or two``.
+        as_it_is: Whether a byte order mark at the beginning is kept: for a copy.
+
+    Raises:
+        KoCPTError: The given one, if the file cannot be opened, is larger, or is no UTF-8.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would wait for a writer
+            raise error(f"{path}: found a pipe or a device, expected {what}.")
+        with path.open("rb") as stream:
+            payload = stream.read(max_bytes + 1)
+    except OSError as reason:
+        raise error(f"{path}: found nothing that can be read ({reason.strerror}), expected {what}.") from None
+    if len(payload) > max_bytes:
+        raise error(f"{path}: found more than {max_bytes:,} bytes, expected {size}.")
+    try:
+        return payload.decode("utf-8" if as_it_is else "utf-8-sig")
+    except UnicodeDecodeError as reason:
+        line = payload.count(b"\n", 0, reason.start) + 1
+        raise error(f"{path}:{line}: found bytes that are no UTF-8, expected a text file in UTF-8.") from None
+
+
+_DEEPEST: Final = 32
+"""Levels of lists and mappings that are read; chosen, not measured: what people write has fewer than ten."""
+
+_TOO_DEEP: Final = "lists or mappings nested too deeply"
+_TAG: Final = "tag:yaml.org,2002:"
+_CONTAINERS: Final = (f"{_TAG}map", f"{_TAG}seq")
+_NUMBERS: Final = (f"{_TAG}int", f"{_TAG}float")
+# What only YAML 1.1 gave a meaning to is the text that it looks like.
+_TEXTS: Final = tuple(_TAG + name for name in ("str", "timestamp", "value"))
+_WORDS: Final = (f"{_TAG}bool", f"{_TAG}null")
+_MEANINGS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML text says.
+
+    Attributes:
+        values: Dicts, lists, texts, numbers, booleans and None.
+        lines: The line of every key and list item, from 1.
+        mistakes: What is wrong with the text itself.
+    """
+
+    values: Any
+    lines: Mapping[Key, int] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+
+
+def read_document(text: str, what: str = "a document") -> Document:
+    """The values of a YAML text.
+
+    Args:
+        text: One YAML document.
+        what: What it should be, for the errors: ``a recipe``.
+
+    Returns:
+        The values, with None in the place of each that is wrong; after a syntax error no values at all.
+    """
+    directive = next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("%")), None)
+    if directive is not None:
+        return _broken(directive, "a directive", f"{what} in YAML 1.2 without directives")
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = " ".join(part for part in (error.problem, error.context) if part)
+        return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", f"{what} in YAML 1.2")
+    except ReaderError as error:  # a character that YAML does not allow; this is the first one
+        number = error.character if isinstance(error.character, int) else ord(error.character)
+        line = text.count("\n", 0, text.find(chr(number))) + 1
+        return _broken(line, f"the character U+{number:04X}, which YAML does not allow", f"{what} in YAML 1.2")
+    except YAMLError as error:
+        return _broken(None, f"no YAML ({' '.join(str(error).split())})", f"{what} in YAML 1.2")
+    except RecursionError:
+        return _broken(_deep_line(text), _TOO_DEEP, what)
+    walk = _Walk()
+    values = None if root is None else walk.value(root, ())
+    return Document(values, walk.lines, tuple(walk.mistakes))
+
+
+def _broken(line: int | None, found: str, expected: str) -> Document:
+    return Document(None, {}, (Mistake((), line, found, expected),))
+
+
+def _deep_line(text: str) -> int | None:
+    """The line in which lists and mappings become too deep; of a text in which composing them ran out of calls."""
+    depth = 0
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                return int(event.start_mark.line) + 1
+    except YAMLError:
+        pass
+    return None
+
+
+class _Walk:
+    """Goes through the nodes once: values, lines and mistakes."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Key, int] = {}
+        self.mistakes: list[Mistake] = []
+
+    def value(self, node: Node, key: Key) -> Any:
+        self.lines.setdefault(key, node.start_mark.line + 1)
+        tag = str(node.tag)
+        if node.anchor is not None:
+            return self._refuse(node, key, "an anchor", "the value written out wherever it is needed")
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, key, tag)
+        if tag not in _CONTAINERS:
+            return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
+        if len(key) >= _DEEPEST:
+            return self._refuse(node, key, _TOO_DEEP, f"at most {_DEEPEST} levels")
+        if isinstance(node, SequenceNode):
+            return [self.value(item, (*key, number)) for number, item in enumerate(node.value)]
+        assert isinstance(node, MappingNode)
+        return self._mapping(node, key)
+
+    def _mapping(self, node: MappingNode, key: Key) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name_node, item in node.value:
+            name = name_node.value
+            if not isinstance(name_node, ScalarNode) or str(name_node.tag) not in _TEXTS:
+                # The other keys of the mapping are read.
+                self._refuse(name_node, key, "a key that is no text", "texts as keys", hides=False)
+                continue
+            inner = (*key, name)
+            if name in values:
+                first = self.lines[inner]
+                self._refuse(name_node, inner, "the key a second time", f"each key once (it is in line {first} too)")
+                continue
+            self.lines[inner] = name_node.start_mark.line + 1
+            values[name] = self.value(item, inner)
+        return values
+
+    def _scalar(self, node: ScalarNode, key: Key, tag: str) -> Any:
+        text = node.value
+        if tag in _TEXTS:
+            return text
+        if tag in _WORDS and text.lower() in _MEANINGS:
+            return _MEANINGS[text.lower()]
+        if tag not in _NUMBERS:
+            return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
+        try:
+            value = _number(text, whole=tag.endswith("int"))
+        except ValueError:
+            return self._refuse(node, key, f"{shown(text)} with the tag {_short(tag)}", "a number")
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._refuse(node, key, text, "a finite number")
+        if abs(value) > sys.float_info.max:  # the largest that a division takes
+            return self._refuse(node, key, cut(text), "a number of at most 308 digits")
+        return value
+
+    def _refuse(self, node: Node, key: Key, found: str, expected: str, *, hides: bool = True) -> None:
+        self.mistakes.append(Mistake(key, node.start_mark.line + 1, found, expected, hides=hides))
+
+
+def _number(text: str, *, whole: bool) -> int | float:
+    plain = text.replace("_", "")
+    if not whole:
+        return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    sign, digits = (plain[0], plain[1:]) if plain[0] in "+-" else ("", plain)
+    base = {"0x": 16, "0o": 8}.get(digits[:2], 10)
+    return int(sign + digits, base)
+
+
+def _short(tag: str) -> str:
+    return tag.replace(_TAG, "!!")

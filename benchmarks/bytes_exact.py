@@ -20,7 +20,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ko_cpt_callbacks.hf.token_bytes import TokenBytes, build_token_bytes, row_byte_lengths, row_text
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import TokenBytes, build_token_bytes, row_byte_lengths, row_text
 
 CORPUS = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "corpus"
 # Texts that show where bytes get lost. Those with one leading space are the ones Metaspace cannot tell apart.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import BatchEncoding, TrainingArguments
 
-from ko_cpt_callbacks.hf.inspection import plain, versions
+from ko_cpt_callbacks.hf.model.facts import plain, versions
 from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 
 __all__ = ["attempt_facts", "taken_up"]
@@ -65,7 +65,7 @@ def attempt_facts(
 
     Args:
         args: The Trainer's arguments.
-        model: `ko_cpt_callbacks.hf.inspection.model_facts`.
+        model: `ko_cpt_callbacks.hf.model.facts.model_facts`.
         dataset: The training set; None where it is not known.
         processes: How many train together.
     """

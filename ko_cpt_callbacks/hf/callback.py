@@ -16,12 +16,12 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf import handler as handlers
-from ko_cpt_callbacks.hf.live_run import LiveRun
+from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
+from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
-from ko_cpt_callbacks.hf.stopper import STEP_END
+from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.readers.rows import eval_prefixes
 from ko_cpt_callbacks.rules.limit import Limits

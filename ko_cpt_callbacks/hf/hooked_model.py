@@ -8,14 +8,13 @@ from typing import Any, Final
 from torch import nn
 from transformers import TrainerState, TrainingArguments
 
-from ko_cpt_callbacks.hf import inspection
-from ko_cpt_callbacks.hf.evidence import Alignment
-from ko_cpt_callbacks.hf.forward_watch import ForwardWatch
-from ko_cpt_callbacks.hf.meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.evidence import Alignment
+from ko_cpt_callbacks.hf.measure.hooks import ForwardWatch
+from ko_cpt_callbacks.hf.measure.row_reader import RowReader, TokenTable
+from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+from ko_cpt_callbacks.hf.model import facts as inspection
 from ko_cpt_callbacks.hf.reporter import Reporter
-from ko_cpt_callbacks.hf.row_reader import RowReader
-from ko_cpt_callbacks.hf.token_table import TokenTable
-from ko_cpt_callbacks.hf.train_meter import TrainMeter
 
 __all__ = ["SEVERAL_DEVICES", "HookedModel"]
 

@@ -14,7 +14,7 @@ from ko_cpt_callbacks.core.pairing import paired_with
 from ko_cpt_callbacks.core.reference import Reference, checked_stage, reference_of
 from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.core.stage_facts import stage_values
-from ko_cpt_callbacks.hf.stage_reading import read_stage
+from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
 
 __all__ = ["LiveBaseline"]

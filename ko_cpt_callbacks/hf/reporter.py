@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ko_cpt_callbacks.hf.rank import Ranks
+from ko_cpt_callbacks.hf.ranks import Ranks
 
 __all__ = ["Reporter"]
 

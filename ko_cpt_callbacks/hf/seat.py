@@ -17,9 +17,9 @@ from typing import Final, TypeVar
 
 from transformers import TrainerControl, TrainingArguments
 
-from ko_cpt_callbacks.hf import rank
-from ko_cpt_callbacks.hf.live_run import LiveRun
-from ko_cpt_callbacks.hf.rank import OUTSIDE, SHARED_EVENTS, RankFailedError
+from ko_cpt_callbacks.hf import ranks as rank
+from ko_cpt_callbacks.hf.ranks import OUTSIDE, SHARED_EVENTS, RankFailedError
+from ko_cpt_callbacks.hf.run import LiveRun
 
 __all__ = ["Seat"]
 

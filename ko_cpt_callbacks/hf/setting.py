@@ -17,7 +17,7 @@ from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.stopper import Grace
+from ko_cpt_callbacks.hf.stopping import Grace
 from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting

@@ -202,7 +202,7 @@ class NanWeights(TrainerCallback):
 
 
 def die() -> None:
-    """SIGKILL, now: no handler, no farewell, no flush."""
+    """SIGKILL, now: no trainer_access, no farewell, no flush."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -332,7 +332,7 @@ def _replace(target: str, rank_at_fault: int) -> Callable[[int, str], dict[str, 
 
 def _absent_on_rank_1(rank: int, folder: str) -> dict[str, Any]:
     """The callback was added on the main process only; the others are waited for three seconds, not sixty."""
-    from ko_cpt_callbacks.hf import rank as ranks
+    from ko_cpt_callbacks.hf import ranks
 
     ranks.Ranks = functools.partial(ranks.Ranks, sign_in_seconds=3.0)  # type: ignore[misc,assignment]
     return {"without_callback": rank == 1}
@@ -374,7 +374,7 @@ def _dies(dead: int, moment: str, step: int) -> Callable[[int, str], dict[str, A
 
 def _row_fails_at_the_stop(rank: int, folder: str) -> dict[str, Any]:
     """Rank 1 fails over the very row for which rank 0 wants to stop."""
-    from ko_cpt_callbacks.hf.live_run import LiveRun
+    from ko_cpt_callbacks.hf.run import LiveRun
 
     original = LiveRun.row
 
@@ -396,7 +396,7 @@ def _logs_on_rank_0_only(rank: int, folder: str) -> dict[str, Any]:
             original(self, *args, **kwargs)
 
     Trainer.log = log  # type: ignore[method-assign]
-    from ko_cpt_callbacks.hf import rank as ranks
+    from ko_cpt_callbacks.hf import ranks
 
     ranks.Ranks = functools.partial(ranks.Ranks, sign_in_seconds=3.0)  # type: ignore[misc,assignment]
     return {}
@@ -409,14 +409,14 @@ FAULTS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "rank 0 dies before an exchange": _dies(0, "weights moved", 3),
     "rank 1 dies after a log": _dies(1, "after a log", 2),
     "callback on rank 0 only": _absent_on_rank_1,
-    "evaluation hook raises": _replace("ko_cpt_callbacks.hf.forward_watch:read_evidence", 1),
-    "evaluation meter raises": _replace("ko_cpt_callbacks.hf.meter:EvalMeter._count", 1),
-    "rows cannot be read": _replace("ko_cpt_callbacks.hf.row_reader:RowReader.read", 1),
-    "training hook raises": _replace("ko_cpt_callbacks.hf.train_meter:TrainMeter.observe", 1),
-    "training meter raises": _replace("ko_cpt_callbacks.hf.train_meter:TrainMeter._local", 1),
-    "inspection raises": _replace("ko_cpt_callbacks.hf.inspection:model_facts", 1),
-    "tokenizer unusable on rank 0": _replace("ko_cpt_callbacks.hf.token_bytes:read_fast", 0),
-    "tokenizer unusable on rank 1": _replace("ko_cpt_callbacks.hf.token_bytes:read_fast", 1),
+    "evaluation hook raises": _replace("ko_cpt_callbacks.hf.measure.hooks:read_evidence", 1),
+    "evaluation meter raises": _replace("ko_cpt_callbacks.hf.measure.eval_meter:EvalMeter._count", 1),
+    "rows cannot be read": _replace("ko_cpt_callbacks.hf.measure.row_reader:RowReader.read", 1),
+    "training hook raises": _replace("ko_cpt_callbacks.hf.measure.train_meter:TrainMeter.observe", 1),
+    "training meter raises": _replace("ko_cpt_callbacks.hf.measure.train_meter:TrainMeter._local", 1),
+    "inspection raises": _replace("ko_cpt_callbacks.hf.model.facts:model_facts", 1),
+    "tokenizer unusable on rank 0": _replace("ko_cpt_callbacks.hf.tokenizer.token_bytes:read_fast", 0),
+    "tokenizer unusable on rank 1": _replace("ko_cpt_callbacks.hf.tokenizer.token_bytes:read_fast", 1),
     "own output fails": _own_output_fails,
     "file in the way": _file_in_the_way,
     "damaged record": _damaged_record,
@@ -432,7 +432,7 @@ def train_ranks_twice(folder: str) -> list[dict[str, Any]]:
 
 def train_behind(folder: str) -> dict[str, Any]:
     """`train` where no frame shows the Trainer's callback list, as another Trainer's own dispatch could do."""
-    from ko_cpt_callbacks.hf import handler
+    from ko_cpt_callbacks.hf import trainer_access
 
-    handler.find_handler = lambda callback: None  # type: ignore[assignment]
+    trainer_access.find_handler = lambda callback: None  # type: ignore[assignment]
     return train(folder)

@@ -39,8 +39,8 @@ def _another_target_on_rank_1(rank: int, folder: str) -> dict[str, Any]:
 
 
 FAULTS = {
-    "look raises on rank 0": job._replace("ko_cpt_callbacks.hf.audit:data_mistakes", 0),
-    "look raises on rank 1": job._replace("ko_cpt_callbacks.hf.audit:data_mistakes", 1),
-    "sets unknown on rank 0": job._replace("ko_cpt_callbacks.hf.eval_set:eval_sets", 0),
+    "look raises on rank 0": job._replace("ko_cpt_callbacks.hf.audit.run:data_mistakes", 0),
+    "look raises on rank 1": job._replace("ko_cpt_callbacks.hf.audit.run:data_mistakes", 1),
+    "sets unknown on rank 0": job._replace("ko_cpt_callbacks.hf.trainer_access:eval_sets", 0),
     "target of rank 1": _another_target_on_rank_1,
 }

@@ -25,7 +25,7 @@ from transformers import TrainerCallback
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf import rank as ranks
+from ko_cpt_callbacks.hf import ranks
 
 PACKAGE: Final = str(Path(ko_cpt_callbacks.__file__).parent)
 STEPS: Final = 4

@@ -12,23 +12,23 @@ from e2e import job_faults
 
 # Rank, function, which of its calls: in events that both ranks reach, and in those that rank 0 reaches alone.
 FAULTS: list[tuple[int, str, int]] = [
-    (1, "hf/live_run:LiveRun.note_setup", 1),
-    (0, "hf/live_record:LiveRecord.plan_training", 1),
-    (1, "hf/live_run:LiveRun.begin_training", 1),
-    (1, "hf/meter:EvalMeter.drop_pending", 2),
-    (0, "hf/live_run:LiveRun.checkpoint", 1),
-    (1, "hf/live_run:LiveRun._training_numbers", 2),
-    (0, "hf/stopper:StopOrder.take", 3),
+    (1, "hf/run:LiveRun.note_setup", 1),
+    (0, "hf/record:LiveRecord.plan_training", 1),
+    (1, "hf/run:LiveRun.begin_training", 1),
+    (1, "hf/measure/eval_meter:EvalMeter.drop_pending", 2),
+    (0, "hf/run:LiveRun.checkpoint", 1),
+    (1, "hf/run:LiveRun._training_numbers", 2),
+    (0, "hf/stopping:StopOrder.take", 3),
     (0, "outputs/fan:OutputFan.begin", 1),
-    (1, "hf/rank:Ranks.exchange", 2),
-    (1, "hf/rank:Ranks._gather", 2),
-    (0, "hf/rank:Ranks._gather.<locals>.<listcomp>", 5),
-    (1, "hf/rank:Ranks._gather.<locals>.<listcomp>", 6),
-    (1, "hf/meter:EvalMeter.ends", 2),
+    (1, "hf/ranks:Ranks.exchange", 2),
+    (1, "hf/ranks:Ranks._gather", 2),
+    (0, "hf/ranks:Ranks._gather.<locals>.<listcomp>", 5),
+    (1, "hf/ranks:Ranks._gather.<locals>.<listcomp>", 6),
+    (1, "hf/measure/eval_meter:EvalMeter.ends", 2),
     (0, "rules/monitor:Monitor.step", 4),
-    (0, "hf/loss_window:LossWindow.end", 2),
-    (0, "hf/loss_window:_hold", 2),
-    (1, "hf/train_meter:TrainMeter._local", 2),
+    (0, "hf/measure/nll_capture:LossWindow.end", 2),
+    (0, "hf/measure/nll_capture:_hold", 2),
+    (1, "hf/measure/train_meter:TrainMeter._local", 2),
     (1, "hf/own_row:row_is_due", 2),
     (0, "hf/own_row:OwnRows.unseen_evaluation", 1),
     (1, "hf/seat:Seat.__init__", 1),
@@ -69,7 +69,7 @@ def test_a_fault(number: int, results: list[list[dict[str, Any]]]) -> None:
 
 def test_both_ranks_go_off_together(results: list[list[dict[str, Any]]]) -> None:
     """What one rank misses for good switches the callback off on both, and both say which event, rank and error."""
-    number = FAULTS.index((1, "hf/live_run:LiveRun._training_numbers", 2))
+    number = FAULTS.index((1, "hf/run:LiveRun._training_numbers", 2))
     for one in results[2 + number]:
         assert one["off"]
         (said,) = one["said"]

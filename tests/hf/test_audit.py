@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaForCausalLM, Tr
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback
 from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.hf import audit_data, audit_model
+from ko_cpt_callbacks.hf.audit import audit_model
+from ko_cpt_callbacks.hf.audit import data as audit_data
 
 pytestmark = pytest.mark.both_versions
 
@@ -772,12 +773,12 @@ def test_a_check_that_fails_is_reported_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A defect in one check is one warning; training goes on and the other checks speak."""
-    from ko_cpt_callbacks.hf import audit
+    from ko_cpt_callbacks.hf.audit import run as audit_run
 
     def broken(*args: Any) -> Any:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(audit, "model_mistakes", broken)
+    monkeypatch.setattr(audit_run, "model_mistakes", broken)
     found = _findings(_llama(), tmp_path, rows=[*TRAIN, *EVAL], evaluation=EVAL)
     assert list(found) == ["eval-in-training"]
     assert sum("ZeroDivisionError" in record.getMessage() for record in caplog.records) == 1

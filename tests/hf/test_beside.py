@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.evidence import Absent, read_evidence
-from ko_cpt_callbacks.hf.model_output import Output
+from ko_cpt_callbacks.hf.measure.evidence import Absent, read_evidence
+from ko_cpt_callbacks.hf.measure.model_output import Output
 
 pytestmark = pytest.mark.both_versions
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
-from ko_cpt_callbacks.hf import handler as handlers
+from ko_cpt_callbacks.hf import trainer_access
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -151,7 +151,7 @@ def test_attach_alone(model: LlamaForCausalLM, tmp_path: Path) -> None:
 
 def test_handler_not_found(model: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the list cannot be reached, log_history and metrics are complete and one info finding names attach."""
-    monkeypatch.setattr(handlers, "find_handler", lambda callback: None)
+    monkeypatch.setattr(trainer_access, "find_handler", lambda callback: None)
     tracker, callback = Tracker(), KoCPTCallback(outputs=[])
     trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[tracker, callback])
     trainer.train()
@@ -280,7 +280,7 @@ def test_hooks_end_with_the_trainer(model: LlamaForCausalLM, tmp_path: Path) -> 
 
 def test_hooks_end_with_the_trainer_without_its_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where the Trainer's list was never found: at the latest when another Trainer comes."""
-    monkeypatch.setattr(handlers, "find_handler", lambda callback: None)
+    monkeypatch.setattr(trainer_access, "find_handler", lambda callback: None)
     callback = KoCPTCallback(outputs=[])
     models = [tiny.llama(VOCABULARY, layers=1) for _ in range(3)]
     trainers = [tiny.trainer(each, tmp_path, None, ROWS, callbacks=[callback]) for each in models[:2]]
@@ -939,7 +939,7 @@ def test_own_error_never_reaches_the_run(
     model: LlamaForCausalLM, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect of ours is one warning, not the end of a run, and no exact loss is made up."""
-    from ko_cpt_callbacks.hf import forward_watch
+    from ko_cpt_callbacks.hf.measure import hooks as forward_watch
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("ours")

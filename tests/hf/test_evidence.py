@@ -9,9 +9,9 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from ko_cpt_callbacks.hf import evidence
-from ko_cpt_callbacks.hf.evidence import IGNORE, Absent, Evidence, Output, alignment_of, read_evidence
-from ko_cpt_callbacks.hf.loss_window import TokenLosses
+from ko_cpt_callbacks.hf.measure import evidence
+from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Absent, Evidence, Output, alignment_of, read_evidence
+from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
 
 pytestmark = pytest.mark.both_versions
 

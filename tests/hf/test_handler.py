@@ -9,7 +9,7 @@ import pytest
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
-from ko_cpt_callbacks.hf import handler as handlers
+from ko_cpt_callbacks.hf import trainer_access as handlers
 
 pytestmark = pytest.mark.both_versions
 

@@ -10,14 +10,14 @@ import tiny
 import torch
 from transformers import TrainingArguments, get_scheduler
 
-from ko_cpt_callbacks.hf import inspection
+from ko_cpt_callbacks.hf.model import facts
 
 pytestmark = pytest.mark.both_versions
 
 
 def test_versions() -> None:
     """Of this package and of what its numbers depend on; a package that is not there is None."""
-    found = inspection.versions()
+    found = facts.versions()
     assert found["transformers"] == __import__("transformers").__version__
     assert set(found) >= {"python", "ko_cpt_callbacks", "torch", "peft", "bitsandbytes", "trl"}
 
@@ -28,7 +28,7 @@ def test_plain_model() -> None:
     model.resize_token_embeddings(64)
     model.config.vocab_size = 50
     model.lm_head.weight.requires_grad_(False)
-    found = inspection.model_facts(model.to(torch.bfloat16))
+    found = facts.model_facts(model.to(torch.bfloat16))
     total = sum(weight.numel() for weight in model.parameters())
     assert found["class"] == "LlamaForCausalLM"
     assert found["model_type"] == "llama"
@@ -43,7 +43,7 @@ def test_eight_bit_lora(tmp_path: Path) -> None:
     plain = tiny.llama(50, hidden=32, layers=1)
     total = sum(weight.numel() for weight in plain.parameters())
     model = tiny.lora(tiny.eight_bit(plain, tmp_path))
-    found = inspection.model_facts(model)
+    found = facts.model_facts(model)
     assert (found["quantization"], found["adapter"], found["class"]) == ("8-bit", "LORA", "LlamaForCausalLM")
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert found["trainable_parameters"] == trained
@@ -56,21 +56,21 @@ def test_other_quantisation() -> None:
     """A method's own name, from the config as an object or a dict; 4-bit by its flag."""
     model = tiny.llama(50, hidden=8, layers=1)
     model.config.quantization_config = {"quant_method": "gptq"}
-    assert inspection.quantization(model) == "gptq"
+    assert facts.quantization(model) == "gptq"
     model.is_loaded_in_4bit = True
-    assert inspection.quantization(model) == "4-bit"
+    assert facts.quantization(model) == "4-bit"
 
 
 def test_module_of_nobodys_family() -> None:
     """A bare module is described as far as it goes."""
-    found = inspection.model_facts(torch.nn.Linear(3, 2))
+    found = facts.model_facts(torch.nn.Linear(3, 2))
     assert (found["class"], found["parameters"], found["model_type"]) == ("Linear", 8, None)
-    assert inspection.model_facts(torch.nn.Identity())["trainable_share"] is None
+    assert facts.model_facts(torch.nn.Identity())["trainable_share"] is None
 
 
 def test_arguments_are_plain() -> None:
     """Enums as their values, JSON-safe, only what this version has."""
-    found = inspection.argument_facts(
+    found = facts.argument_facts(
         TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", lr_scheduler_type="cosine", seed=7)
     )
     assert (found["lr_scheduler_type"], found["seed"], found["eval_strategy"]) == ("cosine", 7, "no")
@@ -85,14 +85,14 @@ def _scheduler(name: str, steps: int, warmup: int = 0) -> object:
 
 def test_short_schedule_is_whole() -> None:
     """Every step of a short run, the rate in effect before each step and the last."""
-    found = inspection.schedule(_scheduler("linear", 4, warmup=2), 4)
+    found = facts.schedule(_scheduler("linear", 4, warmup=2), 4)
     assert found == [[0, 0.0], [1, 1.0], [2, 2.0], [3, 1.0], [4, 0.0]]
 
 
 def test_long_schedule_is_sampled() -> None:
     """At most about 200 points from step 0 to the last, each the schedule's own value at that step."""
     scheduler = _scheduler("cosine", 1000)
-    found = inspection.schedule(scheduler, 1000)
+    found = facts.schedule(scheduler, 1000)
     assert found is not None
     assert len(found) == 201
     assert (found[0], found[-1][0], found[100]) == ([0, 2.0], 1000, [500, pytest.approx(1.0)])
@@ -102,13 +102,13 @@ def test_long_schedule_is_sampled() -> None:
 def test_looking_at_a_schedule_does_not_move_it() -> None:
     """Sampling leaves the scheduler where it was."""
     scheduler = _scheduler("linear", 10)
-    inspection.schedule(scheduler, 10)
+    facts.schedule(scheduler, 10)
     assert scheduler.last_epoch == 0  # type: ignore[attr-defined]
     assert scheduler.get_last_lr() == [2.0]  # type: ignore[attr-defined]
 
 
 def test_schedule_that_depends_on_more_than_the_step() -> None:
     """ReduceLROnPlateau has no future to show: None; so have a run of unknown length and no scheduler."""
-    assert inspection.schedule(_scheduler("reduce_lr_on_plateau", 4), 4) is None
-    assert inspection.schedule(_scheduler("linear", 4), 0) is None
-    assert inspection.schedule(None, 4) is None
+    assert facts.schedule(_scheduler("reduce_lr_on_plateau", 4), 4) is None
+    assert facts.schedule(_scheduler("linear", 4), 0) is None
+    assert facts.schedule(None, 4) is None

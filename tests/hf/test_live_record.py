@@ -12,7 +12,7 @@ import pytest
 
 from ko_cpt_callbacks import MemoryOutput
 from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
-from ko_cpt_callbacks.hf.live_record import LiveRecord
+from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.readers.rows_file import live_rows, read_rows

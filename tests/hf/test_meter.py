@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.evidence import Output, read_evidence
-from ko_cpt_callbacks.hf.loss_window import TokenLosses
-from ko_cpt_callbacks.hf.meter import EvalMeter, Measurement
-from ko_cpt_callbacks.hf.rank import Ranks
-from ko_cpt_callbacks.hf.row_reader import RowReader
+from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter, Measurement
+from ko_cpt_callbacks.hf.measure.evidence import Output, read_evidence
+from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
+from ko_cpt_callbacks.hf.measure.row_reader import RowReader
+from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
 

@@ -13,7 +13,7 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.padding import PaddingCounts, add_padding, count_padding
+from ko_cpt_callbacks.hf.measure.padding import PaddingCounts, add_padding, count_padding
 from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import ALL_RULES

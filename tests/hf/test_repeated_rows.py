@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler
 
-from ko_cpt_callbacks.hf import repeated_rows
-from ko_cpt_callbacks.hf.repeated_rows import IndistinctRowsError, rows_kept
+from ko_cpt_callbacks.hf.measure import measurement
+from ko_cpt_callbacks.hf.measure.measurement import IndistinctRowsError, rows_kept
 
 PLAIN = [{"input_ids": [3, 4, 5]}] * 7
 PACKED = [{"seq_lengths": lengths} for lengths in ([3, 4], [5], [6], [1, 1, 2], [2, 2, 3])]
@@ -22,7 +22,7 @@ def end(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def say(remainder: int, end_of_dataloader: bool = True) -> None:
         state = SimpleNamespace(remainder=remainder, end_of_dataloader=end_of_dataloader)
-        monkeypatch.setattr(repeated_rows, "GradientState", lambda: state)
+        monkeypatch.setattr(measurement, "GradientState", lambda: state)
 
     return say
 

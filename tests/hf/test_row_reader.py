@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
-from ko_cpt_callbacks.hf.document_start import document_starts
-from ko_cpt_callbacks.hf.evidence import IGNORE, Evidence
-from ko_cpt_callbacks.hf.row_reader import BatchRecord, RowReader
-from ko_cpt_callbacks.hf.token_bytes import build_token_bytes
+from ko_cpt_callbacks.hf.measure.document_start import document_starts
+from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Evidence
+from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import build_token_bytes
 
 pytestmark = pytest.mark.both_versions
 

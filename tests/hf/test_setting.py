@@ -10,7 +10,7 @@ from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.hf.setting import Settings, check_settings
-from ko_cpt_callbacks.hf.stopper import Grace
+from ko_cpt_callbacks.hf.stopping import Grace
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 
 pytestmark = pytest.mark.both_versions

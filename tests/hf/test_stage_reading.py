@@ -28,7 +28,7 @@ from transformers import (
 
 from ko_cpt_callbacks.core.message_stage import READING_NOTES
 from ko_cpt_callbacks.core.stage import Trains
-from ko_cpt_callbacks.hf.stage_reading import read_stage
+from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 
 pytestmark = pytest.mark.both_versions
 

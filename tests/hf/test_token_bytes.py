@@ -26,7 +26,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks.errors import KoCPTError
-from ko_cpt_callbacks.hf.token_bytes import (
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import (
     TokenBytes,
     TokenBytesUnavailable,
     build_token_bytes,

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.hf.evidence import Output
-from ko_cpt_callbacks.hf.rank import Ranks
-from ko_cpt_callbacks.hf.train_meter import TrainCounts, TrainMeter
-from ko_cpt_callbacks.hf.train_totals import TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.measure.evidence import Output
+from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
 
@@ -79,7 +78,7 @@ def test_a_step_broken_off_before_training_begins(meter: TrainMeter) -> None:
 def test_time_of_evaluations_is_excluded(meter: TrainMeter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training time is the window without what lies between a step's end and the end of its evaluation."""
     now = [100.0]
-    monkeypatch.setattr("ko_cpt_callbacks.hf.train_meter.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ko_cpt_callbacks.hf.measure.train_meter.time.perf_counter", lambda: now[0])
     meter.restart_clock()
     for seconds, call in ((2.0, meter.end_step), (30.0, meter.exclude), (5.0, meter.exclude), (1.0, meter.end_step)):
         now[0] += seconds

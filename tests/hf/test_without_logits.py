@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf import head_scores
+from ko_cpt_callbacks.hf.measure import head_scores
 
 pytestmark = pytest.mark.both_versions
 

@@ -14,7 +14,7 @@ from parity.record import FILES, RECIPES, RUNS, record
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import Observation
-from ko_cpt_callbacks.hf.live_record import LiveRecord
+from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.readers.attempt import plan_attempt
 from ko_cpt_callbacks.readers.rows import observations_of

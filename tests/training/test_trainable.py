@@ -13,7 +13,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Trainer
 
 from ko_cpt_callbacks import ConfigurationError, Recipe
 from ko_cpt_callbacks.core.stage import Trains
-from ko_cpt_callbacks.hf.stage_reading import read_stage
+from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 
 pytestmark = pytest.mark.both_versions
 

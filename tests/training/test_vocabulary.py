@@ -17,8 +17,8 @@ from training.small_tokenizer import BASES, byte_level, sentencepiece, wrap
 from transformers import AutoTokenizer
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.decoder_kind import byte_level_piece
-from ko_cpt_callbacks.hf.token_bytes import TokenBytes, build_token_bytes
+from ko_cpt_callbacks.hf.tokenizer.reading import byte_level_piece
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import TokenBytes, build_token_bytes
 from ko_cpt_callbacks.training.tokenizer.extend import (
     Extension,
     ExtensionSettings,

@@ -9,11 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.adapter_reading import adapter_parameters
-from ko_cpt_callbacks.hf.block_reading import Blocks, find_blocks, text_config
-from ko_cpt_callbacks.hf.embedding_reading import embedding_parts
-from ko_cpt_callbacks.hf.inspection import quantization
-from ko_cpt_callbacks.hf.row_hold import hold_rows, release_rows
+from ko_cpt_callbacks.hf.model.facts import quantization
+from ko_cpt_callbacks.hf.model.frozen_rows import hold_rows, release_rows
+from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, find_blocks, text_config
 from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices
 from ko_cpt_callbacks.recipe.model_schema import Family
 from ko_cpt_callbacks.recipe.stage_schema import Trains

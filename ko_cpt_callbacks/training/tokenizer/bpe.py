@@ -18,8 +18,8 @@ from typing import Any, Final
 from tokenizers import Tokenizer, models, trainers
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.decoder_kind import CHARACTERS, TokenBytesUnavailable
-from ko_cpt_callbacks.hf.fast_vocabulary import read_fast
+from ko_cpt_callbacks.hf.tokenizer.fast import read_fast
+from ko_cpt_callbacks.hf.tokenizer.reading import CHARACTERS, TokenBytesUnavailable
 
 # Jamo, compatibility jamo, extended jamo A, syllables, extended jamo B.
 HANGUL: Final = "\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7a3\ud7b0-\ud7fb"

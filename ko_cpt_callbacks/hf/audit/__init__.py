@@ -1,0 +1,1 @@
+"""Mistakes of the set-up, seen when training begins."""

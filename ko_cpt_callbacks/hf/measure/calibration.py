@@ -1,0 +1,208 @@
+"""What a model's output means where it has no logits: asked of the model itself, once an evaluation, by a short text.
+
+A loss alone may hold a router's auxiliary loss, be a plain mean whatever the count in the call says, be scaled, or
+leave targets out. So it is believed only after a short forward pass whose logits give the same number.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ko_cpt_callbacks.hf.measure.evidence import LossReading
+from ko_cpt_callbacks.hf.measure.head_scores import HeadScores, HeadWatch, HiddenStates, LogitMap, fitting_map
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output, router_loss
+
+__all__ = ["Calibration"]
+
+# Tokens of the short text: enough that a mean, a sum and a share of it differ in every digit that counts; their
+# logits stay small next to a batch's (chosen, not measured).
+_TOKENS: Final = 16
+
+# How far two ways to one loss may lie apart: rounding, in half precision of the logits too (chosen, not measured).
+_SAME: Final = 1e-4
+_SAME_HALF: Final = 3e-3
+
+_NO_LOGITS: Final = "the output has no logits"
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A short text out of a batch."""
+
+    ids: Tensor
+    positions: Tensor | None
+
+    def call(self) -> dict[str, Any]:
+        found = {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}
+        if self.positions is not None:  # with positions there is often no mask: documents are told by their starts
+            found = {"input_ids": self.ids, "position_ids": self.positions}
+        return found
+
+
+class Calibration:
+    """Reads outputs without logits.
+
+    Args:
+        model: The Trainer's model, called with short texts.
+        watch: Its hidden states.
+        alignment: How its logits and labels belong together.
+        quietly: Runs a call of ours with this run's own hooks asleep.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        watch: HeadWatch,
+        alignment: Alignment | None,
+        quietly: Callable[[Callable[[], Any]], Any],
+    ) -> None:
+        self._model, self._watch, self._alignment, self._quietly = model, watch, alignment, quietly
+        self._map: LogitMap | None = None
+        self._map_asked = self._map_verified = False
+        self._reading: LossReading | str | None = None
+
+    def renew(self) -> None:
+        """An evaluation begins: what held before the weights changed (a scale that is learned) is asked again."""
+        self._map, self._map_asked, self._map_verified, self._reading = None, False, False, None
+
+    def scores(self, call: Mapping[str, Any], hidden: HiddenStates | None) -> HeadScores | str:
+        """Losses per token from one pass's hidden states, or why there are none.
+
+        Args:
+            call: Arguments of the pass.
+            hidden: Its hidden states.
+        """
+        head = self._watch.head()
+        if hidden is None or head is None:
+            return f"{_NO_LOGITS}, and no hidden states or head to make them from"
+        if not self._map_asked:
+            self._map_asked = True
+            self._map, self._map_verified = self._ask_map(call, head)
+        if self._map is None:
+            return f"{_NO_LOGITS}, and hidden states times head are not what the model makes of them"
+        return HeadScores(hidden, head, self._map, self._map_verified)
+
+    def loss_reading(self, call: Mapping[str, Any]) -> LossReading | str:
+        """What the model's loss is made of, or why it is not believed.
+
+        Args:
+            call: Arguments of a pass, for its first row and its switches.
+        """
+        if self._reading is None and self._watch.spread:
+            self._reading = f"{_NO_LOGITS}, and weights that are spread over processes leave its loss unchecked"
+        elif self._reading is None:
+            try:
+                self._reading = self._ask_loss(call)
+            except Exception as error:  # a call that this model does not take says nothing of the run
+                self._reading = f"{_NO_LOGITS}, and its loss could not be checked ({type(error).__name__})"
+        return self._reading
+
+    def _ask_map(self, call: Mapping[str, Any], head: nn.Module) -> tuple[LogitMap | None, bool]:
+        """The map, and whether the model's own logits showed it."""
+        try:
+            text = None if self._watch.spread else self._text(call)
+            logits, hidden = (None, None) if text is None else self._logits(text)
+        except Exception:  # a model that wants more than tokens: its loss has to agree instead
+            logits, hidden = None, None
+        if logits is None or hidden is None:
+            return LogitMap(), False
+        # Virtual tokens stand in front of both.
+        return fitting_map(hidden, head, logits, self._watch.base), True
+
+    def _ask_loss(self, call: Mapping[str, Any]) -> LossReading | str:
+        text = self._text(call)
+        if text is None or self._alignment not in ("causal", "masked"):
+            return f"{_NO_LOGITS}, and nothing to check its loss with"
+        logits, _ = self._logits(text)
+        if logits is None or logits.shape[:2] != text.ids.shape:
+            return f"{_NO_LOGITS}, also without labels, so its loss cannot be checked"
+        ahead = 1 if self._alignment == "causal" else 0
+        targets = text.ids[:, ahead:]
+        count = targets.numel()
+        scored = logits[:, : logits.shape[1] - ahead].double()
+        total = float(F.cross_entropy(scored.flatten(0, 1), targets.flatten().to(scored.device), reduction="sum"))
+        limit = _SAME_HALF if logits.dtype in (torch.float16, torch.bfloat16) else _SAME
+        counted = call.get("num_items_in_batch") is not None
+        once, twice = (self._losses(text, call, count * times if counted else None) for times in (1, 2))
+        best, found = limit, None
+        for reading in (LossReading(aux, counts) for aux in (False, True) for counts in (True, False)):
+            first, other = once[reading.without_router], twice[reading.without_router]
+            if first is None or other is None:
+                continue
+            second = count * 2 if counted and reading.counted else count
+            apart = max(abs(first * count / total - 1), abs(other * second / total - 1))
+            if apart < best:
+                best, found = apart, reading
+        if found is None:
+            return (
+                f"{_NO_LOGITS}, and the loss is not the cross-entropy of the labels: "
+                f"{once[False]:.4g} for {total / count:.4g} on {count} tokens"
+            )
+        return found
+
+    def _losses(self, text: _Text, call: Mapping[str, Any], count: int | None) -> tuple[float, float | None]:
+        """The loss of the text under a count, and the same without the router's part."""
+        # A batch's switches (TRL's fused_lm_head, Liger's skip_logits) decide which loss it is.
+        switches = ((name, value) for name, value in call.items() if value is None or isinstance(value, (bool, str)))
+        asked: dict[str, Any] = dict(switches)
+        asked.update(text.call(), labels=text.ids)
+        if count is not None:
+            given = call["num_items_in_batch"]
+            asked["num_items_in_batch"] = torch.full_like(given, count) if isinstance(given, Tensor) else count
+        output = Output.of(self._run(asked)[0])
+        if output.loss is None or output.loss.dim() != 0:
+            raise ValueError("no loss")
+        loss, router = float(output.loss), router_loss(output, self._watch.base)
+        return loss, None if router is None else loss - float(router)
+
+    def _logits(self, text: _Text) -> tuple[Tensor | None, HiddenStates | None]:
+        call = text.call()
+        if _takes_use_cache(self._watch.base):
+            call["use_cache"] = False  # with a cache some models do not tell documents by their positions
+        output, hidden = self._run(call)
+        logits = Output.of(output).logits
+        return (logits if logits is not None and logits.dim() == 3 else None), hidden
+
+    def _run(self, call: Mapping[str, Any]) -> tuple[Any, HiddenStates | None]:
+        def run() -> tuple[Any, HiddenStates | None]:
+            self._watch.arm()
+            device = self._watch.device
+            try:
+                # A model may draw random numbers in evaluation too: the run gets the same ones without us.
+                with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+                    return self._model(**call), self._watch.take()
+            finally:
+                self._watch.take()
+
+        found: tuple[Any, HiddenStates | None] = self._quietly(run)
+        return found
+
+    def _text(self, call: Mapping[str, Any]) -> _Text | None:
+        """The first tokens of the first row; where documents follow each other in it, the ones around a start."""
+        ids, mask, positions = (call.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
+        if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.shape[1] < 2 or self._alignment == "seq2seq":
+            return None
+        begin = 0
+        if isinstance(mask, Tensor) and mask.shape == ids.shape:
+            begin = int(mask[0].ne(0).int().argmax())
+        packed = positions if isinstance(positions, Tensor) and positions.shape == ids.shape else None
+        if packed is not None:
+            starts = (packed[0, 1:] == 0).nonzero()
+            begin = max(0, int(starts[0]) + 1 - _TOKENS // 2) if len(starts) else begin
+        begin = min(begin, max(0, ids.shape[1] - _TOKENS))
+        part = slice(begin, begin + _TOKENS)
+        return _Text(ids[:1, part], None if packed is None else packed[:1, part])
+
+
+def _takes_use_cache(base: nn.Module) -> bool:
+    """Whether ``use_cache`` is an argument of the model, also where its forward pass was replaced by another."""
+    given = inspect.signature(base.forward).parameters
+    passes_on = any(item.kind is item.VAR_KEYWORD for item in given.values())
+    return "use_cache" in given or (passes_on and "use_cache" in inspect.signature(type(base).forward).parameters)

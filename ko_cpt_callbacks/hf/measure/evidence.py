@@ -1,0 +1,370 @@
+"""What one forward pass says about the loss of its batch.
+
+Four kinds of evidence, the best first:
+
+``log_probs``
+    Per-token log-probabilities in the output (TRL's fused LM head).
+``logits``
+    Logits in the output, and labels in the call or in the batch it came from; per-token losses come from the
+    model's own loss computation where it can be watched (:mod:`.loss_window`), else from the logits in bounded chunks.
+``hidden_states``
+    No logits in the output: the last hidden states times the head, in bounded chunks (:mod:`.head_scores`).
+``loss``
+    Only the loss and the number of tokens behind it, checked first (:mod:`.calibration`): no per-row sums, hence no
+    error bar.
+
+Anything else is an :class:`Absent` with the reason in plain words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output, alignment_of, plain_tensor
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE as IGNORE
+from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses, watched_nll
+
+__all__ = [
+    "IGNORE",
+    "Absent",
+    "Alignment",
+    "Evidence",
+    "LossReading",
+    "Output",
+    "TokenScores",
+    "WithoutLogits",
+    "alignment_of",
+    "read_evidence",
+]
+
+# Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that
+# is worth cutting up (chosen, not measured).
+_CHUNK_BYTES: Final = 16 * 2**20
+
+_UNKNOWN_ALIGNMENT: Final = (
+    "it is not known whether this model's loss shifts the labels (its class is neither a causal, a masked nor a "
+    "sequence-to-sequence model of transformers), and its own loss could not be watched"
+)
+
+OTHER_TARGETS: Final = (
+    "the model's own loss was computed against other targets than its labels, or from other logits than its output's"
+)
+_OTHER_LOSS: Final = (
+    "the output has no logits, and the model's loss is not the cross-entropy of its hidden states times its head"
+)
+
+# How far a loss and the sum of its tokens' losses may lie apart: rounding, in half precision of every one of them
+# (chosen, not measured).
+_SAME: Final = 1e-4
+_SAME_HALF: Final = 3e-3
+
+EvidenceKind = Literal["log_probs", "logits", "hidden_states", "loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The loss of one batch, still on the device.
+
+    Attributes:
+        kind: Which evidence this is.
+        nll: Negative log-likelihood of the label at each position of the row, 0 where nothing is scored;
+            (rows, length), or None for ``loss``.
+        labels: Those labels, ``-100`` where nothing is scored (a causal model's first one included); (rows, length).
+        nll_sum: For ``loss``: the batch's summed negative log-likelihood (0-dim); else None.
+        token_count: For ``loss``: the target tokens behind it (0-dim); else None.
+        no_rows: For ``loss``: why there are no losses per token.
+        mismatch: 0-dim bool, true where the numbers are not this batch's exact loss after all; read at the end of
+            the evaluation, so that no batch waits for the device.
+        mismatch_reason: Why not, in that case.
+    """
+
+    kind: EvidenceKind
+    nll: Tensor | None = None
+    labels: Tensor | None = None
+    nll_sum: Tensor | None = None
+    token_count: Tensor | None = None
+    no_rows: str | None = None
+    mismatch: Tensor | None = None
+    mismatch_reason: str = OTHER_TARGETS
+
+
+@dataclass(frozen=True, slots=True)
+class LossReading:
+    """What a model's loss is made of.
+
+    Attributes:
+        without_router: Whether the router's auxiliary loss is in it and has to be taken out.
+        counted: Whether it was divided by ``num_items_in_batch``; else by its own targets.
+    """
+
+    without_router: bool = False
+    counted: bool = True
+
+
+class TokenScores(Protocol):
+    """Losses of any targets under one forward pass."""
+
+    @property
+    def length(self) -> int:
+        """Positions of a row."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether they are known to be the model's; else its loss has to agree."""
+
+    def nll(self, targets: Tensor, ignore: int) -> Tensor:
+        """Loss of each target; (rows, length)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutLogits:
+    """What is asked where the output has no logits; each gives a reason in words where there is no answer.
+
+    Attributes:
+        scores: Losses per token from the hidden states.
+        loss_reading: What the loss is made of.
+    """
+
+    scores: Callable[[], TokenScores | str]
+    loss_reading: Callable[[], LossReading | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why a batch gives no exact loss."""
+
+    reason: str
+
+
+def read_evidence(
+    kwargs: Mapping[str, Any],
+    output: Output,
+    watched: Sequence[TokenLosses],
+    alignment: Alignment | None,
+    *,
+    virtual_tokens: int = 0,
+    without_logits: WithoutLogits | None = None,
+) -> Evidence | Absent:
+    """The best evidence in one forward pass whose labels are known.
+
+    Args:
+        kwargs: Keyword arguments of the call; ``labels`` (or pre-shifted ``shift_labels``) of shape (rows, length).
+        output: The call's output.
+        watched: What the loss window saw.
+        alignment: How logits and labels belong together; None when the model's class does not say.
+        virtual_tokens: Positions a prompt-learning adapter puts before the row.
+        without_logits: What is asked where the output has no logits; None: its loss is the mean over its targets.
+    """
+    shifted = plain_tensor(kwargs.get("shift_labels"))
+    labels = plain_tensor(kwargs.get("labels")) if shifted is None else shifted
+    if labels is None or labels.dim() != 2:
+        return Absent("the labels are not a two-dimensional tensor")
+    causal = alignment == "causal" and shifted is None
+    if output.log_probs is not None:
+        return _from_log_probs(output, labels, pre_shifted=shifted is not None)
+    extra, logits = 0, output.logits
+    if logits is not None and logits.dim() == 3:
+        extra = logits.shape[1] - labels.shape[1]
+        if extra != 0 and not (extra == virtual_tokens and causal):
+            return Absent(_unmatched("logits", logits, labels))
+        if alignment is None:
+            return _from_unknown(labels, watched)
+    else:
+        logits = None
+        if alignment is None:
+            return Absent(_UNKNOWN_ALIGNMENT)
+        extra = virtual_tokens if causal else 0
+    targets = _targets(labels, extra, causal=causal)
+    seen = watched_nll(watched, targets, logits)
+    if seen is not None and logits is None and output.loss is not None and output.loss.dim() == 0:
+        # Without logits to compare with, one loss of several terms may be of an earlier layer.
+        seen = None if bool(_disagrees(kwargs, output, output.loss, _masked(seen[0], targets).sum(), targets)) else seen
+    if seen is not None or logits is not None:
+        nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
+        given = labels
+        nll, labels = _by_position(nll, labels, extra) if causal else (nll, labels)
+        nll = _masked(nll, labels)
+        if seen is None and logits is not None and causal and not extra:
+            whole = logits
+            unshifted = _scores_as_given(kwargs, output, nll, labels, given, lambda: _chunked_nll(whole, given)[0])
+            mismatch = mismatch | unshifted.to(mismatch.device)
+        return Evidence("logits", nll=nll, labels=labels, mismatch=mismatch)
+    return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
+
+
+def _from_no_logits(
+    kwargs: Mapping[str, Any],
+    output: Output,
+    labels: Tensor,
+    virtual_tokens: int,
+    asked: WithoutLogits | None,
+    *,
+    causal: bool,
+) -> Evidence | Absent:
+    scores: TokenScores | str = "" if asked is None else asked.scores()
+    loss = output.loss if output.loss is not None and output.loss.dim() == 0 else None
+    if not isinstance(scores, str) and (scores.verified or loss is not None):
+        extra = scores.length - labels.shape[1]
+        if extra != 0 and not (extra == virtual_tokens and causal):
+            return Absent(f"the hidden states have {scores.length} positions and the labels {labels.shape[1]}")
+        nll = scores.nll(_targets(labels, extra, causal=causal), IGNORE)
+        scored = labels
+        if causal:
+            nll, scored = _by_position(nll, labels, extra)
+        losses = _masked(nll, scored)
+        if not scores.verified and loss is not None:
+            other = _disagrees(kwargs, output, loss, nll.sum(), scored)
+            return Evidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+        shifted = None
+        if causal and not extra:
+            known = scores
+            shifted = _scores_as_given(kwargs, output, losses, scored, labels, lambda: known.nll(labels, IGNORE))
+        return Evidence("hidden_states", nll=losses, labels=scored, mismatch=shifted)
+    if loss is None:
+        return Absent(
+            scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
+            "log-probabilities"
+        )
+    reading: LossReading | str = LossReading() if asked is None else asked.loss_reading()
+    if isinstance(reading, str):
+        return Absent(reading)
+    why = scores if isinstance(scores, str) and scores else "the output has no logits"
+    return replace(_from_loss(kwargs, output, labels, reading, causal=causal), no_rows=why)
+
+
+def _shift(labels: Tensor) -> Tensor:
+    """Labels moved one to the left, so that position i holds what the logits at i predict."""
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+
+
+def _targets(labels: Tensor, extra: int, *, causal: bool) -> Tensor:
+    """What the logits at every position predict, ``extra`` virtual tokens in front."""
+    return _shift(F.pad(labels, (extra, 0), value=IGNORE)) if causal else labels
+
+
+def _by_position(nll: Tensor, labels: Tensor, virtual_tokens: int) -> tuple[Tensor, Tensor]:
+    """Losses of shifted targets put back under the token they belong to.
+
+    Column ``virtual_tokens + i`` of ``nll`` predicts label ``i + 1``; with virtual tokens in front, label 0 is
+    predicted too, without them it never is.
+    """
+    length = labels.shape[1]
+    if virtual_tokens:
+        return nll[:, virtual_tokens - 1 : virtual_tokens - 1 + length], labels
+    first = labels.new_full((labels.shape[0], 1), IGNORE)
+    return F.pad(nll[:, : length - 1], (1, 0)), torch.cat([first, labels[:, 1:]], dim=1)
+
+
+def _masked(nll: Tensor, labels: Tensor) -> Tensor:
+    return nll.masked_fill(labels.to(nll.device) == IGNORE, 0.0)
+
+
+def _unmatched(what: str, tensor: Tensor, labels: Tensor) -> str:
+    return f"the {what} have {tensor.shape[1]} positions and the labels {labels.shape[1]}: they cannot be matched"
+
+
+def _from_log_probs(output: Output, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
+    log_probs, mask = output.log_probs, output.label_mask
+    assert log_probs is not None
+    nll, length = -log_probs.float(), labels.shape[1]
+    if log_probs.dim() != 2 or log_probs.shape[1] < length - 1 or (pre_shifted and log_probs.shape[1] != length):
+        return Absent(_unmatched("log-probabilities", log_probs, labels))
+    mismatch = None
+    if not pre_shifted:
+        # One entry fewer than positions; a prompt-learning adapter's virtual tokens add theirs in front.
+        extra = log_probs.shape[1] - (length - 1)
+        if mask is not None and mask.shape == log_probs.shape and not extra:
+            mismatch = (mask != (labels[:, 1:] != IGNORE).to(mask.device)).any()
+        nll, labels = _by_position(nll, labels, extra)
+    elif mask is not None and mask.shape == log_probs.shape:
+        mismatch = (mask != (labels != IGNORE).to(mask.device)).any()
+    return Evidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
+
+
+def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses of whole logits, a bounded number of positions at a time; and whether a target lies beyond them."""
+    rows, length, vocabulary = logits.shape
+    flat, wanted = logits.reshape(-1, vocabulary), targets.reshape(-1).to(logits.device)
+    # On a GPU a target out of range would end the process: the model ignores such labels by a loss of its own.
+    outside = (wanted != IGNORE) & ((wanted < 0) | (wanted >= vocabulary))
+    wanted = wanted.masked_fill(outside, IGNORE)
+    nll = torch.zeros(rows * length, dtype=torch.float32, device=logits.device)
+    step = max(1, _CHUNK_BYTES // (4 * vocabulary))
+    for start in range(0, rows * length, step):
+        part = slice(start, start + step)
+        nll[part] = F.cross_entropy(flat[part].float(), wanted[part], ignore_index=IGNORE, reduction="none")
+    return nll.view(rows, length), outside.any()
+
+
+def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:
+    """For a class that does not say how it aligns: believe the targets of its own loss, else nothing."""
+    for shifts, targets in ((True, _shift(labels)), (False, labels)):
+        found = watched_nll(watched, targets)
+        if found is not None and not bool(found[1]):
+            nll, scored = _by_position(found[0], labels, 0) if shifts else (found[0], labels)
+            return Evidence("logits", nll=_masked(nll, scored), labels=scored)
+    return Absent(_UNKNOWN_ALIGNMENT)
+
+
+def _from_loss(
+    kwargs: Mapping[str, Any], output: Output, labels: Tensor, reading: LossReading, *, causal: bool
+) -> Evidence:
+    assert output.loss is not None
+    if causal:
+        labels = torch.cat([torch.full_like(labels[:, :1], IGNORE), labels[:, 1:]], dim=1)
+    count = (labels != IGNORE).sum()
+    divisor = kwargs.get("num_items_in_batch") if reading.counted else None
+    loss = output.loss.double()
+    if reading.without_router and output.aux_loss is not None:
+        loss = loss - output.aux_loss.to(loss.device)
+    total = loss * torch.as_tensor(count if divisor is None else divisor, device=loss.device)
+    # A batch without a target has a mean of 0/0; it adds nothing.
+    total = torch.where(count.to(loss.device) > 0, total, torch.zeros_like(total))
+    return Evidence("loss", labels=labels, nll_sum=total, token_count=count)
+
+
+def _disagrees(kwargs: Mapping[str, Any], output: Output, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:
+    """Whether a loss is none of what the sum of its tokens' losses may have become."""
+    count = (labels != IGNORE).sum().to(total.device)
+    given = kwargs.get("num_items_in_batch")
+    divisors = [count] if given is None else [count, torch.as_tensor(given, device=total.device)]
+    losses = [loss.to(total.device).float()]
+    if output.aux_loss is not None:
+        losses.append(losses[0] - output.aux_loss.to(total.device))
+    limit = _SAME_HALF if loss.dtype in (torch.float16, torch.bfloat16) else _SAME
+    apart = torch.stack([(item * divisor - total).abs() for item in losses for divisor in divisors])
+    return (apart.amin() > limit * total.abs()) & (count > 0)
+
+
+def _scores_as_given(
+    kwargs: Mapping[str, Any],
+    output: Output,
+    nll: Tensor,
+    labels: Tensor,
+    given: Tensor,
+    nll_as_given: Callable[[], Tensor],
+) -> Tensor:
+    """Whether a causal model's loss scores its labels where they stand: then they were shifted before the call.
+
+    A class that extends one of transformers may leave the shift to the data. Told by its loss, where that is not seen
+    to be what its tokens came to; 0-dim bool.
+
+    Args:
+        kwargs: The forward call's keyword arguments.
+        output: Its output.
+        nll: Losses of the shifted labels, by position.
+        labels: Those labels.
+        given: The labels of the call.
+        nll_as_given: Losses of these where they stand.
+    """
+    loss = output.loss
+    if loss is None or loss.dim() != 0 or not bool(_disagrees(kwargs, output, loss, nll.sum(), labels)):
+        return torch.zeros((), dtype=torch.bool, device=nll.device)
+    unshifted = _masked(nll_as_given(), given).sum()
+    return ~_disagrees(kwargs, output, loss, unshifted, given) & (given != IGNORE).any().to(unshifted.device)

@@ -1,0 +1,198 @@
+"""The hooks on one model: every forward pass goes to the right meter, or to none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ko_cpt_callbacks.hf.model.structure import text_config
+from ko_cpt_callbacks.hf.measure.calibration import Calibration
+from ko_cpt_callbacks.hf.measure.evidence import Evidence, WithoutLogits, read_evidence
+from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
+from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
+from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.model_hook import ModelHook
+from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of, router_loss
+from ko_cpt_callbacks.hf.measure.padding import count_padding
+from ko_cpt_callbacks.hf.measure.taken_labels import FOREIGN_LABELS, TakenLabels, find_labels
+from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+
+# Prompt-learning methods that lengthen the sequence; prefix tuning does not, it fills the key-value cache.
+_LENGTHENING: Final = frozenset({"PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
+
+
+class _OwnPass(threading.local):
+    """Whether a forward pass of ours runs in this thread."""
+
+    running = False
+
+
+class ForwardWatch:
+    """Hooks on a Trainer's model.
+
+    Args:
+        model: The Trainer's model, adapters included, not wrapped for distribution.
+        eval_meter: Sees forward passes with labels in evaluation mode.
+        train_meter: Sees forward passes in training mode.
+        compiled: Whether the forward pass is, or will be, compiled: the hooks then stay out of the graph.
+        pad_id: The pad token, which the first batches' labels are searched for.
+        on_error: Told of an exception in a hook; the forward pass never sees it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        eval_meter: EvalMeter,
+        train_meter: TrainMeter,
+        *,
+        compiled: bool,
+        pad_id: int | None = None,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self.model = model
+        self.alignment = alignment_of(model)
+        self.virtual_tokens = virtual_tokens(model)
+        self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
+        self._pad_id = pad_id
+        self._window = None if compiled else LossWindow(model, on_error)
+        self._head = HeadWatch(model, compiled=compiled, on_error=on_error)
+        self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
+        self._adapted = next((item for item in model.modules() if hasattr(item, "_disable_adapters")), None)
+        self._own = _OwnPass()
+        self._calibration = Calibration(model, self._head, self.alignment, self._quietly)
+        before, after = self._before, self._after
+        if compiled:
+            before, after = torch.compiler.disable(before), torch.compiler.disable(after)
+        self._handles: list[RemovableHandle] = [
+            model.register_forward_pre_hook(ModelHook(before, 3, self._missed), with_kwargs=True),
+            model.register_forward_hook(ModelHook(after, 4, self._missed), with_kwargs=True, always_call=True),
+        ]
+
+    def remove(self) -> None:
+        """Take every hook off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        if self._window is not None:
+            self._window.remove()
+        self._head.remove()
+
+    def _quietly(self, call: Callable[[], Any]) -> Any:
+        """Run a forward pass of ours, which no meter sees."""
+        self._own.running = True
+        try:
+            return call()
+        finally:
+            self._own.running = False
+
+    def _before(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
+        if module.training or self._own.running:
+            return
+        self._head.arm()
+        if self._window is not None and has_labels(kwargs):
+            self._window.arm()
+
+    def _after(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+        if self._own.running:
+            return
+        watched = [] if self._window is None else self._window.close()
+        hidden = self._head.take()
+        if output is None:  # the forward pass raised
+            return
+        if module.training:
+            # The first label of a row has no prediction, unless virtual tokens stand before it.
+            shifts = self.alignment == "causal" and not self.virtual_tokens
+            self._train.observe(
+                kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id, alignment=self.alignment,
+                virtual_tokens=self.virtual_tokens,
+            )  # fmt: skip
+            return
+        call = _by_name(args, kwargs)
+        taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)
+        self._observe(call, Output.of(output, self._vocabulary), watched, taken, hidden)
+        if self._eval.elsewhere:  # a training step, while a thread beside it evaluates the same model
+            self._train.lose()
+
+    def _missed(self, error: Exception) -> None:
+        """A forward pass that may not have been counted."""
+        if self.model.training:
+            self._train.lose()
+        else:
+            self._eval.refuse(f"the meter failed: {type(error).__name__}: {error}")
+        self._on_error(error)
+
+    def _observe(
+        self,
+        call: dict[str, Any],
+        output: Output,
+        watched: list[TokenLosses],
+        taken: TakenLabels | None,
+        hidden: HiddenStates | None,
+    ) -> None:
+        """An evaluation pass: with labels, or with the ones that were taken out of its batch."""
+        if not has_labels(call) and taken is None:
+            self._eval.see_unlabelled(output)
+            return
+        if taken is not None:
+            # Whatever loss it gave was without them.
+            call, output = {**call, "labels": taken.labels}, replace(output, loss=None)
+        output = replace(output, aux_loss=router_loss(output, self._head.base))
+        if not self._eval.running:
+            self._calibration.renew()
+        evidence = read_evidence(
+            call,
+            output,
+            watched,
+            self.alignment,
+            virtual_tokens=self.virtual_tokens,
+            without_logits=WithoutLogits(
+                partial(self._calibration.scores, call, hidden), partial(self._calibration.loss_reading, call)
+            ),
+        )
+        if taken is not None and isinstance(evidence, Evidence):
+            evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
+        padding = None
+        if not self._eval.running and (taken is None or taken.other_inputs is None or not bool(taken.other_inputs)):
+            padding = count_padding(call, self._pad_id)
+        self._eval.observe(
+            call,
+            output,
+            evidence,
+            own_labels=self.alignment == "seq2seq",
+            taken=taken is not None,
+            padding=padding,
+            adapter=self._adapter(),
+        )
+
+    def _adapter(self) -> Any:
+        """Which of PEFT's adapters are at work; None without any."""
+        layer: Any = self._adapted
+        return None if layer is None else (layer._disable_adapters, tuple(layer.active_adapters))
+
+def _by_name(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a forward call by name; of those without, the first is the tokens in transformers' models."""
+    call = dict(kwargs)
+    if args and isinstance(args[0], Tensor):
+        call.setdefault("input_ids", args[0])
+    return call
+
+
+def has_labels(kwargs: Mapping[str, Any]) -> bool:
+    """Whether a forward call carries labels."""
+    return isinstance(kwargs.get("labels"), Tensor) or isinstance(kwargs.get("shift_labels"), Tensor)
+
+
+def virtual_tokens(model: nn.Module) -> int:
+    """Positions that a prompt-learning adapter puts before every row; 0 without one."""
+    config = getattr(model, "active_peft_config", None)
+    kind = getattr(config, "peft_type", None)
+    if str(getattr(kind, "value", kind)) not in _LENGTHENING:
+        return 0
+    return int(getattr(config, "num_virtual_tokens", 0) or 0)

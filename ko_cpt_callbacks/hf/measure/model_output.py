@@ -1,0 +1,89 @@
+"""What a model's output holds, whatever container it came in, and how its class aligns logits and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from ko_cpt_callbacks.hf.model.structure import text_config
+
+__all__ = ["Alignment", "Output", "alignment_of", "plain_tensor", "router_loss"]
+
+Alignment = Literal["causal", "masked", "seq2seq"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The parts of a model output that matter here, whatever container it came in."""
+
+    loss: Tensor | None
+    logits: Tensor | None
+    log_probs: Tensor | None
+    label_mask: Tensor | None
+    aux_loss: Tensor | None = None
+
+    @classmethod
+    def of(cls, output: Any, vocabulary: int | None = None) -> Output:
+        """Read a ``ModelOutput``, a mapping, a tuple ``(loss, logits, …)`` or ``(logits, …)``, or bare logits.
+
+        Args:
+            output: What the forward pass returned.
+            vocabulary: Width of the model's logits, by which logits without a loss are known; None: not known.
+        """
+        if isinstance(output, Tensor):
+            output = (output,)
+        if isinstance(output, Mapping):
+            get = output.get
+            return cls(
+                loss=plain_tensor(get("loss")),
+                logits=plain_tensor(get("logits")),
+                log_probs=plain_tensor(get("log_probs")),
+                label_mask=plain_tensor(get("label_mask")),
+                aux_loss=plain_tensor(get("aux_loss")),
+            )
+        if isinstance(output, (tuple, list)) and output:
+            first = plain_tensor(output[0])
+            loss = first if first is not None and first.dim() == 0 else None
+            logits = plain_tensor(output[1]) if loss is not None and len(output) > 1 else None
+            if first is not None and first.dim() == 3 and first.shape[-1] == vocabulary:
+                logits = first
+            return cls(loss=loss, logits=logits, log_probs=None, label_mask=None)
+        return cls(loss=None, logits=None, log_probs=None, label_mask=None)
+
+
+def plain_tensor(value: Any) -> Tensor | None:
+    """A tensor without its gradient; None for anything else, such as a stand-in that raises when it is read."""
+    return value.detach() if isinstance(value, Tensor) else None
+
+
+def router_loss(output: Output, base: nn.Module) -> Tensor | None:
+    """A mixture of experts' share of the loss; None where the output does not name it."""
+    weight = getattr(text_config(base), "router_aux_loss_coef", None)
+    return None if output.aux_loss is None or not isinstance(weight, float) else output.aux_loss * weight
+
+
+def alignment_of(model: nn.Module) -> Alignment | None:
+    """How this model's logits and labels belong together, from what its class declares.
+
+    Returns:
+        ``causal`` (logits at i predict label i + 1), ``masked`` or ``seq2seq`` (label i), or None when unknown.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    base = getattr(model, "get_base_model", lambda: model)()
+    if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
+        return "seq2seq"
+    # A class of the user's own that extends one of transformers aligns like it.
+    names = {ancestor.__name__ for ancestor in type(base).__mro__}
+    loss_type = getattr(base, "loss_type", None)
+    causal = {*auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}
+    causal |= {*auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()}
+    flat = {item for entry in causal for item in (entry if isinstance(entry, (tuple, list)) else (entry,))}
+    if names & flat or loss_type in ("ForCausalLM", "ForConditionalGeneration"):
+        return "causal"
+    if names & {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()} or loss_type == "ForMaskedLM":
+        return "masked"
+    return None

@@ -1,0 +1,166 @@
+"""What this run really is: read from the objects that run it, for ``run.json``."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Any, Final
+
+from torch import nn
+
+from ko_cpt_callbacks.hf.model.structure import module_asked
+
+_PACKAGES: Final = (
+    "ko_cpt_callbacks",
+    "transformers",
+    "torch",
+    "accelerate",
+    "peft",
+    "bitsandbytes",
+    "trl",
+    "datasets",
+    "tokenizers",
+    "numpy",
+)
+
+# What decides a run's numbers; the rest of TrainingArguments is in the checkpoint.
+_ARGUMENTS: Final = (
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "warmup_ratio",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "gradient_checkpointing",
+    "label_smoothing_factor",
+    "logging_steps",
+    "logging_nan_inf_filter",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+    "metric_for_best_model",
+    "load_best_model_at_end",
+    "average_tokens_across_devices",
+    "torch_compile",
+    "packing",
+    "max_length",
+)
+
+_SCHEDULE_POINTS: Final = 200
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of what the numbers depend on; None where a package is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def model_facts(model: nn.Module) -> dict[str, Any]:
+    """Class, type, vocabulary, parameters, trainable share, number formats, quantisation, adapter."""
+    base: Any = getattr(model, "get_base_model", lambda: model)()
+    config: Any = getattr(base, "config", None)
+    text: Any = config.get_text_config() if hasattr(config, "get_text_config") else config
+    total, trainable, dtypes = 0, 0, set()
+    for parameter in model.parameters():
+        count = elements(parameter)
+        total += count
+        trainable += count if parameter.requires_grad else 0
+        dtypes.add(str(parameter.dtype).removeprefix("torch."))
+    embedding = module_asked(base, "get_input_embeddings")
+    rows = getattr(getattr(embedding, "weight", None), "shape", (None,))[0]
+    adapter = getattr(model, "active_peft_config", None)
+    kind = getattr(adapter, "peft_type", None)
+    return {
+        "class": type(base).__name__,
+        "model_type": getattr(config, "model_type", None),
+        "name_or_path": getattr(config, "_name_or_path", None) or None,
+        "vocab_size": getattr(text, "vocab_size", None),
+        "embedding_rows": rows,
+        "parameters": total,
+        "trainable_parameters": trainable,
+        "trainable_share": trainable / total if total else None,
+        "dtypes": sorted(dtypes),
+        "quantization": quantization(base),
+        "adapter": None if adapter is None else str(getattr(kind, "value", kind)),
+    }
+
+
+def pad_token(tokenizer: Any, model: nn.Module) -> int | None:
+    """The token that fills rows up, as the tokenizer or else the model's configuration names it."""
+    named = getattr(getattr(tokenizer, "tokenizer", tokenizer), "pad_token_id", None)
+    if named is None:
+        named = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return named if isinstance(named, int) else None
+
+
+def pad_is_end(tokenizer: Any, model: nn.Module) -> bool:
+    """Whether the token that fills rows up is also a token that ends a text."""
+    pad = pad_token(tokenizer, model)
+    named = getattr(getattr(tokenizer, "tokenizer", tokenizer), "eos_token_id", None)
+    if named is None:
+        named = getattr(getattr(model, "config", None), "eos_token_id", None)
+    return pad is not None and pad in (named if isinstance(named, (list, tuple)) else (named,))
+
+
+def quantization(model: nn.Module) -> str:
+    """``8-bit``, ``4-bit``, another method's name, or ``none``."""
+    if getattr(model, "is_loaded_in_8bit", False):
+        return "8-bit"
+    if getattr(model, "is_loaded_in_4bit", False):
+        return "4-bit"
+    config = getattr(getattr(model, "config", None), "quantization_config", None)
+    method = config.get("quant_method") if isinstance(config, dict) else getattr(config, "quant_method", None)
+    return "none" if method is None else str(getattr(method, "value", method))
+
+
+def elements(parameter: nn.Parameter) -> int:
+    """Elements of a parameter, also where it is packed (4-bit) or sharded (ZeRO-3)."""
+    state = getattr(parameter, "quant_state", None)
+    if state is not None and getattr(state, "shape", None) is not None:
+        return int(state.shape.numel())
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def argument_facts(args: Any) -> dict[str, Any]:
+    """The training arguments that decide a run's numbers; what this version does not have is left out."""
+    return {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)}
+
+
+def plain(value: Any) -> Any:
+    """An argument's value as JSON has it: of an enumeration its text."""
+    return getattr(value, "value", value)
+
+
+def schedule(scheduler: Any, max_steps: int) -> list[list[float]] | None:
+    """The learning rate to come, as ``[[step, rate], …]`` with at most about 200 points.
+
+    Args:
+        scheduler: The Trainer's scheduler.
+        max_steps: Planned optimizer steps.
+
+    Returns:
+        None where the schedule is not a function of the step alone (``ReduceLROnPlateau`` and the like).
+    """
+    inner = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    lambdas, rates = getattr(inner, "lr_lambdas", None), getattr(inner, "base_lrs", None)
+    if not lambdas or not rates or max_steps <= 0:
+        return None
+    count = min(max_steps, _SCHEDULE_POINTS)
+    steps = sorted({round(index * max_steps / count) for index in range(count + 1)})
+    return [[step, float(rates[0] * lambdas[0](step))] for step in steps]

@@ -1,0 +1,399 @@
+"""One Trainer under watch: its hooks, meters and record. The callback holds one of these per Trainer."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.core.progress import LOADS_BEST
+from ko_cpt_callbacks.core.run_facts import facts_of
+from ko_cpt_callbacks.core.stage_facts import STAGE
+from ko_cpt_callbacks.core.standing import DIFFERENCE
+from ko_cpt_callbacks.hf.audit.metric import unmeasured
+from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit
+from ko_cpt_callbacks.hf.evaluation_entry import best_exact, evaluation_entries
+from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel
+from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
+from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.measurement import Measurement
+from ko_cpt_callbacks.hf.measure.padding import PaddingCounts
+from ko_cpt_callbacks.hf.measure.step_counts import StepCounts
+from ko_cpt_callbacks.hf.measure.train_loss import TrainLoss
+from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+from ko_cpt_callbacks.hf.own_row import OwnRows, UnseenEvaluation, row_is_due
+from ko_cpt_callbacks.hf.publication import add_numbers, complete_metrics, without_clock
+from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
+from ko_cpt_callbacks.hf.record import LiveRecord
+from ko_cpt_callbacks.hf.reporter import Reporter
+from ko_cpt_callbacks.hf.setting import Settings
+from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder, Stopper
+from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
+from ko_cpt_callbacks.hf.trainer_reading import read_trainer
+from ko_cpt_callbacks.outputs.file import json_text
+from ko_cpt_callbacks.rules.target.target_met import TargetMet
+
+
+class LiveRun:
+    """What the callback knows of one Trainer.
+
+    Args:
+        settings: The callback's settings.
+        args: The Trainer's arguments.
+        state: The Trainer's state, for who writes.
+        ranks: The processes that must agree.
+    """
+
+    def __init__(self, settings: Settings, args: TrainingArguments, state: TrainerState, ranks: Ranks) -> None:
+        self.handler: weakref.ref[CallbackHandler] | None = None
+        self.trainer: weakref.ref[Any] | None = None
+        self._targets = settings.targets
+        self._baseline = LiveBaseline(settings.baseline, settings.stage)
+        self._args = args
+        self.ranks = ranks
+        self.said = Reporter(ranks)
+        self.record = LiveRecord(settings, Path(args.output_dir or "."), writes=state.is_world_process_zero)
+        self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
+        self.train_meter = TrainMeter(self.ranks, self.said.report_error)
+        self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
+        self._own = OwnRows()
+        devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
+        self._counts = StepCounts(self.train_meter, self.ranks, devices, lambda: self.hooked.watching)
+        # Numbers added to the row being logged, until `on_evaluate` has seen them.
+        self.published: dict[str, float | int] = {}
+        self._unseen: UnseenEvaluation | None = None
+        self._plan: dict[str, Any] | None = None
+        self.stopper = Stopper(settings.stop_on, settings.grace)
+        self._order = StopOrder(self.stopper, ranks, self.said.report)
+        self.saved_step: int | None = None
+        self._language = settings.language
+        self._unjudged: list[Finding] = []
+        self._padding_said: set[str] = set()
+        self._nan_said = False
+        # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
+        self._resuming = False
+        self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
+        self.training = False
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def begin_training(
+        self, model: nn.Module, state: TrainerState, scheduler: Any, tokenizer: Any, notes: Iterable[Note]
+    ) -> str | None:
+        """Training begins at ``state.global_step``: replay what holds, take the counters up again.
+
+        One exchange: what the first rank read, found and decided is what every rank begins with.
+
+        Args:
+            model: As the Trainer has it.
+            state: The Trainer's state.
+            scheduler: The learning-rate scheduler.
+            tokenizer: The Trainer's ``processing_class``; None where there is none.
+            notes: Set-up rows beside the audit's.
+
+        Returns:
+            What is wrong with the evaluation set of a target, on every rank alike; training then does not begin.
+        """
+        step = state.global_step
+        parts = self.ranks.exchange(lambda: self._beginning(model, state, tokenizer, notes))
+        plans = [unpack_parts(part) for part in parts]
+        problem = next((plan["problem"] for plan in plans if plan["problem"]), b"").decode()
+        if problem and not self.ranks.alone:
+            return problem
+        if problem:  # the others would wait for this one
+            self.said.report("target", problem)
+        self._baseline.take(plans[0])
+        plan = json.loads(plans[0]["plan"])
+        live = self.record.begin_training(self._facts(model, state, scheduler), state.log_history, step, plan["record"])
+        self.eval_meter.drop_pending()
+        self._counts.begin(live, step)
+        self._own, self._unseen, self._plan = OwnRows(), None, None
+        self._unjudged, self._nan_said, self.saved_step = [], False, None
+        self.training, self._resuming = True, step > 0
+        if state.max_steps > 0:
+            self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
+        if self._args.n_gpu > 1:
+            self.note_setup("exact-loss-absent", step, reason=SEVERAL_DEVICES)
+        if plan["stage"] is not None:
+            self._baseline.compare_with(plan["stage"])
+            self.note_setup(STAGE, step, **plan["stage"])
+        self._say_stopped_before(step)
+        for kind, values in plan["notes"]:
+            self.note_setup(kind, step, **values)
+        return None
+
+    def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
+        problem = target_problem(self._targets, self._trainer(), state.log_history, self.said.report_error)
+        parts = {"problem": problem.encode()}
+        read = self.look_at_trainer(model)
+        if self.ranks.first and (not problem or self.ranks.alone):  # a refused run leaves no folder
+            step = state.global_step
+            plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
+            plan["trainer"] = {LOADS_BEST: bool(self._args.load_best_model_at_end), **read}
+            try:
+                plan["stage"] = self._baseline.stage_row(model)
+            except Exception as error:  # the rest goes on
+                self.said.report_error(error)
+            alone = "the callback is not on every rank" if self.ranks.alone else None
+            known = self.record.planned()
+            absent = unmeasured(alone or self.eval_meter.refused, self.hooked.bytes_absent())
+            processes, stops = self.ranks.size, self.stopper.armed
+            seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
+            plan["notes"] = [*audit(seen, self.said.report_error), *notes]
+            parts["plan"] = json_text(plan).encode()
+            parts |= self._baseline.files_to_send(self.said.report_error)
+        return pack_parts(parts)
+
+    def look_at_trainer(self, model: nn.Module | None) -> dict[str, Any]:
+        """What is trained, for a row; and what that means for what is measured."""
+        try:
+            read = read_trainer(self._trainer(), self._args, model)
+        except Exception as error:  # nothing is known of it
+            self.said.report_error(error)
+            return {}
+        self._train_loss.cross_entropy = read.perplexity
+        if read.absent is not None:
+            self.eval_meter.refuse_all(read.absent)
+        return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
+
+    def _trainer(self) -> Any:
+        return None if self.trainer is None else self.trainer()
+
+    def _say_stopped_before(self, start_step: int) -> None:
+        """A resumed run says what already asked to stop it; named in ``stop_on``, it stops again."""
+        earlier = list(self.record.findings)
+        asked = self.stopper.begin(earlier)
+        reached = asked or next((item for item in earlier if item.code == TargetMet().code), None)
+        if start_step and reached is not None:
+            values = {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
+            self.note_setup("stopped-before", start_step, **values)
+
+    def step_begins(self) -> None:
+        """What no prediction step claimed by now was no evaluation."""
+        self._own.step_begins()
+        self.eval_meter.drop_pending()
+        self._unseen = None
+
+    def step_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        """An optimizer step is over: add up over the ranks where a row or a checkpoint is to come."""
+        self._own.step_ends()
+        padding = self._counts.step_ends(
+            state.global_step, lambda: row_is_due("on_step_end", args, state, control)
+        )
+        self._resuming = False
+        self._note_padding(keys.TRAIN_PREFIX, padding, state.global_step)
+
+    def epoch_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+        """An epoch is over: likewise."""
+        self._counts.epoch_ends(state.global_step, lambda: row_is_due("on_epoch_end", args, state, control))
+
+    def prediction_step_ends(self, loader: Any, state: TrainerState) -> None:
+        """A batch of an evaluation or prediction is over; after its last one the ranks add up."""
+        self.eval_meter.commit(loader)
+        if not self.eval_meter.ends(loader):
+            return
+        parts = [unpack_parts(part) for part in self.ranks.exchange(self._evaluation_part)]
+        self._baseline.take(parts[0])
+        if "plan" in parts[0]:
+            self._plan = json.loads(parts[0]["plan"])
+        self.eval_meter.keep([part["sums"] for part in parts])
+
+    def _evaluation_part(self) -> bytes:
+        parts = {"sums": self.eval_meter.close()}
+        if self.ranks.first:
+            parts |= self._baseline.files_to_send(self.said.report_error)
+            if not self.record.begun and self.ranks.together:
+                parts["plan"] = json_text(self.record.plan_evaluation()).encode()
+        return pack_parts(parts)
+
+    def checkpoint(self, step: int) -> None:
+        """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
+        self.record.add({keys.STEP: step, **self._counts.pending(step)}, **{keys.KIND: keys.KIND_CHECKPOINT})
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def row(self, logs: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
+        """A row is logged: complete and judge it, where it is the Trainer's own.
+
+        Returns:
+            Which row it was: ``train``, ``end``, or an evaluation's prefix; None where it was none.
+        """
+        step, texts = state.global_step, dict[str, Any]()
+        ended, running = self.eval_meter.measured, self.eval_meter.running
+        self._unseen = None
+        row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
+        if self.record.begun and self._own.training_row(logs):
+            what: str | None = keys.TRAIN_PREFIX
+            self.published = self._training_numbers(logs, step)
+        elif what := self._own.evaluation(logs, running=running, ended=ended):
+            if not self._ensure_begun(model, state):
+                return None
+            self.published, texts = self._evaluation_numbers(what, step)
+        elif self.record.begun and self._own.end_row(logs):
+            what, self.published, self._resuming = keys.KIND_END, {}, False
+        else:
+            prefix = self._own.unseen_evaluation(logs)
+            self._unseen = None if prefix is None else UnseenEvaluation(prefix, logs, row)
+            return None
+        self._complete(logs, row, texts, step)
+        if what == keys.KIND_END:
+            self._close_training(state)
+        return what
+
+    def _close_training(self, state: TrainerState) -> None:
+        """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
+        self.training = False
+        if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
+            handler = None if self.handler is None else self.handler()
+            self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
+
+    def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:
+        # Numbers go to everyone; texts would be plotted as metrics by some trackers.
+        add_numbers(logs, self.published)
+        row.update(without_clock(self.published))
+        row.update(texts)
+        self._unjudged.extend(self.record.add({**logs, **texts, keys.STEP: step}))
+
+    def evaluated(self, metrics: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
+        """An evaluation is over: its result gets the numbers of its row.
+
+        Returns:
+            The prefix of an evaluation that shows only now, because no prediction step of it was seen.
+        """
+        unseen, self._unseen = self._unseen, None
+        named = unseen is not None and any(name.startswith(f"{unseen.prefix}_") for name in metrics)
+        if unseen is not None and named and self._ensure_begun(model, state):
+            self.published, texts = self._evaluation_numbers(unseen.prefix, state.global_step)
+            self._complete(unseen.logs, unseen.row, texts, state.global_step)
+        complete_metrics(metrics, self.published, self._trainer(), state, self._args.metric_for_best_model)
+        self.published = {}
+        return unseen.prefix if unseen is not None and named else None
+
+    def _training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
+        """What a training row gets: perplexity, tokens, speed, non-finite steps."""
+        self._counts.up_to(step)
+        if self._counts.blind and self._args.logging_nan_inf_filter and not self._nan_said:
+            self._nan_said = True
+            self.note_setup("nan-filter-on", step)
+        sums, probe = self._counts.losses(step)
+        numbers = dict(self._counts.close_row(step))
+        loss = logs.get(keys.LOSS)
+        # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
+        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
+            value, scaled = self._train_loss.judge(float(loss), sums, probe)
+            if value is not None:
+                numbers[keys.PPL] = value
+            if scaled is not None:
+                self.note_setup(LOSS_SCALED, step, **scaled)
+        return numbers
+
+    def _evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
+        """What an evaluation's row gets: numbers for everyone, the rest for ``log_history`` and our files."""
+        measured = self.eval_meter.finish()
+        numbers, texts = evaluation_entries(prefix, measured)
+        self._note_padding(prefix, measured.padding, step)
+        self._note(prefix, step, measured, texts)
+        self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
+        return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts
+
+    def _repeats(self, prefix: str) -> bool:
+        """Whether an evaluation of a set is made only because training resumed; of a new set it is the first."""
+        return self._resuming and prefix in self.record.summary().splits
+
+    def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
+        tokenizer = self.hooked.tokenizer_facts().get("hash")
+        said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer)
+        if said is not None and not self._repeats(prefix):
+            self.note_setup(DIFFERENCE, step, **said)
+
+    def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
+        facts = {
+            "evidence": measured.evidence,
+            keys.EXACT_LOSS_ABSENT: texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
+            keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
+            "error_bar": measured.rows is not None,
+            keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
+            "bytes_note": self.hooked.tokenizer_facts()["note"],
+        }
+        self.record.note_evaluation(prefix, facts, measured.rows, step)
+
+    def prediction_numbers(self, prefix: str) -> dict[str, float | int]:
+        """What the metrics of ``predict`` get; a prediction is no row of the run."""
+        return evaluation_entries(prefix, self.eval_meter.finish())[0]
+
+    def _ensure_begun(self, model: nn.Module | None, state: TrainerState) -> bool:
+        """A row comes before any training: open the record for an evaluation of its own, if that can be."""
+        if self.record.begun:
+            return True
+        plan, self._plan = self._plan, None
+        if plan is None and self.ranks.together:  # the end of the evaluation was not seen
+            return False
+        self.record.begin_evaluation({} if model is None else self._facts(model, state, None), plan)
+        self.look_at_trainer(model)
+        return True
+
+    def note_setup(self, what: str, step: int, **values: Any) -> None:
+        """Something about the set-up, as a row of its own."""
+        row = {keys.STEP: step, keys.KIND_SETUP: what, **values}
+        self._unjudged.extend(self.record.add(row, **{keys.KIND: keys.KIND_SETUP}))
+
+    def _note_padding(self, split: str, counts: PaddingCounts | None, step: int) -> None:
+        # Of training it is noted that somebody looked, even where nothing was found.
+        if counts is None or not (counts.suspicious or split == keys.TRAIN_PREFIX):
+            return
+        if split not in self._padding_said:
+            self._padding_said.add(split)
+            self.note_setup("padding-in-loss", step, split=split, **asdict(counts), pad_is_end=self.hooked.pad_is_end)
+
+    def summary(self) -> dict[str, Any]:
+        """What ``callback.summary()`` returns."""
+        known = self.record.summary()
+        facts = facts_of(known, self.record.findings, running=self.training)
+        return {**facts.as_dict(), **known.as_dict()}
+
+    def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
+        """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""
+        return best_exact(self.record.summary().splits, retention)
+
+    def obey(self, state: TrainerState, control: TrainerControl, moment: str) -> TrainerControl | None:
+        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it.
+
+        Args:
+            state: The Trainer's state.
+            control: Where the request goes.
+            moment: What comes to be judged now, the same word on every rank.
+        """
+        found, self._unjudged = self._unjudged, []
+        step = state.global_step
+        if moment == STEP_END and self._counts.step != step and self.stopper.reason is None:
+            moment = ""  # nothing was looked at on any rank
+        reason = self._order.take(found, step, self._counts.tokens_seen, moment)
+        if reason is not None:
+            self.record.note(stop=reason.as_dict(self._language))
+            self.note_setup(ENDED_EARLY, step, by=reason.code)
+        if self.stopper.reason is None:
+            return None
+        control.should_training_stop = True
+        # Without a save the stop would leave no checkpoint of the state it stopped at.
+        control.should_save = control.should_save or self.saved_step != step
+        return control
+
+    def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
+        try:
+            facts = self.hooked.facts(model, state, scheduler)
+            return {**facts, "world_size": self.ranks.size, "stop": None}
+        except Exception as error:  # the record begins without them
+            self.said.report_error(error)
+            return {}
+

@@ -1,0 +1,1 @@
+"""Token id to UTF-8 bytes, for every kind of tokenizer."""

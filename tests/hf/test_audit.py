@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaForCausalLM, Tr
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback
 from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.hf.audit import audit_model
 from ko_cpt_callbacks.hf.audit import data as audit_data
+from ko_cpt_callbacks.hf.audit import model as audit_model
 
 pytestmark = pytest.mark.both_versions
 

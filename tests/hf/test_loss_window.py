@@ -114,7 +114,7 @@ def test_a_fault_of_ours_is_named(broken: str, model: LlamaForCausalLM, monkeypa
         raise RuntimeError(broken)
 
     told: list[Exception] = []
-    monkeypatch.setattr(loss_window if broken == "_hold" else LossWindow, broken, fails)
+    monkeypatch.setattr(nll_capture if broken == "_hold" else LossWindow, broken, fails)
     window = LossWindow(model, told.append)
     window.arm()
     assert model(**BATCH).loss is not None

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaForCausalLM
 
+from ko_cpt_callbacks.hf.measure import nll_capture
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow
 
 pytestmark = pytest.mark.both_versions

@@ -256,12 +256,14 @@ def _normal(past: Recent) -> Normal | None:
 
 
 def _epoch_end(recent: Recent) -> bool:
-    """Whether the last point is the last of an epoch, as far as the epochs of the log tell."""
+    """Whether the last point is the last of an epoch or the first of the next, as far as the epochs of the log tell."""
     if len(recent.epochs) < 2:
         return False
     before, now = recent.epochs[-2:]
     if before is None or now is None or now < 0.9:
         return False
+    if int(before - 1e-6) < int(now - 1e-6):
+        return True
     pace = now - before
     left = (-now) % 1.0
     return 0.0 < pace < 0.34 and (left < pace or left > 1.0 - 1e-6)

@@ -15,7 +15,147 @@ from ko_cpt_callbacks.core import plausibility
 
 # -- window and noise --------------------------------------------------------------------------------------------------
 
+LINE: Final = 30
+"""Points through which the line goes: a longer piece of a learning curve bends too much. Chosen, not measured."""
+
+SHORT: Final = 5
+"""Points of a short median, the level of the moment. Chosen, not measured."""
+
 # -- excursions: spikes, shifts of level, divergence -------------------------------------------------------------------
+
+RAMPS: Final = (4.0, 6.0, 9.0)
+"""Points. Lengths of the ramps that a step must fit better than. Chosen: the public log of a fall that is a phase of
+learning takes eight."""
+
+NOTHING: Final = 1e-9
+"""Squared length of a column of a fit that is a sum of the others. Source: 64-bit floats."""
+
+FAR_OFF: Final = 3.0
+"""Noises. A point that is farther off a fit counts as so far off. Chosen, not measured."""
+
+SHIFT_SURE: Final = 4.6
+"""Standard errors of its size that a shift of the level must have. Measured on seeds 0 to 4: recall and alarms of
+4.0: .95 and 6, 4.8: .94 and 3."""
+
+SHIFT_NOISES: Final = 3.5
+"""Noises that a shift must have, however sure it is. Measured on seeds 0 to 4 as `SHIFT_SURE`."""
+
+SHIFT_MOVED: Final = 2.0
+"""Noises by which the short medians before and after must differ. Measured on seeds 0 to 4: alarms of 0: 9, of 2: 5,
+at one recall; 3: recall .93."""
+
+TOOTH_DRIFT: Final = 40
+"""Points in which a drift the other way comes to half a fall: then the fall is the end of a tooth. Chosen, not
+measured."""
+
+SHIFT_GAIN: Final = 2.0
+"""Squared noises by which a step must fit better than a ramp or a curve. Measured on seeds 0 to 4: recall and alarms
+of 1: .95 and 6, 3: .92 and 4."""
+
+SHIFT_BEND: Final = 0.8
+"""Share of a shift by which the slope may differ after it, over the points after it. Measured on seeds 0 to 4: 0.4:
+recall .91; 1.0: as 0.6."""
+
+SHIFT_LARGE: Final = 8.0
+"""Noises from which a shift is said after few points. Chosen, not measured."""
+
+SHIFT_FEW: Final = 6
+"""Points after a large shift. Chosen, not measured."""
+
+SHIFT_MANY: Final = 9
+"""Points after a small shift. Chosen, not measured."""
+
+SHIFT_BEFORE: Final = 14
+"""Points before a shift through which its line goes. Measured on seeds 0 to 4: recall of 10: .93, 20: .90."""
+
+SHIFT_LEAST: Final = 9
+"""Points before a shift, at least. Chosen, not measured."""
+
+SHIFT_SMALL: Final = 0.05
+"""Share of the level below which a shift may be what a rising learning rate does. Chosen, not measured."""
+
+SHIFT_NATS: Final = 0.02
+"""Nats that a shift must have. Chosen, not measured."""
+
+SHIFT_SHARE: Final = 0.008
+"""Share of the level that a shift must have. Chosen, not measured."""
+
+SHIFT_HELD: Final = (0.25, 0.5)
+"""Shares of a shift that the nearest and the second nearest point after it must keep. Measured on seeds 0 to 4: alarms
+of .15 and .4: 7, of these 4, at one recall."""
+
+SHIFT_NEW: Final = 0.4
+"""Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike."""
+
+SOAR_POINTS: Final = 6
+"""Points from which a run that only rises can be said to diverge. Chosen: the shortest such log known has eight."""
+
+SOAR_FROM: Final = 2
+"""Points within which the loss was lowest in such a run. Chosen, not measured."""
+
+SOAR_UNTIL: Final = 20
+"""Points after which a run is judged as any other. Chosen, not measured."""
+
+SOAR_TIMES: Final = 2.5
+"""Times its lowest level to which the loss must have risen. Chosen: no bump of a warm-up comes near."""
+
+SOAR_NATS: Final = 2.0
+"""And nats above it. Chosen, likewise."""
+
+SEAM_NATS: Final = 0.5
+"""Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above."""
+
+TOOTH_EARLY: Final = 18
+"""Points since the start within which a jump may be the end of a first tooth: as many again are waited for. Chosen:
+a mega-batch of 50 batches on two processes has 25."""
+
+TOOTH_WAIT: Final = 24
+"""Points that are waited for whether a jump is a tooth, at most. Chosen: later is too late."""
+
+TOOTH_STAYS: Final = 0.6
+"""Share of a jump that must be left by then. Chosen, not measured."""
+
+TEETH_ALIKE: Final = (0.35, 2.9)
+"""Least and largest size of an earlier tooth, in sizes of the next. Chosen, not measured."""
+
+TOOTH_BACK: Final = 0.3
+"""Share of a tooth by which the loss drifted back before the next. Chosen, not measured."""
+
+TOOTH_PERIOD: Final = 0.12
+"""Share by which the distance of two teeth may differ from the one before. Chosen, not measured."""
+
+EXACT_EPOCH: Final = 1e-6
+"""Epochs that are no difference. Source: 64-bit floats in a log."""
+
+AROUND: Final = 3
+"""Points around a place in which the loss went most. Chosen, not measured."""
+
+NEAR: Final = 6
+"""Points before a place in which a change of the learning rate explains it. Chosen, not measured."""
+
+RATE_RISES: Final = 0.02
+"""Share of the peak by which a learning rate rises that explains a small shift. Chosen, not measured."""
+
+RATE_FALLS: Final = 0.08
+"""Share of the peak by which a learning rate falls at once that explains a fall. Chosen, not measured."""
+
+EPOCH_NATS: Final = 0.5
+"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own rule."""
+
+GROUPED_POINTS: Final = 3
+"""Points of a rise from which it may be the beginning of a mega-batch of rows grouped by length. Chosen."""
+
+PACES_DIFFER: Final = 1.3
+"""Ratio of tokens per step from which rows are of another length. Chosen: text packed or not differs by 2 %."""
+
+LENGTHS_LEAST: Final = 13
+"""Points before a place whose tokens per step must be known. Chosen, not measured."""
+
+LENGTHS_MOST: Final = 25
+"""Points before a place whose tokens per step are looked at. Chosen, not measured."""
+
+LENGTHS_DRIFT: Final = 0.1
+"""Share by which tokens per step drift, at least, where rows are grouped by length. Chosen, not measured."""
 
 # -- epochs ------------------------------------------------------------------------------------------------------------
 

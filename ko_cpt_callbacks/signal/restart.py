@@ -251,7 +251,9 @@ def _jumps(paces: dict[str, tuple[float, ...]], name: str, went: float, steps: i
     if len(known) == _PACES and went > _JUMP * max(known) * steps + slack:
         paces.pop(name)
         return True
-    paces[name] = (*known, went / steps)[-_PACES:]
+    # The fastest stays: rows grouped by length are back at it with each mega-batch.
+    kept = (max(known[:2]), *known[2:]) if len(known) == _PACES else known
+    paces[name] = (*kept, went / steps)
     return False
 
 

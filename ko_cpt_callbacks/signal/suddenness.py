@@ -1,74 +1,102 @@
-"""Whether the loss went from one level to another at once, or along a curve."""
+"""Whether the loss went from one level to another at once, or along a curve: a step is fitted beside what is none."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from operator import mul
+from typing import NamedTuple
 
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import median
 
-__all__ = ["at_once", "is_ramp", "slope_of", "trend"]
-
-_RAMP: Final = (0.0, 0.0, 0.0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0, 1.0, 1.0)
-_NEARER: Final = 0.8  # share of the step's squares below which it is a ramp. Chosen, not measured.
+__all__ = ["Step", "gain_of", "slope_of", "step_of"]
 
 
-def slope_of(points: tuple[float, ...]) -> float:
+class Step(NamedTuple):
+    """Two lines, one before and one after a place, each of its own slope.
+
+    Args:
+        before: Where the line before is at the first point after.
+        size: How far the line after is from that, nats; below 0 where it goes down.
+        error: Standard error of the size.
+        slope: Of the line before, nats per point.
+        bend: By how much the slope after is larger.
+    """
+
+    before: float
+    size: float
+    error: float
+    slope: float
+    bend: float
+
+
+def step_of(values: Sequence[float], count: int, noise: float) -> Step:
+    """The step ``count`` points before the end.
+
+    Args:
+        values: Losses, oldest first, at least three on either side; one point between the sides is left out, because
+            a step may come within a logging window.
+        count: Points after the step.
+        noise: Standard deviation of one point.
+    """
+    before, after = values[: -count - 1], values[-count:]
+    (level, slope, off), (start, later, less) = _line(before, len(before) + 1.0), _line(after, 0.0)
+    return Step(level, start - level, noise * (off + less) ** 0.5, slope, later - slope)
+
+
+def gain_of(values: Sequence[float], count: int, noise: float) -> float:
+    """By how much better a step fits than any ramp of more points does, or any curve, in squared noises.
+
+    A step with a bend is compared with ramps with one (`limits.RAMPS`), a step on a parabola with a cubic. A point that
+    is far off counts as `limits.FAR_OFF` noises for either.
+
+    Args:
+        values: As for `step_of`.
+        count: Likewise.
+        noise: Likewise.
+    """
+    n, most = len(values), (limits.FAR_OFF * noise) ** 2
+    places, ones = [i - 0.5 * n for i in range(n)], [1.0] * n
+    squares, at = [x * x for x in places], n - count
+
+    def ramp(middle: float, points: float) -> list[float]:
+        return [min(max((i - middle) / points + 0.5, 0.0), 1.0) for i in range(n)]
+
+    def bent(middle: float, points: float) -> float:
+        return _cost((ones, places, [max(i - middle, 0.0) for i in range(n)], ramp(middle, points)), values, most)
+
+    steps = ((at - 0.5, 1.0), (at - 1.0, 2.0), (at - 1.5, 1.0))
+    straight = min(bent(*step) for step in steps)
+    curved = min(_cost((ones, places, squares, ramp(*step)), values, most) for step in steps)
+    ramps = min(bent(at + aside, points) for points in limits.RAMPS for aside in (-2.0, -0.5, 1.0))
+    cubic = _cost((ones, places, squares, list(map(mul, squares, places))), values, most)
+    return min(ramps - straight, cubic - curved) / noise**2
+
+
+def slope_of(points: Sequence[float]) -> float:
     """Nats per point, between the medians of the first and the last third of at least three points."""
     third = len(points) // 3
     return (median(points[-third:]) - median(points[:third])) / (len(points) - third)
 
 
-def trend(short: float, long: float, after: float) -> float:
-    """The slope that goes on across a place, in the direction of a shift there.
-
-    Args:
-        short: Of the last points before, above 0 where it points the way the shift goes.
-        long: Of more of them.
-        after: Of the points after.
-
-    Returns:
-        Below 0, and then no steeper than any, where all three point away from it.
-    """
-    before = max(short, 0.5 * (short + long))
-    return before if before > 0 else max(before, min(after, 0.0))
-
-
-def at_once(before: tuple[float, ...], after: tuple[float, ...], sign: float) -> float:
-    """How much of the way from the last points before to the first after no trend explains, neither side's.
-
-    Args:
-        before: At least ten points, oldest first.
-        after: At least six.
-        sign: 1 for a shift up, -1 for one down.
-
-    Returns:
-        Nats, above 0 in the direction of ``sign``.
-    """
-    old, new = median(before[-3:]), median(after[:3])
-    earlier = (old - median(before[-8:-5])) / 5.0
-    later = (median(after[-3:]) - new) / (len(after) - 3)
-    steep = sign * (new - old) - 4.0 * max(sign * earlier, sign * later)
-    return min(steep, sign * (_end(after[::-1]) - _end(before[-10:])))
-
-
-def is_ramp(points: tuple[float, ...]) -> bool:
-    """Whether eleven points, of which the sixth is between the levels, are nearer to a ramp of five than to a step."""
-    step = min(_off(points[:i]) + _off(points[j:]) for i, j in ((5, 6), (4, 5), (6, 7)))
-    mean, middle = sum(points) / 11, sum(_RAMP) / 11
-    both = sum((w - middle) * (point - mean) for w, point in zip(_RAMP, points, strict=True))
-    flat = _off(points)
-    return flat - both * both / sum((w - middle) ** 2 for w in _RAMP) < _NEARER * step
-
-
-def _off(points: tuple[float, ...]) -> float:
-    mean = sum(points) / len(points)
-    # A product, not a power: it is infinite where a power of so large a number raises.
-    return sum((point - mean) * (point - mean) for point in points)
-
-
-def _end(points: tuple[float, ...]) -> float:
-    """A least-squares line, one point beyond its last."""
+def _line(points: Sequence[float], at: float) -> tuple[float, float, float]:
+    """A least-squares line: its value at a place, its slope, and the value's variance in variances of a point."""
     n = len(points)
-    middle, mean = 0.5 * (n - 1), sum(points) / n
-    slope = sum((i - middle) * point for i, point in enumerate(points)) * 12.0 / (n * (n * n - 1))
-    return mean + slope * (n - middle)
+    middle, mean, spread = 0.5 * (n - 1), sum(points) / n, n * (n * n - 1) / 12.0
+    slope = sum((i - middle) * point for i, point in enumerate(points)) / spread
+    return mean + slope * (at - middle), slope, 1.0 / n + (at - middle) ** 2 / spread
+
+
+def _cost(columns: Sequence[list[float]], values: Sequence[float], most: float) -> float:
+    """Squares that a least-squares fit leaves, each ``most`` at the most."""
+    rest, done = list(values), list[tuple[list[float], float]]()
+    for column in columns:
+        for other, length in done:
+            part = sum(map(mul, column, other)) / length
+            column = [x - part * y for x, y in zip(column, other, strict=True)]
+        length = sum(map(mul, column, column))
+        if length > limits.NOTHING:
+            part = sum(map(mul, rest, column)) / length
+            rest = [x - part * y for x, y in zip(rest, column, strict=True)]
+            done.append((column, length))
+    return sum(min(x * x, most) for x in rest)

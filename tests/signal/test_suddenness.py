@@ -1,11 +1,15 @@
-"""At once or along a curve: trends across a place, steps and ramps."""
+"""At once or along a curve: a step beside ramps and curves."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from core.curve import noisy
 
-from ko_cpt_callbacks.signal.suddenness import at_once, is_ramp, slope_of, trend
+from ko_cpt_callbacks.signal.suddenness import gain_of, slope_of, step_of
+
+NOISE = 0.01
 
 
 def test_slope() -> None:
@@ -15,31 +19,50 @@ def test_slope() -> None:
     assert slope_of((*line[:5], 9.0, *line[6:])) == pytest.approx(-0.02)
 
 
-@pytest.mark.parametrize(
-    ("short", "long", "after", "expected"),
-    [(0.02, 0.02, 0.0, 0.02), (0.01, 0.03, 0.0, 0.02), (0.03, 0.01, 0.0, 0.03), (-0.02, -0.03, -0.01, -0.01),
-     (-0.02, -0.03, -0.05, -0.02), (-0.02, -0.02, 0.04, 0.0)],
-)  # fmt: skip
-def test_trend(short: float, long: float, after: float, expected: float) -> None:
-    """Towards the shift the steepest counts, away from it the flattest."""
-    assert trend(short, long, after) == pytest.approx(expected)
+@pytest.mark.parametrize("size", [0.1, -0.3])
+@pytest.mark.parametrize("between", [0.0, 0.5, 1.0])
+def test_a_step_between_two_lines(size: float, between: float) -> None:
+    """Its size, the level and slopes around it, and its error; the point between the lines may be anywhere."""
+    line = [2.5 - 0.02 * i for i in range(15)]
+    values = [*line[:14], line[14] + between * size, *(line[14] - 0.02 + size - 0.03 * i for i in range(9))]
+    step = step_of(values, 9, NOISE)
+    assert (step.before, step.size) == (pytest.approx(2.2), pytest.approx(size))
+    assert (step.slope, step.bend) == (pytest.approx(-0.02), pytest.approx(-0.01))
+    assert step.error == pytest.approx(0.0088, abs=0.0003)
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_step_is_at_once(sign: float) -> None:
-    """All of it, also on a curve that falls on both sides; none of it along a slope."""
-    noise = noisy(40, 0.005)
-    step = [2.5 - 0.01 * i + (0.3 * sign if i >= 20 else 0.0) + e for i, e in enumerate(noise)]
-    assert at_once(tuple(step[:20]), tuple(step[20:29]), sign) == pytest.approx(0.3, abs=0.06)
-    slope = [2.5 + 0.03 * sign * i + e for i, e in enumerate(noise)]
-    assert abs(at_once(tuple(slope[:20]), tuple(slope[20:29]), sign)) < 0.06
+def test_its_error_is_that_of_noise() -> None:
+    """Over many draws the size of a step that is none spreads as the error says."""
+    steps = [step_of(noisy(24, NOISE, seed), 9, NOISE) for seed in range(300)]
+    spread = math.sqrt(sum(step.size**2 for step in steps) / len(steps))
+    assert spread == pytest.approx(steps[0].error, rel=0.15)
 
 
-def test_ramps_and_steps() -> None:
-    """Five points between the levels are a ramp; none, or one, a step, also one point beside its place."""
-    noise = noisy(11, 0.01)
-    for width, ramp in ((1, False), (2, False), (5, True), (7, True)):
-        points = [min(max((i - 5 + width / 2) / width, 0.0), 1.0) + e for i, e in enumerate(noise)]
-        assert is_ramp(tuple(points)) is ramp
-    for place in (4, 5, 6, 7):
-        assert not is_ramp(tuple((1.0 if i >= place else 0.0) + e for i, e in enumerate(noise)))
+def _share(form: list[float], size: float = 0.1) -> float:
+    """Share of draws in which the step fits better than what is none, by two squared noises."""
+    draws = [[size * one + e for one, e in zip(form, noisy(24, NOISE, seed), strict=True)] for seed in range(60)]
+    return sum(gain_of(values, 9, NOISE) >= 2.0 for values in draws) / len(draws)
+
+
+def test_steps_and_what_is_none() -> None:
+    """A step of ten noises fits better than any ramp or curve, most also where one point is between; a ramp of five
+    points, a kink and an exponential do not."""
+    at = range(24)
+    assert _share([float(i >= 15) for i in at]) > 0.9
+    assert _share([0.5 if i == 14 else float(i > 14) for i in at]) > 0.8
+    assert _share([min(max((i - 12) / 5, 0.0), 1.0) for i in at]) < 0.2
+    assert _share([max(i - 14, 0.0) / 4 for i in at]) < 0.1
+    assert _share([3.0 * math.exp(-i / 6) for i in at]) < 0.1
+
+
+def test_on_a_curve() -> None:
+    """A step on a parabola is one: the curve is in either fit."""
+    at = range(24)
+    assert _share([(i - 30) ** 2 / 1000 + float(i >= 15) for i in at]) > 0.8
+
+
+def test_one_point_far_off_decides_nothing() -> None:
+    """It counts as three noises for the step and for the ramp."""
+    values = [0.1 * (i >= 15) + e for i, e in enumerate(noisy(24, NOISE))]
+    values[5] += 0.5
+    assert gain_of(values, 9, NOISE) >= 2.0

@@ -9,8 +9,10 @@ from typing import ClassVar
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import Low, Watch
+from ko_cpt_callbacks.signal.explanation import paces_differ, teeth
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
@@ -90,12 +92,11 @@ class Diverged(Rule):
         """No row seen."""
         return DivergedState()
 
-
     def step(self, state: DivergedState, seen: Observation, signals: Signals) -> tuple[DivergedState, Found]:
         """Judges a training row."""
         watch, window = signals.watch, signals.window
         low, middles = watch.low, watch.middles
-        if not window.grew or low is None or state.said == window.segment or len(middles) < self.short_rising:
+        if not window.grew or low is None or state.said == window.segment or watch.since < limits.SOAR_POINTS:
             return state, ()
         if state.shifted is not None and state.shifted[0] != low:
             state = replace(state, shifted=None)
@@ -112,10 +113,15 @@ class Diverged(Rule):
             return state, ()
         losses = window.losses
         after = losses[-(watch.since - low.index + 1) :]
-        variant = self._variant(after, watch, lowest, height, needed)
+        soars = _soars(losses, watch.since, low)
+        variant = "rising" if soars else self._variant(after, watch, lowest, height, needed)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, lowest - low.level + shift)), ()
-        if variant is None or self._improves(signals.evaluations, low, lowest + self.beside * height):
+        if variant is None or teeth(watch.jumps, height):
+            return state, ()
+        if paces_differ(window.paces, min(watch.since - low.index, limits.NEAR)):
+            return state, ()
+        if self._improves(signals.evaluations, low, lowest + self.beside * height):
             return state, ()
         values = {
             "level": middles[-1], "lowest": low.level, "lowest_step": low.step, "rise": height, "noise": noise,
@@ -129,6 +135,8 @@ class Diverged(Rule):
     ) -> str | None:
         """How the loss stays away: ``rising``, ``staying``, ``swinging``, or none of them yet."""
         middles = watch.middles
+        if len(middles) < self.short_rising:
+            return None
         up = _since_below(middles, lowest + min(0.2 * height, 0.6 * needed))
         rising, staying = self.rising, min(max(self.staying, 8 + watch.since // 25), len(middles) - 1)
         if height >= max(3 * needed, self.huge_nats):
@@ -166,6 +174,15 @@ class Diverged(Rule):
         size = median(after[:5]) - median(before[-5:])
         late = median(losses[-5:]) - median(after[:5])
         return size if 0.85 * height < size < 1.2 * height and late < 0.1 * size else None
+
+
+def _soars(losses: tuple[float, ...], since: int, low: Low) -> bool:
+    """Whether the loss has been rising since the first points, to many times what it was: no spike begins there."""
+    if since != len(losses) or low.index > limits.SOAR_FROM or since > limits.SOAR_UNTIL:
+        return False
+    rise = losses[limits.SOAR_FROM :]
+    grows = all(now > before for before, now in zip(rise, rise[2:], strict=False))
+    return grows and losses[-1] > max(limits.SOAR_TIMES * low.level, low.level + limits.SOAR_NATS)
 
 
 def _ever_faster(middles: tuple[float, ...], up: int, height: float) -> bool:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.signal.sawtooth import another, lengths_jumped, undone
+from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.excursion import Watch
+from ko_cpt_callbacks.signal.explanation import (
+    another_tooth,
+    epoch_ends,
+    interval_changes,
+    lengths_jumped,
+    rate_falls,
+    rate_rises,
+    undone,
+)
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.suddenness import at_once, is_ramp, slope_of, trend
-from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median, wander
+from ko_cpt_callbacks.signal.suddenness import gain_of, slope_of, step_of
+from ko_cpt_callbacks.signal.window import Recent, curved_noise, median
 
 __all__ = ["LevelShift", "LevelShiftState"]
 
-_SHORT: Final = 5  # points of a short median
-_STRAIGHT: Final = 40  # points from which second differences tell the noise
-
 
 @dataclass(frozen=True, slots=True)
-class _Doubt:
+class Doubt:
     """A shift that may be a tooth."""
 
     values: dict[str, Any]
@@ -40,63 +46,50 @@ class LevelShiftState:
     """The last seam that is still to be judged: its segment, the level and noise before it, and their points."""
     tooth: float = 0.0
     """The last jump that only undid a drift; a later one of its kind is another tooth."""
-    doubt: _Doubt | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LevelShift(Rule):
     """Says that the loss went to another level between two points and stayed there.
 
-    Points after a place are compared with what the window before it expected, a level and a trend. All of them must be
-    on one side, at least half as far as their median; the points just before must still be on the old level, and the
-    later ones on the new one: a curve that bends is not sudden. One point between the two may be anywhere. A large
-    shift is said after ``few`` points, a small one after ``many``.
+    Two lines, before a place and after it (`step_of`), must be apart by ``sure`` standard errors and ``noises``; their
+    slopes must be much the same, the points after keep to their side, and no ramp or curve fit as well (`gain_of`). One
+    point between the two may be anywhere. A large shift is said after ``few`` points, a small one after ``many``.
 
-    Explained, and therefore not said: a fall where the learning rate dropped at once; a small change while it rises; an
-    epoch boundary, unless the shift is far larger than what memorising does; a jump that only undoes the drift of the
-    last points, or that came before, as the saw-teeth of rows grouped by length do
-    (`ko_cpt_callbacks.signal.sawtooth`), or
-    with which the tokens per step undo theirs. A ramp over some points is a bend of the curve.
+    Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
+    once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorising does; the
+    return from a spike; a tooth of rows grouped by length. A jump that may be the first tooth waits for the next.
 
     Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
 
-    All chosen, not measured, but for the noises: a shift is to be seen from about five.
-
     Args:
-        noises: How far a shift must be, in noises of the window before.
+        sure: Standard errors of its size that a shift must have,
+        noises: and noises of one point before it,
+        gain: and squared noises by which it fits better than what is none.
         large: From so many noises it is large.
         few: Points after a large one.
         many: Points after a small one.
-        window: Points before, at most: a longer piece of a curve is no line.
         least_nats: And at least so many nats,
         least_share: and this share of the level.
-        early: A jump within so many points of the start may be the end of a first tooth: as many again are waited for.
-        longest: Points that are waited for at most.
         seam_nats: Fall across a seam, nats.
-        usual_wander: Where noise wanders more than this (`ko_cpt_callbacks.signal.window.wander`) the shift must be
-            larger in proportion,
-        worst: up to so many times.
     """
 
     info: ClassVar = RuleInfo("level-shift", (Severity.WARNING,), (TrainObservation,))
 
-    noises: float = 4.1
-    large: float = 8.0
-    few: int = 6
-    many: int = 9
-    window: int = 24
-    least_nats: float = 0.02
-    least_share: float = 0.008
-    early: int = 18
-    longest: int = 24
-    seam_nats: float = 0.5
-    usual_wander: float = 1.35
-    worst: float = 1.4
+    sure: float = limits.SHIFT_SURE
+    noises: float = limits.SHIFT_NOISES
+    gain: float = limits.SHIFT_GAIN
+    large: float = limits.SHIFT_LARGE
+    few: int = limits.SHIFT_FEW
+    many: int = limits.SHIFT_MANY
+    least_nats: float = limits.SHIFT_NATS
+    least_share: float = limits.SHIFT_SHARE
+    seam_nats: float = limits.SEAM_NATS
 
     def initial(self) -> LevelShiftState:
         """No row seen."""
         return LevelShiftState()
-
 
     def step(self, state: LevelShiftState, seen: Observation, signals: Signals) -> tuple[LevelShiftState, Found]:
         """Judges a training row."""
@@ -109,25 +102,14 @@ class LevelShift(Rule):
         for count in (self.few, self.many):
             if values is None and watch.since - count - 1 >= state.quiet_until:
                 values = self._shift(signals, count)
-        shift = 0.0 if values is None else values["shift"]
-        if values is not None and shift * state.tooth > 0 and 0.4 < shift / state.tooth < 2.5:
-            values = None
-        elif values is not None and another(watch.jumps, watch.since - values["points"] + 1, shift, values["before"]):
-            values, state = None, replace(state, tooth=shift, quiet_until=watch.since)
-        elif values is not None:
+        if values is not None:
             values, state = self._doubted(values, signals, state)
-        if values is None and state.doubt is not None:
-            doubt = state.doubt
-            stays = (watch.middles[-1] - doubt.values["before"]) / doubt.values["shift"] >= 0.6
-            if not stays:
-                state = replace(state, doubt=None, tooth=doubt.values["shift"])
-            elif watch.since >= doubt.due:
-                values = {**doubt.values, "points": doubt.values["points"] + watch.since - doubt.at}
-                state = replace(state, doubt=None)
+        elif state.doubt is not None:
+            values, state = self._settled(watch, state, state.doubt)
         variant = "" if values is None else "up" if values["shift"] > 0 else "down"
         if window.seam:
             state = replace(state, seam=_before(signals))
-        elif state.seam is not None and window.count == 2 * _SHORT:
+        elif state.seam is not None and window.count == 2 * limits.SHORT:
             if values is None:
                 values, variant = self._across(signals, state.seam), "seam"
             state = replace(state, seam=None)
@@ -138,108 +120,91 @@ class LevelShift(Rule):
 
     def _shift(self, signals: Signals, count: int) -> dict[str, Any] | None:
         """The shift before the last ``count`` points, as evidence; None where there is none, or an explained one."""
-        recent, middles = signals.window, signals.watch.middles
-        losses, jitter = recent.losses, recent.jitter
-        if len(losses) < count + 9 or len(middles) < count + 2 or jitter is None:
+        window = signals.window
+        losses, jitter = window.losses, window.jitter
+        if len(losses) < count + limits.SHIFT_LEAST or jitter is None or len(signals.watch.middles) < count + 2:
             return None
-        if abs(middles[-1] - middles[-count - 2]) < 3.0 * jitter:
+        middles = signals.watch.middles
+        if abs(middles[-1] - middles[-count - 2]) < max(jitter, 0.5 * self.least_nats):
             return None  # what follows would find the same, at ten times the cost
         before, after = losses[: -count - 1], losses[-count:]
-        lately = before[-self.window :]
-        fit, points = fitted(lately), len(lately)
-        # Around a line through a curve the points are farther off than their noise; from one to the next they are not.
         noise = curved_noise(before)
-        if len(before) < _STRAIGHT:
-            noise = min(fit.noise, noise)
-        tail = median(before[-_SHORT:])
-        sign = 1.0 if middles[-1] > tail else -1.0
-        short = slope_of(before[-12:])
-        long = fit.slope if len(before) >= 30 else short
-        slope = sign * trend(sign * short, sign * long, sign * slope_of(after))
-        base = tail + 3 * slope
-        off = [sign * (loss - base - slope * i) for i, loss in enumerate(after)]
-        size = median(off)
-        unsure = 1 + 2 / points + 32 / points**2  # the fewer points, the less is known of their noise
-        needed = max(self.noises * noise * unsure, self.least_nats, self.least_share * abs(base))
-        if len(before) >= _STRAIGHT and size < needed * min(
-            wander(before[-_STRAIGHT:]) / self.usual_wander, self.worst
-        ):
+        local = losses[-count - 1 - limits.SHIFT_BEFORE :]
+        step = step_of(local, count, noise)
+        sign, size, base = 1.0 if step.size > 0 else -1.0, abs(step.size), step.before
+        needed = max(self.sure * step.error, self.noises * noise, self.least_nats, self.least_share * abs(base))
+        moved = sign * (middles[-1] - middles[-count - 2])
+        if size < needed or moved < limits.SHIFT_MOVED * noise or (count == self.few and size < self.large * noise):
             return None
-        if size < needed or (count == self.few and size < self.large * noise):
+        off = sorted(sign * (loss - base - step.slope * i) for i, loss in enumerate(after))
+        if off[0] < limits.SHIFT_HELD[0] * size or off[1] < limits.SHIFT_HELD[1] * size:
             return None
-        farthest = sorted(off)
-        # One of them may be an outlier.
-        if farthest[1] < max(0.5 * size, 0.8 * size - 2.0 * noise) or farthest[0] < 0.25 * size:
+        if abs(step.bend) * count > limits.SHIFT_BEND * size or gain_of(local, count, noise) < self.gain:
             return None
-        if abs(median(off[count // 2 :]) - median(off[: count // 2])) > 0.25 * size + 1.2 * noise:
-            return None
-        if sign * (median(before[-3:]) - base) > max(2.0 * noise, 0.2 * size):
-            return None
-        # Between the levels lies one point, with noise a second: more are a bend.
-        around = losses[-count - 4 : 4 - count] if size >= 14 * noise else losses[-count - 3 : 3 - count]
-        across, bend = (
-            sign * (after[0] - before[-1]),
-            max(sign * (before[-1] - before[-3]), sign * (after[2] - after[0])),
-        )
-        if size >= self.large * noise and across - max(0.0, bend) < 0.4 * size:
-            return None
-        between = sum(0.22 < sign * (loss - base) / size < 0.78 for loss in around)
-        if between > (1 if size >= 14 * noise else 2):
-            return None
-        if sign < 0 and middles[-1] > min(median(before[i : i + 3]) for i in range(len(before) - 2)) - 0.4 * size:
+        lowest = min(median(before[i : i + 3]) for i in range(len(before) - 2))
+        if sign < 0 and middles[-1] > lowest - limits.SHIFT_NEW * size:
             return None  # the return from a spike, or from a shift up
-        if is_ramp(losses[-count - 6 : -count + 5 or None]):
-            return None
-        if at_once(before, after, sign) < 0.5 * size or self._explained(recent, count, sign * size, base, noise):
-            return None
         shift = sign * size
+        if self._explained(window, count, shift, base, noise):
+            return None
         return {
             "before": base, "after": base + shift, "shift": shift, "share": shift / base if base else None,
-            "noise": noise, "noises": round(size / noise, 1), "threshold": needed, "first_step": recent.steps[-count],
-            "points": count, "window": points, "tooth": undone(recent, before, base + shift, shift),
+            "noise": noise, "noises": round(size / noise, 1), "threshold": needed, "first_step": window.steps[-count],
+            "points": count, "window": len(local) - count - 1,
         }  # fmt: skip
 
-    def _explained(self, recent: Recent, count: int, shift: float, base: float, noise: float) -> bool:
-        rates = [rate for rate in recent.rates if rate is not None]
-        if len(rates) == len(recent.rates):
-            lately = rates[-count - 6 :]
-            small = abs(shift) < max(self.large * noise, 0.05 * abs(base))
-            if small and lately[-1] - lately[0] > 0.02 * recent.rate_peak:
-                return True
-            drops = [a - b for a, b in pairwise(rates)]
-            if shift < 0 and max(drops[-count - 5 :]) > max(0.08 * recent.rate_peak, 4 * median(drops)):
-                return True
-        if lengths_jumped(recent.paces, count):
-            return True
-        # Where it jumped, to the point: a log may have few points in an epoch.
-        near = range(-count - 3, 3 - count)
-        at = max(near, key=lambda i: (recent.losses[i] - recent.losses[i - 1]) * shift)
-        return _crosses(recent.epochs[at - 2 : at + 2]) and abs(shift) < max(0.5 * abs(base), 0.5)
+    def _explained(self, window: Recent, count: int, shift: float, base: float, noise: float) -> bool:
+        small = abs(shift) < max(self.large * noise, limits.SHIFT_SMALL * abs(base))
+        return (
+            (small and rate_rises(window, count))
+            or (shift < 0 and rate_falls(window, count))
+            or lengths_jumped(window.paces, count)
+            or interval_changes(window, count)
+            or (abs(shift) < limits.EPOCH_NATS * max(abs(base), 1) and epoch_ends(window, count))
+        )
 
     def _doubted(
         self, values: dict[str, Any], signals: Signals, state: LevelShiftState
     ) -> tuple[dict[str, Any] | None, LevelShiftState]:
         """The shift, or a state that waits whether it is a tooth of which the next will come."""
-        watch = signals.watch
-        back, start = values.pop("tooth"), watch.since - values["points"]
-        before = signals.window.losses[: -values["points"] - 1][-40:]
+        watch, shift = signals.watch, values["shift"]
+        least, most = limits.TEETH_ALIKE
+        if shift * state.tooth > 0 and least < shift / state.tooth < most:
+            return None, state
+        start = watch.since - values["points"]
+        aside = replace(state, tooth=shift, quiet_until=watch.since, doubt=None)
+        if another_tooth(watch.jumps, start + 1, shift, values["before"]):
+            return None, aside
+        before = signals.window.losses[: -values["points"] - 1]
+        back = undone(signals.window, before, values["after"], shift)
         # A learning curve drifts down: only before a fall is a drift the other way odd.
-        drifted = values["shift"] < 0 and 20 * slope_of(before[-30:]) > -0.25 * values["shift"]
-        if back is None and start > self.early and not drifted:
-            return values, state
+        drifted = shift < 0 and limits.TOOTH_DRIFT * slope_of(before[-limits.LINE :]) > -0.5 * shift
         if back == 0 or drifted:
-            return None, replace(state, tooth=values["shift"], quiet_until=watch.since)
-        wait = start + 3 if back is None else int(0.6 * back)
-        due = max(start + min(wait, self.longest), watch.since)
+            return None, aside
+        if back is None and start > limits.TOOTH_EARLY:
+            return values, state
+        wait = (start if start <= limits.TOOTH_EARLY else back or 0) + limits.AROUND
+        due = max(start + min(wait, limits.TOOTH_WAIT), watch.since)
         if due == watch.since:
             return values, state
-        return None, replace(state, doubt=_Doubt(values, watch.since, due), quiet_until=watch.since)
+        return None, replace(state, doubt=Doubt(values, watch.since, due), quiet_until=watch.since)
+
+    def _settled(
+        self, watch: Watch, state: LevelShiftState, doubt: Doubt
+    ) -> tuple[dict[str, Any] | None, LevelShiftState]:
+        """The shift that waited, once it is due; forgotten once the loss has gone back, or the next tooth came."""
+        before, shift = doubt.values["before"], doubt.values["shift"]
+        again = any(jump.index > doubt.at and 2 * jump.size / shift > 1 for jump in watch.jumps)
+        if again or (watch.middles[-1] - before) / shift < limits.TOOTH_STAYS:
+            return None, replace(state, doubt=None, tooth=shift)
+        if watch.since < doubt.due:
+            return None, state
+        return {**doubt.values, "points": doubt.values["points"] + watch.since - doubt.at}, replace(state, doubt=None)
 
     def _across(self, signals: Signals, seam: tuple[int, float, float, int]) -> dict[str, Any] | None:
         segment, level, noise, window = seam
         now = signals.watch.middles[-1]
-        shift = now - level
-        needed = max(self.seam_nats, self.large * noise)
+        shift, needed = now - level, max(self.seam_nats, self.large * noise)
         if signals.window.segment != segment or shift > -needed:
             return None
         return {
@@ -251,12 +216,6 @@ class LevelShift(Rule):
 
 def _before(signals: Signals) -> tuple[int, float, float, int] | None:
     past = signals.past
-    if past.noise is None or len(past.losses) < 2 * _SHORT:
+    if past.noise is None or len(past.losses) < 2 * limits.SHORT:
         return None
-    return signals.window.segment, median(past.losses[-_SHORT:]), past.noise, len(past.losses)
-
-
-def _crosses(epochs: tuple[float | None, ...]) -> bool:
-    """Whether an epoch ends within these points."""
-    known = [epoch for epoch in epochs if epoch is not None]
-    return len(known) > 1 and int(known[0] + 1e-6) < int(known[-1] + 1e-6)
+    return signals.window.segment, median(past.losses[-limits.SHORT :]), past.noise, len(past.losses)

@@ -9,7 +9,9 @@ from typing import ClassVar
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise
+from ko_cpt_callbacks.signal.explanation import another_tooth, paces_differ
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import ENOUGH
 
@@ -82,7 +84,7 @@ class LossSpike(Rule):
         if rise is None or state >= self.most:
             return state, ()
         needed = self.needed(rise, watch.odd, window.count)
-        if rise.height <= needed:
+        if rise.height <= needed or self._grouped(signals, rise):
             return state, ()
         values = {
             "peak": rise.peak, "peak_step": rise.peak_step, "level": rise.base, "height": rise.height,
@@ -92,6 +94,15 @@ class LossSpike(Rule):
         variant = "point" if rise.points == 1 else "points"
         finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
         return state + 1, (finding,)
+
+    def _grouped(self, signals: Signals, rise: Rise) -> bool:
+        """Whether rows grouped by length explain it: their tokens per step changed with it, or it is another tooth."""
+        if rise.points < limits.GROUPED_POINTS:
+            return False
+        start = signals.watch.since - rise.points
+        return paces_differ(signals.window.paces, rise.points) or another_tooth(
+            signals.watch.jumps, start, rise.height, rise.base
+        )
 
     def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
         """The height that a rise must have, in nats.
@@ -117,6 +128,6 @@ class LossSpike(Rule):
         if rise.points == 1:
             least[0] *= 1 + self.more * max(log2(count / 128), 0.0) if count else 1
             least.append(self.odds * odd * rise.noise)
-            if rise.epoch_end:
-                least.extend((self.epoch_end_noises * rise.noise, self.epoch_end_nats))
+        if rise.epoch_end:
+            least.extend((self.epoch_end_noises * rise.noise, self.epoch_end_nats))
         return max(least)

@@ -1,4 +1,4 @@
-"""Teeth of a saw: a jump that comes after its like, or that only undoes a drift, of the loss or of the lengths."""
+"""What explains that the loss left its level: an epoch's end, the learning rate, teeth of rows grouped by length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 from core.curve import noisy, rows
 
 from ko_cpt_callbacks.signal.excursion import Jump
-from ko_cpt_callbacks.signal.sawtooth import another, lengths_jumped, undone
+from ko_cpt_callbacks.signal.explanation import (
+    another_tooth,
+    epoch_ends,
+    lengths_jumped,
+    rate_falls,
+    rate_rises,
+    undone,
+)
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 
@@ -19,24 +26,50 @@ def _window(losses: list[float]) -> Recent:
     return now
 
 
+def _epochs(*epochs: float) -> Recent:
+    return Recent(losses=(*[2.5] * (len(epochs) - 6), *[2.0] * 6), epochs=epochs)
+
+
+def test_where_an_epoch_ends() -> None:
+    """Between two rows, also where the row at the end is the epoch's last; rounded rows that read the end itself."""
+    assert epoch_ends(_epochs(0.96, 0.97, 0.98, 0.99, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06), 6)
+    assert epoch_ends(_epochs(0.96, 0.97, 0.98, 1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.06), 6)
+    assert epoch_ends(_epochs(0.99, 0.99, 1.0, 1.0, 1.0, 1.0, 1.01, 1.01, 1.01, 1.01), 6)
+    assert not epoch_ends(_epochs(0.5, 0.51, 0.52, 0.53, 0.54, 0.55, 0.56, 0.57, 0.58, 0.59), 6)
+    assert not epoch_ends(_epochs(0.96, 0.99, 1.01, 1.03, 1.05, 1.07, 1.09, 1.11, 1.13, 1.15, 1.17, 1.19), 6)
+
+
+def test_the_learning_rate() -> None:
+    """Rises from row to row, or falls at once; a schedule that comes down evenly is neither."""
+    even = [1e-4 * (1 - i / 60) for i in range(40)]
+    rising = [1e-4 * i / 40 for i in range(1, 41)]
+    fallen = [1e-4 if i < 34 else 5e-5 for i in range(40)]
+    for rates, rises, falls in ((even, False, False), (rising, True, False), (fallen, False, True)):
+        window = Recent(rates=tuple(rates), rate_peak=max(rates))
+        assert (rate_rises(window, 6), rate_falls(window, 6)) == (rises, falls)
+    assert not rate_falls(Recent(rates=tuple(fallen[:-20] + fallen[-20:] + [5e-5] * 20), rate_peak=1e-4), 6)
+    unknown = Recent(rates=(*rising[:-1], None), rate_peak=1e-4)
+    assert not rate_rises(unknown, 6)
+
+
 def test_the_next_of_its_kind() -> None:
     """After a jump like it, if the loss has drifted back since, or the distance is what it was."""
     jumps = [Jump(20, 0.3, 2.8)]
-    assert another(jumps, 50, 0.3, 2.5)
-    assert not another(jumps, 50, 0.3, 2.79)
-    assert another(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
-    assert another([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
+    assert another_tooth(jumps, 50, 0.3, 2.5)
+    assert not another_tooth(jumps, 50, 0.3, 2.79)
+    assert another_tooth(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
+    assert another_tooth([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
 
 
 @pytest.mark.parametrize("jump", [Jump(20, -0.3, 2.5), Jump(20, 0.05, 2.8), Jump(20, 2.0, 2.8), Jump(49, 0.3, 2.8)])
 def test_another_kind(jump: Jump) -> None:
     """The other way, of another size, or the jump itself."""
-    assert not another([jump], 50, 0.3, 2.5)
+    assert not another_tooth([jump], 50, 0.3, 2.5)
 
 
 def test_none_before() -> None:
     """The first jump is no next one."""
-    assert not another([], 50, 0.3, 2.5)
+    assert not another_tooth([], 50, 0.3, 2.5)
 
 
 def test_undoes_the_drift_since_the_last_tooth() -> None:

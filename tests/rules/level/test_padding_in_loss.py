@@ -127,8 +127,8 @@ def test_constant_within_one_count() -> None:
 
 
 def test_what_the_noise_explains_is_no_fall() -> None:
-    """A level that is 0.3 nats lower is a fall where the noise is 0.02, and none where it is 0.3."""
-    for noise, step in ((0.02, 350), (0.3, 420)):
+    """A level that is 0.3 nats lower is a fall where the noise is 0.01 or 0.06, and none where it is 0.2."""
+    for noise, step in ((0.02, 350), (0.09, 350), (0.3, 420)):
         before = _rows(VARIED, lambda i, n=noise: 2.7 + n * math.sin(7.0 * i * i), target=True)  # type: ignore[misc]
         after = _rows([32768] * 30, lambda _: 2.4, target=True, start=300, tokens=10 * sum(VARIED))
         assert [one.step for one in _findings(*before, *after)] == [step]
@@ -242,3 +242,22 @@ def test_how_many_rows_show_that_they_varied(varied: int, found: list[str]) -> N
     rows = _rows(rates, target=True)
     rows += _rows([32768] * 20, lambda _: 2.0, target=True, start=10 * len(rates), tokens=10 * sum(rates))
     assert [one.variant for one in _findings(*rows)] == found
+
+
+def _falls_to(share: float, first: float) -> Callable[[int], float]:
+    """A smooth fall whose median over rows 21 to 40 is that share of the first loss; over rows 6 to 25 it is half."""
+    return lambda i: first * math.exp(math.log(share) * (i - 1) / 29.5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "variants"),
+    [
+        (_falls_to(0.23, 4.0), ["collapse"]),
+        (_falls_to(0.27, 3.9), []),
+        (lambda i: 3.0 if i == 1 else 0.93, ["collapse"]),  # 0.31 of the first
+        (lambda i: 2.9 if i == 1 else 1.04, []),  # 0.36
+    ],
+)
+def test_the_share_of_the_first_loss(loss: Callable[[int], float], variants: list[str]) -> None:
+    """A collapse ends below a quarter of the first loss within forty rows, below a third within twenty-five."""
+    assert [one.variant for one in _findings(*_rows([32768] * 40, loss))] == variants

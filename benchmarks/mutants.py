@@ -7,9 +7,9 @@ Each runs in a process forked from one that has everything heavy imported, until
 times as long as without the change. A module's tests are ``tests/signal/test_<module>.py`` or
 ``tests/rules/<family>/test_<rule>.py``; else those that import it, or those of the modules that do. With ``--users``
 what survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
-doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it, then those of the
-modules that need these. Changes that mean the same are survivors like others. Exit status 1 below 85 % killed by own
-tests, with ``--limits`` where a limit survives.
+doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it. Changes that mean
+the same are survivors like others; they are printed as they come to the error stream. Exit status 1 below 85 % killed
+by own tests, with ``--limits`` where a limit survives.
 """
 
 from __future__ import annotations
@@ -87,6 +87,11 @@ class Code:
         if mutant.module == LIMITS:
             return self._limit_users[self.names.get(mutant.line, "")]
         return self._users[mutant.module]
+
+    def described(self, mutant: Mutant) -> str:
+        """Where the change is and what it is."""
+        name = f" {self.names[mutant.line]}" if mutant.module == LIMITS and mutant.line in self.names else ""
+        return f"{mutant.module}:{mutant.line}{name}  {mutant.before}  ->  {mutant.after}"
 
     def own(self, mutant: Mutant) -> tuple[str, ...]:
         """The tests of a changed module; where none is its own, of those that import it."""
@@ -231,7 +236,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         code = copy_of(ROOT, Path(folder).resolve())
         mutants = chosen(code, asked)
-        results, took = judged(code, mutants, asked.workers, users=asked.users or asked.limits)
+        results, took = judged(code, mutants, asked.workers, users=asked.users)
         shown = table(code, mutants, results, took)
     own = sum(results[one][0] != _SURVIVED for one in mutants)
     print(f"{len(mutants)} changes, seed {asked.seed}, {(time.monotonic() - begun) / 60:.1f} minutes")
@@ -284,6 +289,8 @@ def judged(
             results[one.mutant] = (_SURVIVED, result)
             return None
         results[one.mutant] = (result, result)
+        if result == _SURVIVED:
+            print(f"  survived: {code.described(one.mutant)}", file=sys.stderr, flush=True)
         more = tuple(test for test in code.wide(one.mutant) if test not in one.tests)
         return Try(one.mutant, more, True) if users and result == _SURVIVED and more else None
 
@@ -307,10 +314,9 @@ def table(
         print(f"{name:<44} {counts} {1 - row[_SURVIVED] / row['all']:>6.1%}  {row['wide'] or ''}")
     left = [one for one in mutants if results[one][0] == _SURVIVED]
     for one in left:
-        name = f" {code.names[one.line]}" if one.module == LIMITS and one.line in code.names else ""
         by = " (killed by tests of its users)" if results[one][1] != _SURVIVED else ""
         tests = "" if code.own(one) else " (no test at all)"
-        print(f"  {one.module}:{one.line}{name}  {one.before}  ->  {one.after}{by}{tests}")
+        print(f"  {code.described(one)}{by}{tests}")
     slow = sorted(took.items(), key=lambda item: -item[1])[:3]
     print("slowest tests: " + ", ".join(f"{Path(tests[0]).name} {seconds:.1f} s" for tests, seconds in slow))
     return sum(results[one][1] == _SURVIVED for one in mutants)

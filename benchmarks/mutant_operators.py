@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Mutant", "changed", "mutants_of"]
+__all__ = ["Mutant", "changed", "limits_of", "mutants_of"]
 
 _FLIPPED: Final[dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]]] = {
     ast.Lt: (ast.GtE, ast.LtE), ast.LtE: (ast.Gt, ast.Lt), ast.Gt: (ast.LtE, ast.GtE), ast.GtE: (ast.Lt, ast.Gt),
@@ -27,6 +27,8 @@ _SWAPPED: Final[dict[type[ast.operator], type[ast.operator]]] = {
 _OTHER: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 _UNTOUCHED: Final = ("__all__", "info", "__slots__")
 _SHOWN: Final = 90
+_DOUBLED: Final = -1
+_HALVED: Final = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,27 @@ def mutants_of(module: str, source: str) -> list[Mutant]:
     return found
 
 
+def limits_of(module: str, source: str) -> list[Mutant]:
+    """Every constant of a module halved and doubled: ``NAME: Final = number``."""
+    tree = ast.parse(source)
+    values = {id(node.value): node for node in tree.body if isinstance(node, ast.AnnAssign)}
+    return [
+        Mutant(module, node.lineno, place, number, ast.unparse(node), "doubled" if number == _DOUBLED else "halved")
+        for place, node in enumerate(ast.walk(tree)) if id(node) in values for number in (_DOUBLED, _HALVED)
+    ]  # fmt: skip
+
+
 def changed(source: str, mutant: Mutant) -> ast.Module:
     """The module's tree with one change."""
     tree = ast.parse(source)
     target = list(ast.walk(tree))[mutant.node]
-    other = list(_changes(target))[mutant.change]
+    if mutant.change < 0:
+        whole = isinstance(target, ast.Constant) and isinstance(target.value, int)
+        operator = ast.Mult() if mutant.change == _DOUBLED else ast.FloorDiv() if whole else ast.Div()
+        # The target itself is replaced, and so must not be met again within what replaces it.
+        other: ast.AST = ast.BinOp(copy.copy(target), operator, ast.Constant(2))  # type: ignore[arg-type]
+    else:
+        other = list(_changes(target))[mutant.change]
     return ast.fix_missing_locations(_Replaced(target, other).visit(tree))
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from mutant_operators import Mutant, changed, mutants_of
+from mutant_operators import Mutant, changed, limits_of, mutants_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGE: Final = "ko_cpt_callbacks"
@@ -247,7 +247,7 @@ def chosen(code: Code, asked: argparse.Namespace) -> list[Mutant]:
     """The changes to try: drawn with the seed from all, or two of every limit."""
     every = [one for name, source in code.sources.items() for one in mutants_of(name, source)]
     if asked.limits:
-        every = [one for one in every if one.module == LIMITS and _halved_or_doubled(one)]
+        every = limits_of(LIMITS, code.sources[LIMITS])
     every = [
         one for one in every
         if not asked.only or any(text in one.module or text == code.names.get(one.line) for text in asked.only)
@@ -258,14 +258,6 @@ def chosen(code: Code, asked: argparse.Namespace) -> list[Mutant]:
     return sorted(
         random.Random(asked.seed).sample(every, asked.mutants), key=lambda one: (one.module, one.line, one.node)
     )
-
-
-def _halved_or_doubled(mutant: Mutant) -> bool:
-    try:
-        before, after = float(mutant.before), float(mutant.after)
-    except ValueError:
-        return False
-    return after in (2 * before, before / 2, before // 2)
 
 
 def judged(

@@ -437,26 +437,26 @@ FALL_REACH: Final = 15
 two thirds of it. Chosen, tried as FALL_NATS."""
 FALL_EVALS: Final = 3
 """Evaluations that show a sudden fall: two before it, of which the first tells how far the loss had moved, and itself.
-What it is made of, no threshold."""
+Source: what it is made of; no threshold."""
 
 EQUAL_ROWS: Final = 5
 """Log rows in a row with exactly as many tokens per step, while the loss is below what it was, that show padding.
 Chosen, not measured: among 2,099 different rates of a healthy log of 2,666 rows no two neighbors are equal."""
 EQUAL_QUIET_ROWS: Final = 12
-"""The same while the loss is not lower. Chosen, not measured."""
+"""Log rows in a row that show it while the loss is not lower. Chosen, not measured."""
 VARIED_ROWS: Final = 5
 """Rows in a row, each with its own tokens per step, that show rows neither padded nor packed. Chosen, not measured."""
 PADDED_FALL_NATS: Final = 0.1
-"""Nats per token by which the loss of such rows is below that of the rows before, and"""
+"""Nats per token by which the loss of such rows is below that of the rows before, at least. Chosen, not measured."""
 PADDED_FALL_NOISES: Final = 3.0
-"""standard deviations of one point. Both chosen, not measured."""
+"""Standard deviations of one point by which it is, too. Chosen, not measured."""
 COLLAPSE_SHARE: Final = 0.25
 """Share of the first loss below which a loss collapsed, within twice LEVEL_POINTS. A share is free of the tokenizer.
 Chosen, not measured."""
 COLLAPSE_EARLY_SHARE: Final = 0.33
 """The same within 25 rows. Chosen, not measured."""
 COLLAPSE_EARLY: Final = 1.25
-"""LEVEL_POINTS that are early. Chosen, not measured."""
+"""Times LEVEL_POINTS: points that are early. Chosen, not measured."""
 COLLAPSE_DEPTH: Final = 0.6
 """Share of the floor below which a loss collapsed at any row of the first epoch: no text is learned by heart in one.
 Chosen, not measured."""
@@ -468,14 +468,14 @@ FINITE_ROWS: Final = 3
 DROP_WINDOW: Final = 12
 """Recent training losses from which the next one is expected. Chosen, not measured."""
 DROP_LEAST_POINTS: Final = 4
-"""Fewer than these tell nothing about a drop. Chosen, not measured."""
+"""Points without which nothing is known about a drop. Chosen, not measured."""
 DROP_SDS: Final = 6.0
 """Standard deviations of the recent losses around their line beyond which a drop with a NaN gradient norm is no
-progress, and"""
+progress. Measured: see DROP_SHARE."""
 DROP_SHARE: Final = 0.05
-"""share of the expected loss. Measured together: with 12, 4, 6 and 0.05, 11 of 5,721 rows of 16 logs would have passed
-for a drop had their gradient norm been NaN, 6 of them in one broken run; of NaNs that start after 1, 3, 5, 7 of 10
-steps 95, 89, 71, 4 % are seen at once, the rest one row later."""
+"""Share of the expected loss beyond which it is none. Measured together: with 12, 4, 6 and 0.05, 11 of 5,721 rows of
+16 logs would have passed for a drop had their gradient norm been NaN, 6 of them in one broken run; of NaNs that start
+after 1, 3, 5, 7 of 10 steps 95, 89, 71, 4 % are seen at once, the rest one row later."""
 SCALER_ROWS: Final = 3
 """Rows with a NaN or infinite gradient norm and a healthy loss that are a warning. Chosen, not measured: a healthy fp16
 run has shown two in 20 rows."""

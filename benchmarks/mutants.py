@@ -228,7 +228,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limits", action="store_true", help="every limit halved and doubled, nothing else")
     parser.add_argument("--users", action="store_true", help="survivors against tests of their users too")
-    parser.add_argument("--only", action="append", default=[], help="only modules whose path holds this text")
+    parser.add_argument("--only", action="append", default=[], help="only modules, or limits, whose name holds this")
     parser.add_argument("--all", action="store_true", help="every change of these modules, not a sample")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
@@ -250,7 +250,7 @@ def chosen(code: Code, asked: argparse.Namespace) -> list[Mutant]:
         every = limits_of(LIMITS, code.sources[LIMITS])
     every = [
         one for one in every
-        if not asked.only or any(text in one.module or text == code.names.get(one.line) for text in asked.only)
+        if not asked.only or any(text in one.module or one.module == LIMITS and text in code.names.get(one.line, "") for text in asked.only)
     ]  # fmt: skip
     print(f"{len(every)} possible changes of {len({one.module for one in every})} modules", flush=True)
     if asked.all or asked.limits or asked.mutants >= len(every):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.generalization.gap_widening import GapWidening
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.signals import Signals
 
 Curve = Callable[[float], float]
 
@@ -103,3 +106,75 @@ def test_retention_sets_are_not_judged() -> None:
 def test_without_training_rows() -> None:
     """Evaluations alone have no gap."""
     assert _findings([one for one in _run(_parting, _stopped) if isinstance(one, EvalObservation)]) == []
+
+
+# -- how much it takes: evaluations with exactly these numbers ----
+
+
+def _judged(
+    wide: Sequence[float], *, early: Sequence[float] = (0.0, 0.0, 0.0), count: int = 12, spread: float = 0.0,
+    values: Callable[[int], float] = lambda i: 2.0, train: Callable[[int], float] = lambda i: 2.0,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The values of a finding, or None, after six evaluations with the median gap and those with a wide one."""
+    gaps = [sorted(early)[len(early) // 2]] * 6 + list(wide)
+    marks = tuple(
+        Mark(100 * i, values(i), points=100, train=train(i), near=train(i), noise=spread, gap=gap)
+        for i, gap in enumerate(gaps)
+    )
+    series = Series("loss", count, marks[0], marks[0], marks, tuple(early))
+    seen = EvalObservation(marks[-1].step, loss=marks[-1].value)
+    found = GapWidening().step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
+    return dict(found[0].values) if found else None
+
+
+def test_by_how_much_it_widens() -> None:
+    """The mean of three by a tenth of a nat, none of them by less."""
+    assert _judged([0.099] * 3) is None
+    assert _judged([0.101] * 3) is not None
+    assert _judged([0.3, 0.3]) is None
+    assert _judged([0.3, 0.099, 0.3]) is None
+
+
+def test_the_error_of_a_gap() -> None:
+    """Of three means of 100 points, and of the median of three early ones, 1.25 times their mean's; four of it."""
+    values = _judged([1.0] * 3, spread=1.0)
+    assert values is not None
+    error = 0.1 * math.hypot(1 / math.sqrt(3), 1.25 / math.sqrt(3))
+    assert values["error"] == pytest.approx(error)
+    assert values["threshold"] == pytest.approx(4.0 * error)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "count", "used"), [(3, 12, 3), (8, 12, 3), (8, 24, 4), (8, 39, 7), (8, 40, 8), (8, 100, 8)]
+)
+def test_how_many_early_gaps(gaps: int, count: int, used: int) -> None:
+    """A fifth of all evaluations, three at least, as many as are kept at most."""
+    values = _judged([0.5] * 3, early=[0.0] * gaps, count=count)
+    assert values is not None
+    assert values["early_evaluations"] == used
+
+
+def test_too_few_evaluations() -> None:
+    """Three early ones with a gap, and three that are wide, beside the first."""
+    assert _judged([0.5] * 3, count=6) is None
+    assert _judged([0.5] * 3, count=7) is not None
+    assert _judged([0.5] * 3, early=[0.0, 0.0]) is None
+
+
+def test_how_much_is_a_fall_along() -> None:
+    """By more than a fifth of training's fall since before the gap was half as wide."""
+    for share, said in ((0.19, True), (0.21, False)):
+        values = _judged([0.5] * 3, values=lambda i, share=share: 2.0 - 0.1 * share * i, train=lambda i: 3.0 - 0.1 * i)
+        assert (values is not None) is said
+    values = _judged([0.049, 0.051, 0.3, 0.3, 0.3])
+    assert values is not None
+    assert values["since_step"] == 600
+
+
+def test_a_fall_within_the_noise() -> None:
+    """A fall by less than the joint error of two evaluations is none."""
+    zigzag = 0.01 * 4 * 1.4826 / math.sqrt(6)  # the standard deviation that second differences of 0.04 tell
+    for share, said in ((0.98, True), (1.02, False)):
+        slope = share * math.sqrt(2.0) * zigzag / 4
+        values = _judged([1.0] * 4, values=lambda i, slope=slope: 2.0 - slope * i + 0.01 * (-1) ** i)
+        assert (values is not None) is said

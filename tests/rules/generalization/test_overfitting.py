@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from ko_cpt_callbacks.core.observation import EvalObservation, Observation, Trai
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
+from ko_cpt_callbacks.signal.signals import Signals
 
 U_SHAPE = [3.0, 2.7, 2.55, 2.5, 2.48, 2.5, 2.53, 2.57, 2.62, 2.68]
 
@@ -181,3 +185,99 @@ def test_bad_evaluations_do_not_count() -> None:
             EvalObservation(600 + 100 * i, loss=loss, nonfinite_batches=1),
         ]
     assert _findings(seen) == []
+
+
+# -- how much it takes: evaluations with exactly these numbers ----
+
+
+def _judged(
+    above: Sequence[float], *, best: float = 1.0, before: Sequence[float] = (), count: int | None = None,
+    near: float = 2.0, train: float = 1.0, spread: float = 0.0, points: int = 10, best_points: int = 10,
+    se: float | None = None, rates: tuple[float | None, float | None] = (None, None),
+) -> dict[str, Any] | None:  # fmt: skip
+    """The values of a finding, or None, at the last of the evaluations ``above`` the best; none was before the best
+    but ``before``, which have no training points."""
+    marks = [Mark(100 * i, value) for i, value in enumerate(before)]
+    at = 100 * len(before)
+    marks.append(Mark(at, best, points=best_points, near=near, noise=spread, rate=rates[0]))
+    for i, value in enumerate(above, start=1):
+        gap = 0.5 * (marks[-1].value + value) - train
+        marks.append(Mark(at + 100 * i, value, se, points, train, train, spread, rates[1], gap=gap))
+    series = Series("loss", count or len(marks), marks[0], marks[len(before)], tuple(marks))
+    seen = EvalObservation(marks[-1].step, loss=above[-1])
+    found = Overfitting().step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
+    return dict(found[0].values) if found else None
+
+
+@pytest.mark.parametrize(("best", "rise"), [(1.0, 0.036), (1.9, 0.036), (4.0, 0.072), (0.1, 0.036)])
+def test_how_far_above_where_no_noise_is_known(best: float, rise: float) -> None:
+    """Three times 0.012 nats, or three times 0.006 of the best where that is more; once alone is not enough."""
+    assert _judged([best + rise - 0.001] * 2, best=best) is None
+    assert _judged([best + rise + 0.001] * 2, best=best) is not None
+    assert _judged([best + 1.0], best=best) is None
+
+
+def test_one_of_them_may_be_lower() -> None:
+    """By three tenths of the threshold, where their mean is above it; and none may fall where few are known."""
+    assert _judged([1.0245, 1.06]) is None
+    assert _judged([1.026, 1.06]) is not None
+    assert _judged([1.07, 1.06]) is not None
+    assert _judged([1.08, 1.06], before=[1.5, 1.4, 1.3, 1.2, 1.1], count=8) is not None
+
+
+ZIGZAG = (1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29)
+NOISE = noise_of([*ZIGZAG, 1.2, 1.9, 1.9]) or 0.0
+
+
+@pytest.mark.parametrize(("ratio", "errors"), [(0.32, 0.0), (0.34, 2.8)])
+def test_evaluations_of_other_rows_each_time(ratio: float, errors: float) -> None:
+    """Noise above a third of the standard error says that the rows are drawn anew: it takes 2.8 of these."""
+    assert pytest.approx(0.02421, rel=0.01) == NOISE
+    values = _judged([1.9, 1.9], best=1.2, before=ZIGZAG, se=NOISE / ratio)
+    assert values is not None
+    if errors:
+        assert values["threshold"] == pytest.approx(errors * NOISE / ratio)
+    else:
+        assert values["threshold"] < 2.0 * NOISE / ratio
+
+
+@pytest.mark.parametrize(("count", "times"), [(7, None), (8, 5.157)])
+def test_the_noise_of_few_is_badly_known(count: int, times: float | None) -> None:
+    """Up to seven evaluations it counts for no more than 1.7 times what it takes without; later it is believed.
+
+    Three standard deviations, and those by which the lowest of all that compete lies low: of fourteen within four
+    standard deviations of the best and itself 1.79, of three at least 0.87.
+    """
+    values = _judged([1.9, 1.9], best=1.25, before=ZIGZAG, count=count)
+    assert values is not None
+    noise = values["noise"]
+    competing = sum(value - 1.25 <= 4.0 * noise for value in (*ZIGZAG, 1.25))
+    low = -NormalDist().inv_cdf(0.625 / (competing + 0.25))
+    expected = 1.7 * 3.0 * 0.012 if times is None else (3.0 + low) * noise
+    assert values["threshold"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("best", "competing"), [(1.235, 15), (1.2, 8), (1.15, 3)])
+def test_who_competes_for_being_the_best(best: float, competing: int) -> None:
+    """Evaluations within four standard deviations of the best, three at least."""
+    values = _judged([1.9, 1.9], best=best, before=ZIGZAG)
+    assert values is not None
+    low = -NormalDist().inv_cdf(0.625 / (competing + 0.25))
+    assert values["threshold"] == pytest.approx((3.0 + low) * values["noise"])
+
+
+def test_training_that_rises_along() -> None:
+    """By half of the evaluations' rise, 0.15 nats over the same points: it is no overfitting."""
+    assert _judged([1.2, 1.2], train=1.074, near=1.0) is not None
+    assert _judged([1.2, 1.2], train=1.076, near=1.0) is None
+
+
+@pytest.mark.parametrize(("rate", "errors"), [(1.19e-4, 0.5), (1.21e-4, 2.0)])
+def test_training_that_may_have_risen_along(rate: float, errors: float) -> None:
+    """Half an error of its rise is added, two after the learning rate has gone up by a fifth; beside the best are its
+    last eight points."""
+    told = {"train": 1.0, "near": 1.0, "points": 10, "best_points": 100, "rates": (1e-4, rate)}
+    error = math.sqrt(1 / 20 + 1 / 8)
+    for share, said in ((0.98, True), (1.02, False)):
+        values = _judged([1.2, 1.2], spread=share * 0.075 / (errors * error), **told)  # type: ignore[arg-type]
+        assert (values is not None) is said

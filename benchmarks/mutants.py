@@ -228,7 +228,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limits", action="store_true", help="every limit halved and doubled, nothing else")
     parser.add_argument("--users", action="store_true", help="survivors against tests of their users too")
-    parser.add_argument("--only", action="append", default=[], help="only modules, or limits, whose name holds this")
+    parser.add_argument("--only", action="append", default=[], help="only changes of which the line printed holds this")
     parser.add_argument("--all", action="store_true", help="every change of these modules, not a sample")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
@@ -248,10 +248,7 @@ def chosen(code: Code, asked: argparse.Namespace) -> list[Mutant]:
     every = [one for name, source in code.sources.items() for one in mutants_of(name, source)]
     if asked.limits:
         every = limits_of(LIMITS, code.sources[LIMITS])
-    every = [
-        one for one in every
-        if not asked.only or any(text in one.module or one.module == LIMITS and text in code.names.get(one.line, "") for text in asked.only)
-    ]  # fmt: skip
+    every = [one for one in every if not asked.only or any(text in code.described(one) for text in asked.only)]
     print(f"{len(every)} possible changes of {len({one.module for one in every})} modules", flush=True)
     if asked.all or asked.limits or asked.mutants >= len(every):
         return every

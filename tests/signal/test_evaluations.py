@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.core.same_rows import NO_ROWS
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.evaluations import Evaluations, noise_of
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
+from ko_cpt_callbacks.signal.trend import line_through
 
 
 def _fold(*seen: Observation) -> Evaluations:
@@ -99,7 +101,7 @@ def test_memory_is_bounded() -> None:
         for one in (TrainObservation(i, loss=2.0), EvalObservation(i, loss=2.0 + abs(i - 50) / 1000))
     ))  # fmt: skip
     series = state.sets["eval"]
-    assert (len(series.marks), len(series.gaps), series.count) == (limits.EVAL_KEPT, limits.EVAL_EARLY, 300)
+    assert (len(series.marks), len(series.gaps), series.count) == (40, 8, 300)
     assert (series.first.step, series.best.step) == (0, 50)
 
 
@@ -122,3 +124,116 @@ def test_a_fingerprint_of_another_version_is_unknown(later: str | None) -> None:
     assert state.sets["eval"].count == 2
     state = _fold(old, EvalObservation(20, loss=2.9, fingerprint="utf8-0000000000000000"))
     assert state.sets["eval"].count == 1
+
+
+# -- how much it takes: evaluations with exactly these numbers ----
+
+ALIKE = NO_ROWS.add(EvalObservation(1, loss=1.0, fingerprint="f")).add(EvalObservation(2, loss=1.0, fingerprint="f"))
+
+
+def _series(values: Sequence[float], *, alike: bool = False, se: float | None = None, near: float = 2.0) -> Series:
+    marks = tuple(Mark(10 * i, value, se, 10, near, near) for i, value in enumerate(values))
+    best = min(marks, key=lambda mark: mark.value)
+    return Series("loss", len(marks), marks[0], best, marks, rows=ALIKE if alike else NO_ROWS)
+
+
+def test_noise_of_values_that_alternate() -> None:
+    """Second differences say 4 steps over the square root of 6; third ones 8 over that of 20, which is no less."""
+    five = [2.0, 2.01, 2.0, 2.01, 2.0]
+    assert noise_of(five[:4]) is None
+    assert noise_of(five) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
+    assert noise_of(five * 4) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
+
+
+@pytest.mark.parametrize(("wobble", "noise"), [(0.00135, 8 * 0.00135 / 20**0.5), (0.0014, 0.01 / 6**0.5)])
+def test_noise_on_a_bend(wobble: float, noise: float) -> None:
+    """A bend is in second differences, not in third ones: these count where they say less than 0.6 of the others."""
+    values = [0.005 * i * i + wobble * (-1) ** i for i in range(12)]
+    assert noise_of(values) == pytest.approx(1.4826 * noise)
+
+
+@pytest.mark.parametrize(
+    ("alike", "se", "least"), [(True, 0.0, 0.003), (False, 0.0, 0.006), (True, 0.1, 0.0990), (False, 0.1, 0.4243)]
+)
+def test_a_fall_between_two_evaluations(alike: bool, se: float, least: float) -> None:
+    """By 0.003 of the level and 0.7 of their joint error; of rows not known to be the same twice that and 3 errors."""
+    for share, fell in ((0.99, False), (1.01, True)):
+        series = _series([1.0 + share * least, 1.0], alike=alike, se=se)
+        assert series.fell(*series.marks) is fell
+
+
+def test_an_evaluation_that_improves() -> None:
+    """The best, after the lowest training loss, surely below the last evaluation before that, with training high."""
+    series = _series([2.0, 1.9, 1.8], near=2.5)
+    assert series.improves(5, 2.5)
+    assert series.improves(15, 2.5)
+    assert not series.improves(20, 2.5)
+    assert not series.improves(5, 2.6)
+    assert not _series([2.0, 1.8, 1.9]).improves(5, 2.0)
+    assert not _series([2.0, 1.804, 1.8]).improves(15, 2.0)
+    assert _series([2.0, 1.804, 1.8]).improves(5, 2.0)
+    assert _series([1.81, 1.805, 1.8]).improves(-10, 2.0) is False  # from the first on: by 0.0055 of 0.0108
+    assert not _series([1.8]).improves(-10, 2.0)
+
+
+def test_a_few_evaluations_fall() -> None:
+    """The last surely below the first, or each of three of the same rows below the one before."""
+    assert _series([2.0, 1.9]).falls()
+    assert not _series([2.0, 1.99]).falls()
+    assert _series([2.0, 1.995, 1.99], alike=True, se=0.02).falls()
+    assert not _series([2.0, 1.995, 1.99], se=0.02).falls()
+    assert not _series([2.0, 1.998, 1.995], alike=True, se=0.02).falls()
+    assert not _series([2.0, 1.98, 1.99], alike=True, se=0.02).falls()
+    assert not _series([2.0, 1.99], alike=True, se=0.02).falls()
+
+
+def test_a_line_through_many_evaluations_falls() -> None:
+    """By three of its errors, and by 0.006 of the level."""
+    for fall, falls in ((0.0115, False), (0.0125, True)):
+        assert _series([2.0 + fall * (1 - i / 19) for i in range(20)]).falls() is falls
+    noise = [0.02 * math.sin(37.0 * i * i) for i in range(20)]
+    line = line_through([2.0 + one for one in noise])
+    assert line is not None
+    for errors, falls in ((2.9, False), (3.1, True)):
+        fall = errors * line.error - line.fall
+        assert _series([2.0 + fall * (1 - i / 19) + one for i, one in enumerate(noise)]).falls() is falls
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "se", "waits"),
+    [
+        ((2.0, 2.1, 2.0), 0.395, 0.0, False), ((2.0, 2.1, 2.0), 0.405, 0.0, True),
+        ((2.0, 2.0, 2.0), 0.238, 0.0, False), ((2.0, 2.0, 2.0), 0.242, 0.0, True), ((2.0, 2.0, 2.0), -0.242, 0.0, True),
+        ((2.0, 2.0, 2.0), 0.395, 0.05, False), ((2.0, 2.0, 2.0), 0.405, 0.05, True),
+        ((2.0, 2.0), 0.5, 0.0, False), ((3.0, *[2.0] * 7), 0.5, 0.0, False), ((3.0, *[2.0] * 8), 0.5, 0.0, True),
+    ],
+)  # fmt: skip
+def test_how_far_is_another_level(values: tuple[float, ...], size: float, se: float, waits: bool) -> None:
+    """Four times the largest of the last changes, 0.12 of the level, eight standard errors; after three evaluations."""
+    mark = Mark(500, values[-1] + size, se, 10, 2.0, 2.0)
+    assert _series(values, se=se).then(mark, NO_ROWS, alone=True).waits is waits
+    assert not _series(values, se=se).then(mark, NO_ROWS, alone=False).waits
+
+
+def test_another_level_that_training_explains_or_that_does_not_stay() -> None:
+    """Training moves by a quarter of the change the same way; the next evaluation is off by half of it."""
+    for near, waits in ((2.12, True), (2.13, False), (1.5, True), (None, False)):
+        mark = Mark(500, 2.5, 0.0, 10, near, near)
+        assert _series([2.0, 2.0, 2.0]).then(mark, NO_ROWS, alone=True).waits is waits
+    waiting = _series([2.0, 2.0, 2.0]).then(Mark(500, 2.5, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True)
+    for value, near, swapped in ((2.26, 2.0, True), (2.24, 2.0, False), (2.74, 2.0, True), (2.76, 2.0, False),
+                                 (2.5, 2.13, False)):  # fmt: skip
+        after = waiting.then(Mark(510, value, 0.0, 10, near, near), NO_ROWS, alone=True)
+        assert after.swapped is swapped
+        if swapped:
+            assert (after.count, after.first.value, after.first.gap) == (2, 2.5, None)
+            assert after.best.value == min(value, 2.5)
+            assert after.left == waiting.marks[-2]
+
+
+def test_the_level_beside_an_evaluation_is_of_the_last_eight_points() -> None:
+    """Their median, of as many as there are since the evaluation before."""
+    state = _fold(*_train(*[3.0] * 4, *[2.0] * 3, *[1.0] * 3), EvalObservation(100, loss=2.0))
+    assert state.sets["eval"].last.near == 2.0
+    state = _fold(*_train(*[9.0] * 40, *[3.0] * 4, *[1.0] * 4), EvalObservation(480, loss=2.0))
+    assert state.sets["eval"].last.near == 2.0

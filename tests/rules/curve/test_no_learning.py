@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import median
 
 import pytest
 
@@ -18,6 +20,8 @@ from ko_cpt_callbacks.core.observation import (
 )
 from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.trend import Line, last_part, line_through
 
 Curve = Callable[[float], float]
 
@@ -183,3 +187,90 @@ def test_few_evaluations_that_fall(values: tuple[float, ...], text: str | None, 
         one = EvalObservation(10 * at, exact_loss=value, exact_loss_se=0.04, fingerprint=text)
         seen.insert(at + number, one)
     assert bool(_findings(seen)) is said
+
+
+# -- how much it takes: losses with exactly these numbers ----
+
+ZIGZAG = [(-1.0) ** i for i in range(100)]
+
+
+def _still_run(
+    size: float = 0.0, fall: float = 0.0, *, level: float = 2.0, points: int = 40, rated: bool = False
+) -> Signals:
+    """A run whose last nine tenths fall by so many of their standard errors, zigzag by ``size``."""
+    part = round(0.9 * points)
+    line = line_through([size * one for one in ZIGZAG[:part]])
+    assert line is not None
+    losses = [level] * (points - part)
+    slope = (fall * line.error - line.fall) / (part - 1)
+    losses += [level + size * one - slope * (i - part / 2) for i, one in enumerate(ZIGZAG[:part])]
+    rate = 1e-4 if rated else None
+    seen = [TrainObservation(10 * i, loss=loss, learning_rate=rate) for i, loss in enumerate(losses, start=1)]
+    return Monitor([]).fold(seen)[0].signals
+
+
+def _said(signals: Signals, head: Sequence[float] = (2.0,) * 5) -> bool:
+    return bool(NoLearning().close(False, replace(signals, trend=replace(signals.trend, head=tuple(head)))))
+
+
+def test_where_it_started() -> None:
+    """The first points are higher by 0.018 of the level, or by 1.5 deviations; the very first by 0.04, or by 3."""
+    for size, start, first in ((0.0, 0.036, 0.08), (0.03, None, None)):
+        signals = _still_run(size)
+        noise, end = signals.window.noise or 0.0, median(signals.window.losses[-18:])
+        for share, said in ((0.98, True), (1.02, False)):
+            assert _said(signals, [end + share * (start or 1.5 * noise)] * 5) is said
+            assert _said(signals, [end + share * (first or 3.0 * noise), *[end] * 4]) is said
+
+
+def test_how_much_is_a_fall() -> None:
+    """By two of its standard errors and by 0.003 of the level."""
+    for errors, said in ((1.95, True), (2.05, False)):
+        assert _said(_still_run(0.02, errors)) is said
+    quiet = (line_through([2.0] * 36) or pytest.fail("a line")).error
+    for share, said in ((0.97, True), (1.03, False)):
+        assert _said(_still_run(0.0, share * 0.006 / quiet)) is said
+
+
+def test_a_fall_that_noise_may_hide() -> None:
+    """A standard error of 0.03 of the level tells nothing."""
+    one = (line_through(ZIGZAG[:36]) or pytest.fail("a line")).error
+    for share, said in ((0.98, True), (1.02, False)):
+        assert _said(_still_run(share * 0.06 / one)) is said
+
+
+def test_a_loss_around_nothing() -> None:
+    """Below 0.1 nats it is none that has to fall."""
+    for level, said in ((0.105, True), (0.095, False)):
+        assert _said(_still_run(level=level), [level] * 5) is said
+
+
+def test_while_nothing_tells_how_long_the_run_is() -> None:
+    """From 100 points on, and where four times as many would bring 0.008 of the level at most."""
+    last = TrainObservation(1000, loss=2.0, learning_rate=1e-4)
+
+    def falling(fall: float) -> tuple[Signals, Line]:
+        losses = [2.0] * 10 + [2.0 - fall * i / 89 for i in range(90)]
+        seen = [TrainObservation(10 * i, loss=loss, learning_rate=1e-4) for i, loss in enumerate(losses, start=1)]
+        signals = Monitor([]).fold(seen)[0].signals
+        line = line_through(last_part(signals.window, 0.9)[0])
+        assert line is not None
+        return signals, line
+
+    _, probe = falling(0.004)
+    for share, said in ((0.97, True), (1.03, False)):
+        signals, line = falling((share * 0.004 - probe.error) * 0.004 / probe.fall)
+        assert line.fall + line.error == pytest.approx(share * 0.004, rel=0.01)
+        assert bool(NoLearning().step(False, last, signals)[1]) is said
+    for points, said in ((98, False), (100, True)):
+        assert bool(NoLearning().step(False, last, _still_run(points=points, rated=True))[1]) is said
+
+
+def test_the_start_is_no_part_of_it() -> None:
+    """The first tenth of a run may lie far off; what falls after it is a fall."""
+    signals = _still_run(points=40)
+    early = [TrainObservation(10 * i, loss=2.0 + (0.5 if i <= 4 else 0.0)) for i in range(1, 41)]
+    late = [TrainObservation(10 * i, loss=2.0 + (0.5 if 5 <= i <= 20 else 0.0)) for i in range(1, 41)]
+    assert _said(signals)
+    assert _said(Monitor([]).fold(early)[0].signals)
+    assert not _said(Monitor([]).fold(late)[0].signals)

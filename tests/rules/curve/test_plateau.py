@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.plateau import Plateau
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.trend import line_through
 
 Curve = Callable[[float], float]
 
@@ -123,3 +125,52 @@ def test_at_the_end_noise_decides() -> None:
     seen = _run(_still, noise=0.1, points=60)
     assert _findings(seen, close=False) == []
     assert [one.step for one in _findings([*seen, EndObservation(600, 2.6)])] == [600]
+
+
+# -- how much it takes: losses with exactly these numbers ----
+
+ZIGZAG = [0.02 * (-1.0) ** i for i in range(30)]
+
+
+def _said(errors: float, fallen: float, *, live: bool = False, late_rate: float = 1e-4) -> bool:
+    """Whether it is said after 100 rows, of which the last 30 fall by so many standard errors, and all had fallen by
+    so many before."""
+    line = line_through(ZIGZAG)
+    assert line is not None
+    slope = (errors * line.error - line.fall) / 29
+    losses = [2.0] * 70 + [2.0 + one - slope * (i - 14.5) for i, one in enumerate(ZIGZAG)]
+    rates = [1e-4] * 60 + [late_rate] * 40
+    seen = [TrainObservation(10 * i, None, loss, None, rates[i - 1]) for i, loss in enumerate(losses, start=1)]
+    signals = Monitor([]).fold(seen)[0].signals
+    level = line.start - 0.5 * line.fall + 2.0
+    signals = replace(signals, trend=replace(signals.trend, head=(level + fallen * line.error,) * 5))
+    rule = Plateau()
+    return bool(rule.step(False, seen[-1], signals)[1] if live else rule.close(False, signals))
+
+
+@pytest.mark.parametrize(
+    ("errors", "live", "said"),
+    [(0.95, True, True), (1.05, True, False), (1.75, False, True), (1.85, False, False), (-1.45, True, True),
+     (-1.55, True, False), (-1.55, False, True)],
+)  # fmt: skip
+def test_how_much_is_a_fall(errors: float, live: bool, said: bool) -> None:
+    """One standard error while the run goes on, 1.8 at its end; a rise by 1.5 while it goes on."""
+    assert _said(errors, 1000.0, live=live) is said
+
+
+@pytest.mark.parametrize(("fallen", "said"), [(3.95, False), (4.05, True)])
+def test_how_much_it_must_have_fallen_before(fallen: float, said: bool) -> None:
+    """Four standard errors."""
+    assert _said(0.0, fallen) is said
+
+
+@pytest.mark.parametrize(("errors", "fallen", "said"), [(0.0, 98.0, False), (0.0, 102.0, True)])
+def test_how_much_more_there_may_be(errors: float, fallen: float, said: bool) -> None:
+    """While the run goes on two standard errors of the fall are below 0.02 of all that it had fallen."""
+    assert _said(errors, fallen, live=True) is said
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.29e-4, False), (0.31e-4, True)])
+def test_a_rate_at_which_a_model_learns(rate: float, said: bool) -> None:
+    """Three tenths of its peak."""
+    assert _said(0.0, 1000.0, late_rate=rate) is said

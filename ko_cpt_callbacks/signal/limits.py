@@ -85,7 +85,8 @@ SHIFT_HELD: Final = (0.25, 0.5)
 of .15 and .4: 7, of these 4, at one recall."""
 
 SHIFT_NEW: Final = 0.4
-"""Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike."""
+"""Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike. Chosen, not
+measured."""
 
 SOAR_POINTS: Final = 6
 """Points from which a run that only rises can be said to diverge. Chosen: the shortest such log known has eight."""
@@ -103,7 +104,8 @@ SOAR_NATS: Final = 2.0
 """And nats above it. Chosen, likewise."""
 
 SEAM_NATS: Final = 0.5
-"""Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above."""
+"""Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above.
+Chosen, not measured."""
 
 TOOTH_EARLY: Final = 18
 """Points since the start within which a jump may be the end of a first tooth: as many again are waited for. Chosen:
@@ -116,7 +118,7 @@ TOOTH_STAYS: Final = 0.6
 """Share of a jump that must be left by then. Chosen, not measured."""
 
 TEETH_ALIKE: Final = (0.35, 2.9)
-"""Least and largest size of an earlier tooth, in sizes of the next. Chosen, not measured."""
+"""Times the size of the next: the least and the largest of an earlier tooth. Chosen, not measured."""
 
 TOOTH_BACK: Final = 0.3
 """Share of a tooth by which the loss drifted back before the next. Chosen, not measured."""
@@ -140,7 +142,8 @@ RATE_FALLS: Final = 0.08
 """Share of the peak by which a learning rate falls at once that explains a fall. Chosen, not measured."""
 
 EPOCH_NATS: Final = 0.5
-"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own rule."""
+"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own
+rule. Chosen, not measured."""
 
 GROUPED_POINTS: Final = 3
 """Points of a rise from which it may be the beginning of a mega-batch of rows grouped by length. Chosen."""

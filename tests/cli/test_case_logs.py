@@ -71,9 +71,7 @@ RIGHT: dict[str, Callable[[Found], bool]] = {
     "falls-in-the-first-rows": _quiet,
     "evaluation-set-swapped": _another_set,
 }
-OPEN = {
-    "group-by-length-wide", "group-by-length-mild", "rises-from-row-two", "epoch-ends-in-two-decimals",
-}  # fmt: skip
+OPEN = {"group-by-length-wide"}
 
 
 def _state(name: str) -> dict[str, Any]:

@@ -162,14 +162,14 @@ def test_how_much_is_a_sign(changes: dict[str, float], name: str) -> None:
     assert [sign.name for sign in follow(_run(), _next(**changes))[1]] == [name] * bool(name)
 
 
-@pytest.mark.parametrize(("since", "name"), [(5, ""), (6, "tokens-jump")])
-def test_the_fastest_of_six_rows(since: int, name: str) -> None:
-    """A row of three times the pace makes room for fifteen times it, while it is one of the last six."""
+@pytest.mark.parametrize(("since", "more", "name"), [(5, 9000, ""), (60, 9000, ""), (60, 16_000, "tokens-jump")])
+def test_the_fastest_row_stays(since: int, more: int, name: str) -> None:
+    """A row of three times the pace makes room for fifteen times it, however long ago it was; not for more."""
     trail, _ = follow(_run(), _next(step=210, input_tokens=23_000))
     for i in range(1, since + 1):
         trail, signs = follow(trail, _next(step=210 + 10 * i, epoch=0.21 + 0.01 * i, input_tokens=23_000 + 1000 * i))
         assert signs == ()
-    step, tokens = 220 + 10 * since, 23_000 + 1000 * since + 9000
+    step, tokens = 220 + 10 * since, 23_000 + 1000 * since + more
     _, signs = follow(trail, _next(step=step, epoch=step / 1000, input_tokens=tokens))
     assert [sign.name for sign in signs] == [name] * bool(name)
 

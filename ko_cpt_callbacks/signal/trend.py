@@ -69,6 +69,7 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
     sides = [math.copysign(0.5, time) if broken else 0.0 for time in times]
     tt, ts, ss = sum(t * t for t in times), sum(t * s for t, s in zip(times, sides, strict=True)), 0.5 * 0.5 * n
     rest = ss - ts * ts / tt  # of a drop that a slope cannot imitate
+    free = n - 2 - broken  # residuals beyond what the line takes up
     used, off = list(values), list(values)
     mean = slope = jump = noise = 0.0
     for _ in range(limits.LINE_TURNS):
@@ -77,13 +78,13 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
         slope = (ty - jump * ts) / tt
         line = [mean + slope * t + jump * s for t, s in zip(times, sides, strict=True)]
         off = [value - at for value, at in zip(values, line, strict=True)]
-        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]), QUIET)
+        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]) * math.sqrt(n / free), QUIET)
         most = limits.LINE_CLIP * noise
         off = [max(-most, min(most, one)) for one in off]
         used = [at + one for at, one in zip(line, off, strict=True)]
     squares = sum(one * one for one in off)
     # The median is a poor guide where values are few or rounded; the mean square is not.
-    noise = max(noise, math.sqrt(squares / (n - 2 - broken)))
+    noise = max(noise, math.sqrt(squares / free))
     linked = sum(a * b for a, b in pairwise(off)) / squares if squares > 0.0 else 0.0
     linked = min(max(linked, 0.0), limits.LINE_LINKED)
     error = noise * math.sqrt((1 + linked) / (1 - linked)) * (n - 1) / math.sqrt(tt - ts * ts / ss)

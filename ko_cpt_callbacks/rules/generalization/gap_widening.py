@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from statistics import linear_regression, pvariance
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
@@ -75,9 +77,9 @@ class GapWidening(Rule):
         # Since before it began to widen, at least since before the evaluations in a row.
         wide = [*takewhile(lambda one: one.gap is not None and one.gap - usual > 0.5 * self.limit, now.marks[::-1])]
         since = now.marks[-max(len(wide), self.evaluations) - 1 :]
-        trained = [mark.train for mark in since if mark.train is not None]
-        fall, train_fall = since[0].value - since[-1].value, trained[0] - trained[-1]
-        if fall > self.fall_errors * math.sqrt(2.0) * noise and fall > self.fall_share * train_fall:
+        fall, spread = _fall([mark.value for mark in since])
+        train_fall, _ = _fall([mark.train for mark in since if mark.train is not None])
+        if fall > self.fall_errors * noise * spread and fall > self.fall_share * train_fall:
             return None
         return {
             "gap": now.last.gap, "early_gap": usual, "widened": widened, "threshold": threshold, "error": error,
@@ -85,3 +87,10 @@ class GapWidening(Rule):
             "train_fall": train_fall, "loss": now.last.value, "train": now.last.train, "early_evaluations": used,
             "metric": now.metric,
         }  # fmt: skip
+
+
+def _fall(values: Sequence[float]) -> tuple[float, float]:
+    """How far a line through the values falls from first to last, and its error where that of each value is 1."""
+    last = len(values) - 1
+    times = range(last + 1)
+    return -linear_regression(times, values).slope * last, last / math.sqrt(len(values) * pvariance(times))

@@ -181,3 +181,95 @@ def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
         # Those of the run before are gone: the points of this epoch are all there are.
         assert state.rules[0].began == 0
     assert monitor.close(state) == ()
+
+
+# -- how much it takes: losses without noise, or with exactly this one ----
+
+
+def _steps(rule: Memorising, loss: Curve, *, epochs: int = 4, size: float = 0.0) -> list[Finding]:
+    """What is said of twenty rows an epoch that zigzag by ``size``."""
+    rows = [
+        TrainObservation(10 * i, i / 20, loss((i - 0.5) / 20) + size * (-1) ** i) for i in range(1, 20 * epochs + 1)
+    ]
+    return _findings(rows, rule)
+
+
+def test_which_share_is_a_step() -> None:
+    """0.07 of the level, with two standard errors; or 0.03, with 2.5 standard deviations of a point."""
+    surely, largely = Memorising(drop=9.0), Memorising(deviations=1e9)
+    for rule, share in ((largely, 0.07), (surely, 0.03)):
+        for part, said in ((0.98, False), (1.02, True)):
+            assert bool(_steps(rule, lambda at, fall=part * share: 2.5 * (1 - fall) ** math.floor(at))) is said
+
+
+def test_how_sure_a_step_must_be() -> None:
+    """Two standard errors of the drop, or 2.5 deviations of one point, as the finding of a large one names them."""
+    for rule, size, name, times in (
+        (Memorising(deviations=1e9, drop=0.0), 0.1, "errors", 2.0),
+        (Memorising(drop=9.0, least_drop=0.0), 0.1, "noise", 2.5),
+    ):
+        (large,) = _steps(rule, lambda at: 9.0 - 2.0 * math.floor(at), size=size)
+        known = large.values[name]
+        one = max(known) if isinstance(known, list) else float(str(known))
+        off = max(abs(drop - 2.0) for drop in large.values["drops"])  # type: ignore[union-attr]
+        for fall, said in ((0.97 * times * one - off, False), (1.03 * times * one + off, True)):
+            assert bool(_steps(rule, lambda at, fall=fall: 9.0 - fall * math.floor(at), size=size)) is said
+
+
+def test_how_much_of_a_step_must_be_kept() -> None:
+    """Half of the drop: the rest comes back within the epoch."""
+    for share, said in ((0.45, False), (0.55, True)):
+        found = _steps(
+            Memorising(), lambda at, kept=share: 2.5 - 0.4 * kept * math.floor(at) + 0.4 * (1 - kept) * (at % 1.0)
+        )
+        assert bool(found) is said
+
+
+def test_which_ends_are_remembered() -> None:
+    """Two of three in a row, whichever; steps farther apart are two single ones."""
+    for ends, said in (((2, 4), True), ((2, 3), True), ((2, 5), False)):
+        found = _steps(Memorising(), lambda at, ends=ends: 3.0 - 0.3 * sum(at >= end for end in ends), epochs=7)
+        assert bool(found) is said
+
+
+def test_when_a_step_is_judged() -> None:
+    """At most twelve points after an end, and the one that may be of both epochs; at half of a shorter epoch."""
+    for each, step in ((60, 1330), (20, 510), (10, 260)):
+        rows = [TrainObservation(10 * i, i / each, _stairs(0.2)((i - 0.5) / each)) for i in range(1, 4 * each + 1)]
+        assert [one.step for one in _findings(rows)] == [step]
+
+
+def _sinking(at: float, *, start: float = 2.0, end: float = 0.9) -> float:
+    """Flat in the first epoch, down in the course of the third, flat."""
+    return start + (end - start) * min(max(at - 2.2, 0.0) / 0.6, 1.0)
+
+
+def test_after_how_many_epochs_it_is_far_below() -> None:
+    """At the first row of the fifth, or as soon then as the median of five points is below half of the first epoch."""
+    assert [(one.variant, one.step) for one in _steps(Memorising(), _sinking, epochs=6)] == [("far-below", 810)]
+    for row in (85, 90):
+        found = _steps(Memorising(), lambda at, row=row: _sinking(at, end=1.03) - 0.06 * (20 * at > row), epochs=6)
+        assert [(one.variant, one.step) for one in found] == [("far-below", 10 * (row + 3))]
+    assert _steps(Memorising(), lambda at: _sinking(at, end=1.01), epochs=6) == []
+
+
+def test_an_evaluation_that_fell_along() -> None:
+    """To less than 0.7 of what it was at the end of the first epoch."""
+    for last, said in ((1.39, False), (1.41, True)):
+        rows: list[Observation] = []
+        for i in range(1, 121):
+            rows.append(TrainObservation(10 * i, i / 20, _sinking((i - 0.5) / 20)))
+            if i % 20 == 0:
+                rows.append(EvalObservation(10 * i, loss=2.0 if i == 20 else last))
+        assert bool(_findings(rows)) is said
+
+
+def test_which_epoch_the_later_ones_are_compared_with() -> None:
+    """The first whose second half is no lower than 0.85 of its first half."""
+    for half, said in ((0.86, True), (0.84, False)):
+        found = _steps(
+            Memorising(),
+            lambda at, half=half: _sinking(at, start=2.0 * half, end=0.85) + 2.0 * (1 - half) * (at < 0.5),
+            epochs=7,
+        )
+        assert bool(found) is said

@@ -85,8 +85,8 @@ SHIFT_HELD: Final = (0.25, 0.5)
 of .15 and .4: 7, of these 4, at one recall."""
 
 SHIFT_NEW: Final = 0.4
-"""Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike. Chosen, not
-measured."""
+"""Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike.
+Chosen, not measured."""
 
 SOAR_POINTS: Final = 6
 """Points from which a run that only rises can be said to diverge. Chosen: the shortest such log known has eight."""
@@ -101,7 +101,7 @@ SOAR_TIMES: Final = 2.5
 """Times its lowest level to which the loss must have risen. Chosen: no bump of a warm-up comes near."""
 
 SOAR_NATS: Final = 2.0
-"""And nats above it. Chosen, likewise."""
+"""Nats above it, too. Chosen, likewise."""
 
 SEAM_NATS: Final = 0.5
 """Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above.
@@ -142,8 +142,8 @@ RATE_FALLS: Final = 0.08
 """Share of the peak by which a learning rate falls at once that explains a fall. Chosen, not measured."""
 
 EPOCH_NATS: Final = 0.5
-"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own
-rule. Chosen, not measured."""
+"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own rule.
+Chosen, not measured."""
 
 GROUPED_POINTS: Final = 3
 """Points of a rise from which it may be the beginning of a mega-batch of rows grouped by length. Chosen."""

@@ -27,14 +27,15 @@ PLAIN = (0, 1, 2, 0.5)
 """Numbers that may stand in a body: nothing, one, both, the middle."""
 UNITS = (
     "bits per byte", "bytes", "changes", "characters", "correlation", "decimals", "differences", "epochs", "ends of",
-    "evaluations", "gaps", "joint standard errors", "labels", "losses", "nats", "noises", "points", "ranks", "rows",
-    "share", "shares", "squared length", "standard deviations", "standard errors", "steps", "times", "tokens", "values",
+    "evaluations", "gaps", "joint standard errors", "labels", "losses", "nats", "noises", "points", "ranks", "ratio",
+    "rows", "share", "shares", "size", "squared length", "standard deviations", "standard errors", "steps", "times",
+    "tokens", "values",
 )  # fmt: skip
 SOURCE = re.compile(r"\b(Source: |Measured\b|Simulated\b|[Cc]hosen[ .,:;])")
 # Modules whose numbers have not moved yet. It only shrinks.
 NOT_YET = {
-    "rules/baseline/stage_regression.py", "rules/curve/diverged.py",
-    "rules/curve/loss_spike.py", "rules/curve/run_seam.py", "rules/monitor.py", "rules/note/attempt_differs.py",
+    "rules/baseline/stage_regression.py", "rules/curve/diverged.py", "rules/curve/loss_spike.py",
+    "rules/curve/run_seam.py", "rules/monitor.py", "rules/note/attempt_differs.py",
     "rules/note/not_enough_data.py", "rules/setup/eval_in_training.py", "signal/excursion.py", "signal/explanation.py",
     "signal/restart.py", "signal/suddenness.py", "signal/window.py",
 }  # fmt: skip
@@ -54,7 +55,7 @@ def _limits() -> list[tuple[ast.AnnAssign, str | None]]:
 
 @pytest.mark.parametrize(("constant", "text"), _limits(), ids=lambda one: getattr(getattr(one, "target", 0), "id", ""))
 def test_a_limit_says_what_it_is(constant: ast.AnnAssign, text: str | None) -> None:
-    """``NAME: Final = number``, then a text: its unit first, its source, or how it was chosen, last."""
+    """``NAME: Final = number`` (or two, or three), then a text: its unit first, its source, or how it was chosen, last."""
     assert ast.unparse(constant.annotation) == "Final"
     value = getattr(limits, ast.unparse(constant.target))
     assert all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,)))

@@ -216,7 +216,7 @@ def test_how_far_is_another_level(values: tuple[float, ...], size: float, se: fl
 
 
 def test_another_level_that_training_explains_or_that_does_not_stay() -> None:
-    """Training moves by a quarter of the change, either way; the next evaluation is off by a quarter of it."""
+    """Training moves by a quarter of the change either way; the next evaluation is off by a quarter of it."""
     for near, waits in ((2.12, True), (2.13, False), (1.88, True), (1.87, False), (None, False)):
         mark = Mark(500, 2.5, 0.0, 10, near, near)
         assert _series([2.0, 2.0, 2.0]).then(mark, NO_ROWS, alone=True).waits is waits

@@ -55,7 +55,7 @@ def _limits() -> list[tuple[ast.AnnAssign, str | None]]:
 
 @pytest.mark.parametrize(("constant", "text"), _limits(), ids=lambda one: getattr(getattr(one, "target", 0), "id", ""))
 def test_a_limit_says_what_it_is(constant: ast.AnnAssign, text: str | None) -> None:
-    """``NAME: Final = number`` (or two, or three), then a text: its unit first, its source, or how it was chosen, last."""
+    """``NAME: Final = number`` (or a few), then a text: its unit first, its source, or how it was chosen, last."""
     assert ast.unparse(constant.annotation) == "Final"
     value = getattr(limits, ast.unparse(constant.target))
     assert all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,)))

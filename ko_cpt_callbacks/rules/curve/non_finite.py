@@ -113,8 +113,10 @@ class NonFinite(Rule):
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
             base = _base(state.train, seen.step)
+            if (plain := self._plain(base, seen)) is not None:
+                return NonFiniteState(plain, state.evals, state.notes), ()
             fault = self._train_fault(seen, base)
-            track, findings = self._advance(_rated(base, seen), seen, fault)
+            track, findings = self._advance(replace(base, rates=_rates(base, seen)), seen, fault)
             if fault is not None:
                 return replace(state, train=track), findings
             track, note = self._healthy(track, seen)
@@ -126,6 +128,20 @@ class NonFinite(Rule):
             track, findings = self._advance(known, seen, _eval_fault(seen))
             return replace(state, evals={**state.evals, seen.split: track}), findings
         return state, ()
+
+    def _plain(self, base: Track, seen: TrainObservation) -> Track | None:
+        """The track after a row of which nothing is to be said: nearly every row is one; ``None`` for any other."""
+        loss, norm = seen.loss, seen.grad_norm
+        if not loss or not math.isfinite(loss) or seen.nonfinite_steps or seen.targetless_micro_batches:
+            return None
+        if norm is not None and not math.isfinite(norm):
+            return None
+        healthy = base.healthy + 1
+        faulty = base.faulty and healthy < self.healthy_rows
+        return Track(
+            seen.step, faulty, healthy, (*base.recent, loss)[-self.window :], _rates(base, seen), base.scaler_rows,
+            base.taken or (norm is not None and not faulty), base.search, 0, loss,
+        )  # fmt: skip
 
     def _advance(
         self, base: Track, seen: TrainObservation | EvalObservation, fault: Fault | None
@@ -215,11 +231,9 @@ def _base(track: Track, step: int) -> Track:
     return replace(track, recent=(), rates=(), zeros=0, nonzero=None)
 
 
-def _rated(track: Track, seen: TrainObservation) -> Track:
+def _rates(track: Track, seen: TrainObservation) -> tuple[float, ...]:
     rate = seen.learning_rate
-    if rate is None or not math.isfinite(rate):
-        return replace(track, rates=()) if track.rates else track
-    return replace(track, rates=(*track.rates, rate)[-limits.RATE_ROWS :])
+    return () if rate is None or not math.isfinite(rate) else (*track.rates, rate)[-limits.RATE_ROWS :]
 
 
 def _zeros(track: Track, seen: TrainObservation) -> dict[str, Any]:

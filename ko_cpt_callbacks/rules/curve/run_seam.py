@@ -80,6 +80,8 @@ class RunSeam(Rule):
     def step(self, state: RunSeamState, seen: Observation, signals: Signals) -> tuple[RunSeamState, Found]:
         """Judges a training row."""
         recent, trail = signals.window, signals.past.trail
+        if not recent.signs and not state.signs:
+            return state, ()
         signs, age, said = state.signs, state.age + 1, state.said
         if not signs or age > self.rows:
             signs, age, said = (), 0, ""

@@ -91,10 +91,9 @@ class BelowFloor(Rule):
             return state, ()
         # Twice the window, and what a sudden fall needs before it.
         recent = _with(state.train, seen.step, seen.loss, keep=2 * self.window + limits.FALL_SIDE)
-        state = replace(state, train=recent)
-        last = recent.losses[-self.window :]
-        level = median(last)
-        if len(last) < self.window or level >= self._highest(reach):
+        state = BelowFloorState(recent, state.evals, state.said)
+        last, highest = recent.losses[-self.window :], self._highest(reach)
+        if len(last) < self.window or min(last) >= highest or (level := median(last)) >= highest:
             return state, ()
         fall = sudden_fall(recent.losses, recent.lowest, self._least_fall(level, reach))
         values: dict[str, Any] = {"points": len(last)}
@@ -176,4 +175,4 @@ def _with(recent: Recent, step: int, loss: float, keep: int, side: int = limits.
     losses, lowest = (*recent.losses, loss), recent.lowest
     if recent.step is not None and step < recent.step:
         losses, lowest = (loss,), None  # steps that go back are two runs joined
-    return replace(recent, step=step, losses=losses[-keep:], lowest=lowest_level(losses, keep, lowest, side))
+    return Recent(step, losses[-keep:], lowest_level(losses, keep, lowest, side), recent.metric)

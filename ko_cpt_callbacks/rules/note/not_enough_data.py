@@ -48,6 +48,8 @@ class NotEnoughData(Rule):
 
     def step(self, state: NotEnoughDataState, seen: Observation, signals: Signals) -> tuple[NotEnoughDataState, Found]:
         """Counts a row; speaks at the Trainer's last one."""
+        if state.train_points >= self.min_train_points:
+            return state, ()
         state = replace(state, last_step=seen.step)
         if isinstance(seen, TrainObservation):
             if seen.step != state.train_step:

@@ -172,9 +172,9 @@ def test_how_much_is_a_fall_along() -> None:
 
 
 def test_a_fall_within_the_noise() -> None:
-    """A fall by less than the joint error of two evaluations is none."""
+    """A fall by less than the error of a line through the five evaluations since it began to widen is none."""
     zigzag = 0.01 * 4 * 1.4826 / math.sqrt(6)  # the standard deviation that second differences of 0.04 tell
     for share, said in ((0.98, True), (1.02, False)):
-        slope = share * math.sqrt(2.0) * zigzag / 4
+        slope = share * zigzag / math.sqrt(10.0)  # the squares of -2, -1, 0, 1, 2
         values = _judged([1.0] * 4, values=lambda i, slope=slope: 2.0 - slope * i + 0.01 * (-1) ** i)
         assert (values is not None) is said

@@ -11,9 +11,12 @@ from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.explanation import (
     another_tooth,
     epoch_ends,
+    interval_changes,
     lengths_jumped,
+    paces_differ,
     rate_falls,
     rate_rises,
+    teeth,
     undone,
 )
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
@@ -101,3 +104,30 @@ def test_lengths() -> None:
     assert not lengths_jumped((*[2000.0] * 25, *[4000.0] * 6), 6)
     assert not lengths_jumped((*drift[:10], None, None, *drift[12:]), 6)
     assert not lengths_jumped((None,) * 31, 6)
+
+
+def test_paces() -> None:
+    """Rows of a third more tokens per step than before, or fewer, are of another length; a tenth is not."""
+    usual = [2000.0 + e for e in noisy(20, 40)]
+    for now, differ in ((2700.0, True), (1500.0, True), (2200.0, False), (1800.0, False)):
+        assert paces_differ((*usual, *[now] * 6), 6) is differ
+    assert not paces_differ((*[None] * 20, *[2700.0] * 6), 6)
+    assert not paces_differ((*usual, *[None] * 6), 6)
+
+
+def test_intervals() -> None:
+    """Rows of twice as many steps as before or more, or half as many, are other means."""
+    for every, changes in ((5, True), (20, True), (50, True), (10, False), (11, False)):
+        steps = [10 * i for i in range(1, 11)]
+        window = Recent(steps=(*steps, *(100 + every * i for i in range(1, 7))))
+        assert interval_changes(window, 6) is changes
+
+
+def test_teeth() -> None:
+    """Jumps of most of the height, twice, in one direction: a saw. Both ways it swings; once may be anything."""
+    up, down = Jump(20, 0.8, 2.8), Jump(45, -0.8, 2.0)
+    assert teeth([up, up], 1.0)
+    assert teeth([down, down, down], 1.0)
+    assert not teeth([up], 1.0)
+    assert not teeth([up, down], 1.0)
+    assert not teeth([up, up], 2.0)

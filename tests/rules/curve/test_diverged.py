@@ -202,3 +202,32 @@ def test_evaluations_of_other_rows_explain_nothing() -> None:
     seen[-51] = replace(seen[-51], fingerprint="utf8-02")  # type: ignore[call-arg]
     assert isinstance(seen[-51], EvalObservation) and seen[-51].step == 700
     assert len(findings(RULE, seen)) == 1
+
+
+@pytest.mark.parametrize("points", [8, 10, 14])
+@pytest.mark.parametrize("power", [0.7, 1.4])
+def test_a_log_that_only_rises(points: int, power: float) -> None:
+    """From 1 to 30 in ten rows, from the second on: said by its last row, and before it in a longer one."""
+    losses = [1.0 + 29.0 * (i / (points - 1)) ** power for i in range(points)]
+    (found,) = findings(RULE, rows(losses))
+    assert (found.variant, found.asks_to_stop) == ("rising", True)
+    assert 60 <= (found.step or 0) <= 100
+
+
+def test_what_rises_a_little_from_the_start() -> None:
+    """By one nat, or to what is no many times: not in so few rows. Nor a spike there that is over."""
+    assert findings(RULE, rows([4.0 + 0.2 * i for i in range(8)])) == []
+    assert findings(RULE, rows([8.0 + 0.4 * i for i in range(8)])) == []
+    hill = [2.5 + 4.0 * math.sin(math.pi * min(i, 8) / 8) for i in range(30)]
+    assert findings(RULE, rows(hill)) == []
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_teeth_of_rows_grouped_by_length(sign: float) -> None:
+    """The loss drifts by 1.2 nats over 25 points and jumps back, again and again, with its counter of tokens."""
+    losses = falling(300, 0.05, level=3.5, extra=lambda i: 1.2 * sign * ((i % 25) / 25 - 0.5))
+    count, tokens = 0, []
+    for i in range(300):
+        count += int(16_000 * math.exp(-(i % 25) / 10))
+        tokens.append(count)
+    assert findings(RULE, rows(losses, tokens=tokens, every=1)) == []

@@ -153,3 +153,24 @@ def test_a_repeat_replaces() -> None:
 def test_steps_going_back_begin_anew() -> None:
     """The second run starts at 3.3 after the first ended at 2.5: no rise."""
     assert findings(RULE, [*rows(falling(80)), *rows(falling(80, seed=1))]) == []
+
+
+def test_the_same_order_again() -> None:
+    """With a new epoch the loss is up by a quarter of a nat and drifts down again: the text begins anew. In the middle
+    of an epoch it is a spike."""
+    losses = falling(300, 0.02, fall=0.3, extra=lambda i: 0.3 * math.exp(-(i - 150) / 8) if i >= 150 else 0.0)
+    assert findings(RULE, rows(losses, epochs=2.0)) == []
+    assert len(findings(RULE, rows(losses, epochs=0.9))) == 1
+
+
+def test_longer_rows_for_a_while() -> None:
+    """Twelve points half a nat up whose tokens per step doubled are other rows; with the same tokens they are a
+    spike."""
+    up = range(150, 162)
+    losses = falling(300, 0.02, fall=0.3, extra=lambda i: 0.5 * math.exp(-(i - 150) / 8) if i in up else 0.0)
+    for times, said in ((2, 0), (1, 1)):
+        tokens, count = [], 0
+        for i in range(300):
+            count += 20_000 * (times if i in up else 1)
+            tokens.append(count)
+        assert len(findings(RULE, rows(losses, tokens=tokens))) == said

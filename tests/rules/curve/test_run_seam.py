@@ -215,3 +215,13 @@ def test_repeats_count_once() -> None:
     assert findings(RULE, twice) == findings(RULE, seen)
     joined: list[Finding] = findings(RULE, [*seen, *seen])
     assert [one.severity.value for one in joined] == ["info", "warning", "info"]
+
+
+def test_rows_grouped_by_length_are_one_run() -> None:
+    """Tokens per step fall by a factor of thirty within a mega-batch, and are back with the next: no counter jumped."""
+    losses = falling(200, 0.05, extra=lambda i: 0.6 * (0.5 - (i % 25) / 25))
+    count, tokens = 0, []
+    for i in range(200):
+        count += int(16_000 * math.exp(-(i % 25) / 7))
+        tokens.append(count)
+    assert findings(RunSeam(), rows(losses, tokens=tokens, every=1)) == []

@@ -120,3 +120,27 @@ def test_a_seam_begins_anew() -> None:
     """Steps that go back: no lowest level, no rise, no jumps of the run before."""
     now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch
     assert (now.since, now.first, now.rise, now.jumps, now.swings) == (1, 9.0, None, (), 0)
+
+
+@pytest.mark.parametrize(("share", "back"), [(0.32, False), (0.28, True)])
+def test_when_a_rise_is_back(share: float, back: bool) -> None:
+    """At the first point that is no higher than three tenths of the peak above the level; of a small one, than 2.5
+    noises."""
+    (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
+    seen = [*_flat({60: 1.0}, points=61), TrainObservation(620, loss=peak.base + share * peak.height)]
+    assert (_watches(seen)[-1].ended is not None) is back
+    small = peak.base + 7.0 * peak.noise
+    for noises, ends in ((2.6, False), (2.4, True)):
+        seen = [*_flat({}, points=60), TrainObservation(610, loss=small)]
+        seen.append(TrainObservation(620, loss=peak.base + noises * peak.noise))
+        assert (_watches(seen)[-1].ended is not None) is ends
+
+
+@pytest.mark.parametrize(("noises", "points", "odd"), [(8.8, 1, True), (9.2, 1, False), (8.8, 2, False)])
+def test_a_point_that_is_odd(noises: float, points: int, odd: bool) -> None:
+    """One alone, above the band by less than nine noises, is remembered by how many."""
+    (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
+    high = [TrainObservation(610 + 10 * i, loss=peak.base + noises * peak.noise) for i in range(points)]
+    last = _watches([*_flat({}, points=60), *high, TrainObservation(700, loss=peak.base)])[-1]
+    assert last.ended is not None
+    assert last.odd == pytest.approx(noises if odd else 0.0, rel=1e-6)

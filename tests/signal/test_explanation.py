@@ -95,6 +95,119 @@ def test_a_learning_curve_passed_the_level() -> None:
     even = [2.8 - 0.3 * i / 30 + e for i, e in enumerate(noisy(30, 0.005))]
     assert undone(_window(even), tuple(even), 2.8, 0.3) == pytest.approx(28, abs=2)
 
+# -- how much it takes ----
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ends"),
+    [
+        ((0.96, 0.97, 0.98, 0.99, 0.9999995, 1.01, 1.02, 1.03, 1.04, 1.05), True),
+        ((0.5, 0.51, 0.52, 0.53, 0.9999985, 0.9999986, 0.9999987, 0.9999988, 0.9999989, 0.999999), False),
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0), False),
+    ],
+)
+def test_how_near_an_end_is(epochs: tuple[float, ...], ends: bool) -> None:
+    """Within a millionth of an epoch; the beginning of the first is no end."""
+    assert epoch_ends(_epochs(*epochs), 6) is ends
+
+
+def test_the_place_is_where_the_loss_went_most() -> None:
+    """Of the points around it, three before to two after; the end is from two rows before it to one after."""
+    for place, at, ends in (
+        (-6, -6, True), (-6, -7, True), (-6, -5, True), (-6, -8, False), (-6, -4, False),
+        (-9, -9, True), (-9, -6, False), (-4, -4, True), (-4, -6, False),
+    ):  # fmt: skip
+        losses = (*[2.5] * (30 + place), *[2.0] * -place)
+        epochs = tuple(0.9 if i < 30 + at else 1.1 for i in range(30))
+        assert epoch_ends(Recent(losses=losses, epochs=epochs), 6) is ends, (place, at)
+    assert not epoch_ends(Recent(losses=(2.0,) * 30, epochs=(None,) * 30), 6)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"), [(10, 10, False), (10, 6, False), (10, 5, True), (10, 19, False), (10, 20, True)]
+)
+def test_an_interval_that_changes(before: int, after: int, changes: bool) -> None:
+    """To half or to twice as many steps a row, where the points after the place begin."""
+    steps = [before * i for i in range(20)]
+    steps += [steps[-1] + after * i for i in range(1, 7)]
+    assert interval_changes(Recent(steps=tuple(steps)), 6) is changes
+
+
+def test_how_much_the_rate_rises() -> None:
+    """By 0.02 of its peak from six points before the place on."""
+    for rise, rises in ((0.019, False), (0.021, True)):
+        early = (*[0.5] * 18, *[0.5 + rise] * 12)
+        assert rate_rises(Recent(rates=early, rate_peak=1.0), 6) is False
+        late = (*[0.5] * 19, *[0.5 + rise] * 11)
+        assert rate_rises(Recent(rates=late, rate_peak=1.0), 6) is rises
+    assert not rate_rises(Recent(), 6)
+
+
+def test_how_much_the_rate_falls() -> None:
+    """By 0.08 of its peak, and by four times its usual change, from six points before the place on."""
+    for fall, falls in ((0.079, False), (0.081, True)):
+        assert rate_falls(Recent(rates=(*[0.5] * 19, *[0.5 - fall] * 11), rate_peak=1.0), 6) is falls
+        assert rate_falls(Recent(rates=(*[0.5] * 17, *[0.5 - fall] * 13), rate_peak=1.0), 6) is False
+        steady = [2.0 - 0.025 * i for i in range(19)]
+        rates = (*steady, *(steady[-1] - 0.1 * fall / 0.08 - 0.025 * i for i in range(11)))
+        assert rate_falls(Recent(rates=rates, rate_peak=1.0), 6) is falls
+    assert not rate_falls(Recent(), 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "other"), [(0.3 * 0.34, False), (0.3 * 0.36, True), (0.3 * 2.85, True), (0.3 * 2.95, False)]
+)
+def test_how_alike_teeth_are(size: float, other: bool) -> None:
+    """From 0.35 to 2.9 times as large."""
+    assert another_tooth([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
+
+
+def test_how_far_back_and_how_evenly() -> None:
+    """Three tenths of the tooth; or a distance that is the one before but for 0.12 of it, or two points."""
+    for base, other in ((2.72, False), (2.70, True)):
+        assert another_tooth([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
+    for start, other in ((94, False), (95, True), (106, True), (107, False)):
+        assert another_tooth([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
+    for start, other in ((17, False), (18, True), (22, True), (23, False)):
+        assert another_tooth([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
+    assert not another_tooth([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
+    assert another_tooth([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "height", "saw"),
+    [((0.3, 0.3), 0.59, True), ((0.3, 0.3), 0.61, False), ((0.3, -0.3), 0.5, False), ((-0.3, -0.3), 0.5, True),
+     ((0.3,), 0.5, False), ((0.3, 0.1), 0.5, False), ((0.3, 0.3, 0.1, -0.1), 0.5, True)],
+)  # fmt: skip
+def test_a_saw(sizes: tuple[float, ...], height: float, saw: bool) -> None:
+    """More than half of a height jumped twice, one way only."""
+    assert teeth([Jump(10 * i, size, 2.5) for i, size in enumerate(sizes)], height) is saw
+
+
+@pytest.mark.parametrize(
+    ("now", "differ"), [(125.0, False), (135.0, True), (78.0, False), (76.0, True), (None, False)]
+)
+def test_other_tokens_per_step(now: float | None, differ: bool) -> None:
+    """By a factor of 1.3 either way, of six points before at least, and of two now."""
+    assert paces_differ((*[100.0] * 20, *[now] * 4), 4) is differ
+    assert paces_differ((*[None] * 14, *[100.0] * 6, *[now] * 4), 4) is differ
+    assert not paces_differ((*[None] * 15, *[100.0] * 5, *[now] * 4), 4)
+    assert not paces_differ((*[100.0] * 20, None, None, None, now), 4)
+    assert paces_differ((*[300.0] * 20, *[100.0] * 14, *[now] * 4), 4) is differ
+
+
+def test_how_much_lengths_drift() -> None:
+    """By a tenth from the first third to the last three, and back by half of it; with thirteen points before."""
+    for drift, jumped in ((0.125, False), (0.14, True)):
+        paces = [100.0 * (1 - drift * i / 24) for i in range(25)]
+        assert lengths_jumped((*paces, paces[-1], *[100.0] * 6), 6) is jumped
+        assert not lengths_jumped((*paces, paces[-1], *[paces[-1] + 40.0 * drift] * 6), 6)
+    drifted = [100.0 * (1 - 0.3 * i / 12) for i in range(13)]
+    assert lengths_jumped((*drifted, *[100.0] * 6), 6)
+    assert not lengths_jumped((*drifted[1:], *[100.0] * 6), 6)
+    assert lengths_jumped((None, *drifted, *[100.0] * 6), 6)
+    assert lengths_jumped((*[500.0] * 40, *[100.0 * (1 - 0.3 * i / 24) for i in range(24)], *[100.0] * 6), 6)
+
 
 def test_lengths() -> None:
     """Tokens per step that drifted and are back are rows of other lengths; that vary, or change for good, are not."""

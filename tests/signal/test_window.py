@@ -171,3 +171,11 @@ def test_announcements() -> None:
     assert recent.planned_steps == 900
     assert recent.add(SetupObservation(30, "plan", {"planned_steps": "many"})).planned_steps == 900
     assert _after(*rows([2.0] * 3, start=30), start=recent).planned_steps == 900
+
+
+def test_noise_of_few_points() -> None:
+    """Up to fifteen, neighbours may correlate by 0.4, and 40 % are added; from sixteen on it shows whether they do."""
+    zigzag = [0.01 * (-1) ** i for i in range(16)]
+    plain = 1.4826 * 0.04 / math.sqrt(6.0)
+    assert bent_noise(zigzag[:15]) == pytest.approx(1.4 * plain)
+    assert bent_noise(zigzag) == pytest.approx(plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from core.curve import cosine, falling, findings, noisy, rows
@@ -12,6 +13,7 @@ from core.curve import cosine, falling, findings, noisy, rows
 from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import TrainObservation
 from ko_cpt_callbacks.rules.curve.loss_spike import LossSpike
+from ko_cpt_callbacks.signal.excursion import Rise
 
 RULE = LossSpike()
 
@@ -148,6 +150,62 @@ def test_a_repeat_replaces() -> None:
     healthy = TrainObservation(610, loss=2.5)
     assert findings(RULE, [*seen[:61], healthy, *seen[61:]]) == []
     assert [one.step for one in findings(RULE, [*seen[:60], healthy, *seen[60:]])] == [620]
+
+# -- how high it must be, of a rise with exactly these numbers ----
+
+
+def _rise(**changes: Any) -> Rise:
+    """A single point above a quiet level of 2.5 nats, of a window of 30; each number decides where it is large."""
+    usual = Rise(
+        step=10, base=2.5, noise=0.01, wild=0.0, window=30, dip=0.0, ceiling=2.5, first=3.5, peak=3.5, peak_step=10
+    )
+    return replace(usual, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed"),
+    [
+        ({}, 8.5 * 0.01 * 1.1),
+        ({"points": 2}, 0.08),
+        ({"points": 2, "noise": 0.1}, 6.5 * 0.1 * 1.1),
+        ({"points": 3, "noise": 0.1}, 6.5 * 0.1 * 1.1),
+        ({"points": 4, "noise": 0.1}, 5.8 * 0.1 * 1.1),
+        ({"window": 300, "noise": 0.1}, 8.5 * 0.1 * 1.01),
+        ({"dip": 0.5}, 1.25),
+        ({"points": 4, "noise": 0.001}, 0.08),
+        ({"points": 4, "noise": 0.001, "base": 5.0}, 0.15),
+        ({"points": 4, "noise": 0.001, "base": -5.0}, 0.15),
+        ({"wild": 0.2}, 0.44),
+        ({"wild": 0.2, "points": 2}, 0.4),
+        ({"wild": 0.2, "points": 3}, 0.4),
+        ({"wild": 0.2, "points": 4}, 0.08),
+        ({"young": True, "climb": 4}, 0.65),
+        ({"young": True, "climb": 3}, 8.5 * 0.01 * 1.1),
+        ({"young": False, "climb": 4}, 8.5 * 0.01 * 1.1),
+        ({"window": 5}, 0.65),
+        ({"window": 6}, 0.35),
+        ({"window": 11}, 0.35),
+        ({"window": 12}, 8.5 * 0.01 * 1.25),
+        ({"epoch_end": True}, 0.8),
+        ({"epoch_end": True, "noise": 0.1}, 1.6),
+        ({"points": 8, "ceiling": 2.8}, 0.4),
+        ({"points": 7, "ceiling": 2.8}, 0.08),
+        ({"points": 8, "ceiling": 2.8, "first": 3.31}, 0.4),
+        ({"points": 8, "ceiling": 2.8, "first": 3.29}, 0.08),
+    ],
+    ids=str,
+)
+def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None:
+    """What each number of a rise asks for."""
+    assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
+
+
+def test_how_high_a_point_must_be_among_many_and_odd_ones() -> None:
+    """A twentieth more with each doubling beyond 128; half more than the farthest odd one before. A single one only."""
+    for count, times in ((0, 1.0), (64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
+        assert RULE.needed(_rise(noise=0.1), count=count) == pytest.approx(8.5 * 0.1 * 1.1 * times)
+    assert RULE.needed(_rise(), odd=8.0) == pytest.approx(0.12)
+    assert RULE.needed(_rise(points=2, noise=0.1), odd=8.0, count=1024) == pytest.approx(6.5 * 0.1 * 1.1)
 
 
 def test_steps_going_back_begin_anew() -> None:

@@ -15,23 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import QUIET, Recent, curved_noise, fitted, median
 
 __all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
 
-_MIDDLES: Final = 24
-_SHORT: Final = 5  # points of a short median
-_BAND: Final = 4.5  # noises above which a point begins a rise
-_STRAIGHT: Final = 40  # points from which on the whole window tells the noise
-_STEEP: Final = 0.5  # noises per point
-_BENT: Final = 8  # points from which on differences tell it better than a line does where the curve bends
-_LONGEST: Final = 30  # points after which a rise is no spike any more
-_ODD: Final = 9.0  # noises from which a single point is a spike, not a tail
-_SWING: Final = 0.6  # nats
-_BACK: Final = 0.3  # share of its height at which a rise is over
-_AWAY: Final = 8  # points up that are more than a spike
-_JUMP: Final = 5.0  # noises between two points, or rather three and three
-_JUMPS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,42 +144,43 @@ class Watch:
         rates = recent.rates
         rising = self.warm == self.since and (rates[-1] or 0.0) > (rates[-2] if since > 1 and rates[-2] else 0.0)
         normal = _normal(past) if since > 1 else None
-        middle = median(losses[-_SHORT:])
+        middle = median(losses[-limits.SHORT:])
         low = self.low
-        short = median(losses[-3:]) if since < 2 * _SHORT else middle
+        short = median(losses[-3:]) if since < 2 * limits.SHORT else middle
         top = max(self.top, middle)
         swing, swings, away = self.swing, self.swings, self.away
         if low is not None:
-            away += middle - low.level > _SWING
+            away += middle - low.level > limits.SWING
             if away and middle - low.level < 0.4 * (top - low.level):
-                swings, away = swings + (away >= _AWAY), 0
+                swings, away = swings + (away >= limits.AWAY), 0
         if since >= 2 and (low is None or short < low.level):
             noise = recent.noise
             if low is not None and low.noise is not None:
                 noise = min(noise or low.noise, 1.5 * low.noise)  # points that have already left are in the window
             low, top = Low(short, noise, since, recent.steps[-1]), middle
         if low is not None and middle - low.level < 0.4 * (top - low.level):
-            if top - low.level <= _SWING:  # else it was a spike
+            if top - low.level <= limits.SWING:  # else it was a spike
                 swing = max(swing, top - low.level)
             top = middle
         rise, ended = self._rise(recent, past, normal, loss)
         odd = self.odd
-        if ended is not None and ended.points == 1 and ended.height < _ODD * ended.noise:
+        if ended is not None and ended.points == 1 and ended.height < limits.ODD * ended.noise:
             odd = max(odd, ended.height / ended.noise)
         warm = self.warm + rising
         return Watch(
-            since, warm, loss if since == 1 else self.first, (*self.middles, middle)[-_MIDDLES:], low, rise, ended, odd,
-            swing, top, away, swings, self._jumped(losses, since, recent.jitter), self._young(recent, since, warm),
+            since, warm, loss if since == 1 else self.first, (*self.middles, middle)[-limits.MIDDLES :], low, rise,
+            ended, odd, swing, top, away, swings, self._jumped(losses, since, recent.jitter),
+            self._young(recent, since, warm),
         )  # fmt: skip
 
     def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
-        if since < 6 or jitter is None or abs(losses[-3] - losses[-4]) < 0.6 * _JUMP * jitter:
+        if since < 6 or jitter is None or abs(losses[-3] - losses[-4]) < 0.6 * limits.JUMP * jitter:
             return self.jumps
         after = median(losses[-3:])
         size = after - median(losses[-6:-3])
-        if abs(size) < _JUMP * jitter or (losses[-3] - losses[-4]) / size < 0.6:
+        if abs(size) < limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < 0.6:
             return self.jumps
-        return (*self.jumps, Jump(since - 2, size, after))[-_JUMPS:]
+        return (*self.jumps, Jump(since - 2, size, after))[-limits.JUMPS:]
 
     def _rise(
         self, recent: Recent, past: Recent, normal: Normal | None, loss: float
@@ -201,19 +190,19 @@ class Watch:
         if rise is None:
             if normal is None:
                 return None, None
-            height, band = loss - normal.high, _BAND * (1 + 4 / normal.count)
+            height, band = loss - normal.high, limits.BAND * (1 + 4 / normal.count)
             least = normal.noise if normal.steep else min(normal.noise, 2.0 * (past.jitter or normal.noise))
             if height <= band * least:
                 return None, None
             earlier = recent.losses[:-1]
             noise, wild = normal.noise, normal.wild
-            if len(earlier) > _STRAIGHT:
+            if len(earlier) > limits.STRAIGHT:
                 whole = fitted(earlier)
                 noise, wild = max(noise, whole.noise), max(wild, whole.wild)
-            if len(earlier) >= _BENT:  # around a line through a curve points are farther off than their noise
+            if len(earlier) >= limits.BENT:  # around a line through a curve points are farther off than their noise
                 bent = curved_noise(earlier)
                 if bent < 0.8 * noise or normal.steep:
-                    noise, wild = min(noise, bent), fitted(earlier[-_BENT:]).wild
+                    noise, wild = min(noise, bent), fitted(earlier[-limits.BENT:]).wild
             if height <= band * noise:
                 return None, None
             dip = max(normal.high - min(earlier[-20:]), 0.0)
@@ -223,9 +212,9 @@ class Watch:
                 epoch_end=_epoch_end(recent), young=self.since <= max(4 * self.warm, 30),
             )  # fmt: skip
             return first, None
-        if loss - rise.base <= max(2.5 * rise.noise, _BACK * rise.height):
+        if loss - rise.base <= max(2.5 * rise.noise, limits.BACK * rise.height):
             return None, rise
-        if rise.points >= _LONGEST:
+        if rise.points >= limits.LONGEST_RISE:
             return None, None
         points = rise.points + 1
         if loss > rise.peak:
@@ -244,13 +233,13 @@ def _normal(past: Recent) -> Normal | None:
         slope = min(last[-1] - last[0], 0.0) / (len(last) - 1)
         flat = [loss - slope * i for i, loss in enumerate(last)]
         return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), QUIET), max(flat) - min(flat), n)
-    (level, slope), tail = past.line, median(losses[-_SHORT:])
-    if slope < -_STEEP * (past.jitter or past.noise):
+    (level, slope), tail = past.line, median(losses[-limits.SHORT:])
+    if slope < -limits.STEEP * (past.jitter or past.noise):
         # The last five are behind a curve that falls so fast, and a line through more of them is beside it.
         last, third = losses[-9:], min(3, n // 3)
         lately = (median(last[-third:]) - median(last[:third])) / (len(last) - third)
         noise = min(past.noise, curved_noise(losses))
-        if lately < -_STEEP * noise:
+        if lately < -limits.STEEP * noise:
             return Normal(max(tail + 1.6 * lately, min(losses[-3:])), noise, past.wild or 0.0, n, True)
     return Normal(max(level + max(slope, 0.0), tail), past.noise, past.wild or 0.0, n)
 

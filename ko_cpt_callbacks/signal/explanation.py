@@ -136,29 +136,26 @@ def undone(window: Recent, before: Sequence[float], level: float, shift: float) 
     if window.count > len(window.losses):
         older = [block.level for block in window.blocks if block.last_step < window.steps[0]]
         earlier = (*older, *earlier)
-    near, far = sign * (level - 0.25 * shift), sign * (level - 0.4 * shift)
+    near, far = sign * (level - limits.TOOTH_AT * shift), sign * (level - limits.TOOTH_FROM * shift)
     at = next((i for i in range(len(earlier) - 2, -1, -1) if sign * earlier[i] >= near), None)
-    if shift > 0 and _jumped([*older, *(median(before[i : i + 4]) for i in range(0, len(before) - 3, 4))], 0.6 * shift):
+    if shift > 0 and _jumped([*older, *(median(before[i : i + 4]) for i in range(0, len(before) - 3, 4))], shift):
         return 0
     if at is None:
         return None
-    even = 0.75
-    if at >= 5:
-        if sign * median(earlier[at - 5 : at - 1]) < far:
+    even, from_start = limits.TOOTH_EVEN
+    if at >= limits.TOOTH_MIDDLES:
+        if sign * median(earlier[at - limits.TOOTH_MIDDLES : at - 1]) < far:
             return 0
-        if len(earlier) > 50:
+        if len(earlier) > limits.TOOTH_LONGEST:
             return None
-        at, even = 0, 0.65
+        at, even = 0, from_start
     middle = earlier[(at + len(earlier)) // 2]
     done = (earlier[at] - middle) / (earlier[at] - earlier[-1]) if earlier[at] != earlier[-1] else 0.0
-    # A tooth drifts evenly, a learning curve does most of its way in the first half.
     return None if done >= even else len(earlier) - at
 
 
 def _jumped(levels: Sequence[float], by: float) -> bool:
-    """Whether the level jumped up by so much before, and stayed there for a while."""
-    places = range(len(levels) - 3)
-    return any(
-        min(levels[i + 1 : i + 3]) - levels[i] > 0.3 * by and max(levels[i + 1 : i + 3]) - levels[i] > by
-        for i in places
-    )
+    """Whether the level jumped up by much of it before, and stayed there for a while."""
+    least, most = (share * by for share in limits.TOOTH_JUMPED)
+    after = ((levels[i], levels[i + 1 : i + 3]) for i in range(len(levels) - 3))
+    return any(min(pair) - level > least and max(pair) - level > most for level, pair in after)

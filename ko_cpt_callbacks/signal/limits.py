@@ -23,6 +23,153 @@ SHORT: Final = 5
 
 # -- excursions: spikes, shifts of level, divergence -------------------------------------------------------------------
 
+MIDDLES: Final = 24
+"""Points whose short medians are kept. Chosen, not measured."""
+
+BAND: Final = 4.5
+"""Noises above which a point begins a rise. Chosen, not measured."""
+
+STRAIGHT: Final = 40
+"""Points from which on the whole window tells the noise. Chosen, not measured."""
+
+STEEP: Final = 0.5
+"""Noises per point by which a level that falls is steep. Chosen, not measured."""
+
+BENT: Final = 8
+"""Points from which on differences tell the noise better than a line where the curve bends. Chosen, not measured."""
+
+LONGEST_RISE: Final = 30
+"""Points after which a rise is no spike any more. Chosen, not measured."""
+
+ODD: Final = 9.0
+"""Noises from which a single point is a spike, not a tail. Chosen, not measured."""
+
+SWING: Final = 0.6
+"""Nats of a rise from which it is more than a swing that goes back by itself. Chosen, not measured."""
+
+BACK: Final = 0.3
+"""Share of its height at which a rise is over. Chosen, not measured."""
+
+AWAY: Final = 8
+"""Points up that are more than a spike. Chosen, not measured."""
+
+JUMP: Final = 5.0
+"""Noises of a jump between two points, or rather three and three. Chosen, not measured."""
+
+JUMPS: Final = 6
+"""Jumps that are kept. Chosen, not measured."""
+
+DIVERGED_NOISES: Final = 5.5
+"""Noises of the time of the lowest level by which the loss must be above it. Chosen, not measured."""
+
+DIVERGED_NATS: Final = 0.4
+"""Nats by which it must be. Chosen: healthy runs of the suite rise by less than 0.15 after the warm-up."""
+
+DIVERGED_SHARE: Final = 0.08
+"""Share of the lowest level by which it must be above it. Chosen, not measured."""
+
+DIVERGED_SWINGS: Final = 1.6
+"""Times the largest rise that went back by itself. Chosen, not measured."""
+
+DIVERGED_YOUNG_NATS: Final = 0.65
+"""Nats, while the run is young. Chosen: healthy runs of the suite rise by up to 0.5 in a warm-up."""
+
+DIVERGED_RISING: Final = 12
+"""Points since the level was within a fifth of a rise that goes on. Chosen, not measured."""
+
+DIVERGED_STAYING: Final = 16
+"""Points in the upper half of a rise. Chosen: spikes of 20 points are back before."""
+
+DIVERGED_SWINGING: Final = 26
+"""Points of which more than half are up. Chosen, not measured."""
+
+DIVERGED_CLIMBING: Final = 6
+"""Points since the level was within a fifth of a rise that is ever faster. Chosen, not measured."""
+
+DIVERGED_AGAIN: Final = 8
+"""Points, where the loss was up for as long before and came back. Chosen, not measured."""
+
+DIVERGED_SHIFT_NATS: Final = 1.0
+"""Nats up to which a change between two points is a shift of the level. Chosen, not measured."""
+
+DIVERGED_HUGE_NATS: Final = 1.2
+"""Nats from which a rise, three times what is needed, is huge. Chosen, not measured."""
+
+DIVERGED_BESIDE: Final = 0.7
+"""Share of the rise that training beside a best evaluation must have. Chosen, not measured."""
+
+DIVERGED_SHORT: Final = 40
+"""Points of a log that is short. Chosen, not measured."""
+
+DIVERGED_SHORT_RISING: Final = 8
+"""Points of a huge rise that goes on in a short log. Chosen, not measured."""
+
+DIVERGED_SHORT_STAYING: Final = 11
+"""Points in the upper half of a huge rise in a short log. Chosen, not measured."""
+
+SPIKE_ONE_NOISES: Final = 8.5
+"""Noises of a single point. Chosen: a batch's noise is rarely above 7; OLMo asks for 6 standard deviations."""
+
+SPIKE_FEW_NOISES: Final = 6.5
+"""Noises of two or three points. Chosen, not measured."""
+
+SPIKE_MANY_NOISES: Final = 5.8
+"""Noises of more points. Chosen, not measured."""
+
+SPIKE_WILDS: Final = 2.2
+"""Times the second farthest point of the window, for a single point. Chosen, not measured."""
+
+SPIKE_ODDS: Final = 1.5
+"""Times the farthest single point so far that was no spike. Chosen, not measured."""
+
+SPIKE_DIPS: Final = 2.5
+"""Times as high as the points before went low. Chosen, not measured."""
+
+SPIKE_LEAST_NATS: Final = 0.08
+"""Nats of any spike. Chosen, not measured."""
+
+SPIKE_LEAST_SHARE: Final = 0.03
+"""Share of the level of any spike. Chosen, not measured."""
+
+SPIKE_EPOCH_END_NOISES: Final = 16.0
+"""Noises of a rise that begins at an epoch's end. Chosen, not measured."""
+
+SPIKE_EPOCH_END_NATS: Final = 0.8
+"""Nats of a rise that begins at the end of an epoch. Chosen, not measured."""
+
+SPIKE_BUMP_CLIMB: Final = 3
+"""Points up to its peak after which a rise in a warm-up is a bump. Chosen, not measured."""
+
+SPIKE_BUMP_NATS: Final = 0.65
+"""Nats of a bump that is a spike. Chosen, not measured."""
+
+SPIKE_MORE: Final = 0.05
+"""Share by which a single point must be higher with each doubling of the points beyond 128. Chosen, not measured."""
+
+SPIKE_TOOTH_POINTS: Final = 8
+"""Points of a rise that was up at once, from which it may be a tooth. Chosen, not measured."""
+
+SPIKE_EARLY_NATS: Final = 0.35
+"""Nats of a spike after fewer than twelve points. Chosen, not measured."""
+
+SPIKE_MOST: Final = 10
+"""Spikes that are said of one run. Chosen, not measured."""
+
+SEAM_ROWS: Final = 6
+"""Rows after the first sign of another run in which others belong to it. Chosen: a second warm-up takes three."""
+
+SEAM_AFTER: Final = 5
+"""Points after a counter's sign that are compared with those before. Chosen, not measured."""
+
+SEAM_NOISES: Final = 6.0
+"""Noises by which the level changes across a seam. Chosen, not measured."""
+
+SEAM_PACE: Final = 1.3
+"""Factor by which tokens per step change across a seam, or its inverse. Chosen, not measured."""
+
+SEAM_LEVEL_NATS: Final = 0.1
+"""Nats by which the level changes across a seam. Chosen, not measured."""
+
 RAMPS: Final = (4.0, 6.0, 9.0)
 """Points. Lengths of the ramps that a step must fit better than. Chosen: the public log of a fall that is a phase of
 learning takes eight."""
@@ -116,6 +263,25 @@ TOOTH_WAIT: Final = 24
 
 TOOTH_STAYS: Final = 0.6
 """Share of a jump that must be left by then. Chosen, not measured."""
+
+TOOTH_AT: Final = 0.25
+"""Share of a jump by which the level before may differ from that where it went. Chosen, not measured."""
+
+TOOTH_FROM: Final = 0.4
+"""Share of a jump by which the loss was away from there earlier still: then it drifted. Chosen, not measured."""
+
+TOOTH_MIDDLES: Final = 5
+"""Short medians before the loss was at that level that tell whether it came from elsewhere. Chosen, not measured."""
+
+TOOTH_LONGEST: Final = 50
+"""Points of a tooth. Source: a mega-batch of the Trainer's has 50 batches."""
+
+TOOTH_EVEN: Final = (0.75, 0.65)
+"""Share of its way in the first half up to which a drift is even; and one since the start. Chosen: a tooth drifts
+evenly, a learning curve does most of its way in the first half."""
+
+TOOTH_JUMPED: Final = (0.18, 0.6)
+"""Shares of a jump by which the level jumped before, at least at once and in all. Chosen, not measured."""
 
 TEETH_ALIKE: Final = (0.35, 2.9)
 """Times the size of the next: the least and the largest of an earlier tooth. Chosen, not measured."""

@@ -71,22 +71,22 @@ class Diverged(Rule):
 
     info: ClassVar = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True)
 
-    noises: float = 5.5
-    nats: float = 0.4
-    share: float = 0.08
-    swings: float = 1.6
-    young_nats: float = 0.65
-    rising: int = 12
-    staying: int = 16
-    swinging: int = 26
-    climbing: int = 6
-    again: int = 8
-    shift_nats: float = 1.0
-    huge_nats: float = 1.2
-    beside: float = 0.7
-    short: int = 40
-    short_rising: int = 8
-    short_staying: int = 11
+    noises: float = limits.DIVERGED_NOISES
+    nats: float = limits.DIVERGED_NATS
+    share: float = limits.DIVERGED_SHARE
+    swings: float = limits.DIVERGED_SWINGS
+    young_nats: float = limits.DIVERGED_YOUNG_NATS
+    rising: int = limits.DIVERGED_RISING
+    staying: int = limits.DIVERGED_STAYING
+    swinging: int = limits.DIVERGED_SWINGING
+    climbing: int = limits.DIVERGED_CLIMBING
+    again: int = limits.DIVERGED_AGAIN
+    shift_nats: float = limits.DIVERGED_SHIFT_NATS
+    huge_nats: float = limits.DIVERGED_HUGE_NATS
+    beside: float = limits.DIVERGED_BESIDE
+    short: int = limits.DIVERGED_SHORT
+    short_rising: int = limits.DIVERGED_SHORT_RISING
+    short_staying: int = limits.DIVERGED_SHORT_STAYING
 
     def initial(self) -> DivergedState:
         """No row seen."""

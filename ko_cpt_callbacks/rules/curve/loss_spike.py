@@ -56,22 +56,22 @@ class LossSpike(Rule):
 
     info: ClassVar = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,))
 
-    one_noises: float = 8.5
-    few_noises: float = 6.5
-    many_noises: float = 5.8
-    wilds: float = 2.2
-    odds: float = 1.5
-    dips: float = 2.5
-    least_nats: float = 0.08
-    least_share: float = 0.03
-    epoch_end_noises: float = 16.0
-    epoch_end_nats: float = 0.8
-    bump_climb: int = 3
-    bump_nats: float = 0.65
-    more: float = 0.05
-    tooth_points: int = 8
-    early_nats: float = 0.35
-    most: int = 10
+    one_noises: float = limits.SPIKE_ONE_NOISES
+    few_noises: float = limits.SPIKE_FEW_NOISES
+    many_noises: float = limits.SPIKE_MANY_NOISES
+    wilds: float = limits.SPIKE_WILDS
+    odds: float = limits.SPIKE_ODDS
+    dips: float = limits.SPIKE_DIPS
+    least_nats: float = limits.SPIKE_LEAST_NATS
+    least_share: float = limits.SPIKE_LEAST_SHARE
+    epoch_end_noises: float = limits.SPIKE_EPOCH_END_NOISES
+    epoch_end_nats: float = limits.SPIKE_EPOCH_END_NATS
+    bump_climb: int = limits.SPIKE_BUMP_CLIMB
+    bump_nats: float = limits.SPIKE_BUMP_NATS
+    more: float = limits.SPIKE_MORE
+    tooth_points: int = limits.SPIKE_TOOTH_POINTS
+    early_nats: float = limits.SPIKE_EARLY_NATS
+    most: int = limits.SPIKE_MOST
 
     def initial(self) -> int:
         """No spike said."""

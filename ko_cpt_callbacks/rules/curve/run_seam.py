@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import Sign, begins_anew
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent, fitted, median
@@ -67,11 +68,11 @@ class RunSeam(Rule):
 
     info: ClassVar = RuleInfo("run-seam", (Severity.WARNING, Severity.INFO), (TrainObservation,))
 
-    rows: int = 6
-    after: int = 5
-    noises: float = 6.0
-    nats: float = 0.1
-    pace: float = 1.3
+    rows: int = limits.SEAM_ROWS
+    after: int = limits.SEAM_AFTER
+    noises: float = limits.SEAM_NOISES
+    nats: float = limits.SEAM_LEVEL_NATS
+    pace: float = limits.SEAM_PACE
 
     def initial(self) -> RunSeamState:
         """No row seen."""

@@ -139,7 +139,10 @@ class LevelShift(Rule):
         off = sorted(sign * (loss - base - step.slope * i) for i, loss in enumerate(after))
         if off[0] < limits.SHIFT_HELD[0] * size or off[1] < limits.SHIFT_HELD[1] * size:
             return None
-        if abs(step.bend) * count > limits.SHIFT_BEND * size or gain_of(local, count, noise) < self.gain:
+        bend = step.bend * count
+        if abs(bend) > limits.SHIFT_BEND * size or (sign > 0 and -bend > limits.SHIFT_WANES * size + 2 * noise):
+            return None  # another slope, or a spike on its way back
+        if gain_of(local, count, noise) < self.gain:
             return None
         lowest = min(median(before[i : i + 3]) for i in range(len(before) - 2))
         if sign < 0 and middles[-1] > lowest - limits.SHIFT_NEW * size:
@@ -183,7 +186,7 @@ class LevelShift(Rule):
             return None, aside
         if back is None and start > limits.TOOTH_EARLY:
             return values, state
-        wait = (start if start <= limits.TOOTH_EARLY else back or 0) + limits.AROUND
+        wait = (start if start <= limits.TOOTH_EARLY else (back or 0) // 2) + limits.AROUND
         due = max(start + min(wait, limits.TOOTH_WAIT), watch.since)
         if due == watch.since:
             return values, state

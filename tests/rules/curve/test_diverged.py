@@ -13,6 +13,9 @@ from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.diverged import Diverged
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.excursion import Low, Watch
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent
 
 RULE = Diverged()
 FAULTS: dict[str, Callable[[int], float]] = {
@@ -195,6 +198,113 @@ def test_an_evaluation_explains_no_rise_after_it() -> None:
     values = {0: 3.5, 30: 3.2, 60: 3.1, 70: 3.06, 80: 3.03}
     (found,) = findings(RULE, _with_evaluations(losses, values))
     assert 800 < (found.step or 0) <= 1100
+
+# -- how much it takes: levels with exactly these numbers ----
+
+
+def _variant(
+    path: Sequence[float], *, flat: int = 30, losses: Sequence[float] = (), level: float = 2.0, noise: float = 0.01,
+    since: int = 200, index: int | None = None, rule: Diverged = RULE, **watch: Any,
+) -> str | None:  # fmt: skip
+    """What is said after short medians that were flat at the lowest level and then took a path; ``losses``: the points
+    since the lowest, none of which is looked at where there are none."""
+    middles = (*[level] * flat, *path)[-40:]
+    at = since - len(losses) + 1 if index is None else index
+    low = Low(level, noise, at, 10 * at)
+    signals = Signals(
+        window=Recent(step=10 * since, losses=tuple(losses) or (path[-1],), grew=True, count=since),
+        watch=Watch(since=since, middles=middles, low=low, **watch),
+    )
+    found = rule.step(rule.initial(), TrainObservation(10 * since, loss=path[-1]), signals)[1]
+    return found[0].variant if found else None
+
+
+def _ramp(points: int, end: float, start: float = 0.3) -> list[float]:
+    return [2.0 + start + (end - start) * i / (points - 1) for i in range(points)]
+
+
+@pytest.mark.parametrize(
+    ("points", "end", "said"),
+    [(11, 1.1, None), (12, 1.1, "rising"), (7, 1.3, None), (8, 1.3, None), (12, 1.3, "rising")],
+)
+def test_how_long_it_rises(points: int, end: float, said: str | None) -> None:
+    """Twelve points; eight are enough of a huge rise in a short log."""
+    assert _variant(_ramp(points, end)) == said
+    assert _variant(_ramp(points, end), since=41) == said
+    short = "rising" if (points >= 8 and end > 1.2) or points >= 12 else None
+    assert _variant(_ramp(points, end), since=40) == short
+
+
+def test_a_rise_that_still_goes_on() -> None:
+    """Its last three points bring 0.12 of it, and the last is the highest."""
+    for step, said in ((0.11, None), (0.13, "rising")):
+        assert _variant([*[3.1 - step * 1.1] * 12, *[3.1 - step * 0.5] * 2, 3.1]) == said
+    assert _variant([*_ramp(12, 1.1), 3.09]) is None
+    assert _variant([*_ramp(12, 1.1), 3.1]) == "rising"
+
+
+def test_how_high_it_is() -> None:
+    """0.4 nats, 0.65 while the rate warms up, 0.08 of the level, 5.5 noises, 1.6 of the largest swing."""
+    for told, needed in (
+        ({}, 0.4), ({"young": True}, 0.65), ({"level": 10.0}, 0.8), ({"noise": 0.2}, 1.1), ({"swing": 0.5}, 0.8),
+    ):  # fmt: skip
+        level = float(told.get("level", 2.0))
+        for share, said in ((0.98, None), (1.02, "rising")):
+            path = [one - 2.0 + level for one in _ramp(16, share * needed, 0.25 * share * needed)]
+            assert _variant(path, **told) == said  # type: ignore[arg-type]
+
+
+def test_where_a_rise_begins() -> None:
+    """At a fifth of it, or at 0.6 of what is needed where that is less."""
+    for start, said in ((0.21, None), (0.23, "rising")):
+        assert _variant(_ramp(12, 1.1, start)) == said
+    for start, said in ((0.47, None), (0.49, "rising")):
+        assert _variant(_ramp(12, 2.9, start), swing=0.5) == said
+
+
+def _staying(*last: float, points: int = 20) -> list[float]:
+    return [2.0, *[3.0] * (points - len(last)), *last]
+
+
+@pytest.mark.parametrize(
+    ("since", "points", "said"), [(200, 15, None), (200, 16, "staying"), (225, 16, None), (225, 17, "staying")]
+)
+def test_how_long_it_stays(since: int, points: int, said: str | None) -> None:
+    """Sixteen points, and one more for each 25 beyond 200."""
+    rule = replace(RULE, shift_nats=0.0)
+    assert _variant([3.0] * points, losses=[2.0, *[3.0] * points], since=since, rule=rule) == said
+
+
+@pytest.mark.parametrize(
+    ("since", "points", "said"),
+    [(400, 15, None), (400, 16, "staying"), (41, 15, None), (40, 10, None), (40, 11, "staying")],
+)
+def test_how_long_a_huge_rise_stays(since: int, points: int, said: str | None) -> None:
+    """Sixteen points however long the run is; eleven in a short log. Huge: 1.2 nats, and three times what is needed."""
+    assert _variant([3.3] * points, losses=[2.0, *[3.3] * points], since=since) == said
+    if since in (400, 40) and said:
+        rule = replace(RULE, shift_nats=0.0)
+        assert _variant([3.19] * points, losses=[2.0, *[3.19] * points], since=since, rule=rule) is None
+        assert _variant([3.3] * points, losses=[2.0, *[3.3] * points], since=since, swing=0.3, rule=rule) is None
+
+
+def test_what_is_no_staying() -> None:
+    """Two points below the half of it; a level that has come down by more than 0.15 of it in eight points."""
+    rule = replace(RULE, shift_nats=0.0)
+    for low, said in ((1, "staying"), (2, None)):
+        losses = [2.0, *[3.0] * 6, *[2.4] * low, *[3.0] * (14 - low)]
+        assert _variant([3.0] * 20, losses=losses, rule=rule) == said
+    for fall, said in ((0.14, "staying"), (0.16, None)):
+        path = [*[3.0 + fall] * 12, *[3.0] * 8]
+        assert _variant(path, losses=[2.0, *path], rule=rule) == said
+
+
+def test_each_third_steeper() -> None:
+    """Of six points at least; two thirds as steep are none, nor is a rise most of which was before."""
+    assert _variant([2.25, 2.27, 2.3, 2.4, 2.5, 2.7, 2.95]) == "rising"
+    assert _variant([2.25, 2.27, 2.3, 2.4, 2.5, 2.6, 2.75]) is None
+    assert _variant([2.27, 2.3, 2.4, 2.5, 2.95]) is None
+
 
 def test_how_much_higher_than_the_largest_swing() -> None:
     """A loss that stays 1.6 times as far up as it swung before has diverged; one that is less far up has not."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from core.curve import cosine, falling, noisy, rows
 
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.signal.excursion import Watch
+from ko_cpt_callbacks.signal.excursion import Jump, Low, Rise, Watch
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
+from ko_cpt_callbacks.signal.window import Recent
 
 
 def _signals(seen: list[Observation]) -> list[Signals]:
@@ -114,6 +118,187 @@ def test_a_repeat_replaces() -> None:
     last = monitor.fold(_flat({}))[0]
     assert monitor.fold([high], last)[0].signals.watch.rise is not None
     assert monitor.fold([high, low], last)[0] == monitor.fold([low], last)[0]
+
+
+# -- how much it takes: windows with exactly these numbers ----
+
+
+def _add(
+    before: Sequence[float], loss: float, *, line: tuple[float, float] | None = (2.5, 0.0), noise: float | None = 0.02,
+    jitter: float | None = 0.02, now: float | None = None, epochs: tuple[float | None, float | None] = (None, None),
+    rates: tuple[float | None, float | None] = (None, None), peak: float = 0.0, **watch: Any,
+) -> Watch:  # fmt: skip
+    """The watch after one more loss; ``now``: the noise after it."""
+    n = len(before)
+    past = Recent(
+        losses=tuple(before), steps=tuple(range(n)), rates=(None,) * (n - 1) + rates[:1], line=line, noise=noise,
+        jitter=jitter, count=n,
+    )  # fmt: skip
+    window = replace(
+        past, losses=(*past.losses, loss), steps=tuple(range(n + 1)), rates=(*past.rates, rates[1]), rate_peak=peak,
+        epochs=(None,) * (n - 1) + epochs, noise=noise if now is None else now, grew=True,
+    )  # fmt: skip
+    return Watch(**{"since": 100, **watch}).add(window, past)
+
+
+FLAT = [2.5] * 30
+
+
+@pytest.mark.parametrize(("jitter", "high"), [(0.02, 0.102), (None, 0.102), (0.005, 0.051), (0.2, 0.102)])
+def test_how_high_the_band_is(jitter: float | None, high: float) -> None:
+    """4.5 noises and 18 over the points of the window, or of twice the first differences where that is less."""
+    assert _add(FLAT, 2.5 + high - 0.0005, jitter=jitter).rise is None
+    assert _add(FLAT, 2.5 + high + 0.0005, jitter=jitter).rise is not None
+
+
+def test_the_band_of_a_long_window() -> None:
+    """From 41 points on the noise is at least that around their line."""
+    for points, rises in ((40, True), (41, False)):
+        zigzag = [2.5 + 0.05 * (-1) ** i for i in range(points)]
+        assert (_add(zigzag, 2.75).rise is not None) is rises
+        assert _add(zigzag, 3.15).rise is not None
+
+
+def test_the_band_of_the_first_points() -> None:
+    """None of two; then the last four differ from a line by no more than they have so far."""
+    bare: dict[str, Any] = {"line": None, "noise": None, "jitter": None}
+    assert _add([2.5, 2.5], 9.0, **bare).rise is None
+    for loss, rises in ((2.55 + 1.04, False), (2.55 + 1.06, True)):
+        assert (_add([2.5, 2.6, 2.55], loss, **bare).rise is not None) is rises
+    for start in ([], [9.0]):
+        falling_points = [*start, 3.0, 2.8, 2.6, 2.4]
+        band = 4.5 * (1 + 4 / len(falling_points)) * 0.002
+        assert _add(falling_points, 2.7 + band - 0.001, **bare).rise is None
+        assert _add(falling_points, 2.7 + band + 0.001, **bare).rise is not None
+    rising = _add([2.4, 2.6, 2.8, 3.0], 9.0, **bare).rise
+    assert rising is not None
+    assert (rising.base, rising.window) == (3.0, 4)
+
+
+def test_the_level_of_a_window() -> None:
+    """The line's end and one point more where it rises, or the last five points; where it falls by half a jitter a
+    point, where it was going."""
+    steep = [2.0 + 0.1 * (29 - i) for i in range(30)]
+    for told, base in (
+        ({}, 2.5), ({"line": (2.5, 0.1)}, 2.6), ({"line": (2.3, 0.0)}, 2.5), ({"line": (2.5, -0.009)}, 2.5),
+    ):  # fmt: skip
+        rise = _add(FLAT, 4.0, **told).rise  # type: ignore[arg-type]
+        assert rise is not None and rise.base == pytest.approx(base)
+    for jitter, base in ((0.19, 2.04), (0.21, 2.2)):
+        rise = _add(steep, 4.0, line=(2.0, -0.1), noise=0.01, jitter=jitter).rise
+        assert rise is not None and rise.base == pytest.approx(base)
+    rise = _add(steep, 4.0, line=(2.0, -0.1), noise=0.19, jitter=None).rise
+    assert rise is not None and rise.base == pytest.approx(2.04)
+    for loss, rises in ((2.0498, False), (2.0506, True)):
+        assert (_add(steep, loss, line=(2.0, -0.1), noise=0.01, jitter=0.01).rise is not None) is rises
+
+
+def test_what_a_rise_remembers() -> None:
+    """How far the last twenty points went low, the second highest of all, and whether the warm-up is near."""
+    for place, dip in ((-20, 0.3), (-21, 0.0)):
+        before = [*FLAT]
+        before[place] = 2.2
+        rise = _add(before, 4.0).rise
+        assert rise is not None
+        assert rise.dip == pytest.approx(dip)
+    rise = _add([3.0, 2.9, *FLAT], 4.0).rise
+    assert rise is not None and (rise.ceiling, rise.first, rise.peak, rise.points) == (2.9, 4.0, 4.0, 1)
+    for since, warm, young in ((30, 0, True), (31, 0, False), (40, 10, True), (41, 10, False)):
+        rise = _add(FLAT, 4.0, since=since, warm=warm).rise
+        assert rise is not None and rise.young is young
+
+
+def test_a_rise_goes_on() -> None:
+    """Its peak and the points up to it; for thirty points."""
+    rise = Rise(1, 2.5, 0.02, 0.0, 30, 0.0, 2.5, 3.5, 3.5, 1, points=29)
+    higher, lower = _add(FLAT, 4.0, rise=rise).rise, _add(FLAT, 3.2, rise=rise).rise
+    assert higher is not None and lower is not None
+    assert (higher.points, higher.peak, higher.climb) == (30, 4.0, 30)
+    assert (lower.points, lower.peak, lower.climb) == (30, 3.5, 1)
+    over = _add(FLAT, 4.0, rise=higher)
+    assert (over.rise, over.ended) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "ends"),
+    [
+        (0.95, 1.02, True), (None, 1.02, False), (0.95, None, False), (0.85, 0.895, False), (0.8, 0.9, False),
+        (0.95, 0.99, True), (0.9, 0.94, False), (0.95, 1.0, True), (1.0, 1.02, True), (1.02, 1.04, False),
+        (0.5, 0.95, False), (0.65, 0.95, True), (0.6, 0.95, False), (0.97, 0.97, False), (0.89, 0.945, False),
+    ],
+)  # fmt: skip
+def test_a_point_that_closes_an_epoch(before: float | None, now: float | None, ends: bool) -> None:
+    """The first of the next, or the last of this: less is left than a row brings."""
+    rise = _add(FLAT, 4.0, epochs=(before, now)).rise
+    assert rise is not None
+    assert rise.epoch_end is ends
+
+
+@pytest.mark.parametrize(
+    ("since", "warm", "rate", "young"),
+    [
+        (29, 0, 1.0, True), (30, 0, 1.0, False), (64, 10, 1.0, True), (65, 10, 1.0, False), (20, 0, 0.94, True),
+        (20, 0, 0.92, False), (20, 0, None, True), (19, 30, 0.5, True),
+    ],
+)  # fmt: skip
+def test_how_long_it_is_young(since: int, warm: int, rate: float | None, young: bool) -> None:
+    """Thirty points, or 6.5 times the warm-up; not after it once the rate is below 0.93 of its peak."""
+    assert _add(FLAT, 2.5, since=since, warm=warm, rates=(rate, rate), peak=1.0).young is young
+
+
+def test_how_long_the_rate_has_risen() -> None:
+    """From the first point on, without a break."""
+    assert _add(FLAT, 2.5, since=20, warm=20, rates=(0.5, 0.6)).warm == 21
+    assert _add(FLAT, 2.5, since=20, warm=20, rates=(0.5, 0.5)).warm == 20
+    assert _add(FLAT, 2.5, since=20, warm=19, rates=(0.5, 0.6)).warm == 19
+
+
+def test_the_noise_of_the_lowest() -> None:
+    """That of its time, and no more than half as much again as at the lowest before."""
+    low = Low(2.5, 0.01, 10, 100)
+    for now, noise in ((0.05, 0.015), (0.012, 0.012)):
+        found = _add([2.0] * 30, 2.0, now=now, low=low, top=2.5).low
+        assert found is not None
+        assert (found.level, found.noise, found.index) == (2.0, pytest.approx(noise), 101)
+    assert _add([2.6] * 30, 2.6, low=low, top=2.6).low is low
+    first = _add([2.0, 2.5], 2.4, since=2).low
+    assert first is not None and first.level == 2.4
+
+
+@pytest.mark.parametrize(
+    ("middle", "top", "swing"), [(2.19, 2.5, 0.5), (2.21, 2.5, 0.0), (2.0, 2.59, 0.59), (2.0, 2.61, 0.0)]
+)
+def test_a_swing_that_went_back(middle: float, top: float, swing: float) -> None:
+    """To four tenths of its height; of more than 0.6 nats it was no swing."""
+    found = _add([middle] * 30, middle, low=Low(2.0, 0.01, 10, 100), top=top)
+    assert found.swing == pytest.approx(swing)
+    assert found.top == (top if middle > 2.2 else middle)
+
+
+@pytest.mark.parametrize(("away", "middle", "now", "swings"), [
+    (8, 2.39, 0, 1), (7, 2.39, 0, 0), (8, 2.41, 8, 0), (8, 2.61, 9, 0), (8, 2.59, 8, 0), (0, 2.61, 1, 0),
+])  # fmt: skip
+def test_away_and_back(away: int, middle: float, now: int, swings: int) -> None:
+    """Points more than 0.6 nats up; eight of them, and then back to four tenths, are one swing."""
+    found = _add([middle] * 30, middle, low=Low(2.0, 0.01, 10, 100), top=3.0, away=away)
+    assert (found.away, found.swings) == (now, swings)
+
+
+@pytest.mark.parametrize(
+    ("size", "between", "since", "jumps"),
+    [(0.099, 0.0, 100, 0), (0.101, 0.0, 100, 1), (-0.101, 0.0, 100, 1), (0.101, 0.0, 4, 0), (0.101, 0.0, 5, 1),
+     (0.2, 0.079, 100, 1), (0.2, 0.081, 100, 0)],
+)  # fmt: skip
+def test_how_large_a_jump_is(size: float, between: float, since: int, jumps: int) -> None:
+    """Five jitters between three points and three, six tenths of it between two."""
+    losses = [*FLAT, 2.5 + between, 2.5 + size, 2.5 + size]
+    found = _add(losses, 2.5 + size, since=since).jumps
+    assert len(found) == jumps
+    if found:
+        assert (found[0].index, found[0].after) == (since - 1, 2.5 + size)
+        assert found[0].size == pytest.approx(size)
+    six = tuple(Jump(i, 0.3, 2.8) for i in range(6))
+    assert len(_add(losses, 2.5 + size, since=since, jumps=six).jumps) == 6
 
 
 def test_a_seam_begins_anew() -> None:

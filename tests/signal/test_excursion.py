@@ -301,6 +301,33 @@ def test_how_large_a_jump_is(size: float, between: float, since: int, jumps: int
     assert len(_add(losses, 2.5 + size, since=since, jumps=six).jumps) == 6
 
 
+def test_the_first_levels_are_of_three_points() -> None:
+    """Up to nine points since the start; from ten on of five."""
+    for since, level in ((8, 2.3), (9, 2.4)):
+        found = _add([2.6, 2.5, 2.4, 2.3], 2.2, since=since).low
+        assert found is not None and found.level == level
+    assert len(_add(FLAT, 2.5, middles=(2.5,) * 30).middles) == 24
+
+
+@pytest.mark.parametrize(("bent", "noise"), [(0.7, 0.7), (0.9, 1.0)])
+def test_the_noise_around_a_line_through_a_curve(bent: float, noise: float) -> None:
+    """Second differences count where they say less than 0.8 of it."""
+    zigzag = [2.5 + 0.01 * (-1) ** i for i in range(30)]
+    known = 1.4826 * 0.04 / math.sqrt(6.0)
+    rise = _add(zigzag, 9.0, noise=known / bent, jitter=1.0).rise
+    assert rise is not None
+    assert rise.noise == pytest.approx(known / bent * noise)
+
+
+def test_jumps_between_other_points_are_none() -> None:
+    """The three before and the three after are medians: one point among them decides nothing."""
+    losses = [*FLAT[:27], 2.7, 2.5, 2.5, 2.9, 2.7]
+    assert [one.size for one in _add(losses, 2.7).jumps] == [pytest.approx(0.2)]
+    assert _add([*FLAT, 2.9, 2.5], 2.5).jumps == ()
+    assert _add([*FLAT, 2.56, 2.8], 2.8).jumps == ()
+    assert [one.size for one in _add([*FLAT, 2.68, 2.8], 2.8).jumps] == [pytest.approx(0.3)]
+
+
 def test_a_seam_begins_anew() -> None:
     """Steps that go back: no lowest level, no rise, no jumps of the run before."""
     now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch

@@ -104,6 +104,40 @@ def test_what_follows_confirms_a_counter(level: float, pace: int, signs: list[st
     assert "{" not in warning.message()
 
 
+@pytest.mark.parametrize(
+    ("level", "size", "pace", "signs"),
+    [
+        (0.095, 0.0, 1.0, []), (0.105, 0.0, 1.0, ["level"]), (-0.105, 0.0, 1.0, ["level"]),
+        (0.24, 0.03, 1.0, []), (0.40, 0.03, 1.0, ["level"]),
+        (0.0, 0.0, 1.25, []), (0.0, 0.0, 1.35, ["tokens-pace"]),
+        (0.0, 0.0, 0.78, []), (0.0, 0.0, 0.76, ["tokens-pace"]),
+    ],
+)  # fmt: skip
+def test_how_much_confirms_a_counter(level: float, size: float, pace: float, signs: list[str]) -> None:
+    """A level that is another by 0.1 nats and six noises; 1.3 times as many tokens per step, or as few."""
+    losses = [2.5 + size * (-1) ** i + level * (i >= 50) for i in range(100)]
+    tokens = [1000 * (i + 1) for i in range(50)] + [round(1000 * pace * (i + 1)) for i in range(50)]
+    _, *confirmed = findings(RULE, rows(losses, tokens=tokens))
+    assert [one.values["signs"] for one in confirmed] == [["tokens-back", *signs]] * bool(signs)
+
+
+@pytest.mark.parametrize(("slope", "level", "said"), [(-0.02, 0.0, False), (-0.02, -0.15, True), (0.02, 0.0, False)])
+def test_a_slope_is_no_other_level(slope: float, level: float, said: bool) -> None:
+    """A loss that goes on as its line does is at no other level five points later."""
+    losses = [9.0 + slope * i + level * (i >= 50) for i in range(100)]
+    found = findings(RULE, rows(losses, tokens=[1000 * (i % 50 + 1) for i in range(100)]))
+    assert ("joined" in {one.variant for one in found}) is said
+
+
+@pytest.mark.parametrize(("late", "joined"), [(6, True), (7, False)])
+def test_within_how_many_rows_signs_belong_together(late: int, joined: bool) -> None:
+    """Six rows after the first of them."""
+    rates = cosine(50) + [1e-4] * 50
+    tokens = COUNT[: 50 + late] + list(accumulate(PACE[: 50 - late]))
+    found = findings(RULE, rows(falling(100), rates=rates, tokens=tokens))
+    assert ("joined" in {one.variant for one in found}) is joined
+
+
 def test_counters_that_jump() -> None:
     """Ahead by many rows' worth: alone a note, with the epoch a warning."""
     jumped = _changed(rows(falling(100), tokens=COUNT, epochs=1.0), 50, input_tokens=10_000_000)

@@ -299,6 +299,66 @@ def test_what_is_no_staying() -> None:
         assert _variant(path, losses=[2.0, *path], rule=rule) == said
 
 
+@pytest.mark.parametrize(
+    ("highs", "said"),
+    [
+        ([3.0] * 7 + [2.0] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.0] * 12 + [3.0] * 8, None),
+        ([3.0] * 6 + [2.0] * 11 + [3.0] * 8, None), ([3.0] * 14 + [2.0] * 8 + [3.0] * 4, "swinging"),
+        ([3.0] * 15 + [2.0] * 8 + [3.0] * 3, None), ([3.0] * 9 + [2.64] * 8 + [3.0] * 9, "swinging"),
+        ([3.0] * 9 + [2.66] * 8 + [3.0] * 9, None), ([3.0] * 18 + [2.5] * 8, None),
+        ([3.0] * 7 + [2.41] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.39] * 12 + [3.0] * 8, None),
+        ([3.0] * 6 + [2.41] * 12 + [3.0] * 8, "swinging"),
+    ],
+)  # fmt: skip
+def test_what_swings(highs: list[float], said: str | None) -> None:
+    """Of 26 points 0.55 are up, and four of the last eight; it came down and went up by 0.35 of the way."""
+    assert _variant([2.8] * 5, losses=highs) == said
+
+
+def test_what_swung_before() -> None:
+    """Once, and is up again for eight points, by 0.65 nats."""
+    assert _variant([2.66] * 5, swings=1, away=8) == "swinging"
+    assert _variant([2.64] * 5, swings=1, away=8) is None
+    assert _variant([2.66] * 5, swings=1, away=7) is None
+    assert _variant([2.66] * 5, swings=0, away=8) is None
+    assert _variant([2.66] * 5, swings=1, away=8, flat=3) == "swinging"
+    assert _variant([2.66] * 5, swings=1, away=8, flat=2) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "way", "after", "said"),
+    [
+        (6, [], [2.9] * 20, None), (5, [], [2.9] * 20, "staying"), (10, [2.15, 2.3, 2.45, 2.6, 2.75], [2.9] * 20, "staying"),
+        (10, [2.5], [2.9] * 20, None), (10, [], [3.05] * 20, "staying"), (10, [], [2.99] * 20, None),
+        (10, [], [*[2.72] * 15, *[2.9] * 5], "staying"), (10, [], [*[2.84] * 15, *[2.9] * 5], None),
+        (10, [], [*[2.82] * 15, *[2.915] * 5], "staying"),
+    ],
+)  # fmt: skip
+def test_what_is_a_shift(before: int, way: list[float], after: list[float], said: str | None) -> None:
+    """Up to one nat between two points, most of the rise, and five points before it; what goes on rising is none."""
+    losses = [*[2.0] * before, *way, *after]
+    index = 200 - len(way) - len(after)
+    assert _variant([after[-1]] * 20, losses=losses, index=index) == said
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ([2.25, 2.25, 2.3, 2.5, 2.6, 2.648, 2.8, 2.9, 3.052], "rising"),
+        ([2.25, 2.25, 2.3, 2.5, 2.6, 2.642, 2.8, 2.9, 3.052], None),
+        ([2.25, 2.25, 2.3, 2.5, 2.6, 2.648, 2.8, 2.9, 3.044], None),
+        ([2.25, 2.3, 2.5, 2.65, 2.8, 3.06], "rising"),
+        ([2.25, 2.28, 2.4, 2.6, 3.05], None),
+        ([2.15, 2.2, 2.3, 2.45, 2.6, 2.79], None),
+        ([2.25, 2.29, 2.35, 2.4, 2.48, 2.6, 2.65, 2.71, 2.8, 2.9, 3.0], "rising"),
+        ([2.25, 2.31, 2.35, 2.4, 2.49, 2.6, 2.65, 2.71, 2.8, 2.9, 3.0], None),
+    ],
+)
+def test_ever_faster(path: list[float], said: str | None) -> None:
+    """Each third by 0.15 steeper than the one before, of six points that bring 0.7 of a rise twice what is needed."""
+    assert _variant(path) == said
+
+
 def test_each_third_steeper() -> None:
     """Of six points at least; two thirds as steep are none, nor is a rise most of which was before."""
     assert _variant([2.25, 2.27, 2.3, 2.4, 2.5, 2.7, 2.95]) == "rising"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.level.loss_scaled import LossScaled
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.signals import Signals
 
 NOTED: dict[str, Any] = {
     "factor": 8.0, "logged": 24.0, "measured": 3.0, "by": "accumulation", "accumulation": 8, "processes": 2,
@@ -121,3 +124,51 @@ def test_the_public_case() -> None:
     seen = observations_of(json.loads(path.read_text("utf-8"))["log_history"])
     codes = [one.code for one in Monitor(task="other").judge(seen)[1]]
     assert codes == ["loss-scaled"]
+
+
+# -- how much it takes: evaluations with exactly these numbers ----
+
+
+def _suspected(
+    values: Sequence[float], factors: Sequence[float], *, points: int = 3, split: str = "eval", **told: Any
+) -> bool:
+    marks = tuple(
+        Mark(10 * i, value, points=points, near=value * factor)
+        for i, (value, factor) in enumerate(zip(values, factors, strict=True))
+    )
+    series = Series("loss", len(marks), marks[0], marks[-1], marks)
+    seen = EvalObservation(marks[-1].step, split=split, loss=values[-1])
+    rule = LossScaled(**told)
+    return bool(rule.step(rule.initial(), seen, Signals(evaluations=Evaluations(now=series)))[1])
+
+
+@pytest.mark.parametrize(
+    ("values", "factors", "told", "suspected"),
+    [
+        ((3.0, 2.7, 2.5), (2.0, 2.0, 2.0), {}, True),
+        ((3.0, 2.5), (2.0, 2.0), {}, False),
+        ((3.0, 2.7, 2.54), (2.0, 2.0, 2.0), {}, True),
+        ((3.0, 2.7, 2.56), (2.0, 2.0, 2.0), {}, False),
+        ((3.0, 2.9, 2.7, 2.54), (2.0, 2.0, 2.0, 2.0), {}, True),
+        ((3.0, 2.7, 2.5), (1.81, 1.81, 1.81), {}, True),
+        ((3.0, 2.7, 2.5), (1.79, 1.79, 1.79), {}, False),
+        ((3.0, 2.7, 2.5), (2.0, 2.09, 2.0), {}, True),
+        ((3.0, 2.7, 2.5), (2.0, 2.11, 2.0), {}, False),
+        ((9.0, 3.0, 2.7, 2.5), (9.0, 2.0, 2.0, 2.0), {}, True),
+        ((3.0, 2.7, 2.5), (2.0, 2.0, 2.0), {"points": 2}, False),
+        ((3.0, 2.7, 2.5), (2.0, 2.0, 2.0), {"split": "eval_en", "retention": ("en",)}, False),
+        ((3.0, 2.99), (8.0, 8.0), {}, True),
+        ((3.0, 2.99), (8.0, 8.7), {}, True),
+        ((3.0, 2.99), (8.0, 8.9), {}, False),
+        ((2.99,), (8.0,), {}, False),
+        ((3.0, 2.99), (3.0, 3.0), {}, False),
+        ((-3.0, -3.1, -3.6), (2.0, 2.0, 2.0), {}, False),
+    ],
+    ids=str,
+)
+def test_how_much_is_suspected(
+    values: tuple[float, ...], factors: tuple[float, ...], told: dict[str, Any], suspected: bool
+) -> None:
+    """1.8 times three evaluations that fell by 0.15, alike within 0.05 and of three points each; or two above what a
+    guess among the largest vocabulary gives, alike within 0.1."""
+    assert _suspected(values, factors, **told) is suspected

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from core.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.core.finding import Severity
+from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
 
@@ -198,6 +199,60 @@ def test_numbers_that_are_none() -> None:
         for losses, said in ((_shifted(0.5), 1), (falling(200), 0)):
             seen = rows([odd if i in (20, 98, 103, 150) else loss for i, loss in enumerate(losses)])
             assert len(findings(RULE, seen)) == said
+
+
+# -- how much it takes: losses with exactly these numbers ----
+
+
+def _step(size: float, *, level: float = 2.0, zigzag: float = 0.0, after: Callable[[int], float] = lambda i: 0.0,
+          before: int = 60, points: int = 30, rule: LevelShift = RULE, **given: Any) -> list[Finding]:  # fmt: skip
+    """What is said of a flat loss that goes to another level between two points; ``after``: what is added there."""
+    losses = [level + zigzag * (-1) ** i for i in range(before)]
+    losses += [level + size + zigzag * (-1) ** i + after(i) for i in range(points)]
+    return findings(rule, rows(losses, **given))
+
+
+@pytest.mark.parametrize(("level", "least"), [(2.0, 0.02), (1.0, 0.02), (5.0, 0.04), (-5.0, 0.04)])
+def test_the_least_shift(level: float, least: float) -> None:
+    """0.02 nats, or 0.008 of the level where that is more."""
+    for sign in (1, -1):
+        assert _step(sign * 0.97 * least, level=level) == []
+        assert len(_step(sign * 1.03 * least, level=level)) == 1
+
+
+NOISE = 1.4826 * 0.2 / math.sqrt(6.0)
+"""Of a loss that goes up and down by 0.05."""
+
+
+@pytest.mark.parametrize(("noises", "points"), [(7.5, 9), (8.6, 6)])
+def test_how_soon_a_shift_is_said(noises: float, points: int) -> None:
+    """After nine points, and after six where it is eight noises large; the noise is that of the points before it."""
+    (found,) = _step(noises * NOISE, zigzag=0.05)
+    assert (found.values["points"], found.values["noise"]) == (points, pytest.approx(NOISE))
+    if points == 9:
+        assert found.values["threshold"] == pytest.approx(4.6 * 0.88 * NOISE, rel=0.02)
+        assert found.values["first_step"] == 610
+
+
+def test_how_sure_a_shift_is() -> None:
+    """4.6 standard errors of its size, and 3.5 noises of a point."""
+    for rule, noises in ((RULE, 4.6 * 0.88), (LevelShift(sure=0.0), 3.5)):
+        assert _step(0.9 * noises * NOISE, zigzag=0.05, rule=rule) == []
+        assert len(_step(1.12 * noises * NOISE, zigzag=0.05, rule=rule)) == 1
+
+
+def test_a_slope_that_changes() -> None:
+    """By less than 0.8 of the shift over the points after it."""
+    for share, said in ((0.7, True), (0.9, False)):
+        assert bool(_step(0.6, after=lambda i, by=share: -0.6 * by * i / 6, points=6)) is said
+
+
+def test_across_a_seam_by_how_much() -> None:
+    """Half a nat down, and nothing up."""
+    for fall, said in ((0.48, False), (0.52, True), (-3.0, False)):
+        seen = [*rows([3.0] * 40), *rows([3.0 - fall] * 40)]
+        found = findings(RULE, seen)
+        assert [one.variant for one in found] == ["seam"] * said
 
 
 def test_repeats_count_once() -> None:

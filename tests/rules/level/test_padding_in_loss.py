@@ -249,6 +249,46 @@ def _falls_to(share: float, first: float) -> Callable[[int], float]:
     return lambda i: first * math.exp(math.log(share) * (i - 1) / 29.5)
 
 
+# -- how much it takes, where every row has as many tokens ----
+
+
+def _sunk(level: float, until: int, points: int = 80, epoch: float | None = None) -> list[tuple[str, int | None]]:
+    """What is said of a loss that comes down evenly from 3 nats to a level at a row, and stays there."""
+    seen = _rows([8000] * points, lambda i: max(3.0 + (level - 3.0) * (i - 1) / (until - 1), level))
+    if epoch is not None:
+        seen = [replace(one, epoch=epoch) for one in seen]
+    return [(one.variant, one.step) for one in _findings(*seen)]
+
+
+@pytest.mark.parametrize(
+    ("level", "until", "row"),
+    [
+        (0.98, 15, 25), (0.98, 16, None), (1.0, 15, None), (0.74, 21, 31), (0.76, 21, None), (0.74, 30, 40),
+        (0.74, 31, None), (0.65, 45, 55), (0.67, 45, None),
+    ],
+)  # fmt: skip
+def test_how_far_a_loss_collapses(level: float, until: int, row: int | None) -> None:
+    """The median of twenty points: below 0.33 of the first loss within 25 rows, 0.25 within 40; below 0.6 of the floor
+    in the first epoch."""
+    assert _sunk(level, until) == ([] if row is None else [("collapse", 10 * row)])
+
+
+def test_later_epochs_learn_by_heart() -> None:
+    """Deep below the floor is no collapse after the first epoch."""
+    assert _sunk(0.65, 45, epoch=1.0) == [("collapse", 550)]
+    assert _sunk(0.65, 45, epoch=1.01) == []
+    assert _sunk(0.74, 21, epoch=1.01) == [("collapse", 310)]
+
+
+@pytest.mark.parametrize(("fall", "size", "said"), [
+    (0.095, 0.0, False), (0.105, 0.0, True), (0.14, 0.04, False), (0.32, 0.04, True),
+])  # fmt: skip
+def test_how_far_constant_rows_fall(fall: float, size: float, said: bool) -> None:
+    """By 0.1 nats, and by three standard deviations of a point before them."""
+    seen = _rows([*VARIED, *[8000] * 7], lambda i: 2.7 + size * (-1) ** i - fall * (i > 30))
+    assert ([one.variant for one in _findings(*seen)] == ["constant"]) is said
+
+
 @pytest.mark.parametrize(
     ("loss", "variants"),
     [

@@ -82,13 +82,18 @@ def changed(source: str, mutant: Mutant) -> ast.Module:
     tree = ast.parse(source)
     target = list(ast.walk(tree))[mutant.node]
     if mutant.change < 0:
-        whole = isinstance(target, ast.Constant) and isinstance(target.value, int)
-        operator = ast.Mult() if mutant.change == _DOUBLED else ast.FloorDiv() if whole else ast.Div()
-        # The target itself is replaced, and so must not be met again within what replaces it.
-        other: ast.AST = ast.BinOp(copy.copy(target), operator, ast.Constant(2))  # type: ignore[arg-type]
+        parts = [_scaled(one, mutant.change) for one in getattr(target, "elts", [target])]
+        other: ast.AST = ast.Tuple(parts, ast.Load()) if isinstance(target, ast.Tuple) else parts[0]
     else:
         other = list(_changes(target))[mutant.change]
     return ast.fix_missing_locations(_Replaced(target, other).visit(tree))
+
+
+def _scaled(value: ast.expr, change: int) -> ast.expr:
+    """Twice or half of a value; the value is copied, so that it is not met again within what replaces it."""
+    whole = isinstance(value, ast.Constant) and isinstance(value.value, int)
+    operator = ast.Mult() if change == _DOUBLED else ast.FloorDiv() if whole else ast.Div()
+    return ast.BinOp(copy.copy(value), operator, ast.Constant(2))
 
 
 class _Replaced(ast.NodeTransformer):

@@ -66,3 +66,25 @@ def test_one_point_far_off_decides_nothing() -> None:
     values = [0.1 * (i >= 15) + e for i, e in enumerate(noisy(24, NOISE))]
     values[5] += 0.5
     assert gain_of(values, 9, NOISE) >= 2.0
+
+
+def _gain(values: list[float]) -> float:
+    return gain_of(values, 9, NOISE)
+
+
+def test_what_a_step_is_compared_with() -> None:
+    """Ramps of four, six and nine points, and a cubic: what is one of them fits no worse than a step, by nothing."""
+    at = range(24)
+    for points in (4.0, 6.0, 9.0):
+        ramp = [min(max((i - 14.5) / points + 0.5, 0.0), 1.0) for i in at]
+        assert _gain(ramp) < 0.0
+        assert _gain([3.0 * one - 0.1 * i for i, one in enumerate(ramp)]) < 0.0
+    assert _gain([((i - 12) / 6) ** 3 for i in at]) < 0.0
+    assert _gain([float(i >= 15) for i in at]) > 100.0
+
+
+def test_how_much_a_large_step_gains() -> None:
+    """A point beside a fit counts as three noises: nine squared noises each, for as many as there are at most."""
+    step = [1.0 * (i >= 15) for i in range(24)]
+    assert 9.0 * 12 < _gain(step) < 9.0 * 18
+    assert 9.0 * 12 < _gain([10.0 * one for one in step]) < 9.0 * 24

@@ -252,7 +252,7 @@ def test_across_a_seam_by_how_much() -> None:
     for fall, said in ((0.48, False), (0.52, True), (-3.0, False)):
         seen = [*rows([3.0] * 40), *rows([3.0 - fall] * 40)]
         found = findings(RULE, seen)
-        assert [one.variant for one in found] == ["seam"] * said
+        assert [(one.variant, one.step) for one in found] == [("seam", 100)] * said
 
 
 def test_repeats_count_once() -> None:

@@ -73,7 +73,7 @@ fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may
 	$(VENV)/bin/python benchmarks/fuzz_rules.py
 	$(VENV)/bin/python benchmarks/fuzz_commands.py
 
-mutants: ## Of 400 random changes of signals and rules, how many their own tests notice (half an hour)
+mutants: ## Of 400 random changes of signals and rules, how many their own tests notice (ten minutes)
 	$(VENV)/bin/python benchmarks/mutants.py --mutants 400 --seed 0
 
 mutants-limits: ## Every number of signal/limits.py halved and doubled: does a test fail?

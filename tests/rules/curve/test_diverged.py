@@ -361,6 +361,22 @@ def test_ever_faster(path: list[float], said: str | None) -> None:
     assert _variant(path) == said
 
 
+@pytest.mark.parametrize(
+    ("points", "index", "level", "last", "said"),
+    [
+        (6, 1, 2.0, 5.1, "rising"), (5, 1, 2.0, 5.1, None), (6, 2, 2.0, 5.1, "rising"), (6, 3, 2.0, 5.1, None),
+        (20, 1, 2.0, 5.1, "rising"), (21, 1, 2.0, 5.1, None), (6, 1, 2.0, 4.9, None), (6, 1, 0.5, 2.4, None),
+        (6, 1, 0.5, 2.6, "rising"),
+    ],
+)  # fmt: skip
+def test_a_run_that_only_rises(points: int, index: int, level: float, last: float, said: str | None) -> None:
+    """Of six to twenty points, the lowest within the first two, to 2.5 times that and two nats above it."""
+    losses = [level + (last - level) * i / (points - 1) for i in range(points)]
+    assert _variant([last], losses=losses, since=points, index=index, level=level, flat=3) == said
+    losses[-1], losses[-3] = losses[-3], losses[-1]
+    assert _variant([last], losses=losses, since=points, index=index, level=level, flat=3) is None
+
+
 def test_each_third_steeper() -> None:
     """Of six points at least; two thirds as steep are none, nor is a rise most of which was before."""
     assert _variant([2.25, 2.27, 2.3, 2.4, 2.5, 2.7, 2.95]) == "rising"

@@ -38,7 +38,7 @@ from mutant_operators import Mutant, changed, limits_of, mutants_of
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGE: Final = "ko_cpt_callbacks"
 ROOMS: Final = ("signal", "rules")
-LIMITS: Final = "signal/limits.py"
+LIMITS: Final = ("signal/limits.py", "signal/run_limits.py")
 BAR: Final = 0.85
 _TIMES: Final = 4.0
 """Times the duration without a change that a change may take, and the seconds more below."""
@@ -78,19 +78,20 @@ class Code:
                     module = (node.module or "").partition(".")[2].replace(".", "/")
                     self._tests[f"{module}.py"].add(path.relative_to(root).as_posix())
         self.names = {
-            node.lineno: node.target.id for node in ast.parse(self.sources[LIMITS]).body
+            (name, node.lineno): node.target.id for name in LIMITS for node in ast.parse(self.sources[name]).body
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
         }  # fmt: skip
 
     def users(self, mutant: Mutant) -> set[str]:
         """Modules that import the changed one, or use the changed limit."""
-        if mutant.module == LIMITS:
-            return self._limit_users[self.names.get(mutant.line, "")]
+        if mutant.module in LIMITS:
+            return self._limit_users[self.names.get((mutant.module, mutant.line), "")]
         return self._users[mutant.module]
 
     def described(self, mutant: Mutant) -> str:
         """Where the change is and what it is."""
-        name = f" {self.names[mutant.line]}" if mutant.module == LIMITS and mutant.line in self.names else ""
+        limit = self.names.get((mutant.module, mutant.line))
+        name = "" if limit is None else f" {limit}"
         return f"{mutant.module}:{mutant.line}{name}  {mutant.before}  ->  {mutant.after}"
 
     def own(self, mutant: Mutant) -> tuple[str, ...]:
@@ -247,7 +248,7 @@ def chosen(code: Code, asked: argparse.Namespace) -> list[Mutant]:
     """The changes to try: drawn with the seed from all, or two of every limit."""
     every = [one for name, source in code.sources.items() for one in mutants_of(name, source)]
     if asked.limits:
-        every = limits_of(LIMITS, code.sources[LIMITS])
+        every = [one for name in LIMITS for one in limits_of(name, code.sources[name])]
     every = [one for one in every if not asked.only or any(text in code.described(one) for text in asked.only)]
     print(f"{len(every)} possible changes of {len({one.module for one in every})} modules", flush=True)
     if asked.all or asked.limits or asked.mutants >= len(every):

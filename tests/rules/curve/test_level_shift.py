@@ -242,8 +242,10 @@ def test_how_sure_a_shift_is() -> None:
 
 
 def test_a_slope_that_changes() -> None:
-    """By less than 0.8 of the shift over the points after it."""
-    for share, said in ((0.5, True), (0.9, False)):
+    """By less than 0.8 of the shift over the points after it; one up that leads back soon is a spike."""
+    for share, said in ((0.7, True), (0.9, False)):
+        assert bool(_step(-0.6, after=lambda i, by=share: 0.6 * by * i / 6, points=6)) is said
+    for share, said in ((0.1, True), (0.5, False)):
         assert bool(_step(0.6, after=lambda i, by=share: -0.6 * by * i / 6, points=6)) is said
 
 

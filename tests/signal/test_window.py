@@ -179,3 +179,18 @@ def test_noise_of_few_points() -> None:
     plain = 1.4826 * 0.04 / math.sqrt(6.0)
     assert bent_noise(zigzag[:15]) == pytest.approx(1.4 * plain)
     assert bent_noise(zigzag) == pytest.approx(plain)
+
+
+def test_noise_of_a_young_curve() -> None:
+    """Of fewer than forty points the last twelve or twenty count, of forty all."""
+    for points, quiet in ((39, True), (40, False)):
+        losses = [2.5 + 0.05 * (-1) ** i * (i < points - 12) for i in range(points)]
+        assert (curved_noise(losses) == QUIET) is quiet
+
+
+def test_a_plan_may_change() -> None:
+    """Another number of planned steps replaces the one before; none, or none that can be, does not."""
+    window = EMPTY
+    for told, planned in ((100, 100), (200, 200), (None, 200), (0, 200), (True, 200)):
+        window = window.add(SetupObservation(0, "plan", {"planned_steps": told}))
+        assert window.planned_steps == planned

@@ -30,6 +30,9 @@ def test_shifts(size: float) -> None:
     assert found.values["shift"] == pytest.approx(size, abs=0.05)
     assert found.values["after"] - found.values["before"] == pytest.approx(found.values["shift"])  # type: ignore[operator]
     assert found.values["noise"] == pytest.approx(0.02, rel=0.6)
+    shift, noise = float(str(found.values["shift"])), float(str(found.values["noise"]))
+    assert found.values["share"] == pytest.approx(shift / float(str(found.values["before"])))
+    assert found.values["noises"] == round(abs(shift) / noise, 1)
     assert abs(found.values["shift"]) > found.values["threshold"] > 3.4 * found.values["noise"]  # type: ignore[operator, arg-type]
     assert (found.values["points"] in (6, 9), found.values["window"]) == (True, 14)
     assert abs(found.values["first_step"] - 1010) <= 30  # type: ignore[operator]
@@ -255,6 +258,9 @@ def test_across_a_seam_by_how_much() -> None:
         seen = [*rows([3.0] * 40), *rows([3.0 - fall] * 40)]
         found = findings(RULE, seen)
         assert [(one.variant, one.step) for one in found] == [("seam", 100)] * said
+        for one in found:
+            assert one.values["noises"] == round(fall / float(str(one.values["noise"])), 1)
+            assert one.values["share"] == pytest.approx(-fall / 3.0)
 
 
 def test_repeats_count_once() -> None:

@@ -48,6 +48,7 @@ def test_a_u_shape() -> None:
     (found,) = _findings(_run(U_SHAPE))
     assert (found.severity, found.step, found.split, found.asks_to_stop) == (Severity.WARNING, 800, "eval", True)
     assert (found.values["best"], found.values["best_step"], found.values["evaluations"]) == (2.48, 500, 2)
+    assert (found.values["rise"], found.values["first_step"]) == (pytest.approx(0.09), 700)
     assert found.message() == (
         "eval, step 800: 2 evaluations in a row above the best, 2.480 at step 500 (now 2.570; more than 0.038 is "
         "beyond the noise), while the training loss beside them changed by -0.148. The model gets better at its "

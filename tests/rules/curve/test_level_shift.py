@@ -252,6 +252,21 @@ def test_a_slope_that_changes() -> None:
         assert bool(_step(0.6, after=lambda i, by=share: -0.6 * by * i / 6, points=6)) is said
 
 
+@pytest.mark.parametrize(("size", "said"), [(0.95, False), (1.05, True)])
+def test_how_much_an_epoch_s_end_explains(size: float, said: bool) -> None:
+    """Half of the level, up or down, and no more."""
+    for sign in (1, -1):
+        assert bool(_step(sign * size, epochs=1.5)) is said
+        assert bool(_step(sign * size, epochs=0.9))
+
+
+@pytest.mark.parametrize(("size", "said"), [(0.095, False), (0.105, True)])
+def test_how_much_a_rising_rate_explains(size: float, said: bool) -> None:
+    """A twentieth of the level."""
+    assert bool(_step(size, rates=[1e-6 * (i + 1) for i in range(90)])) is said
+    assert bool(_step(size))
+
+
 def test_across_a_seam_by_how_much() -> None:
     """Half a nat down, and nothing up."""
     for fall, said in ((0.48, False), (0.52, True), (-3.0, False)):

@@ -274,3 +274,13 @@ def test_the_start_is_no_part_of_it() -> None:
     assert _said(signals)
     assert _said(Monitor([]).fold(early)[0].signals)
     assert not _said(Monitor([]).fold(late)[0].signals)
+
+
+@pytest.mark.parametrize(("peaked", "said"), [(160, True), (161, False)])
+def test_how_long_after_the_warm_up(peaked: int, said: bool) -> None:
+    """Forty points after the learning rate was last higher than ever."""
+    seen = [
+        TrainObservation(10 * i, loss=2.0, learning_rate=1e-6 * min(i, peaked)) for i in range(1, 201)
+    ]
+    signals = Monitor([]).fold(seen)[0].signals
+    assert bool(NoLearning().step(False, seen[-1], signals)[1]) is said

@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLD = """
 import json, sys, time
 try:
-    from ko_cpt_callbacks.rules.monitor import Monitor
-except ImportError:
     from ko_cpt_callbacks.core.monitor import Monitor
+except ImportError:
+    from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.readers.rows import observations_of
 seen = observations_of(json.load(open(sys.argv[1]))["log_history"])
 monitor = Monitor(task="other")

@@ -50,8 +50,8 @@ VERDICTS: dict[str, list[tuple[str, str, int | None]]] = {
     "59": [
         ("below-floor", "info", 500),
         ("below-floor", "info", 1000),
-        ("memorising", "warning", 1650),
         ("below-floor", "info", 1675),
+        ("memorising", "warning", 2050),
         ("overfitting", "warning", 3000),
     ],
     "61": [("below-floor", "info", 0), ("not-enough-data", "info", 0)],

@@ -56,7 +56,9 @@ def test_the_same_seed_gives_the_same_runs_and_another_one_others() -> None:
 def test_old_kinds_are_what_they_were() -> None:
     """Rows and labels of every kind that results were reported on, so that old figures can be compared with new ones.
 
-    A kind that is changed on purpose is another kind, with another name.
+    A kind that is changed on purpose is another kind, with another name. One label was changed: of `below-floor` kinds
+    whose rows tell no bytes (``falling`` and ``all-along``) a note is all that is asked, since floors are in bits per
+    byte.
     """
     kept = json.loads(OLD_KINDS.read_text("utf-8"))
 

@@ -96,7 +96,8 @@ def _in_save(phase: str, step: int, number: int) -> None:
 
 def _in_model(phase: str, step: int, number: int) -> None:
     """The stage's weights are written, and not yet at their place."""
-    from ko_cpt_callbacks.training import folder, weight
+    from ko_cpt_callbacks.training import folder
+    from ko_cpt_callbacks.training.model import handover
 
     original = folder.put_folder
 
@@ -105,4 +106,4 @@ def _in_model(phase: str, step: int, number: int) -> None:
             os.kill(os.getpid(), number)
         original(part, path)
 
-    folder.put_folder = weight.put_folder = put
+    folder.put_folder = handover.put_folder = put

@@ -169,10 +169,9 @@ class Monitor:
         new, stands = _unsaid(again, moment.said), _unsaid(moment.said, again)
         states = after.rules
         if stands:
-            states = tuple(
-                one if isinstance(one, SetAside) else rule.keep(one, stands)
-                for rule, one in zip(self.rules, states, strict=True)
-            )
+            kept = [_kept(rule, one, stands, seen.step) for rule, one in zip(self.rules, states, strict=True)]
+            states, failed = tuple(one for one, _ in kept), tuple(found for _, more in kept for found in more)
+            new = (*new, *_unsaid(failed, moment.said))
         return replace(after, rules=states, moment=Moment(moment.before, rows, (*moment.said, *new))), new
 
     def _row(self, state: MonitorState, seen: Observation, moment: Moment) -> tuple[MonitorState, Found]:
@@ -244,6 +243,17 @@ def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[
     speaker = RuleFailed()
     values = {"rule": rule.code, "error": aside.error, "at_the_end": at_the_end}
     return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values), SILENT)[1]
+
+
+def _kept(rule: Rule, state: Any, said: Found, step: int) -> tuple[Any, Found]:
+    """`Rule.keep`, guarded as `Rule.step` is."""
+    if isinstance(state, SetAside):
+        return state, ()
+    try:
+        return rule.keep(state, said), ()
+    except Exception as error:
+        aside = SetAside(step, _shown(error))
+        return aside, _failure(rule, aside)
 
 
 def _replaces(seen: Observation, row: Observation) -> bool:

@@ -431,3 +431,16 @@ def test_a_row_set_aside_is_no_moment() -> None:
     state = _ended(EvalObservation(8, exact_loss=2.5, fingerprint="utf8-01"), loads_best=True)
     later = Monitor().fold([TrainObservation(8, loss=3.0)], state)[0]
     assert later == Monitor().fold([TrainObservation(8, loss=3.0)], _ended(loads_best=True))[0]
+
+
+def test_a_rule_that_raises_when_a_step_is_folded_anew() -> None:
+    """It is set aside and named once; what was said stands for the others."""
+
+    class Forgets(Breaks):
+        def keep(self, state: int, said: tuple[Finding, ...]) -> int:
+            raise KeyError("said")
+
+    rows = [TrainObservation(10, loss=math.nan), TrainObservation(10, loss=3.0), TrainObservation(20, loss=3.0)]
+    state, found = Monitor([Forgets(), *rules_for()]).fold(rows)
+    assert [(one.code, one.step) for one in found] == [("non-finite", 10), ("rule-failed", 10)]
+    assert state.rules[0] == SetAside(10, "KeyError: 'said'")

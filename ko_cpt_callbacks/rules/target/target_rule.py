@@ -1,0 +1,56 @@
+"""What the rules on targets have in common: each judges every target by the same rows, and says one outcome of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from ko_cpt_callbacks.core.observation import Observation
+from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.core.verdict import TargetState, Verdict, advance_all, close_all, keep_all
+from ko_cpt_callbacks.rules.rule import Found, Rule
+from ko_cpt_callbacks.signal.signals import Signals
+
+__all__ = ["TargetRule", "TargetStates"]
+
+TargetStates = tuple[TargetState, ...]
+"""Where each target stands, in the order of the targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRule(Rule):
+    """Speaks once per target, of the outcome that is the rule's own.
+
+    Args:
+        targets: What the run must reach.
+        task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
+    """
+
+    targets: tuple[Target, ...] = ()
+    task: str = "cpt"
+
+    @abstractmethod
+    def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
+        """The findings of the verdicts that a row, or the end, brought."""
+
+    @property
+    def asks(self) -> tuple[type[Observation], ...]:
+        """All rows where there are targets."""
+        return self.info.rows if self.targets else ()
+
+    def initial(self) -> TargetStates:
+        """No row seen."""
+        return tuple(TargetState() for _ in self.targets)
+
+    def step(self, state: TargetStates, seen: Observation, signals: Signals) -> tuple[TargetStates, Found]:
+        """Speaks at the evaluation that confirms or the deadline that passes, or at the Trainer's last row."""
+        state, verdicts = advance_all(self.targets, self.task, state, seen)
+        return state, self.found(state, verdicts)
+
+    def keep(self, state: TargetStates, said: Found) -> TargetStates:
+        """A verdict that was said of an evaluation stands, also where another of its step replaces that one."""
+        return keep_all(self.targets, state, said)
+
+    def close(self, state: TargetStates, signals: Signals) -> Found:
+        """Speaks where the history ends before the deadline, or without the Trainer's last row."""
+        return self.found(state, close_all(self.targets, self.task, state))

@@ -31,10 +31,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.pairing import paired_with
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, RowSums
-from ko_cpt_callbacks.core.uncertainty import ratio_estimate
+from ko_cpt_callbacks.metrics.perplexity import interval
+from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
 PAIRS = 500
 BATCHES = 8

@@ -27,7 +27,8 @@ import numpy.typing as npt
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ko_cpt_callbacks.core.uncertainty import interval, ratio_estimate
+from ko_cpt_callbacks.metrics.perplexity import interval
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEXTS = (

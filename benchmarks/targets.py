@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.core.uncertainty import ratio_estimate
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 

@@ -13,16 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 from ko_cpt_callbacks.core.stage import Trains
 
 __all__ = [
-    "GRADES",
-    "Baseline",
-    "BaselineStage",
-    "BaselineValue",
-    "Efficiency",
-    "Grade",
-    "Kind",
-    "Metric",
-    "QuantizationOffset",
-    "Split",
+    "GRADES", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "Metric",
+    "QuantizationOffset", "Split",
 ]
 
 Grade: TypeAlias = Literal["V", "S", "D", "SEED", "M", "OWN"]

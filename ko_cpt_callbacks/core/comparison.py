@@ -32,9 +32,9 @@ from ko_cpt_callbacks.core.comparison_value import (
     resolution_of,
     standing_of,
 )
-from ko_cpt_callbacks.core.fingerprint import same_text
-from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.reference import Reference, reference_of
+from ko_cpt_callbacks.metrics.fingerprint import same_text
+from ko_cpt_callbacks.metrics.perplexity import interval
 
 __all__ = ["BITS", "NATS", "Comparison", "Measured", "Paired", "compare", "same_run"]
 

@@ -12,18 +12,8 @@ from ko_cpt_callbacks.core.measurement import level_of
 from ko_cpt_callbacks.core.observation import EvalObservation
 
 __all__ = [
-    "BITS",
-    "NATS",
-    "RESOLUTION_BITS",
-    "RESOLUTION_NATS",
-    "Comparison",
-    "Measured",
-    "Outcome",
-    "Paired",
-    "Range",
-    "Standing",
-    "resolution_of",
-    "standing_of",
+    "BITS", "NATS", "RESOLUTION_BITS", "RESOLUTION_NATS", "Comparison", "Measured", "Outcome", "Paired", "Range",
+    "Standing", "resolution_of", "standing_of",
 ]
 
 Outcome: TypeAlias = Literal["exact", "indicative", "not comparable"]

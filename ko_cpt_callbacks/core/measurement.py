@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.interval import interval
 from ko_cpt_callbacks.core.observation import EvalObservation
-from ko_cpt_callbacks.core.perplexity import bits_per_byte_from_loss, perplexity
 from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.metrics.perplexity import bits_per_byte_from_loss, interval, perplexity
 
 __all__ = ["Level", "Measured", "level_of", "measure", "rows_needed", "shown", "unit"]
 

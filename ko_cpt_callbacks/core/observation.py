@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.kind import TrainerKind
-from ko_cpt_callbacks.core.perplexity import bits_per_byte
+from ko_cpt_callbacks.metrics.perplexity import bits_per_byte
 
 __all__ = ["EndObservation", "EvalObservation", "Observation", "SetupObservation", "TrainObservation", "finite_number"]
 

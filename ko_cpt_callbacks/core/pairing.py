@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Paired
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
-from ko_cpt_callbacks.core.uncertainty import paired_difference
+from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
+from ko_cpt_callbacks.metrics.uncertainty import paired_difference
 
 __all__ = ["paired_with"]
 

@@ -22,8 +22,8 @@ from ko_cpt_callbacks.core.observation import (
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
+from ko_cpt_callbacks.metrics.perplexity import perplexity
 
 __all__ = ["LOADS_BEST", "EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
 

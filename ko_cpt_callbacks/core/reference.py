@@ -14,7 +14,7 @@ from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.core.row_sums import RowSums
+    from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 __all__ = ["AUTO", "Reference", "checked_stage", "reference_of"]
 

@@ -1,6 +1,6 @@
 """Are these the rows that were evaluated before? The one place that decides it, from fingerprints alone.
 
-Two fingerprints of one form tell (`ko_cpt_callbacks.core.fingerprint`); of two forms, or where one is missing, nothing
+Two fingerprints of one form tell (`metrics.fingerprint`); of two forms, or where one is missing, nothing
 is known: that is never a change. Equal texts of which other tokens are scored are other rows too.
 
 How a rule uses it::
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from ko_cpt_callbacks.core.fingerprint import form_of, same_text
 from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.metrics.fingerprint import form_of, same_text
 
 __all__ = ["DRAWN", "NO_ROWS", "EvalRows", "Likeness", "likeness"]
 

@@ -14,15 +14,7 @@ if TYPE_CHECKING:  # a baseline's stages hold `Trains`
     from ko_cpt_callbacks.core.baseline import Baseline
 
 __all__ = [
-    "NOT_STATED",
-    "UNKNOWN",
-    "Adapter",
-    "Layers",
-    "MatchReason",
-    "Rows",
-    "StageMatch",
-    "Trains",
-    "matching_stage",
+    "NOT_STATED", "UNKNOWN", "Adapter", "Layers", "MatchReason", "Rows", "StageMatch", "Trains", "matching_stage",
     "stage_name",
 ]
 

@@ -12,17 +12,8 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = [
-    "END",
-    "EXAMPLE",
-    "FORM",
-    "METRICS",
-    "OTHER_NAMES",
-    "STEP",
-    "TOKENS",
-    "refused",
-    "shortest_percent",
-    "target_parts",
-    "whole",
+    "END", "EXAMPLE", "FORM", "METRICS", "OTHER_NAMES", "STEP", "TOKENS", "refused", "shortest_percent",
+    "target_parts", "whole",
 ]
 
 METRICS: Final = (keys.EXACT_LOSS, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE)

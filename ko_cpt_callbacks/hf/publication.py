@@ -15,7 +15,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import default_compute_objective
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.row_sums import numbers_only
+from ko_cpt_callbacks.metrics.row_sums import numbers_only
 
 __all__ = ["add_numbers", "complete_metrics", "keep_texts_off_cards", "without_clock"]
 

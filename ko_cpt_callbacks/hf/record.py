@@ -13,9 +13,9 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.progress import Summary
-from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.setting import Settings
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.outputs.console import ConsoleOutput
 from ko_cpt_callbacks.outputs.fan import OutputFan
 from ko_cpt_callbacks.outputs.file import strict

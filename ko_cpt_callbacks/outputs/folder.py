@@ -10,7 +10,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.outputs.backlog import Backlog
 from ko_cpt_callbacks.outputs.file import json_lines, json_page, remove_stale
 from ko_cpt_callbacks.outputs.lock import FolderLock, Hold

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.outputs.output import Output
 
 

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.readers.text_file import opening_failure, other_kind
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.core.row_sums import RowSums
+    from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 __all__ = ["MAX_BYTES", "eval_rows_path", "read_eval_rows"]
 
@@ -37,7 +37,7 @@ def read_eval_rows(path: str | Path) -> RowSums:
         UnreadableRunError: If it cannot be opened, is larger than `MAX_BYTES`, is compressed (this package writes
             it as it is, and a compressed one may unpack to any size), or holds other arrays.
     """
-    from ko_cpt_callbacks.core.row_sums import RowSums  # numpy: not for a run that is judged without it
+    from ko_cpt_callbacks.metrics.row_sums import RowSums  # numpy: not for a run that is judged without it
 
     path = Path(path)
     try:

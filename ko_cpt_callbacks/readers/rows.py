@@ -22,15 +22,7 @@ from ko_cpt_callbacks.core.observation import (
     TrainObservation,
 )
 
-__all__ = [
-    "NONFINITE",
-    "LogHabits",
-    "eval_prefixes",
-    "is_closing",
-    "observations",
-    "observations_of",
-    "timed_prefixes",
-]
+__all__ = ["NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "observations", "observations_of", "timed_prefixes"]
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _WORDS: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}

@@ -21,7 +21,6 @@ from ko_cpt_callbacks.signal.window import QUIET, Recent, curved_noise, fitted, 
 __all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Normal:
     """What the window said before a point."""

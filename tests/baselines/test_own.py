@@ -15,9 +15,9 @@ from ko_cpt_callbacks.baselines.own import add_own, yaml_text
 from ko_cpt_callbacks.baselines.own_values import LAST_POINTS
 from ko_cpt_callbacks.baselines.registry import FOLDER_VARIABLE, bundled_ids, find_baseline, find_entry
 from ko_cpt_callbacks.core.baseline import BaselineValue
-from ko_cpt_callbacks.core.row_sums import RowSums, exact_numbers
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.metrics.row_sums import RowSums, exact_numbers
 from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
 from ko_cpt_callbacks.yaml.reading import read_document
 

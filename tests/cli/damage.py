@@ -20,7 +20,7 @@ from cli.made_run import sums, write_run
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 __all__ = ["Outcome", "Place", "outcome"]
 

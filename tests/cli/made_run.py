@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SPECIAL_SCORED, RowSums, exact_numbers
+from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, OPENS, READ, SPECIAL_SCORED, RowSums, exact_numbers
 
 ROWS = 60
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.row_sums import RowSums, exact_numbers
+from ko_cpt_callbacks.metrics.row_sums import RowSums, exact_numbers
 
 WORDS = {
     "embedding": {"input": "all", "output": "all", "layers": "none", "adapter": "none"},

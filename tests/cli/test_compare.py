@@ -24,8 +24,8 @@ import ko_cpt_callbacks
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison_reason import QUANTIZATION_COST, TEXT_SPREAD
-from ko_cpt_callbacks.core.row_sums import READ, SEVERAL
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.metrics.row_sums import READ, SEVERAL
 
 if TYPE_CHECKING:
     from click.testing import Result

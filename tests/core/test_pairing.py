@@ -14,7 +14,7 @@ import pytest
 
 from ko_cpt_callbacks.core.comparison import BITS, NATS
 from ko_cpt_callbacks.core.pairing import paired_with
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
+from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 WHOLE = READ | OPENS | SPECIAL_SCORED

@@ -9,7 +9,7 @@ import pytest
 
 from ko_cpt_callbacks import MemoryOutput, Output
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.outputs.fan import OutputFan
 
 FINDING = Finding("not-enough-data", Severity.INFO)

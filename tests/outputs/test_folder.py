@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.row_sums import RowSums
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.outputs.folder import RunFolder
 
 FINDING = Finding(

@@ -14,7 +14,6 @@ import torch
 from accelerate.state import GradientState
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.hf.measure.document_start import (
     STARTS_UNKNOWN,
     document_starts,
@@ -28,6 +27,7 @@ from ko_cpt_callbacks.hf.measure.model_output import Output
 from ko_cpt_callbacks.hf.measure.pending_pass import PendingPass, finite_output
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.ranks import Ranks
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 # Batches kept on the device before their sums are read: reading waits for the device, so not at every batch.
 _HELD_BATCHES: Final = 8

@@ -31,16 +31,8 @@ from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE as IGNORE
 from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses, watched_nll
 
 __all__ = [
-    "IGNORE",
-    "Absent",
-    "Alignment",
-    "Evidence",
-    "LossReading",
-    "Output",
-    "TokenScores",
-    "WithoutLogits",
-    "alignment_of",
-    "read_evidence",
+    "IGNORE", "Absent", "Alignment", "Evidence", "LossReading", "Output", "TokenScores", "WithoutLogits",
+    "alignment_of", "read_evidence",
 ]
 
 # Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that

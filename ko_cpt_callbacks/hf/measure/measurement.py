@@ -12,8 +12,8 @@ from accelerate.state import GradientState
 from torch import Tensor
 from torch.utils.data import BatchSampler
 
-from ko_cpt_callbacks.core.row_sums import RowSums
 from ko_cpt_callbacks.hf.measure.padding import PaddingCounts, add_padding
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 
 class IndistinctRowsError(Exception):

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ko_cpt_callbacks.core.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Alignment, Evidence
 from ko_cpt_callbacks.hf.tokenizer.token_bytes import (
     TokenBytes,
@@ -20,6 +19,7 @@ from ko_cpt_callbacks.hf.tokenizer.token_bytes import (
     row_byte_lengths,
     row_text,
 )
+from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 
 
 class TokenTable:

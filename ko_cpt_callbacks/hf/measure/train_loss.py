@@ -15,8 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.core.perplexity import perplexity
 from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Alignment, Evidence, Output, read_evidence
+from ko_cpt_callbacks.metrics.perplexity import perplexity
 
 __all__ = ["LossProbe", "LossSums", "TrainLoss", "probe_loss"]
 

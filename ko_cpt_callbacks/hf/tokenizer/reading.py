@@ -17,8 +17,8 @@ from typing import Any, Literal
 from ko_cpt_callbacks.errors import KoCPTError
 
 __all__ = [
-    "CHARACTERS", "UTF8_BYTES", "PieceStore", "Reading", "TokenBytesUnavailable", "byte_fallback", "byte_level_piece",
-    "special_ids",
+    "CHARACTERS", "UTF8_BYTES", "PieceStore", "Reading", "TokenBytesUnavailable", "byte_fallback",
+    "byte_level_piece", "special_ids",
 ]  # fmt: skip
 
 class PieceStore:

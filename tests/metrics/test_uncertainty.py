@@ -7,13 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.uncertainty import (
-    RatioEstimate,
-    interval,
-    paired_difference,
-    perplexity_interval,
-    ratio_estimate,
-)
+from ko_cpt_callbacks.metrics.perplexity import interval, perplexity_interval
+from ko_cpt_callbacks.metrics.uncertainty import RatioEstimate, paired_difference, ratio_estimate
 
 
 def test_ratio_estimate_by_hand() -> None:

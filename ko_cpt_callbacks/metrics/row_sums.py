@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.fingerprint import VERSION, is_of_rows
-from ko_cpt_callbacks.core.perplexity import perplexity
-from ko_cpt_callbacks.core.uncertainty import ratio_estimate
+from ko_cpt_callbacks.metrics.fingerprint import VERSION, is_of_rows
+from ko_cpt_callbacks.metrics.perplexity import perplexity
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
 # `RowSums.bytes` hides the builtin in its own class.
 Payload: TypeAlias = bytes

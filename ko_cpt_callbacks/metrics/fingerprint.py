@@ -1,7 +1,7 @@
 """Which text was evaluated, as a row says it, and whether two rows mean the same text.
 
 A fingerprint reads ``utf8-v2-<64 digits>``: what was hashed (``utf8``: the text, ``ids``: token ids), how, and the hash
-of all rows' hashes, whatever their order (`ko_cpt_callbacks.core.row_sums.RowSums.fingerprint`). Runs from before that
+of all rows' hashes, whatever their order (`metrics.row_sums.RowSums.fingerprint`). Runs from before that
 have 16 digits and no ``v2``: those of another kind cannot be compared with these.
 """
 

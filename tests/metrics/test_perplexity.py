@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core import perplexity as unit
+from ko_cpt_callbacks.metrics import perplexity as unit
 
 
 def test_perplexity_is_exp_of_the_loss() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.row_sums import OPENS, READ, RowSums, exact_numbers, loss_numbers, numbers_only
+from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums, exact_numbers, loss_numbers, numbers_only
 
 
 def _rows(nll: list[float], tokens: list[int], size: list[int] | None = None, batch: int = 1) -> RowSums:

@@ -8,16 +8,12 @@ vocabularies are compared by. Source: Gao et al. 2020 (The Pile, arXiv 2101.0002
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 __all__ = [
-    "bits_per_byte",
-    "bits_per_byte_from_loss",
-    "bytes_per_token",
-    "loss_from_bits_per_byte",
-    "loss_from_perplexity",
-    "perplexity",
+    "bits_per_byte", "bits_per_byte_from_loss", "bytes_per_token", "interval", "loss_from_bits_per_byte",
+    "loss_from_perplexity", "perplexity", "perplexity_interval",
 ]
-
 
 def perplexity(loss: float) -> float:
     """Perplexity of a loss in nats per token: ``exp(loss)``; infinite where that overflows, NaN for NaN.
@@ -96,3 +92,40 @@ def bytes_per_token(tokens: float, n_bytes: float) -> float:
     if not tokens > 0:
         raise ValueError(f"bytes per token need at least one token, found {tokens!r}")
     return n_bytes / tokens
+
+
+def interval(value: float, se: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided normal interval around a value.
+
+    Args:
+        value: The estimate.
+        se: Its standard error, >= 0.
+        confidence: How often such intervals hold the truth, between 0 and 1 (both excluded).
+
+    Raises:
+        ValueError: If ``confidence`` or ``se`` is out of range.
+
+    >>> tuple(round(x, 3) for x in interval(3.0, 0.1))
+    (2.804, 3.196)
+    """
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence: a number between 0 and 1 expected, found {confidence!r}")
+    if not se >= 0.0:
+        raise ValueError(f"se: a standard error is not negative, found {se!r}")
+    half = NormalDist().inv_cdf(0.5 + confidence / 2.0) * se
+    return value - half, value + half
+
+
+def perplexity_interval(loss: float, se: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the perplexity: the ends of the loss's interval, each through ``exp``.
+
+    Args:
+        loss: Nats per token.
+        se: Standard error of the loss, nats per token, >= 0.
+        confidence: As in `interval`.
+
+    Raises:
+        ValueError: If ``confidence`` or ``se`` is out of range.
+    """
+    low, high = interval(loss, se, confidence)
+    return perplexity(low), perplexity(high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.fingerprint import is_of_rows, same_text
+from ko_cpt_callbacks.metrics.fingerprint import is_of_rows, same_text
 
 OLD, NEW = "utf8-0123456789abcdef", "utf8-v2-" + 64 * "a"
 

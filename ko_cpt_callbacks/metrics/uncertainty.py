@@ -15,9 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.core.interval import interval, perplexity_interval
-
-__all__ = ["RatioEstimate", "interval", "paired_difference", "perplexity_interval", "ratio_estimate"]
+__all__ = ["RatioEstimate", "paired_difference", "ratio_estimate"]
 
 Numbers: TypeAlias = Sequence[float] | npt.NDArray[Any]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
@@ -21,12 +21,10 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
 
 __all__ = ["Monitor", "MonitorState", "SetAside"]
-
-_LONGEST: Final = 300
-"""Characters of an error that are shown; some hold a whole row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +233,7 @@ def _shown(error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"
     except Exception:
         text = type(error).__name__
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+    return text if len(text) <= limits.ERROR_SHOWN else f"{text[:limits.ERROR_SHOWN]} ..."
 
 
 def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:

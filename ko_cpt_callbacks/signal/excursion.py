@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import QUIET, Recent, curved_noise, fitted, median
+from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median
 
 __all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
 
@@ -133,9 +133,9 @@ class Watch:
         # The bump of a warm-up comes within it or in the points after; where the rate has already come down from its
         # peak it is over.
         rate = recent.rates[-1] if recent.rates else None
-        if rate is not None and rate < 0.93 * recent.rate_peak and since > warm:
+        if rate is not None and rate < limits.YOUNG_RATE * recent.rate_peak and since > warm:
             return False
-        return since <= max(6.5 * warm, 30)
+        return since <= max(limits.YOUNG_WARM * warm, limits.YOUNG_POINTS)
 
     def _point(self, recent: Recent, past: Recent) -> Watch:
         losses = recent.losses
@@ -150,14 +150,15 @@ class Watch:
         swing, swings, away = self.swing, self.swings, self.away
         if low is not None:
             away += middle - low.level > limits.SWING
-            if away and middle - low.level < 0.4 * (top - low.level):
+            if away and middle - low.level < limits.SWING_BACK * (top - low.level):
                 swings, away = swings + (away >= limits.AWAY), 0
         if since >= 2 and (low is None or short < low.level):
             noise = recent.noise
             if low is not None and low.noise is not None:
-                noise = min(noise or low.noise, 1.5 * low.noise)  # points that have already left are in the window
+                # Points that have already left are in the window.
+                noise = min(noise or low.noise, limits.LOW_NOISE * low.noise)
             low, top = Low(short, noise, since, recent.steps[-1]), middle
-        if low is not None and middle - low.level < 0.4 * (top - low.level):
+        if low is not None and middle - low.level < limits.SWING_BACK * (top - low.level):
             if top - low.level <= limits.SWING:  # else it was a spike
                 swing = max(swing, top - low.level)
             top = middle
@@ -173,11 +174,11 @@ class Watch:
         )  # fmt: skip
 
     def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
-        if since < 6 or jitter is None or abs(losses[-3] - losses[-4]) < 0.6 * limits.JUMP * jitter:
+        if jitter is None or abs(losses[-3] - losses[-4]) < limits.JUMP_AT_ONCE * limits.JUMP * jitter:
             return self.jumps
         after = median(losses[-3:])
         size = after - median(losses[-6:-3])
-        if abs(size) < limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < 0.6:
+        if abs(size) < limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < limits.JUMP_AT_ONCE:
             return self.jumps
         return (*self.jumps, Jump(since - 2, size, after))[-limits.JUMPS:]
 
@@ -189,7 +190,7 @@ class Watch:
         if rise is None:
             if normal is None:
                 return None, None
-            height, band = loss - normal.high, limits.BAND * (1 + 4 / normal.count)
+            height, band = loss - normal.high, limits.BAND * (1 + limits.BAND_FEW / normal.count)
             least = normal.noise if normal.steep else min(normal.noise, 2.0 * (past.jitter or normal.noise))
             if height <= band * least:
                 return None, None
@@ -200,18 +201,19 @@ class Watch:
                 noise, wild = max(noise, whole.noise), max(wild, whole.wild)
             if len(earlier) >= limits.BENT:  # around a line through a curve points are farther off than their noise
                 bent = curved_noise(earlier)
-                if bent < 0.8 * noise or normal.steep:
+                if bent < limits.BENT_LESS * noise or normal.steep:
                     noise, wild = min(noise, bent), fitted(earlier[-limits.BENT:]).wild
             if height <= band * noise:
                 return None, None
             dip = max(normal.high - min(earlier[-20:]), 0.0)
             ceiling = sorted(earlier)[-2]
+            young = self.since <= max(limits.RISE_YOUNG_WARM * self.warm, limits.YOUNG_POINTS)
             first = Rise(
-                step, normal.high, noise, wild, normal.count, dip, ceiling, loss, loss, step,
-                epoch_end=_epoch_end(recent), young=self.since <= max(4 * self.warm, 30),
+                step, normal.high, noise, wild, normal.count, dip, ceiling, loss, loss, step, young=young,
+                epoch_end=_epoch_end(recent),
             )  # fmt: skip
             return first, None
-        if loss - rise.base <= max(2.5 * rise.noise, limits.BACK * rise.height):
+        if loss - rise.base <= max(limits.BACK_NOISES * rise.noise, limits.BACK * rise.height):
             return None, rise
         if rise.points >= limits.LONGEST_RISE:
             return None, None
@@ -225,21 +227,22 @@ def _normal(past: Recent) -> Normal | None:
     losses = past.losses
     n = len(losses)
     if past.line is None or past.noise is None:
-        if n < 3:
+        if n < limits.NORMAL_LEAST:
             return None
         # Too few for a line: they differ from one by no more than they have so far.
         last = losses[-4:]
         slope = min(last[-1] - last[0], 0.0) / (len(last) - 1)
         flat = [loss - slope * i for i, loss in enumerate(last)]
-        return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), QUIET), max(flat) - min(flat), n)
+        return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), limits.QUIET), max(flat) - min(flat), n)
     (level, slope), tail = past.line, median(losses[-limits.SHORT:])
     if slope < -limits.STEEP * (past.jitter or past.noise):
         # The last five are behind a curve that falls so fast, and a line through more of them is beside it.
-        last, third = losses[-9:], min(3, n // 3)
+        last = losses[-9:]
+        third = len(last) // limits.THIRDS
         lately = (median(last[-third:]) - median(last[:third])) / (len(last) - third)
         noise = min(past.noise, curved_noise(losses))
         if lately < -limits.STEEP * noise:
-            return Normal(max(tail + 1.6 * lately, min(losses[-3:])), noise, past.wild or 0.0, n, True)
+            return Normal(max(tail + limits.STEEP_AHEAD * lately, min(losses[-3:])), noise, past.wild or 0.0, n, True)
     return Normal(max(level + max(slope, 0.0), tail), past.noise, past.wild or 0.0, n)
 
 
@@ -248,13 +251,13 @@ def _epoch_end(recent: Recent) -> bool:
     if len(recent.epochs) < 2:
         return False
     before, now = recent.epochs[-2:]
-    if before is None or now is None or now < 0.9:
+    if before is None or now is None or now < limits.EPOCH_FIRST:
         return False
-    if int(before - 1e-6) < int(now - 1e-6):
+    if int(before - limits.EPOCH_EXACT) < int(now - limits.EPOCH_EXACT):
         return True
     pace = now - before
     left = (-now) % 1.0
-    return 0.0 < pace < 0.34 and (left < pace or left > 1.0 - 1e-6)
+    return 0.0 < pace < limits.EPOCH_PACE and (left < pace or left > 1.0 - limits.EPOCH_EXACT)
 
 
 IDLE: Final = Watch()

@@ -15,6 +15,30 @@ from ko_cpt_callbacks.signal.run_limits import *  # noqa: F403
 
 # -- window and noise --------------------------------------------------------------------------------------------------
 
+WINDOW: Final = 50
+"""Training points in the window. Chosen: the field looks at 50 to 128 (llm-foundry 100, OLMo 128) single steps, and a
+log point is mostly ten."""
+ENOUGH: Final = 6
+"""Points from which a line and a noise can be had. Chosen, not measured."""
+QUIET: Final = 0.002
+"""Nats: no training loss is quieter; what measures less was rounded or made up. Measured: ten-step log points of two
+healthy runs have 0.018 and 0.023."""
+THIRDS: Final = 3
+"""Parts into which points are cut: a resistant line goes through the medians of the first and the last. Source:
+Tukey's resistant line."""
+CORRELATED: Final = 1.4
+"""Times. Standard deviation over that of second differences where neighbors correlate by 0.4. Chosen: of healthy logs
+the highest seen is 0.16."""
+BENT_POINTS: Final = 12
+"""Points, the last of a young curve, that bend little. Chosen, not measured."""
+FAR: Final = 4
+"""Points between those that hardly correlate any more; as many such are needed. Chosen, not measured."""
+BLOCK: Final = 4
+"""Points of the smallest block, and of the medians that make its level. Chosen, not measured."""
+BLOCKS: Final = 64
+"""Blocks of points that a whole segment is kept in: of twice as many points each once there are so many. Chosen, not
+measured."""
+
 LINE: Final = 30
 """Points through which the line goes: a longer piece of a learning curve bends too much. Chosen, not measured."""
 
@@ -28,6 +52,34 @@ MIDDLES: Final = 24
 
 BAND: Final = 4.5
 """Noises above which a point begins a rise. Chosen, not measured."""
+BAND_FEW: Final = 4
+"""Points. Their share of the window's makes the band wider: noise of few is badly known. Chosen, not measured."""
+NORMAL_LEAST: Final = 3
+"""Points before which no level is normal. Chosen, not measured."""
+STEEP_AHEAD: Final = 1.6
+"""Points by which a steep level goes on: a short median is two behind. Chosen, not measured."""
+BENT_LESS: Final = 0.8
+"""Share of the noise around a line below which that of second differences is believed. Chosen, not measured."""
+BACK_NOISES: Final = 2.5
+"""Noises above its base at which any rise is over. Chosen, not measured."""
+SWING_BACK: Final = 0.4
+"""Share of its height below which a swing of the short median went back. Chosen, not measured."""
+LOW_NOISE: Final = 1.5
+"""Times the noise of the lowest level before that of a lower one is, at most. Chosen, not measured."""
+JUMP_AT_ONCE: Final = 0.6
+"""Share of a jump that comes between two points. Chosen, not measured."""
+YOUNG_POINTS: Final = 30
+"""Points of a window that is young in any case. Chosen, not measured."""
+YOUNG_WARM: Final = 6.5
+"""Times the points of its warm-up that a window is young. Chosen, not measured."""
+RISE_YOUNG_WARM: Final = 4
+"""Times those up to which a rise may be the bump of a warm-up. Chosen, not measured."""
+YOUNG_RATE: Final = 0.93
+"""Share of its peak below which a learning rate is on its way down: nothing is young then. Chosen, not measured."""
+EPOCH_FIRST: Final = 0.9
+"""Epochs before which none ends. Chosen, not measured."""
+EPOCH_PACE: Final = 0.34
+"""Epochs that a row brings, at most, where the last row of an epoch can be told. Chosen, not measured."""
 
 STRAIGHT: Final = 40
 """Points from which on the whole window tells the noise. Chosen, not measured."""

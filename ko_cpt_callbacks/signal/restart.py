@@ -28,7 +28,7 @@ such a row in the middle of a log a token counter that starts again is no sign, 
 place (`Trail.resumed`); everything else is as telling as without it. Only where another stage begins, by the four words
 of its row, does all start again as planned (`Trail.handed`).
 
-All thresholds here are chosen, not measured; on 14 real logs they give one seam, the one that is there.
+On 14 real logs they give one seam, the one that is there.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal import limits
 
 __all__ = ["NEW", "RESTARTS", "Sign", "Trail", "begins_anew", "follow", "told"]
 
@@ -52,14 +53,6 @@ _TARGET: Final = "target"
 _INPUT: Final = "input"
 """The two counters of tokens."""
 
-_PACES: Final = 6  # rows whose pace is remembered
-_JUMP: Final = 5.0  # times the fastest of them
-_EPOCH_SLACK: Final = 0.03  # epochs are written with two decimals in old logs
-_NOTHING: Final = 0.1  # share of the peak rate below which a rate has come to nothing
-_AT_ONCE: Final = 0.3  # share of the peak by which a rate rises in one row
-_DROP: Final = 0.2  # share of the rate by which it falls in one row
-_RISES: Final = 3  # rises in a row that are no accident
-_KNOWN_ROWS: Final = 5  # rows after an announcement that it covers
 _WORDS: Final = ("input", "output", "layers", "adapter")  # of a stage row: what moves
 
 
@@ -136,7 +129,7 @@ def told(trail: Trail, seen: SetupObservation) -> Trail:
     if trail.step is None:
         return trail
     another = moves is not None and before is not None and moves != before
-    return replace(trail, resumed=_KNOWN_ROWS, handed=_KNOWN_ROWS if another else trail.handed)
+    return replace(trail, resumed=limits.ANNOUNCED_ROWS, handed=limits.ANNOUNCED_ROWS if another else trail.handed)
 
 
 def _moves(seen: SetupObservation) -> tuple[str, ...] | None:
@@ -159,9 +152,9 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
 
     epoch = _finite(seen.epoch)
     if epoch is not None and trail.epoch is not None:
-        if epoch < trail.epoch - _EPOCH_SLACK:
+        if epoch < trail.epoch - limits.EPOCH_SLACK:
             signs.append(Sign("epoch-back", True, trail.epoch, epoch))
-        elif _jumps(paces, "epoch", epoch - trail.epoch, steps, _EPOCH_SLACK):
+        elif _jumps(paces, "epoch", epoch - trail.epoch, steps, limits.EPOCH_SLACK):
             signs.append(Sign("epoch-jump", False, trail.epoch, epoch))
     tokens = dict(trail.tokens)
     for name, count in ((_TARGET, seen.tokens_seen), (_INPUT, seen.input_tokens)):
@@ -209,24 +202,26 @@ def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting
     if before is None:
         return replace(last, rate=rate, peak=rate, trough=rate, falling=False), None
     if rate <= before:
-        if company and before - rate >= _DROP * before:
+        if company and before - rate >= limits.RATE_DROP * before:
             drop = Sign("rate-drop", False, before, rate)
             return replace(last, rate=rate, falling=True, rises=0, trough=rate), drop
         if rate == before:
             return last, None
-        falling = last.falling or rate < before * (1 - 1e-9)
+        falling = last.falling or rate < before * (1 - limits.RATE_SAME)
         return replace(last, rate=rate, falling=falling, rises=0, trough=rate, back=False), None
     if not last.falling:
         # Back at once and then higher still: a second warm-up of two rows, which no scheduler with restarts makes.
-        again = Sign("rewarm", True, last.trough, rate) if last.back and rate > 1.1 * before else None
+        again = Sign("rewarm", True, last.trough, rate) if last.back and rate > limits.RATE_HIGHER * before else None
         return replace(last, rate=rate, peak=max(last.peak, rate), back=False), again
     peak, trough, rises = last.peak, last.trough, last.rises + 1
     sign: Sign | None = None
-    if rate - before >= _AT_ONCE * peak:
-        name = "rate-back" if before <= _NOTHING * peak else "rate-break"
+    if rate - before >= limits.RATE_AT_ONCE * peak:
+        name = "rate-back" if before <= limits.RATE_NOTHING * peak else "rate-break"
         sign = Sign(name, False, before, rate)
-    elif (rises >= _RISES and rate - trough > 0.005 * peak) or (rises >= 2 and rate - trough > _NOTHING * peak):
-        sign = Sign("rewarm", True, trough, rate)
+    else:
+        least = limits.REWARM_SHARE if rises >= limits.REWARM_ROWS else limits.RATE_NOTHING
+        if rises >= 2 and rate - trough > least * peak:
+            sign = Sign("rewarm", True, trough, rate)
     if sign is None:
         return replace(last, rate=rate, rises=rises), None
     span = seen.step - (last.origin or 0)
@@ -240,7 +235,7 @@ def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting
 
 def _alike(span: int, earlier: int) -> bool:
     """Whether a schedule took as long as the one before it, or twice as long (as restarts with growing cycles do)."""
-    return any(abs(span - times * earlier) <= 0.1 * times * earlier for times in (1, 2))
+    return any(abs(span - times * earlier) <= limits.CYCLES_ALIKE * times * earlier for times in (1, 2))
 
 
 def _jumps(paces: dict[str, tuple[float, ...]], name: str, went: float, steps: int | None, slack: float) -> bool:
@@ -248,11 +243,11 @@ def _jumps(paces: dict[str, tuple[float, ...]], name: str, went: float, steps: i
     if steps is None or steps <= 0:
         return False
     known = paces.get(name, ())
-    if len(known) == _PACES and went > _JUMP * max(known) * steps + slack:
+    if len(known) == limits.PACES_KEPT and went > limits.PACE_JUMP * max(known) * steps + slack:
         paces.pop(name)
         return True
     # The fastest stays: rows grouped by length are back at it with each mega-batch.
-    kept = (max(known[:2]), *known[2:]) if len(known) == _PACES else known
+    kept = (max(known[:2]), *known[2:]) if len(known) == limits.PACES_KEPT else known
     paces[name] = (*kept, went / steps)
     return False
 

@@ -51,6 +51,33 @@ FAR_FELL_ALONG: Final = 0.7
 """Share of what it was at the end of the first epoch. An evaluation set that fell below it makes it learning. Chosen,
 not measured."""
 
+# -- restarts: the same counters, the same schedule? -------------------------------------------------------------------
+
+PACES_KEPT: Final = 6
+"""Rows whose pace is remembered. Chosen, not measured."""
+PACE_JUMP: Final = 5.0
+"""Times the fastest of them by which a counter jumps. Chosen, not measured."""
+EPOCH_SLACK: Final = 0.03
+"""Epochs by which one may be off: they have two decimals in old logs. Chosen, not measured."""
+RATE_SAME: Final = 1e-9
+"""Share by which a learning rate that stays may fall. Source: 64-bit floats."""
+RATE_NOTHING: Final = 0.1
+"""Share of its peak below which a learning rate has come to nothing. Chosen, not measured."""
+RATE_AT_ONCE: Final = 0.3
+"""Share of the peak by which a learning rate rises at once. Chosen, not measured."""
+RATE_DROP: Final = 0.2
+"""Share of itself by which it falls at once. Chosen, not measured."""
+RATE_HIGHER: Final = 1.1
+"""Times the row before: a learning rate that was back at once and rises on warms up. Chosen, not measured."""
+REWARM_ROWS: Final = 3
+"""Rows of a rise that are no accident. Chosen, not measured."""
+REWARM_SHARE: Final = 0.005
+"""Share of the peak by which it then rose. Chosen, not measured."""
+CYCLES_ALIKE: Final = 0.1
+"""Share of its steps by which a cycle of a learning rate may differ from the one before. Chosen, not measured."""
+ANNOUNCED_ROWS: Final = 5
+"""Rows after an announcement that it covers. Chosen, not measured."""
+
 # -- trend -------------------------------------------------------------------------------------------------------------
 
 LINE_LEAST: Final = 6
@@ -255,6 +282,22 @@ SCALED_FALL: Final = 0.15
 measured."""
 SCALED_POINTS: Final = 3
 """Training points before an evaluation, at least. Chosen, not measured."""
+
+JUDGED_POINTS: Final = 10
+"""Training points that are enough to judge a run: with less neither a trend nor its noise can be had. Chosen, not
+measured."""
+JUDGED_EVALUATIONS: Final = 3
+"""Evaluations of one set that are enough: a first, a last, and one between. Chosen, not measured."""
+CONSTANT_ROWS: Final = 3
+"""Rows with as many tokens per step each that are no chance. Chosen, not measured."""
+TRAINED_ON_SHARE: Final = 0.01
+"""Share of an evaluation set, estimated, from which on it is said that it is trained on. Chosen, not measured."""
+TRAINED_ON_ROWS: Final = 2
+"""Rows found where a sample was looked at: one may be a text that everybody quotes. Chosen, not measured."""
+CONFIDENCE: Final = 0.95
+"""Share of intervals, two-sided, that hold what they are of. Chosen, not measured: as everywhere in this package."""
+ERROR_SHOWN: Final = 300
+"""Characters of an error that are shown; some hold a whole row. Chosen, not measured."""
 
 # -- levels ------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import QUIET, Recent, median
+from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = ["LEVEL", "Line", "Trend", "due", "expected_steps", "last_part", "line_through"]
 
@@ -78,7 +78,7 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
         slope = (ty - jump * ts) / tt
         line = [mean + slope * t + jump * s for t, s in zip(times, sides, strict=True)]
         off = [value - at for value, at in zip(values, line, strict=True)]
-        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]) * math.sqrt(n / free), QUIET)
+        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]) * math.sqrt(n / free), limits.QUIET)
         most = limits.LINE_CLIP * noise
         off = [max(-most, min(most, one)) for one in off]
         used = [at + one for at, one in zip(line, off, strict=True)]

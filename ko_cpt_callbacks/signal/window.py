@@ -1,6 +1,6 @@
 """The recent training points of a run and what is normal among them: the window of `ko_cpt_callbacks.signal.signals`.
 
-What is in it, as far as a rule needs it:
+What is in it, as far as a rule needs it (names in capitals are of `ko_cpt_callbacks.signal.limits`):
 
 * ``losses``, ``steps``, ``rates``, ``epochs``, ``paces``: the last `WINDOW` finite training losses, oldest first, and
   beside each its step, learning rate, epoch and tokens per step (``None`` where the log has none). A NaN or infinite
@@ -31,34 +31,12 @@ from typing import Final, NamedTuple
 
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
 
 __all__ = [
-    "EMPTY", "ENOUGH", "LINE", "QUIET", "WINDOW", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted",
-    "median", "usable", "wander",
+    "EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable", "wander",
 ]  # fmt: skip
-
-WINDOW: Final = 50
-"""Training points in the window. Chosen: METHODS of the field look at 50 to 128 (llm-foundry 100, OLMo 128 steps)
-of single steps, and a log point is mostly ten."""
-LINE: Final = 30
-"""Points through which the line goes: a longer piece of a learning curve bends too much. Chosen, not measured."""
-ENOUGH: Final = 6
-"""Points from which a line and a noise can be had. Chosen, not measured."""
-QUIET: Final = 0.002
-"""Nats: no training loss is quieter; what measures less was rounded or made up. Healthy ten-step log points of two
-real runs have 0.018 and 0.023. Chosen, not measured."""
-
-_CORRELATED: Final = 1.4
-"""Standard deviation over that of second differences where neighbours correlate by 0.4; of healthy logs the
-highest seen is 0.16."""
-_STRAIGHT: Final = 40  # points from which on the bends of a curve are less than its noise
-_YOUNG: Final = 12
-_FAR: Final = 4  # points between those that hardly correlate any more
-
-_BLOCK: Final = 4
-_BLOCKS: Final = 64
-_MAD_TO_SD: Final = 1.4826  # for normal noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +76,7 @@ class Recent:
     wild: float | None = None
     """How far from the line the second farthest point of the window is, in nats: how heavy the tails are."""
     blocks: tuple[Block, ...] = ()
-    block_size: int = _BLOCK
+    block_size: int = limits.BLOCK
     count: int = 0
     segment: int = 0
     rate_peak: float = 0.0
@@ -147,13 +125,13 @@ class Recent:
         blocks, size, filling, count = kept.blocks, kept.block_size, kept.filling, kept.count
         grew = usable(seen) and seen.loss is not None
         if grew and seen.loss is not None:
-            losses = (*losses, seen.loss)[-WINDOW:]
-            steps = (*steps, seen.step)[-WINDOW:]
-            rates = (*rates, rate)[-WINDOW:]
-            epochs = (*epochs, epoch)[-WINDOW:]
-            paces = (*paces, trail.pace)[-WINDOW:]
-            if len(losses) >= ENOUGH:
-                level, slope, noise, jitter, wild = fitted(losses[-LINE:])
+            losses = (*losses, seen.loss)[-limits.WINDOW:]
+            steps = (*steps, seen.step)[-limits.WINDOW:]
+            rates = (*rates, rate)[-limits.WINDOW:]
+            epochs = (*epochs, epoch)[-limits.WINDOW:]
+            paces = (*paces, trail.pace)[-limits.WINDOW:]
+            if len(losses) >= limits.ENOUGH:
+                level, slope, noise, jitter, wild = fitted(losses[-limits.LINE:])
                 line = level, slope
             blocks, size, filling = _blocked(blocks, size, filling, seen.step, seen.loss, rate, epoch)
             count += 1
@@ -194,7 +172,7 @@ def bent_noise(losses: Sequence[float]) -> float:
         losses: At least 3 points, oldest first.
     """
     near = _bent(losses, 1)
-    return max(near, _bent(losses, _FAR)) if len(losses) >= 4 * _FAR else _CORRELATED * near
+    return max(near, _bent(losses, limits.FAR)) if len(losses) >= limits.FAR * limits.FAR else limits.CORRELATED * near
 
 
 def curved_noise(losses: Sequence[float]) -> float:
@@ -203,9 +181,9 @@ def curved_noise(losses: Sequence[float]) -> float:
     Args:
         losses: At least 3 points, oldest first.
     """
-    if len(losses) >= _STRAIGHT:
-        return max(bent_noise(losses[-_STRAIGHT:]), QUIET)
-    return max(min(bent_noise(losses[-_STRAIGHT // 2 :]), bent_noise(losses[-_YOUNG:])), QUIET)
+    if len(losses) >= limits.STRAIGHT:
+        return max(bent_noise(losses[-limits.STRAIGHT:]), limits.QUIET)
+    return max(min(bent_noise(losses[-limits.STRAIGHT // 2 :]), bent_noise(losses[-limits.BENT_POINTS:])), limits.QUIET)
 
 
 def wander(losses: Sequence[float]) -> float:
@@ -216,12 +194,12 @@ def wander(losses: Sequence[float]) -> float:
     Args:
         losses: At least 16 points, oldest first.
     """
-    return max(_bent(losses, _FAR) / max(_bent(losses, 1), QUIET), 1.0)
+    return max(_bent(losses, limits.FAR) / max(_bent(losses, 1), limits.QUIET), 1.0)
 
 
 def _bent(losses: Sequence[float], lag: int) -> float:
     twice = [abs(a - 2.0 * b + c) for a, b, c in zip(losses, losses[lag:], losses[2 * lag :], strict=False)]
-    return _MAD_TO_SD * median(twice) / math.sqrt(6.0)
+    return limits.MAD_TO_SD * median(twice) / limits.SECOND_DIFFERENCE
 
 
 class Fit(NamedTuple):
@@ -246,13 +224,13 @@ def fitted(losses: Sequence[float]) -> Fit:
         losses: At least `ENOUGH` points, oldest first.
     """
     n = len(losses)
-    third = max(n // 3, 2)
+    third = max(n // limits.THIRDS, 2)
     slope = (median(losses[-third:]) - median(losses[:third])) / (n - third)
     flat = [loss - slope * i for i, loss in enumerate(losses)]
     start = median(flat)
     off = sorted([abs(value - start) for value in flat])
-    spread = _MAD_TO_SD * (off[n // 2] if n % 2 else 0.5 * (off[n // 2 - 1] + off[n // 2]))
-    jitter = max(_MAD_TO_SD * median([abs(b - a) for a, b in pairwise(flat)]) / math.sqrt(2.0), QUIET)
+    spread = limits.MAD_TO_SD * (off[n // 2] if n % 2 else 0.5 * (off[n // 2 - 1] + off[n // 2]))
+    jitter = max(limits.MAD_TO_SD * median([abs(b - a) for a, b in pairwise(flat)]) / math.sqrt(2.0), limits.QUIET)
     return Fit(start + slope * (n - 1), slope, max(spread, jitter), jitter, off[-2])
 
 
@@ -271,13 +249,13 @@ def _blocked(
 ) -> tuple[tuple[Block, ...], int, _Filling | None]:  # fmt: skip
     filling = _Filling(step) if filling is None else filling
     points = (*filling.points, loss)
-    if len(points) < _BLOCK:
+    if len(points) < limits.BLOCK:
         return blocks, size, _Filling(filling.first_step, points, filling.levels)
     levels = (*filling.levels, median(points))
-    if len(levels) * _BLOCK < size:
+    if len(levels) * limits.BLOCK < size:
         return blocks, size, _Filling(filling.first_step, (), levels)
     blocks = (*blocks, Block(filling.first_step, step, sum(levels) / len(levels), rate, epoch))
-    if len(blocks) == _BLOCKS:
+    if len(blocks) == limits.BLOCKS:
         pairs = zip(blocks[::2], blocks[1::2], strict=True)
         blocks = tuple(Block(a.first_step, b.last_step, 0.5 * (a.level + b.level), b.rate, b.epoch) for a, b in pairs)
         size *= 2

@@ -11,11 +11,9 @@ import pytest
 from core.curve import cosine, falling, noisy, rows
 
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import (
     EMPTY,
-    LINE,
-    QUIET,
-    WINDOW,
     Recent,
     bent_noise,
     curved_noise,
@@ -48,9 +46,9 @@ def test_the_last_points_and_what_stands_beside_them() -> None:
     seen = rows(falling(100), rates=cosine(100), epochs=2.0, tokens=count)
     recent = _after(*seen)
     losses = [one.loss for one in seen if isinstance(one, TrainObservation)]
-    assert recent.losses == tuple(losses[-WINDOW:])
+    assert recent.losses == tuple(losses[-limits.WINDOW:])
     assert (recent.steps[0], recent.steps[-1], recent.count, recent.segment) == (510, 1000, 100, 0)
-    assert recent.rates == tuple(cosine(100)[-WINDOW:])
+    assert recent.rates == tuple(cosine(100)[-limits.WINDOW:])
     assert recent.rate_peak == max(cosine(100))
     assert recent.epochs[-1] == 2.0
     assert set(recent.paces) == {100.0}
@@ -97,15 +95,15 @@ def test_the_same_rows_give_an_equal_window() -> None:
 
 def test_the_line_and_the_noise() -> None:
     """Level at the last point, slope per point, the standard deviation around it; neither sees two outliers."""
-    losses = [3.0 - 0.01 * i + e for i, e in enumerate(noisy(LINE, 0.02, 4))]
+    losses = [3.0 - 0.01 * i + e for i, e in enumerate(noisy(limits.LINE, 0.02, 4))]
     for bad in ({}, {7: 9.0, 20: 9.0}):
         fit = fitted([bad.get(i, loss) for i, loss in enumerate(losses)])
-        assert fit.level == pytest.approx(3.0 - 0.01 * (LINE - 1), abs=0.03)
+        assert fit.level == pytest.approx(3.0 - 0.01 * (limits.LINE - 1), abs=0.03)
         assert fit.slope == pytest.approx(-0.01, abs=0.002)
         assert fit.noise == pytest.approx(0.02, rel=0.5)
     assert fit.wild == pytest.approx(6.2, abs=0.2)
     assert _after(*rows([3.0] * 5)).line is None
-    assert _after(*rows([3.0] * 6)).noise == QUIET
+    assert _after(*rows([3.0] * 6)).noise == limits.QUIET
 
 
 def test_noise_without_bends() -> None:
@@ -122,7 +120,7 @@ def test_noise_without_bends() -> None:
     assert wander(wandering) == pytest.approx(1.48, abs=0.15)
     steep = [3.0 + 4.0 * math.exp(-i / 6) + e for i, e in enumerate(noisy(25, 0.01, 3))]
     assert curved_noise(steep) < 0.03
-    assert curved_noise([2.0] * 60) == QUIET
+    assert curved_noise([2.0] * 60) == limits.QUIET
 
 
 def test_median() -> None:
@@ -185,7 +183,7 @@ def test_noise_of_a_young_curve() -> None:
     """Of fewer than forty points the last twelve or twenty count, of forty all."""
     for points, quiet in ((39, True), (40, False)):
         losses = [2.5 + 0.05 * (-1) ** i * (i < points - 12) for i in range(points)]
-        assert (curved_noise(losses) == QUIET) is quiet
+        assert (curved_noise(losses) == limits.QUIET) is quiet
 
 
 def test_a_plan_may_change() -> None:

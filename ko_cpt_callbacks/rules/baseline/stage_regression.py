@@ -12,6 +12,7 @@ from ko_cpt_callbacks.core.observation import Observation, SetupObservation, fin
 from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["StageRegression", "StageRegressionState"]
@@ -42,7 +43,7 @@ class StageRegression(Rule):
     info: ClassVar = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,))
 
     retention: tuple[str, ...] = ()
-    confidence: float = 0.95
+    confidence: float = limits.CONFIDENCE
 
     def initial(self) -> StageRegressionState:
         """Nothing said."""

@@ -13,7 +13,6 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise
 from ko_cpt_callbacks.signal.explanation import another_tooth, paces_differ
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.window import ENOUGH
 
 __all__ = ["LossSpike"]
 
@@ -117,9 +116,9 @@ class LossSpike(Rule):
             noises * rise.noise * (1 + 3 / rise.window), self.dips * rise.dip, self.least_nats,
             self.least_share * abs(rise.base),
         ]  # fmt: skip
-        if (rise.young and rise.climb > self.bump_climb) or rise.window < ENOUGH:
+        if (rise.young and rise.climb > self.bump_climb) or rise.window < limits.ENOUGH:
             least.append(self.bump_nats)
-        if rise.window < 2 * ENOUGH:
+        if rise.window < 2 * limits.ENOUGH:
             least.append(self.early_nats)
         if rise.points <= 3:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)

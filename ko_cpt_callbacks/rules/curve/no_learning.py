@@ -11,7 +11,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.trend import due, expected_steps, last_part, line_through
-from ko_cpt_callbacks.signal.window import QUIET, Recent, median
+from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = ["NoLearning"]
 
@@ -67,7 +67,7 @@ class NoLearning(Rule):
         if window.segment or not head or window.count < self.least_points or (rated and not self._warm(signals, 1)):
             return ()
         values, _ = last_part(window, limits.STANDSTILL_PART)
-        start, end, noise = median(head), median(values[len(values) // 2 :]), window.noise or QUIET
+        start, end, noise = median(head), median(values[len(values) // 2 :]), window.noise or limits.QUIET
         # What was learned in the first points, or in the very first row, was learned.
         if (
             start - end > max(self.fallen * end, limits.STANDSTILL_FALLEN_NOISES * noise)

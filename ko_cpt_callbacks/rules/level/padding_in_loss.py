@@ -19,7 +19,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.window import ENOUGH, fitted
+from ko_cpt_callbacks.signal.window import fitted
 
 __all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
 
@@ -211,7 +211,7 @@ class PaddingInLoss(Rule):
         if count >= self.quiet_rows:
             return True
         before, after = state.losses[-count - self.window : -count], state.losses[-count:]
-        if len(before) < ENOUGH:
+        if len(before) < limits.ENOUGH:
             return False
         return median(before) - median(after) > max(self.fall, self.fall_noises * fitted(before).jitter)
 

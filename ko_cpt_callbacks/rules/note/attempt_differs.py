@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["ATTEMPT", "BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
@@ -20,7 +21,6 @@ KEPT: Final = "kept"
 BEGUN_ANEW: Final = "begun anew"
 _GROUPS: Final = ("state", "data", "batch", "arguments", "model", "versions")
 """The groups that are compared, in the order in which they are said."""
-_CONSTANT: Final = 3
 _TOKENS: Final = "tokens_per_step"
 
 
@@ -45,7 +45,7 @@ class Pace:
     @property
     def constant(self) -> float | None:
         """Tokens per step, where every row says the same: of rows that are packed to one length."""
-        return self.tokens if self.even and self.rows >= _CONSTANT else None
+        return self.tokens if self.even and self.rows >= limits.CONSTANT_ROWS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class AttemptDiffers(Rule):
         now = replace(state.now, pace=state.now.pace.add(seen.step, seen.tokens_seen))
         state = replace(state, now=now)
         then = None if state.before is None else state.before.pace.constant
-        if state.said or state.before is None or then is None or now.pace.rows != _CONSTANT:
+        if state.said or state.before is None or then is None or now.pace.rows != limits.CONSTANT_ROWS:
             return state, ()
         tokens = now.pace.constant
         if tokens is None or tokens == then:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NotEnoughData", "NotEnoughDataState"]
@@ -39,8 +40,8 @@ class NotEnoughData(Rule):
 
     info: ClassVar = RuleInfo("not-enough-data", (Severity.INFO,), ANY_ROW)
 
-    min_train_points: int = 10
-    min_evaluations: int = 3
+    min_train_points: int = limits.JUDGED_POINTS
+    min_evaluations: int = limits.JUDGED_EVALUATIONS
 
     def initial(self) -> NotEnoughDataState:
         """Nothing counted."""

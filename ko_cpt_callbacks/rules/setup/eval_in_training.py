@@ -10,6 +10,7 @@ from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
+from ko_cpt_callbacks.signal import limits
 
 __all__ = ["EvalInTraining"]
 
@@ -27,8 +28,8 @@ class EvalInTraining(SetupRule):
 
     info: ClassVar = RuleInfo("eval-in-training", (Severity.WARNING,), (SetupObservation,), may_stop=True)
 
-    min_share: float = 0.01
-    min_rows: int = 2
+    min_share: float = limits.TRAINED_ON_SHARE
+    min_rows: int = limits.TRAINED_ON_ROWS
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning with how many of how many; a sample is scaled up to judge the share, and shown as it is."""

@@ -29,7 +29,7 @@ try:
     from ko_cpt_callbacks.core.monitor import Monitor
 except ImportError:
     from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.readers.rows import observations_of
+from ko_cpt_callbacks.run.rows import observations_of
 seen = observations_of(json.load(open(sys.argv[1]))["log_history"])
 monitor = Monitor(task="other")
 state = monitor.initial()

@@ -67,9 +67,9 @@ from suite.real import DATA, real_runs  # noqa: E402
 from suite.run import LabelledRun, cut, finished  # noqa: E402
 from suite.score import Score, last_row, score, verdict  # noqa: E402
 
-from ko_cpt_callbacks.readers.rows import observations_of  # noqa: E402
 from ko_cpt_callbacks.rules.monitor import Monitor  # noqa: E402
 from ko_cpt_callbacks.rules.registry import rules_for  # noqa: E402
+from ko_cpt_callbacks.run.rows import observations_of  # noqa: E402
 
 PARTS = ("suite", "new", "real", "peers", "fold", "live", "command", "cost")
 ROW_MICROSECONDS = 150.0

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
-    from ko_cpt_callbacks.outputs.memory import MemoryOutput
-    from ko_cpt_callbacks.outputs.output import Output
     from ko_cpt_callbacks.rules.monitor import Monitor
+    from ko_cpt_callbacks.run.output import MemoryOutput, Output
     from ko_cpt_callbacks.training.recipe import Recipe
 
 __version__ = "0.1.0"
@@ -29,9 +28,9 @@ _HOMES = {
     "Finding": "ko_cpt_callbacks.core.finding",
     "KoCPTCallback": "ko_cpt_callbacks.hf.callback",
     "KoCPTError": "ko_cpt_callbacks.errors",
-    "MemoryOutput": "ko_cpt_callbacks.outputs.memory",
+    "MemoryOutput": "ko_cpt_callbacks.run.output",
     "Monitor": "ko_cpt_callbacks.rules.monitor",
-    "Output": "ko_cpt_callbacks.outputs.output",
+    "Output": "ko_cpt_callbacks.run.output",
     "Recipe": "ko_cpt_callbacks.training.recipe",
     "RecipeError": "ko_cpt_callbacks.errors",
     "Severity": "ko_cpt_callbacks.core.finding",

@@ -15,9 +15,9 @@ import pytest
 from e2e import job, run_files
 
 from ko_cpt_callbacks.errors import RecipeError
-from ko_cpt_callbacks.outputs import file
 from ko_cpt_callbacks.recipe import bundle
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.run import file
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN: dict[str, Any] = {"changes": {"max_steps": 8, "logging_steps": 1}}

@@ -11,7 +11,7 @@ from pathlib import Path
 _HOLD = """
 import os, sys
 from pathlib import Path
-from ko_cpt_callbacks.outputs.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.lock import FolderLock, Hold
 lock = FolderLock(Path(sys.argv[1]))
 assert lock.take() is Hold.OURS
 child = os.fork() if sys.argv[2] == "forks" else 1

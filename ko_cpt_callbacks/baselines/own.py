@@ -18,9 +18,8 @@ from ko_cpt_callbacks.baselines.own_run import own_run
 from ko_cpt_callbacks.baselines.registry import bundled_ids, own_folder
 from ko_cpt_callbacks.baselines.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.outputs.file import remove_stale, write_whole
-from ko_cpt_callbacks.readers.run_folder import read_run
-from ko_cpt_callbacks.readers.text_file import read_text
+from ko_cpt_callbacks.run.file import read_text, remove_stale, write_whole
+from ko_cpt_callbacks.run.reading import read_run
 
 __all__ = ["Added", "add_own", "yaml_text"]
 

@@ -18,11 +18,11 @@ from ko_cpt_callbacks.baselines.own_values import (
     rows_file_of,
     training_values,
 )
-from ko_cpt_callbacks.core.observation import EvalObservation, SetupObservation, TrainObservation, finite_number
-from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.run_folder import Run
+from ko_cpt_callbacks.run.observation import EvalObservation, SetupObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.reading import Run
+from ko_cpt_callbacks.run.retention import retention_names
 
 _WHOLE: Final = "whole"
 _STAGE: Final = "stage"

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.baselines.formula import MEAN
-from ko_cpt_callbacks.core.observation import EvalObservation, TrainObservation
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.eval_rows import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.readers.run_folder import Run, Source
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
+from ko_cpt_callbacks.run.reading import Run, Source
 
 LAST_POINTS: Final = 50
 """Training points in the mean that stands for a run's training loss; chosen: the public runs were averaged so."""

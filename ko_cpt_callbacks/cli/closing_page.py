@@ -18,14 +18,14 @@ from ko_cpt_callbacks.cli.judgement_page import indented, lines
 from ko_cpt_callbacks.cli.loss_table import perplexity_text, with_error
 from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.plan_judgement import Change, PlanJudgement, StageJudgement, judge_plan
-from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.cli.stage_start import start_delta
 from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.core.progress import EvalPoint
 from ko_cpt_callbacks.core.stage_delta import StageDelta
-from ko_cpt_callbacks.readers.plan import read_plan
-from ko_cpt_callbacks.readers.rows_file import read_rows
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.progress import EvalPoint
+from ko_cpt_callbacks.run.reading import read_plan
+from ko_cpt_callbacks.run.rows import read_rows
 
 _WIDTH: Final = 134  # of a table whole; a file has no width of its own
 _TEXT_WIDTH: Final = 118

@@ -23,10 +23,11 @@ from ko_cpt_callbacks.cli.compared import (
 from ko_cpt_callbacks.cli.compared_run import ComparedRun, read_compared_run
 from ko_cpt_callbacks.cli.comparison_page import page
 from ko_cpt_callbacks.cli.lone_loss import SPLITS, LoneLoss
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable
+from ko_cpt_callbacks.cli.printable import let_print_anything
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.reference import checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.run.console import printable
 
 __all__ = ["compare"]
 

@@ -11,13 +11,14 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.compared_run import ComparedRun, ComparedSet, as_baseline, read_compared_run
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.comparison import BITS, NATS, Comparison, Measured, Paired, compare, same_run
+from ko_cpt_callbacks.core.comparison import compare, same_run
 from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
 from ko_cpt_callbacks.core.message import reason_sentence
 from ko_cpt_callbacks.core.reference import checked_stage, reference_of
 from ko_cpt_callbacks.core.stage import matching_stage
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
+from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = ["Compared", "Side", "compared_loss", "compared_run", "efficiency", "find_side", "side_of_run"]
 

@@ -11,23 +11,23 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue, Metric
-from ko_cpt_callbacks.core.comparison import Measured
-from ko_cpt_callbacks.core.observation import (
+from ko_cpt_callbacks.core.comparison_value import Measured
+from ko_cpt_callbacks.core.stage import Trains
+from ko_cpt_callbacks.core.stage_facts import STAGE
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.readers.told import read_told
+from ko_cpt_callbacks.run.facts import RunFacts
+from ko_cpt_callbacks.run.file import read_text
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import (
     EvalObservation,
     Observation,
     SetupObservation,
     TrainObservation,
     finite_number,
 )
-from ko_cpt_callbacks.core.retention import is_retention
-from ko_cpt_callbacks.core.run_facts import RunFacts
-from ko_cpt_callbacks.core.stage import Trains
-from ko_cpt_callbacks.core.stage_facts import STAGE
-from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.eval_rows import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.readers.run_folder import Run, Source, read_run
-from ko_cpt_callbacks.readers.text_file import read_text
-from ko_cpt_callbacks.readers.told import read_told
+from ko_cpt_callbacks.run.reading import Run, Source, read_run
+from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = ["ComparedRun", "ComparedSet", "as_baseline", "read_compared_run"]
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.compared import Compared
-from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.comparison import BITS, Comparison, Measured
 from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.comparison_value import BITS, Comparison, Measured
 from ko_cpt_callbacks.core.message import reason_sentence
-from ko_cpt_callbacks.core.run_facts import RunFacts, run_state
+from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.facts import RunFacts, run_state
 
 __all__ = ["page"]
 

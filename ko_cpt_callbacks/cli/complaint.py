@@ -8,8 +8,9 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable
+from ko_cpt_callbacks.cli.printable import let_print_anything
 from ko_cpt_callbacks.errors import KoCPTError
+from ko_cpt_callbacks.run.console import printable
 
 __all__ = ["complain", "fail", "guarded", "print_json"]
 

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from ko_cpt_callbacks.cli.judgement import Judgement
 from ko_cpt_callbacks.cli.loss_table import loss_table
-from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.kind import applies
 from ko_cpt_callbacks.core.message import explanation
-from ko_cpt_callbacks.core.run_facts import RunState, run_state
-from ko_cpt_callbacks.readers.run_folder import Source
+from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.facts import RunState, run_state
+from ko_cpt_callbacks.run.kind import applies
+from ko_cpt_callbacks.run.reading import Source
 
 __all__ = ["doubt_lines", "finding_lines", "headline", "indented", "lines", "next_steps", "page", "plural", "section"]
 

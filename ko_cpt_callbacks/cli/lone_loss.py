@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from ko_cpt_callbacks.core.comparison import Measured
+from ko_cpt_callbacks.core.comparison_value import Measured
 from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = ["SPLITS", "LoneLoss"]

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import reduction
-from ko_cpt_callbacks.cli.printable import printable
-from ko_cpt_callbacks.core.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 from ko_cpt_callbacks.metrics.perplexity import perplexity
+from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = ["loss_table", "perplexity_text", "with_error"]
 

@@ -29,10 +29,10 @@ from ko_cpt_callbacks.cli.plan_judgement import (
     PlanJudgement,
     StageJudgement,
 )
-from ko_cpt_callbacks.cli.printable import printable
 from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE
 from ko_cpt_callbacks.core.message_stage import DELTA_REASONS
-from ko_cpt_callbacks.core.progress import EvalPoint
+from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.progress import EvalPoint
 
 __all__ = ["plan_page"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.outputs.file import write_whole
 from ko_cpt_callbacks.recipe.reading import find_recipe, recipe_text
+from ko_cpt_callbacks.run.file import write_whole
 
 __all__ = ["copy_recipe"]
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.stage_delta import EvalEnd, StageDelta, stage_delta
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.eval_rows import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.readers.plan import PlannedStage
-from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.reading import PlannedStage, read_run
 
 BASE: Final = "base"
 _SAME: Final = "same run"  # one tokenizer from beginning to end

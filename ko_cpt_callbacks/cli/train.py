@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable, printable_lines
+from ko_cpt_callbacks.cli.printable import let_print_anything, printable_lines
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineValue
-from ko_cpt_callbacks.core.comparison import BITS, NATS
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS
 
 __all__ = ["BaselineDelta", "baseline_delta"]
 

@@ -8,13 +8,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.comparison_reason import Reason
-from ko_cpt_callbacks.core.measurement import level_of
-from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, level_of
 
 __all__ = [
     "BITS", "NATS", "RESOLUTION_BITS", "RESOLUTION_NATS", "Comparison", "Measured", "Outcome", "Paired", "Range",
     "Standing", "resolution_of", "standing_of",
-]
+]  # fmt: skip
 
 Outcome: TypeAlias = Literal["exact", "indicative", "not comparable"]
 Standing: TypeAlias = Literal["ahead", "level", "behind"]

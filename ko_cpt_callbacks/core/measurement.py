@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.metrics.perplexity import bits_per_byte_from_loss, interval, perplexity
+from ko_cpt_callbacks.metrics.perplexity import interval, perplexity
+from ko_cpt_callbacks.run.observation import EvalObservation, Level, finite_error, level_of
 
-__all__ = ["Level", "Measured", "level_of", "measure", "rows_needed", "shown", "unit"]
+__all__ = ["Measured", "measure", "rows_needed", "shown", "unit"]
 
 _MOST_ROWS: Final = 10_000_000  # nobody evaluates on more. Chosen, not measured.
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A metric of one evaluation: nats per token (for ``ppl`` too) or bits per byte; finite.
-
-    ``source`` is the loss it comes from, ``notes`` say how it was come by.
-    """
-
-    value: float
-    se: float | None
-    source: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,44 +57,6 @@ class Measured:
         return self.value >= self.bound if self.half is None else self.value - self.half > self.bound
 
 
-def level_of(metric: str, seen: EvalObservation) -> Level | str:
-    """A metric of an evaluation, or why there is none: ``non-finite``, ``substitute`` or ``unmeasured``.
-
-    ``ppl`` and ``bits_per_byte`` come from the exact loss, whose sum over tokens they are defined by. The Trainer's
-    loss never stands in for it: it is a mean of batch means, and with label smoothing or a loss function of one's own
-    another quantity. The exact loss does stand in for a Trainer's that is not there, and a note says so.
-    """
-    losses = (seen.exact_loss, seen.loss)
-    if seen.nonfinite_batches or any(loss is not None and not math.isfinite(loss) for loss in losses):
-        return "non-finite"
-    if metric == keys.BITS_PER_BYTE and seen.bits_per_byte is not None:
-        if not math.isfinite(seen.bits_per_byte):
-            return "non-finite"
-        return _with_bar(Level(seen.bits_per_byte, _error(seen.bits_per_byte_se), metric))
-    if metric == keys.LOSS and seen.loss is not None:
-        return _with_bar(Level(seen.loss, None, keys.LOSS))
-    value, se = seen.exact_loss, _error(seen.exact_loss_se)
-    if value is None:
-        return "unmeasured" if seen.loss is None else "substitute"
-    if metric != keys.BITS_PER_BYTE:
-        return _with_bar(Level(value, se, keys.EXACT_LOSS, ("exact-loss",) if metric == keys.LOSS else ()))
-    if not seen.tokens or not seen.bytes:
-        return "unmeasured"
-    bits = bits_per_byte_from_loss(value, seen.tokens, seen.bytes)
-    error = None if se is None else _error(bits_per_byte_from_loss(se, seen.tokens, seen.bytes))
-    if not math.isfinite(bits):
-        return "non-finite"
-    return _with_bar(Level(bits, error, keys.EXACT_LOSS, ("bits-from-loss",)))
-
-
-def _error(se: float | None) -> float | None:
-    return se if se is not None and math.isfinite(se) and se >= 0 else None
-
-
-def _with_bar(level: Level) -> Level:
-    return level if level.se is not None else replace(level, notes=(*level.notes, "no-error-bar"))
-
-
 def measure(target: Target, seen: EvalObservation, first: Level | None = None) -> Measured:
     """One evaluation against a target.
 
@@ -130,12 +79,12 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
         absolute = base.value + bound if target.metric == keys.PPL else base.value * (1.0 + bound)
         if target.metric == keys.PPL:
             value -= base.value
-            se = None if both is None else _error(math.hypot(*both))
+            se = None if both is None else finite_error(math.hypot(*both))
         elif base.value <= 0:
             return Measured(seen.step, fault="unmeasured")
         else:
             ratio = value / base.value
-            se = None if both is None else _error(math.hypot(both[0], ratio * both[1]) / base.value)
+            se = None if both is None else finite_error(math.hypot(both[0], ratio * both[1]) / base.value)
             value = ratio - 1.0
     half = None if se is None else interval(0.0, se, target.confidence)[1]
     if not (math.isfinite(value) and math.isfinite(absolute)):

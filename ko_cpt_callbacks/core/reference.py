@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.comparison_reason import Reason
-from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.run.retention import is_retention
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums

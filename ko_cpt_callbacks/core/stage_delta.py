@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Paired, Standing, resolution_of, standing_of
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.pairing import paired_with
 from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.run.observation import EvalObservation
 
 __all__ = ["STAGE_DIFFERENCE", "EvalEnd", "StageDelta", "stage_delta"]
 

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.comparison import BITS, NATS, Comparison, Measured, Paired, compare
+from ko_cpt_callbacks.core.comparison import compare
 from ko_cpt_callbacks.core.comparison_reason import Reason
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
 from ko_cpt_callbacks.core.message_comparison import REASONS
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage, reference_of
-from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.core.stage_facts import STAGE
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
+from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = ["DIFFERENCE", "Judged", "Standings", "Watched", "advance", "settle", "values_of"]
 

@@ -14,7 +14,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 __all__ = [
     "END", "EXAMPLE", "FORM", "METRICS", "OTHER_NAMES", "STEP", "TOKENS", "refused", "shortest_percent",
     "target_parts", "whole",
-]
+]  # fmt: skip
 
 METRICS: Final = (keys.EXACT_LOSS, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE)
 """What a target can be set on, as it is called in a row."""
@@ -25,6 +25,7 @@ TOKENS: Final = "tokens"
 FORM: Final = "[SET_]METRIC<NUMBER[%][@end|@step:N|@tokens:N][,confirm=N][,confidence=C]"
 EXAMPLE: Final = "eval_exact_loss<3.0@end"
 OTHER_NAMES: Final = {"perplexity": keys.PPL, "bpb": keys.BITS_PER_BYTE, "bits_byte": keys.BITS_PER_BYTE}
+
 
 def refused(where: str, found: str, expected: str, fix: str, near: str | None = None) -> ConfigurationError:
     """A mistake in five parts, on one line."""

@@ -28,19 +28,20 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.kind_seen import NOTHING_SEEN, KindSeen
-from ko_cpt_callbacks.core.length import PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.core.measurement import Level, Measured, level_of, measure, rows_needed, shown, unit
-from ko_cpt_callbacks.core.observation import (
+from ko_cpt_callbacks.core.measurement import Measured, measure, rows_needed, shown, unit
+from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
+from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.core.target_text import END
+from ko_cpt_callbacks.run.fold import NO_ROWS, NOTHING_SEEN, PLAN, PLANNED_STEPS, EvalRows, KindSeen
+from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
+    Level,
     Observation,
     SetupObservation,
     TrainObservation,
+    level_of,
 )
-from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
-from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
-from ko_cpt_callbacks.core.target import END, Target
 
 __all__ = [
     "PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all",

@@ -22,9 +22,9 @@ from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopping import STEP_END
-from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.readers.rows import eval_prefixes
 from ko_cpt_callbacks.rules.limit import Limits
+from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.run.rows import eval_prefixes
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -75,7 +75,7 @@ class KoCPTCallback(TrainerCallback):
             place of their own (``ko-cpt explain CODE`` lists them). A list, ``["non-finite", "loss-spike"]``, asks
             these rules alone, and may hold such mappings: ``["non-finite", {"loss-spike": {"most": 3}}]`` does both.
             None: all rules as they are.
-        outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.outputs.output.Output` objects; None: both.
+        outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.run.output.Output` objects; None: both.
         alerts: Where to send findings. Not in this version.
         language: Language of the sentences; None: English.
 
@@ -128,7 +128,7 @@ class KoCPTCallback(TrainerCallback):
     def summary(self) -> dict[str, Any]:
         """First, last and best evaluation of every set, and the facts that every verdict carries; JSON-safe.
 
-        The facts are those of `ko_cpt_callbacks.core.run_facts`: ``state``, ``complete``, ``steps_done``,
+        The facts are those of `ko_cpt_callbacks.run.facts`: ``state``, ``complete``, ``steps_done``,
         ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``.
         """
         return {} if self._current is None else self._current.summary()

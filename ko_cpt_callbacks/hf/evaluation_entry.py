@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.progress import EvalProgress
-from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.hf.measure.measurement import Measurement
 from ko_cpt_callbacks.metrics.row_sums import RowSums, exact_numbers, loss_numbers
+from ko_cpt_callbacks.run.progress import EvalProgress
+from ko_cpt_callbacks.run.retention import retention_names
 
 
 def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, float | int], dict[str, str]]:

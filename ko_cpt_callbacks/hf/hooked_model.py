@@ -9,8 +9,8 @@ from torch import nn
 from transformers import TrainerState, TrainingArguments
 
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.evidence import Alignment
 from ko_cpt_callbacks.hf.measure.hooks import ForwardWatch
+from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader, TokenTable
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model import facts as inspection

@@ -15,7 +15,7 @@ from ko_cpt_callbacks.core.reference import Reference, checked_stage, reference_
 from ko_cpt_callbacks.core.stage_facts import stage_values
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.metrics.row_sums import RowSums
-from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
+from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = ["LiveBaseline"]
 

@@ -17,7 +17,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import DefaultFlowCallback
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.readers.rows import eval_prefixes, timed_prefixes
+from ko_cpt_callbacks.run.rows import eval_prefixes, timed_prefixes
 
 __all__ = ["OwnRows", "UnseenEvaluation", "row_is_due"]
 

@@ -12,23 +12,20 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.metrics.row_sums import RowSums
-from ko_cpt_callbacks.outputs.console import ConsoleOutput
-from ko_cpt_callbacks.outputs.fan import OutputFan
-from ko_cpt_callbacks.outputs.file import strict
-from ko_cpt_callbacks.outputs.folder import RunFolder
-from ko_cpt_callbacks.outputs.output import Output
-from ko_cpt_callbacks.readers.attempt import last_attempt, line_of, plan_attempt
-from ko_cpt_callbacks.readers.rows import observations, observations_of
-from ko_cpt_callbacks.readers.rows_file import read_rows
-from ko_cpt_callbacks.readers.text_file import read_text
 from ko_cpt_callbacks.readers.told import FORMAT
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
+from ko_cpt_callbacks.run.console import ConsoleOutput
+from ko_cpt_callbacks.run.file import read_text, strict
+from ko_cpt_callbacks.run.folder import RunFolder
+from ko_cpt_callbacks.run.output import Output, OutputFan
+from ko_cpt_callbacks.run.progress import Summary
+from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
+from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

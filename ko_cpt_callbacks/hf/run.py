@@ -15,10 +15,6 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINED_ON, TRAINER_KIND
-from ko_cpt_callbacks.core.length import ENDED_EARLY, PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.core.progress import LOADS_BEST
-from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.metric import unmeasured
@@ -41,8 +37,11 @@ from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder, Stopper
 from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
-from ko_cpt_callbacks.outputs.file import json_text
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
+from ko_cpt_callbacks.run.facts import facts_of
+from ko_cpt_callbacks.run.file import json_text
+from ko_cpt_callbacks.run.fold import ENDED_EARLY, LOSS_SCALED, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.run.progress import LOADS_BEST
 
 
 class LiveRun:

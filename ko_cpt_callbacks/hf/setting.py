@@ -13,17 +13,17 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
-from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopping import Grace
-from ko_cpt_callbacks.outputs.output import Output
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
 from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.run.retention import checked_retention
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

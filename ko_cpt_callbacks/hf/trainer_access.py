@@ -21,12 +21,13 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.readers.rows import eval_prefixes
+from ko_cpt_callbacks.run.rows import eval_prefixes
 
 __all__ = [
     "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer", "is_first", "joined_before",
     "move_to_front", "on_removal", "target_problem", "unknown_set",
 ]  # fmt: skip
+
 
 def eval_sets(trainer: Any) -> dict[str, Any]:
     """The evaluation sets of a Trainer by the prefix of their rows (``eval``, ``eval_ko``); empty where it has none."""

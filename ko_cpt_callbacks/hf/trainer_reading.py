@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ko_cpt_callbacks.core.kind import TrainerKind, trainer_kind
+from ko_cpt_callbacks.run.kind import TrainerKind, trainer_kind
 
 __all__ = ["TrainerReading", "read_trainer"]
 
@@ -27,7 +27,7 @@ class TrainerReading:
     """What is trained.
 
     Args:
-        kind: As in `ko_cpt_callbacks.core.kind`.
+        kind: As in `ko_cpt_callbacks.run.kind`.
         name: The Trainer's class; None where the Trainer is not known.
         trained_on: What the training loss is where it is not the cross-entropy of the tokens alone; None where nothing
             says that it is anything else.

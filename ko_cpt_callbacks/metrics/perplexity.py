@@ -13,7 +13,8 @@ from statistics import NormalDist
 __all__ = [
     "bits_per_byte", "bits_per_byte_from_loss", "bytes_per_token", "interval", "loss_from_bits_per_byte",
     "loss_from_perplexity", "perplexity", "perplexity_interval",
-]
+]  # fmt: skip
+
 
 def perplexity(loss: float) -> float:
     """Perplexity of a loss in nats per token: ``exp(loss)``; infinite where that overflows, NaN for NaN.

@@ -11,10 +11,10 @@ from typing import Any, Final
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
-from ko_cpt_callbacks.core.retention import checked_retention
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.readers.text_file import clip, name_of, read_text
 from ko_cpt_callbacks.rules.registry import RETIRED, TASKS
+from ko_cpt_callbacks.run.file import clip, name_of, read_text
+from ko_cpt_callbacks.run.retention import checked_retention
 
 __all__ = ["FORMAT", "Told", "read_told"]
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
-from ko_cpt_callbacks.core.progress import RunProgress, Summary
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.progress import RunProgress, Summary
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
 
@@ -111,7 +111,7 @@ class Monitor:
         ConfigurationError: If two rules share a code, if ``targets`` and ``rules`` are both given, or for a task
             that is none of the three.
 
-    >>> from ko_cpt_callbacks.core.observation import TrainObservation
+    >>> from ko_cpt_callbacks.run.observation import TrainObservation
     >>> monitor = Monitor()
     >>> state, findings = monitor.fold([TrainObservation(step=10, loss=float("nan"))])
     >>> [(finding.code, finding.step) for finding in findings]
@@ -147,7 +147,7 @@ class Monitor:
         An observation of the same kind, set and step as an earlier one replaces it: the fold goes back to before that
         step and takes its rows again. What was said stands, and is not said a second time.
 
-        Findings that say nothing of what the run trains (`ko_cpt_callbacks.core.kind.applies`) are left out here.
+        Findings that say nothing of what the run trains (`ko_cpt_callbacks.run.kind.applies`) are left out here.
         """
         if state.progress.aside(seen):  # of another model than the last: for no rule
             return replace(state, last_step=seen.step), ()

@@ -17,11 +17,11 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.message import RETIRED
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
-from ko_cpt_callbacks.core.retention import retention_names
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits
 from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.run.retention import retention_names
 
 __all__ = ["ALL_RULES", "RETIRED", "TASKS", "Rule", "rules_for"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import (
+from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
     Observation,

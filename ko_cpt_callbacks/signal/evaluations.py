@@ -1,7 +1,7 @@
 """The evaluations of every set in their order, each beside the training since the one before it.
 
 A series begins anew at a seam, where the loss becomes exact or stops being so, where other rows are evaluated
-(`ko_cpt_callbacks.core.same_rows`), where steps go back, and where the evaluation alone is at another level from one
+(`ko_cpt_callbacks.run.fold`), where steps go back, and where the evaluation alone is at another level from one
 time to the next and stays there: other rows again, in a log that has no fingerprints. A loss that is not finite, or has
 a batch that is not, is no evaluation.
 """
@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from ko_cpt_callbacks.core.observation import EvalObservation
-from ko_cpt_callbacks.core.progress import EvalPoint
-from ko_cpt_callbacks.core.retention import is_retention
-from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
+from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows
+from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.progress import EvalPoint
+from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median

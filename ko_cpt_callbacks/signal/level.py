@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ko_cpt_callbacks.core.observation import EvalObservation
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits
 
 __all__ = ["fewest_bytes", "floor_of", "least_fall", "lowest_level", "sudden_fall"]

@@ -38,7 +38,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 
 __all__ = ["NEW", "RESTARTS", "Sign", "Trail", "begins_anew", "follow", "told"]

@@ -29,14 +29,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.core.verdict import PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
 
-__all__ = [
-    "EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable", "wander",
-]  # fmt: skip
+__all__ = ["EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable", "wander"]
 
 
 @dataclass(frozen=True, slots=True)

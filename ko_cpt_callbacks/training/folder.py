@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.outputs.file import remove_stale, write_whole
-from ko_cpt_callbacks.outputs.lock import FolderLock, Hold
-from ko_cpt_callbacks.readers.plan import FORMAT, PLAN_FILE
+from ko_cpt_callbacks.run.file import remove_stale, write_whole
+from ko_cpt_callbacks.run.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.reading import FORMAT, PLAN_FILE
 from ko_cpt_callbacks.training.checksum import check_whole, checksum_of, seal
 
 

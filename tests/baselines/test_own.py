@@ -18,7 +18,7 @@ from ko_cpt_callbacks.core.baseline import BaselineValue
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.metrics.row_sums import RowSums, exact_numbers
-from ko_cpt_callbacks.readers.eval_rows import read_eval_rows
+from ko_cpt_callbacks.run.folder import read_eval_rows
 from ko_cpt_callbacks.yaml.reading import read_document
 
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.baselines.registry import find_baseline
 from ko_cpt_callbacks.cli.plan_judgement import Change, PlanJudgement, judge_plan
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.stage_delta import STAGE_DIFFERENCE
-from ko_cpt_callbacks.readers.plan import read_plan
+from ko_cpt_callbacks.run.reading import read_plan
 
 jsonschema = pytest.importorskip("jsonschema")
 referencing = pytest.importorskip("referencing")

@@ -15,7 +15,7 @@ from ko_cpt_callbacks import Recipe, find_baseline
 from ko_cpt_callbacks.cli.closing_page import closing_page, gpu_hours
 from ko_cpt_callbacks.cli.plan_judgement import judge_plan
 from ko_cpt_callbacks.cli.stage_start import start_delta
-from ko_cpt_callbacks.readers.plan import read_plan
+from ko_cpt_callbacks.run.reading import read_plan
 
 NAMES = ["embedding", "odd-layers", "lora"]
 PAGE = Recipe.load("quickstart").page

@@ -24,19 +24,16 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "errors": (set(), set(), set()),
     "keys": (set(), set(), set()),
     "metrics": (NAMES | {"metrics"}, {"numpy"}, set()),
-    "core": (NAMES | {"metrics", "core"}, {"numpy"}, set()),
-    "signal": (NAMES | {"metrics", "core", "signal"}, set(), set()),
-    "rules": (NAMES | {"metrics", "core", "signal", "rules"}, set(), set()),
-    "readers": (NAMES | {"metrics", "core", "signal", "rules", "readers"}, set(), set()),
     "yaml": (NAMES | {"yaml"}, {"pydantic", "ruamel"}, set()),
-    "baselines": (
-        NAMES | {"metrics", "core", "yaml", "rules", "readers", "outputs", "baselines"}, {"pydantic", "ruamel"}, set(),
-    ),
-    "recipe": (NAMES | {"metrics", "core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
-    "outputs": (NAMES | {"metrics", "core", "outputs"}, {"numpy"}, ANYTHING),
-    "report": (NAMES | {"metrics", "core", "report"}, {"numpy"}, ANYTHING),
+    "run": (NAMES | {"metrics", "core", "run"}, set(), {"numpy"}),
+    "core": (NAMES | {"metrics", "run", "core"}, {"numpy"}, set()),
+    "signal": (NAMES | {"metrics", "run", "core", "signal"}, set(), set()),
+    "rules": (NAMES | {"metrics", "run", "core", "signal", "rules"}, set(), set()),
+    "readers": (NAMES | {"run", "core", "rules", "readers"}, set(), set()),
+    "baselines": (NAMES | {"metrics", "run", "core", "yaml", "rules", "baselines"}, {"pydantic", "ruamel"}, set()),
+    "recipe": (NAMES | {"run", "core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "hf": (
-        NAMES | {"metrics", "core", "signal", "rules", "readers", "baselines", "recipe", "outputs", "report", "hf"},
+        NAMES | {"metrics", "run", "core", "signal", "rules", "readers", "baselines", "recipe", "hf"},
         {"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"},
         ANYTHING,
     ),
@@ -123,11 +120,11 @@ def test_rules_do_not_import_each_other() -> None:
 
 
 def test_the_walk_sees_a_wrong_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check itself: torch in core, a reader in core and a relative import are all found."""
+    """The check itself: torch in core, a rule in core and a relative import are all found."""
     package = tmp_path / PACKAGE
     (package / "core").mkdir(parents=True)
     bad = package / "core" / "bad.py"
-    bad.write_text(f"import torch\ndef f():\n    from {PACKAGE} import readers\n")
+    bad.write_text(f"import torch\ndef f():\n    from {PACKAGE} import rules\n")
     monkeypatch.setitem(globals(), "ROOT", package)
     monkeypatch.setitem(globals(), "REPOSITORY", tmp_path)
     assert len(_wrong(bad)) == 2
@@ -150,7 +147,7 @@ import importlib, json
 for module in {modules!r}:
     importlib.import_module(module)
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.run.reading import read_run
 codes = []
 for path in sys.argv[1:]:
     state, findings = Monitor().judge(read_run(path).observations())
@@ -173,7 +170,7 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if _room(path) not in ("hf", "training", "cli", "outputs", "")
+        if _room(path) not in ("hf", "training", "cli", "")
     ]
     code = OFFLINE.format(blocked=HEAVY, modules=modules)
     found = subprocess.run(

@@ -11,12 +11,13 @@ import pytest
 from core.made_baseline import LN2, own, published, value
 
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.core.comparison import BITS, NATS, Comparison, Measured, Paired, compare, same_run
+from ko_cpt_callbacks.core.comparison import compare, same_run
 from ko_cpt_callbacks.core.comparison_reason import QUANTIZATION_COST, quantization_note
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
 from ko_cpt_callbacks.core.message import reason_sentence
 from ko_cpt_callbacks.core.message_comparison import REASONS
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.run.observation import EvalObservation
 
 Z = 1.959963984540054
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.comparison import BITS, NATS
+from ko_cpt_callbacks.core.comparison_value import BITS, NATS
 from ko_cpt_callbacks.core.pairing import paired_with
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 

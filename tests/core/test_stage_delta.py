@@ -13,10 +13,10 @@ from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValu
 from ko_cpt_callbacks.core.baseline_delta import baseline_delta
 from ko_cpt_callbacks.core.comparison_value import resolution_of
 from ko_cpt_callbacks.core.message_stage import DELTA_REASONS
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.stage_delta import EvalEnd, stage_delta
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.metrics.uncertainty import paired_difference, ratio_estimate
+from ko_cpt_callbacks.run.observation import EvalObservation
 
 
 def rows(shift: float = 0.0, seed: int = 1, count: int = 200) -> RowSums:

@@ -248,7 +248,7 @@ def _after_save(trainer: Trainer, step: int) -> None:
 
 def _in_row(trainer: Trainer, step: int) -> None:
     """Half of a line of ``rows.jsonl`` is on disk, as a full disk or a dying file system would leave it."""
-    from ko_cpt_callbacks.outputs import backlog
+    from ko_cpt_callbacks.run import folder as backlog
 
     original = backlog.append_line
 
@@ -265,7 +265,7 @@ def _in_row(trainer: Trainer, step: int) -> None:
 
 def _in_whole(trainer: Trainer, step: int) -> None:
     """A whole file is about to be renamed into its place."""
-    from ko_cpt_callbacks.outputs import file
+    from ko_cpt_callbacks.run import file
 
     class Dying(type(Path())):  # type: ignore[misc]
         def replace(self, target: Any) -> Any:
@@ -274,7 +274,7 @@ def _in_whole(trainer: Trainer, step: int) -> None:
             return super().replace(target)
 
     original = file.write_whole
-    from ko_cpt_callbacks.outputs import backlog
+    from ko_cpt_callbacks.run import folder as backlog
 
     backlog.write_whole = lambda path, payload: original(Dying(path), payload)
 
@@ -348,7 +348,7 @@ def _file_in_the_way(rank: int, folder: str) -> dict[str, Any]:
 
 def _own_output_fails(rank: int, folder: str) -> dict[str, Any]:
     """A user's own output raises at the first row."""
-    from ko_cpt_callbacks.outputs.output import Output
+    from ko_cpt_callbacks.run.output import Output
 
     class Failing(Output):
         name = "failing"

@@ -11,9 +11,9 @@ import pytest
 from e2e import job, run_files
 
 from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.reading import read_run
 
 pytestmark = pytest.mark.both_versions
 

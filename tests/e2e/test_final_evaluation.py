@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
-from ko_cpt_callbacks.readers.eval_rows import eval_rows_path
-from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.run.folder import eval_rows_path
+from ko_cpt_callbacks.run.reading import read_run
 
 
 class Spoils(TrainerCallback):

@@ -19,7 +19,7 @@ FAULTS: list[tuple[int, str, int]] = [
     (0, "hf/run:LiveRun.checkpoint", 1),
     (1, "hf/run:LiveRun._training_numbers", 2),
     (0, "hf/stopping:StopOrder.take", 3),
-    (0, "outputs/fan:OutputFan.begin", 1),
+    (0, "run/output:OutputFan.begin", 1),
     (1, "hf/ranks:Ranks.exchange", 2),
     (1, "hf/ranks:Ranks._gather", 2),
     (0, "hf/ranks:Ranks._gather.<locals>.<listcomp>", 5),

@@ -22,8 +22,8 @@ from transformers import Trainer, TrainerCallback
 from writers import holding
 
 from ko_cpt_callbacks import KoCPTCallback, MemoryOutput
-from ko_cpt_callbacks.outputs import file
-from ko_cpt_callbacks.readers.run_folder import read_run
+from ko_cpt_callbacks.run import file
+from ko_cpt_callbacks.run.reading import read_run
 
 STEPS = 20
 EVERY_STEP: dict[str, Any] = {

@@ -17,9 +17,9 @@ from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
 from ko_cpt_callbacks.hf import trainer_access
-from ko_cpt_callbacks.readers.rows import observations_of
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.rows import observations_of
 
 pytestmark = pytest.mark.both_versions
 

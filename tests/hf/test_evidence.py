@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.measure import evidence
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Absent, Evidence, Output, alignment_of, read_evidence
-from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
+from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence, read_evidence
+from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE, TokenLosses
 
 pytestmark = pytest.mark.both_versions
 

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter, Measurement
-from ko_cpt_callbacks.hf.measure.evidence import Output, read_evidence
+from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.evidence import read_evidence
+from ko_cpt_callbacks.hf.measure.measurement import Measurement
+from ko_cpt_callbacks.hf.measure.model_output import Output
 from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader
 from ko_cpt_callbacks.hf.ranks import Ranks

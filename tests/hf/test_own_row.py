@@ -12,9 +12,9 @@ from transformers import Trainer, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.hf.own_row import OwnRows
-from ko_cpt_callbacks.readers.rows import LogHabits, eval_prefixes, observations_of
-from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.run.rows import LogHabits, eval_prefixes, observations_of
 
 pytestmark = pytest.mark.both_versions
 

@@ -14,9 +14,9 @@ from transformers import DataCollatorForLanguageModeling
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.hf.measure.padding import PaddingCounts, add_padding, count_padding
-from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import ALL_RULES
+from ko_cpt_callbacks.run.reading import read_run
 
 pytestmark = pytest.mark.both_versions
 PAD = 2

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.measure.document_start import document_starts
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Evidence
+from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.tokenizer.token_bytes import build_token_bytes
 from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums

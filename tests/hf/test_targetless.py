@@ -14,9 +14,9 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.curve.non_finite import NonFinite
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.reading import read_run
 
 pytestmark = pytest.mark.both_versions
 

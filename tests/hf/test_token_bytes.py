@@ -26,13 +26,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks.errors import KoCPTError
-from ko_cpt_callbacks.hf.tokenizer.token_bytes import (
-    TokenBytes,
-    TokenBytesUnavailable,
-    build_token_bytes,
-    row_byte_lengths,
-    row_text,
-)
+from ko_cpt_callbacks.hf.tokenizer.reading import TokenBytesUnavailable
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import TokenBytes, build_token_bytes, row_byte_lengths, row_text
 
 pytestmark = pytest.mark.both_versions
 

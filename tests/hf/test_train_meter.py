@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.hf.measure.evidence import Output
+from ko_cpt_callbacks.hf.measure.model_output import Output
 from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, TrainTotals, resumed_totals
 from ko_cpt_callbacks.hf.ranks import Ranks
 

@@ -19,13 +19,13 @@ from transformers import (
 )
 
 from ko_cpt_callbacks import KoCPTCallback, keys
-from ko_cpt_callbacks.core.observation import EvalObservation
-from ko_cpt_callbacks.core.run_facts import facts_of
 from ko_cpt_callbacks.hf.evaluation_entry import best_exact
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
-from ko_cpt_callbacks.readers.rows import observations_of
-from ko_cpt_callbacks.readers.run_folder import read_run
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.facts import facts_of
+from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.run.rows import observations_of
 
 ROWS = tiny.uneven_rows(16)
 OTHER = tiny.uneven_rows(5, first=20)

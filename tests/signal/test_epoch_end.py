@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ko_cpt_callbacks.core.observation import TrainObservation
+from ko_cpt_callbacks.run.observation import TrainObservation
 from ko_cpt_callbacks.signal.epoch_end import Step, begun, near_end, step_at
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.core.same_rows import NO_ROWS
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.fold import NO_ROWS
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
 from ko_cpt_callbacks.signal.trend import line_through
 

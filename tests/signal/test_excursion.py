@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from core.curve import cosine, falling, noisy, rows
+from run.curve import cosine, falling, noisy, rows
 
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.excursion import Jump, Low, Rise, Watch
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
 from ko_cpt_callbacks.signal.window import Recent

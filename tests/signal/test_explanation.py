@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from core.curve import noisy, rows
+from run.curve import noisy, rows
 
 from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.explanation import (

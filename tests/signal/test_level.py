@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.observation import EvalObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
 from ko_cpt_callbacks.signal.level import fewest_bytes, floor_of, least_fall, lowest_level, sudden_fall
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from core.curve import noisy
+from run.curve import noisy
 
 from ko_cpt_callbacks.signal.suddenness import gain_of, slope_of, step_of
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
 from ko_cpt_callbacks.signal.trend import Trend, due, expected_steps, last_part, line_through
 from ko_cpt_callbacks.signal.window import EMPTY, Recent

@@ -8,9 +8,9 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
-from core.curve import cosine, falling, noisy, rows
+from run.curve import cosine, falling, noisy, rows
 
-from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import (
     EMPTY,

@@ -16,7 +16,7 @@ from suite.run import LabelledRun, write
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
 from ko_cpt_callbacks.core.finding import Finding
-from ko_cpt_callbacks.readers.run_folder import Run, Source
+from ko_cpt_callbacks.run.reading import Run, Source
 
 __all__ = ["Lived", "by_command", "live", "offline"]
 
@@ -81,7 +81,7 @@ def live(
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from ko_cpt_callbacks import KoCPTCallback
-    from ko_cpt_callbacks.outputs.memory import MemoryOutput
+    from ko_cpt_callbacks.run.output import MemoryOutput
 
     args = TrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[], num_train_epochs=run.num_train_epochs)
     state, control, model = TrainerState(max_steps=run.max_steps), TrainerControl(), EchoForCausalLM()

@@ -10,9 +10,9 @@ import pytest
 import tiny
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from ko_cpt_callbacks.core.observation import EvalObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 
 pytestmark = pytest.mark.both_versions

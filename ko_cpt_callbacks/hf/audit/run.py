@@ -14,7 +14,6 @@ from typing import Any, Final
 from torch import nn
 from transformers import TrainingArguments
 
-from ko_cpt_callbacks.core.progress import Summary
 from ko_cpt_callbacks.hf.attempt_reading import attempt_facts, taken_up
 from ko_cpt_callbacks.hf.audit.data import data_mistakes
 from ko_cpt_callbacks.hf.audit.metric import full_name, metric_mistakes
@@ -22,6 +21,7 @@ from ko_cpt_callbacks.hf.audit.model import model_mistakes
 from ko_cpt_callbacks.hf.model.facts import model_facts
 from ko_cpt_callbacks.hf.trainer_access import eval_sets
 from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT
+from ko_cpt_callbacks.run.progress import Summary
 
 __all__ = ["Note", "SetUp", "argument_mistakes", "audit"]
 

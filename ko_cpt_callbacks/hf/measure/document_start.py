@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Evidence
+from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = ["STARTS_UNKNOWN", "document_starts", "leave_out_starts", "scores_starts", "token_mask"]
 

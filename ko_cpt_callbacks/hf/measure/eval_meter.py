@@ -38,6 +38,7 @@ _TWO_RESULTS: Final = (
     "one prediction step made several forward passes over the same labels, with different results (a reference model?)"
 )
 
+
 @dataclass(slots=True)
 class _Tally:
     """One rank's running sums of one evaluation."""

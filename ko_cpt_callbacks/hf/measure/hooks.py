@@ -176,6 +176,7 @@ class ForwardWatch:
         layer: Any = self._adapted
         return None if layer is None else (layer._disable_adapters, tuple(layer.active_adapters))
 
+
 def _by_name(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a forward call by name; of those without, the first is the tokens in transformers' models."""
     call = dict(kwargs)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 # Labels of one token in a row that hardly any text has at its end. Chosen, not measured.
 _EQUAL_RUN: Final = 8

@@ -10,8 +10,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Absent, Evidence
+from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
 from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = ["PendingPass", "finite_output"]
 

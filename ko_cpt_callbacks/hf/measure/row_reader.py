@@ -11,14 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Alignment, Evidence
-from ko_cpt_callbacks.hf.tokenizer.token_bytes import (
-    TokenBytes,
-    TokenBytesUnavailable,
-    build_token_bytes,
-    row_byte_lengths,
-    row_text,
-)
+from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.model_output import Alignment
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
+from ko_cpt_callbacks.hf.tokenizer.reading import TokenBytesUnavailable
+from ko_cpt_callbacks.hf.tokenizer.token_bytes import TokenBytes, build_token_bytes, row_byte_lengths, row_text
 from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
 
 

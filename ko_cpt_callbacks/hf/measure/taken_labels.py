@@ -17,8 +17,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE
 from ko_cpt_callbacks.hf.measure.model_output import Alignment
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = ["FOREIGN_LABELS", "TakenLabels", "find_labels"]
 

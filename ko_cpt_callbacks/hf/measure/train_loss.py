@@ -15,7 +15,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import IGNORE, Alignment, Evidence, Output, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import Evidence, read_evidence
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 
 __all__ = ["LossProbe", "LossSums", "TrainLoss", "probe_loss"]

@@ -16,6 +16,7 @@ __all__ = [
     "embedding_parts", "find_blocks", "kind", "lora_facts", "module_asked", "rows_seen", "text_config", "unwrapped",
 ]  # fmt: skip
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Blocks:
     """The blocks, in order, and the module around them: the language model without its head."""

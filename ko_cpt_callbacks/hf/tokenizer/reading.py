@@ -21,6 +21,7 @@ __all__ = [
     "byte_level_piece", "special_ids",
 ]  # fmt: skip
 
+
 class PieceStore:
     """Byte strings by index, kept end to end.
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EndObservation, Observation, TrainObservation
-from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.epoch_end import Step, begun, step_at
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation
-from ko_cpt_callbacks.core.progress import EvalPoint
-from ko_cpt_callbacks.core.same_rows import DRAWN, NO_ROWS, EvalRows, Likeness
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows, Likeness
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals

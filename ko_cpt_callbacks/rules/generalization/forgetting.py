@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation
-from ko_cpt_callbacks.core.retention import is_retention, retention_limit
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation
+from ko_cpt_callbacks.run.retention import is_retention, retention_limit
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
 from ko_cpt_callbacks.signal.signals import Signals
@@ -36,7 +36,7 @@ class Forgetting(Rule):
     first evaluations count as the beginning.
 
     Args:
-        retention: Declared names of retention sets, beside `ko_cpt_callbacks.core.retention.RETENTION_NAMES`.
+        retention: Declared names of retention sets, beside `ko_cpt_callbacks.run.retention.RETENTION_NAMES`.
     """
 
     info: ClassVar = RuleInfo("forgetting", (Severity.WARNING, Severity.INFO), (EvalObservation,), may_stop=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation
 from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.progress import EvalPoint
-from ko_cpt_callbacks.core.same_rows import NO_ROWS, EvalRows
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation
+from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["NoImprovement", "NoImprovementState"]

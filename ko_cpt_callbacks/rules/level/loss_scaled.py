@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.kind_seen import LOSS_SCALED, TRAINER_KIND
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
-from ko_cpt_callbacks.core.retention import is_retention
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.fold import LOSS_SCALED, TRAINER_KIND
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
 from ko_cpt_callbacks.signal.signals import Signals

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, count_of, text_of
+from ko_cpt_callbacks.run.fold import RECORD_BEHIND
+from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = ["RecordBehind"]
 
@@ -20,7 +21,7 @@ class RecordBehind(SetupRule):
     It never asks to stop: the run is over, or its record is being made whole.
     """
 
-    info: ClassVar = RuleInfo("record-behind", (Severity.WARNING,), (SetupObservation,))
+    info: ClassVar = RuleInfo(RECORD_BEHIND, (Severity.WARNING,), (SetupObservation,))
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with both last steps and the file that goes further."""

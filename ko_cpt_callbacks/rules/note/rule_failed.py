@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import text_of
+from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["RuleFailed"]

@@ -13,7 +13,6 @@ from typing import ClassVar, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
     FIRST_BATCH,
@@ -27,6 +26,7 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
     some_of,
     text_of,
 )
+from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = [
     "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",

@@ -10,17 +10,17 @@ from core.made_baseline import LN2, own, published
 
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import (
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
     Observation,
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
-from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.signal.signals import SILENT
 
 

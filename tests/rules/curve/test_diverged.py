@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from core.curve import cosine, falling, findings, noisy, rows
+from run.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.core.finding import Severity
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.diverged import Diverged
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.excursion import Low, Watch
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from core.curve import cosine, falling, findings, noisy, rows
+from run.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 
 RULE = LevelShift()
 

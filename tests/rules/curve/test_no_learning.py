@@ -11,15 +11,15 @@ from statistics import median
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import (
+from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
     Observation,
     SetupObservation,
     TrainObservation,
 )
-from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
-from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.trend import Line, last_part, line_through
 

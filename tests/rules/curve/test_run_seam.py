@@ -8,11 +8,11 @@ from dataclasses import replace
 from itertools import accumulate
 
 import pytest
-from core.curve import cosine, falling, findings, rows
+from run.curve import cosine, falling, findings, rows
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.curve.run_seam import RunSeam
+from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 
 RULE = RunSeam()
 PACE = [10 * (16_000 + 97 * (i * i % 31)) for i in range(100)]

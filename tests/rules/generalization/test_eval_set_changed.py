@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from core.curve import findings
+from run.curve import findings
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.generalization.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 
 RULE = EvalSetChanged()
 Findings = list[tuple[str, int | None]]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.level.loss_scaled import LossScaled
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
 from ko_cpt_callbacks.signal.signals import Signals
 
@@ -119,7 +119,7 @@ def test_the_public_case() -> None:
     path = Path(__file__).parents[3].parent / "shared" / "cases" / "logs" / "loss-times-accumulation.json"
     if not path.is_file():
         pytest.skip("the cases are not in this checkout")
-    from ko_cpt_callbacks.readers.rows import observations_of
+    from ko_cpt_callbacks.run.rows import observations_of
 
     seen = observations_of(json.loads(path.read_text("utf-8"))["log_history"])
     codes = [one.code for one in Monitor(task="other").judge(seen)[1]]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks.core.finding import Finding, Severity
-from ko_cpt_callbacks.core.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 
 VALUES: dict[str, Any] = {"record_step": 12, "state_step": 20, "rows": 9, "file": "checkpoint-20/trainer_state.json"}

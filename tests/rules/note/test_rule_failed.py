@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ko_cpt_callbacks.core.observation import SetupObservation
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 
 

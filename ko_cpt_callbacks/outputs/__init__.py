@@ -1,1 +1,0 @@
-"""What shows or stores rows and findings; judges nothing."""

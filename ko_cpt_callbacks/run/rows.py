@@ -1,0 +1,298 @@
+"""Rows of ``log_history`` or of ``rows.jsonl``, this package's own record of a run, to observations.
+
+A row is read for the keys it knows; trackers, TRL and others add their own, and those are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.file import BOM, clip, decoded, read_bytes
+from ko_cpt_callbacks.run.kind import kind_of_keys
+from ko_cpt_callbacks.run.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
+
+__all__ = [
+    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "live_rows", "observations", "observations_of",
+    "read_rows", "timed_prefixes",
+]  # fmt: skip
+
+NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_WORDS: Final = {"nan": math.nan, "infinity": math.inf, "-infinity": -math.inf, "inf": math.inf, "-inf": -math.inf}
+_AS_TEXT: Final = re.compile(r"\s*[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,4})?\s*", re.ASCII)
+_RUNTIME: Final = f"_{keys.RUNTIME}"
+_LOSS: Final = f"_{keys.LOSS}"
+_EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
+# What sets are called: the Trainer's `eval` and `test`, and other tools' names.
+_EVALUATION: Final = re.compile(r"(eval|evaluation|test|val|valid|validation|dev|held_?out|predict)_")
+_TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
+_TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
+_ENVELOPE: Final = frozenset(
+    {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
+)
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """The number under ``name``, also where it is a text (``"2.5"``, ``"NaN"``); no truth value, no other text."""
+    value = row.get(name)
+    if isinstance(value, str):
+        return float(value) if _AS_TEXT.fullmatch(value) else _WORDS.get(value.strip().lower())
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond 1e308: no count or loss is that large
+        return math.inf
+
+
+def _count(row: Mapping[str, Any], name: str) -> int | None:
+    """The whole number, not negative, under ``name``. JSON writers may have made it ``10.0``; a text is none."""
+    if isinstance(row.get(name), str):
+        return None
+    value = _number(row, name)
+    if value is None or not math.isfinite(value) or value < 0 or not value.is_integer():
+        return None
+    return int(value)
+
+
+def _first_count(row: Mapping[str, Any], names: Iterable[str]) -> int | None:
+    return next((count for name in names if (count := _count(row, name)) is not None), None)
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    return value if isinstance(value, str) else None
+
+
+def timed_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The prefixes of the evaluations whose ``<prefix>_runtime`` is in a row: the Trainer writes one with each.
+
+    A runtime with nothing else under its prefix is somebody's stopwatch.
+    """
+    timed = [name.removesuffix(_RUNTIME) for name in row if name.endswith(_RUNTIME)]
+    return tuple(
+        prefix
+        for prefix in timed
+        if prefix not in ("", keys.TRAIN_PREFIX)
+        and any(name.startswith(f"{prefix}_") and name != f"{prefix}{_RUNTIME}" for name in row)
+    )
+
+
+def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The prefixes (``eval``, ``eval_ko``, ``test``) of the evaluations in a row, in the row's order.
+
+    The Trainer writes a ``<prefix>_runtime`` with every evaluation, which is the surest sign: a name that
+    ends in ``_loss`` may be anything. Only rows without one are read by their ``<prefix>_loss``, and only where the
+    prefix is the name of an evaluation: ``aux_loss`` and ``z_loss`` are parts of a training loss. The Trainer's closing
+    row is none of those: what stands beside its ``train_loss`` (TRL's ``aux_loss``, ``policy_loss``) is of training.
+
+    >>> eval_prefixes({"eval_ko_loss": 2.0, "eval_ko_runtime": 1.0, "eval_ko_aux_loss": 0.1, "step": 10})
+    ('eval_ko',)
+    """
+    found = timed_prefixes(row)
+    if found or keys.LOSS in row or _TRAIN_LOSS in row or is_closing(row):
+        return found
+    named = [
+        name.removesuffix(_LOSS)
+        for name in row
+        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and _EVALUATION.match(name)
+    ]
+    # eval_aux_loss beside eval_loss is a part of that loss, not a set called eval_aux.
+    return tuple(p for p in named if not any(p != q and p.startswith(f"{q}_") for q in named))
+
+
+def is_closing(row: Mapping[str, Any]) -> bool:
+    """Whether a row is the Trainer's last.
+
+    Training rows carry ``train_runtime`` too under ``include_num_input_tokens_seen``: those have a loss.
+    """
+    return _TRAIN_RUNTIME in row and keys.LOSS not in row
+
+
+@dataclass(frozen=True, slots=True)
+class LogHabits:
+    """What the Trainer's own rows of one log have, so that rows which somebody else logged can be told from them.
+
+    ``Trainer.log`` is open to everyone: a ``compute_loss`` may log its parts with it, a callback its own evaluation.
+
+    Attributes:
+        timed: Evaluations come with their runtime.
+        rated: Training rows come with their learning rate, and rows without one stand between them. Where they only
+            follow, the log went on without: they are the Trainer's.
+    """
+
+    timed: bool = False
+    rated: bool = False
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> LogHabits:
+        """The habits of a log. Lines of ``rows.jsonl`` say themselves what they are and tell nothing."""
+        bare = [row for row in rows if keys.KIND not in row]
+        return cls(
+            timed=any(timed_prefixes(row) for row in bare),
+            rated=cls._rated_again(bare),
+        )
+
+    @staticmethod
+    def _rated_again(rows: Iterable[Mapping[str, Any]]) -> bool:
+        without = False
+        for row in rows:
+            if keys.LOSS in row and keys.LEARNING_RATE in row:
+                if without:
+                    return True
+            elif keys.LOSS in row and keys.GRAD_NORM not in row:
+                without = True
+        return False
+
+    def own(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is the Trainer's own, as far as its log shows.
+
+        >>> LogHabits(timed=True, rated=True).own({"loss": 0.3, "aux_loss": 0.1, "step": 7})
+        False
+        """
+        if keys.KIND in row or timed_prefixes(row):
+            return True
+        if keys.LOSS in row:
+            return keys.LEARNING_RATE in row or keys.GRAD_NORM in row or not self.rated
+        prefixes = eval_prefixes(row)
+        measured = (keys.key(prefix, suffix) for prefix in prefixes for suffix in keys.EVAL_SUFFIXES)
+        return not prefixes or not self.timed or any(name in row for name in measured)
+
+
+def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
+    return TrainObservation(
+        step=step,
+        epoch=_number(row, keys.EPOCH),
+        loss=_number(row, keys.LOSS),
+        grad_norm=_number(row, keys.GRAD_NORM),
+        learning_rate=_number(row, keys.LEARNING_RATE),
+        nonfinite_steps=_count(row, keys.NONFINITE_STEPS),
+        nonfinite_first_step=_count(row, keys.NONFINITE_FIRST_STEP),
+        targetless_micro_batches=_count(row, keys.TARGETLESS_MICRO_BATCHES),
+        tokens_seen=_count(row, keys.TOKENS_SEEN),
+        tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
+        input_tokens=_first_count(row, keys.INPUT_TOKENS),
+        kind=kind_of_keys(row),
+    )
+
+
+def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservation:
+    def name(suffix: str) -> str:
+        return keys.key(prefix, suffix)
+
+    return EvalObservation(
+        step=step,
+        epoch=_number(row, keys.EPOCH),
+        split=prefix,
+        loss=_number(row, name(keys.LOSS)),
+        exact_loss=_number(row, name(keys.EXACT_LOSS)),
+        exact_loss_se=_number(row, name(keys.EXACT_LOSS_SE)),
+        bits_per_byte=_number(row, name(keys.BITS_PER_BYTE)),
+        bits_per_byte_se=_number(row, name(keys.BITS_PER_BYTE_SE)),
+        tokens=_count(row, name(keys.TOKENS)),
+        bytes=_count(row, name(keys.BYTES)),
+        rows=_count(row, name(keys.ROWS)),
+        nonfinite_batches=_count(row, name(keys.NONFINITE_BATCHES)),
+        fingerprint=_text(row, name(keys.FINGERPRINT)),
+        exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
+        error_bar_absent=_text(row, name(keys.ERROR_BAR_ABSENT)),
+        bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
+        kind=kind_of_keys(row),
+    )
+
+
+def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
+    """What a row holds.
+
+    Args:
+        row: A dict of ``state.log_history``, or a line of ``rows.jsonl`` (the same keys and a kind).
+
+    Returns:
+        None for a row without a usable step, a superseded row, a checkpoint's row, an evaluation made because training
+        resumed, and a row of numbers that are none of ours; a row that holds a training loss and evaluations gives one
+        observation each.
+
+    >>> observations({"loss": 2.5, "step": 10})[0].loss
+    2.5
+    """
+    step = _count(row, keys.STEP)
+    kind = row.get(keys.KIND)
+    if step is None or kind == keys.KIND_CHECKPOINT or row.get(keys.SUPERSEDED) is True:
+        return ()
+    if kind == keys.KIND_SETUP:
+        values = {name: value for name, value in row.items() if name not in _ENVELOPE}
+        return (SetupObservation(step, _text(row, keys.KIND_SETUP) or "", values),)
+    found: list[Observation] = []
+    if keys.LOSS in row:
+        found.append(_train(row, step))
+    # A run that was never interrupted has no evaluation where this one resumed: it is no point of the curve.
+    prefixes = [prefix for prefix in eval_prefixes(row) if row.get(keys.key(prefix, keys.AT_RESUME)) is not True]
+    found.extend(_evaluation(row, step, prefix) for prefix in prefixes)
+    if kind == keys.KIND_END or is_closing(row):
+        found.append(EndObservation(step, _number(row, _TRAIN_LOSS)))
+    return tuple(found)
+
+
+def observations_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Observation, ...]:
+    """What many rows of one log hold, in their order; rows that are not the Trainer's own hold nothing."""
+    log = list(rows)
+    habits = LogHabits.of(log)
+    return tuple(seen for row in log if habits.own(row) for seen in observations(row))
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Every line of a ``rows.jsonl``, superseded ones included.
+
+    A last line that was cut off (the run was killed while writing) is left out: whoever wrote it had not
+    finished the row. A damaged line before the last is an error: rows after it would be judged without it.
+
+    Raises:
+        UnreadableRunError: If the file cannot be opened, or a line before the last is not a JSON object.
+    """
+    path = Path(path)
+    # Bytes first: a line may be cut off inside a letter of three bytes. Only "\n" ends a line: splitlines() would also
+    # cut at U+2028 inside a string.
+    whole, _, cut = read_bytes(path).removeprefix(BOM).rpartition(b"\n")
+    lines = [*decoded(path, whole).split("\n"), cut.decode("utf-8", "replace")]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise UnreadableRunError(
+                f"{path}:{number}: not a JSON object: {clip(line.strip())}; expected one row a line "
+                f"({len(rows):,} before it whole); remove the line to judge the run without it"
+            )
+    return rows
+
+
+def live_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that count: none superseded by a resume, and lone evaluations only where nothing was trained.
+
+    An ``evaluate()`` in the folder of a trained run is written at step 0 or at the last step; it says
+    something of the model, nothing of how training went.
+    """
+    counting = [row for row in rows if row.get(keys.SUPERSEDED) is not True]
+    if any(row.get(keys.KIND) == keys.KIND_TRAIN for row in counting):
+        return [row for row in counting if row.get(keys.MODE) != keys.MODE_EVALUATE]
+    return counting

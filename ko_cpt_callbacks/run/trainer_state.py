@@ -1,0 +1,204 @@
+"""A finished or running Trainer's ``trainer_state.json``, or one of its metrics files, to rows."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.file import BOM, STATE_FILE, beside, clip, name_of, read_text
+
+__all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "whole_rows"]
+
+_LOG_HISTORY: Final = "log_history"
+_MAX_STEPS: Final = "max_steps"
+_GLOBAL_STEP: Final = "global_step"
+_METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
+_EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
+_SHOWN_KEYS: Final = 4
+_SEPARATOR: Final = re.compile(r"[\s,:\[\]{}]")
+# How a state is closed after its last whole row, so that it is JSON again.
+_CLOSING: Final = "]}"
+# A key that only this kind of file has -> what the file is.
+_OTHER_FILES: Final = {
+    "train/loss": "a tracker's summary",
+    "_wandb": "a tracker's summary",
+    "told": "this package's run.json, which holds no rows",
+    "architectures": "a model's config.json",
+    "model_type": "a model's config.json",
+    "peft_type": "a PEFT adapter's config",
+    "added_tokens": "a tokenizer",
+    "tokenizer_class": "a tokenizer's config",
+    "weight_map": "an index of weights",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WholeRows:
+    """What of a cut-off state is whole: how many log rows, up to which step, and at which character they end."""
+
+    rows: int
+    end: int
+    step: Any = None
+
+
+def whole_rows(text: str) -> WholeRows:
+    """The log rows at the start of a cut-off or damaged state that can still be read."""
+    start = re.search(rf'"{_LOG_HISTORY}"\s*:\s*\[', text)
+    if start is None:
+        return WholeRows(0, 0)
+    decoder, gap = json.JSONDecoder(), re.compile(r"[\s,]*")
+    position, found = start.end(), WholeRows(0, start.end())
+    while True:
+        spaces = gap.match(text, position)
+        position = spaces.end() if spaces else position
+        if not text.startswith("{", position):
+            return found
+        try:
+            row, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            return found
+        found = WholeRows(found.rows + 1, position, row.get(keys.STEP))
+
+
+@dataclass(frozen=True, slots=True)
+class StateRows:
+    """A Trainer's state file: its rows, the last step that the run was to have, and the one that it stands at.
+
+    Each is ``None`` where the file does not say it.
+    """
+
+    rows: list[dict[str, Any]]
+    planned_steps: int | None = None
+    global_step: int | None = None
+
+
+def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
+    """The rows of a Trainer's state file; see `read_state_rows`."""
+    return read_state_rows(path).rows
+
+
+def read_state_rows(path: str | Path) -> StateRows:
+    """The rows of a Trainer's state file, and how long the run was to be.
+
+    A metrics file (``all_results.json``, ``eval_results.json``) is read too, as a single row of step 0: its
+    numbers are the Trainer's, but it does not know the step.
+
+    Args:
+        path: ``trainer_state.json``, whatever it is called.
+
+    Returns:
+        ``log_history`` as it is, NaN and infinities as floats; empty where nothing was logged. Entries that are
+        no rows are left out. ``max_steps`` is the whole run's, in a checkpoint of a run that was killed too; a
+        resume with another length overwrites it, so that it is the last one's.
+
+    Raises:
+        UnreadableRunError: If the file is missing, a Git-LFS pointer, cut off or otherwise no JSON (the text
+            says how many rows could still be read, and how), or not a Trainer's state.
+    """
+    path = Path(path)
+    text = read_text(path)
+    if not text.strip():
+        raise UnreadableRunError(f"{path}: found an empty file; {_EXPECTED}; {beside(path)}")
+    try:
+        state = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableRunError(f"{path}{_damage(error, text)}; {_EXPECTED}{_rescue(path, text)}") from None
+    if not isinstance(state, dict):
+        raise UnreadableRunError(f"{path}: found {name_of(state)} as the whole file; {_EXPECTED}; {beside(path)}")
+    if _LOG_HISTORY not in state:
+        if any(_METRICS_KEY.fullmatch(name) for name in state):
+            return StateRows([{**state, keys.STEP: state.get(keys.STEP, 0)}])
+        raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
+    rows = _rows(path, state[_LOG_HISTORY])
+    return StateRows(rows, _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP)))
+
+
+def _planned(value: object) -> int | None:
+    """A count of steps; a Trainer writes 0 or -1 where it does not know the planned ones yet."""
+    if not isinstance(value, (int, float)) or not _is_step(value) or not 0 < value < math.inf:
+        return None
+    return int(value)
+
+
+def _rows(path: Path, history: object) -> list[dict[str, Any]]:
+    if not isinstance(history, list):
+        raise UnreadableRunError(
+            f'{path}: found {name_of(history)} under "{_LOG_HISTORY}", expected a list of rows; {beside(path)}'
+        )
+    rows = [row for row in history if isinstance(row, dict)]
+    if history and not rows:
+        raise UnreadableRunError(
+            f'{path}: found {name_of(history[0])} as the first entry of "{_LOG_HISTORY}" and no row in any of its '
+            f"{len(history):,}, expected objects; {beside(path)}"
+        )
+    if rows and not any(_is_step(row.get(keys.STEP)) for row in rows):
+        value = rows[0].get(keys.STEP)
+        found = f'"{keys.STEP}" {clip(value)}' if keys.STEP in rows[0] else f'no "{keys.STEP}"'
+        raise UnreadableRunError(
+            f'{path}: found {found} in the first row of "{_LOG_HISTORY}" and a usable step in none of its '
+            f"{len(rows):,}, expected whole numbers from 0; {beside(path)}"
+        )
+    return rows
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 and value == value // 1
+
+
+def _found(state: Mapping[str, Any]) -> str:
+    """The keys of an object that is no state, and what it probably is."""
+    if not state:
+        return "an object without keys"
+    shown = ", ".join(clip(name).strip("'\"") for name in list(state)[:_SHOWN_KEYS])
+    more = f" and {len(state) - _SHOWN_KEYS} more" if len(state) > _SHOWN_KEYS else ""
+    kind = next((kind for name, kind in _OTHER_FILES.items() if name in state), None)
+    near = difflib.get_close_matches(_LOG_HISTORY, [name for name in state if len(name) < 100], n=1)
+    hint = f": {kind}" if kind else f"; did {clip(near[0])} mean {_LOG_HISTORY!r}?" if near else ""
+    return f"{shown}{more}{hint}"
+
+
+def _damage(error: Exception, text: str) -> str:
+    """Where the text stops being JSON and how: cut off at its end, followed by more, or damaged within."""
+    if isinstance(error, RecursionError):
+        return ": JSON nested too deep"
+    if not isinstance(error, json.JSONDecodeError):
+        return ": JSON with a number of too many digits"
+    if error.msg.startswith("Extra data"):
+        return f":{error.lineno}: JSON ends here and more text follows"
+    # Half a number or word is an error at its first odd character; then nothing follows it.
+    cut = error.msg.startswith("Unterminated string") or not _SEPARATOR.search(text, error.pos, len(text.rstrip()))
+    return f":{error.lineno}: JSON cut off" if cut else f":{error.lineno}: JSON damaged ({error.msg})"
+
+
+def _rescue(path: Path, text: str) -> str:
+    """How many rows are whole, and a command that makes a readable file of them where there is one."""
+    whole = whole_rows(text)
+    if not whole.rows:
+        return f"; no log row could be read; {beside(path)}"
+    said = f"; its first {whole.rows:,} log {'row is' if whole.rows == 1 else 'rows are'} whole"
+    if _is_step(whole.step):
+        said += f" (up to step {int(whole.step):,})"
+    kept = text[: whole.end]
+    try:
+        json.loads(kept + _CLOSING)
+    except (ValueError, RecursionError):
+        return said
+    if not path.is_file():  # a pipe cannot be read twice
+        return said
+    size = len(kept.encode()) + _bom_bytes(path)
+    return f"{said}: (head -c {size} {shlex.quote(str(path))}; echo '{_CLOSING}') > whole.json; ko-cpt check whole.json"
+
+
+def _bom_bytes(path: Path) -> int:
+    """Bytes of the byte order mark that `read_text` left out."""
+    with path.open("rb") as stream:
+        return len(BOM) if stream.read(len(BOM)) == BOM else 0

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.baselines.registry import find_baseline
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

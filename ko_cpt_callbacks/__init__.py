@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ko_cpt_callbacks.baselines.registry import find_baseline
     from ko_cpt_callbacks.core.baseline import Baseline
-    from ko_cpt_callbacks.core.finding import Finding, Severity
     from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.rules.monitor import Monitor
+    from ko_cpt_callbacks.run.finding import Finding, Severity
     from ko_cpt_callbacks.run.output import MemoryOutput, Output
     from ko_cpt_callbacks.training.recipe import Recipe
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Baseline": "ko_cpt_callbacks.core.baseline",
     "BaselineError": "ko_cpt_callbacks.errors",
     "ConfigurationError": "ko_cpt_callbacks.errors",
-    "Finding": "ko_cpt_callbacks.core.finding",
+    "Finding": "ko_cpt_callbacks.run.finding",
     "KoCPTCallback": "ko_cpt_callbacks.hf.callback",
     "KoCPTError": "ko_cpt_callbacks.errors",
     "MemoryOutput": "ko_cpt_callbacks.run.output",
@@ -33,7 +33,7 @@ _HOMES = {
     "Output": "ko_cpt_callbacks.run.output",
     "Recipe": "ko_cpt_callbacks.training.recipe",
     "RecipeError": "ko_cpt_callbacks.errors",
-    "Severity": "ko_cpt_callbacks.core.finding",
+    "Severity": "ko_cpt_callbacks.run.finding",
     "Target": "ko_cpt_callbacks.core.target",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
     "find_baseline": "ko_cpt_callbacks.baselines.registry",

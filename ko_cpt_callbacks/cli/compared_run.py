@@ -15,7 +15,6 @@ from ko_cpt_callbacks.core.comparison_value import Measured
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.readers.told import read_told
 from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
@@ -28,6 +27,7 @@ from ko_cpt_callbacks.run.observation import (
 )
 from ko_cpt_callbacks.run.reading import Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.told import read_told
 
 __all__ = ["ComparedRun", "ComparedSet", "as_baseline", "read_compared_run"]
 

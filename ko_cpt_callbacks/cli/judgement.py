@@ -9,23 +9,23 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.absence import Absence, absences
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import TargetDoubt, doubts_of
-from ko_cpt_callbacks.readers.told import Told
 from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.run.rows import LogHabits, observations
+from ko_cpt_callbacks.watch.told import Told
 
 __all__ = ["Counts", "Judgement", "Watch", "judge_run", "reduction", "watch_of"]
 

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from ko_cpt_callbacks.cli.judgement import Judgement
 from ko_cpt_callbacks.cli.loss_table import loss_table
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import explanation
 from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.run.facts import RunState, run_state
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.reading import Source
 

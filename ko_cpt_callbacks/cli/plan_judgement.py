@@ -16,20 +16,20 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import Judgement, Watch, judge_run, watch_of
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.baseline_delta import BaselineDelta, baseline_delta
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.stage import Trains, matching_stage
 from ko_cpt_callbacks.core.stage_delta import STAGE_DIFFERENCE, EvalEnd, StageDelta, stage_delta
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
-from ko_cpt_callbacks.readers.told import read_told
 from ko_cpt_callbacks.rules.limit import Limits
 from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
 from ko_cpt_callbacks.run.file import opening_failure
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.told import read_told
 
 __all__ = ["JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan"]
 

@@ -12,9 +12,9 @@ import typer
 
 from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.finding import Severity
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.memory import StageMemory

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, doubt_sentence
 from ko_cpt_callbacks.core.plausibility import (
     FLOOR_BITS,
@@ -24,6 +23,7 @@ from ko_cpt_callbacks.core.plausibility import (
 )
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.metrics.perplexity import perplexity
+from ko_cpt_callbacks.run.finding import Severity
 
 __all__ = ["TargetDoubt", "doubts_of"]
 

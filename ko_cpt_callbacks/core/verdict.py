@@ -27,11 +27,11 @@ from enum import StrEnum
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.measurement import Measured, measure, rows_needed, shown, unit
 from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.core.target_text import END
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import NO_ROWS, NOTHING_SEEN, PLAN, PLANNED_STEPS, EvalRows, KindSeen
 from ko_cpt_callbacks.run.observation import (
     EndObservation,

@@ -13,7 +13,6 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
@@ -23,6 +22,7 @@ from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.rules.limit import Limits
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.rows import eval_prefixes
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.metrics.row_sums import RowSums
-from ko_cpt_callbacks.readers.told import FORMAT
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
 from ko_cpt_callbacks.run.console import ConsoleOutput
 from ko_cpt_callbacks.run.file import read_text, strict
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import RunFolder
 from ko_cpt_callbacks.run.output import Output, OutputFan
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
+from ko_cpt_callbacks.watch.told import FORMAT
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

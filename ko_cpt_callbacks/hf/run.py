@@ -14,7 +14,6 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.stage_facts import STAGE
 from ko_cpt_callbacks.core.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.metric import unmeasured
@@ -40,6 +39,7 @@ from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import json_text
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import ENDED_EARLY, LOSS_SCALED, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.run.progress import LOADS_BEST
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.hf.ranks import Ranks
+from ko_cpt_callbacks.run.finding import Finding
 
 STEP_END: Final = "step-end"
 """The moment after an optimizer step, at which something is looked at in some steps only."""

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress, Summary
 from ko_cpt_callbacks.signal import limits

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

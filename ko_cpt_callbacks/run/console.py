@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 
 __all__ = ["ConsoleOutput", "evaluation_line", "printable"]

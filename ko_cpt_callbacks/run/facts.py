@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.progress import Summary
 

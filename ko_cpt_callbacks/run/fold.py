@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.metrics.fingerprint import form_of, same_text
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.kind import TrainerKind, applies
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.file import (
@@ -30,6 +29,7 @@ from ko_cpt_callbacks.run.file import (
     remove_stale,
     write_whole,
 )
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.lock import FolderLock, Hold
 from ko_cpt_callbacks.run.output import Output
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.run.finding import Finding
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

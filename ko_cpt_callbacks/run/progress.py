@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.metrics.perplexity import perplexity
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import NO_ROWS, NO_STEP, NOTHING_SEEN, EvalRows, KindSeen, Length
 from ko_cpt_callbacks.run.observation import (
     EndObservation,

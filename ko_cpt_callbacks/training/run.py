@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from transformers import set_seed
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.frozen_rows import moving_numbers
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, row_lines
 from ko_cpt_callbacks.training.data.rows import PackedRows, needed_rows, stage_rows

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ko_cpt_callbacks.cli.judgement_page import next_steps
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 
 def _judged(*findings: Finding) -> Any:

@@ -29,11 +29,11 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "core": (NAMES | {"metrics", "run", "core"}, {"numpy"}, set()),
     "signal": (NAMES | {"metrics", "run", "core", "signal"}, set(), set()),
     "rules": (NAMES | {"metrics", "run", "core", "signal", "rules"}, set(), set()),
-    "readers": (NAMES | {"run", "core", "rules", "readers"}, set(), set()),
+    "watch": (NAMES | {"run", "core", "rules", "watch"}, set(), set()),
     "baselines": (NAMES | {"metrics", "run", "core", "yaml", "rules", "baselines"}, {"pydantic", "ruamel"}, set()),
     "recipe": (NAMES | {"run", "core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "hf": (
-        NAMES | {"metrics", "run", "core", "signal", "rules", "readers", "baselines", "recipe", "hf"},
+        NAMES | {"metrics", "run", "core", "signal", "watch", "rules", "baselines", "recipe", "hf"},
         {"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"},
         ANYTHING,
     ),

@@ -11,7 +11,7 @@ import pytest
 
 import ko_cpt_callbacks.errors as package
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 jsonschema = pytest.importorskip("jsonschema")
 FOLDER = Path(package.__file__).parent / "schemas"

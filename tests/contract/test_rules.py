@@ -16,12 +16,12 @@ import pytest
 
 import ko_cpt_callbacks.rules as rooms
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import CODES, MESSAGES
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.rules.registry import ALL_RULES, RETIRED, rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

@@ -10,12 +10,12 @@ from core.made_baseline import LN2, published, value
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target, parse_targets
 from ko_cpt_callbacks.core.verdict import Outcome
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

@@ -17,9 +17,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_t
 from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaForCausalLM, Trainer
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.hf.audit import data as audit_data
 from ko_cpt_callbacks.hf.audit import model as audit_model
+from ko_cpt_callbacks.run.finding import Severity
 
 pytestmark = pytest.mark.both_versions
 

@@ -6,9 +6,9 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 
 __all__ = ["cosine", "falling", "findings", "noisy", "rows"]

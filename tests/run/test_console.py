@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.run.console import ConsoleOutput, evaluation_line
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 
 def _row(**numbers: Any) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.folder import RunFolder
 
 FINDING = Finding(

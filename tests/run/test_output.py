@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput, Output
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.output import OutputFan
 
 FINDING = Finding("not-enough-data", Severity.INFO)

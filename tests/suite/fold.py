@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 from suite.run import LabelledRun
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.run.rows import observations_of

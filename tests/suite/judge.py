@@ -15,7 +15,7 @@ from suite.run import LabelledRun, write
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
-from ko_cpt_callbacks.core.finding import Finding
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.reading import Run, Source
 
 __all__ = ["Lived", "by_command", "live", "offline"]

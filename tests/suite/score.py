@@ -9,7 +9,7 @@ from statistics import median
 
 from suite.run import LabelledRun
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 __all__ = ["Alarm", "Score", "Verdict", "last_row", "score", "verdict"]
 

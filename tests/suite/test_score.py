@@ -8,7 +8,7 @@ import pytest
 from suite.run import LabelledRun, cut, finished
 from suite.score import last_row, score, verdict
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 ROWS = [{"loss": 2.0, "step": 10 * i} for i in range(1, 21)]
 SPIKE = LabelledRun(

@@ -14,8 +14,8 @@ from training.made_recipe import EXTEND, FIVE_STAGES, LORA, ROWS, loaded, made_m
 from transformers import Trainer, TrainingArguments
 
 from ko_cpt_callbacks import ConfigurationError, Recipe, RecipeError
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.model.stage import FIRST_NEW_ROW
 from ko_cpt_callbacks.training.tokenizer.extend import old_pieces
 

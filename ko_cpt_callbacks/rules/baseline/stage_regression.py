@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, resolution_of, standing_of
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import log2
 from typing import ClassVar
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise

@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals

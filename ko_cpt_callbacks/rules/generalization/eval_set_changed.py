@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows, Likeness
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.run.progress import EvalPoint

@@ -9,8 +9,8 @@ from itertools import takewhile
 from statistics import linear_regression, pvariance
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits

@@ -8,9 +8,9 @@ from itertools import pairwise, takewhile
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits

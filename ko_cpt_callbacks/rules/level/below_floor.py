@@ -9,10 +9,10 @@ from statistics import median
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal import limits

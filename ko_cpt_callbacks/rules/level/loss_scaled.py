@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import LOSS_SCALED, TRAINER_KIND
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.retention import is_retention

@@ -13,8 +13,8 @@ from statistics import median
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall

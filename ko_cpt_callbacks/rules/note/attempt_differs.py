@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals

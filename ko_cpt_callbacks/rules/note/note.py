@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import NOTE
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, text_of
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.signal.signals import Signals
 

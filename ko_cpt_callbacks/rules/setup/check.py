@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
     FIRST_BATCH,
@@ -26,6 +25,7 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
     some_of,
     text_of,
 )
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = [

@@ -9,11 +9,11 @@ import pytest
 from core.made_baseline import LN2, own, published
 
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

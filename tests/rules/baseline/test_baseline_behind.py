@@ -8,9 +8,9 @@ from core.made_baseline import own, published
 from rules.baseline.test_baseline_ahead import difference, evaluation
 
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.baseline.baseline_behind import BaselineBehind
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

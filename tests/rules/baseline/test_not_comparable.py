@@ -6,9 +6,9 @@ from core.made_baseline import own, published, value
 from rules.baseline.test_baseline_ahead import evaluation
 
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.baseline.not_comparable import NotComparable
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.baseline.stage_regression import StageRegression
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.curve.diverged import Diverged
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.excursion import Low, Watch
 from ko_cpt_callbacks.signal.signals import Signals

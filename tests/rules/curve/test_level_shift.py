@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 
 RULE = LevelShift()

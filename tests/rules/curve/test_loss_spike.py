@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.curve.loss_spike import LossSpike
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import TrainObservation
 from ko_cpt_callbacks.signal.excursion import Rise
 

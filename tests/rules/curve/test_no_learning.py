@@ -10,9 +10,9 @@ from statistics import median
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.curve.no_learning import NoLearning
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.curve.plateau import Plateau
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.trend import line_through
 

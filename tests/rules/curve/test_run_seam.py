@@ -10,8 +10,8 @@ from itertools import accumulate
 import pytest
 from run.curve import cosine, falling, findings, rows
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.curve.run_seam import RunSeam
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 
 RULE = RunSeam()

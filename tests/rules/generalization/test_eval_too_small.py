@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.generalization.forgetting import Forgetting
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 
 PLAN = SetupObservation(0, "plan", {"planned_steps": 2000})

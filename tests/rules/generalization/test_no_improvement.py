@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.level.loss_scaled import LossScaled
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
 from ko_cpt_callbacks.signal.signals import Signals

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 
 

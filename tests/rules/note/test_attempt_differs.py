@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from run.curve import findings
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT, BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

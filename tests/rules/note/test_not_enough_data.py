@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.message import CODES, MESSAGES, RETIRED
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.note import Note
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import TRAINER_KIND
 from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation

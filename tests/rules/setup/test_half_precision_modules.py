@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.setup.check import HalfPrecisionModules
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.setup.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
     Reason,
@@ -19,6 +18,7 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
     some_of,
     text_of,
 )
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.finding import Severity
 from ko_cpt_callbacks.rules.setup.check import WorstModelKept
+from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

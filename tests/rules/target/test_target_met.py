@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 
 MET = " Keep this checkpoint."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ko_cpt_callbacks.core.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 
 
 def _zero() -> Finding:

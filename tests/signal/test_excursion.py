@@ -225,10 +225,11 @@ def test_a_rise_goes_on() -> None:
         (0.95, 1.02, True), (None, 1.02, False), (0.95, None, False), (0.85, 0.895, False), (0.8, 0.9, False),
         (0.95, 0.99, True), (0.9, 0.94, False), (0.95, 1.0, True), (1.0, 1.02, True), (1.02, 1.04, False),
         (0.5, 0.95, False), (0.65, 0.95, True), (0.6, 0.95, False), (0.97, 0.97, False), (0.89, 0.945, False),
+        (0.65, 0.89, False), (0.65, 0.91, True),
     ],
 )  # fmt: skip
 def test_a_point_that_closes_an_epoch(before: float | None, now: float | None, ends: bool) -> None:
-    """The first of the next, or the last of this: less is left than a row brings."""
+    """The first of the next, or the last of this: less is left than a row brings, and nine tenths are done."""
     rise = _add(FLAT, 4.0, epochs=(before, now)).rise
     assert rise is not None
     assert rise.epoch_end is ends

@@ -139,6 +139,15 @@ def test_blocks_remember_the_whole_segment() -> None:
     assert recent.blocks[0].level == pytest.approx(5.0 - 0.003 * 0.5 * (recent.block_size - 1), abs=0.01)
 
 
+def test_the_first_blocks() -> None:
+    """Of four points each, at their median."""
+    losses = [3.0, 9.0, 2.0, 2.5, 1.0, 1.2, 1.4, 0.1]
+    assert _after(*rows(losses[:3])).blocks == ()
+    assert [block.level for block in _after(*rows(losses[:7])).blocks] == [2.75]
+    last = _after(*rows(losses)).blocks[-1]
+    assert (last.first_step, last.last_step, last.level) == (50, 80, 1.1)
+
+
 def test_memory_is_bounded() -> None:
     """After 20,000 rows no more than after 2,000."""
     rng = random.Random(1)
@@ -183,6 +192,9 @@ def test_noise_of_a_young_curve() -> None:
     """Of fewer than forty points the last twelve or twenty count, of forty all."""
     for points, quiet in ((39, True), (40, False)):
         losses = [2.5 + 0.05 * (-1) ** i * (i < points - 12) for i in range(points)]
+        assert (curved_noise(losses) == limits.QUIET) is quiet
+    for points, quiet in ((6, False), (8, True)):
+        losses = [2.5 + 0.05 * (-1) ** i * (i < 30 - points) for i in range(30)]
         assert (curved_noise(losses) == limits.QUIET) is quiet
 
 

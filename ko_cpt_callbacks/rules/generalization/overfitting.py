@@ -67,7 +67,7 @@ class Overfitting(Rule):
         wanted = self.patience.evaluations or limits.OVERFIT_EVALUATIONS
         best, least, last = now.best, self._least(now), now.marks[-wanted:]
         rises = [mark.value - best.value for mark in last]
-        if len(rises) < wanted or last[0].step <= best.step or min(rises) <= least:
+        if len(rises) < wanted or min(rises) <= least:  # the best itself does not rise
             return None
         noise, rise = now.noise, sum(rises) / wanted
         threshold = self._threshold(now, noise, least)
@@ -75,11 +75,11 @@ class Overfitting(Rule):
             return None
         # So few as there are have to go up one after the other where their noise might be as large.
         since = [mark for mark in now.marks if mark.step >= best.step]
-        surely = now.count > limits.OVERFIT_FEW or noise is None or rise > self.noises * noise
+        surely = noise is None or rise > self.noises * noise
         if not surely and any(later.value <= earlier.value - least for earlier, later in pairwise(since)):
             return None
-        above = [*takewhile(lambda mark: mark.step > best.step and mark.value - best.value > least, now.marks[::-1])]
-        beside = _beside(best, [mark for mark in above if mark.gap is not None])
+        above = [*takewhile(lambda mark: mark.value - best.value > least, now.marks[::-1])]
+        beside = _beside(best, above)
         if beside is None:
             return None
         # After a restart of the learning rate both rise, and come back: there it has to be surer.

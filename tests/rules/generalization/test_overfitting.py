@@ -193,8 +193,8 @@ def test_bad_evaluations_do_not_count() -> None:
 
 def _judged(
     above: Sequence[float], *, best: float = 1.0, before: Sequence[float] = (), count: int | None = None,
-    near: float = 2.0, train: float = 1.0, spread: float = 0.0, points: int = 10, best_points: int = 10,
-    se: float | None = None, rates: tuple[float | None, float | None] = (None, None),
+    near: float | None = 2.0, train: float = 1.0, spread: float = 0.0, points: int = 10, best_points: int = 10,
+    se: float | None = None, rates: tuple[float | None, float | None] = (None, None), rule: Overfitting | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The values of a finding, or None, at the last of the evaluations ``above`` the best; none was before the best
     but ``before``, which have no training points."""
@@ -206,7 +206,7 @@ def _judged(
         marks.append(Mark(at + 100 * i, value, se, points, train, train, spread, rates[1], gap=gap))
     series = Series("loss", count or len(marks), marks[0], marks[len(before)], tuple(marks))
     seen = EvalObservation(marks[-1].step, loss=above[-1])
-    found = Overfitting().step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
+    found = (rule or Overfitting()).step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
     return dict(found[0].values) if found else None
 
 
@@ -273,7 +273,7 @@ def test_training_that_rises_along() -> None:
     assert _judged([1.2, 1.2], train=1.076, near=1.0) is None
 
 
-@pytest.mark.parametrize(("rate", "errors"), [(1.19e-4, 0.5), (1.21e-4, 2.0)])
+@pytest.mark.parametrize(("rate", "errors"), [(1.19e-4, 0.5), (1.2 * 1e-4, 0.5), (1.21e-4, 2.0)])
 def test_training_that_may_have_risen_along(rate: float, errors: float) -> None:
     """Half an error of its rise is added, two after the learning rate has gone up by a fifth; beside the best are its
     last eight points."""
@@ -282,3 +282,51 @@ def test_training_that_may_have_risen_along(rate: float, errors: float) -> None:
     for share, said in ((0.98, True), (1.02, False)):
         values = _judged([1.2, 1.2], spread=share * 0.075 / (errors * error), **told)  # type: ignore[arg-type]
         assert (values is not None) is said
+
+
+def test_what_is_as_much_as_a_limit_is_not_above_it() -> None:
+    """The least, the threshold of the mean, the share of it for each, and the noise of rows that are drawn anew."""
+    rules = (
+        (Overfitting(least_nats=0.25, few=0.5), (1.25, 1.25), (1.2578125, 1.2578125)),
+        (Overfitting(least_nats=0.25, few=2.0), (1.5, 1.5), (1.5, 1.5078125)),
+        (Overfitting(least_nats=0.25, few=4.0, each=0.5), (1.5, 3.0), (1.5078125, 3.0)),
+        (Overfitting(Patience(2, 0.25)), (1.25, 1.25), (1.2578125, 1.2578125)),
+        (Overfitting(Patience(2, 0.25), each=1.0), (1.25, 1.5), (1.2578125, 1.2578125)),
+    )
+    for rule, at, beyond in rules:
+        assert _judged(at, rule=rule) is None
+        assert _judged(beyond, rule=rule) is not None
+    drawn = _judged([1.9, 1.9], best=1.2, before=ZIGZAG, se=2.0 * NOISE, rule=Overfitting(drawn=0.5))
+    assert drawn is not None and drawn["threshold"] < 5.0 * NOISE
+    assert _judged([1.5, 1.5], train=1.1875, near=1.0) is not None
+
+
+def test_a_min_delta_is_the_threshold_where_no_noise_is_known() -> None:
+    """By itself it would be three times the least."""
+    for rule, threshold in ((Overfitting(Patience(2, 0.25)), 0.25), (Overfitting(least_nats=0.125), 0.375)):
+        values = _judged([1.5, 1.5], rule=rule)
+        assert values is not None and values["threshold"] == threshold
+
+
+def test_of_few_noisy_ones_those_since_the_best_go_up() -> None:
+    """What fell before it does not count; one that hardly rises is not below; a clear rise may fall again."""
+    before = (1.3, 1.1, 1.3)
+    assert _judged([1.1, 1.15], before=before) is not None
+    assert _judged([1.1, 1.105], before=before) is not None
+    assert _judged([1.2, 1.195], before=before) is not None
+    assert _judged([1.2, 1.1], before=before) is None
+    assert _judged([1.2, 1.1], before=(1.4, 1.3, 1.2, 1.1)) is not None
+
+
+def test_training_on_one_side_only_tells_nothing() -> None:
+    """None before the best, or none since."""
+    assert _judged([1.5, 1.5]) is not None
+    assert _judged([1.5, 1.5], near=None) is None
+    assert _judged([1.5, 1.5], points=0) is None
+
+
+def test_training_is_compared_beside_those_above_the_best_in_a_row() -> None:
+    """Not beside one before that was as good as the best, to the least."""
+    for close, above in ((1.25, 2), (1.2578125, 4)):
+        values = _judged([1.5, close, 1.75, 1.75], rule=Overfitting(least_nats=0.25, few=1.0))
+        assert values is not None and values["above"] == above

@@ -1,9 +1,11 @@
 """An exception in our code on one of two ranks: does the training go on, to the same weights, and is the fault named?
 
 Faults are drawn from the functions of the package that a small training of two gloo processes calls, by a seed: the
-function, which of its calls, and the rank. They come in events that both ranks reach and in those that rank 0 reaches
-alone (rows of its own, a save and an evaluation by hand). A fault passes when both ranks end at the last step, with the
-weights of a run without the callback, and the fault is said at most once on each rank and on one at least.
+function, which of its calls, the rank, and who waits: the failing rank before it raises, so that the other is as far
+ahead as it can be; the other at every event; or neither. They come in events that both ranks reach and in those that
+rank 0 reaches alone (rows of its own, a save and an evaluation by hand). A fault passes when both ranks end at the last
+step, with the weights of a run without the callback, and the fault is said at most once on each rank and on one at
+least.
 
     python benchmarks/rank_campaign.py --faults 150 --seed 0
 """
@@ -25,7 +27,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import forked  # noqa: E402
 from e2e import job_faults  # noqa: E402
 
-Fault = tuple[int, str, int]
+Fault = tuple[int, str, int, float, float]
+
+# Seconds that the failing rank waits before it raises, and that the other waits at every event. Ample for two small
+# processes on two cores; chosen, not measured.
+DELAYS = [(0.3, 0.0), (0.0, 0.01), (0.0, 0.0)]
 
 
 def drawn(count: int, seed: int, folder: Path) -> list[Fault]:
@@ -35,29 +41,40 @@ def drawn(count: int, seed: int, folder: Path) -> list[Fault]:
     )
     calls = [forked.value(outcome)[1]["calls"] for outcome in outcomes]
     places = [(rank, place) for rank, called in enumerate(calls) for place in sorted(called)]
-    picker = random.Random(seed)
+    picker, waiting = random.Random(seed), random.Random(f"waiting {seed}")
     picker.shuffle(places)
-    return [(rank, place, picker.randint(1, min(calls[rank][place], 12))) for rank, place in places[:count]]
+    return [
+        (rank, place, picker.randint(1, min(calls[rank][place], 12)), *waiting.choice(DELAYS))
+        for rank, place in places[:count]
+    ]
 
 
 def launch(faults: list[Fault], folder: Path, seconds: float) -> list[list[str] | None]:
-    """What is wrong with each fault, in one launch of two ranks; shorter than ``faults`` where one hangs (None)."""
-    notes = folder / "at"
+    """What is wrong with each fault, in one launch of two ranks; None for one that hangs.
+
+    Shorter than ``faults`` where one hangs or crashes: it is the last.
+    """
+    notes = folder / "at-"
     try:
         outcomes = forked.run_ranks(
             job_faults.runs, str(folder), faults, str(notes), ranks=2, folder=folder, timeout=seconds
         )
     except TimeoutError as error:
         print(str(error)[-3000:])
-        done = int(notes.read_text("utf-8")) if notes.exists() else 0
-        return [*(launch(faults[:done], folder / "again", seconds) if done else []), None]
+        return [*_again(faults, folder, seconds), None]
     values: list[Any] = [outcome.value for outcome in outcomes]
     if None in values:
         print("\n".join(outcome.text[-3000:] for outcome in outcomes))
-        done = int(notes.read_text("utf-8")) if notes.exists() else 0
-        return [*(launch(faults[:done], folder / "again", seconds) if done else []), ["a process ended"]]
-    first, second = values
-    return [job_faults.verdict(first[0], both) for both in zip(first[1:], second[1:], strict=True)]
+        return [*_again(faults, folder, seconds), ["a process ended"]]
+    first, second = values  # of different lengths where one crashed and the other did not
+    return [job_faults.verdict(first[0], both) for both in zip(first[1:], second[1:], strict=False)]
+
+
+def _again(faults: list[Fault], folder: Path, seconds: float) -> list[list[str] | None]:
+    """The faults before the one at which a launch ended without a report: one rank came no further than that."""
+    reached = [int(note.read_text("utf-8")) for note in folder.glob("at-*")]
+    done = min(reached) if len(reached) == 2 else 0
+    return launch(faults[:done], folder / "again", seconds) if done else []
 
 
 def main() -> int:
@@ -81,7 +98,9 @@ def main() -> int:
                     kind = "crash"
                 counts[kind] += 1
                 if kind != "well":
-                    print(f"{kind}: rank {fault[0]}, call {fault[2]} of {fault[1]}", *(wrong or ()), sep="\n  ")
+                    rank, name, nth, late, slow = fault
+                    where = f"rank {rank}, call {nth} of {name}, {late} s late, the other {slow} s slow"
+                    print(f"{kind}: {where}", *(wrong or ()), sep="\n  ")
             waiting, number = waiting[len(found) :], number + 1
             print(f"{sum(counts.values())} faults, {dict(counts)}, {time.monotonic() - began:.0f} s", flush=True)
     return int(set(counts) != {"well"})

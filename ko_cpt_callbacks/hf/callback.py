@@ -17,6 +17,7 @@ from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
+from ko_cpt_callbacks.hf.ranks import SHARED_EVENTS, EventCount
 from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
@@ -116,6 +117,7 @@ class KoCPTCallback(TrainerCallback):
             stage=stage,
         )
         self._seats: list[Seat] = []
+        self._events = EventCount()
         self._current: LiveRun | None = None
 
     # -- what a program can ask ----------------------------------------------------------------------------------
@@ -171,7 +173,7 @@ class KoCPTCallback(TrainerCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the same settings and has seen nothing: hooks, files and other ranks stay with the original."""
-        return {**self.__dict__, "_seats": [], "_current": None}
+        return {**self.__dict__, "_seats": [], "_events": EventCount(), "_current": None}
 
     # -- the Trainer's events --------------------------------------------------------------------------------------
 
@@ -318,6 +320,8 @@ class KoCPTCallback(TrainerCallback):
         act: Callable[[], Result],
     ) -> Result | None:
         """Do what an event asks for; whatever goes wrong, the Trainer goes on."""
+        if event in SHARED_EVENTS:  # here, where nothing can have failed yet: every rank counts alike
+            self._events.number += 1
         try:
             return self._seat(args, state, control).do(event, act)
         except Exception as error:  # in what guards the rest
@@ -335,7 +339,7 @@ class KoCPTCallback(TrainerCallback):
                 if item.control() is None:
                     item.release()
             kept = [item for item in self._seats if item.control() is not None or item.run is self._current]
-            seat = Seat(args, control, lambda ranks: LiveRun(self._settings, args, state, ranks))
+            seat = Seat(args, control, lambda ranks: LiveRun(self._settings, args, state, ranks), self._events)
             self._seats = [*kept, seat]
         if seat.run is not None:
             self._current = seat.run

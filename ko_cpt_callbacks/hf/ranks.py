@@ -12,6 +12,9 @@ A collective hangs when a rank does not take part. Three things keep that from h
 * Every exchange has a number. Whoever comes first marks it in the store as begun. A rank that failed, wherever that
   was, marks the next one as refused: those that come to it read why, and none of them waits. Where that exchange has
   already begun, the failed rank still goes to it, in the event in which it takes place, and contributes the reason.
+* That event is known by its number alone, :class:`EventCount`, and never by time. It is counted before anything of
+  ours that can fail: a rank that were one behind would come to the exchange after the Trainer's next collective, and
+  each would take the other's for its own.
 * After a failure on any rank no rank exchanges anything again.
 
 No wait here is longer than the process group's own, and the marks cost one request to the store an exchange.
@@ -22,13 +25,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import torch
 import torch.distributed as dist
 
-__all__ = ["OUTSIDE", "SHARED_EVENTS", "RankFailedError", "Ranks", "pack_parts", "unpack_parts"]
+__all__ = ["OUTSIDE", "SHARED_EVENTS", "EventCount", "RankFailedError", "Ranks", "pack_parts", "unpack_parts"]
 
 SHARED_EVENTS: Final = frozenset(
     {"on_train_begin", "on_step_begin", "on_step_end", "on_epoch_end", "on_prediction_step"}
@@ -56,12 +60,24 @@ class RankFailedError(RuntimeError):
     """Some rank failed: the callback is off on all of them. The text names event, rank and error."""
 
 
+@dataclass(slots=True)
+class EventCount:
+    """How many of the `SHARED_EVENTS` one callback has come to, the one at hand included; the same on every rank.
+
+    Attributes:
+        number: Counted up by the callback as the very first thing of an event.
+    """
+
+    number: int = 0
+
+
 class Ranks:
     """The processes of one run, as one callback sees them.
 
     Args:
         device: Where collectives want their tensors (the accelerator under NCCL).
         serial: Number of this callback's run in the process; the same on every rank.
+        events: The callback's count of events; None: one that stays at none.
         sign_in_seconds: How long others are waited for, at most.
 
     Attributes:
@@ -69,7 +85,13 @@ class Ranks:
         left: Why this rank takes part in nothing more; None while it does.
     """
 
-    def __init__(self, device: torch.device, serial: int, sign_in_seconds: float = _SIGN_IN_SECONDS) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        serial: int,
+        events: EventCount | None = None,
+        sign_in_seconds: float = _SIGN_IN_SECONDS,
+    ) -> None:
         self._device = device
         self._serial = serial
         self._limit = sign_in_seconds
@@ -77,7 +99,7 @@ class Ranks:
         ready = dist.is_available() and dist.is_initialized()
         self.size: int = dist.get_world_size() if ready else 1
         self.index: int = dist.get_rank() if ready else 0
-        self._events = 0
+        self._events = EventCount() if events is None else events
         self._number = 0
         self._owed: int | None = None
         # Lengths of the contributions, between the two halves of an exchange.
@@ -110,10 +132,9 @@ class Ranks:
         """Whether no other rank is concerned by what happens here, as far as is known without asking."""
         return self.size == 1 or self._joined is False
 
-    def tick(self) -> None:
-        """An event began that every rank reaches; where this rank failed, it may owe the others its answer here."""
-        self._events += 1
-        if self._owed is not None and self._events >= self._owed:
+    def answer(self) -> None:
+        """Where this rank failed, go to the exchange that the others wait in, if the event at hand is that one's."""
+        if self._owed is not None and self._events.number >= self._owed:
             self._owed = None
             self._gather(_FAILED + str(self.left).encode())
 
@@ -136,7 +157,7 @@ class Ranks:
             own = error
             part = _FAILED + self.describe(error).encode()
         try:
-            verdict = self._mark(self._number + 1, _begun(self._events))
+            verdict = self._mark(self._number + 1, _begun(self._events.number))
         except Exception as error:
             own, part = error, _FAILED + self.describe(error).encode()
             verdict = self._mark_again(self._number + 1)
@@ -164,6 +185,7 @@ class Ranks:
                 and so has this rank: its answer is due now.
         """
         if self.left is not None:
+            self.answer()  # what fails now may have kept it from that
             return
         self.left = reason
         if self.known_alone:
@@ -174,10 +196,8 @@ class Ranks:
         verdict = self._mark(self._number + 1, reason)
         if _is_begun(verdict):
             # The others are in that exchange already, in an event that this rank may not have reached yet.
-            self._owed = int(verdict.rpartition(" ")[2])
-            if last or self._events >= self._owed:
-                self._owed = None
-                self._gather(_FAILED + reason.encode())
+            self._owed = 0 if last else int(verdict.rpartition(" ")[2])
+            self.answer()
 
     def agree(self, question: str, yes: bool) -> bool:
         """Whether every rank says yes to ``question``; a rank that says no never waits.
@@ -240,9 +260,9 @@ class Ranks:
     def _mark_again(self, number: int) -> str:
         """Once more after a failure. A rank that is cut off from the store goes to the others, who would wait."""
         try:
-            return self._mark(number, _begun(self._events))
+            return self._mark(number, _begun(self._events.number))
         except Exception:
-            return _begun(self._events)
+            return _begun(self._events.number)
 
     def _whole(self, reason: str) -> str:
         """A reason that was cut to the length of what its rank had announced, as that rank left it in the store."""

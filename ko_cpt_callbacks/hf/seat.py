@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from transformers import TrainerControl, TrainingArguments
 
 from ko_cpt_callbacks.hf import ranks as rank
-from ko_cpt_callbacks.hf.ranks import OUTSIDE, SHARED_EVENTS, RankFailedError
+from ko_cpt_callbacks.hf.ranks import OUTSIDE, EventCount, RankFailedError
 from ko_cpt_callbacks.hf.run import LiveRun
 
 __all__ = ["Seat"]
@@ -40,10 +40,15 @@ class Seat:
         args: The Trainer's arguments.
         control: The Trainer's control object: it lives as long as the Trainer and identifies it.
         begin: Makes the run.
+        events: The callback's count of events.
     """
 
     def __init__(
-        self, args: TrainingArguments, control: TrainerControl, begin: Callable[[rank.Ranks], LiveRun]
+        self,
+        args: TrainingArguments,
+        control: TrainerControl,
+        begin: Callable[[rank.Ranks], LiveRun],
+        events: EventCount,
     ) -> None:
         self.control = weakref.ref(control)
         self.run: LiveRun | None = None
@@ -54,7 +59,7 @@ class Seat:
         self._lock: AbstractContextManager[object] = nullcontext()
         serial = next(_SERIALS)
         try:
-            self.ranks = rank.Ranks(args.device, serial)
+            self.ranks = rank.Ranks(args.device, serial, events)
             self.ranks.limit(float(args.ddp_timeout))
             if self.ranks.size == 1:
                 self._lock = threading.RLock()
@@ -65,9 +70,9 @@ class Seat:
 
     def do(self, event: str, act: Callable[[], Result]) -> Result | None:
         """Do what an event of the Trainer asks for; None where the callback is off or fails."""
-        if event in SHARED_EVENTS and self.ranks is not None:
+        if self.ranks is not None:
             try:
-                self.ranks.tick()
+                self.ranks.answer()
             except Exception as error:  # the process group is broken: the Trainer's own collective says so next
                 self.fail(event, error)
         if self.off:

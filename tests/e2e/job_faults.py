@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +31,12 @@ from ko_cpt_callbacks.hf import ranks
 PACKAGE: Final = str(Path(ko_cpt_callbacks.__file__).parent)
 STEPS: Final = 4
 
+EVENT: Final = "hf/seat:Seat.do"
+"""What is called once in every event of the Trainer."""
+
 # Frames that are called from outside and do nothing but guard: an exception at their own entry is nobody's to catch.
-# Not ours to lose either: PyTorch calls them with the model's work in hand.
+# What they do themselves (counting events) comes before anything that can fail. Not ours to lose either: PyTorch calls
+# them with the model's work in hand.
 GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "KoCPTCallback._do", "ModelHook.__call__")
 GUARDS_OF_TORCH: Final = ("_NllWatch.__torch_dispatch__", "_ForwardEnd.__del__")
 
@@ -46,12 +51,15 @@ class Fault:
     Args:
         place: ``module:qualified name``; empty for none.
         nth: Which call, from 1.
+        late: Seconds to wait before it raises: other ranks go as far as they can meanwhile.
+        slow: Seconds to wait at each of the Trainer's events: other ranks are ahead, as far as they can be.
     """
 
-    def __init__(self, place: str = "", nth: int = 1) -> None:
+    def __init__(self, place: str = "", nth: int = 1, late: float = 0.0, slow: float = 0.0) -> None:
         self.calls: Counter[str] = Counter()
         self.raised = False
         self._place, self._nth = place, nth
+        self._late, self._slow = late, slow
         self._names: dict[CodeType, str | None] = {}
 
     def __enter__(self) -> Fault:
@@ -71,8 +79,11 @@ class Fault:
         if name is None:
             return
         self.calls[name] += 1
+        if name == EVENT:
+            time.sleep(self._slow)
         if name == self._place and self.calls[name] == self._nth and not self.raised:
             self.raised = True
+            time.sleep(self._late)
             raise FaultError(f"broken on purpose in {name}")
 
 
@@ -119,7 +130,8 @@ def run(folder: str, fault: Sequence[Any] | None, *, watched: bool = True, stop:
 
     Args:
         folder: ``output_dir``.
-        fault: Rank, place and number of the call; None for none.
+        fault: Rank, place and number of the call, then, where they are not 0, how late it raises and how slow the
+            other ranks are; None for none.
         watched: Whether the callback is there.
         stop: Whether the callback may stop the run.
     """
@@ -128,7 +140,8 @@ def run(folder: str, fault: Sequence[Any] | None, *, watched: bool = True, stop:
     log.addHandler(heard)
     alone = RankZeroAlone()
     callback = KoCPTCallback(outputs=["files"], stop_on={"non-finite"} if stop else ())
-    mine = Fault(fault[1], fault[2]) if fault is not None and fault[0] == rank else Fault()
+    failing, place, nth, late, slow = (*(fault or (None, "", 1)), 0.0, 0.0)[:5]
+    mine = Fault(place, nth, late) if failing == rank else Fault(slow=slow)
     counts = {"max_steps": STEPS, "logging_steps": 1, "eval_steps": 2, "save_steps": 2, "per_device_eval_batch_size": 5}
     crash = None
     with mine:
@@ -167,16 +180,21 @@ def _reasons(rows: Sequence[Mapping[str, Any]], callback: KoCPTCallback) -> list
 def runs(folder: str, faults: Sequence[Sequence[Any] | None], notes: str = "") -> list[dict[str, Any]]:
     """A run without the callback, then one for every fault; `run` says what each reports.
 
+    After a run that crashed there is no other: the processes are no longer connected.
+
     Args:
         folder: For the runs' folders.
         faults: For `run`; None for a run without any.
-        notes: A file that names the fault at hand, for who waits in vain.
+        notes: A file for every rank, with the rank at its end, that names the fault at hand: for who waits in vain, or
+            where a process ends.
     """
     found = [run(f"{folder}/plain", None, watched=False)]
     for number, fault in enumerate(faults):
-        if notes and os.environ["RANK"] == "0":
-            Path(notes).write_text(str(number), "utf-8")
+        if notes:
+            Path(f"{notes}{os.environ['RANK']}").write_text(str(number), "utf-8")
         found.append(run(f"{folder}/{number}", fault))
+        if found[-1]["crash"]:
+            break
     return found
 
 

@@ -10,8 +10,9 @@ import forked
 import pytest
 from e2e import job_faults
 
-# Rank, function, which of its calls: in events that both ranks reach, and in those that rank 0 reaches alone.
-FAULTS: list[tuple[int, str, int]] = [
+# Rank, function, which of its calls: in events that both ranks reach, and in those that rank 0 reaches alone. Then the
+# seconds that it waits before it raises: the other rank is in its next exchange by then.
+FAULTS: list[tuple[Any, ...]] = [
     (1, "hf/run:LiveRun.note_setup", 1),
     (0, "hf/record:LiveRecord.plan_training", 1),
     (1, "hf/run:LiveRun.begin_training", 1),
@@ -32,6 +33,15 @@ FAULTS: list[tuple[int, str, int]] = [
     (1, "hf/own_row:row_is_due", 2),
     (0, "hf/own_row:OwnRows.unseen_evaluation", 1),
     (1, "hf/seat:Seat.__init__", 1),
+    # In an event that both reach, before the callback has begun with it, at the end of a step.
+    (1, "hf/callback:KoCPTCallback._seat", 7, 0.5),
+    (1, "hf/seat:Seat.do", 4, 0.5),
+    (0, "hf/seat:Seat.do", 4, 0.5),
+    (1, "hf/ranks:Ranks.answer", 4, 0.5),
+    # Behind the other rank by an event, and in one that is no exchange's.
+    (1, "hf/run:LiveRun.step_begins", 2, 0.5),
+    (1, "hf/run:LiveRun.checkpoint", 1, 0.5),
+    (1, "hf/run:LiveRun.evaluated", 1, 0.5),
 ]
 # From Python 3.12 on a comprehension is no function of its own.
 FAULTS = [fault for fault in FAULTS if sys.version_info < (3, 12) or "<listcomp>" not in fault[1]]
@@ -45,7 +55,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any
         job_faults.runs, str(folder / "run"), [None, *FAULTS], ranks=2, folder=folder, timeout=240
     )
     first, second = (forked.value(outcome) for outcome in outcomes)
-    return [list(both) for both in zip(first, second, strict=True)]
+    return [list(both) for both in zip(first, second, strict=False)]  # no rank goes on after a crash
 
 
 def test_no_fault(results: list[list[dict[str, Any]]]) -> None:
@@ -58,10 +68,11 @@ def test_no_fault(results: list[list[dict[str, Any]]]) -> None:
         assert not {"no-improvement", "gap-widening", "loss-spike"} & set(one["codes"])
 
 
-@pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"rank {rank} {place}" for rank, place, _ in FAULTS])
+@pytest.mark.parametrize("number", range(len(FAULTS)), ids=[f"rank {rank} {place}" for rank, place, *_ in FAULTS])
 def test_a_fault(number: int, results: list[list[dict[str, Any]]]) -> None:
     """Both ranks end at the last step with the weights of a run without the callback; the fault is named, once on a
     rank at most."""
+    assert len(results) > 2 + number, "both ranks ended in a fault before this one"
     both = results[2 + number]
     assert both[FAULTS[number][0]]["raised"], "the function is not called as often"
     assert job_faults.verdict(results[0][0], both) == []

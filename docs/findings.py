@@ -1,6 +1,6 @@
 """Writes the parts of ``docs/findings`` that follow from the code: ``python docs/findings.py``.
 
-A page has three parts, with marks between them: what the code says of itself (`CODES`), with examples that the rule has
+A page has three parts, with marks between them: what the catalogue has of the code, with examples that the rule has
 just judged (`example_rows`); what is written by hand; and how the rule decides, with its numbers. The first and the
 last are made here. Without an argument the pages are written, a page that is missing with an empty middle; with
 ``--check`` nothing is, and the status is 1 where a page differs. A page of a code that is gone is not removed.
@@ -19,7 +19,7 @@ from typing import Final
 
 from example_rows import EXAMPLES
 
-from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import Rule
@@ -52,12 +52,12 @@ def severities(code: str) -> str:
 
 def top(code: str) -> str:
     """Title, severity, meaning, what to do, examples."""
-    said, info = CODES[code][DEFAULT_LANGUAGE], _RULES[code].info
+    said, info = catalogue().explanation(code), _RULES[code].info
     stop = f'May stop a run: `stop_on={{"{code}"}}`.' if info.may_stop else "Never stops a run."
     parts = [
         f"# `{code}`", MADE, f"Severity: {severities(code)}. {stop} Since version {info.since}.",
         "## What it means", _wrapped(said.meaning),
-        "## What to do", _wrapped(said.action), "## What it says",
+        "## What to do", _wrapped(said.advice), "## What it says",
     ]  # fmt: skip
     for example, found in zip(EXAMPLES[code], findings(code), strict=True):
         sentence = f"[{found.severity.value}] {code}: {found.message()}"
@@ -66,7 +66,7 @@ def top(code: str) -> str:
         parts.append("## Its reasons")
     for reason, of_reason in said.reasons.items():
         parts += [f"### `{reason}`", _wrapped(of_reason.meaning)]
-        parts += [_wrapped(f"Decided: {of_reason.decided}"), _wrapped(f"To do: {of_reason.action}")]
+        parts += [_wrapped(f"Decided: {of_reason.decided}"), _wrapped(f"To do: {of_reason.advice}")]
     return "\n\n".join(parts)
 
 
@@ -76,7 +76,7 @@ def bottom(code: str) -> str:
     path = f"{type(rule).__module__.replace('.', '/')}.py"
     text, explained = _docstring(rule)
     parts = [
-        MADE, "## How it is decided", _wrapped(CODES[code][DEFAULT_LANGUAGE].decided),
+        MADE, "## How it is decided", _wrapped(catalogue().explanation(code).decided),
         f"## The rule\n\n[{path}](../../{path})", text,
     ]  # fmt: skip
     explained = {**_limits(rule), **explained}
@@ -175,7 +175,7 @@ def index() -> str:
 
 def _first(code: str) -> str:
     """The first sentence of what it means."""
-    return CODES[code][DEFAULT_LANGUAGE].meaning.partition(". ")[0].rstrip(".") + "."
+    return catalogue().explanation(code).meaning.replace("\n", " ").partition(". ")[0].rstrip(".") + "."
 
 
 def pages() -> dict[Path, str]:

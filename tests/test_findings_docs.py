@@ -12,13 +12,13 @@ from types import ModuleType
 
 import pytest
 
-from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.messages.catalogue import catalogue, codes
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "findings"
 README = (ROOT / "README.md").read_text("utf-8")
-EACH = pytest.mark.parametrize("code", sorted(CODES))
+EACH = pytest.mark.parametrize("code", codes())
 SEVERITIES = {"error", "warning", "info"}
 
 
@@ -53,7 +53,7 @@ def _severities_of_the_rule(code: str) -> set[str]:
 
 def test_a_page_for_every_code() -> None:
     """The folder holds a page for each code, the index, and nothing else."""
-    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(["README.md", *(f"{code}.md" for code in CODES)])
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(["README.md", *(f"{code}.md" for code in codes())])
 
 
 def test_the_pages_are_what_the_code_says(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,12 +66,12 @@ def test_the_pages_are_what_the_code_says(script: ModuleType, capsys: pytest.Cap
 @EACH
 def test_the_words_of_explain(code: str) -> None:
     """Title, meaning, decision and action are those of `ko-cpt explain`, word for word."""
-    text, said = _page(code), CODES[code]["en"]
+    text, said = _page(code), catalogue().explanation(code)
 
     assert text.startswith(f"# `{code}`\n")
     assert _section(text, "What it means") == " ".join(said.meaning.split())
     assert _section(text, "How it is decided") == " ".join(said.decided.split())
-    assert _section(text, "What to do") == " ".join(said.action.split())
+    assert _section(text, "What to do") == " ".join(said.advice.split())
 
 
 @EACH
@@ -91,7 +91,8 @@ def test_the_severities(code: str) -> None:
 @EACH
 def test_whether_it_may_stop_a_run(code: str) -> None:
     """A page names stop_on where the explanation says that the finding asks to stop, and only there."""
-    asks = re.search(r"(?<!finding that )asks to stop", CODES[code]["en"].decided, re.IGNORECASE) is not None
+    decided = catalogue().explanation(code).decided
+    asks = re.search(r"(?<!finding that )asks to stop", decided, re.IGNORECASE) is not None
 
     assert (f'May stop a run: `stop_on={{"{code}"}}`.' in _page(code)) == asks
     assert ("Never stops a run." in _page(code)) != asks
@@ -129,7 +130,7 @@ def test_the_index(script: ModuleType) -> None:
     text = (FOLDER / "README.md").read_text("utf-8")
     found = re.findall(r"^\| \[`([a-z-]+)`\]\(([a-z-]+)\.md\) \|", text, re.MULTILINE)
 
-    assert sorted(code for code, _ in found) == sorted(CODES)
+    assert sorted(code for code, _ in found) == list(codes())
     assert all(code == page for code, page in found)
     assert "](docs/findings/README.md)" in README
 
@@ -140,7 +141,7 @@ def test_the_korean_readme() -> None:
     part = text.split("\n## 찾아내는 문제\n", 1)[1].split("\n## ", 1)[0]
     named = set(re.findall(r"^\| `([a-z-]+)` \|", part, re.MULTILINE))
 
-    assert {"diverged", "overfitting", "forgetting", "non-finite"} <= named <= set(CODES)
+    assert {"diverged", "overfitting", "forgetting", "non-finite"} <= named <= set(codes())
     assert "](docs/findings/README.md)" in part
 
 

@@ -13,8 +13,8 @@ from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.compare import compare
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
-from ko_cpt_callbacks.core.message import CODES, Explanation, explanation
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import Explanation, catalogue, codes
 from ko_cpt_callbacks.rules.limit import checked_code, limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 
@@ -52,16 +52,16 @@ def explain(
 ) -> None:
     """Say what a finding's code means, how it is decided and what to do."""
     if code is None:
-        for known in sorted(CODES):
+        for known in codes():
             typer.echo(known)
         return
     try:
-        checked_code("ko-cpt explain", code, sorted(CODES))
+        checked_code("ko-cpt explain", code, codes())
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_UNKNOWN) from None
     rule = next(rule for rule in ALL_RULES if rule.code == code)
-    said, info = explanation(code), rule.info
+    said, info = catalogue().explanation(code), rule.info
     stop = "may stop a run (stop_on)" if info.may_stop else "never stops a run"
     typer.echo(f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})")
     _explain(said)
@@ -77,7 +77,7 @@ def explain(
 def _explain(said: Explanation) -> None:
     _section("What it means", said.meaning)
     _section("How it is decided", said.decided)
-    _section("What to do", said.action)
+    _section("What to do", said.advice)
 
 
 def _section(title: str, text: str) -> None:

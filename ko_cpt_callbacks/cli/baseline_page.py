@@ -15,7 +15,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.baselines.entry import Entry
 from ko_cpt_callbacks.core.baseline import GRADES, Baseline, BaselineValue
 from ko_cpt_callbacks.core.stage import NOT_STATED
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["NOTHING", "Headline", "Span", "cells", "entry_page", "headline", "list_page", "value_text"]
 

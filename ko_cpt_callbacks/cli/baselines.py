@@ -14,7 +14,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.baselines.entry import Entry

@@ -18,10 +18,10 @@ from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.printable import let_print_anything
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.limit import Limits, read_limits
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS
-from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
 from ko_cpt_callbacks.watch.told import read_told

@@ -20,8 +20,8 @@ from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.cli.plan_judgement import Change, PlanJudgement, StageJudgement, judge_plan
 from ko_cpt_callbacks.cli.stage_start import start_delta
 from ko_cpt_callbacks.core.stage_delta import StageDelta
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.reading import read_plan

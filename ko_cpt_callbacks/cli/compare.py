@@ -27,7 +27,7 @@ from ko_cpt_callbacks.cli.printable import let_print_anything
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.reference import checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["compare"]
 

@@ -14,10 +14,10 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison import compare, same_run
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
-from ko_cpt_callbacks.core.message import reason_sentence
 from ko_cpt_callbacks.core.reference import checked_stage, reference_of
 from ko_cpt_callbacks.core.stage import matching_stage
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = ["Compared", "Side", "compared_loss", "compared_run", "efficiency", "find_side", "side_of_run"]
@@ -56,7 +56,7 @@ class Compared:
         """As strict JSON, with the sentences of its reasons."""
         compared = self.comparison.as_dict()
         for name in ("reasons", "notes", "would_help"):
-            compared[name] = [{**item, "message": reason_sentence(item)} for item in compared[name]]
+            compared[name] = [{**item, "message": catalogue().reason(item)} for item in compared[name]]
         return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
 
 

@@ -11,8 +11,8 @@ from ko_cpt_callbacks.cli.compared import Compared
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.comparison_value import BITS, Comparison, Measured
-from ko_cpt_callbacks.core.message import reason_sentence
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.facts import RunFacts, run_state
 
 __all__ = ["page"]
@@ -150,7 +150,7 @@ def _efficiency(table: Mapping[str, Any] | None) -> list[str]:
 
 
 def _section(title: str, reasons: Iterable[Reason]) -> list[str]:
-    items = _items(reason_sentence(reason.as_dict()) for reason in reasons)
+    items = _items(catalogue().reason(reason.as_dict()) for reason in reasons)
     return ["", f"{_INDENT}{title}", *items] if items else []
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ko_cpt_callbacks.cli.printable import let_print_anything
 from ko_cpt_callbacks.errors import KoCPTError
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["complain", "fail", "guarded", "print_json"]
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.absence import Absence, absences
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import TargetDoubt, doubts_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
 from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
@@ -192,7 +192,6 @@ def watch_of(
     base = Watch()
     if told is not None:
         known = [rule.code for rule in ALL_RULES]
-        languages = {name for column in MESSAGES.values() for name in column}
         base = Watch(
             task=told.task,
             task_from=keys.RUN_FILE,
@@ -200,7 +199,7 @@ def watch_of(
             targets_from=keys.RUN_FILE,
             rules=None if told.rules is None else tuple(code for code in known if code in told.rules),
             unknown_rules=(*(code for code in told.rules or () if code not in known), *_unknown_limits(told.limits)),
-            language=told.language if told.language in languages else DEFAULT_LANGUAGE,
+            language=told.language if told.language in LANGUAGES else DEFAULT_LANGUAGE,
             patience=told.patience,
             retention=told.retention,
             stop=told.stop,

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from ko_cpt_callbacks.cli.judgement import Judgement
 from ko_cpt_callbacks.cli.loss_table import loss_table
-from ko_cpt_callbacks.core.message import explanation
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.facts import RunState, run_state
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.kind import applies
@@ -209,7 +209,7 @@ def next_steps(judged: Judgement) -> list[str]:
     for one in gravest:
         if (one.code, one.variant) not in _ASKS_NOTHING:
             asking.setdefault(one.topic, one)
-    steps = [f"{one.code}: {explanation(one.code, language, one.variant).action}" for one in asking.values()]
+    steps = [f"{one.code}: {catalogue(language).explanation(one.code, one.variant).advice}" for one in asking.values()]
     if any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences):
         steps.append(f"{_ADVICE}.")
     return steps or ["Nothing needs to be done."]

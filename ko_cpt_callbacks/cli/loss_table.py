@@ -8,8 +8,8 @@ from rich.text import Text
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.cli.judgement import reduction
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.metrics.perplexity import perplexity
-from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = ["loss_table", "perplexity_text", "with_error"]

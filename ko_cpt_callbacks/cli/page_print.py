@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult

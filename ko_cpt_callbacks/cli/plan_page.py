@@ -29,9 +29,8 @@ from ko_cpt_callbacks.cli.plan_judgement import (
     PlanJudgement,
     StageJudgement,
 )
-from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE
-from ko_cpt_callbacks.core.message_stage import DELTA_REASONS
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.progress import EvalPoint
 
 __all__ = ["plan_page"]
@@ -155,7 +154,7 @@ def _notes(changes: Iterable[Change], beside: bool) -> list[str]:
     notes = [f"change: the end of the stage less the end of the stage before, in {' or '.join(units)}"] if units else []
     for change in listed:
         delta = change.delta
-        reasons = [DELTA_REASONS.get(code, {}).get(DEFAULT_LANGUAGE, code) for code in delta.reasons]
+        reasons = [catalogue().deltas.get(code, code) for code in delta.reasons]
         if not change.ended:
             reasons.append("the stage has not ended, so this is no verdict on it")
         if reasons:

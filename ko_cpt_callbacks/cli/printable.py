@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["let_print_anything", "printable", "printable_lines"]
 

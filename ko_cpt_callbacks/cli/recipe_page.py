@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.memory import GIB, Sharding, StageMemory, recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.run.console import printable
 
 __all__ = ["gibibytes", "list_page", "memory_page", "needs"]
 

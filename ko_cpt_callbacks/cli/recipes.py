@@ -13,7 +13,7 @@ import typer
 from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
 from ko_cpt_callbacks.cli.page_print import print_page
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.finding import Severity
 
 if TYPE_CHECKING:

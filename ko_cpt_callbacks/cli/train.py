@@ -19,7 +19,7 @@ import typer
 
 from ko_cpt_callbacks.cli.printable import let_print_anything, printable_lines
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:

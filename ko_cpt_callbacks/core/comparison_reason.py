@@ -23,7 +23,7 @@ class Reason:
     """One reason or note.
 
     Args:
-        code: Its key in `ko_cpt_callbacks.core.message_comparison.REASONS`.
+        code: Its key among the catalogue's reasons.
         values: The numbers and names of its sentence: JSON values, finite.
     """
 

@@ -21,9 +21,9 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison import compare
 from ko_cpt_callbacks.core.comparison_reason import Reason
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
-from ko_cpt_callbacks.core.message_comparison import REASONS
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage, reference_of
 from ko_cpt_callbacks.core.stage_facts import STAGE
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 
@@ -168,7 +168,7 @@ def _paired(
 def _read_paired(values: Mapping[str, Any]) -> Paired | None:
     """The paired difference of a set-up row; None where it is none that can be used."""
     reasons = values.get("reasons") or ()
-    if isinstance(reasons, (list, tuple)) and reasons and all(code in REASONS for code in reasons):
+    if isinstance(reasons, (list, tuple)) and reasons and all(code in catalogue().reasons for code in reasons):
         return Paired(str(values.get("unit", BITS)), reasons=tuple(reasons))
     difference, se = finite_number(values.get("difference")), finite_number(values.get("se"))
     rows = values.get("rows")

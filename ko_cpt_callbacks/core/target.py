@@ -24,7 +24,6 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.comparison_reason import Reason
-from ko_cpt_callbacks.core.message import reason_sentence
 from ko_cpt_callbacks.core.reference import reference_of
 from ko_cpt_callbacks.core.target_text import (
     END,
@@ -39,6 +38,7 @@ from ko_cpt_callbacks.core.target_text import (
     target_parts,
     whole,
 )
+from ko_cpt_callbacks.messages.catalogue import catalogue
 
 __all__ = ["END", "METRICS", "PRESETS", "STEP", "TOKENS", "Target", "parse_target", "parse_targets"]
 
@@ -152,7 +152,7 @@ class Target:
         if isinstance(found, Reason):
             raise refused(
                 f"from baseline {baseline.id!r}",
-                "no figure that a run could be held to: " + reason_sentence(found.as_dict()).rstrip("."),
+                "no figure that a run could be held to: " + catalogue().reason(found.as_dict()).rstrip("."),
                 "bits per byte of held-out text",
                 "name another baseline (ko-cpt baselines) or stage, or set the target on a number",
             )

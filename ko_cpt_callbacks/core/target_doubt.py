@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, doubt_sentence
 from ko_cpt_callbacks.core.plausibility import (
     FLOOR_BITS,
     LOWEST_PUBLISHED_BITS,
@@ -22,6 +21,7 @@ from ko_cpt_callbacks.core.plausibility import (
     most_bits,
 )
 from ko_cpt_callbacks.core.target import Target
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.finding import Severity
 
@@ -51,7 +51,7 @@ class TargetDoubt:
 
     def message(self, language: str = DEFAULT_LANGUAGE) -> str:
         """The sentence: what is wrong, and what to do."""
-        return doubt_sentence(self.variant, self.values, language)
+        return catalogue(language).doubt(self.variant, self.values)[1]
 
     def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, str]:
         """The doubt as strict JSON, with its sentence."""

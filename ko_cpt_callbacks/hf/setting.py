@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.baselines.registry import find_baseline
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.message import CODES, DEFAULT_LANGUAGE, MESSAGES
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.stopping import Grace
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, codes
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
@@ -101,16 +101,15 @@ def check_settings(
     Raises:
         ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
     """
-    languages = sorted({name for column in MESSAGES.values() for name in column})
     chosen, limits = _asked(rules)
     wanted = tuple(_texts("stop_on", stop_on))
     for code in wanted:
-        checked_code("KoCPTCallback(stop_on=…)", code, sorted(CODES))
+        checked_code("KoCPTCallback(stop_on=…)", code, codes())
     _one_of("task", task, TASKS)
     wait, goals = read_patience(patience, min_delta), parse_targets(targets)
     kept = checked_retention(_texts("retention", retention))
     speech = DEFAULT_LANGUAGE if language is None else language
-    _one_of("language", speech, languages)
+    _one_of("language", speech, LANGUAGES)
     for doubt in doubts_of(goals, task):
         _log.warning("%s", doubt.message(speech))
     reference, wanted_stage = _reference(baseline, stage)

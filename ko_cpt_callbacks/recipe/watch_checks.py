@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from ko_cpt_callbacks.baselines.registry import baseline_ids, find_baseline
-from ko_cpt_callbacks.core.message import CODES, RETIRED
 from ko_cpt_callbacks.core.patience import read_patience
 from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import codes, retired
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Said, at, entries, mapping, whole
@@ -96,15 +96,16 @@ def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps:
 
 def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
     """Every code is one, and is named once."""
-    codes = entries(watch, "stop_on")
-    for number, code in enumerate(codes):
-        if isinstance(code, str) and code in RETIRED:
-            now = f"{RETIRED[code]}, of which it is a reason now"
-            expected = now if RETIRED[code] else "nothing: it is no finding any more, but said when a target is parsed"
+    named = entries(watch, "stop_on")
+    for number, code in enumerate(named):
+        if isinstance(code, str) and code in retired():
+            now = f"{retired()[code]}, of which it is a reason now"
+            gone = "nothing: it is no finding any more; parsing the target reports it"
+            expected = now if retired()[code] else gone
             yield (*key, "stop_on", number), shown(code), expected, None
-        elif isinstance(code, str) and code not in CODES:
-            yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, CODES)
-        elif code in codes[:number]:
+        elif isinstance(code, str) and code not in codes():
+            yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, codes())
+        elif code in named[:number]:
             yield (*key, "stop_on", number), "the same code a second time", "each once", None
 
 

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Final, TypeAlias
 
-from ko_cpt_callbacks.core.message import RETIRED
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.rules.rule import Rule
 
 __all__ = ["Limits", "checked_code", "checked_limit", "checked_limits", "limits_of", "read_limits", "with_limits"]
@@ -49,10 +49,10 @@ def checked_code(where: str, code: object, known: Collection[str]) -> str:
     """
     if isinstance(code, str) and code in known:
         return code
-    if isinstance(code, str) and code in RETIRED:
-        now = RETIRED[code]
-        retired = "which is no finding any more, but said when a target is parsed; leave it out"
-        what = f"which is a reason of {now!r} now; write {now!r}" if now else retired
+    if isinstance(code, str) and code in retired():
+        now = retired()[code]
+        gone = "which is no finding any more; parsing the target reports it now, so leave it out"
+        what = f"which is a reason of {now!r} now; write {now!r}" if now else gone
         raise ConfigurationError(f"{where}: found {code!r}, {what}")
     raise ConfigurationError(f"{where}: found {code!r}, expected one of {', '.join(known)}.{_near(code, known)}")
 

@@ -14,7 +14,6 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.message import RETIRED
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.target import Target
@@ -23,7 +22,7 @@ from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.retention import retention_names
 
-__all__ = ["ALL_RULES", "RETIRED", "TASKS", "Rule", "rules_for"]
+__all__ = ["ALL_RULES", "TASKS", "Rule", "rules_for"]
 
 TASKS: Final = ("cpt", "sft", "other")
 """What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 
-__all__ = ["ConsoleOutput", "evaluation_line", "printable"]
+__all__ = ["ConsoleOutput", "evaluation_line"]
 
 
 class ConsoleOutput(Output):
@@ -76,12 +77,3 @@ def evaluation_line(row: Mapping[str, Any]) -> str:
     if get(keys.TOKENS) is not None:
         parts.append(f"{get(keys.TOKENS):,} tokens")
     return f"step {row.get(keys.STEP)} · {prefix}: " + " · ".join(parts)
-
-
-def printable(text: str) -> str:
-    r"""The text on one line, without what would move the cursor, color the terminal or turn the reading around.
-
-    >>> printable("a\nb\x1b[31m한")
-    'a\\nb\\x1b[31m한'
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

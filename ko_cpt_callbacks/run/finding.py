@@ -1,7 +1,7 @@
 """A finding: what a rule saw, how grave it is, and the numbers it saw.
 
-The sentence is built from the finding's own numbers (`ko_cpt_callbacks.core.message`), so that a finding
-read back from a file says the same again, in any language of the table.
+Its sentences are built from its own numbers (`ko_cpt_callbacks.messages`), so that a finding read back from a file has
+the same ones, in any language of the catalogue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
-from ko_cpt_callbacks.core.message import DEFAULT_LANGUAGE, NOTE, sentence
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, NOTE, catalogue
 
 __all__ = ["Finding", "JsonValue", "Severity"]
 
@@ -96,13 +96,16 @@ class Finding:
         return self.variant if self.code == NOTE else self.code
 
     def message(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """The sentence: what happened and what to do.
+        """What happened, in full sentences.
 
         Raises:
-            KeyError: If the table has no sentence for this code, variant and language.
+            KeyError: If the language has no sentence for this code and variant, or is not known.
         """
-        numbers = {**self.values, "step": self.step, "split": self.split}
-        return sentence(self.code, self.variant, numbers, language)
+        return catalogue(language).detail(self.code, self.variant, self._shown)
+
+    @property
+    def _shown(self) -> dict[str, JsonValue]:
+        return {**self.values, "step": self.step, "split": self.split}
 
     def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, Any]:
         """The finding as strict JSON (``allow_nan=False``), with its sentence."""

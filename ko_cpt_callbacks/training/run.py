@@ -14,8 +14,8 @@ from transformers import set_seed
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.frozen_rows import moving_numbers
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.run.console import printable
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, row_lines

@@ -27,7 +27,7 @@ from transformers import (
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
-from ko_cpt_callbacks.run.console import printable
+from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.training.data.collator import Batcher
 from ko_cpt_callbacks.training.folder import last_checkpoint, remove_checkpoints
 

@@ -12,7 +12,8 @@ from ko_cpt_callbacks.core.baseline import Baseline
 from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.rules.registry import RETIRED, TASKS
+from ko_cpt_callbacks.messages.catalogue import retired
+from ko_cpt_callbacks.rules.registry import TASKS
 from ko_cpt_callbacks.run.file import clip, name_of, read_text
 from ko_cpt_callbacks.run.retention import checked_retention
 
@@ -96,7 +97,9 @@ def read_told(path: str | Path) -> Told:
 
 def _present(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """The codes by their present names; one that has none is left out."""
-    return None if codes is None else tuple(now for now in dict.fromkeys(RETIRED.get(one, one) for one in codes) if now)
+    if codes is None:
+        return None
+    return tuple(now for now in dict.fromkeys(retired().get(one, one) for one in codes) if now)
 
 
 def _limits(path: Path, value: object) -> dict[str, dict[str, float]]:

@@ -12,8 +12,8 @@ from cli import sample, staged
 from cli.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, real_run, write_state
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
-from ko_cpt_callbacks.rules.registry import RETIRED
 
 jsonschema = pytest.importorskip("jsonschema")
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"
@@ -446,7 +446,7 @@ def test_a_limit_in_run_json_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_every_code_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """A run.json that names them all is judged by the rules that they are now, and none is unknown."""
-    asked = judged(_folder(tmp_path, sample.healthy(), rules=[*RETIRED, "non-finite"]))["run"]
+    asked = judged(_folder(tmp_path, sample.healthy(), rules=[*retired(), "non-finite"]))["run"]
     assert (asked["rules"], asked["unknown_rules"]) == (["note", "non-finite"], [])
 
 

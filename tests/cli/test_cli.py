@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ko_cpt_callbacks
-from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.messages.catalogue import catalogue, codes
 from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 
@@ -50,17 +50,17 @@ def test_version(start: tuple[str, ...]) -> None:
     assert (found.returncode, found.stdout) == (0, f"ko-cpt {ko_cpt_callbacks.__version__}\n")
 
 
-@pytest.mark.parametrize("code", sorted(CODES))
+@pytest.mark.parametrize("code", codes())
 def test_explain(code: str) -> None:
     """What a code means, how it is decided, what to do and where more is, each under its heading and no word lost."""
     found = ko_cpt("explain", code)
-    said = CODES[code]["en"]
+    said = catalogue().explanation(code)
 
     rule = next(rule for rule in ALL_RULES if rule.code == code)
     stop = "may stop a run (stop_on)" if rule.info.may_stop else "never stops a run"
     words = [f"{code} ({', '.join(rule.info.severities)}; {stop}; since {rule.info.since})"]
     for title, one in [("", said), *((f"{code}: {reason}", one) for reason, one in said.reasons.items())]:
-        words.append(f"{title} What it means {one.meaning} How it is decided {one.decided} What to do {one.action}")
+        words.append(f"{title} What it means {one.meaning} How it is decided {one.decided} What to do {one.advice}")
     if limits_of(rule):
         words.append("Limits (rules= of the callback, --rule of check)")
         words.extend(f"{name}={value:.4g}" for name, value in limits_of(rule).items())
@@ -73,7 +73,7 @@ def test_explain(code: str) -> None:
 
 def test_explain_without_a_code_lists_them() -> None:
     """Every code, one a line."""
-    assert ko_cpt("explain").stdout.split() == sorted(CODES)
+    assert ko_cpt("explain").stdout.split() == list(codes())
 
 
 def test_unknown_code() -> None:
@@ -82,7 +82,7 @@ def test_unknown_code() -> None:
 
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == (
-        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(sorted(CODES))}. Did you mean 'non-finite'?\n"
+        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(codes())}. Did you mean 'non-finite'?\n"
     )
 
 

@@ -24,16 +24,19 @@ TABLE: dict[str, tuple[set[str] | None, set[str] | None, set[str] | None]] = {
     "errors": (set(), set(), set()),
     "keys": (set(), set(), set()),
     "metrics": (NAMES | {"metrics"}, {"numpy"}, set()),
+    "messages": (NAMES | {"messages"}, {"rich"}, set()),
     "yaml": (NAMES | {"yaml"}, {"pydantic", "ruamel"}, set()),
-    "run": (NAMES | {"metrics", "core", "run"}, set(), {"numpy"}),
-    "core": (NAMES | {"metrics", "run", "core"}, {"numpy"}, set()),
-    "signal": (NAMES | {"metrics", "run", "core", "signal"}, set(), set()),
-    "rules": (NAMES | {"metrics", "run", "core", "signal", "rules"}, set(), set()),
-    "watch": (NAMES | {"run", "core", "rules", "watch"}, set(), set()),
-    "baselines": (NAMES | {"metrics", "run", "core", "yaml", "rules", "baselines"}, {"pydantic", "ruamel"}, set()),
-    "recipe": (NAMES | {"run", "core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
+    "run": (NAMES | {"messages", "metrics", "core", "run"}, set(), {"numpy"}),
+    "core": (NAMES | {"messages", "metrics", "run", "core"}, {"numpy"}, set()),
+    "signal": (NAMES | {"messages", "metrics", "run", "core", "signal"}, set(), set()),
+    "rules": (NAMES | {"messages", "metrics", "run", "core", "signal", "rules"}, set(), set()),
+    "watch": (NAMES | {"messages", "run", "core", "rules", "watch"}, set(), set()),
+    "baselines": (
+        NAMES | {"messages", "metrics", "run", "core", "yaml", "rules", "baselines"}, {"pydantic", "ruamel"}, set(),
+    ),
+    "recipe": (NAMES | {"messages", "run", "core", "yaml", "baselines", "recipe"}, {"pydantic", "ruamel"}, set()),
     "hf": (
-        NAMES | {"metrics", "run", "core", "signal", "watch", "rules", "baselines", "recipe", "hf"},
+        NAMES | {"messages", "metrics", "run", "core", "signal", "watch", "rules", "baselines", "recipe", "hf"},
         {"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"},
         ANYTHING,
     ),
@@ -132,6 +135,10 @@ def test_the_walk_sees_a_wrong_import(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(AssertionError, match="absolute imports only"):
         _wrong(bad)
 
+
+OFFLINE_ROOMS = (
+    "core", "messages", "signal", "rules", "readers", "errors", "keys", "yaml", "baselines", "recipe",
+)  # fmt: skip
 
 OFFLINE = """
 import sys

@@ -16,10 +16,10 @@ import pytest
 
 import ko_cpt_callbacks.rules as rooms
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.core.message import CODES, MESSAGES
 from ko_cpt_callbacks.core.target import parse_targets
+from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
-from ko_cpt_callbacks.rules.registry import ALL_RULES, RETIRED, rules_for
+from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
@@ -93,7 +93,7 @@ def _every_other(value: float) -> list[Observation]:
 
 
 # Kinds of set-up rows: a rule's code, or what was one.
-SETUP_KINDS = [*(rule.code for rule in ALL_RULES), *RETIRED]
+SETUP_KINDS = [*(rule.code for rule in ALL_RULES), *retired()]
 
 RUNS: dict[str, Callable[[], Sequence[Observation]]] = {
     "empty": list,
@@ -206,8 +206,8 @@ def test_the_list_is_the_folder() -> None:
     assert len(codes) == len(set(codes)) > 30
     assert sorted(codes) == sorted(defined)
     assert all(len(modules) == 1 for modules in defined.values()), defined
-    assert not set(codes) & set(RETIRED)
-    assert {now for now in RETIRED.values() if now} <= set(codes)
+    assert not set(codes) & set(retired())
+    assert {now for now in retired().values() if now} <= set(codes)
 
 
 def test_a_file_is_named_by_what_it_holds() -> None:
@@ -267,9 +267,9 @@ def test_every_rule_has_its_own_tests() -> None:
 
 def test_every_rule_is_documented() -> None:
     """Each code has an explanation and sentences."""
-    sentences = {code for code, _ in MESSAGES}
+    sentences = {code for code, _ in catalogue().wordings}
     for rule in ALL_RULES:
-        assert rule.code in CODES
+        assert rule.code in catalogue().explanations
         assert rule.code in sentences
 
 

@@ -14,9 +14,8 @@ from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.core.comparison import compare, same_run
 from ko_cpt_callbacks.core.comparison_reason import QUANTIZATION_COST, quantization_note
 from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison, Measured, Paired
-from ko_cpt_callbacks.core.message import reason_sentence
-from ko_cpt_callbacks.core.message_comparison import REASONS
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.observation import EvalObservation
 
 Z = 1.959963984540054
@@ -283,7 +282,7 @@ def test_quantization() -> None:
     found = compare(measured(quantization="8-bit"), published())
     (note,) = [item for item in found.notes if item.code == "quantization"]
     assert note.values == {"run": "8-bit", "reference": "not stated", "coarser": "8-bit", "cost": 0.0109}
-    assert "+0.011 nats per token" in reason_sentence(note.as_dict())
+    assert "+0.011 nats per token" in catalogue().reason(note.as_dict())
     assert quantization_note("8-bit", "8-bit") is None
     assert quantization_note(None, "8-bit") is None
     assert quantization_note("none", "not stated") is None
@@ -330,14 +329,6 @@ def test_every_outcome_is_strict_json_with_sentences() -> None:
     ):
         json.dumps(found.as_dict(), allow_nan=False)
         for reason in (*found.reasons, *found.notes, *found.would_help):
-            said = reason_sentence(reason.as_dict())
+            said = catalogue().reason(reason.as_dict())
             assert "{" not in said and "unknown" not in said
             assert said.endswith(".")
-
-
-def test_every_reason_has_a_sentence_in_every_language() -> None:
-    """The table is complete, and no sentence is empty."""
-    assert REASONS
-    for columns in REASONS.values():
-        assert "en" in columns
-        assert all(columns.values())

@@ -8,9 +8,9 @@ from typing import get_args
 import pytest
 
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.core.message_stage import MATCH_REASONS, READING_NOTES
 from ko_cpt_callbacks.core.stage import MatchReason, StageMatch, Trains, matching_stage, stage_name
 from ko_cpt_callbacks.core.stage_facts import LoraFacts, StageFacts, stage_values
+from ko_cpt_callbacks.messages.catalogue import catalogue
 
 FULL = Trains("all", "all", "all", "none")
 EMBEDDING = Trains("all", "all")
@@ -191,5 +191,5 @@ def test_stage_values_name_the_baselines_stage() -> None:
 
 def test_every_reason_has_a_sentence() -> None:
     """Reasons of a match, and notes of a reading, are in the table of sentences."""
-    assert set(MATCH_REASONS) == set(get_args(MatchReason))
-    assert all(text["en"] for table in (MATCH_REASONS, READING_NOTES) for text in table.values())
+    assert set(catalogue().matches) == set(get_args(MatchReason))
+    assert all((*catalogue().matches.values(), *catalogue().readings.values()))

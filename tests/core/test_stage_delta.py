@@ -12,8 +12,8 @@ import pytest
 from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.baseline_delta import baseline_delta
 from ko_cpt_callbacks.core.comparison_value import resolution_of
-from ko_cpt_callbacks.core.message_stage import DELTA_REASONS
 from ko_cpt_callbacks.core.stage_delta import EvalEnd, stage_delta
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.metrics.uncertainty import paired_difference, ratio_estimate
 from ko_cpt_callbacks.run.observation import EvalObservation
@@ -174,7 +174,7 @@ def test_every_reason_has_a_sentence() -> None:
     """The reasons of this file's cases are in the table."""
     said = {"different-text", "other-tokenizer", "scored-differently", "text-unknown", "trainer-loss", "no-rows",
             "tokenizer-unknown", "no-error-bar", "not-finite", "other-metric", "other-rows"}  # fmt: skip
-    assert said <= set(DELTA_REASONS)
+    assert said <= set(catalogue().deltas)
 
 
 # -- beside a baseline -----------------------------------------------------------------------------------------------

@@ -26,9 +26,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from ko_cpt_callbacks.core.message_stage import READING_NOTES
 from ko_cpt_callbacks.core.stage import Trains
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
+from ko_cpt_callbacks.messages.catalogue import catalogue
 
 pytestmark = pytest.mark.both_versions
 
@@ -276,7 +276,7 @@ def test_state(name: str) -> None:
     assert found.layer_count == LAYERS
     assert found.tied == case.tied
     assert (found.new_rows, found.notes) == (case.new_rows, case.notes)
-    assert set(found.notes) <= set(READING_NOTES)
+    assert set(found.notes) <= set(catalogue().readings)
     assert found.rows == VOCABULARY
     if case.trainable is not None:
         assert found.trainable == case.trainable

@@ -17,7 +17,7 @@ from suite.new_lengths import MEGA, order
 from suite.run import LabelledRun, state
 from suite.score import last_row
 
-from ko_cpt_callbacks.core.message import CODES
+from ko_cpt_callbacks.messages.catalogue import codes
 
 ONE_OF_EACH = list(runs(size=0.0, group="all"))
 NEW = [run for seed in range(3) for run in runs(seed, group="new")]
@@ -178,7 +178,7 @@ def test_every_code_of_the_judge_is_there_several_times() -> None:
     """At least eight runs for each, and each is a code that the package has."""
     expected = Counter(code for run in runs() for code in run.expected)
 
-    assert set(expected) <= set(CODES)
+    assert set(expected) <= set(codes())
     assert {
         "loss-spike", "diverged", "level-shift", "run-seam", "padding-in-loss", "non-finite", "below-floor",
         "overfitting", "gap-widening", "memorising", "forgetting", "plateau", "no-learning", "not-enough-data",
@@ -203,6 +203,6 @@ def test_a_label_fits_its_rows(run: LabelledRun) -> None:
         assert 0 < last_row(run, last) <= len(run.rows)
     assert not set(run.expected) & run.allowed
     assert set(run.either) <= set(run.expected)
-    assert {code for code in run.expected for code in run.counting(code)} | run.allowed <= set(CODES)
+    assert {code for code in run.expected for code in run.counting(code)} | run.allowed <= set(codes())
     assert run.max_steps >= max(steps) or "seam" in run.kind or "logging-changed" in run.kind
     assert len(json.loads(json.dumps(state(run)))["log_history"]) == len(run.rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.message import NOTE
+from ko_cpt_callbacks.messages.catalogue import NOTE
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity

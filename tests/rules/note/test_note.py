@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.message import CODES, MESSAGES, RETIRED
+from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.note import Note
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -145,9 +145,9 @@ def test_other_rows_are_silent(row: Observation) -> None:
 
 def test_every_reason_is_explained() -> None:
     """The reasons with a sentence are those that `ko-cpt explain note` explains, and each former code is one."""
-    reasons = {variant for code, variant in MESSAGES if code == "note"}
-    assert reasons == set(CODES["note"]["en"].reasons)
-    assert {code for code, now in RETIRED.items() if now == "note"} < reasons
+    reasons = {variant for code, variant in catalogue().wordings if code == "note"}
+    assert reasons == set(catalogue().explanation("note").reasons)
+    assert {code for code, now in retired().items() if now == "note"} < reasons
     assert reasons == {reason for _, reason, _ in TOLD} | {"exact-loss-absent", "error-bar-absent"}
 
 

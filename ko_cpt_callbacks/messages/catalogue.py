@@ -1,0 +1,271 @@
+"""Every sentence of a language, read once from its file in this folder: ``en.toml``, ``ko.toml``.
+
+A file has these tables:
+
+* ``[codes.CODE]``: ``meaning``, ``decided``, ``action`` and, where the action needs more words, ``more``; then
+  ``short`` and ``detail`` of its finding, or ``[codes.CODE.variants.VARIANT]`` with a ``short`` and ``detail`` each. A
+  variant may have an ``action`` of its own, and a ``meaning`` with ``decided`` where it is explained apart;
+* ``[doubts.NAME]``: ``short`` and ``detail`` of what speaks against a target;
+* ``[reasons]``, ``[notes]``, ``[deltas]``, ``[matches]``, ``[readings]``, ``[words]``: sentences and words by key;
+* ``[retired]``: codes of earlier versions, each with the code to write now, or nothing.
+
+A line of a text that has several is a fact. Templates are those of `ko_cpt_callbacks.messages.formatter`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from ko_cpt_callbacks.messages.formatter import Shown, fitted
+
+__all__ = [
+    "DEFAULT_LANGUAGE", "LANGUAGES", "LANGUAGE_VARIABLE", "NOTE", "Catalogue", "Explanation", "Wording", "catalogue",
+    "codes", "near_language", "read_catalogue", "retired",
+]  # fmt: skip
+
+DEFAULT_LANGUAGE: Final = "en"
+LANGUAGES: Final = ("en", "ko")
+LANGUAGE_VARIABLE: Final = "KO_CPT_LANG"
+"""Environment variable that names the language where no argument does."""
+NOTE: Final = "note"
+"""The code whose findings differ by their reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What ``ko-cpt explain CODE`` shows; a line of a text is a fact.
+
+    Args:
+        meaning: What the code means.
+        decided: How it is decided.
+        action: What to do, in a few words.
+        more: What to do, in full; empty where the action says it all.
+        reasons: The same of each reason, where the code's findings differ by theirs.
+    """
+
+    meaning: str
+    decided: str
+    action: str
+    more: str = ""
+    reasons: Mapping[str, Explanation] = field(default_factory=dict)
+
+    @property
+    def advice(self) -> str:
+        """What to do, as fully as it is known."""
+        return self.more or self.action
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Templates of one finding, or of one doubt about a target.
+
+    Args:
+        short: What happened, with its numbers; a few words.
+        detail: The same in full, a fact a line.
+        action: What to do, in a few words.
+    """
+
+    short: str
+    detail: str
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The sentences of one language.
+
+    Args:
+        language: Its code.
+        explanations: By finding code.
+        wordings: By finding code and variant; the variant is empty where the code has one wording.
+        doubts: What speaks against a target, by key.
+        reasons: Reasons of a comparison, by code.
+        notes: Notes inside a detail, by key.
+        deltas: Why a stage's difference is no better than it is, by code.
+        matches: How a stage was matched with a baseline's, by code.
+        readings: Why it is unknown what a model trains, by code.
+        words: Words that values are shown by.
+        retired: Codes of earlier versions, each with the code to write now.
+    """
+
+    language: str
+    explanations: Mapping[str, Explanation]
+    wordings: Mapping[tuple[str, str], Wording]
+    doubts: Mapping[str, Wording]
+    reasons: Mapping[str, str]
+    notes: Mapping[str, str]
+    deltas: Mapping[str, str]
+    matches: Mapping[str, str]
+    readings: Mapping[str, str]
+    words: Mapping[str, str]
+    retired: Mapping[str, str]
+
+    def wording(self, code: str, variant: str) -> Wording:
+        """The templates of a finding.
+
+        Raises:
+            KeyError: If the language has none for it; names code, variant and language.
+        """
+        found = self.wordings.get((code, variant))
+        if found is None:
+            raise KeyError(f"no sentence for code {code!r}, variant {variant!r}, language {self.language!r}")
+        return found
+
+    def explanation(self, code: str, variant: str = "") -> Explanation:
+        """What a code means, how it is decided and what to do.
+
+        Args:
+            code: The finding's code.
+            variant: The finding's; where it is a reason that is explained apart, that is what is returned.
+
+        Raises:
+            KeyError: If the code is not known.
+        """
+        found = self.explanations[code]
+        return found.reasons.get(variant, found)
+
+    def short(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
+        """What happened, with its numbers, in a few words.
+
+        Raises:
+            KeyError: If there is no such finding, or ``values`` lacks a number.
+        """
+        return self._shown().render(self.wording(code, variant).short, values)
+
+    def detail(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
+        """What happened, in full sentences.
+
+        Raises:
+            KeyError: If there is no such finding, or ``values`` lacks a number.
+        """
+        return self._sentences(self.wording(code, variant).detail, values)
+
+    def line(self, severity: str, code: str, variant: str, values: Mapping[str, Any]) -> str:
+        """A finding on one line: ``[SEVERITY] CODE SET@STEP: what happened → what to do``.
+
+        Args:
+            severity: How grave it is.
+            code: The finding's code.
+            variant: The finding's variant.
+            values: Its numbers and names; its step and set under ``step`` and ``split``.
+
+        Raises:
+            KeyError: If there is no such finding, or ``values`` lacks a number.
+        """
+        wording = self.wording(code, variant)
+        split = "" if values.get("split") is None else "{split}"
+        step = "" if values.get("step") is None else "@{step}"
+        where = f" {split}{step}" if split or step else ""
+        return fitted(self._shown(), f"[{severity}] {code}{where}", wording.short, wording.action, values)
+
+    def doubt(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+        """What speaks against a target: in a few words, and in full.
+
+        Raises:
+            KeyError: If there is no such doubt, or ``values`` lacks a number.
+        """
+        wording = self.doubts[name]
+        return self._sentences(wording.short, values), self._sentences(wording.detail, values)
+
+    def reason(self, reason: Mapping[str, Any]) -> str:
+        """The sentence of a reason of a comparison.
+
+        Args:
+            reason: Its code under ``code``, and the numbers and names to put in.
+
+        Raises:
+            KeyError: If there is no such reason, or ``reason`` lacks a number.
+        """
+        return self._sentences(self.reasons[reason["code"]], reason)
+
+    def _sentences(self, template: str, values: Mapping[str, Any]) -> str:
+        return self._shown().render(_one_line(template), values)
+
+    def _shown(self) -> Shown:
+        return Shown(self.words, {key: _one_line(text) for key, text in self.notes.items()}, self.reasons)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))
+
+
+@cache
+def catalogue(language: str = DEFAULT_LANGUAGE) -> Catalogue:
+    """The sentences of a language, read from the package's own file.
+
+    Raises:
+        KeyError: If there is no such language.
+    """
+    if language not in LANGUAGES:
+        raise KeyError(f"found language {language!r}, expected one of {', '.join(LANGUAGES)}{near_language(language)}")
+    return read_catalogue(language, tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8")))
+
+
+def codes() -> tuple[str, ...]:
+    """Every finding code that has sentences, in the order of the alphabet."""
+    return tuple(sorted(catalogue().explanations))
+
+
+def retired() -> Mapping[str, str]:
+    """Codes of earlier versions, each with the code to write now; empty where it is no finding any more."""
+    return catalogue().retired
+
+
+def near_language(language: object) -> str:
+    """A hint at the language that was meant; empty where none is near.
+
+    >>> near_language("kr"), near_language("EN"), near_language("")
+    ('; did you mean ko?', '; did you mean en?', '')
+    """
+    near = difflib.get_close_matches(str(language).lower()[:2], LANGUAGES, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
+    """The sentences of a language from its tables.
+
+    Args:
+        language: Its code.
+        tables: As the file of the language has them.
+
+    Raises:
+        KeyError: If a table or a text is missing.
+        TypeError: If a table has a text that is not known.
+    """
+    explanations: dict[str, Explanation] = {}
+    wordings: dict[tuple[str, str], Wording] = {}
+    for code, table in tables["codes"].items():
+        texts = _stripped({name: text for name, text in table.items() if name != "variants"})
+        own = {name: texts.pop(name) for name in ("short", "detail") if name in texts}
+        if own:
+            wordings[code, ""] = Wording(**own, action=texts["action"])
+        reasons: dict[str, Explanation] = {}
+        for variant, of_variant in table.get("variants", {}).items():
+            of = {"action": texts["action"]} | _stripped(of_variant)
+            wordings[code, variant] = Wording(of.pop("short"), of.pop("detail"), of["action"])
+            if "meaning" in of:
+                reasons[variant] = _explanation(of)
+        explanations[code] = _explanation(texts, reasons)
+    lists = ("reasons", "notes", "deltas", "matches", "readings", "words", "retired")
+    return Catalogue(
+        language,
+        explanations,
+        wordings,
+        doubts={name: Wording(**_stripped(of)) for name, of in tables["doubts"].items()},
+        **{name: _stripped(tables[name]) for name in lists},
+    )
+
+
+def _explanation(texts: Mapping[str, str], reasons: Mapping[str, Explanation] | None = None) -> Explanation:
+    known = {"more": "", **texts}
+    return Explanation(**known, reasons=reasons or {})
+
+
+def _stripped(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: text.strip("\n") for name, text in texts.items()}

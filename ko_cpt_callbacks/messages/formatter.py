@@ -1,0 +1,208 @@
+"""A template with its values: how numbers, names and lists are shown. The same in every language.
+
+==================  ======================================  ============
+``{x:loss}``        three decimals (also bits per byte)     ``3.078``
+``{x:ppl}``         three significant digits                ``21.7``
+``{x:percent}``     a fraction, three significant digits    ``-31.5 %``
+``{x:n}``           thousands separators                    ``12,000``
+``{x:n row|rows}``  a count with its word                   ``1 row``
+``{x:signed}``      a difference, three decimals            ``+0.011``
+``{x:names}``       a list of names                         ``eval, test``
+``{x:word}``        one of the catalogue's words            ``bits/byte``
+``{x:notes}``       a list of notes, each its sentence
+``{x:reasons}``     a list of reasons, each its sentence
+``{x}``             as it is                                ``eval_ko``
+``[은/는]``         the particle that fits what it follows  ``는``
+==================  ======================================  ============
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from string import Formatter
+from typing import Any, Final
+
+from ko_cpt_callbacks.messages.particle import with_particles
+from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, shortened_list
+
+__all__ = ["WIDTH", "Shown", "fitted", "placeholders"]
+
+WIDTH: Final = 140
+"""Terminal columns of a finding's line, at most."""
+
+_NAMES_OF_NUMBERS: Final = {"NaN": "nan", "Infinity": "infinite", "-Infinity": "minus-infinite"}
+_LONG: Final = 1e6
+_LONGER: Final = 1e15
+_COMPACT: Final = 1e5
+# Columns for each name, and whether numbers become short too: tried in this order until the line fits.
+_ROOMS: Final = ((None, False), (60, False), (40, False), (28, False), (20, False), (14, False), (14, True), (8, True))
+_DIGITS: Final = re.compile(r"\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How values are shown.
+
+    Args:
+        words: ``unknown``, ``none``, ``nan`` and other words of the language.
+        notes: Sentences of notes, by key.
+        reasons: Sentences of reasons, by code.
+        room: Columns that a name, a list or a text may fill; None: as many as it needs.
+        compact: Whether long numbers are shown with three significant digits.
+    """
+
+    words: Mapping[str, str]
+    notes: Mapping[str, str]
+    reasons: Mapping[str, str]
+    room: int | None = None
+    compact: bool = False
+
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """The template with its values.
+
+        Raises:
+            KeyError: If ``values`` lacks a name of the template, or a list holds a note or reason that is not known.
+        """
+        shown = ""
+        for text, name, spec, _ in Formatter().parse(template):
+            shown += with_particles(shown, text)
+            if name is not None:
+                shown += self._value(values[name], self.render(spec or "", values))
+        return shown
+
+    def _value(self, value: Any, spec: str) -> str:
+        if value is None:
+            return self.words["unknown"]
+        if isinstance(value, float) and not math.isfinite(value):
+            value = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        kind, _, words = spec.partition(" ")
+        if isinstance(value, str):
+            return self._text(value, kind)
+        if kind == "names":
+            return self._names([printable(str(one)) for one in value])
+        if kind == "notes":
+            return "".join(f" {self.notes[note]}" for note in value)
+        if kind == "reasons":
+            return "".join(f" {self.render(self.reasons[item['code']], item)}" for item in value)
+        if isinstance(value, (list, tuple, dict)):
+            return self._text(str(value), "")
+        return self._number(value, kind, words)
+
+    def _text(self, text: str, kind: str) -> str:
+        if text in _NAMES_OF_NUMBERS:
+            return self.words[_NAMES_OF_NUMBERS[text]]
+        if kind == "word":
+            return self.words.get(text, text)
+        if self.room is None:
+            return text
+        return shortened(printable(text), self.room)
+
+    def _names(self, names: list[str]) -> str:
+        if not names:
+            return self.words["none"]
+        return ", ".join(names) if self.room is None else shortened_list(names, self.room)
+
+    def _number(self, value: Any, kind: str, words: str) -> str:
+        if self.compact and abs(value) >= _COMPACT:
+            value, kind = value * (100 if kind == "percent" else 1), f"compact-{kind}"
+        if kind == "signed":
+            # A difference that is not zero must not read as zero.
+            short = abs(value) >= 0.0005
+            return f"{value:+.2e}" if abs(value) >= _LONG else f"{value:+.3f}" if short else _tiny(value)
+        if kind == "percent":
+            return _percent(value)
+        if kind == "loss":
+            return f"{value:.3f}" if abs(value) < _LONG else _scientific(value)
+        if kind == "ppl":
+            return _perplexity(value)
+        if kind == "n":
+            shown = f"{value:,}" if abs(value) < _LONGER else _scientific(value)
+            one, _, many = words.partition("|")
+            return f"{shown} {one if value == 1 else many or one}" if words else shown
+        if kind.startswith("compact-"):
+            one, _, many = words.partition("|")
+            sign = "+" if kind == "compact-signed" and value > 0 else ""
+            shown = f"{sign}{_scientific(value)}{' %' if kind == 'compact-percent' else ''}"
+            return f"{shown} {many or one}" if words else shown
+        return format(value, kind)
+
+
+def _tiny(value: float) -> str:
+    return f"{value:+.1e}" if value else "0.000"
+
+
+def _scientific(value: float) -> str:
+    # Decimal: a whole number may be beyond any float.
+    return f"{Decimal(value):.2e}"
+
+
+def _percent(value: float) -> str:
+    number = value * 100
+    if abs(number) >= _LONG:
+        return f"{_scientific(number)} %"
+    shown = f"{number:.3g}" if abs(value) < 10 else f"{number:,.0f}"
+    # 99.99 % is not 100 %.
+    return f"{number:.6g} %" if shown == "100" and value != 1 else f"{shown} %"
+
+
+def _perplexity(value: float) -> str:
+    if abs(value) >= 1e9:
+        return _scientific(value)
+    # "g" would show 1234 as 1.23e+03.
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def placeholders(template: str) -> set[str]:
+    """Names of the values that a template shows.
+
+    >>> sorted(placeholders("{value:{unit}} at {step:n}"))
+    ['step', 'unit', 'value']
+    """
+    found: set[str] = set()
+    for _, name, spec, _ in Formatter().parse(template):
+        if name is not None:
+            found |= {name} | placeholders(spec or "")
+    return found
+
+
+def fitted(shown: Shown, head: str, short: str, action: str, values: Mapping[str, Any]) -> str:
+    """A finding's line: ``HEAD: SHORT → ACTION`` in at most `WIDTH` columns.
+
+    Names, lists and texts become shorter first, long numbers next; where the sentences themselves are too long, as
+    those of another package may be, whole words go from their ends. No number is ever cut.
+
+    Args:
+        shown: How values are shown.
+        head: Template of what stands before the colon.
+        short: Template of what happened.
+        action: Template of what to do.
+        values: The numbers and names.
+    """
+    for room, compact in _ROOMS:
+        tried = Shown(shown.words, shown.notes, shown.reasons, WIDTH if room is None else room, compact)
+        parts = [printable(tried.render(template, values)) for template in (head, short, action)]
+        line = _joined(*parts)
+        if columns(line) <= WIDTH:
+            return line
+    return next(_with_fewer_words(*parts))
+
+
+def _joined(head: str, short: str, action: str) -> str:
+    return f"{head}: {short} → {action}"
+
+
+def _with_fewer_words(head: str, short: str, action: str) -> Iterator[str]:
+    """Lines that fit, the longest first: words go from the end of what happened, then of what to do."""
+    happened, to_do = short.split(" "), action.split(" ")
+    for of_action in range(len(to_do), -1, -1):
+        end = " ".join([*to_do[:of_action], *([] if of_action == len(to_do) else [CUT])])
+        fewest = 0 if of_action == 0 else len(happened) // 2
+        for of_short in range(len(happened), fewest - 1, -1):
+            line = _joined(head, " ".join([*happened[:of_short], *([] if of_short == len(happened) else [CUT])]), end)
+            if columns(line) <= WIDTH:
+                yield line
+    yield shortened(f"{head}: {CUT}", WIDTH)

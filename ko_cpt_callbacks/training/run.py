@@ -18,8 +18,9 @@ from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
-from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, row_lines
+from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
 from ko_cpt_callbacks.training.data.rows import PackedRows, needed_rows, stage_rows
+from ko_cpt_callbacks.training.data.use import source_uses, use_lines
 from ko_cpt_callbacks.training.folder import RunFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel
@@ -134,7 +135,9 @@ class _Runner:
             self._check_rows({"train": mixed, **{f"eval_{name}": part for name, part in sets.items()}})
         # From here on texts are not encoded any more, and a forked loader would be warned of the tokenizer's threads.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self.say("\n".join(["data", *row_lines(mixed)]))
+        uses = source_uses(mixed, self._rows_taken(mixed))
+        shown = [evaluation_line(name, part) for name, part in sets.items()]
+        self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown]))
         evaluated = {name: part.rows for name, part in sets.items()}
         for number, name in enumerate(names, start=1):
             if self._options.stage not in (None, name):
@@ -200,6 +203,12 @@ class _Runner:
 
     def _needed(self) -> dict[str, int | None]:
         return {name: needed_rows(_arguments(self._file, self._folder, name)) for name in self._page.stages}
+
+    def _rows_taken(self, mixed: PackedRows) -> float:
+        """Rows that all stages take together, the same one counted each time."""
+        each = self._needed()
+        epochs = {name: _arguments(self._file, self._folder, name).num_train_epochs for name in each}
+        return sum(epochs[name] * len(mixed.rows) if number is None else number for name, number in each.items())
 
     def _rows_wanted(self) -> int | None:
         """Rows that all stages together can use; None where one goes through the corpus by epochs."""

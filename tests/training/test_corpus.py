@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,22 @@ def test_an_empty_file_has_no_documents(tmp_path: Path) -> None:
         path.write_bytes(b"")
     (tmp_path / "d.txt").write_text(TEXTS[0], "utf-8")
     assert texts(files=(*files, tmp_path / "d.txt")) == TEXTS[:1]
+
+
+def test_a_limited_number_is_drawn_from_all_files(tmp_path: Path) -> None:
+    """Each document has the same chance, whichever file it stands in; the same ones are drawn again, in their order,
+    and more of them where the limit is higher."""
+    paths = []
+    for name, count in (("a", 2000), ("b", 1000), ("c", 1000)):
+        paths.append(tmp_path / f"{name}.txt")
+        paths[-1].write_text("".join(f"{name} {number}번째 글\n" for number in range(count)), encoding="utf-8")
+    every = texts(files=tuple(paths))
+    drawn = texts(files=tuple(paths), limit=400)
+    assert drawn == texts(files=tuple(paths), limit=400) == [text for text in every if text in set(drawn)]
+    counts = Counter(text[0] for text in drawn)
+    assert sum(counts.values()) == 400
+    # Three standard deviations of a draw without replacement around 200, 100 and 100 are 28 and 25.
+    assert 172 <= counts["a"] <= 228 and 75 <= counts["b"] <= 125 and 75 <= counts["c"] <= 125
+    assert set(drawn) < set(texts(files=tuple(paths), limit=500))
+    assert set(texts(files=tuple(reversed(paths)), limit=400)) == set(drawn)
+    assert texts(files=tuple(paths), limit=5000) == every

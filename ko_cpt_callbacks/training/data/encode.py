@@ -17,11 +17,15 @@ class Document:
         id: The source's name and the document's place in it, from 0: ``ko/17``. Blank ones have a place too.
         text: What it says.
         prompt: What stands before it and is not learnt; empty for ordinary text.
+        file: The file that it stands in, with its folder's name; empty where it is of the hub.
+        number: How many documents of its part the source gave before it, in one pass.
     """
 
     id: str
     text: str
     prompt: str = ""
+    file: str = ""
+    number: int = 0
 
     @property
     def size(self) -> int:

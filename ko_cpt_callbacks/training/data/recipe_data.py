@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import RecipeFile
@@ -15,6 +15,8 @@ from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulS
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
+
+_FILES_SHOWN: Final = 6  # of an evaluation set's files, in its line
 
 
 def recipe_filters(wanted: Filters, device: str) -> tuple[Filter, ...]:
@@ -212,6 +214,18 @@ def begins(tokenizer: Any) -> bool:
         return False
     ids: list[int] = tokenizer("a")["input_ids"]
     return ids[:1] == [tokenizer.bos_token_id]
+
+
+def evaluation_line(name: str, rows: PackedRows) -> str:
+    """What an evaluation set holds: its documents, by file where there are several."""
+    entry = next(iter(rows.report["sources"].values()))
+    files: Mapping[str, int] = entry["files"]
+    line = f"  eval {name}: {entry['documents']:,} documents, {rows.report['rows']:,} rows, {entry['bytes']:,} bytes"
+    if len(files) < 2:
+        return line
+    most = sorted(files.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{count:,} of {file}" for file, count in most[:_FILES_SHOWN])
+    return f"{line} ({listed}{', …' if len(most) > _FILES_SHOWN else ''})"
 
 
 def row_lines(rows: PackedRows) -> Iterator[str]:

@@ -71,7 +71,7 @@ def stage_rows(needed: Mapping[str, int | None], name: str, rows: int) -> Sequen
 
 COLUMN: Final = "input_ids"
 LABELS: Final = "labels"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _ROWS_FILE: Final = "rows.arrow"
 _REPORT_FILE: Final = "report.json"
 # Characters encoded at once, and tokens written at once: some ten megabytes each. Chosen, not measured.
@@ -89,6 +89,10 @@ class SourceReport:
         tokens: Of them, with begin and end tokens.
         bytes: Of their text, in UTF-8.
         passes: Whole passes; where the mixture ended before the source did, the last one is not among them.
+        distinct: Documents taken in the first pass: the others were taken before.
+        available: Documents of one pass, before any filter; None of a data set of the hub that is not read to its end.
+        read: Of these, up to the last one that was taken.
+        files: Documents taken, by the name of their file.
         filters: What each filter did, over what was read; some documents are read ahead of the mixture's end.
     """
 
@@ -96,6 +100,10 @@ class SourceReport:
     tokens: int = 0
     bytes: int = 0
     passes: int = 0
+    distinct: int = 0
+    available: int | None = None
+    read: int = 0
+    files: dict[str, int] = field(default_factory=dict)
     filters: list[FilterReport] = field(default_factory=list)
 
 
@@ -105,7 +113,8 @@ class PackedRows:
 
     Attributes:
         rows: ``input_ids``, with prompts ``labels`` too; mapped from disk.
-        report: What they were made of, as JSON: ``sources``, ``rows``, ``tokens``, ``dropped_tokens``.
+        report: What they were made of, as JSON: ``sources`` (each a `SourceReport`), ``rows``, ``tokens``,
+            ``dropped_tokens``.
         folder: Where they are.
     """
 
@@ -150,7 +159,11 @@ def packed_rows(
     folder = cache / _key(sources, tokenizer, settings, [None if shares is None else dict(shares), by, max_rows])
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
-        streams = {source.name: _encoded(source, tokenizer, begin, end, report[source.name]) for source in sources}
+        passes = {source.name: [_Pass(source) for _ in range(source.passes)] for source in sources}
+        streams = {
+            source.name: _encoded(source, passes[source.name], tokenizer, begin, end, report[source.name])
+            for source in sources
+        }
         count = PackReport()
         measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
         documents = _taken(mix_streams(streams, shares, measure), report)
@@ -159,6 +172,7 @@ def packed_rows(
             for source in sources:
                 if not report[source.name].documents:
                     raise source.error("no document that is not blank and not dropped", "some text")
+                report[source.name].available = passes[source.name][0].count_all()
             if not count.rows:
                 raise ConfigurationError(
                     f"sources {', '.join(names)}: found {count.dropped_tokens} tokens, expected a row of "
@@ -184,20 +198,50 @@ class _Encoded:
     ids: list[int]
     prompt: int
     size: int
+    file: str
+    number: int
+
+
+class _Pass:
+    """The documents of a source once through, counted while they are read."""
+
+    def __init__(self, source: Source) -> None:
+        self._whole = not source.hub
+        self._documents = self._counted(source)
+        self._count = 0
+        self._ended = False
+
+    def __iter__(self) -> Iterator[Document]:
+        return self._documents
+
+    def _counted(self, source: Source) -> Iterator[Document]:
+        for document in read_documents(source):
+            self._count += 1
+            yield document
+        self._ended = True
+
+    def count_all(self) -> int | None:
+        """How many there are. Files are read on to their end for it, and nothing of them is encoded."""
+        if self._whole:
+            for _ in self._documents:
+                pass
+        return self._count if self._ended else None
 
 
 def _encoded(
-    source: Source, tokenizer: Any, begin: list[int], end: list[int], report: SourceReport
+    source: Source, passes: Iterable[_Pass], tokenizer: Any, begin: list[int], end: list[int], report: SourceReport
 ) -> Iterator[_Encoded]:
     report.filters = [FilterReport(part.name) for part in source.filters]
-    for _ in range(source.passes):
-        kept = keep_documents(read_documents(source), source.filters, report.filters)
+    for documents in passes:
+        kept = keep_documents(documents, source.filters, report.filters)
         for batch in _text_batches(kept):
             encoded = encode_texts(tokenizer, [document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
             before = encode_texts(tokenizer, [document.prompt for document in batch])
             for document, first, ids in zip(batch, before, encoded, strict=True):
-                yield _Encoded([*begin, *first, *ids, *end], len(begin) + len(first), document.size)
+                whole = [*begin, *first, *ids, *end]
+                prompt = len(begin) + len(first)
+                yield _Encoded(whole, prompt, document.size, document.file, document.number)
         report.passes += 1
 
 
@@ -207,6 +251,10 @@ def _taken(documents: Iterable[tuple[str, _Encoded]], report: Mapping[str, Sourc
         entry.documents += 1
         entry.tokens += len(document.ids)
         entry.bytes += document.size
+        entry.distinct += entry.passes == 0
+        entry.read = max(entry.read, document.number + 1)
+        if document.file:
+            entry.files[document.file] = entry.files.get(document.file, 0) + 1
         yield document
 
 

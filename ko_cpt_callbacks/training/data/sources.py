@@ -11,8 +11,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import nsmallest
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -103,8 +105,11 @@ def is_held_out(text: str, share: float) -> bool:
         text: All of it.
         share: Of all texts; from 0 to 1. Of few texts it may be rather more or less.
     """
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
+    return int.from_bytes(_text_digest(text)[:8]) < share * 2**64
+
+
+def _text_digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _rank(piece: Piece) -> bytes:
@@ -140,7 +145,8 @@ class Source:
         part: Which documents: all, those to train on, or those held out. A hash of the text decides (of bundled
             texts the id, so that translations are held out together): the same on every machine, and a text that
             stands there twice is on one side.
-        limit: Documents at most; None for all.
+        limit: Documents at most; None for all. Of files and bundled texts they are drawn from all there are, by their
+            hash; of a data set of the hub, which is not read to its end for it, they are the first.
         prompt: The column of what stands before the text and is not learnt; None where there is none. In a bundled
             text, which has no columns, the first half stands for it: to try a recipe out.
     """
@@ -192,7 +198,10 @@ def read_documents(source: Source) -> Iterator[Document]:
             else than text; if the hub does not answer, after it was asked again and again.
     """
     found = _bundled(source) if source.bundled else _parted(source, _read(source))
-    yield from found if source.limit is None else islice(found, source.limit)
+    if source.limit is not None:
+        found = islice(found, source.limit) if source.hub else _drawn(found, source.limit)
+    for number, document in enumerate(found):
+        yield replace(document, number=number)
 
 
 def source_key(source: Source) -> dict[str, Any]:
@@ -213,6 +222,20 @@ def source_key(source: Source) -> dict[str, Any]:
     }
 
 
+def _drawn(documents: Iterable[Document], count: int) -> Iterator[Document]:
+    """Some of the documents, in their order: those with the lowest hashes, so that each has the same chance.
+
+    The first ones would be those of the first file alone.
+    """
+    lowest = nsmallest(count, enumerate(documents), key=lambda item: (_digest_of(item[1]), item[0]))
+    for _, document in sorted(lowest, key=itemgetter(0)):
+        yield document
+
+
+def _digest_of(document: Document) -> bytes:
+    return _text_digest(document.prompt + document.text)
+
+
 def _bundled(source: Source) -> Iterator[Document]:
     for name in source.bundled:
         pieces = read_pieces(name)
@@ -220,7 +243,7 @@ def _bundled(source: Source) -> Iterator[Document]:
         wanted = {"all": pieces, "train": split.train, "held-out": split.held_out}[source.part]
         for piece in wanted:
             half = len(piece.text) // 2 if source.prompt else 0
-            yield Document(f"{source.name}/{piece.id}", piece.text[half:], piece.text[:half])
+            yield Document(f"{source.name}/{piece.id}", piece.text[half:], piece.text[:half], name)
 
 
 def _parted(source: Source, documents: Iterable[Document]) -> Iterator[Document]:
@@ -233,12 +256,12 @@ def _parted(source: Source, documents: Iterable[Document]) -> Iterator[Document]
 
 def _read(source: Source) -> Iterator[Document]:
     place = 0
-    for rows, column in _streams(source):
+    for file, rows, column in _streams(source):
         for row in rows:
             text = _text(source, row, column)
             prompt = "" if source.prompt is None else _text(source, row, source.prompt)
             if text and not text.isspace():
-                yield Document(f"{source.name}/{place}", text, prompt)
+                yield Document(f"{source.name}/{place}", text, prompt, file)
             place += 1
 
 
@@ -251,10 +274,10 @@ def _text(source: Source, row: dict[str, Any], column: str) -> str:
     return text or ""
 
 
-def _streams(source: Source) -> Iterator[tuple[Iterable[dict[str, Any]], str]]:
-    """Rows of the source, file after file, each with the column that has the text."""
+def _streams(source: Source) -> Iterator[tuple[str, Iterable[dict[str, Any]], str]]:
+    """The source file after file: its name, its rows, and the column that has the text."""
     if source.hub:
-        yield hub_rows(source), source.column
+        yield "", hub_rows(source), source.column
         return
     for path in source.files:
         kind = _format(path)
@@ -262,7 +285,8 @@ def _streams(source: Source) -> Iterator[tuple[Iterable[dict[str, Any]], str]]:
         if not path.is_file():
             raise source.error(f"no file {path}", "a file that can be read")
         if path.stat().st_size:
-            yield _file_rows(source, path, kind), "text" if kind == "text" else source.column
+            column = "text" if kind == "text" else source.column
+            yield f"{path.parent.name}/{path.name}", _file_rows(source, path, kind), column
 
 
 def _file_rows(source: Source, path: Path, kind: str) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Several threads on a tiny model only wait for each other, the more so in tests with several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """Every training collects garbage at its end, and most of its time goes into what torch and transformers are made
+    of: from here on that is not looked through any more."""
+    gc.collect()
+    gc.freeze()

@@ -6,6 +6,7 @@ longer than a tiny training. Every process has a time limit, so that a hang is a
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -128,6 +129,7 @@ def _child(function: Callable[..., Any], args: Any, kwargs: Any, note: str, rank
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=str(port),
         )
+    gc.freeze()  # as in conftest.py: the preloaded modules are no garbage
     code = 0
     try:
         answer = json.dumps(function(*args, **kwargs))

@@ -174,7 +174,7 @@ class Watch:
         )  # fmt: skip
 
     def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
-        if jitter is None or abs(losses[-3] - losses[-4]) < limits.JUMP_AT_ONCE * limits.JUMP * jitter:
+        if jitter is None:
             return self.jumps
         after = median(losses[-3:])
         size = after - median(losses[-6:-3])
@@ -233,7 +233,8 @@ def _normal(past: Recent) -> Normal | None:
         last = losses[-4:]
         slope = min(last[-1] - last[0], 0.0) / (len(last) - 1)
         flat = [loss - slope * i for i, loss in enumerate(last)]
-        return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), limits.QUIET), max(flat) - min(flat), n)
+        spread = max(flat) - min(flat)
+        return Normal(max(last[-1], median(last)), max(spread, limits.QUIET), spread, n)
     (level, slope), tail = past.line, median(losses[-limits.SHORT:])
     if slope < -limits.STEEP * (past.jitter or past.noise):
         # The last five are behind a curve that falls so fast, and a line through more of them is beside it.
@@ -248,8 +249,6 @@ def _normal(past: Recent) -> Normal | None:
 
 def _epoch_end(recent: Recent) -> bool:
     """Whether the last point is the last of an epoch or the first of the next, as far as the epochs of the log tell."""
-    if len(recent.epochs) < 2:
-        return False
     before, now = recent.epochs[-2:]
     if before is None or now is None or now < limits.EPOCH_FIRST:
         return False

@@ -85,8 +85,8 @@ class Schedule:
     """The row before brought it back at once."""
     origin: int | None = None
     """The step at which the present schedule began."""
-    spans: tuple[int, ...] = ()
-    """How many steps the schedules before it took."""
+    span: int | None = None
+    """How many steps the one before it took."""
 
 
 _UNKNOWN: Final = Schedule()
@@ -174,13 +174,13 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
     pace = paces[counted[0]][-1] if counted else None
     schedule = trail.schedule if trail.schedule.origin is not None else replace(trail.schedule, origin=seen.step)
     if begins_anew(signs):
-        schedule, paces = Schedule(origin=seen.step, peak=schedule.rate or 0.0), {}
+        schedule, paces = Schedule(origin=seen.step), {}
     schedule, sign = _scheduled(schedule, seen, bool(signs), trail.restarting)
     if sign is not None:
         signs.append(sign)
         if begins_anew(signs):
             paces = {}
-            schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False, rises=0)
+            schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False)
     epoch = trail.epoch if epoch is None else epoch
     after = Trail(
         seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, trail.stage, resumed, handed
@@ -200,11 +200,11 @@ def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting
     if rate is None:
         return last, None
     if before is None:
-        return replace(last, rate=rate, peak=rate, trough=rate, falling=False), None
+        return replace(last, rate=rate, peak=rate), None
     if rate <= before:
         if company and before - rate >= limits.RATE_DROP * before:
             drop = Sign("rate-drop", False, before, rate)
-            return replace(last, rate=rate, falling=True, rises=0, trough=rate), drop
+            return replace(last, rate=rate), drop
         if rate == before:
             return last, None
         falling = last.falling or rate < before * (1 - limits.RATE_SAME)
@@ -225,10 +225,10 @@ def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting
     if sign is None:
         return replace(last, rate=rate, rises=rises), None
     span = seen.step - (last.origin or 0)
-    explained = restarting or any(_alike(span, earlier) for earlier in last.spans[-1:])
+    explained = restarting or (last.span is not None and _alike(span, last.span))
     now = replace(
-        last, rate=rate, peak=rate, falling=False, rises=0, trough=before, origin=seen.step,
-        spans=(*last.spans, span)[-2:], back=sign.name == "rate-back" and not explained,
+        last, rate=rate, peak=rate, falling=False, trough=before, origin=seen.step, span=span,
+        back=sign.name == "rate-back" and not explained,
     )  # fmt: skip
     return now, replace(sign, explained=explained)
 

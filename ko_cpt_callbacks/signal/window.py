@@ -222,7 +222,7 @@ def fitted(losses: Sequence[float]) -> Fit:
         losses: At least `ENOUGH` points, oldest first.
     """
     n = len(losses)
-    third = max(n // limits.THIRDS, 2)
+    third = n // limits.THIRDS
     slope = (median(losses[-third:]) - median(losses[:third])) / (n - third)
     flat = [loss - slope * i for i, loss in enumerate(losses)]
     start = median(flat)

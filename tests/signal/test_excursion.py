@@ -173,6 +173,8 @@ def test_the_band_of_the_first_points() -> None:
     rising = _add([2.4, 2.6, 2.8, 3.0], 9.0, **bare).rise
     assert rising is not None
     assert (rising.base, rising.window) == (3.0, 4)
+    short = _add([2.5, 2.6, 2.55], 9.0, **bare).rise
+    assert short is not None and short.wild == pytest.approx(0.1)
 
 
 def test_the_level_of_a_window() -> None:
@@ -215,6 +217,8 @@ def test_a_rise_goes_on() -> None:
     assert higher is not None and lower is not None
     assert (higher.points, higher.peak, higher.climb) == (30, 4.0, 30)
     assert (lower.points, lower.peak, lower.climb) == (30, 3.5, 1)
+    same = _add(FLAT, 3.5, rise=rise).rise
+    assert same is not None and (same.points, same.climb) == (30, 1)
     over = _add(FLAT, 4.0, rise=higher)
     assert (over.rise, over.ended) == (None, None)
 
@@ -226,6 +230,8 @@ def test_a_rise_goes_on() -> None:
         (0.95, 0.99, True), (0.9, 0.94, False), (0.95, 1.0, True), (1.0, 1.02, True), (1.02, 1.04, False),
         (0.5, 0.95, False), (0.65, 0.95, True), (0.6, 0.95, False), (0.97, 0.97, False), (0.89, 0.945, False),
         (0.65, 0.89, False), (0.65, 0.91, True),
+        (0.65, 0.9, True), (1.1, 1.35, False), (1.02, 1.2, False), (0.9, 1.0000005, True), (0.6, 0.9999995, False),
+        (1.0000005, 1.0000005, False),
     ],
 )  # fmt: skip
 def test_a_point_that_closes_an_epoch(before: float | None, now: float | None, ends: bool) -> None:
@@ -239,7 +245,7 @@ def test_a_point_that_closes_an_epoch(before: float | None, now: float | None, e
     ("since", "warm", "rate", "young"),
     [
         (29, 0, 1.0, True), (30, 0, 1.0, False), (64, 10, 1.0, True), (65, 10, 1.0, False), (20, 0, 0.94, True),
-        (20, 0, 0.92, False), (20, 0, None, True), (19, 30, 0.5, True),
+        (20, 0, 0.92, False), (20, 0, 0.93, True), (20, 0, None, True), (19, 30, 0.5, True), (19, 20, 0.5, True),
     ],
 )  # fmt: skip
 def test_how_long_it_is_young(since: int, warm: int, rate: float | None, young: bool) -> None:
@@ -324,6 +330,8 @@ def test_jumps_between_other_points_are_none() -> None:
     """The three before and the three after are medians: one point among them decides nothing."""
     losses = [*FLAT[:27], 2.7, 2.5, 2.5, 2.9, 2.7]
     assert [one.size for one in _add(losses, 2.7).jumps] == [pytest.approx(0.2)]
+    assert [one.size for one in _add([*FLAT, 2.8, 2.8], 2.7).jumps] == [pytest.approx(0.3)]
+    assert [one.size for one in _add([2.3] * 27 + [2.5] * 3 + [2.8] * 2, 2.8).jumps] == [pytest.approx(0.3)]
     assert _add([*FLAT, 2.9, 2.5], 2.5).jumps == ()
     assert _add([*FLAT, 2.56, 2.8], 2.8).jumps == ()
     assert [one.size for one in _add([*FLAT, 2.68, 2.8], 2.8).jumps] == [pytest.approx(0.3)]
@@ -357,3 +365,45 @@ def test_a_point_that_is_odd(noises: float, points: int, odd: bool) -> None:
     last = _watches([*_flat({}, points=60), *high, TrainObservation(700, loss=peak.base)])[-1]
     assert last.ended is not None
     assert last.odd == pytest.approx(noises if odd else 0.0, rel=1e-6)
+
+
+def test_what_is_as_much_as_a_limit() -> None:
+    """As high as where a rise is over is over; as high as a swing is none, and back to as much of it is not back."""
+    rise = Rise(1, 2.0, 0.5, 0.0, 30, 0.0, 2.0, 4.0, 4.0, 1)
+    assert _add(FLAT, 3.25, rise=rise).ended is rise
+    nine = Rise(1, 2.0, 0.25, 0.0, 30, 0.0, 2.0, 4.25, 4.25, 1)
+    assert _add(FLAT, 2.0, rise=nine).odd == 0.0
+    low = Low(0.0, 0.01, 10, 100)
+    assert _add([0.6] * 30, 0.6, low=low, top=3.0).away == 0
+    assert _add([0.1] * 30, 0.1, low=low, top=0.6).swing == 0.6
+    back = _add([0.4] * 30, 0.4, low=low, top=1.0, away=8)
+    assert (back.away, back.swings, back.top) == (8, 0, 1.0)
+    assert _add([0.79] * 30, 0.79, low=low, top=2.0, away=8).swings == 1
+
+
+def test_the_first_level_is_that_of_two_points() -> None:
+    """One tells none; what is lower then is the lowest, at its own step."""
+    lows = [one.low for one in _watches(rows([2.5, 2.4, 2.3, 2.6]))]
+    assert lows[0] is None
+    assert [(low.index, low.step) for low in lows if low] == [(2, 20), (3, 30), (3, 30)]
+
+
+def test_where_a_steep_level_goes() -> None:
+    """By the first and the last three of nine points, from the last short median on; never below the last three."""
+    last_ten = [2.72, 2.8, 2.7, 2.65, 2.5, 2.4, 2.35, 2.2, 2.1, 2.0]
+    steep: dict[str, Any] = {"line": (2.0, -0.1), "noise": 0.01, "jitter": 0.01}
+    rise = _add([*(4.72 - 0.1 * i for i in range(20)), *last_ten], 4.0, **steep).rise
+    assert rise is not None
+    assert rise.base == pytest.approx(2.2 + 1.6 * (2.1 - 2.7) / 6)
+    assert 0.0 < rise.wild < 0.3
+    flatter = [2.9, 2.8, 2.7, 2.6, 2.3, 1.99, 2.0, 2.01, 2.02]
+    rise = _add([*(5.0 - 0.1 * i for i in range(21)), *flatter], 4.0, **steep).rise
+    assert rise is not None and rise.base == 2.0
+
+
+def test_how_wild_the_last_points_are() -> None:
+    """Where second differences count, around a line through the last eight points: older ones tell nothing."""
+    zigzag = [2.5 + 0.01 * (-1) ** i for i in range(30)]
+    zigzag[15:17] = [4.0, 4.0]
+    rise = _add(zigzag, 9.0, noise=1.0, jitter=1.0).rise
+    assert rise is not None and rise.wild < 0.05

@@ -50,7 +50,8 @@ def test_each_sign(changes: dict[str, float], name: str, strong: bool, before: f
     [
         {}, {"epoch": 0.18}, {"epoch": None, "input_tokens": None, "learning_rate": None}, {"learning_rate": 2e-5},
         {"step": 260, "epoch": 0.26, "input_tokens": 26_000}, {"epoch": math.nan, "learning_rate": math.inf},
-        {"learning_rate": 8.2e-5}, {"input_tokens": 24_000},
+        {"learning_rate": 8.2e-5}, {"input_tokens": 24_000}, {"input_tokens": 25_000},
+        {"step": 200, "epoch": 0.2, "input_tokens": 20_000},
     ],
 )  # fmt: skip
 def test_what_is_no_sign(changes: dict[str, float | None]) -> None:
@@ -186,6 +187,8 @@ def test_back_from_nothing_or_in_the_middle() -> None:
     """A rate below a tenth of its peak has come to nothing; a rise at once from above it breaks the schedule."""
     assert _names(1e-4, 0.9e-5, 5e-5) == [("rate-back", False)]
     assert _names(1e-4, 1.1e-5, 5e-5) == [("rate-break", False)]
+    assert _names(1.0, 0.0, 0.3) == [("rate-back", False)]
+    assert _names(1e-6, 1e-4, 9e-5, 9.2e-5) == []
 
 
 def test_a_warm_up_is_no_second_one() -> None:
@@ -202,6 +205,8 @@ def test_how_much_is_a_second_warm_up() -> None:
     assert _names(1e-4, 5e-5, 5.5e-5, 5.9e-5) == []
     assert _names(1e-4, 5e-5, 5.5e-5, 6.1e-5) == [("rewarm", False)]
     assert _names(1e-4, 5e-5, 6.5e-5) == []
+    assert _names(1e-4, 5e-5, 5.3e-5, 5.3e-5, 5.3e-5) == []
+    assert _names(1.0, 0.0, 0.001, 0.002, 0.005) == []
     assert _names(1e-4, 5e-5, 5.2e-5, 5.4e-5, 5.3e-5, 5.4e-5, 5.5e-5) == []
     assert _names(1e-4, 5e-5, 5.2e-5, 5.2e-5, None, 5.4e-5, 5.5e-5) == [("rewarm", False)]
 
@@ -222,7 +227,7 @@ def test_a_drop_beside_another_sign() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "explained"), [(17, False), (19, True), (21, True), (23, False), (35, False), (37, True), (43, True)]
+    ("second", "explained"), [(17, False), (18, True), (22, True), (23, False), (35, False), (37, True), (43, True)]
 )
 def test_which_distances_are_even(second: int, explained: bool) -> None:
     """A schedule as long as the one before, or twice as long, within a tenth."""
@@ -258,3 +263,64 @@ def test_a_stage_row_needs_its_four_words() -> None:
     for values in ({**words, "layers": None}, {**words, "layers": 3}, {"input": "all"}):
         assert told(known, SetupObservation(200, "stage", values)).stage == tuple(words.values())
         assert told(known, SetupObservation(200, "stage", values)).handed == 0
+
+
+def _after(trail: Trail, *rows: TrainObservation) -> list[list[str]]:
+    """The names of each row's signs."""
+    found = []
+    for row in rows:
+        trail, signs = follow(trail, row)
+        found.append([sign.name for sign in signs])
+    return found
+
+
+def test_a_schedule_begins_anew_with_another_run() -> None:
+    """Steps that went back, or two weak signs: a learning rate that rises then warms up, and does so once."""
+    rising = [TrainObservation(step, learning_rate=rate) for step, rate in ((2, 9e-5), (3, 1e-4), (4, 1.1e-4))]
+    assert _after(_run(), TrainObservation(1, learning_rate=7.5e-5), *rising) == [["step-back"], [], [], []]
+    trail, signs = follow(_run(), _next(input_tokens=1000, learning_rate=4e-5))
+    assert [(sign.name, sign.strong) for sign in signs] == [("tokens-back", False), ("rate-drop", False)]
+    for rates in ((5e-5, 6e-5, 7e-5), (3.9e-5, 3.95e-5, 3.96e-5)):
+        later = [TrainObservation(220 + 10 * i, learning_rate=rate) for i, rate in enumerate(rates)]
+        assert _after(trail, *later) == [[], [], []]
+    faster = TrainObservation(220, epoch=5.0, learning_rate=4e-5)
+    assert _after(trail, faster) == [[]]
+    assert _after(_run(), TrainObservation(220, epoch=5.0)) == [["epoch-jump"]]
+
+
+def test_a_fifth_is_a_drop() -> None:
+    """Exactly, beside another sign."""
+    for rate, names in ((4.0, ["tokens-back", "rate-drop"]), (4.01, ["tokens-back"])):
+        trail, _ = follow(NEW, TrainObservation(10, learning_rate=5.0, input_tokens=1000))
+        assert _after(trail, TrainObservation(20, learning_rate=rate, input_tokens=10)) == [names]
+
+
+def test_a_second_warm_up_is_a_strong_sign() -> None:
+    """By itself it says that this is another run, also after a learning rate that was back at once."""
+    for rates in ((1e-4, 5e-5, 5.5e-5, 6.1e-5), (1e-4, 5e-6, 5e-5, 5.6e-5)):
+        trail = NEW
+        for i, rate in enumerate(rates):
+            trail, signs = follow(trail, TrainObservation(10 * i, learning_rate=rate))
+        assert [(sign.name, sign.strong) for sign in signs] == [("rewarm", True)]
+
+
+def test_a_jump_is_told_once() -> None:
+    """The rows after it have its pace."""
+    rows = [_next(step=200 + 10 * i, epoch=0.2 + 0.01 * i, input_tokens=20_000 + 70_000 * i) for i in (1, 2, 3)]
+    assert _after(_run(), *rows) == [["tokens-jump"], [], []]
+
+
+def test_a_jump_within_one_step() -> None:
+    """Of a log of every step, after any number of rows from the seventh on."""
+    for points in range(7, 20):
+        rows = [TrainObservation(i, input_tokens=100 * i) for i in range(points)]
+        assert _after(NEW, *rows, TrainObservation(points, input_tokens=100 * points + 900))[-1] == ["tokens-jump"]
+
+
+def test_the_pace_is_that_of_the_last_row() -> None:
+    """Not of the first that is remembered; and the fastest is remembered longest."""
+    trail = NEW
+    for i, count in enumerate((0, 9000, *range(10_000, 20_000, 1000))):
+        trail, _ = follow(trail, TrainObservation(10 * i, input_tokens=count))
+    assert trail.pace == 100.0
+    assert _after(trail, TrainObservation(120, input_tokens=27_000)) == [[]]

@@ -117,6 +117,7 @@ def test_noise_without_bends() -> None:
         wandering.append(last)
     assert bent_noise(wandering) == pytest.approx(0.02, rel=0.12)
     assert wander(white) == pytest.approx(1.0, abs=0.1)
+    assert wander([2.0 + 0.01 * (-1) ** i for i in range(20)]) == 1.0
     assert wander(wandering) == pytest.approx(1.48, abs=0.15)
     steep = [3.0 + 4.0 * math.exp(-i / 6) + e for i, e in enumerate(noisy(25, 0.01, 3))]
     assert curved_noise(steep) < 0.03
@@ -136,7 +137,10 @@ def test_blocks_remember_the_whole_segment() -> None:
     assert [b.first_step - a.last_step for a, b in zip(recent.blocks, recent.blocks[1:], strict=False)] == [10] * (
         len(recent.blocks) - 1
     )
-    assert recent.blocks[0].level == pytest.approx(5.0 - 0.003 * 0.5 * (recent.block_size - 1), abs=0.01)
+    for place in (0, -1):
+        middle = recent.blocks[place].first_step / 10 - 1 + 0.5 * (recent.block_size - 1)
+        assert recent.blocks[place].level == pytest.approx(5.0 - 0.003 * middle, abs=0.01)
+    assert {10 * (recent.block_size - 1)} == {one.last_step - one.first_step for one in recent.blocks}
 
 
 def test_the_first_blocks() -> None:
@@ -204,3 +208,21 @@ def test_a_plan_may_change() -> None:
     for told, planned in ((100, 100), (200, 200), (None, 200), (0, 200), (True, 200)):
         window = window.add(SetupObservation(0, "plan", {"planned_steps": told}))
         assert window.planned_steps == planned
+
+
+def test_before_the_first_row() -> None:
+    """Nothing is counted, and no row began anything."""
+    assert (EMPTY.count, EMPTY.segment, EMPTY.seam, EMPTY.grew) == (0, 0, False, False)
+    assert _after(*rows([2.0] * 3)).count == 3
+
+
+@pytest.mark.parametrize(
+    ("losses", "off", "steps"),
+    [([0.0, 0.2, 0.3, 0.5, 0.2, 0.0], 0.15, 0.2), ([0.0, 0.2, 0.3, 0.4, 0.5, 0.2, 0.0], 0.2, 0.15)],
+)
+def test_noise_is_what_is_larger(losses: list[float], off: float, steps: float) -> None:
+    """The median distance from the line, or that between neighbors over the root of two, as a standard deviation."""
+    fit = fitted(losses)
+    assert (fit.level, fit.slope, fit.wild) == (pytest.approx(0.2), pytest.approx(0.0), pytest.approx(0.2))
+    assert fit.noise == pytest.approx(1.4826 * off)
+    assert fit.jitter == pytest.approx(1.4826 * steps / math.sqrt(2.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -129,14 +130,13 @@ def test_median() -> None:
     assert (median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0]), median([7.0])) == (2.0, 2.5, 7.0)
 
 
-def test_blocks_remember_the_whole_segment() -> None:
+@pytest.mark.parametrize("points", [300, 1000])
+def test_blocks_remember_the_whole_segment(points: int) -> None:
     """In at most 64 blocks of equally many points, in order, without a gap."""
-    recent = _after(*rows([5.0 - 0.003 * i for i in range(1000)], rates=cosine(1000)))
+    recent = _after(*rows([5.0 - 0.003 * i for i in range(points)], rates=cosine(points)))
     assert 32 <= len(recent.blocks) < 64
     assert recent.blocks[0].first_step == 10
-    assert [b.first_step - a.last_step for a, b in zip(recent.blocks, recent.blocks[1:], strict=False)] == [10] * (
-        len(recent.blocks) - 1
-    )
+    assert [b.first_step - a.last_step for a, b in pairwise(recent.blocks)] == [10] * (len(recent.blocks) - 1)
     for place in (0, -1):
         middle = recent.blocks[place].first_step / 10 - 1 + 0.5 * (recent.block_size - 1)
         assert recent.blocks[place].level == pytest.approx(5.0 - 0.003 * middle, abs=0.01)
@@ -226,3 +226,9 @@ def test_noise_is_what_is_larger(losses: list[float], off: float, steps: float) 
     assert (fit.level, fit.slope, fit.wild) == (pytest.approx(0.2), pytest.approx(0.0), pytest.approx(0.2))
     assert fit.noise == pytest.approx(1.4826 * off)
     assert fit.jitter == pytest.approx(1.4826 * steps / math.sqrt(2.0))
+
+
+def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:
+    """Of its last twelve points and its last twenty those that say less."""
+    losses = [2.5 + e * (8.0 if i >= 23 else 1.0) for i, e in enumerate(noisy(30, 0.01, 5))]
+    assert curved_noise(losses) == bent_noise(losses[-20:]) < bent_noise(losses[-12:])

@@ -77,6 +77,9 @@ class Recipe:
     ) -> Any:
         """A stage's arguments for a Trainer.
 
+        Each stage gets a ``data_seed`` of its own, the recipe's seed and the stage's place from 0, unless ``more`` has
+        one: with one seed every stage would begin with the same rows in the same order.
+
         Args:
             stage: Its name.
             output_dir: The stage's folder.
@@ -92,7 +95,9 @@ class Recipe:
 
         from ko_cpt_callbacks.training.arguments import stage_arguments
 
-        return stage_arguments(self.file, self._known(stage), output_dir, arguments_class or TrainingArguments, more)
+        name = self._known(stage)
+        more = {"data_seed": self.page.seed + self.stages.index(name), **more}
+        return stage_arguments(self.file, name, output_dir, arguments_class or TrainingArguments, more)
 
     def quantization_config(self) -> BitsAndBytesConfig | None:
         """What ``from_pretrained(quantization_config=…)`` is to be given; None where the weights stay as they are."""

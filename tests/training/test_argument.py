@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from tiny import llama
+from transformers import Trainer, TrainingArguments, set_seed
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import RecipeError
@@ -164,3 +166,22 @@ def test_one_stages_precision_is_not_the_nexts(tmp_path: Path) -> None:
     training_arguments({"bf16": True, "use_cpu": True}, tmp_path, 0)
     training_arguments({"use_cpu": True}, tmp_path, 0)
     assert os.environ.get("ACCELERATE_MIXED_PRECISION", "no") == "no"
+
+
+def test_every_stage_has_its_own_order_of_rows(tmp_path: Path) -> None:
+    """Several stages on one training set, in a script: the first in the order of the recipe's seed, the others in
+    another one; a data_seed of the script's own stands."""
+    recipe = Recipe.load("quickstart", ["seed=3"])
+    rows = [{"input_ids": [number] * 4, "labels": [number] * 4} for number in range(40)]
+
+    def order(stage: str, **more: Any) -> list[int]:
+        arguments = recipe.training_arguments(stage, tmp_path / stage, use_cpu=True, **more)
+        loader = Trainer(llama(40), arguments, train_dataset=rows, eval_dataset=rows).get_train_dataloader()
+        return [int(row[0]) for batch in loader for row in batch["input_ids"]]
+
+    orders = [order(stage) for stage in recipe.stages]
+    assert len({tuple(one) for one in orders}) == len(recipe.stages)
+    assert all(sorted(one) == list(range(40)) for one in orders)
+    set_seed(3)
+    assert orders[0] == order(recipe.stages[0], data_seed=3)
+    assert order(recipe.stages[1], data_seed=3) == orders[0]

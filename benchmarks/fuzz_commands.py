@@ -2,7 +2,7 @@
 
 ``python benchmarks/fuzz_commands.py [--files N] [--seed N]``
 
-Files of runs, plans, sums and baselines with values and bytes changed (``tests/cli/damage.py``), each read by
+Files of runs, plans, sums and baselines with values and bytes changed (``tests/check/damage.py``), each read by
 ``check``, ``compare`` or ``baselines``, in this process. Exit status 1 where one ends in an exception, in another
 status than 0, 1 and 2, or says something that is no printable line: the command, what was wrong, how often, and a seed.
 One core; 10,000 in about a quarter of an hour.
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from cli.damage import Place, outcome  # noqa: E402
+from check.damage import Place, outcome  # noqa: E402
 
 
 def main() -> int:

@@ -5,7 +5,7 @@
 Two models are made of which the true difference is known: each scores rows that are as uneven as real ones (lengths
 log-normal from 20 to 2,048 tokens, loss per row with a standard deviation of 0.43 nats as derived from public logs,
 short rows harder). The rows' hardness is shared by both models; each has a part of its own. An evaluation set of 100
-to 1,000 rows is drawn, both score it, and `ko_cpt_callbacks.core.pairing.paired_with` gives the difference with its
+to 1,000 rows is drawn, both score it, and `ko_cpt_callbacks.compare.pairing.paired_with` gives the difference with its
 standard error. The truth is the difference on four million rows.
 
 * **one tokenizer**: nats per token, a true difference of about 0.03 nats.
@@ -31,7 +31,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.core.pairing import paired_with
+from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
 from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate

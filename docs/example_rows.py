@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from ko_cpt_callbacks.baselines.registry import find_baseline
-from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.baselines.registry import find_baseline
-    from ko_cpt_callbacks.core.baseline import Baseline
+    from ko_cpt_callbacks.compare.baseline import Baseline
+    from ko_cpt_callbacks.compare.reference import target_from_baseline
+    from ko_cpt_callbacks.compare.registry import find_baseline
     from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Baseline": "ko_cpt_callbacks.core.baseline",
+    "Baseline": "ko_cpt_callbacks.compare.baseline",
     "BaselineError": "ko_cpt_callbacks.errors",
     "ConfigurationError": "ko_cpt_callbacks.errors",
     "Finding": "ko_cpt_callbacks.run.finding",
@@ -36,7 +37,8 @@ _HOMES = {
     "Severity": "ko_cpt_callbacks.run.finding",
     "Target": "ko_cpt_callbacks.core.target",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
-    "find_baseline": "ko_cpt_callbacks.baselines.registry",
+    "find_baseline": "ko_cpt_callbacks.compare.registry",
+    "target_from_baseline": "ko_cpt_callbacks.compare.reference",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "UnreadableRunError",
     "__version__",
     "find_baseline",
+    "target_from_baseline",
 ]
 
 

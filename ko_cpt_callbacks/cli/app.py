@@ -8,9 +8,9 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
+from ko_cpt_callbacks.check.command import check
+from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.cli.baselines import baselines
-from ko_cpt_callbacks.cli.check import check
-from ko_cpt_callbacks.cli.compare import compare
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.errors import ConfigurationError

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.baselines.entry import Entry
-from ko_cpt_callbacks.core.baseline import GRADES, Baseline, BaselineValue
-from ko_cpt_callbacks.core.stage import NOT_STATED
+from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
+from ko_cpt_callbacks.compare.entry import Entry
+from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["NOTHING", "Headline", "Span", "cells", "entry_page", "headline", "list_page", "value_text"]

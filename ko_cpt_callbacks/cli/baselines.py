@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
-from ko_cpt_callbacks.cli.page_print import print_page
+from ko_cpt_callbacks.check.terminal import complain, fail, guarded, print_json, print_page
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.terminal import printable
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.baselines.entry import Entry
+    from ko_cpt_callbacks.compare.entry import Entry
 
 __all__ = ["baselines"]
 
@@ -98,7 +97,7 @@ def summary(entry: Entry) -> dict[str, Any]:
 
 def _list(*, as_json: bool) -> None:
     # Not at the top: the other commands need neither YAML nor a schema.
-    from ko_cpt_callbacks.baselines.registry import entries
+    from ko_cpt_callbacks.compare.registry import entries
 
     found, errors = entries()
     if as_json:
@@ -112,7 +111,7 @@ def _list(*, as_json: bool) -> None:
 
 
 def _show(id: str, *, as_json: bool) -> None:
-    from ko_cpt_callbacks.baselines.registry import find_entry
+    from ko_cpt_callbacks.compare.registry import find_entry
 
     entry = find_entry(id)
     if as_json:
@@ -125,7 +124,7 @@ def _show(id: str, *, as_json: bool) -> None:
 
 
 def _validate(file: str) -> None:
-    from ko_cpt_callbacks.baselines.entry import read_entry
+    from ko_cpt_callbacks.compare.entry import read_entry
 
     entry = read_entry(Path(file))
     figures = entry.figures()
@@ -138,8 +137,8 @@ def _validate(file: str) -> None:
 
 
 def _add(run: str, id: str, title: str | None, *, best: bool, force: bool) -> None:
-    from ko_cpt_callbacks.baselines.own import add_own
     from ko_cpt_callbacks.cli.baseline_page import value_text
+    from ko_cpt_callbacks.compare.own import add_own
 
     if not run:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")

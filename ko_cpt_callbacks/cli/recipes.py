@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.cli.complaint import complain, fail, guarded, print_json
-from ko_cpt_callbacks.cli.page_print import print_page
+from ko_cpt_callbacks.check.terminal import complain, fail, guarded, print_json, print_page
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.finding import Severity
@@ -94,7 +93,7 @@ def copy(
     """Write a recipe to a file of your own, to change it."""
 
     def action() -> None:
-        from ko_cpt_callbacks.cli.recipe_copy import copy_recipe
+        from ko_cpt_callbacks.recipe.reading import copy_recipe
 
         name = printable(str(copy_recipe(recipe, path, force=force)))
         typer.echo(f"{name}: written. Change it, then: ko-cpt validate {name} && ko-cpt train {name}")

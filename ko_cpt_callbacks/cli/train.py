@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.cli.printable import let_print_anything, printable_lines
+from ko_cpt_callbacks.check.terminal import let_print_anything, printable_lines
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.yaml.mistake import near_miss
@@ -120,7 +120,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         typer.echo(f"\n{line}\n  {printable(again)}", err=True)
         raise typer.Exit(_FAILED) from None
     if _is_first():
-        from ko_cpt_callbacks.cli.closing_page import print_closing_page
+        from ko_cpt_callbacks.check.closing_page import print_closing_page
 
         print_closing_page(file.recipe, folder)
         took = time.monotonic() - began

@@ -22,9 +22,6 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.comparison_reason import Reason
-from ko_cpt_callbacks.core.reference import reference_of
 from ko_cpt_callbacks.core.target_text import (
     END,
     EXAMPLE,
@@ -38,7 +35,6 @@ from ko_cpt_callbacks.core.target_text import (
     target_parts,
     whole,
 )
-from ko_cpt_callbacks.messages.catalogue import catalogue
 
 __all__ = ["END", "METRICS", "PRESETS", "STEP", "TOKENS", "Target", "parse_target", "parse_targets"]
 
@@ -112,53 +108,6 @@ class Target:
             raise refused(where, f"confidence={self.confidence!r}", "a number between 0 and 1", "write 0.95", near)
         if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 1:
             raise refused(where, f"confirm={self.confirm!r}", "a whole number of at least 1", "write confirm=1")
-
-    @classmethod
-    def from_baseline(
-        cls,
-        baseline: Baseline | str,
-        *,
-        stage: str | None = None,
-        split: str = "eval",
-        by: str = END,
-        confidence: float = 0.95,
-        confirm: int = 1,
-    ) -> Target:
-        """As good as a baseline, in the one unit that does not depend on the tokenizer: bits per byte.
-
-        The bound is the lowest value that the baseline's figure can stand for (the other reading of an open question,
-        the rounding of its print), rounded down to four decimals: below it, a run is surely as good, as far as the
-        text is alike.
-
-        Args:
-            baseline: The baseline, or the id of one.
-            stage: Its stage; ``None``: the last that is a reference and has figures.
-            split: The evaluation set by its prefix, as logged.
-            by: The deadline, as in the class.
-            confidence: As in the class.
-            confirm: As in the class.
-
-        Raises:
-            ConfigurationError: If there is no such baseline or stage, or it has no bits per byte of held-out text to
-                be compared with; the text has the reason.
-        """
-        if isinstance(baseline, str):
-            import ko_cpt_callbacks
-
-            baseline = ko_cpt_callbacks.find_baseline(baseline)
-        found = reference_of(baseline, stage, set=split)
-        if not isinstance(found, Reason) and found.bits is None:
-            found = Reason("reference-without-bytes", {"baseline": baseline.id, "stage": found.stage})
-        if isinstance(found, Reason):
-            raise refused(
-                f"from baseline {baseline.id!r}",
-                "no figure that a run could be held to: " + catalogue().reason(found.as_dict()).rstrip("."),
-                "bits per byte of held-out text",
-                "name another baseline (ko-cpt baselines) or stage, or set the target on a number",
-            )
-        assert found.bits is not None
-        sure = math.floor((found.bits.low - found.bits.rounding) * 1e4) / 1e4
-        return cls(keys.BITS_PER_BYTE, sure, split, by, confidence, confirm)
 
     def _bound(self, where: str) -> float:
         found = f"bound {self.below!r}"

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
@@ -60,7 +60,7 @@ class KoCPTCallback(TrainerCallback):
         targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"seed-loss"``), or
             :class:`~ko_cpt_callbacks.core.target.Target` objects.
         baseline: A run to compare with: an id of ``ko-cpt baselines``, such as ``"redwhale"``, or a
-            :class:`~ko_cpt_callbacks.core.baseline.Baseline`.
+            :class:`~ko_cpt_callbacks.compare.baseline.Baseline`.
         stage: Which of its stages; ``auto``: the one that trains what this model trains.
         task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
         retention: Names of the evaluation sets that stand for what must not be forgotten; ``"en<5%"`` where the

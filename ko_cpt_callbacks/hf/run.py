@@ -14,8 +14,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.stage_facts import STAGE
-from ko_cpt_callbacks.core.standing import DIFFERENCE
+from ko_cpt_callbacks.compare.stage import STAGE
+from ko_cpt_callbacks.compare.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.metric import unmeasured
 from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit
 from ko_cpt_callbacks.hf.evaluation_entry import best_exact, evaluation_entries

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ko_cpt_callbacks.baselines.registry import find_baseline
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.reference import AUTO
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.core.patience import Patience, read_patience
-from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import Target, parse_targets
 from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError

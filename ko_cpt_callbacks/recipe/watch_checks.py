@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ko_cpt_callbacks.baselines.registry import baseline_ids, find_baseline
+from ko_cpt_callbacks.compare.reference import AUTO
+from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
 from ko_cpt_callbacks.core.patience import read_patience
-from ko_cpt_callbacks.core.reference import AUTO
 from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import codes, retired

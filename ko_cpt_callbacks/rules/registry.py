@@ -13,9 +13,9 @@ from inspect import isabstract
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits

@@ -1,4 +1,4 @@
-"""One line per evaluation and per finding, in the terminal; the one way for every text that is printed."""
+"""One line per evaluation and per finding, in the terminal."""
 
 from __future__ import annotations
 

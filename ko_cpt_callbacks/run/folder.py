@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.file import (
     append_line,
     json_lines,
@@ -33,9 +32,17 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.lock import FolderLock, Hold
 from ko_cpt_callbacks.run.output import Output
 
+if TYPE_CHECKING:  # numpy: not for a run that is judged without it
+    from ko_cpt_callbacks.metrics.row_sums import RowSums
+
 __all__ = ["MAX_BYTES", "Backlog", "RunFolder", "eval_rows_path", "read_eval_rows"]
 
 _log = logging.getLogger("ko_cpt_callbacks")
+
+MAX_BYTES: Final = 1 << 30
+"""A file of sums larger than this is not read: about 13 million rows. Chosen, not measured."""
+# Lines kept for a disk that stays full: some 200,000 rows. Chosen, not measured.
+_MOST_BYTES: Final = 64 << 20
 
 
 class RunFolder(Output):
@@ -133,10 +140,6 @@ class RunFolder(Output):
                 self._lock.release()
 
 
-# Lines kept for a disk that stays full: some 200,000 rows. Chosen, not measured.
-_MOST_BYTES: Final = 64 << 20
-
-
 @dataclass
 class _Owed:
     """What one file is owed: all of it anew, then lines at its end."""
@@ -231,15 +234,6 @@ class Backlog:
             )
 
 
-if TYPE_CHECKING:
-    from ko_cpt_callbacks.metrics.row_sums import RowSums
-
-__all__ = ["MAX_BYTES", "eval_rows_path", "read_eval_rows"]
-
-MAX_BYTES: Final = 1 << 30
-"""A file larger than this is not read: about 13 million rows. Chosen, not measured."""
-
-
 def eval_rows_path(record: Path, split: str, step: int) -> Path:
     """Where the sums of an evaluation are, whether or not they are there.
 
@@ -258,7 +252,7 @@ def read_eval_rows(path: str | Path) -> RowSums:
         UnreadableRunError: If it cannot be opened, is larger than `MAX_BYTES`, is compressed (this package writes
             it as it is, and a compressed one may unpack to any size), or holds other arrays.
     """
-    from ko_cpt_callbacks.metrics.row_sums import RowSums  # numpy: not for a run that is judged without it
+    from ko_cpt_callbacks.metrics.row_sums import RowSums
 
     path = Path(path)
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.finding import Finding
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
 from ko_cpt_callbacks.core.patience import Patience, read_patience
-from ko_cpt_callbacks.core.reference import AUTO, checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.rules.registry import TASKS

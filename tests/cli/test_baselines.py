@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from baselines.tiny_run import VALID, write
-from cli.command import REAL_RUNS, ROOT, real_run
+from check.command import REAL_RUNS, ROOT, real_run
+from compare.tiny_run import VALID, write
 from typer.testing import CliRunner
 
-from ko_cpt_callbacks.baselines.entry import read_entry
-from ko_cpt_callbacks.baselines.registry import FOLDER_VARIABLE, bundled_folder, bundled_ids
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.cli.baseline_page import cells
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.entry import read_entry
+from ko_cpt_callbacks.compare.registry import FOLDER_VARIABLE, bundled_folder, bundled_ids
 
 if TYPE_CHECKING:
     from click.testing import Result

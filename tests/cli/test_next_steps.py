@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ko_cpt_callbacks.cli.judgement_page import next_steps
+from ko_cpt_callbacks.check.page import next_steps
 from ko_cpt_callbacks.run.finding import Finding, Severity
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cli.command import ROOT
+from check.command import ROOT
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli import recipes as module
 from ko_cpt_callbacks.cli.app import app
-from ko_cpt_callbacks.cli.recipe_copy import copy_recipe
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.memory import GIB, recipe_memory
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import copy_recipe, find_recipe, read_recipe
 
 if TYPE_CHECKING:
     from click.testing import Result

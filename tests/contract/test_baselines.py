@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from ko_cpt_callbacks.baselines.entry import Entry, read_entry
-from ko_cpt_callbacks.baselines.formula import MEAN, derive
-from ko_cpt_callbacks.baselines.printed import read_printed
-from ko_cpt_callbacks.baselines.registry import bundled_folder, bundled_ids, find_baseline
-from ko_cpt_callbacks.baselines.schema import BaselineFile
 from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells
-from ko_cpt_callbacks.core.baseline import GRADES, Baseline
+from ko_cpt_callbacks.compare.baseline import GRADES, Baseline
+from ko_cpt_callbacks.compare.entry import Entry, read_entry
+from ko_cpt_callbacks.compare.figure import MEAN, derive, read_printed
+from ko_cpt_callbacks.compare.registry import bundled_folder, bundled_ids, find_baseline
+from ko_cpt_callbacks.compare.schema import BaselineFile
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "ko_cpt_callbacks" / "baselines" / "data"
+FOLDER = ROOT / "ko_cpt_callbacks" / "compare" / "data"
 FILES = sorted(FOLDER.iterdir())
 NUMBERS = json.loads((Path(__file__).parent / "baseline_numbers.json").read_text("utf-8"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -46,7 +45,7 @@ def _baseline(name: str) -> Baseline:
 def test_the_folder_is_the_collection() -> None:
     """There are baselines, all of them YAML, listed by their files' names, and every system that was promised."""
     assert [path.suffix for path in FILES] == [".yaml"] * len(FILES) != []
-    assert bundled_folder() == FOLDER == Path(str(files("ko_cpt_callbacks") / "baselines" / "data"))
+    assert bundled_folder() == FOLDER == Path(str(files("ko_cpt_callbacks") / "compare" / "data"))
     assert sorted(bundled_ids()) == sorted(path.stem for path in FILES)
     assert set(bundled_ids()) >= SYSTEMS
 

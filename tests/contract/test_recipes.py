@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import Recipe
-from ko_cpt_callbacks.baselines.registry import find_baseline
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.adapter import stage_lora
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ko_cpt_callbacks.rules as rooms
-from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from core.made_baseline import LN2, published, value
+from compare.made_baseline import LN2, published, value
 
-import ko_cpt_callbacks
-from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
+from ko_cpt_callbacks.compare import registry
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
+from ko_cpt_callbacks.compare.reference import target_from_baseline
 from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target, parse_targets
 from ko_cpt_callbacks.core.verdict import Outcome
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -34,12 +35,12 @@ LN20 = math.log(20.0)
 
 def test_from_a_baseline() -> None:
     """Bits per byte below the sure end of the range: its low end less the rounding, cut to four decimals."""
-    found = Target.from_baseline(published(), stage="lora", split="eval_ko", by="step:500", confirm=2)
+    found = target_from_baseline(published(), stage="lora", split="eval_ko", by="step:500", confirm=2)
     low = 2.8064 / LN2 / 4.860 - 0.005
     assert (found.metric, found.split, found.by, found.confirm) == ("bits_per_byte", "eval_ko", "step:500", 2)
     assert 0.0 <= low - found.below < 1e-4
-    assert Target.from_baseline(published()) == Target("bits_per_byte", found.below)
-    assert Target.from_baseline(published(), stage="embedding").below > found.below
+    assert target_from_baseline(published()) == Target("bits_per_byte", found.below)
+    assert target_from_baseline(published(), stage="embedding").below > found.below
     assert parse_target(str(found)) == found
 
 
@@ -51,8 +52,8 @@ def test_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(name)
         return published()
 
-    monkeypatch.setattr(ko_cpt_callbacks, "find_baseline", find, raising=False)
-    assert Target.from_baseline("redwhale") == Target.from_baseline(published())
+    monkeypatch.setattr(registry, "find_baseline", find)
+    assert target_from_baseline("redwhale") == target_from_baseline(published())
     assert asked == ["redwhale"]
 
 
@@ -76,7 +77,7 @@ def test_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_baseline_that_gives_no_target(baseline: Baseline, stage: str | None, reason: str) -> None:
     """Refused with the reason, in five parts: it never falls back to another unit."""
     with pytest.raises(ConfigurationError) as error:
-        Target.from_baseline(baseline, stage=stage)
+        target_from_baseline(baseline, stage=stage)
     said = str(error.value)
     assert said.startswith(f"target from baseline '{baseline.id}': found no figure that a run could be held to: ")
     assert reason in said

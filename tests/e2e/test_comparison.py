@@ -13,9 +13,9 @@ import tiny
 from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.cli.compared import compared_run, side_of_run
-from ko_cpt_callbacks.cli.compared_run import read_compared_run
-from ko_cpt_callbacks.core.comparison_value import BITS, NATS, Comparison
+from ko_cpt_callbacks.check.compared import compared_run, side_of_run
+from ko_cpt_callbacks.check.compared_run import read_compared_run
+from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison
 
 pytestmark = pytest.mark.both_versions
 

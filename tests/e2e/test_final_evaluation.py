@@ -11,7 +11,7 @@ from e2e import job
 from transformers import TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import judge_run, watch_of
 from ko_cpt_callbacks.run.folder import eval_rows_path
 from ko_cpt_callbacks.run.reading import read_run
 

@@ -12,8 +12,8 @@ import pytest
 from e2e import job, run_files
 from typer.testing import CliRunner
 
-from ko_cpt_callbacks.baselines.own import add_own
 from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.compare.own import add_own
 
 pytestmark = pytest.mark.both_versions
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import forked
 import pytest
-from cli.command import check as command
+from check.command import check as command
 from e2e import job, run_files
 from transformers import Trainer, TrainerCallback
 from writers import holding

@@ -1,7 +1,7 @@
 """Logs that nobody made up: those kept in the tests, and public ones where they are beside the repository.
 
 Each with what is right to say of it, as its reader has it: the README beside the public ones, and
-``tests/cli/test_case_logs.py``.
+``tests/check/test_case_logs.py``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _both(group: str, name: str, path: Path, label: LabelledRun | None, pretrain
 
 def own_logs(folder: Path) -> Iterator[Log]:
     """The logs kept in the tests and the recorded runs; ``folder`` takes files that are made of columns."""
-    for path in sorted((TESTS / "cli" / "case_logs").glob("*.json")):
+    for path in sorted((TESTS / "check" / "case_logs").glob("*.json")):
         state = json.loads(path.read_text("utf-8"))
         columns = state.pop("columns")
         count = len(next(iter(columns.values())))
@@ -116,7 +116,7 @@ def public_logs() -> Iterator[Log]:
     for path in sorted((DATA / "runs").glob("*.json")):
         number = path.name.split("_")[0]
         yield from _both("public", number, path, _PUBLIC.get(number), number in _PRETRAINING)
-    kept = {path.name for path in (TESTS / "cli" / "case_logs").glob("*.json")}
+    kept = {path.name for path in (TESTS / "check" / "case_logs").glob("*.json")}
     for path in sorted(CASES.glob("*.json")):
         if path.name not in kept:
             yield from _both("case", path.stem, path, _CASES.get(path.stem), pretraining=False)

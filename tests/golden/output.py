@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cli import made_run, sample, staged
-from cli.command import write_state
+from check import made_run, sample, staged
+from check.command import write_state
 from golden.judged import six_digits
 
 __all__ = ["SENTENCES", "commands", "kept", "printed", "read_kept", "written"]
@@ -109,7 +109,7 @@ def commands(home: Path) -> Iterator[tuple[str, list[str]]]:
     yield from _compared(home / "compare")
     for kind in ("baselines", "recipes"):
         yield kind, [kind, "--json"]
-    for path in sorted((ROOT / "ko_cpt_callbacks" / "baselines" / "data").glob("*.yaml")):
+    for path in sorted((ROOT / "ko_cpt_callbacks" / "compare" / "data").glob("*.yaml")):
         yield f"baselines-show-{path.stem}", ["baselines", "show", path.stem, "--json"]
     for path in sorted((ROOT / "recipes").glob("*.yaml")):
         yield f"recipes-show-{path.stem}", ["recipes", "show", path.stem, "--json"]

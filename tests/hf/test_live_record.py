@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput
-from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import judge_run, watch_of
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.rules.monitor import Monitor

@@ -26,7 +26,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from ko_cpt_callbacks.core.stage import Trains
+from ko_cpt_callbacks.compare.stage import Trains
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.messages.catalogue import catalogue
 

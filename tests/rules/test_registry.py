@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.baselines.registry import find_baseline
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for

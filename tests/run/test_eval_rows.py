@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.staged import sums
+from check.staged import sums
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run import folder as eval_rows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.staged import write_plan
+from check.staged import write_plan
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.reading import PLAN_FILE, read_plan, read_run

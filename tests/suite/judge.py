@@ -14,7 +14,7 @@ from typing import Any
 from suite.run import LabelledRun, write
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import judge_run, watch_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.reading import Run, Source
 

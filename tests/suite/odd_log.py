@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor

@@ -16,7 +16,7 @@ from suite.real import DATA, bases
 from suite.run import LabelledRun, cut
 from suite.score import Score, last_row, score, verdict
 
-from ko_cpt_callbacks.cli.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import judge_run, watch_of
 from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for

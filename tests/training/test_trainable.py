@@ -12,7 +12,7 @@ from training.made_recipe import FIVE_STAGES, LAYERS, LORA, TIED, loaded, made_m
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Trainer
 
 from ko_cpt_callbacks import ConfigurationError, Recipe
-from ko_cpt_callbacks.core.stage import Trains
+from ko_cpt_callbacks.compare.stage import Trains
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 
 pytestmark = pytest.mark.both_versions

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ko_cpt_callbacks.core.stage import Rows
-from ko_cpt_callbacks.core.stage_facts import LoraFacts
+from ko_cpt_callbacks.compare.stage import LoraFacts, Rows
 
 __all__ = [
     "LORA", "ONLY_ROWS", "Blocks", "EmbeddingParts", "RowsSeen", "active_configs", "adapter_parameters",

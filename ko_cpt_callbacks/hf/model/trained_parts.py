@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from torch import nn
 
-from ko_cpt_callbacks.core.stage import UNKNOWN, Adapter, Layers, Trains
-from ko_cpt_callbacks.core.stage_facts import GROUPS, StageFacts, Tied
+from ko_cpt_callbacks.compare.stage import GROUPS, UNKNOWN, Adapter, Layers, StageFacts, Tied, Trains
 from ko_cpt_callbacks.hf.model.facts import elements, quantization
 from ko_cpt_callbacks.hf.model.frozen_rows import held_rows
 from ko_cpt_callbacks.hf.model.structure import (

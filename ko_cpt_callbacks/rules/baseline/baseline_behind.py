@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ko_cpt_callbacks.core.baseline import Baseline
-from ko_cpt_callbacks.core.reference import AUTO
-from ko_cpt_callbacks.core.standing import Standings, Watched, advance, settle, values_of
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.reference import AUTO
+from ko_cpt_callbacks.compare.standing import Standings, Watched, advance, settle, values_of
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.comparison_value import BITS, NATS, resolution_of, standing_of
+from ko_cpt_callbacks.compare.value import BITS, NATS, resolution_of, standing_of
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity

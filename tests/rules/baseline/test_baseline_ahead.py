@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import pytest
-from core.made_baseline import LN2, own, published
+from compare.made_baseline import LN2, own, published
 
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
 from ko_cpt_callbacks.rules.monitor import Monitor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from core.made_baseline import own, published
+from compare.made_baseline import own, published
 from rules.baseline.test_baseline_ahead import difference, evaluation
 
-from ko_cpt_callbacks.core.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.rules.baseline.baseline_behind import BaselineBehind
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity

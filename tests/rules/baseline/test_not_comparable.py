@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.made_baseline import own, published, value
+from compare.made_baseline import own, published, value
 from rules.baseline.test_baseline_ahead import evaluation
 
-from ko_cpt_callbacks.core.baseline import Baseline, BaselineStage
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.rules.baseline.not_comparable import NotComparable
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity

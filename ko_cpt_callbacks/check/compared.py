@@ -1,0 +1,253 @@
+"""Runs, or a lone loss, beside a baseline: what ``ko-cpt compare`` shows, as values."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.compared_run import ComparedRun, ComparedSet, as_baseline, read_compared_run
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.comparison import compare, same_run
+from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
+from ko_cpt_callbacks.compare.stage import matching_stage
+from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.run.folder import read_eval_rows
+
+__all__ = [
+    "SPLITS", "Compared", "LoneLoss", "Side", "compared_loss", "compared_run", "efficiency", "find_side",
+    "side_of_run",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What is compared with.
+
+    Args:
+        baseline: Its figures.
+        run: The run they were read from; None where they are an entry of the registry.
+    """
+
+    baseline: Baseline
+    run: ComparedRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One loss beside the baseline.
+
+    Args:
+        run: The run as the user named it; None for a loss that was given as a number.
+        step: Optimizer step of the evaluation; None for a number.
+        measured: The run's side.
+        comparison: What came of it.
+    """
+
+    run: str | None
+    step: int | None
+    measured: Measured
+    comparison: Comparison
+
+    def as_dict(self) -> dict[str, Any]:
+        """As strict JSON, with the sentences of its reasons."""
+        compared = self.comparison.as_dict()
+        for name in ("reasons", "notes", "would_help"):
+            compared[name] = [{**item, "message": catalogue().reason(item)} for item in compared[name]]
+        return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
+
+
+def find_side(named: str) -> Side:
+    """The baseline of an id, or the run at a path. An id comes first; a name with a ``/`` is a path.
+
+    Raises:
+        ConfigurationError: If it is neither.
+        BaselineError: If the baseline's file cannot be used.
+        UnreadableRunError: If the run cannot be read.
+    """
+    import ko_cpt_callbacks
+
+    if not named:
+        raise ConfigurationError("--baseline: found an empty text, expected an id or a path; is a variable unset?")
+    if "/" not in named and "\\" not in named:
+        try:
+            return Side(ko_cpt_callbacks.find_baseline(named))
+        except ConfigurationError:
+            if not Path(named).exists():
+                raise
+    return side_of_run(named)
+
+
+def side_of_run(path: str) -> Side:
+    """The run at a path, as what others are compared with.
+
+    Raises:
+        UnreadableRunError: If the run cannot be read.
+    """
+    run = read_compared_run(path)
+    return Side(as_baseline(run), run)
+
+
+def compared_run(run: ComparedRun, side: Side, stage: str | None = None, only: str | None = None) -> list[Compared]:
+    """A run beside a baseline, every set or the one that was named.
+
+    Raises:
+        ConfigurationError: If there is no such stage or set.
+        UnreadableRunError: If a file of per-row sums is damaged.
+    """
+    return [_compared(run, item, side, stage) for item in _chosen(run, only)]
+
+
+def compared_loss(measured: Measured, side: Side, stage: str | None = None) -> Compared:
+    """A loss that was given as a number beside a baseline.
+
+    Raises:
+        ConfigurationError: If there is no such stage.
+    """
+    return Compared(None, None, measured, compare(measured, side.baseline, stage))
+
+
+def efficiency(runs: Iterable[ComparedRun]) -> dict[str, Any] | None:
+    """Tokens per GPU hour of the runs that logged them and of the baselines; None where no run did."""
+    known = {run.path: run.tokens_per_gpu_hour for run in runs if run.tokens_per_gpu_hour is not None}
+    if not known:
+        return None
+    from ko_cpt_callbacks.compare.registry import efficiency_table
+
+    names = ("id", "title", "gpu", keys.TOKENS_PER_GPU_HOUR, "grade")
+    return {
+        "runs": [{"run": path, keys.TOKENS_PER_GPU_HOUR: speed} for path, speed in known.items()],
+        "baselines": [{name: getattr(row, name) for name in names} for row in efficiency_table()],
+    }
+
+
+def _chosen(run: ComparedRun, only: str | None) -> Sequence[ComparedSet]:
+    if only is None:
+        return run.compared
+    known = {item.measured.set: item for item in run.sets}
+    # The Trainer logs the set "ko" of a dict of sets as eval_ko.
+    for name in (only, keys.key("eval", only)):
+        if name in known:
+            return (known[name],)
+    near = difflib.get_close_matches(only, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    listed = ", ".join(known) or "none: it was never evaluated"
+    raise ConfigurationError(f"--set: found {only!r}, expected a set of {run.path} ({listed}){hint}")
+
+
+def _compared(run: ComparedRun, item: ComparedSet, side: Side, stage: str | None) -> Compared:
+    baseline = side.baseline
+    matched, unmatched = checked_stage(baseline, stage), False
+    if matched is None and run.trains is not None and len(baseline.stages) > 1:
+        matched = matching_stage(run.trains, baseline).stage
+        unmatched = matched is None
+    found = compare(item.measured, baseline, matched, _paired(item, baseline, matched))
+    notes = found.notes
+    if item.points is not None:
+        values = {"points": item.points, "first_step": item.first_step, "last_step": item.step}
+        notes = (Reason("training-mean", values), *notes)
+    if unmatched and found.stage:
+        notes = (*notes, Reason("stage-not-matched", {"stage": found.stage}))
+    found = replace(found, notes=notes)
+    itself = side.run is not None and side.run.file.samefile(run.file)
+    if itself and found.outcome != "exact" and not item.measured.retention:
+        found = same_run(item.measured, baseline)
+    return Compared(run.path, item.step, item.measured, found)
+
+
+def _paired(item: ComparedSet, baseline: Baseline, stage: str | None) -> Paired | None:
+    """The row by row difference, where both sides have their rows."""
+    measured = item.measured
+    found = reference_of(baseline, stage, set=measured.set, fingerprint=measured.fingerprint)
+    if isinstance(found, Reason) or found.rows_file is None or item.rows_file is None:
+        return None
+    from ko_cpt_callbacks.compare.pairing import paired_with  # numpy: not for a comparison without rows
+
+    same = bool(measured.tokenizer) and measured.tokenizer == baseline.tokenizer_hash
+    theirs, ours = read_eval_rows(found.rows_file), read_eval_rows(item.rows_file)
+    exact = measured.loss if measured.metric == keys.EXACT_LOSS else None
+    wrong = ours.contradiction(
+        loss=exact, tokens=measured.tokens, bytes=measured.bytes, fingerprint=measured.fingerprint
+    )
+    if wrong is not None or found.contradicts(theirs):
+        return Paired(NATS if same else BITS, reasons=("other-rows",))
+    return paired_with(theirs, ours, same)
+
+
+SPLITS: Final = ("eval", "train")
+
+_LN2: Final = math.log(2.0)
+_AGREE: Final = 0.01  # how far three printed numbers may disagree, as a share. Chosen, not measured.
+
+
+@dataclass(frozen=True, slots=True)
+class LoneLoss:
+    """The options beside ``--loss``, None where not given.
+
+    Args:
+        loss: Nats per token.
+        split: ``eval`` or ``train``.
+        bytes_per_token: UTF-8 bytes of the scored text per token.
+        bits_per_byte: Bits per byte of the same text.
+        se: Standard error of the loss, nats per token.
+    """
+
+    loss: float | None = None
+    split: str | None = None
+    bytes_per_token: float | None = None
+    bits_per_byte: float | None = None
+    se: float | None = None
+
+    def measured(self) -> Measured | None:
+        """What the numbers say; None where no loss was given.
+
+        Raises:
+            ConfigurationError: If one cannot be used, or they contradict each other.
+        """
+        numbers = {
+            "--loss": self.loss,
+            "--bytes-per-token": self.bytes_per_token,
+            "--bits-per-byte": self.bits_per_byte,
+            "--se": self.se,
+        }
+        given = {name: value for name, value in numbers.items() if value is not None}
+        if self.loss is None:
+            beside = [*given, *(["--split"] if self.split is not None else [])]
+            if beside:
+                raise ConfigurationError(f"{beside[0]}: found it without --loss, expected both; give the loss it is of")
+            return None
+        for name, value in given.items():
+            if not math.isfinite(value) or value <= 0:
+                raise ConfigurationError(f"{name}: found {value!r}, expected a number above 0")
+        reach, bits = self._reach(self.loss)
+        per_byte = None if self.se is None or reach is None else self.se / (_LN2 * reach)
+        if self._split() == "train":
+            return Measured("train", "train", self.loss, self.se, bits, per_byte, reach)
+        return Measured("eval", "eval", self.loss, self.se, bits, per_byte, reach)
+
+    def _split(self) -> str:
+        split = SPLITS[0] if self.split is None else self.split
+        if split not in SPLITS:
+            near = difflib.get_close_matches(split, SPLITS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"--split: found {split!r}, expected one of {', '.join(SPLITS)}{hint}")
+        return split
+
+    def _reach(self, loss: float) -> tuple[float | None, float | None]:
+        """Bytes per token and bits per byte: each follows from the other and the loss."""
+        reach, bits = self.bytes_per_token, self.bits_per_byte
+        if reach is None:
+            return (None, None) if bits is None else (loss / (_LN2 * bits), bits)
+        of_both = loss / (_LN2 * reach)
+        if bits is not None and abs(bits / of_both - 1.0) > _AGREE:
+            raise ConfigurationError(
+                f"--bits-per-byte: found {bits:g}, expected {of_both:.3f}, which --loss and --bytes-per-token come to; "
+                "leave one of the three out"
+            )
+        return reach, of_both

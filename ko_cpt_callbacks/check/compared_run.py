@@ -1,0 +1,234 @@
+"""A run as one side of a comparison: its last evaluation of every set, or else its training loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
+from ko_cpt_callbacks.compare.stage import STAGE, Trains
+from ko_cpt_callbacks.compare.value import Measured
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.facts import RunFacts
+from ko_cpt_callbacks.run.file import read_text
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import (
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    finite_number,
+)
+from ko_cpt_callbacks.run.reading import Run, Source, read_run
+from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.told import read_told
+
+__all__ = ["ComparedRun", "ComparedSet", "as_baseline", "read_compared_run"]
+
+LAST_POINTS: Final = 50
+"""Training rows whose mean stands for a run's training loss; chosen, not measured: the public runs were read so."""
+
+_WHOLE: Final = "whole"
+_NOT_STATED: Final = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSet:
+    """One loss of a run.
+
+    Args:
+        measured: What is compared.
+        step: Optimizer step of the evaluation; of a training loss the last one that is in it.
+        rows_file: File with its per-row sums; None where there is none of this evaluation.
+        points: Training rows in the mean; None for an evaluation.
+        first_step: The first step in that mean.
+    """
+
+    measured: Measured
+    step: int
+    rows_file: Path | None = None
+    points: int | None = None
+    first_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """A run that is compared.
+
+    Args:
+        path: As the user named it.
+        file: The file its rows were read from.
+        sets: The last evaluation of each set, retention sets among them.
+        training: Its training loss; None where no row has one.
+        trains: What it trained, as a row says; None where none does.
+        vocabulary: Entries of its tokenizer.
+        tokens_per_gpu_hour: The last that a row has; None where none has, as on a CPU.
+        facts: What every verdict carries, as ``ko-cpt check`` finds it.
+    """
+
+    path: str
+    file: Path
+    facts: RunFacts
+    sets: tuple[ComparedSet, ...]
+    training: ComparedSet | None
+    trains: Trains | None = None
+    vocabulary: int | None = None
+    tokens_per_gpu_hour: float | None = None
+
+    @property
+    def compared(self) -> tuple[ComparedSet, ...]:
+        """The sets that a comparison looks at when none was named; the training loss where there are none."""
+        kept = tuple(item for item in self.sets if not item.measured.retention)
+        return kept or self.sets or (() if self.training is None else (self.training,))
+
+
+def read_compared_run(path: str) -> ComparedRun:
+    """The run at a path, as ``ko-cpt check`` finds it.
+
+    Raises:
+        UnreadableRunError: If there is none, its ``run.json`` is damaged, or it holds neither an evaluation nor a
+            finite training loss.
+    """
+    run = read_run(path)
+    seen = run.observations()
+    file = run.run_file()
+    facts: Mapping[str, Any] = {}
+    retention: tuple[str, ...] = ()
+    told = None if file is None else read_told(file)
+    if file is not None and told is not None:
+        retention = told.retention
+        facts = json.loads(read_text(file))  # read_told has shown that this is an object
+    known = _known(facts)
+    sets = tuple(_compared_set(run, item, known, retention) for item in _last_evaluations(seen).values())
+    training = _training(seen)
+    if not sets and training is None:
+        raise UnreadableRunError(f"{run.path}: found no loss, expected an evaluation or a training row with one")
+    return ComparedRun(
+        path=path,
+        file=run.path,
+        facts=judge_run(run, watch_of(told)).facts,
+        sets=sets,
+        training=None if training is None else replace(training, measured=replace(training.measured, **known)),
+        trains=_trains(seen),
+        vocabulary=known["vocabulary"],
+        tokens_per_gpu_hour=_last_number(run.rows, keys.TOKENS_PER_GPU_HOUR),
+    )
+
+
+def as_baseline(run: ComparedRun) -> Baseline:
+    """A run as what others are compared with: its evaluations, retention sets left out."""
+    values: list[BaselineValue] = []
+    for item in run.sets:
+        measured = item.measured
+        if not measured.retention:
+            values.extend(_value(item, "loss", measured.loss, measured.loss_se))
+            values.extend(_value(item, keys.BITS_PER_BYTE, measured.bits_per_byte, measured.bits_per_byte_se))
+    if run.training is not None:
+        values.extend(_value(run.training, "loss", run.training.measured.loss, None))
+    first = next((item.measured for item in (*run.sets, run.training) if item is not None), Measured())
+    return Baseline(
+        id=run.path,
+        title=run.path,
+        kind="continued pretraining",
+        grade="OWN",
+        vocabulary=run.vocabulary,
+        quantization=first.quantization or _NOT_STATED,
+        stages=(BaselineStage(_WHOLE, trains=run.trains, values=tuple(values)),),
+        tokenizer_hash=first.tokenizer or "",
+    )
+
+
+def _value(item: ComparedSet, metric: Metric, value: float | None, se: float | None) -> list[BaselineValue]:
+    if value is None:
+        return []
+    measured = item.measured
+    return [
+        BaselineValue(
+            metric=metric,
+            split=measured.split,
+            value=value,
+            low=value,
+            high=value,
+            grade="OWN",
+            origin="measured",
+            set=measured.set,
+            se=se,
+            fingerprint=measured.fingerprint,
+            tokens=measured.tokens,
+            bytes=measured.bytes,
+            rows_file=None if item.rows_file is None else str(item.rows_file),
+            position=f"step {item.step:,}",
+        )
+    ]
+
+
+def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` says of tokenizer and weights; nothing where it does not."""
+    tokenizer, model = (part if isinstance(part := facts.get(name), dict) else {} for name in ("tokenizer", "model"))
+    vocabulary, weights, named = tokenizer.get("vocabulary"), model.get("quantization"), tokenizer.get("hash")
+    whole = isinstance(vocabulary, int) and not isinstance(vocabulary, bool)
+    return {
+        "tokenizer": named if isinstance(named, str) and named else None,
+        "vocabulary": vocabulary if whole else None,
+        "quantization": weights if isinstance(weights, str) else None,
+    }
+
+
+def _last_evaluations(seen: Sequence[Observation]) -> dict[str, EvalObservation]:
+    """The last evaluation of every set, in the order the sets came."""
+    last: dict[str, EvalObservation] = {}
+    for item in seen:
+        if isinstance(item, EvalObservation) and (item.split not in last or item.step >= last[item.split].step):
+            last[item.split] = item
+    return last
+
+
+def _compared_set(run: Run, seen: EvalObservation, known: Mapping[str, Any], retention: Sequence[str]) -> ComparedSet:
+    # One that is not finite stays: that it cannot be compared is the answer.
+    measured = Measured.of(seen) or Measured(set=seen.split)
+    measured = replace(measured, retention=is_retention(seen.split, retention), **known)
+    rows_file = eval_rows_path(run.path.parent, seen.split, seen.step) if run.source is Source.ROWS else None
+    if rows_file is not None and not rows_file.exists():
+        rows_file = None
+    if rows_file is not None:
+        read_eval_rows(rows_file)  # evidence that cannot be read is told, also where it is not needed
+    return ComparedSet(measured, seen.step, rows_file)
+
+
+def _training(seen: Sequence[Observation]) -> ComparedSet | None:
+    """The mean of the last training losses; 0.0 is what the Trainer logs in place of NaN."""
+    by_step: dict[int, float] = {}
+    for item in seen:
+        if isinstance(item, TrainObservation) and item.loss and abs(item.loss) < float("inf"):
+            by_step.pop(item.step, None)
+            by_step[item.step] = item.loss
+    last = list(by_step.items())[-LAST_POINTS:]
+    if not last:
+        return None
+    mean = sum(loss for _, loss in last) / len(last)
+    measured = Measured("train", keys.TRAIN_PREFIX, mean, metric=keys.LOSS)
+    return ComparedSet(measured, last[-1][0], points=len(last), first_step=last[0][0])
+
+
+def _trains(seen: Sequence[Observation]) -> Trains | None:
+    """What the last ``stage`` row says that is trained."""
+    rows = [item.values for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
+    if not rows:
+        return None
+    try:
+        return Trains.from_dict({name: rows[-1][name] for name in ("input", "output", "layers", "adapter")})
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _last_number(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    for row in reversed(rows):
+        value = finite_number(row.get(name))
+        if value is not None and value > 0:
+            return value
+    return None

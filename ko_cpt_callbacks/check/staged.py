@@ -1,0 +1,367 @@
+"""A staged training judged stage by stage: what ``ko-cpt check`` shows of a plan folder, as a value.
+
+Every stage is a fold of its own, so that a planned hand-over is no seam. What joins them is the difference between the
+end of a stage and the end of the one before, on the same text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.judgement import Judgement, Watch, judge_run, watch_of
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.stage import STAGE, Trains, matching_stage
+from ko_cpt_callbacks.compare.stage_delta import (
+    STAGE_DIFFERENCE,
+    BaselineDelta,
+    EvalEnd,
+    StageDelta,
+    baseline_delta,
+    stage_delta,
+)
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.rules.limit import Limits
+from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
+from ko_cpt_callbacks.run.file import opening_failure
+from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
+from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.told import read_told
+
+__all__ = [
+    "BASE", "JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan",
+    "start_delta",
+]  # fmt: skip
+
+_FORMAT: Final = 1
+State: TypeAlias = Literal["judged", "not begun", "unreadable"]
+JUDGED: Final = "judged"
+NOT_BEGUN: Final = "not begun"
+UNREADABLE: Final = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a stage changed on one evaluation set, and the baseline's change beside it.
+
+    Args:
+        delta: The change.
+        retention: Whether the set stands for what must not be forgotten; it is never judged.
+        ended: Whether the stage came to its end; while it runs its last evaluation is not its end.
+        baseline: The change of the baseline's matching stage; None where there is none.
+    """
+
+    delta: StageDelta
+    retention: bool
+    ended: bool
+    baseline: BaselineDelta | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether `stage-regression` was asked of it."""
+        return self.delta.judged and self.ended and not self.retention
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            **self.delta.as_dict(),
+            "retention": self.retention,
+            "ended": self.ended,
+            "judged": self.judged,
+            "baseline": None if self.baseline is None else self.baseline.as_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StageJudgement:
+    """One stage of a plan: judged, not begun, or why it cannot be read (``message``)."""
+
+    planned: PlannedStage
+    state: State
+    judgement: Judgement | None = None
+    message: str | None = None
+    trains: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanJudgement:
+    """A staged training, judged."""
+
+    plan: Plan
+    stages: tuple[StageJudgement, ...]
+    changes: tuple[Change, ...]
+    baseline: Baseline | None = None
+    unasked: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> RunFacts:
+        """What every verdict carries, of all stages together."""
+        return joined_facts([None if stage.judgement is None else stage.judgement.facts for stage in self.stages])
+
+    @property
+    def findings(self) -> tuple[tuple[str, Finding], ...]:
+        """Every finding with the name of its stage, in the stages' order."""
+        judged = [(stage.planned.name, stage.judgement) for stage in self.stages]
+        return tuple((name, found) for name, one in judged if one is not None for found in one.findings)
+
+    def as_dict(self, path: str) -> dict[str, Any]:
+        """The judgement as strict JSON: ``schemas/check_plan.schema.json``.
+
+        Args:
+            path: The folder as the user named it.
+        """
+        return {
+            "format": _FORMAT,
+            **self.facts.as_dict(),
+            "plan": {
+                "path": path,
+                "file": str(self.plan.file),
+                "baseline": None if self.baseline is None else self.baseline.id,
+                "targets_not_asked": list(self.unasked),
+                "stages": [
+                    {
+                        "name": stage.planned.name,
+                        "folder": stage.planned.folder,
+                        "state": stage.state,
+                        "message": stage.message,
+                        "trains": stage.trains,
+                    }
+                    for stage in self.stages
+                ],
+            },
+            "stages": [
+                stage.judgement.as_dict(str(stage.planned.path))
+                for stage in self.stages
+                if stage.judgement is not None
+            ],
+            "deltas": [change.as_dict() for change in self.changes],
+            "findings": [
+                {"stage": stage.planned.name, **found.as_dict(stage.judgement.watch.language)}
+                for stage in self.stages
+                if stage.judgement is not None
+                for found in stage.judgement.findings
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A stage that was read, before it is judged."""
+
+    planned: PlannedStage
+    run: Run
+    watch: Watch
+    seen: tuple[Observation, ...]
+    tokenizer: str | None
+
+    @property
+    def record(self) -> Path:
+        """The stage's ``ko_cpt`` folder."""
+        folder = self.run.path.parent
+        return folder if self.run.source is Source.ROWS else self.planned.path / keys.FOLDER
+
+    def setup(self, kind: str) -> list[SetupObservation]:
+        """Its set-up rows of a kind."""
+        return [item for item in self.seen if isinstance(item, SetupObservation) and item.kind == kind]
+
+    def ends(self) -> dict[str, EvalObservation]:
+        """The last evaluation of each set."""
+        return {item.split: item for item in self.seen if isinstance(item, EvalObservation)}
+
+    def ended(self) -> bool:
+        """Whether the Trainer's last row is there."""
+        progress = RunProgress()
+        for item in self.seen:
+            progress = progress.add(item)
+        return progress.ended
+
+
+def judge_plan(
+    plan: Plan,
+    *,
+    targets: Sequence[str] = (),
+    task: str | None = None,
+    baseline: Baseline | None = None,
+    retention: Sequence[str] = (),
+    limits: Limits | None = None,
+) -> PlanJudgement:
+    """Every stage that has begun, and the change from each to the next.
+
+    Args:
+        plan: The staged training.
+        targets: What must be reached. They are asked of the last planned stage; the others keep their own.
+        task: What all stages were; None: what each stage's ``run.json`` says.
+        baseline: A run whose stages' changes are shown beside; None: the one that a stage was compared with while it
+            ran, if any.
+        retention: Sets that must not be forgotten; none: those of each stage's ``run.json``.
+        limits: Limits of rules, by code and name, before those of each stage's ``run.json``.
+
+    Raises:
+        UnreadableRunError: If there is no stage that can be judged.
+    """
+    last = plan.stages[-1]
+    read = [_read(stage, targets if stage is last else (), task, retention, limits) for stage in plan.stages]
+    if not any(isinstance(item, _Read) for item in read):
+        raise UnreadableRunError(_nothing(plan, read))
+    if baseline is None:
+        told = (item.watch.baseline for item in read if isinstance(item, _Read))
+        baseline = next((item for item in told if item is not None), None)
+    names = [_baseline_stage(item, baseline) if isinstance(item, _Read) else None for item in read]
+    stages: list[StageJudgement] = []
+    changes: list[Change] = []
+    for index, item in enumerate(read):
+        if not isinstance(item, _Read):
+            stages.append(item)
+            continue
+        before = read[index - 1] if index else None
+        made = _changes(before, item) if isinstance(before, _Read) else []
+        if baseline is not None and index:
+            beside = baseline_delta(baseline, names[index - 1], names[index])
+            made = [replace(change, baseline=None if change.retention else beside) for change in made]
+        judgement = judge_run(item.run, item.watch, _rows(item, made))
+        stages.append(StageJudgement(item.planned, "judged", judgement, trains=_trained(item)))
+        changes.extend(made)
+    unasked = tuple(targets) if not isinstance(read[-1], _Read) else ()
+    return PlanJudgement(plan, tuple(stages), tuple(changes), baseline, unasked)
+
+
+def _read(
+    stage: PlannedStage,
+    targets: Sequence[str],
+    task: str | None,
+    retention: Sequence[str],
+    limits: Limits | None,
+) -> _Read | StageJudgement:
+    try:
+        if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
+            return StageJudgement(stage, "not begun")
+        run = read_run(stage.path)
+        told = run.run_file()
+        try:
+            said = None if told is None else read_told(told)
+            watch = watch_of(said, task=task, targets=targets, retention=retention, limits=limits)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{told}: {error}") from None
+        return _Read(stage, run, watch, run.observations(), None if told is None else _tokenizer(told))
+    except KoCPTError as error:
+        return StageJudgement(stage, "unreadable", message=str(error))
+    except OSError as error:
+        return StageJudgement(stage, "unreadable", message=f"{stage.path}: {opening_failure(error)}")
+
+
+def _nothing(plan: Plan, read: Sequence[_Read | StageJudgement]) -> str:
+    failed = [item.message for item in read if isinstance(item, StageJudgement) and item.message is not None]
+    if failed:
+        return f"{plan.file}: no stage can be judged; the first that was begun: {failed[0]}"
+    folders = ", ".join(stage.folder for stage in plan.stages[:3])
+    return f"{plan.file}: no stage has begun (nothing in {folders}), expected at least one; train first"
+
+
+def _tokenizer(told: Path) -> str | None:
+    """The vocabulary's hash; ``run.json`` was read before, so that damage has been told."""
+    try:
+        found = json.loads(told.read_text("utf-8-sig")).get("tokenizer")
+    except (OSError, ValueError):
+        return None
+    value = found.get("hash") if isinstance(found, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _changes(before: _Read, item: _Read) -> list[Change]:
+    earlier = before.ends()
+    retention, ended = (*before.watch.retention, *item.watch.retention), item.ended()
+    return [
+        Change(_delta(before, earlier[split], item, seen), is_retention(split, retention), ended)
+        for split, seen in item.ends().items()
+        if split in earlier
+    ]
+
+
+def _delta(before: _Read, first: EvalObservation, item: _Read, second: EvalObservation) -> StageDelta:
+    start = EvalEnd.of(before.planned.name, first, before.tokenizer)
+    end = EvalEnd.of(item.planned.name, second, item.tokenizer)
+    plain = stage_delta(start, end)
+    if plain.outcome != "unpaired":
+        return plain
+    paths = [eval_rows_path(read.record, seen.split, seen.step) for read, seen in ((before, first), (item, second))]
+    if not all(path.is_file() for path in paths):
+        return plain
+    try:
+        rows = [read_eval_rows(path) for path in paths]
+    except UnreadableRunError:
+        return replace(plain, reasons=("unreadable-rows",))
+    return stage_delta(replace(start, rows=rows[0]), replace(end, rows=rows[1]))
+
+
+def _rows(item: _Read, changes: Sequence[Change]) -> tuple[SetupObservation, ...]:
+    """The differences as the rule reads them; one that the stage's own rows hold is not said again."""
+    noted = {(row.values.get("before"), row.values.get("split")) for row in item.setup(STAGE_DIFFERENCE)}
+    return tuple(
+        SetupObservation(change.delta.step, STAGE_DIFFERENCE, change.delta.as_dict())
+        for change in changes
+        if change.judged and (change.delta.before, change.delta.split) not in noted
+    )
+
+
+def _last_stage_row(item: _Read) -> Mapping[str, Any]:
+    rows = item.setup(STAGE)
+    return rows[-1].values if rows else {}
+
+
+def _trained(item: _Read) -> str | None:
+    name = _last_stage_row(item).get("name")
+    return name if isinstance(name, str) else None
+
+
+def _baseline_stage(item: _Read, baseline: Baseline | None) -> str | None:
+    """The baseline's stage that a stage stands beside: by what its model trained, else by its name."""
+    if baseline is None:
+        return None
+    row = _last_stage_row(item)
+    words = {name: row[name] for name in Trains().as_dict() if name in row}
+    try:
+        trains = Trains.from_dict(words)
+    except (ValueError, TypeError):
+        return None
+    if words:
+        return matching_stage(trains, baseline).stage
+    return item.planned.name if baseline.stage(item.planned.name) is not None else None
+
+
+BASE: Final = "base"
+_SAME: Final = "same run"  # one tokenizer from beginning to end
+
+
+def start_delta(stage: PlannedStage, split: str) -> StageDelta | None:
+    """The change on one evaluation set from before the first step to the end of a stage.
+
+    Args:
+        stage: The stage.
+        split: The evaluation's prefix.
+
+    Returns:
+        None where nothing was evaluated before the first step.
+    """
+    seen = [
+        item
+        for item in read_run(stage.path).observations()
+        if isinstance(item, EvalObservation) and item.split == split
+    ]
+    if len(seen) < 2 or seen[0].step != 0:
+        return None
+    start = EvalEnd.of(BASE, seen[0], _SAME)
+    end = EvalEnd.of(stage.name, seen[-1], _SAME)
+    record = stage.path / keys.FOLDER
+    try:
+        rows = [read_eval_rows(eval_rows_path(record, split, step)) for step in (seen[0].step, seen[-1].step)]
+    except UnreadableRunError:
+        return stage_delta(start, end)
+    return stage_delta(replace(start, rows=rows[0]), replace(end, rows=rows[1]))

@@ -1,0 +1,101 @@
+"""What a command prints: JSON, a page, or on stderr what it cannot do, a line a mistake; on any stream there is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import typer
+
+from ko_cpt_callbacks.errors import KoCPTError
+from ko_cpt_callbacks.messages.terminal import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+__all__ = ["complain", "fail", "guarded", "let_print_anything", "print_json", "print_page", "printable_lines"]
+
+
+def printable_lines(text: str) -> str:
+    """The same for several lines, which stay lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def let_print_anything() -> None:
+    """Let a stream that cannot show a character show its code instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+_WRONG: Final = 2
+
+
+def guarded(command: str, action: Callable[[], None]) -> None:
+    """Do something; where it cannot be done, say why and leave with status 2.
+
+    Args:
+        command: As it was called, without ``ko-cpt``: ``recipes show``.
+        action: What to do.
+    """
+    let_print_anything()
+    try:
+        action()
+    except KoCPTError as error:
+        fail(command, error)
+
+
+def fail(command: str, error: KoCPTError) -> NoReturn:
+    """Say what is wrong, and leave with status 2."""
+    complain(command, error)
+    raise typer.Exit(_WRONG) from None
+
+
+def complain(command: str, error: KoCPTError) -> None:
+    """Say what is wrong."""
+    for line in str(error).splitlines():
+        typer.echo(f"ko-cpt {command}: {printable(line)}", err=True)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout; ASCII, whatever a file's texts hold, and wherever this is piped to."""
+    typer.echo(json.dumps(value, allow_nan=False, indent=2))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A page whose every text is printable, whatever a title or a set is called."""
+
+    page: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.page, options):
+            if segment.control or segment.text.replace("\n", "").isprintable():
+                yield segment
+            else:
+                yield segment._replace(text="\n".join(map(printable, segment.text.split("\n"))))
+
+
+def print_page(page: RenderableType, width: int) -> None:
+    """Print a page.
+
+    Args:
+        page: What to print.
+        width: Columns where there is no terminal, whose own width counts otherwise.
+    """
+    from rich.console import Console  # only for who reads a page
+
+    page = _Shown(page)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if console.is_terminal:
+        console.print(page)
+        return
+    console.width = width
+    with console.capture() as captured:
+        console.print(page)
+    # rich fills lines up to the width; a file or a pipe wants no such blanks.
+    typer.echo("\n".join(line.rstrip() for line in captured.get().split("\n")), nl=False)

@@ -1,0 +1,231 @@
+"""A run to compare with, as plain values: published, or one of the user's own.
+
+Where the values come from (a file of the registry, a run folder) is nobody's business here; each carries its
+grade of evidence and the range that its print or its derivation leaves open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from ko_cpt_callbacks.compare.stage import Trains
+
+__all__ = [
+    "GRADES", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "Metric",
+    "QuantizationOffset", "Split",
+]  # fmt: skip
+
+Grade: TypeAlias = Literal["V", "S", "D", "SEED", "M", "OWN"]
+"""How well a figure is known: read in a primary source, in a secondary source, derived here from graded figures,
+stated by the research note that started the project and confirmed nowhere, from memory, measured by this package."""
+
+GRADES: Final[Mapping[Grade, str]] = {
+    "V": "read in a primary source",
+    "S": "read in a secondary source",
+    "D": "derived here by arithmetic from graded figures",
+    "SEED": "stated by the note that started this project and confirmed nowhere else",
+    "M": "from memory, unverified",
+    "OWN": "measured by this package",
+}
+
+Kind: TypeAlias = Literal["continued pretraining", "from scratch", "instruction tuning", "note"]
+Metric: TypeAlias = Literal["loss", "ppl", "bits_per_byte"]
+Split: TypeAlias = Literal["train", "eval", "unknown"]
+"""``unknown``: whoever printed the figure calls it one thing and what is left of the run shows another, so that it
+is compared with neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineValue:
+    """One figure of a baseline.
+
+    Args:
+        metric: ``loss`` in nats per token, ``ppl``, or ``bits_per_byte``.
+        split: ``train`` or ``eval``: a training loss is a mean over changing weights and is never compared with
+            a loss on held-out text; ``unknown`` where that is in doubt, and then it is compared with nothing.
+        value: The figure as quoted or derived; for a derived range its middle.
+        low: Lowest value that the print's rounding, or the derivation's open question, leaves possible.
+        high: Highest such value.
+        rounding: Of a figure with an open question (``low`` is one reading, ``high`` the other): how far beyond the
+            two the printed digits of its inputs reach. 0 where ``low`` and ``high`` have the rounding in them.
+        grade: Grade of the figure itself: a figure derived from a SEED value is no better than SEED evidence,
+            whatever the arithmetic; its grade is ``D`` and ``origin`` names what it was derived from.
+        origin: ``reported``, ``computed`` (then ``formula`` says how), ``seed-only`` or ``measured``.
+        formula: How a computed value was made, or what is to be known of another; may be empty.
+        set: Name of the text it was measured on, as the source names it; empty where it does not.
+        se: Standard error, same unit; None where not known.
+        fingerprint: Fingerprint of the scored text; None where not known (every published run).
+        tokens: Target tokens that were scored; None where not known.
+        bytes: UTF-8 bytes of the scored text; likewise.
+        rows_file: File with the per-row sums of the evaluation; None where there is none.
+        locator: Where in the source it stands.
+        position: When in training: ``end of stage``, a step, or empty where the source does not say.
+        quantization: How the model was loaded for it; empty where that is the run's.
+    """
+
+    metric: Metric
+    split: Split
+    value: float
+    low: float
+    high: float
+    grade: Grade
+    origin: str = "reported"
+    formula: str = ""
+    set: str = ""
+    se: float | None = None
+    fingerprint: str | None = None
+    rows_file: str | None = None
+    locator: str = ""
+    position: str = ""
+    quantization: str = ""
+    rounding: float = 0.0
+    tokens: int | None = None
+    bytes: int | None = None
+
+    @property
+    def lowest(self) -> float:
+        """The lowest value that is possible at all: what a verdict must be sure against."""
+        return self.low - self.rounding
+
+    @property
+    def highest(self) -> float:
+        """The highest value that is possible at all."""
+        return self.high + self.rounding
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineStage:
+    """One stage of a baseline, in its order.
+
+    Args:
+        name: Short name (``embedding``, ``odd-layers``, …); a run without stages has one, ``whole``.
+        title: One line for people.
+        trains: What moves in it; None where nothing is known of it.
+        values: Its figures; empty where none was published.
+        reference: Whether its figures may be compared with a run of continued pretraining (an SFT stage's are not).
+    """
+
+    name: str
+    title: str = ""
+    trains: Trains | None = None
+    values: tuple[BaselineValue, ...] = ()
+    reference: bool = True
+
+    def value(self, metric: str, split: str, set: str | None = None) -> BaselineValue | None:
+        """The figure of a metric and split (of a named set, where one is given); None where there is none."""
+        for item in self.values:
+            if item.metric == metric and item.split == split and set in (None, item.set):
+                return item
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A run to compare with.
+
+    Args:
+        id: Its name in the registry.
+        title: One line for people.
+        kind: What it was; only ``continued pretraining`` and ``from scratch`` are references for pretraining.
+        grade: The weakest grade among the figures that a comparison uses.
+        tokenizer: Name of its tokenizer; empty where not known.
+        vocabulary: Entries of its vocabulary; None where not known or the sources contradict each other.
+        bytes_per_token_low: Lowest possible UTF-8 bytes per token of its text; None where not known.
+        bytes_per_token_high: Highest such value.
+        quantization: ``none``, ``8-bit``, ``4-bit``, or ``not stated``.
+        stages: In the order they were trained.
+        why_not: For a run that is no reference: why.
+        version: Version of the entry: raised when a number moves.
+        language: Language of the text it was trained and evaluated on: ``ko``.
+        tokenizer_hash: Of the vocabulary, as ``run.json`` has it; empty for a published run.
+        superseded_by: Id of the entry that took its place; empty where it stands.
+    """
+
+    id: str
+    title: str
+    kind: Kind
+    grade: Grade
+    tokenizer: str = ""
+    vocabulary: int | None = None
+    bytes_per_token_low: float | None = None
+    bytes_per_token_high: float | None = None
+    quantization: str = "not stated"
+    stages: tuple[BaselineStage, ...] = field(default_factory=tuple)
+    why_not: str = ""
+    version: int = 1
+    language: str = "ko"
+    tokenizer_hash: str = ""
+    superseded_by: str = ""
+
+    def stage(self, name: str) -> BaselineStage | None:
+        """The stage of a name; None where there is none."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON values, so that ``run.json`` can keep what a run was compared with."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Baseline:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ValueError, TypeError, KeyError: If it is not such a dict.
+        """
+        stages = tuple(
+            BaselineStage(
+                **{
+                    **stage,
+                    "trains": None if stage.get("trains") is None else Trains.from_dict(stage["trains"]),
+                    "values": tuple(BaselineValue(**value) for value in stage.get("values", ())),
+                }
+            )
+            for stage in values.get("stages", ())
+        )
+        return cls(**{**values, "stages": stages})
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """How many tokens a run trained on per GPU and hour, to place another run on.
+
+    Args:
+        id: The baseline's id.
+        title: The baseline's title.
+        gpu: The GPU as its source names it: tokens per hour of unlike GPUs are no comparison of methods.
+        tokens_per_gpu_hour: Tokens / GPU hours.
+        low: Lowest value that the printed digits of the two leave possible.
+        high: Highest such value.
+        grade: Grade of the weaker of the two.
+    """
+
+    id: str
+    title: str
+    gpu: str
+    tokens_per_gpu_hour: float
+    low: float
+    high: float
+    grade: Grade
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationOffset:
+    """What loading one and the same model in fewer bits adds to its loss.
+
+    Args:
+        id: The baseline's id.
+        quantization: ``8-bit`` or ``4-bit``, against 16-bit weights.
+        nats: Nats per token that it adds.
+        low: Lowest value that the printed digits leave possible.
+        high: Highest such value.
+        grade: Grade of the figure.
+    """
+
+    id: str
+    quantization: str
+    nats: float
+    low: float
+    high: float
+    grade: Grade

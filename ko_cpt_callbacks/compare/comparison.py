@@ -1,0 +1,298 @@
+"""This run against a reference: exact, indicative or not comparable, and why.
+
+* **exact**: the same text was scored. With per-row sums of both (`Paired`) the difference carries the standard error
+  of a paired difference; without them it is the same number with a wider error.
+* **indicative**: another text, or it is not known which; both sides have bits per byte, which do not depend on the
+  tokenizer, but on the text they do.
+* **not comparable**: anything else. A loss per token of another tokenizer is another unit, and a training loss, a mean
+  over changing weights on text that is being learned, is no loss on held-out text.
+
+*Ahead* and *behind* are said only where the whole interval, with the range that the reference's print or derivation
+leaves open, is on one side of zero, and the difference is no smaller than what another seed makes
+(`ko_cpt_callbacks.compare.value.RESOLUTION_BITS`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
+from ko_cpt_callbacks.compare.reference import Reference, reference_of
+from ko_cpt_callbacks.compare.value import (
+    BITS,
+    NATS,
+    TEXT_SPREAD,
+    Comparison,
+    Measured,
+    Paired,
+    Range,
+    Reason,
+    quantization_note,
+    resolution_of,
+    standing_of,
+)
+from ko_cpt_callbacks.metrics.fingerprint import same_text
+from ko_cpt_callbacks.metrics.perplexity import interval
+
+__all__ = ["BITS", "NATS", "Comparison", "Measured", "Paired", "compare", "same_run"]
+
+_LN2: Final = math.log(2.0)
+
+
+def compare(
+    run: Measured,
+    baseline: Baseline,
+    stage: str | None = None,
+    paired: Paired | None = None,
+    confidence: float = 0.95,
+) -> Comparison:
+    """Where a run stands beside a baseline.
+
+    Args:
+        run: What was measured.
+        baseline: The reference.
+        stage: Its stage; ``None`` or ``auto``: the last that is a reference and has figures.
+        paired: The row by row difference, where the rows of both are at hand.
+        confidence: Of the interval, two-sided, between 0 and 1.
+
+    Raises:
+        ConfigurationError: If the baseline has no such stage.
+        ValueError: If ``confidence`` is out of range.
+    """
+    found = reference_of(baseline, stage, set=run.set, fingerprint=run.fingerprint)
+    if isinstance(found, Reason):
+        stage_name = str(found.values.get("stage", ""))
+        nothing = Comparison(baseline.id, baseline.title, stage_name, "", run.set, "not comparable")
+        return replace(nothing, reasons=(found,), would_help=(Reason("another-reference"),))
+    start = replace(
+        Comparison(baseline.id, baseline.title, found.stage, found.set, run.set, "not comparable"),
+        confidence=confidence,
+        notes=tuple(_notes(run, baseline, found)),
+        equal_loss=_equal_loss(run, baseline, found),
+        equal_bytes_per_token=_equal_bytes_per_token(run, baseline, found),
+    )
+    if paired is not None and "other-rows" in paired.reasons:  # as if they were not there, and said
+        start, paired = replace(start, notes=(*start.notes, Reason("other-rows"))), None
+    refused = tuple(_refusals(run, found))
+    if run.retention:  # no number of it says where the run stands
+        start = replace(start, notes=(), equal_loss=None, equal_bytes_per_token=None)
+    if not refused and paired is not None and not paired.reasons and paired.difference is not None:
+        return _paired(start, run, found, paired)
+    same = same_text(run.fingerprint, found.fingerprint) is True and _same_tokenizer(run, baseline)
+    same = same and _scored_alike(run, baseline, found) is True
+    if not refused and paired is None and same and found.loss is not None:
+        return _same_text(start, run, found.loss)
+    if not refused and run.bits_per_byte is not None and found.bits is not None:
+        return _indicative(start, run, found.bits, tuple(_why_indicative(run, baseline, found, paired)))
+    missing = tuple(_missing(run, baseline, found))
+    if refused and run.split == "train":
+        missing = tuple(reason for reason in missing if reason.code in ("no-bytes", "vocabularies"))
+    elif refused:
+        missing = ()
+    return replace(start, reasons=(*refused, *missing), would_help=tuple(_help((*refused, *missing))))
+
+
+def same_run(run: Measured, baseline: Baseline) -> Comparison:
+    """A run beside itself: no difference, whatever was measured of it.
+
+    Args:
+        run: One loss of the run, a training loss too.
+        baseline: The same run as a baseline.
+    """
+    value = run.bits_per_byte if run.loss is None else run.loss
+    start = Comparison(baseline.id, baseline.title, "", run.set, run.set, "exact", confidence=0.95)
+    if value is None:
+        return replace(start, outcome="not comparable", reasons=(Reason("no-loss", {"set": run.set}),))
+    unit = BITS if run.loss is None else NATS
+    done = replace(start, standing="level", unit=unit, value=value, difference=0.0)
+    return replace(done, reference=value, reference_low=value, reference_high=value, notes=(Reason("same-run"),))
+
+
+def _refusals(run: Measured, reference: Reference) -> Iterable[Reason]:
+    """What forbids a comparison whatever the numbers are."""
+    if run.retention:
+        yield Reason("retention", {"set": run.set})
+    elif run.split == "train":
+        yield Reason("train-against-eval", {"stage": reference.stage})
+    elif run.loss is None and run.bits_per_byte is None:
+        yield Reason("no-loss", {"set": run.set})
+
+
+def _missing(run: Measured, baseline: Baseline, reference: Reference) -> Iterable[Reason]:
+    if run.bits_per_byte is None:
+        yield Reason("no-bytes")
+        if run.vocabulary and baseline.vocabulary and run.vocabulary != baseline.vocabulary:
+            yield Reason("vocabularies", {"run": run.vocabulary, "reference": baseline.vocabulary})
+    if reference.bits is None:
+        yield Reason("reference-without-bytes", {"baseline": baseline.id, "stage": reference.stage})
+
+
+def _why_indicative(
+    run: Measured, baseline: Baseline, reference: Reference, paired: Paired | None
+) -> Iterable[Reason]:
+    if paired is not None and paired.reasons:
+        codes: tuple[str, ...] = paired.reasons
+    else:
+        same = same_text(run.fingerprint, reference.fingerprint)
+        codes = ("text-unknown",) if same is None else ("no-paired-rows",) if same else ("different-text",)
+        if same and _scored_alike(run, baseline, reference) is False:
+            codes = ("scored-differently",)
+    spread = {"low": TEXT_SPREAD[0], "high": TEXT_SPREAD[1]}
+    for code in codes:
+        yield Reason(code, spread if code in ("different-text", "text-unknown") else {})
+
+
+def _help(reasons: Iterable[Reason]) -> Iterable[Reason]:
+    helps = {
+        "train-against-eval": "evaluate",
+        "no-loss": "evaluate",
+        "no-bytes": "count-bytes",
+        "reference-without-bytes": "another-reference",
+        "retention": "another-set",
+        "different-text": "same-text",
+        "text-unknown": "same-text",
+        "no-paired-rows": "keep-rows",
+        "row-kind-unknown": "keep-rows",
+        "packed": "whole-documents",
+        "no-bos": "whole-documents",
+        "special-tokens-differ": "same-special-tokens",
+        "scored-differently": "same-labels",
+        "bytes-unknown": "count-bytes",
+    }
+    codes = list(dict.fromkeys(helps[reason.code] for reason in reasons if reason.code in helps))
+    if "evaluate" in codes and "count-bytes" in codes:
+        codes.remove("count-bytes")  # the callback that evaluates counts them too
+    yield from (Reason(code) for code in codes)
+
+
+def _notes(run: Measured, baseline: Baseline, reference: Reference) -> Iterable[Reason]:
+    bits, value = reference.bits, reference.bits or reference.loss
+    if bits is not None and bits.low < bits.high:
+        values = {"low": bits.low, "high": bits.high, "rounding": bits.rounding, "formula": bits.formula.rstrip(".")}
+        yield Reason("reference-range" if bits.origin == "computed" else "reference-printed", values)
+    if value is not None and baseline.grade != "OWN":
+        yield Reason("grade", {"grade": baseline.grade, "meaning": GRADES[baseline.grade]})
+    if run.metric == keys.LOSS and run.split == "eval":
+        yield Reason("trainer-loss")
+    note = quantization_note(run.quantization, (value and value.quantization) or baseline.quantization)
+    if note is not None:
+        yield note
+    if baseline.language != "ko":
+        yield Reason("language", {"language": baseline.language})
+    if baseline.superseded_by:
+        yield Reason("superseded", {"by": baseline.superseded_by})
+
+
+def _same_tokenizer(run: Measured, baseline: Baseline) -> bool:
+    return bool(run.tokenizer) and run.tokenizer == baseline.tokenizer_hash
+
+
+def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bool | None:
+    """Whether one tokenizer scored equally much of one text on both sides; None where nobody can tell.
+
+    Labels of -100 leave text out of the loss that the fingerprint, which is of all text, still has.
+    """
+    value = reference.loss or reference.bits
+    if value is None or not _same_tokenizer(run, baseline):
+        return None
+    counts = ((run.tokens, value.tokens), (run.bytes, value.bytes))
+    if any(None not in both and both[0] != both[1] for both in counts):
+        return False
+    return None if None in counts[0] else True
+
+
+def _paired(start: Comparison, run: Measured, reference: Reference, paired: Paired) -> Comparison:
+    in_bits = paired.unit == BITS
+    value = run.bits_per_byte if in_bits else run.loss
+    other = reference.bits if in_bits else reference.loss
+    assert paired.difference is not None
+    low = high = None
+    if paired.se is not None:
+        low, high = interval(paired.difference, paired.se, start.confidence)
+    done = replace(
+        start,
+        outcome="exact",
+        unit=paired.unit,
+        value=value,
+        reference=None if other is None else other.value,
+        reference_low=None if other is None else other.low,
+        reference_high=None if other is None else other.high,
+        difference=paired.difference,
+        se=paired.se,
+        se_kind=None if paired.se is None else "paired",
+        low=low,
+        high=high,
+        rows=paired.rows,
+    )
+    return _decided(done, run, (Reason("rows-only"),))
+
+
+def _same_text(start: Comparison, run: Measured, loss: BaselineValue) -> Comparison:
+    assert run.loss is not None
+    done = replace(start, outcome="exact", **_difference(run.loss, run.loss_se, loss, start.confidence))
+    done = replace(done, unit=NATS, se_kind=None if done.se is None else "at most")
+    return _decided(done, run, (Reason("at-most"), Reason("rows-only")), (Reason("keep-rows"),))
+
+
+def _indicative(
+    start: Comparison, run: Measured, bits: BaselineValue, reasons: tuple[Reason, ...]
+) -> Comparison:
+    assert run.bits_per_byte is not None
+    numbers = _difference(run.bits_per_byte, run.bits_per_byte_se, bits, start.confidence)
+    done = replace(start, outcome="indicative", unit=BITS, reasons=reasons, **numbers)
+    done = replace(done, se_kind=None if done.se is None else "independent")
+    notes = () if bits.se is not None else (Reason("reference-without-error"),)
+    return _decided(done, run, notes, tuple(_help(reasons)))
+
+
+def _difference(value: float, se: float | None, other: BaselineValue, confidence: float) -> dict[str, Any]:
+    both = None if se is None else math.hypot(se, other.se or 0.0)
+    half = None if both is None else interval(0.0, both, confidence)[1]
+    return {
+        "value": value,
+        "reference": other.value,
+        "reference_low": other.low,
+        "reference_high": other.high,
+        "difference": value - other.value,
+        "se": both,
+        "low": None if half is None else value - other.high - other.rounding - half,
+        "high": None if half is None else value - other.low + other.rounding + half,
+    }
+
+
+def _decided(
+    done: Comparison, run: Measured, notes: tuple[Reason, ...], helps: tuple[Reason, ...] = ()
+) -> Comparison:
+    """With the standing that its interval gives, and the notes that only now can be said."""
+    resolution, notes = resolution_of(done.unit or NATS, run.bytes_per_token), (*done.notes, *notes)
+    done = replace(done, resolution=resolution, would_help=helps)
+    if done.low is None or done.high is None or done.difference is None:
+        return replace(done, notes=(Reason("no-error-bar"), *notes))
+    standing = standing_of(done.difference, done.low, done.high, resolution)
+    if standing == "level" and not done.low <= 0.0 <= done.high:
+        notes = (Reason("below-resolution", {"resolution": resolution, "unit": done.unit}), *notes)
+    return replace(done, standing=standing, notes=notes)
+
+
+def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:
+    loss, bits, reach = reference.loss, reference.bits, run.bytes_per_token
+    same = same_text(run.fingerprint, reference.fingerprint) is True and _scored_alike(run, baseline, reference) is True
+    if loss is not None and _same_tokenizer(run, baseline) and same:
+        return loss.low, loss.high
+    return None if bits is None or reach is None else (bits.low * _LN2 * reach, bits.high * _LN2 * reach)
+
+
+def _equal_bytes_per_token(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:
+    loss, bits = reference.loss, reference.bits
+    if run.loss is None:
+        return None
+    if bits is not None and bits.low > 0:
+        return run.loss / (_LN2 * bits.high), run.loss / (_LN2 * bits.low)
+    low, high = baseline.bytes_per_token_low, baseline.bytes_per_token_high
+    if loss is None or loss.value <= 0 or low is None or high is None:
+        return None
+    return low * run.loss / loss.value, high * run.loss / loss.value

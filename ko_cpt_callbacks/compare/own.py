@@ -1,0 +1,121 @@
+"""The user's own runs as baselines: files beside each other in one folder, added and never changed on the quiet."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
+
+from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, parse_entry
+from ko_cpt_callbacks.compare.own_run import own_run
+from ko_cpt_callbacks.compare.registry import bundled_ids, own_folder
+from ko_cpt_callbacks.compare.schema import ID_PATTERN
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.run.file import read_text, remove_stale, write_whole
+from ko_cpt_callbacks.run.reading import read_run
+
+__all__ = ["Added", "add_own", "yaml_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A baseline that was just added, and what of the run could not be kept, a sentence each."""
+
+    entry: Entry
+    left_out: tuple[str, ...]
+
+
+def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = False, force: bool = False) -> Added:
+    """Keep a run as a baseline of the user's.
+
+    Args:
+        run: A run folder, a checkpoint or a ``trainer_state.json``.
+        id: Its id: small letters, digits, ``-``, ``_`` and ``.``; none of the package's.
+        title: One line for people; None: made from the model's name.
+        best: Take the evaluation with the lowest loss of each set instead of the last.
+        force: Replace a baseline of the user's that has this id.
+
+    Raises:
+        ConfigurationError: If the id cannot be used, or is taken and ``force`` is not given.
+        UnreadableRunError: If the run cannot be read, or holds no loss that is a number.
+        BaselineError: If the folder cannot be written.
+    """
+    _check_id(id)
+    folder = own_folder()
+    path = folder / f"{id}{SUFFIX}"
+    if path.exists() and not force:
+        raise ConfigurationError(
+            f"--id: found {id!r}, which is there already ({path}), expected another; or give --force"
+        )
+    found = read_run(run)
+    told = found.run_file()
+    kept = own_run(found, {} if told is None else _read_json(told), id, title, best=best)
+    payload = yaml_text(kept.values)
+    entry = parse_entry(payload, path)
+    if not (folder / id).resolve().is_relative_to(folder.resolve()):
+        raise ConfigurationError(
+            f"{folder / id}: found a link that leads out of {folder}, expected a folder; move it away"
+        )
+    remove_stale(folder, alone=False)
+    remove_stale(folder / id, alone=False)
+    try:
+        # The sums first: a baseline never names a file that is not there.
+        for name, source in kept.rows_files.items():
+            write_whole(folder / id / name, source.read_bytes())
+        write_whole(path, payload.encode())
+        for stale in (folder / id).glob("*.npz"):
+            if stale.name not in kept.rows_files:
+                stale.unlink()
+    except OSError as error:
+        reason = f"found {error.strerror or error}, expected a folder that can be written"
+        raise BaselineError(f"{path}: {reason}; name another in KO_CPT_BASELINES.") from None
+    return Added(entry, kept.left_out)
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML that is read back as the same values."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.allow_unicode = True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 110
+    yaml.Representer = _Plain
+    stream = io.StringIO()
+    yaml.dump(dict(values), stream)
+    return stream.getvalue()
+
+
+class _Plain(SafeRepresenter):
+    """Writes every value out: an anchor is refused when the file is read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _check_id(id: str) -> None:
+    if not re.fullmatch(ID_PATTERN, id):
+        expected = "at most 64 small letters, digits, -, _ and ., the first a letter or digit"
+        near = re.sub(r"[^a-z0-9._-]+", "-", id.lower()).strip("-._")[:64]
+        hint = f" Did you mean {near}?" if near else ""
+        raise ConfigurationError(f"--id: found {id!r}, expected {expected}.{hint}")
+    if id in bundled_ids():
+        raise ConfigurationError(f"--id: found {id!r}, a baseline of the package, expected an id of your own.")
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(read_text(path))
+    except UnreadableRunError:
+        raise
+    except (ValueError, RecursionError):
+        raise UnreadableRunError(
+            f"{path}: found JSON that is cut off or damaged, expected a whole file; move it away to add the run without"
+        ) from None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,305 @@
+"""A run of the user's, and its losses, as what a baseline's file says of it: plain values, nothing written yet."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.compare.figure import MEAN
+from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.observation import EvalObservation, SetupObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.reading import Run, Source
+from ko_cpt_callbacks.run.retention import retention_names
+
+_WHOLE: Final = "whole"
+_STAGE: Final = "stage"
+_NOT_NAMES: Final = re.compile(r"[^a-z0-9]+")
+_WORDS: Final = {"input": Rows, "output": Rows, "layers": Layers, "adapter": Adapter}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRun:
+    """What is kept of a run.
+
+    Attributes:
+        values: What its file will say.
+        rows_files: Files of per-row sums to copy, by the name they get.
+        left_out: What could not be kept, and why, a sentence each.
+    """
+
+    values: dict[str, Any]
+    rows_files: Mapping[str, Path]
+    left_out: tuple[str, ...]
+
+
+def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None, *, best: bool = False) -> OwnRun:
+    """The baseline that a run is.
+
+    Args:
+        run: The run.
+        told: Its ``run.json``; empty where there is none.
+        id: Id of the baseline.
+        title: One line for people; None: made from the model's name.
+        best: Take the evaluation with the lowest loss of each set instead of the last.
+
+    Raises:
+        UnreadableRunError: If the run has neither an evaluation nor a training loss that is a number.
+    """
+    seen = run.observations()
+    evaluations = counting_evaluations([item for item in seen if isinstance(item, EvalObservation)], best=best)
+    stage, trains = _stage([item for item in seen if isinstance(item, SetupObservation) and item.kind == _STAGE])
+    values: list[dict[str, Any]] = []
+    files: dict[str, Path] = {}
+    left_out: list[str] = []
+    for item in evaluations.values():
+        rows, problem = rows_file_of(run, item)
+        if rows is not None:
+            files[rows.name] = rows
+        if problem:
+            left_out.append(problem)
+        values.extend(measured_values(item, stage["name"], None if rows is None else f"{id}/{rows.name}"))
+    if not values:
+        left_out.append("no evaluation that is a number: a training loss is compared with nothing")
+    values.extend(training_values([item for item in seen if isinstance(item, TrainObservation)], stage["name"]))
+    if not values:
+        raise UnreadableRunError(
+            f"{run.path}: found no loss that is a number, expected a run with one; nothing is added"
+        )
+    model, tokenizer = _part(told, "model"), _part(told, "tokenizer")
+    name = model.get("name_or_path")
+    url = run.path.absolute().as_uri()
+    title = title or f"Own run{f' of {name}' if isinstance(name, str) and name else ''}"
+    content: dict[str, Any] = {
+        "id": id,
+        "title": title,
+        "version": 1,
+        "status": "own",
+        "kind": "continued pretraining",
+        "language": "ko",
+        **({} if evaluations else {"why_not": "it has no evaluation: there is a training loss only"}),
+        "base_model": _text(name),
+        "parameters": _number(model.get("parameters")),
+        "tokenizer": {
+            "name": _text(tokenizer.get("class")),
+            "vocabulary": _number(tokenizer.get("vocabulary")),
+            "bytes_per_token": _bytes_per_token(evaluations, told),
+            **({"hash": tokenizer["hash"]} if isinstance(tokenizer.get("hash"), str) and tokenizer["hash"] else {}),
+        },
+        "data": {"text": NOT_STATED, "tokens": _tokens(run), "bytes": NOT_STATED, "documents": NOT_STATED},
+        "hardware": {
+            "gpu": _text(told.get("device")),
+            "gpu_hours": NOT_STATED,
+            "quantization": _text(model.get("quantization")),
+        },
+        "method": {
+            "summary": f"{stage['title']}, as its rows and its {keys.RUN_FILE} have it",
+            "new_rows": NOT_STATED,
+            "hyper_parameters": _hyper_parameters(told),
+        },
+        "stages": [{**stage, "trains": trains, "reference": True, "grade": OWN, "source": "run", "locator": "rows"}],
+        "values": values,
+        "benchmarks": NOT_STATED,
+        "efficiency": _efficiency(run),
+        "sources": {
+            "run": {
+                "title": "This run",
+                "url": url,
+                "bibtex": f"@misc{{{_NOT_NAMES.sub('_', id)},\n  title = {{Own run {id}}},\n  url = {{{url}}}\n}}",
+            }
+        },
+    }
+    return OwnRun(content, files, tuple(left_out))
+
+
+def _stage(rows: list[SetupObservation]) -> tuple[dict[str, str], Any]:
+    """Name and title of what was trained, and its four words; ``whole`` where nobody looked."""
+    for row in reversed(rows):
+        trains = {name: row.values.get(name) for name in _WORDS}
+        title = row.values.get("name")
+        name = _NOT_NAMES.sub("-", title.lower()).strip("-") if isinstance(title, str) else ""
+        if all(trains[key] in get_args(words) for key, words in _WORDS.items()) and name[:1].isalpha():
+            return {"name": name, "title": str(title)}, trains
+    return {"name": _WHOLE, "title": "the whole run"}, NOT_STATED
+
+
+def _part(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = told.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _text(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        return NOT_STATED
+    return {"quoted": value.strip(), "origin": "measured", "grade": OWN}
+
+
+def _number(value: Any, note: str = "") -> Any:
+    if finite_number(value) is None:
+        return NOT_STATED
+    return {"value": value, "origin": "measured", "grade": OWN, **({"note": note} if note else {})}
+
+
+def _bytes_per_token(evaluations: Mapping[str, EvalObservation], told: Mapping[str, Any]) -> Any:
+    """Of the first set that is to be learnt: sets in other languages have others."""
+    retention = _part(told, "told").get("retention")
+    texts = [item for item in retention if isinstance(item, str)] if isinstance(retention, list) else []
+    kept = [f"eval_{name}" for name in retention_names(texts)]
+    for item in sorted(evaluations.values(), key=lambda item: item.split in kept):
+        if item.bytes and item.tokens:
+            return _number(item.bytes / item.tokens, f"the text of {item.split}")
+    return NOT_STATED
+
+
+def _tokens(run: Run) -> Any:
+    seen = [item.tokens_seen for item in run.observations() if isinstance(item, TrainObservation)]
+    return _number(max((count for count in seen if count), default=None), "target tokens trained on")
+
+
+def _efficiency(run: Run) -> Any:
+    speeds = [finite_number(row.get(keys.TOKENS_PER_GPU_HOUR)) for row in run.rows]
+    numbers = [speed for speed in speeds if speed is not None and speed > 0]
+    return _number(statistics.median(numbers), "median over the training rows") if numbers else NOT_STATED
+
+
+def _hyper_parameters(told: Mapping[str, Any]) -> dict[str, Any]:
+    arguments, world = _part(told, "arguments"), told.get("world_size")
+    found = {
+        name: _number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
+        for name, value in arguments.items()
+        if re.fullmatch(r"[a-z][a-z0-9_-]*", name)
+    }
+    parts = [arguments.get(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")] + [world]
+    if all(isinstance(part, int) and not isinstance(part, bool) for part in parts):
+        found["batch_size"] = _number(math.prod(part for part in parts if isinstance(part, int)), "rows per step")
+    return {name: value for name, value in found.items() if value != NOT_STATED}
+
+
+LAST_POINTS: Final = 50
+"""Training points in the mean that stands for a run's training loss; chosen: the public runs were averaged so."""
+
+OWN: Final = "OWN"
+
+
+def counting_evaluations(seen: list[EvalObservation], *, best: bool) -> dict[str, EvalObservation]:
+    """The evaluation of each set that counts: the last one, or the one with the lowest loss."""
+    by_step: dict[tuple[str, int], EvalObservation] = {}
+    for item in seen:
+        by_step[item.split, item.step] = item  # a later row of the same step counts
+    found: dict[str, EvalObservation] = {}
+    for item in by_step.values():
+        loss = _loss(item)
+        if loss is None:
+            continue
+        kept = found.get(item.split)
+        better = kept is None or (loss < (_loss(kept) or math.inf) if best else item.step >= kept.step)
+        if better:
+            found[item.split] = item
+    return found
+
+
+def _loss(item: EvalObservation) -> float | None:
+    loss = item.loss if item.exact_loss is None else item.exact_loss
+    return loss if loss is not None and math.isfinite(loss) and loss > 0 else None
+
+
+def measured_values(item: EvalObservation, stage: str, rows_file: str | None) -> Iterator[dict[str, Any]]:
+    """The loss of an evaluation and its bits per byte, as they were measured.
+
+    Args:
+        item: The evaluation; its loss is a number.
+        stage: Name of the stage it belongs to.
+        rows_file: Where its per-row sums will be; None where there are none.
+    """
+    shared = {
+        "stage": stage,
+        "split": "eval",
+        "origin": "measured",
+        "grade": OWN,
+        "position": f"step {item.step:,}",
+        "set": item.split,
+        **{
+            name: value
+            for name in ("fingerprint", "tokens", "bytes", "rows")
+            if (value := getattr(item, name)) is not None and value != 0
+        },
+        **({} if rows_file is None else {"rows_file": rows_file}),
+    }
+    note = {} if item.exact_loss is not None else {"note": "the Trainer's own loss, a mean of batch means"}
+    yield {
+        "metric": "loss",
+        "unit": "nats per token",
+        "value": _loss(item),
+        **_se(item.exact_loss_se),
+        **shared,
+        **note,
+    }
+    bits = item.bits_per_byte
+    if bits is not None and math.isfinite(bits) and bits > 0:
+        yield {
+            "metric": keys.BITS_PER_BYTE,
+            "unit": "bits per byte",
+            "value": bits,
+            **_se(item.bits_per_byte_se),
+            **shared,
+        }
+
+
+def _se(value: float | None) -> dict[str, float]:
+    return {} if value is None or not math.isfinite(value) else {"se": value}
+
+
+def training_values(seen: list[TrainObservation], stage: str) -> Iterator[dict[str, Any]]:
+    """The mean of the last training points; those that hide a NaN do not count."""
+    points = {
+        item.step: item.loss
+        for item in seen
+        if item.loss is not None and math.isfinite(item.loss) and item.loss > 0 and not item.nonfinite_steps
+    }
+    last = sorted(points)[-LAST_POINTS:]
+    if not last:
+        return
+    losses = [float(points[step]) for step in last]
+    steps = f"steps {last[0]:,} to {last[-1]:,}"
+    yield {
+        "metric": "loss",
+        "unit": "nats per token",
+        "value": math.fsum(losses) / len(losses),
+        "stage": stage,
+        "split": "train",
+        "origin": "computed",
+        "formula": MEAN,
+        "inputs": {"losses": losses},
+        "grade": OWN,
+        "note": f"mean of the last {len(losses)} training points, {steps}; on weights that still moved",
+        "position": steps,
+        "set": "training text",
+    }
+
+
+def rows_file_of(run: Run, item: EvalObservation) -> tuple[Path | None, str]:
+    """The file with the per-row sums of an evaluation, and what is wrong with it."""
+    told = run.run_file()
+    record = run.path.absolute().parent if run.source is Source.ROWS else told and told.parent
+    if record is None or item.exact_loss is None:
+        return None, ""
+    path = eval_rows_path(record, item.split, item.step)
+    if not path.is_file():
+        return None, f"the per-row sums of {item.split} at step {item.step:,} are not there: no paired comparison"
+    try:
+        rows = read_eval_rows(path)
+    except UnreadableRunError as error:
+        return None, str(error)
+    wrong = rows.contradiction(
+        loss=item.exact_loss, tokens=item.tokens, bytes=item.bytes, fingerprint=item.fingerprint
+    )
+    if wrong is not None:
+        return None, f"{path}: found the per-row sums of another evaluation: {wrong}"
+    return path, ""

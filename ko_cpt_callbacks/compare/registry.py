@@ -1,0 +1,111 @@
+"""Which baselines there are, and one by its id: those of the package, and the user's own."""
+
+from __future__ import annotations
+
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency, QuantizationOffset
+from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, read_entry
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.yaml.mistake import near_miss
+
+FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
+"""Names the folder of the user's own baselines."""
+
+
+def bundled_folder() -> Path:
+    """The folder of baselines inside the package."""
+    return Path(str(files("ko_cpt_callbacks") / "compare" / "data"))
+
+
+def own_folder() -> Path:
+    """The folder of the user's own: ``$KO_CPT_BASELINES``, else ``~/.ko_cpt/baselines``. It need not exist."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else Path.home() / ".ko_cpt" / "baselines"
+
+
+def bundled_ids() -> tuple[str, ...]:
+    """Ids of the baselines of the package, sorted: the names of the files."""
+    return _ids(bundled_folder())
+
+
+def baseline_ids() -> tuple[str, ...]:
+    """Ids of all baselines: those of the package, then the user's own, each sorted.
+
+    A file of the user's with the id of one of the package is not among them: what a published run's id means is the
+    same for everybody.
+    """
+    bundled = bundled_ids()
+    return (*bundled, *(name for name in _ids(own_folder()) if name not in bundled))
+
+
+def find_entry(name: str) -> Entry:
+    """The baseline of an id, as its file has it.
+
+    Raises:
+        ConfigurationError: If there is none; tells what was probably meant.
+        BaselineError: If its file cannot be used.
+    """
+    known = baseline_ids()
+    if name not in known:
+        near = near_miss(name, known)
+        hint = "" if near is None else f" Did you mean {near}?"
+        raise ConfigurationError(
+            f"baseline {name!r}: found no such id, expected one of {', '.join(known)}; list them with "
+            f"`ko-cpt baselines`.{hint}"
+        )
+    folder = bundled_folder() if name in bundled_ids() else own_folder()
+    return read_entry(folder / f"{name}{SUFFIX}")
+
+
+def find_baseline(name: str) -> Baseline:
+    """The run to compare with that has an id.
+
+    Args:
+        name: As ``ko-cpt baselines`` lists it.
+
+    Raises:
+        ConfigurationError: If there is none; tells what was probably meant.
+        BaselineError: If its file cannot be used.
+    """
+    return find_entry(name).baseline()
+
+
+def entries() -> tuple[tuple[Entry, ...], tuple[BaselineError, ...]]:
+    """All baselines in the order of `baseline_ids`, and the errors of those of the user's that cannot be used.
+
+    Raises:
+        BaselineError: If one of the package cannot be used.
+    """
+    found, errors = [], []
+    bundled = bundled_ids()
+    for name in baseline_ids():
+        try:
+            found.append(find_entry(name))
+        except BaselineError as error:
+            if name in bundled:
+                raise
+            errors.append(error)
+    return tuple(found), tuple(errors)
+
+
+def efficiency_table() -> tuple[Efficiency, ...]:
+    """Tokens per GPU hour of every baseline of which they are known, the fewest first, to place a run on."""
+    rows = [row for entry in entries()[0] if (row := entry.efficiency()) is not None]
+    return tuple(sorted(rows, key=lambda row: row.tokens_per_gpu_hour))
+
+
+def quantization_offsets() -> tuple[QuantizationOffset, ...]:
+    """What loading a model in fewer bits has been seen to add to its loss."""
+    return tuple(offset for entry in entries()[0] for offset in entry.quantization_offsets())
+
+
+def _ids(folder: Path) -> tuple[str, ...]:
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_file()]
+    except OSError:
+        return ()
+    return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))

@@ -1,0 +1,293 @@
+"""What a stage of a staged training trains, as plain words that a model's state and a published run share.
+
+Also what was read from a model of what it trains, and the set-up row made of that.
+
+A name for people, and the stage of a published run that trains the same. Where the words do not decide, neither
+does this module: an unknown word gives the name ``unknown``, two stages that fit give no match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+if TYPE_CHECKING:  # a baseline's stages hold `Trains`
+    from ko_cpt_callbacks.compare.baseline import Baseline
+
+__all__ = [
+    "GROUPS", "NOT_STATED", "STAGE", "UNKNOWN", "Adapter", "Layers", "LoraFacts", "MatchReason", "Rows",
+    "StageFacts", "StageMatch", "Tied", "Trains", "matching_stage", "stage_name", "stage_values",
+]  # fmt: skip
+
+NOT_STATED: Final = "not stated"
+"""Of a published run: its source does not say. Never of a model that is at hand."""
+
+UNKNOWN: Final = "unknown"
+"""Of a model that is at hand: what is there does not tell."""
+
+Rows: TypeAlias = Literal["none", "new", "all", "unknown", "not stated"]
+Layers: TypeAlias = Literal["none", "odd", "even", "all", "some", "unknown", "not stated"]
+Adapter: TypeAlias = Literal["none", "lora", "other", "unknown", "not stated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trains:
+    """Which parts of a model move.
+
+    Args:
+        input: Rows of the input embeddings: none, only rows added to the vocabulary (``new``), or all.
+        output: The same of the output head.
+        layers: Transformer blocks, counted from 0: ``odd`` is 1, 3, 5, …
+        adapter: Whether the blocks move through an adapter (``lora``) or themselves (``none``).
+    """
+
+    input: Rows = "none"
+    output: Rows = "none"
+    layers: Layers = "none"
+    adapter: Adapter = "none"
+
+    def as_dict(self) -> dict[str, str]:
+        """The four words by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Trains:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ValueError: For a name or a word that is none of the four's.
+        """
+        words: dict[str, Any] = {"input": Rows, "output": Rows, "layers": Layers, "adapter": Adapter}
+        for name, word in values.items():
+            if name not in words or word not in get_args(words[name]):
+                raise ValueError(f"trains: found {name} = {word!r}")
+        return cls(**dict(values))
+
+
+_LAYERS: Final[Mapping[str, str]] = {
+    "odd": "odd layers",
+    "even": "even layers",
+    "all": "all layers",
+    "some": "some layers",
+}
+_ROWS: Final[Mapping[tuple[str, str], str]] = {
+    ("none", "none"): "",
+    ("all", "all"): "embedding",
+    ("new", "new"): "new rows",
+    ("new", "none"): "new input rows",
+    ("none", "new"): "new output rows",
+    ("all", "none"): "input embedding",
+    ("none", "all"): "output head",
+    ("new", "all"): "new input rows and output head",
+    ("all", "new"): "input embedding and new output rows",
+}
+
+
+def stage_name(trains: Trains) -> str:
+    """What moves, in a few words.
+
+    Args:
+        trains: Its four words. One that is ``not stated`` adds nothing to the name.
+
+    Returns:
+        ``embedding`` (with the head), ``new rows``, ``odd layers``, ``LoRA``, ``LoRA on odd layers``, ``full``,
+        ``frozen``, …; ``unknown`` where one of the words is.
+
+    >>> stage_name(Trains(layers="odd", adapter="lora"))
+    'LoRA on odd layers'
+    """
+    words = trains.as_dict()
+    if UNKNOWN in words.values():
+        return UNKNOWN
+    if set(words.values()) == {NOT_STATED}:
+        return NOT_STATED
+    if trains == Trains("all", "all", "all", "none"):
+        return "full"
+    stated = {name: "none" if word == NOT_STATED else word for name, word in words.items()}
+    rows = _ROWS[stated["input"], stated["output"]]
+    layers = _LAYERS.get(stated["layers"], "")
+    if stated["adapter"] == "none":
+        return " and ".join(part for part in (layers, rows) if part) or "frozen"
+    adapter = "LoRA" if stated["adapter"] == "lora" else "another adapter"
+    if not layers and rows:
+        return f"{adapter} on {rows}"
+    where = "" if stated["layers"] in ("all", "none") else f" on {layers}"
+    return f"{adapter}{where}" + (f" and {rows}" if rows else "")
+
+
+MatchReason: TypeAlias = Literal["same", "as-stated", "through-lora", "nothing-trains", "unknown", "several", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageMatch:
+    """Which stage of a baseline trains the same.
+
+    Args:
+        stage: Its name; None where no stage does, or more than one.
+        reason: ``same`` (word for word), ``as-stated`` (all that the source states is the same), ``through-lora``
+            (the same parts, here through LoRA); or why there is no match: ``nothing-trains``, ``unknown`` (what
+            this model trains could not be read), ``several`` (see ``candidates``), ``none``.
+        candidates: The stages that fit.
+    """
+
+    stage: str | None
+    reason: MatchReason
+    candidates: tuple[str, ...] = ()
+
+
+def matching_stage(trains: Trains, baseline: Baseline) -> StageMatch:
+    """The stage of ``baseline`` that trains what ``trains`` says.
+
+    Word for word first; then every stage whose source states nothing else (``not stated`` fits any word, but a
+    stage of which nothing is stated fits nothing); then, for LoRA, a stage that trains the same parts themselves.
+    Stages that are no reference for pretraining are left out.
+
+    Args:
+        trains: What a model trains.
+        baseline: The run to find the stage in.
+    """
+    if trains == Trains():
+        return StageMatch(None, "nothing-trains")
+    known = [(stage.name, stage.trains) for stage in baseline.stages if stage.reference and stage.trains is not None]
+    direct = replace(trains, adapter="none") if trains.adapter == "lora" else None
+    ways: tuple[tuple[MatchReason, list[str]], ...] = (
+        ("same", [name for name, other in known if other == trains]),
+        ("as-stated", [name for name, other in known if _fits(trains, other)]),
+        ("through-lora", [name for name, other in known if direct is not None and _fits(direct, other)]),
+    )
+    for reason, names in ways:
+        if len(names) == 1:
+            return StageMatch(names[0], reason, tuple(names))
+        if names:
+            return StageMatch(None, "several", tuple(names))
+    return StageMatch(None, "unknown" if UNKNOWN in trains.as_dict().values() else "none")
+
+
+def _fits(trains: Trains, stated: Trains) -> bool:
+    mine, words = trains.as_dict(), stated.as_dict()
+    return set(words.values()) != {NOT_STATED} and all(words[name] in (NOT_STATED, mine[name]) for name in mine)
+
+
+STAGE: Final = "stage"
+"""Kind of the set-up row that says what is trained."""
+
+GROUPS: Final = ("input", "output", "layers", "adapter", "norm", "other")
+"""Where a trainable parameter belongs. A matrix that is input and output at once counts under ``input``; ``norm`` is
+a norm outside the blocks; ``other`` is what was not recognised."""
+
+Tied: TypeAlias = Literal["tied", "untied", "silently untied", "no head", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFacts:
+    """The settings of a LoRA, as its configuration has them.
+
+    Args:
+        rank: ``r``.
+        alpha: ``lora_alpha``.
+        target_modules: Names, sorted; a pattern as its text alone.
+        layers_to_transform: The blocks asked for; None: all. Where they really are is `StageFacts.layer_indices`.
+        modules_to_save: Modules trained whole beside the adapters, sorted.
+        token_rows: Rows of the embeddings in ``trainable_token_indices``; None where it is not used.
+        dora: ``use_dora``.
+        rslora: ``use_rslora``.
+        bias: ``none``, ``all`` or ``lora_only``.
+        rank_varies: Whether a ``rank_pattern`` gives some modules another rank.
+    """
+
+    rank: int | None = None
+    alpha: float | None = None
+    target_modules: tuple[str, ...] = ()
+    layers_to_transform: tuple[int, ...] | None = None
+    modules_to_save: tuple[str, ...] = ()
+    token_rows: int | None = None
+    dora: bool = False
+    rslora: bool = False
+    bias: str = "none"
+    rank_varies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """What a model trains.
+
+    Args:
+        trains: The four words.
+        layer_count: Transformer blocks; None where they were not found.
+        layer_indices: The blocks that move, from 0; empty where none does or they were not found.
+        adapters: Kinds of the active adapters in PEFT's words (``LORA``), trained or frozen.
+        lora: Settings of the active LoRA; None where there is none.
+        quantization: ``none``, ``8-bit``, ``4-bit``, or a method's own name.
+        tied: Whether input embeddings and output head are one: ``silently untied`` where the configuration says
+            so and they are two; ``no head`` where the model has none.
+        rows: Rows of the input embeddings; None where they were not found.
+        new_rows: How many rows move, where not all do; None where all or none do, or it is not known.
+        parameters: All parameters; packed ones (4-bit) count whole.
+        trainable: Of them trainable, by `GROUPS`. A matrix of which a gradient hook lets only some rows move
+            counts whole: the optimizer holds all of it.
+        other: Names of trainable parameters that were not recognised, the first few.
+        notes: Why a word is unknown, as keys of the catalogue's ``readings``.
+    """
+
+    trains: Trains = field(default_factory=Trains)
+    layer_count: int | None = None
+    layer_indices: tuple[int, ...] = ()
+    adapters: tuple[str, ...] = ()
+    lora: LoraFacts | None = None
+    quantization: str = "none"
+    tied: Tied = "unknown"
+    rows: int | None = None
+    new_rows: int | None = None
+    parameters: int = 0
+    trainable: Mapping[str, int] = field(default_factory=dict)
+    other: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What moves, in a few words: `stage_name`."""
+        return stage_name(self.trains)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Trainable parameters of all groups."""
+        return sum(self.trainable.values())
+
+
+def stage_values(facts: StageFacts, baseline: Baseline | None = None) -> dict[str, Any]:
+    """The values of the set-up row ``stage``, JSON-safe.
+
+    Args:
+        facts: What the model trains.
+        baseline: The run that is compared with; the row then names its stage that trains the same
+            (``baseline_stage``, None where there is no single one) and why (``baseline_stage_reason``).
+    """
+    match = None if baseline is None else matching_stage(facts.trains, baseline)
+    values = {
+        "name": facts.name,
+        **facts.trains.as_dict(),
+        "layer_indices": list(facts.layer_indices),
+        "layer_count": facts.layer_count,
+        "adapters": list(facts.adapters),
+        "lora": None if facts.lora is None else _lists(asdict(facts.lora)),
+        "quantization": facts.quantization,
+        "tied": facts.tied,
+        "rows": facts.rows,
+        "new_rows": facts.new_rows,
+        "parameters": facts.parameters,
+        "trainable_parameters": facts.trainable_parameters,
+        "trainable": dict(facts.trainable),
+        "other": list(facts.other),
+        "notes": list(facts.notes),
+        "baseline": None if baseline is None else baseline.id,
+        "baseline_stage": None if match is None else match.stage,
+        "baseline_stage_reason": None if match is None else match.reason,
+    }
+    if match is not None and match.reason == "several":
+        values["baseline_stages"] = list(match.candidates)
+    return values
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

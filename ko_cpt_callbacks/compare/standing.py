@@ -1,0 +1,212 @@
+"""Where every evaluation set of a run stands beside its baseline, as the rows come. Part of the monitor's fold.
+
+Rows say neither the tokenizer nor the row by row sums. What only the live run knows arrives as set-up rows:
+
+* ``stage``: ``baseline_stage`` is the baseline's stage that the model at hand matches, ``quantization`` its weights'
+  number format. Without it, or where it names none, ``auto`` is the last stage that is a reference and has figures.
+* ``baseline-difference``: ``split``, ``step``, ``unit``, ``difference``, ``se``, ``rows`` (or ``reasons``, codes of why
+  there is none) of `compare.pairing.paired_with`, before or right after the evaluation's own row. Without
+  it nothing is exact: the two are compared by their bits per byte, as an indication.
+
+An evaluation whose text is the baseline's waits for its difference until the next row of another kind or step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.comparison import compare
+from ko_cpt_callbacks.compare.reference import AUTO, checked_stage, reference_of
+from ko_cpt_callbacks.compare.stage import STAGE
+from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
+from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
+from ko_cpt_callbacks.run.retention import is_retention
+
+__all__ = ["DIFFERENCE", "Judged", "Standings", "Watched", "advance", "settle", "values_of"]
+
+DIFFERENCE: Final = "baseline-difference"
+"""Kind of the set-up row that carries a paired difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What a run is compared with.
+
+    Args:
+        baseline: The reference; ``None``: nothing is compared.
+        stage: Its stage, or ``auto``.
+        retention: Names of evaluation sets that are never compared.
+
+    Raises:
+        ConfigurationError: If the baseline has no stage of that name.
+    """
+
+    baseline: Baseline | None = None
+    stage: str = AUTO
+    retention: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses a stage that is not there, before training and not at the first evaluation."""
+        if self.baseline is not None:
+            checked_stage(self.baseline, self.stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One evaluation beside the baseline."""
+
+    split: str
+    step: int
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """What is known of a set's last evaluation: its numbers, its paired difference, and what came of them."""
+
+    step: int
+    measured: Measured | None = None
+    paired: Paired | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """Where the fold stands; every number in it is finite."""
+
+    stage: str | None = None
+    unmatched: bool = False
+    quantization: str | None = None
+    seats: Mapping[str, _Seat] = field(default_factory=dict)
+
+    def last(self) -> tuple[Judged, ...]:
+        """The last comparison of every set."""
+        return tuple(
+            Judged(split, seat.step, seat.comparison)
+            for split, seat in self.seats.items()
+            if seat.comparison is not None
+        )
+
+
+def advance(watched: Watched, state: Standings, seen: Observation) -> tuple[Standings, tuple[Judged, ...]]:
+    """The standings after one more row, and what it let be judged."""
+    baseline = watched.baseline
+    if baseline is None:
+        return state, ()
+    if isinstance(seen, SetupObservation):
+        if seen.kind == STAGE:
+            return _staged(baseline, state, seen), ()
+        if seen.kind == DIFFERENCE:
+            return _paired(watched, baseline, state, seen)
+        return state, ()
+    if not isinstance(seen, EvalObservation):
+        return settle(watched, state)
+    if is_retention(seen.split, watched.retention):
+        return state, ()
+    before = state.seats.get(seen.split)
+    judged: tuple[Judged, ...] = ()
+    if before is not None and before.step != seen.step:
+        state, judged = _settled(watched, baseline, state, [seen.split])
+    paired = before.paired if before is not None and before.step == seen.step else None
+    measured = Measured.of(seen)
+    if measured is not None:
+        measured = replace(measured, quantization=state.quantization)
+    seat = _Seat(seen.step, measured, paired)
+    state, now = _seated(watched, baseline, state, seen.split, seat, waits=True)
+    return state, judged + now
+
+
+def settle(watched: Watched, state: Standings) -> tuple[Standings, tuple[Judged, ...]]:
+    """The standings once no paired difference will come any more for the evaluations seen so far."""
+    if watched.baseline is None:
+        return state, ()
+    return _settled(watched, watched.baseline, state, list(state.seats))
+
+
+def values_of(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as a finding keeps it."""
+    return {name: value for name, value in comparison.as_dict().items() if name != "set"}
+
+
+def _staged(baseline: Baseline, state: Standings, seen: SetupObservation) -> Standings:
+    named, weights = seen.values.get("baseline_stage"), seen.values.get("quantization")
+    known = isinstance(named, str) and baseline.stage(named) is not None
+    return replace(
+        state,
+        stage=str(named) if known else None,
+        unmatched=not known,
+        quantization=weights if isinstance(weights, str) else None,
+    )
+
+
+def _paired(
+    watched: Watched, baseline: Baseline, state: Standings, seen: SetupObservation
+) -> tuple[Standings, tuple[Judged, ...]]:
+    values = seen.values
+    split, named = values.get("split"), values.get("baseline")
+    paired = _read_paired(values)
+    step = values.get("step", seen.step)
+    usable = isinstance(split, str) and isinstance(step, int) and named in (None, baseline.id) and paired is not None
+    if not usable or is_retention(str(split), watched.retention):
+        return state, ()
+    assert isinstance(split, str) and isinstance(step, int)
+    before = state.seats.get(split)
+    judged: tuple[Judged, ...] = ()
+    if before is not None and before.step != step:
+        state, judged = _settled(watched, baseline, state, [split])
+        before = None
+    seat = _Seat(step, None if before is None else before.measured, paired)
+    state, now = _seated(watched, baseline, state, split, seat, waits=False)
+    return state, judged + now
+
+
+def _read_paired(values: Mapping[str, Any]) -> Paired | None:
+    """The paired difference of a set-up row; None where it is none that can be used."""
+    reasons = values.get("reasons") or ()
+    if isinstance(reasons, (list, tuple)) and reasons and all(code in catalogue().reasons for code in reasons):
+        return Paired(str(values.get("unit", BITS)), reasons=tuple(reasons))
+    difference, se = finite_number(values.get("difference")), finite_number(values.get("se"))
+    rows = values.get("rows")
+    if difference is None or values.get("unit") not in (NATS, BITS):
+        return None
+    se = se if se is not None and se >= 0 else None
+    return Paired(str(values["unit"]), difference, se, rows if isinstance(rows, int) else 0)
+
+
+def _seated(
+    watched: Watched, baseline: Baseline, state: Standings, split: str, seat: _Seat, *, waits: bool
+) -> tuple[Standings, tuple[Judged, ...]]:
+    """The standings with a set's evaluation in its place; judged, unless a paired difference may still come."""
+    stage = state.stage if watched.stage == AUTO else watched.stage
+    measured = seat.measured
+    if measured is not None and not (waits and seat.paired is None and _awaited(baseline, stage, measured)):
+        found = compare(measured, baseline, stage, seat.paired)
+        if watched.stage == AUTO and state.unmatched and found.stage and len(baseline.stages) > 1:
+            found = replace(found, notes=(*found.notes, Reason("stage-not-matched", {"stage": found.stage})))
+        seat = replace(seat, comparison=found)
+    state = replace(state, seats={**state.seats, split: seat})
+    return state, () if seat.comparison is None else (Judged(split, seat.step, seat.comparison),)
+
+
+def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
+    """Whether the baseline has the rows of this very text, so that a difference is to be expected."""
+    found = reference_of(baseline, stage, set=measured.set, fingerprint=measured.fingerprint)
+    if isinstance(found, Reason) or found.rows_file is None:
+        return False
+    return found.fingerprint is not None and found.fingerprint == measured.fingerprint
+
+
+def _settled(
+    watched: Watched, baseline: Baseline, state: Standings, splits: list[str]
+) -> tuple[Standings, tuple[Judged, ...]]:
+    judged: tuple[Judged, ...] = ()
+    for split in splits:
+        seat = state.seats[split]
+        if seat.measured is not None and seat.comparison is None:
+            state, now = _seated(watched, baseline, state, split, seat, waits=False)
+            judged += now
+    return state, judged

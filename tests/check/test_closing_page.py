@@ -1,0 +1,116 @@
+"""The table at the end of a staged run: what every stage reached, changed and cost."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from check import staged
+from rich.console import Console
+
+from ko_cpt_callbacks import Recipe, find_baseline
+from ko_cpt_callbacks.check.closing_page import closing_page, gpu_hours
+from ko_cpt_callbacks.check.staged import judge_plan, start_delta
+from ko_cpt_callbacks.run.reading import read_plan
+
+NAMES = ["embedding", "odd-layers", "lora"]
+PAGE = Recipe.load("quickstart").page
+
+
+def _page(run: Path, baseline: str | None = None) -> str:
+    plan = read_plan(run)
+    assert plan is not None
+    text = io.StringIO()
+    console = Console(file=text, width=140, highlight=False)
+    console.print(closing_page(judge_plan(plan, baseline=find_baseline(baseline) if baseline else None), PAGE))
+    return text.getvalue()
+
+
+def _row(page: str, name: str) -> list[str]:
+    """The cells of a stage's line in the table of Korean."""
+    return next(line.split("  ") for line in page.splitlines() if line.strip().startswith(name))
+
+
+def _cells(page: str, name: str) -> list[str]:
+    return [cell.strip() for cell in _row(page, name) if cell.strip()]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Three stages: to 4.0, to 3.5, and back to 3.8."""
+    folders = staged.plan(tmp_path, NAMES)
+    staged.stage(folders[0], "embedding", (6.0, 4.0))
+    staged.stage(folders[1], "odd-layers", (4.0, 3.5), seed=1)
+    staged.stage(folders[2], "lora", (3.5, 3.8), seed=2, told={"targets": ["eval_ko_exact_loss<3.9@end"]})
+    return tmp_path
+
+
+def test_a_line_for_every_stage(run: Path) -> None:
+    """Tokens, no GPU hours on a CPU, loss with its error, perplexity, bits per byte, the change with its interval, and
+    what became of the stage; English is told apart from what is judged."""
+    page = _page(run)
+    odd = _cells(page, "odd-layers")
+    assert odd[:2] == ["odd-layers", "200,000"]
+    assert odd[2] == "–"
+    assert odd[3] == "3.492 ± 0.035"
+    assert odd[-2].startswith(("-0.5", "-0.49")) and odd[-2].endswith("]")
+    assert odd[-1] == "better"
+    assert _cells(page, "lora")[-1].startswith("worse")
+    assert "target" in _cells(page, "lora")[-1]
+    assert "eval_en (must not be forgotten; not judged)" in page
+    assert "stage-regression" in page and "[warning] lora" in page
+
+
+def test_a_stage_that_was_not_begun(tmp_path: Path) -> None:
+    """It has a line that says so."""
+    folders = staged.plan(tmp_path, NAMES)
+    staged.stage(folders[0], "embedding", (6.0, 4.0))
+    assert _cells(_page(tmp_path), "lora") == ["lora", "not begun"]
+
+
+def test_the_baseline_stands_beside(run: Path) -> None:
+    """RedWhale's change of the matching stage, with a word on what it is worth."""
+    page = _page(run, "redwhale")
+    assert _cells(page, "odd-layers")[-2] == "-0.208"
+    assert "redwhale: the change of its matching stage, on its own text: to look at, not to be judged by" in page
+
+
+def test_gpu_hours_are_summed_over_the_rows(tmp_path: Path) -> None:
+    """Tokens of each row by its rate; superseded rows are not counted; without rates there are no hours."""
+    folder = staged.stage(tmp_path / "one", "embedding", (6.0, 4.0))
+    assert gpu_hours(folder) is None
+    rows = folder / "ko_cpt" / "rows.jsonl"
+    lines: list[dict[str, Any]] = [
+        {"kind": "train", "attempt": 1, "step": 1, "tokens_seen": 1000, "tokens_per_gpu_hour": 500.0},
+        {"kind": "train", "attempt": 1, "step": 2, "tokens_seen": 9000, "tokens_per_gpu_hour": 1.0, "superseded": True},
+        {"kind": "train", "attempt": 2, "step": 2, "tokens_seen": 4000, "tokens_per_gpu_hour": 1000.0},
+        {"kind": "checkpoint", "attempt": 2, "step": 2, "tokens_seen": 4000},
+    ]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert gpu_hours(folder) == pytest.approx(2 + 3)
+
+
+def test_the_first_stage_is_measured_from_its_start(tmp_path: Path) -> None:
+    """Row by row, from the evaluation before the first step to the last; without such an evaluation there is nothing
+    to measure from; without the sums per row there is the difference, with a wider error."""
+    folders = staged.plan(tmp_path, NAMES)
+    folder = staged.stage(folders[0], "embedding", (6.0, 4.0))
+    plan = read_plan(tmp_path)
+    assert plan is not None
+    assert start_delta(plan.stages[0], "eval_ko") is None
+    record = folder / "ko_cpt"
+    lines = [json.loads(line) for line in (record / "rows.jsonl").read_text("utf-8").splitlines()]
+    for line in lines:
+        line["step"] = 0 if line["step"] == 10 and line["kind"] == "eval" else line["step"]
+    (record / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    (record / "eval_rows" / "eval_ko-10.npz").rename(record / "eval_rows" / "eval_ko-0.npz")
+    paired = start_delta(plan.stages[0], "eval_ko")
+    assert paired is not None and paired.outcome == "paired"
+    assert paired.difference == pytest.approx(-2.0, abs=0.01)
+    (record / "eval_rows" / "eval_ko-0.npz").unlink()
+    plain = start_delta(plan.stages[0], "eval_ko")
+    assert plain is not None and plain.outcome == "unpaired"
+    assert plain.se is not None and paired.se is not None and plain.se > paired.se

@@ -1,0 +1,513 @@
+"""`ko-cpt compare`: what it says of runs, of a lone loss, and of what it cannot use."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from check import command
+from check.command import REAL_RUNS, ROOT, real_run, write_state
+from check.made_run import sums, write_run
+from check.sample import healthy, train_rows
+from compare.made_baseline import own, published
+from typer.testing import CliRunner
+
+import ko_cpt_callbacks
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.value import QUANTIZATION_COST, TEXT_SPREAD
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.metrics.row_sums import READ, SEVERAL
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+jsonschema = pytest.importorskip("jsonschema")
+SCHEMA = json.loads((ROOT / "ko_cpt_callbacks" / "schemas" / "compare.schema.json").read_text("utf-8"))
+TOKENIZER = {"tokenizer": {"hash": "xyz", "vocabulary": 900}}
+
+real = pytest.mark.skipif(not REAL_RUNS.is_dir(), reason="the real logs are not beside this checkout")
+
+
+@pytest.fixture(autouse=True)
+def _made_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry knows ``published`` and ``own`` here, beside its own entries."""
+    made = {"published": published(), "own": own()}
+    find = ko_cpt_callbacks.find_baseline
+
+    def find_made(name: str) -> Baseline:
+        return made[name] if name in made else find(name)
+
+    monkeypatch.setattr(ko_cpt_callbacks, "find_baseline", find_made)
+
+
+def compare(*arguments: object) -> Result:
+    """`ko-cpt compare ARGUMENTS` in this process; an exception that is not an exit is raised."""
+    result = CliRunner().invoke(app, ["compare", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def compared(*arguments: object) -> dict[str, Any]:
+    """The object that ``--json`` prints; it fits the schema."""
+    result = compare(*arguments, "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(result.stdout, parse_constant=command._not_strict)
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    return found
+
+
+def only(*arguments: object) -> dict[str, Any]:
+    """The one comparison of it."""
+    (found,) = compared(*arguments)["comparisons"]
+    result: dict[str, Any] = found["comparison"]
+    return result
+
+
+def codes(found: dict[str, Any], what: str = "reasons") -> list[str]:
+    """Codes of reasons, notes or helps."""
+    return [item["code"] for item in found[what]]
+
+
+def text(*arguments: object) -> str:
+    """The page, every run of blanks one blank."""
+    result = compare(*arguments)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return " ".join(result.stdout.split())
+
+
+def refused(*arguments: object) -> str:
+    """What stands on stderr where nothing was compared."""
+    result = compare(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("ko-cpt compare: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+# -- published figures -------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_a_schema() -> None:
+    """Draft 2020-12, and correct by its own meta-schema."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@real
+def test_a_training_log_against_redwhale() -> None:
+    """Not comparable: no byte count, a training loss against an evaluation loss; equal at 4.23 bytes per token."""
+    run = real_run("00")
+    found = only(run, "--baseline", "redwhale")
+    assert (found["outcome"], found["stage"], codes(found)) == (
+        "not comparable", "lora", ["train-against-eval", "no-bytes"],
+    )  # fmt: skip
+    assert [f"{reach:.2f}" for reach in found["equal_bytes_per_token"]] == ["4.23", "4.54"]
+    said = text(run, "--baseline", "redwhale")
+    assert "not comparable." in said
+    assert (
+        "4.23 bytes per token, with this run's loss of 2.624, if the reference's text has 4.526; 4.54, if it has 4.860 "
+        "(a training loss against an evaluation loss: no verdict)"
+    ) in said
+    assert "mean of its last 50 training rows (steps 26,170 to 26,660)" in said
+    assert "How many bytes of text the run's tokens stand for is not known" in said
+
+
+def test_a_lone_loss_against_redwhale() -> None:
+    """3.078 would equal RedWhale at 4.96 bytes per token (5.33 if GB was GiB), and nothing else can be said."""
+    arguments = ("--loss", "3.078", "--split", "eval", "--baseline", "redwhale")
+    found = only(*arguments)
+    assert (found["outcome"], codes(found)) == ("not comparable", ["no-bytes"])
+    assert [f"{reach:.2f}" for reach in found["equal_bytes_per_token"]] == ["4.96", "5.33"]
+    said = text(*arguments)
+    assert "4.96 bytes per token, with this run's loss of 3.078, if the reference's text has 4.526; 5.33, if it" in said
+    assert "0.833 to 0.895 bits per byte · loss 2.806 · 4.526 to 4.860 bytes per token · grade SEED" in said
+
+
+def test_readme_shows_what_is_said() -> None:
+    """The block of README is the beginning of what the command prints, up to its cut."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    arguments = "--loss 3.078 --split eval --baseline redwhale"
+    block = readme.split(f"$ ko-cpt compare {arguments}\n", 1)[1].split("  …\n", 1)[0]
+    assert len(block.splitlines()) > 10
+    assert compare(*arguments.split()).stdout.startswith(block)
+
+
+def test_a_lone_loss_with_its_bytes() -> None:
+    """Bits per byte against the range; with an error bar a standing, without one none."""
+    arguments = ("--loss", "3.078", "--bytes-per-token", "4.0", "--baseline", "redwhale")
+    found = only(*arguments)
+    assert (found["outcome"], found["standing"], "no-error-bar" in codes(found, "notes")) == ("indicative", None, True)
+    assert (round(found["value"], 3), [f"{loss:.3f}" for loss in found["equal_loss"]]) == (1.11, ["2.310", "2.480"])
+    assert only(*arguments, "--se", "0.04")["standing"] == "behind"
+    assert "indicative: behind · +0.216 to +0.277 bits per byte" in text(*arguments, "--se", "0.04")
+
+
+def test_bits_in_place_of_bytes() -> None:
+    """Either gives the other; both must agree to a hundredth."""
+    bits = only("--loss", "3.078", "--bits-per-byte", "1.1102", "--baseline", "published")
+    assert bits["equal_loss"] == pytest.approx(
+        only("--loss", "3.078", "--bytes-per-token", "4", "--baseline", "published")["equal_loss"], rel=1e-3
+    )
+    both = ("--loss", "3.078", "--bytes-per-token", "4", "--baseline", "published", "--bits-per-byte")
+    assert only(*both, "1.11")["outcome"] == "indicative"
+    assert "expected 1.110, which --loss and --bytes-per-token come to" in refused(*both, "1.3")
+
+
+def test_a_lone_training_loss() -> None:
+    """Never compared, whatever is known of its bytes."""
+    arguments = ("--loss", "2.6", "--split", "train", "--bytes-per-token", "4", "--baseline", "published")
+    assert codes(only(*arguments)) == ["train-against-eval"]
+    assert "(a training loss against an evaluation loss: no verdict)" in text(*arguments)
+
+
+def test_stage() -> None:
+    """One by its name; the one that the run trained; one that is no reference; one that is not there."""
+    assert only("--loss", "3", "--baseline", "published", "--stage", "embedding")["stage"] == "embedding"
+    assert codes(only("--loss", "3", "--baseline", "published", "--stage", "sft")) == ["stage-not-a-reference"]
+    assert "Did you mean 'lora'?" in refused("--loss", "3", "--baseline", "published", "--stage", "lroa")
+
+
+def test_the_stage_that_the_run_trained(tmp_path: Path) -> None:
+    """The run's own stage row picks the baseline's stage; where none fits, the last is taken and that is said."""
+    words = {"kind": "setup", "attempt": 1, "step": 0, "setup": "stage", "input": "none", "output": "none"}
+    odd = write_run(tmp_path / "a", {"eval": sums()}, more=[{**words, "layers": "odd", "adapter": "none"}])
+    assert only(odd, "--baseline", "redwhale")["stage"] == "odd-layers"
+    some = write_run(tmp_path / "b", {"eval": sums()}, more=[{**words, "layers": "some", "adapter": "none"}])
+    found = only(some, "--baseline", "redwhale")
+    assert (found["stage"], "stage-not-matched" in codes(found, "notes")) == ("lora", True)
+
+
+# -- two runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_itself(tmp_path: Path) -> None:
+    """Exact, paired, no difference: named as a baseline, and named twice."""
+    run = write_run(tmp_path / "a", {"eval_ko": sums()})
+    for arguments in ((run, "--baseline", run), (run, run)):
+        found = only(*arguments)
+        assert (found["outcome"], found["standing"], found["difference"], found["rows"]) == ("exact", "level", 0.0, 60)
+        assert (found["unit"], found["se_kind"], found["reasons"]) == ("nats per token", "paired", [])
+    assert "exact: level · 0.000 nats per token · 95 % interval 0.000 to 0.000, paired over 60 rows" in text(run, run)
+
+
+@real
+def test_a_bare_log_with_itself() -> None:
+    """The same file is the same run, also where it holds a training loss alone or the Trainer's own."""
+    for number in ("00", "23"):
+        found = only(real_run(number), real_run(number))
+        assert (found["outcome"], found["standing"], found["difference"]) == ("exact", "level", 0.0)
+        assert codes(found, "notes") == ["same-run"]
+
+
+def test_one_tokenizer(tmp_path: Path) -> None:
+    """Paired in nats: far sharper than either run's own error, so that a small gain is ahead."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.95, seed=1)})
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["standing"], found["unit"]) == ("exact", "ahead", "nats per token")
+    assert found["se"] < 0.01 < compared(second, "--baseline", first)["comparisons"][0]["measured"]["loss_se"]
+    assert only(first, "--baseline", second)["standing"] == "behind"
+
+
+def test_two_seeds_are_level(tmp_path: Path) -> None:
+    """A difference that the rows alone would call one, but no larger than a seed's."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.987, seed=0)})
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["standing"], found["high"] < 0) == ("exact", "level", True)
+    assert "below-resolution" in codes(found, "notes")
+
+
+def test_two_tokenizers(tmp_path: Path) -> None:
+    """Whole documents: exact in bits per byte; packed rows, or rows without BOS: an indication with that reason."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.8, seed=1, reach=5.0)}, run=TOKENIZER)
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["standing"], found["unit"], found["se_kind"]) == (
+        "exact", "ahead", "bits per byte", "paired",
+    )  # fmt: skip
+    bare = write_run(tmp_path / "c", {"eval_ko": sums(2.8, reach=5.0, flags=READ)}, run=TOKENIZER)
+    found = only(bare, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["no-bos", "special-tokens-differ"])
+    packed = write_run(tmp_path / "d", {"eval_ko": sums(2.8, text=1, flags=READ | SEVERAL)}, run=TOKENIZER)
+    found = only(packed, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["different-text", "packed"])
+    assert "Rows are packed: they hold several documents" in text(packed, "--baseline", first)
+
+
+def test_without_rows(tmp_path: Path) -> None:
+    """One tokenizer and one text: exact with an upper bound of the error; another tokenizer: an indication."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)}, keep_rows=False)
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.5, seed=1)})
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["se_kind"], found["standing"]) == ("exact", "at most", "ahead")
+    assert "upper bound" in text(second, "--baseline", first)
+    other = write_run(tmp_path / "c", {"eval_ko": sums(2.5)}, run=TOKENIZER)
+    assert codes(only(other, "--baseline", first)) == ["no-paired-rows"]
+
+
+def test_rows_of_another_evaluation_do_not_count(tmp_path: Path) -> None:
+    """A file under the same name and step that is not of this row's text: as if it were not there, and it is said."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.5)})
+    payload = sums(2.5, text=7).to_payload()
+    (tmp_path / "b" / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").write_bytes(payload)
+    found = only(second, "--baseline", first)
+    assert (found["se_kind"], [note["code"] for note in found["notes"]][:1]) == ("at most", ["other-rows"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"nll": 2.0}, {"tokens": 2}, {"bytes": 2}], ids=lambda change: next(iter(change))
+)
+@pytest.mark.parametrize("whose", ["a", "b"])
+def test_rows_that_contradict_their_row_are_refused(tmp_path: Path, change: dict[str, float], whose: str) -> None:
+    """Sums of the same text whose loss, tokens or bytes are not the row's, on either side."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.5)})
+    assert only(second, "--baseline", first)["se_kind"] == "paired"
+    good = sums({"a": 3.0, "b": 2.5}[whose])
+    bad = replace(good, **{name: getattr(good, name) * by for name, by in change.items()})
+    (tmp_path / whose / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").write_bytes(bad.to_payload())
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], found["se_kind"]) == ("exact", "at most")
+    (said,) = (note["message"] for note in found["notes"] if note["code"] == "other-rows")
+    assert said.startswith("Per-row sums contradict the row of their evaluation")
+
+
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_another_part_of_the_text_is_scored(tmp_path: Path, keep_rows: bool) -> None:
+    """Half of the labels masked: the text is the same, its tokens and bytes are fewer, and nothing is exact."""
+    whole = sums(3.0)
+    first = write_run(tmp_path / "a", {"eval_ko": whole}, keep_rows=keep_rows)
+    half = replace(whole, nll=whole.nll * 0.4, tokens=(whole.tokens + 1) // 2, bytes=whole.bytes // 2)
+    second = write_run(tmp_path / "b", {"eval_ko": half}, keep_rows=keep_rows)
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["scored-differently"])
+    # As many tokens, but other ones.
+    other = replace(whole, bytes=whole.bytes + 1)
+    third = write_run(tmp_path / "c", {"eval_ko": other}, keep_rows=keep_rows)
+    found = only(third, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["scored-differently"])
+
+
+def test_a_fingerprint_of_another_version_is_unknown(tmp_path: Path) -> None:
+    """An older run's 64-bit hashes say nothing about the text of a newer one: unknown, neither same nor changed."""
+    new = sums(3.0)
+    old = replace(new, hash=new.hash[:, :1])
+    first, second = write_run(tmp_path / "a", {"eval_ko": old}), write_run(tmp_path / "b", {"eval_ko": new})
+    for keep in (True, False):
+        found = only(second, "--baseline", first)
+        assert (found["outcome"], codes(found)) == ("indicative", ["text-unknown"]), keep
+        for folder in ("a", "b"):
+            (tmp_path / folder / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").unlink(missing_ok=True)
+    again = write_run(tmp_path / "c", {"eval_ko": replace(old, nll=old.nll * 0.9)})
+    found = only(again, "--baseline", first)
+    assert (found["outcome"], found["se_kind"]) == ("exact", "at most")  # two of the old kind are still the same text
+
+
+def test_rows_from_before_there_were_flags(tmp_path: Path) -> None:
+    """They are read, and what they do not show is said."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.5)}, run=TOKENIZER)
+    old = sums(3.0)
+    file = tmp_path / "a" / "ko_cpt" / "eval_rows" / "eval_ko-100.npz"
+    np.savez(file, nll=old.nll, tokens=old.tokens, bytes=old.bytes, hash=old.hash, order=old.order)
+    found = only(second, "--baseline", first)
+    assert (found["outcome"], codes(found)) == ("indicative", ["row-kind-unknown"])
+
+
+def test_several_runs_and_sets(tmp_path: Path) -> None:
+    """The first is what the others are compared with; every set but retention sets, or the one that is named."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0), "eval_law": sums(2.0, text=1)})
+    sets = {"eval_ko": sums(2.9), "eval_en": sums(2.0, text=2), "eval_law": sums(2.1, text=1), "eval_old": sums(text=3)}
+    second, third = write_run(tmp_path / "b", sets), write_run(tmp_path / "c", {"eval_ko": sums(2.8)})
+    found = compared(first, second, third)["comparisons"]
+    assert [(item["run"], item["comparison"]["set"], item["comparison"]["outcome"]) for item in found] == [
+        (second, "eval_ko", "exact"), (second, "eval_law", "exact"), (third, "eval_ko", "exact"),
+    ]  # fmt: skip
+    assert only(second, "--baseline", first, "--set", "law")["set"] == "eval_law"
+    for retained in ("eval_en", "eval_old"):
+        for other in (first, second):  # nor with itself
+            assert codes(only(second, "--baseline", other, "--set", retained)) == ["retention"]
+    assert "did you mean eval_law?" in refused(second, "--baseline", first, "--set", "eval_lawn")
+
+
+def test_a_baselines_retention_sets_stand_for_nothing(tmp_path: Path) -> None:
+    """A run whose only counting set has another name is not compared with a set that the other keeps for retention."""
+    second = write_run(tmp_path / "b", {"eval": sums(2.9, text=5)})
+    for name in ("eval_en", "eval_old"):  # by its usual name, and as run.json declares it
+        first = write_run(tmp_path / name, {name: sums(2.0, text=2), "eval_ko": sums(3.0)})
+        assert only(second, "--baseline", first)["reference_set"] == "eval_ko"
+
+
+def test_bare_logs(tmp_path: Path) -> None:
+    """A state file with exact losses has no rows beside it; one with the Trainer's loss has no bits per byte."""
+    with_exact = write_state(tmp_path / "a.json", healthy())
+    found = only(with_exact, "--baseline", "published")
+    assert (found["outcome"], found["set"], codes(found)) == ("indicative", "eval", ["text-unknown"])
+    without = write_state(tmp_path / "b.json", [{"eval_loss": 3.0, "eval_runtime": 1.0, "step": 10}])
+    found = only(without, "--baseline", "published")
+    assert (codes(found), "trainer-loss" in codes(found, "notes")) == (["no-bytes"], True)
+
+
+def test_a_last_evaluation_that_is_not_finite(tmp_path: Path) -> None:
+    """It has no number to compare, and an earlier one does not stand in."""
+    rows = [*healthy(), {"eval_exact_loss": float("inf"), "eval_loss": 9.0, "eval_runtime": 1.0, "step": 900}]
+    found = only(write_state(tmp_path / "a.json", rows), "--baseline", "published")
+    assert (found["outcome"], codes(found)) == ("not comparable", ["no-loss"])
+
+
+def test_training_losses_are_averaged(tmp_path: Path) -> None:
+    """The mean of the last 50 rows; a 0.0 that stands for NaN and a NaN are left out; a run without any is refused."""
+    rows = train_rows([9.0] * 10 + [2.0, 3.0] * 25)
+    rows += [{"loss": 0.0, "step": 9000}, {"loss": float("nan"), "step": 9010}]
+    (found,) = compared(write_state(tmp_path / "a.json", rows), "--baseline", "published")["comparisons"]
+    assert found["measured"]["loss"] == 2.5
+    (note,) = [item for item in found["comparison"]["notes"] if item["code"] == "training-mean"]
+    assert (note["points"], note["last_step"]) == (50, 600)
+    empty = write_state(tmp_path / "b.json", [{"step": 1, "loss": 0.0}])
+    assert "found no loss" in refused(empty, "--baseline", "published")
+
+
+def test_efficiency(tmp_path: Path) -> None:
+    """A run that logged tokens per GPU hour stands among the baselines that have them; others say nothing of it."""
+    slow = write_run(tmp_path / "a", {"eval": sums()}, trained={"tokens_per_gpu_hour": 2_700_000.0})
+    table = compared(slow, "--baseline", "published")["efficiency"]
+    assert table["runs"] == [{"run": slow, "tokens_per_gpu_hour": 2_700_000.0}]
+    assert {"redwhale"} <= {row["id"] for row in table["baselines"]}
+    page = compare(slow, "--baseline", "published").stdout
+    lines = page.split("Tokens per GPU hour")[1].splitlines()[1:]
+    speeds = [float(line.split()[0]) for line in lines if line.strip()]
+    assert speeds == sorted(speeds)
+    assert any("2.70 M" in line and "(this run)" in line for line in lines)
+    other = write_run(tmp_path / "b", {"eval": sums()})
+    assert compared(other, "--baseline", "published")["efficiency"] is None
+
+
+# -- what cannot be used -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "RUN: found none, expected a run and --baseline, or two runs"),
+        (("RUN",), "RUN: found 1, expected a run and --baseline, or two runs"),
+        (("", "--baseline", "published"), "RUN: found an empty text"),
+        (("RUN", "--baseline", ""), "--baseline: found an empty text"),
+        (("RUN", "--baseline", "redwhal"), "Did you mean redwhale?"),
+        (("RUN", "--baseline", "./nothing"), "no such file or folder"),
+        (("RUN", "--baseline", "published", "--set", "eval_ok"), "did you mean eval_ko?"),
+        (("RUN", "--baseline", "published", "--loss", "3"), "--loss: it stands in place of RUN and --set"),
+        (("--loss", "3"), "--loss: it stands in place of RUN and --set and needs --baseline"),
+        (("--loss", "3", "--baseline", "published", "--set", "eval"), "--loss: it stands in place of RUN and --set"),
+        (("RUN", "--baseline", "published", "--split", "eval"), "--split: found it without --loss"),
+        (("RUN", "--baseline", "published", "--se", "0.1"), "--se: found it without --loss"),
+        (("--loss", "3", "--split", "evil", "--baseline", "published"), "did you mean eval?"),
+        (("--loss", "-3", "--baseline", "published"), "--loss: found -3.0, expected a number above 0"),
+        (("--loss", "nan", "--baseline", "published"), "--loss: found nan, expected a number above 0"),
+        (("--loss", "3", "--bytes-per-token", "0", "--baseline", "published"), "--bytes-per-token: found 0.0"),
+        (("--loss", "3", "--se", "inf", "--baseline", "published"), "--se: found inf"),
+    ],
+)
+def test_refused(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    """Exit code 2, one line on stderr that says what was found, what is expected and what was probably meant."""
+    run = write_run(tmp_path / "run", {"eval_ko": sums()})
+    assert said in refused(*(run if item == "RUN" else item for item in arguments))
+
+
+def test_damaged_rows_are_told(tmp_path: Path) -> None:
+    """Evidence that cannot be read is no evidence that is not there."""
+    run = write_run(tmp_path / "a", {"eval_ko": sums()})
+    (tmp_path / "a" / "ko_cpt" / "eval_rows" / "eval_ko-100.npz").write_bytes(b"not an archive")
+    assert "eval_ko-100.npz: found no per-row sums" in refused(run, "--baseline", "published")
+
+
+def test_an_id_comes_before_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder named like a baseline is meant only with a ``/``; one of another name needs none."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "published", {"eval_ko": sums()})
+    write_run(tmp_path / "mine", {"eval_ko": sums()})
+    assert compared("mine", "--baseline", "published")["baseline"]["title"] == "A published run"
+    assert compared("mine", "--baseline", "./published")["baseline"]["id"] == "./published"
+    assert only("published", "--baseline", "mine")["outcome"] == "exact"
+
+
+def test_names_that_would_move_the_cursor(tmp_path: Path) -> None:
+    """A path with control characters is shown as text."""
+    run = write_run(tmp_path / "a\x1b[31m", {"eval_ko": sums()})
+    assert "\x1b" not in compare(run, "--baseline", "published").stdout
+
+
+def test_without_the_heavy_libraries(tmp_path: Path) -> None:
+    """In a process where torch and transformers cannot be imported; a comparison of rows too."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.9)})
+    for arguments, said in (
+        ((second, first), "exact: behind"),
+        ((first, "--baseline", "redwhale"), "indicative: behind"),
+        (("--loss", "3.078", "--baseline", "redwhale"), "4.96 bytes per token"),
+    ):
+        found = subprocess.run(
+            [sys.executable, "-c", command._OFFLINE, "compare", *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        )
+        assert (found.returncode, found.stderr) == (0, "")
+        assert said in found.stdout
+
+
+def test_a_baseline_that_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the registry is the answer, on one line."""
+
+    def broken(name: str) -> Baseline:
+        raise ConfigurationError("baseline 'x': found nothing")
+
+    monkeypatch.setattr(ko_cpt_callbacks, "find_baseline", broken)
+    assert "baseline 'x': found nothing" in refused("--loss", "3", "--baseline", "x")
+
+
+def test_quantisation_is_named(tmp_path: Path) -> None:
+    """8-bit against 16-bit weights: what that cost another model."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    second = write_run(tmp_path / "b", {"eval_ko": sums(2.9)}, run={"model": {"quantization": "8-bit"}})
+    found = only(second, "--baseline", first)
+    assert "quantization" in codes(found, "notes")
+    assert "8-bit weights cost another model about +0.011 nats per token" in text(second, "--baseline", first)
+
+
+def test_constants_are_those_of_the_registry() -> None:
+    """What quantised weights cost, and how far text alone moves a loss: the numbers in the sentences are recorded."""
+    from ko_cpt_callbacks.compare.registry import quantization_offsets
+
+    recorded = {item.quantization: item for item in quantization_offsets()}
+    assert set(recorded) == set(QUANTIZATION_COST)
+    for name, cost in QUANTIZATION_COST.items():
+        assert recorded[name].low <= cost <= recorded[name].high
+    (whole,) = ko_cpt_callbacks.find_baseline("frankenstallm-1b").stages
+    losses = [math.log(value.value) if value.metric == "ppl" else value.value for value in whole.values]
+    assert [round(loss, 3) for loss in (min(losses), max(losses))] == list(TEXT_SPREAD)
+
+
+def test_every_run_carries_its_facts(tmp_path: Path) -> None:
+    """State, completeness, steps and verdict of each run stand in JSON; a run that is not whole says so on the page."""
+    first, second = write_run(tmp_path / "a", {"eval_ko": sums(3.0)}), write_run(tmp_path / "b", {"eval_ko": sums(2.9)})
+    rows = tmp_path / "b" / "ko_cpt" / "rows.jsonl"
+    plan = {"kind": "setup", "setup": "plan", "attempt": 1, "step": 0, "planned_steps": 90_000}
+    plan["trainer_kind"] = "causal"
+    rows.write_text(json.dumps(plan) + "\n" + rows.read_text("utf-8"), "utf-8")
+    (run,) = compared(first, second)["runs"]
+    assert (run["run"], run["state"], run["complete"], run["kind"]) == (second, "unfinished", False, "causal")
+    assert (run["steps_planned"], run["verdict"]) == (90_000, "look")
+    assert f"Unfinished: {run['steps_done']:,} of 90,000 steps." in text(first, second)
+    assert "Unfinished after step 100." in text(second, first)

@@ -90,7 +90,7 @@ class Series:
         if last.step <= since or last != self.best or last.near is None or last.near < level:
             return False
         earlier = [mark for mark in self.marks[:-1] if mark.step <= since] or [self.marks[0]]
-        return earlier[-1] is not last and self.fell(earlier[-1], last)
+        return self.fell(earlier[-1], last)
 
     def fell(self, then: Mark, now: Mark) -> bool:
         """Whether the loss fell from one evaluation to another by more than its level and their errors explain."""
@@ -177,7 +177,7 @@ def _mark(point: EvalPoint, since: tuple[int, float], window: Recent, total: flo
     points = window.count - since[0]
     near = window.losses[-min(points, limits.EVAL_NEAR) :] if points > 0 else ()
     return Mark(
-        point.step, point.value or 0.0, point.se, max(points, 0), (total - since[1]) / points if points > 0 else None,
+        point.step, point.value or 0.0, point.se, points, (total - since[1]) / points if points > 0 else None,
         median(near) if near else None, window.noise, window.rates[-1] if window.rates else None, (window.count, total),
     )  # fmt: skip
 

@@ -48,7 +48,8 @@ def test_each_set_has_its_own_interval() -> None:
 def test_an_interval_without_training_has_no_gap() -> None:
     """Evaluated twice between two training rows."""
     state = _fold(*_train(3.0), EvalObservation(10, loss=3.0), EvalObservation(15, loss=2.9))
-    assert (state.sets["eval"].last.train, state.sets["eval"].last.gap) == (None, None)
+    last = state.sets["eval"].last
+    assert (last.points, last.train, last.near, last.gap) == (0, None, None, None)
 
 
 def test_a_repeat_replaces() -> None:
@@ -143,6 +144,7 @@ def test_noise_of_values_that_alternate() -> None:
     assert noise_of(five[:4]) is None
     assert noise_of(five) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
     assert noise_of(five * 4) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
+    assert _series(five).noise == noise_of(five)
 
 
 @pytest.mark.parametrize(("wobble", "noise"), [(0.00135, 8 * 0.00135 / 20**0.5), (0.0014, 0.01 / 6**0.5)])
@@ -167,10 +169,12 @@ def test_an_evaluation_that_improves() -> None:
     series = _series([2.0, 1.9, 1.8], near=2.5)
     assert series.improves(5, 2.5)
     assert series.improves(15, 2.5)
+    assert series.improves(-10, 2.5)
     assert not series.improves(20, 2.5)
     assert not series.improves(5, 2.6)
     assert not _series([2.0, 1.8, 1.9]).improves(5, 2.0)
     assert not _series([2.0, 1.804, 1.8]).improves(15, 2.0)
+    assert not _series([2.0, 1.804, 1.8]).improves(10, 2.0)
     assert _series([2.0, 1.804, 1.8]).improves(5, 2.0)
     assert _series([1.81, 1.805, 1.8]).improves(-10, 2.0) is False  # from the first on: by 0.0055 of 0.0108
     assert not _series([1.8]).improves(-10, 2.0)
@@ -185,6 +189,7 @@ def test_a_few_evaluations_fall() -> None:
     assert not _series([2.0, 1.998, 1.995], alike=True, se=0.02).falls()
     assert not _series([2.0, 1.98, 1.99], alike=True, se=0.02).falls()
     assert not _series([2.0, 1.99], alike=True, se=0.02).falls()
+    assert not _series([2.0, 1.99, 1.99], alike=True, se=0.02).falls()
 
 
 def test_a_line_through_many_evaluations_falls() -> None:
@@ -229,6 +234,12 @@ def test_another_level_that_training_explains_or_that_does_not_stay() -> None:
             assert (after.count, after.first.value, after.first.gap) == (2, 2.5, None)
             assert after.best.value == min(value, 2.5)
             assert after.left == waiting.marks[-2]
+            assert not after.then(Mark(520, value, 0.0, 10, near, near), NO_ROWS, alone=True).swapped
+    same = waiting.then(Mark(510, 2.5, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True)
+    assert (same.best.step, same.swapped) == (500, True)
+    assert not _series([2.0, 1.9]).swapped
+    low = Mark(500, 2.5, 0.0, 10, None, None)
+    assert not _series([2.0, 2.0, 2.0], near=0.05).then(low, NO_ROWS, alone=True).waits
 
 
 def test_the_level_beside_an_evaluation_is_of_the_last_eight_points() -> None:
@@ -237,3 +248,30 @@ def test_the_level_beside_an_evaluation_is_of_the_last_eight_points() -> None:
     assert state.sets["eval"].last.near == 2.0
     state = _fold(*_train(*[9.0] * 40, *[3.0] * 4, *[1.0] * 4), EvalObservation(480, loss=2.0))
     assert state.sets["eval"].last.near == 2.0
+    state = _fold(
+        TrainObservation(10, loss=3.0, learning_rate=1e-4), TrainObservation(20, loss=2.0, learning_rate=5e-5),
+        EvalObservation(20, loss=2.0), TrainObservation(30, loss=1.5), EvalObservation(30, loss=2.0),
+    )  # fmt: skip
+    first, last = state.sets["eval"].marks
+    assert (first.rate, first.near, last.near, last.train) == (5e-5, 2.5, 1.5, 1.5)
+
+
+def test_of_two_errors_the_larger_counts() -> None:
+    """Eight of it, between an evaluation and the one before."""
+    for size, waits in ((0.395, False), (0.405, True)):
+        mark = Mark(500, 2.0 + size, 0.05, 10, 2.0, 2.0)
+        assert _series([2.0] * 3, se=0.0).then(mark, NO_ROWS, alone=True).waits is waits
+
+
+def test_of_equal_evaluations_the_first_is_the_best() -> None:
+    """Later ones are no better."""
+    assert _series([2.0, 1.9]).then(Mark(20, 1.9), NO_ROWS, alone=True).best.step == 10
+
+
+@pytest.mark.parametrize(("split", "waits"), [("eval", True), ("eval_en", False)])
+def test_what_is_forgotten_is_no_other_level(split: str, waits: bool) -> None:
+    """A retention set may go up while training stays: its evaluation counts at once."""
+    seen: list[Observation] = []
+    for i, loss in enumerate((2.0, 2.0, 2.0, 2.5)):
+        seen += [*_train(2.0, start=10 + 10 * i), EvalObservation(10 + 10 * i, split=split, loss=loss)]
+    assert (_fold(*seen).now is None) is waits

@@ -226,9 +226,6 @@ RAMPS: Final = (4.0, 6.0, 9.0)
 """Points. Lengths of the ramps that a step must fit better than. Chosen: the public log of a fall that is a phase of
 learning takes eight."""
 
-NOTHING: Final = 1e-9
-"""Squared length of a column of a fit that is a sum of the others. Source: 64-bit floats."""
-
 FAR_OFF: Final = 3.0
 """Noises. A point that is farther off a fit counts as so far off. Chosen, not measured."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from operator import mul
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def gain_of(values: Sequence[float], count: int, noise: float) -> float:
     def bent(middle: float, points: float) -> float:
         return _cost((ones, places, [max(i - middle, 0.0) for i in range(n)], ramp(middle, points)), values, most)
 
-    steps = ((at - 0.5, 1.0), (at - 1.0, 2.0), (at - 1.5, 1.0))
+    steps = ((at - 0.5, 1.0), (at - 1.0, 2.0), (at - 1 - 0.5, 1.0))
     straight = min(bent(*step) for step in steps)
     curved = min(_cost((ones, places, squares, ramp(*step)), values, most) for step in steps)
     ramps = min(bent(at + aside, points) for points in limits.RAMPS for aside in (-2.0, -0.5, 1.0))
@@ -75,14 +76,15 @@ def gain_of(values: Sequence[float], count: int, noise: float) -> float:
 
 def slope_of(points: Sequence[float]) -> float:
     """Nats per point, between the medians of the first and the last third of at least three points."""
-    third = len(points) // 3
+    third = len(points) // limits.THIRDS
     return (median(points[-third:]) - median(points[:third])) / (len(points) - third)
 
 
 def _line(points: Sequence[float], at: float) -> tuple[float, float, float]:
     """A least-squares line: its value at a place, its slope, and the value's variance in variances of a point."""
     n = len(points)
-    middle, mean, spread = 0.5 * (n - 1), sum(points) / n, n * (n * n - 1) / 12.0
+    middle, mean = 0.5 * (n - 1), sum(points) / n
+    spread = sum((i - middle) ** 2 for i in range(n))
     slope = sum((i - middle) * point for i, point in enumerate(points)) / spread
     return mean + slope * (at - middle), slope, 1.0 / n + (at - middle) ** 2 / spread
 
@@ -95,7 +97,7 @@ def _cost(columns: Sequence[list[float]], values: Sequence[float], most: float) 
             part = sum(map(mul, column, other)) / length
             column = [x - part * y for x, y in zip(column, other, strict=True)]
         length = sum(map(mul, column, column))
-        if length > limits.NOTHING:
+        if length > sys.float_info.epsilon:  # else it is a sum of the others
             part = sum(map(mul, rest, column)) / length
             rest = [x - part * y for x, y in zip(rest, column, strict=True)]
             done.append((column, length))

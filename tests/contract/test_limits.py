@@ -28,14 +28,13 @@ PLAIN = (0, 1, 2, 0.5)
 UNITS = (
     "bits per byte", "bytes", "changes", "characters", "correlation", "decimals", "differences", "epochs", "ends of",
     "evaluations", "gaps", "joint standard errors", "jumps", "labels", "losses", "nats", "noises", "parts", "points",
-    "ranks", "ratio", "rows", "share", "shares", "short medians", "size", "spikes", "squared length",
+    "ranks", "ratio", "rows", "share", "shares", "short medians", "size", "spikes",
     "standard deviations", "standard errors", "steps", "times", "tokens", "values",
 )  # fmt: skip
 SOURCE = re.compile(r"\b(Source: |Measured\b|Simulated\b|[Cc]hosen[ .,:;])")
 # Modules whose numbers have not moved yet. It only shrinks.
 NOT_YET = {
     "rules/curve/diverged.py", "rules/curve/loss_spike.py", "rules/curve/run_seam.py", "signal/explanation.py",
-    "signal/suddenness.py",
 }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pytest
 from run.curve import noisy
 
@@ -88,3 +90,88 @@ def test_how_much_a_large_step_gains() -> None:
     step = [1.0 * (i >= 15) for i in range(24)]
     assert 9.0 * 12 < _gain(step) < 9.0 * 18
     assert 9.0 * 12 < _gain([10.0 * one for one in step]) < 9.0 * 24
+
+
+# -- against numpy: the same fits, written down anew ----
+
+
+def _left(values: Sequence[float], *columns: Callable[[float], float]) -> float:
+    """Squares that numpy's least-squares fit leaves, a point no more than three noises of it."""
+    fit = np.array([[column(i) for column in columns] for i in range(len(values))])
+    rest = np.array(values) - fit @ np.linalg.lstsq(fit, np.array(values), rcond=None)[0]
+    return float(np.minimum(rest**2, (3.0 * NOISE) ** 2).sum())
+
+
+def _expected(values: Sequence[float], count: int) -> float:
+    """What the step gains: over ramps with a kink, and over a cubic."""
+    first = len(values) - count
+
+    def kinked(begins: float, points: float) -> float:
+        return _left(
+            values, lambda i: 1.0, lambda i: i, lambda i: max(i - begins - 0.5 * points, 0.0),
+            lambda i: np.clip((i - begins) / points, 0, 1),
+        )  # fmt: skip
+
+    def curved(begins: float, points: float) -> float:
+        return _left(values, lambda i: 1.0, lambda i: i, lambda i: i**2, lambda i: np.clip((i - begins) / points, 0, 1))
+
+    # A step is a ramp of one point before the first point after, or the one before that, or of both.
+    steps = ((first - 1.0, 1.0), (first - 2.0, 1.0), (first - 2.0, 2.0))
+    ramps = [(first + aside - 0.5 * points, points) for points in (4.0, 6.0, 9.0) for aside in (-2.0, -0.5, 1.0)]
+    straight, bent = min(kinked(*step) for step in steps), min(curved(*step) for step in steps)
+    cubic = _left(values, lambda i: 1.0, lambda i: i, lambda i: i**2, lambda i: i**3)
+    return float(min(min(kinked(*ramp) for ramp in ramps) - straight, cubic - bent)) / NOISE**2
+
+
+FORMS: dict[str, Callable[[int], float]] = {
+    "noise": lambda i: 0.0,
+    "a step": lambda i: 0.06 * (i >= 15),
+    "one point between": lambda i: 0.06 * (i >= 15) + 0.03 * (i == 14),
+    "a point later": lambda i: 0.06 * (i >= 14),
+    "a long ramp": lambda i: 0.01 * min(max(i - 10, 0), 9),
+    "a short ramp": lambda i: 0.02 * min(max(i - 12, 0), 4),
+    "a kink": lambda i: -0.01 * max(i - 14, 0),
+    "a step on a curve": lambda i: 0.001 * i * i - 0.05 * (i >= 15),
+    "a cubic": lambda i: 2e-5 * (i - 12) ** 3,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("count", [9, 6])
+def test_the_gain_is_that_of_least_squares(form: str, count: int) -> None:
+    """Of every form, in noise and with a point far off, over nine points and over six."""
+    for seed in range(3):
+        values = [2.0 + FORMS[form](i) + e for i, e in enumerate(noisy(24, NOISE, seed))]
+        values[4 + seed] += 0.1 * seed
+        late = values[9 - count :]
+        assert gain_of(late, count, NOISE) == pytest.approx(_expected(late, count), abs=1e-6)
+
+
+@pytest.mark.parametrize(("before", "count"), [(14, 9), (9, 6), (3, 3)])
+def test_the_lines_are_those_of_least_squares(before: int, count: int) -> None:
+    """And the error is that of the first point after, by both lines."""
+    values = noisy(before + 1 + count, NOISE, 3)
+    old, new = (np.polynomial.Polynomial.fit(range(len(side)), side, 1).convert().coef
+                for side in (values[:before], values[-count:]))  # fmt: skip
+    step = step_of(values, count, NOISE)
+    assert step.before == pytest.approx(old[0] + old[1] * (before + 1))
+    assert step.size == pytest.approx(new[0] - step.before)
+    assert (step.slope, step.bend) == (pytest.approx(old[1]), pytest.approx(new[1] - old[1]))
+    shares = [
+        1 / n + (at - (n - 1) / 2) ** 2 / sum((i - (n - 1) / 2) ** 2 for i in range(n))
+        for n, at in ((before, before + 1), (count, 0))
+    ]
+    assert step.error == pytest.approx(NOISE * math.sqrt(sum(shares)))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_after_one_or_two_points_a_kink_is_a_step(count: int) -> None:
+    """It is left out where it is the same, and what is gained is a number."""
+    values = noisy(20, NOISE)
+    assert gain_of(values, count, NOISE) == pytest.approx(_expected(values, count), abs=1e-6)
+
+
+def test_the_slope_of_thirds() -> None:
+    """Between the medians of the first and the last, of as many points as a third has."""
+    assert slope_of([1.0, 2.0, 4.0]) == 1.5
+    assert slope_of([0.0, 9.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx((5.5 - 4.5) / 5)

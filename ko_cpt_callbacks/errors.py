@@ -15,7 +15,7 @@ monitor must not end a run that it was only asked to watch.
 
 from __future__ import annotations
 
-__all__ = ["BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError"]
+__all__ = ["BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text"]
 
 
 class KoCPTError(Exception):
@@ -36,3 +36,19 @@ class RecipeError(KoCPTError, ValueError):
 
 class UnreadableRunError(KoCPTError, ValueError):
     """A path does not hold a run that can be read; the text says where, what was found, expected, and the fix."""
+
+
+def error_text(error: BaseException, most: int = 500) -> str:
+    """Return the kind and the text of an exception, the kind alone where it cannot tell its text.
+
+    Exceptions of the user's own code reach the package too, and their ``__str__`` may raise.
+
+    Args:
+        error: The exception.
+        most: Characters that are kept.
+    """
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} ..."

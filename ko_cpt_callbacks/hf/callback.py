@@ -14,7 +14,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
 from ko_cpt_callbacks.hf.ranks import SHARED_EVENTS, EventCount
@@ -325,7 +325,7 @@ class KoCPTCallback(TrainerCallback):
         try:
             return self._seat(args, state, control).do(event, act)
         except Exception as error:  # in what guards the rest
-            _log.warning("The callback met an error and goes on: %s: %s: %s", event, type(error).__name__, error)
+            _log.warning("The callback met an error and goes on: %s: %s", event, error_text(error))
             for seat in self._seats:
                 if seat.control() is control:
                     seat.fail(event, error, said=True)

@@ -32,6 +32,8 @@ from typing import Any, Final
 import torch
 import torch.distributed as dist
 
+from ko_cpt_callbacks.errors import error_text
+
 __all__ = ["OUTSIDE", "SHARED_EVENTS", "EventCount", "RankFailedError", "Ranks", "pack_parts", "unpack_parts"]
 
 SHARED_EVENTS: Final = frozenset(
@@ -174,7 +176,7 @@ class Ranks:
 
     def describe(self, error: Exception, where: str = "") -> str:
         """What failed, for the other ranks: the event, this rank, the error."""
-        return f"{where or self.where} failed on rank {self.index}: {type(error).__name__}: {str(error)[:500]}"
+        return f"{where or self.where} failed on rank {self.index}: {error_text(error)}"
 
     def leave(self, reason: str, *, last: bool = False) -> None:
         """This rank failed and takes part in nothing more; no other will wait for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.ranks import Ranks
 
 __all__ = ["Reporter"]
@@ -39,5 +40,5 @@ class Reporter:
         on = "" if self._ranks.size == 1 else f" on rank {self._ranks.index}"
         self.report(
             f"error {where} {kind}",
-            f"The callback met an error and goes on without the number at hand: {where}{on}: {kind}: {error}",
+            f"The callback met an error and goes on without the number at hand: {where}{on}: {error_text(error)}",
         )

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from transformers import TrainerControl, TrainingArguments
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf import ranks as rank
 from ko_cpt_callbacks.hf.ranks import OUTSIDE, EventCount, RankFailedError
 from ko_cpt_callbacks.hf.run import LiveRun
@@ -104,7 +105,7 @@ class Seat:
         try:
             ranks.leave(reason, last=True)
         except Exception as broken:  # as in `fail`
-            reason = f"{reason} (the other ranks could not be told: {type(broken).__name__}: {broken})"
+            reason = f"{reason} (the other ranks could not be told: {error_text(broken)})"
         self._leave(reason)
 
     def _name(self, where: str) -> None:
@@ -119,17 +120,14 @@ class Seat:
             if not said and subject not in self._reported:
                 self._reported.add(subject)
                 _log.warning(
-                    "The callback met an error and goes on without the number at hand: %s: %s: %s",
-                    event,
-                    type(error).__name__,
-                    error,
+                    "The callback met an error and goes on without the number at hand: %s: %s", event, error_text(error)
                 )
             return
         reason = ranks.describe(error, event)
         try:
             ranks.leave(reason)
         except Exception as broken:  # the process group itself: the Trainer's own collectives say so
-            reason = f"{reason} (the other ranks could not be told: {type(broken).__name__}: {broken})"
+            reason = f"{reason} (the other ranks could not be told: {error_text(broken)})"
         self._leave(reason, said=said)
 
     def _leave(self, reason: str, *, said: bool = False) -> None:
@@ -140,4 +138,4 @@ class Seat:
         try:
             self.release()
         except Exception as error:
-            _log.warning("The hooks could not be taken off the model: %s: %s", type(error).__name__, error)
+            _log.warning("The hooks could not be taken off the model: %s", error_text(error))

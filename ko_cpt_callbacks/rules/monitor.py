@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
@@ -177,7 +177,7 @@ class Monitor:
         try:
             signals = state.signals.add(seen)
         except Exception as error:  # the rules that look at them are set aside, the others go on
-            signals = cast("Signals", LostSignals(seen.step, _shown(error)))
+            signals = cast("Signals", LostSignals(seen.step, error_text(error, limits.ERROR_SHOWN)))
         kind, states = type(seen), list(state.rules)
         findings: list[Finding] = []
         for place in self._asked.get(kind, ()):
@@ -188,7 +188,7 @@ class Monitor:
                 after, found = rule.step(before, seen, signals)
                 findings.extend(tuple(found))  # a rule of one's own may return what raises only when it is looked at
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
-                after = SetAside(seen.step, _shown(error))
+                after = SetAside(seen.step, error_text(error, limits.ERROR_SHOWN))
                 findings.extend(_failure(rule, after))
             states[place] = after
         progress = state.progress.add(seen)
@@ -218,22 +218,14 @@ class Monitor:
             try:
                 findings.extend(rule.close(before, state.signals))
             except Exception as error:  # as in `step`
-                findings.extend(_failure(rule, SetAside(state.last_step, _shown(error)), at_the_end=True))
+                aside = SetAside(state.last_step, error_text(error, limits.ERROR_SHOWN))
+                findings.extend(_failure(rule, aside, at_the_end=True))
         return tuple(filter(state.progress.heard(findings).seen.lets, findings))
 
     def judge(self, observations: Iterable[Observation]) -> tuple[MonitorState, tuple[Finding, ...]]:
         """A finished run: `fold` from the start, then `close`."""
         state, findings = self.fold(observations)
         return state, findings + self.close(state)
-
-
-def _shown(error: Exception) -> str:
-    """Kind and text of an exception; the kind alone where it cannot tell its text."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:
-        text = type(error).__name__
-    return text if len(text) <= limits.ERROR_SHOWN else f"{text[:limits.ERROR_SHOWN]} ..."
 
 
 def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:
@@ -250,7 +242,7 @@ def _kept(rule: Rule, state: Any, said: Found, step: int) -> tuple[Any, Found]:
     try:
         return rule.keep(state, said), ()
     except Exception as error:
-        aside = SetAside(step, _shown(error))
+        aside = SetAside(step, error_text(error, limits.ERROR_SHOWN))
         return aside, _failure(rule, aside)
 
 

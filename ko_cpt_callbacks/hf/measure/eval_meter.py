@@ -14,6 +14,7 @@ import torch
 from accelerate.state import GradientState
 from torch import Tensor
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.document_start import (
     STARTS_UNKNOWN,
     document_starts,
@@ -205,7 +206,7 @@ class EvalMeter:
             if len(tally.held) + len(tally.finite) >= 2 * _HELD_BATCHES:
                 self._reduce(tally)
         except Exception as error:  # the loss would lack this batch
-            tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
+            tally.refuse(f"the meter failed: {error_text(error)}")
             if self._on_error is not None:
                 self._on_error(error)
 
@@ -308,7 +309,7 @@ class EvalMeter:
         try:
             self._close(tally)
         except Exception as error:  # the others are waiting: say what happened instead of raising
-            tally.refuse(f"the meter failed: {type(error).__name__}: {error}")
+            tally.refuse(f"the meter failed: {error_text(error)}")
         rows = RowSums.concatenate(tally.parts) if tally.reason is None else RowSums.empty()
         header = {
             "nll": tally.nll,

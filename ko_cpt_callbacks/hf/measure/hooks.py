@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.evidence import Evidence, WithoutLogits, read_evidence
@@ -125,7 +126,7 @@ class ForwardWatch:
         if self.model.training:
             self._train.lose()
         else:
-            self._eval.refuse(f"the meter failed: {type(error).__name__}: {error}")
+            self._eval.refuse(f"the meter failed: {error_text(error)}")
         self._on_error(error)
 
     def _observe(

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.evidence import Evidence
 from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
@@ -48,7 +49,7 @@ class TokenTable:
             except TokenBytesUnavailable as absent:
                 self._absent = absent.reason
             except Exception as error:  # whatever it is, it must not make this rank differ from the others
-                self._absent = f"the tokenizer could not be read: {type(error).__name__}: {error}"
+                self._absent = f"the tokenizer could not be read: {error_text(error)}"
         return self._table
 
     def absent(self, alignment: Alignment | None) -> str | None:

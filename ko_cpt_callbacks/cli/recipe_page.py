@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -10,11 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.recipe.family import NotCountedError, count_page
+from ko_cpt_callbacks.recipe.installed import installed_folder
 from ko_cpt_callbacks.recipe.memory import GIB, Sharding, StageMemory, recipe_memory
+from ko_cpt_callbacks.recipe.parameter_count import ParameterCount
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 
-__all__ = ["gibibytes", "list_page", "memory_page", "needs"]
+__all__ = ["gibibytes", "list_page", "memory_of", "memory_page", "needs", "numbers_of"]
 
 _SHARED: Final[dict[Sharding, str]] = {
     "none": "each GPU has the whole model (DDP)",
@@ -28,9 +32,40 @@ def gibibytes(number: int) -> str:
     return f"{number / GIB:.1f}"
 
 
-def needs(page: Page, gpus: int = 1, sharding: Sharding = "none") -> int:
-    """Bytes of the stage that needs most of each GPU."""
-    return max(memory.bytes for memory in recipe_memory(page, gpus=gpus, sharding=sharding))
+def memory_of(file: RecipeFile, gpus: int = 1, sharding: Sharding = "none") -> tuple[StageMemory, ...]:
+    """What each stage of a recipe needs of each GPU, its numbers counted in the model where that is a folder.
+
+    Raises:
+        NotCountedError: If they cannot be counted, and do not follow from the shape.
+        ConfigurationError: If the recipe cannot be used on the model.
+    """
+    return recipe_memory(file.recipe, numbers_of(file), gpus=gpus, sharding=sharding)
+
+
+def numbers_of(file: RecipeFile) -> ParameterCount:
+    """The numbers of a recipe's model when its stages begin: see `memory_of`."""
+    if file.base.folder is not None and installed_folder() is not None:
+        with suppress(ImportError):  # torch, or what transformers needs, is not there
+            from ko_cpt_callbacks.training.model.config import local_layout
+
+            found = local_layout(file)
+            if found is not None:
+                return found
+    config = file.base.config
+    if config is not None and config.shape is not None and config.unusual:
+        raise NotCountedError(
+            f"not estimated: found {', '.join(config.unusual)} in the config.json of {file.recipe.base.model}, of "
+            "which the numbers do not follow; with torch and transformers they are counted in the model"
+        )
+    return count_page(file.recipe)
+
+
+def needs(file: RecipeFile) -> int | None:
+    """Bytes of the stage that needs most of one GPU; None where that cannot be estimated."""
+    try:
+        return max(memory.bytes for memory in memory_of(file))
+    except NotCountedError:
+        return None
 
 
 def list_page(files: Iterable[RecipeFile]) -> RenderableType:
@@ -40,7 +75,8 @@ def list_page(files: Iterable[RecipeFile]) -> RenderableType:
         table.add_column(title, overflow="fold", no_wrap=title == "id", justify="right" if "GiB" in title else "left")
     for file in files:
         page = file.recipe
-        row = (page.id, page.title, ", ".join(page.stages), gibibytes(needs(page)))
+        needed = needs(file)
+        row = (page.id, page.title, ", ".join(page.stages), "?" if needed is None else gibibytes(needed))
         table.add_row(*(Text(printable(cell)) for cell in row))
     return Group(
         table,
@@ -66,5 +102,5 @@ def memory_page(page: Page, found: Sequence[StageMemory]) -> RenderableType:
             table.add_row(Text(f"  {term.name}"), Text(size if term.counted else f"({size})"), Text(how))
         table.add_row(Text("  all"), Text(gibibytes(memory.bytes)), Text(f"{memory.trainable:,} numbers are trained"))
         parts += [Text(), Text(printable(memory.stage)), table]
-    parts += [Text(), Text("From shapes and settings; nothing was loaded. Measure before you rent.")]
+    parts += [Text(), Text("From shapes and settings; no weight was loaded. Measure before you rent.")]
     return Group(*parts)

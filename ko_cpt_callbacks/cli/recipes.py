@@ -108,23 +108,27 @@ def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe'
 
 def summary(file: RecipeFile) -> dict[str, Any]:
     """What the list says of a recipe, as JSON values."""
-    from ko_cpt_callbacks.cli.recipe_page import needs
-    from ko_cpt_callbacks.recipe.parameter_count import count_page
+    from ko_cpt_callbacks.cli.recipe_page import needs, numbers_of
+    from ko_cpt_callbacks.recipe.family import NotCountedError
 
-    page = file.recipe
+    page, shape = file.recipe, file.recipe.base.known_sizes
+    try:
+        parameters = numbers_of(file).total
+    except NotCountedError:
+        parameters = None
     return {
         "id": page.id,
         "title": page.title,
         "task": page.task,
         "model": page.base.model,
-        "family": page.base.sizes.family,
-        "parameters": count_page(page).total,
+        "family": None if shape is None else shape.family,
+        "parameters": parameters,
         "dtype": page.base.dtype,
         "quantization": page.base.quantization,
         "sequence_length": page.data.sequence_length,
         "stages": list(page.stages),
         "baselines": sorted({stage.watch.baseline for stage in page.stages.values() if stage.watch.baseline}),
-        "gpu_memory_bytes": needs(page),
+        "gpu_memory_bytes": needs(file),
         "file": str(file.path),
     }
 
@@ -158,11 +162,10 @@ def _show(recipe: str, *, as_json: bool) -> None:
 
 
 def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *, as_json: bool) -> None:
-    from ko_cpt_callbacks.cli.recipe_page import memory_page
-    from ko_cpt_callbacks.recipe.memory import recipe_memory
+    from ko_cpt_callbacks.cli.recipe_page import memory_of, memory_page
 
-    page = _read(recipe, overrides).recipe
-    found = recipe_memory(page, gpus=gpus, sharding=sharding.value)
+    file = _read(recipe, overrides)
+    page, found = file.recipe, memory_of(file, gpus, sharding.value)
     if as_json:
         stages = [_as_json(item) for item in found]
         print_json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": stages})
@@ -184,12 +187,18 @@ def _as_json(memory: StageMemory) -> dict[str, Any]:
 
 
 def _validate(file: str) -> None:
-    from ko_cpt_callbacks.cli.recipe_page import gibibytes, needs
+    from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of
+    from ko_cpt_callbacks.recipe.family import NotCountedError
 
-    page = _read(file).recipe
+    read = _read(file)
+    page = read.recipe
     stages = "1 stage" if len(page.stages) == 1 else f"{len(page.stages)} stages"
+    try:
+        needed = f"{gibibytes(max(memory.bytes for memory in memory_of(read)))} GiB on one GPU"
+    except NotCountedError as error:
+        needed = f"memory {error}"
     typer.echo(
-        f"{printable(file)}: recipe {page.id}, {stages}, {gibibytes(needs(page))} GiB on one GPU. Checked: every key, "
+        f"{printable(file)}: recipe {page.id}, {stages}, {printable(needed)}. Checked: every key, "
         f"what its parts must agree on, a source for every number, {_arguments_checked()}, which ko-cpt train asks "
         "before it loads anything."
     )
@@ -213,8 +222,9 @@ def _arguments_checked() -> str:
 
     if installed_arguments() is None:
         return (
-            "the range of the arguments that are counted with. Not checked: names and kinds of its arguments, because "
-            "no transformers was found here, or one of another kind; what transformers itself says of them"
+            "the range of the arguments that are counted with. Not checked: names and kinds of its arguments, and "
+            "the family of its base, because no transformers was found here, or one of another kind; what transformers "
+            "itself says of them"
         )
     return (
         "its arguments' names, kinds and ranges for the installed transformers. Not checked: what transformers itself "

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from ko_cpt_callbacks.recipe.installed import installed_folder
 from ko_cpt_callbacks.recipe.model_schema import MOST
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Said, at, mapping
@@ -42,17 +41,11 @@ def installed_arguments() -> Mapping[str, str] | None:
     Returns:
         Annotations as text, by name; None where transformers is not installed, or its source is not understood.
     """
+    folder = installed_folder()
     try:
-        found = importlib.util.find_spec("transformers")
-    except (ImportError, ValueError):  # ValueError: what stands in its place has no spec
+        return None if folder is None else read_arguments((folder / _FILE).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
         return None
-    folders = None if found is None else found.submodule_search_locations
-    for folder in folders or ():
-        try:
-            return read_arguments(Path(folder, _FILE).read_text("utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue
-    return None
 
 
 def read_arguments(source: str) -> dict[str, str] | None:

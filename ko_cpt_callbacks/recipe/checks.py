@@ -150,16 +150,20 @@ def _task(values: Any) -> Said:
         yield ("data", "packing"), "true", "false for task: sft: an answer sees its own prompt alone", None
 
 
-def agreement_mistakes(document: Document, overridden: Iterable[Key] = ()) -> list[Mistake]:
+def agreement_mistakes(
+    document: Document, overridden: Iterable[Key] = (), of_base: Iterable[Told] = ()
+) -> list[Mistake]:
     """Where parts of the document contradict each other.
 
     Args:
         document: The document, overrides applied.
         overridden: Keys whose values are not the file's; their numbers need no source.
+        of_base: What is wrong with a base that is a folder.
     """
     values = document.values
     found: list[Told] = [
         *data_mistakes(values),
+        *of_base,
         *model_mistakes(values),
         *stage_mistakes(values),
         *watch_mistakes(values),

@@ -5,23 +5,22 @@ each block (4-bit) and leaves embeddings, head, norms and biases alone; PEFT's a
 is trained beside them is a copy; AdamW's moments have the type of the weight they belong to, unless the optimizer is
 an 8-bit one. What no arithmetic gives (`CONTEXT_BYTES`) is named and counted too.
 
-Counted from what autograd keeps of each block of transformers (``torch.autograd.graph.saved_tensors_hooks``), not
-from a formula of another architecture; the tests count again. Attention is computed without a matrix of all pairs of
-tokens (PyTorch's scaled_dot_product_attention), so it adds nothing that grows with the square of the length.
+How many numbers there are follows from the shape for some families (``family.py``); of any other model they are counted
+in the model itself, on torch's meta device, and given here. What each block keeps is in ``activation.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.activation import block_bytes, block_input_bytes, is_measured
 from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices, stage_adapter
-from ko_cpt_callbacks.recipe.model_schema import Family, Quantization, Shape
-from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, count_page, count_parameters, head_width
+from ko_cpt_callbacks.recipe.family import count_page
+from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, PartCount
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.recipe.stage_schema import Lora
 from ko_cpt_callbacks.yaml.reading import whole
 
 Part = Literal["input", "other", "adapter"]
@@ -59,79 +58,6 @@ def state_bytes(optim: str, parts: Mapping[Part, tuple[int, int]]) -> tuple[int,
     total = moments * sum(number * size for number, size in parts.values())
     sizes = sorted({size for number, size in parts.values() if number})
     return total, f"{optim}: {moments} moments in {' or '.join(map(str, sizes)) or '0'} bytes, as the gradients"
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """Bytes in 16-bit, for each number of the width, of all queries, of all keys, and of the inner width."""
-
-    width: float
-    query: float
-    key: float
-    inner: float
-
-
-# Measured with transformers 5.23 and torch 2.13; rounded up.
-_LLAMA: Final = _Kept(8, 4.25, 4, 6)
-_FROZEN: Final[dict[Family, _Kept]] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "gemma3": _Kept(16.5, 8.5, 7.5, 6),
-    "gpt_neox": _Kept(2, 4.5, 4, 2),
-}
-"""Of a block that only passes gradients on."""
-
-_LLAMA_TRAINED: Final = _Kept(8, 0, 0, 2)
-_TRAINED: Final[dict[Family, _Kept]] = {
-    "llama": _LLAMA_TRAINED,
-    "mistral": _LLAMA_TRAINED,
-    "qwen2": _LLAMA_TRAINED,
-    "gemma3": _Kept(20.5, 4, 4, 2),
-    "gpt_neox": _Kept(6, 0, 0, 2),
-}
-"""What is kept more where its own weights train: what goes into linear layers and norms."""
-
-_INPUTS: Final = _Kept(4, 0, 0, 2)
-"""What LLM.int8 keeps more: what goes into each linear layer, for those with the same input once."""
-
-_MASK: Final = 4  # what dropout keeps of each number on a CPU; a GPU keeps a byte
-_ADAPTED: Final = 2  # the number itself, in 16-bit, once for each adapter
-
-
-def block_bytes(shape: Shape, *, computed: int, trained: bool, quantization: Quantization, lora: Lora | None) -> int:
-    """What one block keeps, for each token.
-
-    Args:
-        shape: Of the model.
-        computed: Bytes of a number: 2 in 16-bit, 4 in float32. Of float32 weights under autocast 4 is a little much.
-        trained: Whether a block's own weights train.
-        quantization: How its matrices are loaded.
-        lora: The adapters on it; None: none.
-    """
-    parts = [_FROZEN[shape.family]]
-    if trained:
-        parts.append(_TRAINED[shape.family])
-    elif quantization == "8-bit":
-        parts.append(_INPUTS)
-    total = sum(_weigh(part, shape) for part in parts)
-    if lora is not None:
-        linears = [linear for linear in count_parameters(shape).linears if linear.name in lora.target_modules]
-        each = _ADAPTED + (_MASK if lora.lora_dropout else 0)
-        total += sum(each * linear.inputs + 2 * lora.r for linear in linears)
-    return round(total * computed / 2)
-
-
-def block_input_bytes(shape: Shape, *, computed: int) -> int:
-    """What a checkpointed block keeps, for each token: its input."""
-    return shape.hidden_size * computed
-
-
-def _weigh(kept: _Kept, shape: Shape) -> float:
-    head = head_width(shape)
-    query = shape.num_attention_heads * head
-    key = (shape.num_key_value_heads or shape.num_attention_heads) * head
-    return kept.width * shape.hidden_size + kept.query * query + kept.key * key + kept.inner * shape.intermediate_size
 
 
 Sharding = Literal["none", "zero2", "full"]
@@ -198,28 +124,35 @@ class StageMemory:
         return sum(term.bytes for term in self.terms if term.counted)
 
 
-def recipe_memory(page: Page, *, gpus: int = 1, sharding: Sharding = "none") -> tuple[StageMemory, ...]:
+def recipe_memory(
+    page: Page, count: ParameterCount | None = None, *, gpus: int = 1, sharding: Sharding = "none"
+) -> tuple[StageMemory, ...]:
     """What each stage of a recipe needs of each GPU.
 
     Args:
         page: A recipe without mistakes.
+        count: The numbers of its model when the stages begin; None: as they follow from its shape.
         gpus: How many share the work, each with ``per_device_train_batch_size`` rows.
         sharding: How they share it; with one GPU there is nothing to share.
 
     Raises:
+        NotCountedError: If no count is given, and none follows from the shape.
         ConfigurationError: If the weights are to be shared and are quantised.
     """
-    return tuple(stage_memory(page, name, gpus=gpus, sharding=sharding) for name in page.stages)
+    count = count_page(page) if count is None else count
+    return tuple(stage_memory(page, name, count, gpus=gpus, sharding=sharding) for name in page.stages)
 
 
-def stage_memory(page: Page, name: str, *, gpus: int = 1, sharding: Sharding = "none") -> StageMemory:
+def stage_memory(
+    page: Page, name: str, count: ParameterCount, *, gpus: int = 1, sharding: Sharding = "none"
+) -> StageMemory:
     """What a stage needs of each GPU: see `recipe_memory`."""
     if sharding == "full" and page.base.quantization != "none":
         raise ConfigurationError(
             f"sharding: found full with a base in {page.base.quantization}, expected none or zero2: what bitsandbytes "
             "has quantised cannot be cut up"
         )
-    use = _Use(page, name, gpus, "none" if gpus == 1 else sharding)
+    use = _Use(page, name, count, gpus, "none" if gpus == 1 else sharding)
     terms = [*use.weights(), *use.training(), *use.moments()]
     terms.append(Term("CUDA", CONTEXT_BYTES, "context and what cannot be used: 1 GiB; chosen, not measured"))
     return StageMemory(name, gpus, use.sharding, use.trained_whole + use.trained_adapter, tuple(terms))
@@ -228,57 +161,59 @@ def stage_memory(page: Page, name: str, *, gpus: int = 1, sharding: Sharding = "
 class _Use:
     """The terms of one stage."""
 
-    def __init__(self, page: Page, name: str, gpus: int, sharding: Sharding) -> None:
-        self.page, self.stage = page, page.stages[name]
+    def __init__(self, page: Page, name: str, count: ParameterCount, gpus: int, sharding: Sharding) -> None:
+        self.page, self.stage, self.count = page, page.stages[name], count
         self.gpus, self.sharding = gpus, sharding
-        self.count: ParameterCount = count_page(page)
         self.adapter: Adapter | None = stage_adapter(page, name)
         self.arguments: Mapping[str, Any] = self.stage.arguments
         self.size = _SIZES[page.base.dtype]
         self.mixed = bool(self.arguments.get("bf16") or self.arguments.get("fp16"))
-        rank = 0 if self.adapter is None else self.adapter.settings.r
-        modules = () if self.adapter is None else self.adapter.settings.target_modules
-        layers = None if self.adapter is None or self.adapter.layers is None else len(self.adapter.layers)
-        self.adapter_size = self.count.adapter(rank, modules, layers)
-        moved = len(layer_indices(self.stage.trains.layers, self.count.blocks))
+        moved = layer_indices(self.stage.trains.layers, len(count.blocks))
         through = self.stage.lora is not None
-        self.trained_adapter = self.count.adapter(rank, modules, moved) if through else 0
+        self.adapter_size = self._adapter_numbers(None if self.adapter is None else self.adapter.layers)
+        self.trained_adapter = self._adapter_numbers(moved) if through else 0
         self.rows_input = self.count.matrix if self.stage.trains.input != "none" else 0
-        self.rows_output = self.count.matrix if self.stage.trains.output != "none" and not self._one_matrix else 0
-        body = 0 if through else moved * self.count.block
+        self.rows_output = 0
+        if self.stage.trains.output != "none":
+            self.rows_output = count.head - (count.matrix if count.tied else 0)
+        body = 0 if through else sum(count.blocks[index].total for index in moved)
         if self.stage.trains.layers == "all" and not through:
-            body += self.count.last_norm
-        self.trained_body = body
+            body += count.outside.total
         self.trained_whole = self.rows_input + self.rows_output + body
 
-    @property
-    def _one_matrix(self) -> bool:
-        return self.count.tied
+    def _adapter_numbers(self, layers: Sequence[int] | None) -> int:
+        if self.adapter is None:
+            return 0
+        return self.count.adapter(self.adapter.settings.r, self.adapter.settings.target_modules, layers)
 
     # -- what stands still in memory ----------------------------------------------------------------------------------
 
     def weights(self) -> list[Term]:
         """The model, what trains beside it, and copies of both."""
         count, size = self.count, self.size
-        matrices = count.matrix * (1 if count.tied else 2)
-        outside = matrices + count.last_norm
         terms = []
         if self.sharding == "full":
             trained = 4 if self.mixed else size
-            whole = self.trained_whole * trained + (outside + count.blocks * count.block - self.trained_whole) * size
+            whole = self.trained_whole * trained + (count.total - self.trained_whole) * size
             how = f"a share of 1/{self.gpus}: {_billions(count.total)}, {trained} bytes where trained, else {size}"
             terms.append(Term("weights", whole // self.gpus, how))
-            gathered = (2 * count.block + matrices) * (2 if self.mixed else size)
+            gathered = (2 * max(block.total for block in count.blocks) + count.matrices) * (2 if self.mixed else size)
             terms.append(Term("gathered weights", gathered, "two blocks, embedding and head, whole while they work"))
         else:
-            how = f"{_billions(matrices)} in embedding and head, {size} bytes each"
-            terms.append(Term("embedding and head", outside * size, how))
-            terms.append(Term("blocks", count.blocks * self._block_bytes(), self._block_words()))
+            how = f"{_billions(count.matrices)} in embedding and head, {size} bytes each"
+            outside = count.matrices * size + self._loaded_bytes(count.outside)
+            terms.append(Term("embedding and head", outside, how))
+            blocks = sum(self._loaded_bytes(block) for block in count.blocks)
+            terms.append(Term("blocks", blocks, self._block_words()))
+            if count.still.total:
+                how = f"{_billions(count.still.total)} beside the language model, such as a vision tower"
+                terms.append(Term("what stands still", self._loaded_bytes(count.still), how))
             if self.sharding == "zero2" and self.mixed:
                 own = self.trained_whole * 4 // self.gpus
                 terms.append(Term("master weights", own, f"float32 of what trains, a share of 1/{self.gpus}"))
         if self.adapter is not None:
-            copies = count.matrix * (self.adapter.input + (self.adapter.output and not count.tied))
+            copies = count.matrix * (self.adapter.input or (count.tied and self.adapter.output))
+            copies += count.head * (self.adapter.output and not count.tied)
             if copies:
                 how = f"{_billions(copies)}: PEFT trains a copy of a matrix and keeps the matrix"
                 terms.append(Term("copies beside the adapter", copies * size, how))
@@ -289,25 +224,28 @@ class _Use:
             terms.append(Term("16-bit copies", wide * 2, "of float32 weights, made by autocast for each step"))
         return terms
 
-    def _block_bytes(self) -> int:
-        """One block as it is loaded."""
-        count, kind = self.count, self.page.base.quantization
-        if kind == "none":
-            return count.block * self.size
-        kept = count.rest * self.size
+    def _loaded_bytes(self, part: PartCount) -> int:
+        """A block, or what is outside of the blocks, as it is loaded."""
+        kind = self.page.base.quantization
+        taken = [linear for linear in part.linears if linear.quantized and kind != "none"]
+        kept = (part.total - sum(linear.weights for linear in taken)) * self.size
         if kind == "8-bit":
-            return kept + sum(linear.weights + 4 * linear.outputs for linear in count.linears)
-        blocks = [-(-linear.weights // _BLOCK_4_BIT) for linear in count.linears]
+            return kept + sum(linear.weights + 4 * linear.outputs for linear in taken)
+        blocks = [-(-linear.weights // _BLOCK_4_BIT) for linear in taken]
         scales = sum(blocks) + 4 * sum(-(-number // _SCALES_4_BIT) for number in blocks)
-        return kept + sum(linear.weights for linear in count.linears) // 2 + scales
+        return kept + sum(linear.weights for linear in taken) // 2 + scales
 
     def _block_words(self) -> str:
-        numbers = _billions(self.count.blocks * self.count.block)
+        blocks, size = self.count.blocks, self.size
+        numbers = _billions(sum(block.total for block in blocks))
         kind = self.page.base.quantization
         if kind == "none":
-            return f"{numbers} in {self.count.blocks} blocks, {self.size} bytes each"
+            return f"{numbers} in {len(blocks)} blocks, {size} bytes each"
         scale = "4 bytes a row" if kind == "8-bit" else "1 byte and a little for 64 weights"
-        return f"{numbers} in {self.count.blocks} blocks, {kind[0]} bits each; scales: {scale}; norms {self.size} bytes"
+        left = "norms, and fused experts, which bitsandbytes leaves alone," if self.count.experts else "norms"
+        taken = sum(linear.weights for block in blocks for linear in block.linears if linear.quantized)
+        said = f"{numbers} in {len(blocks)} blocks, {_billions(taken)} of them {kind[0]} bits each"
+        return f"{said}; scales: {scale}; {left} {size} bytes"
 
     # -- what training adds -------------------------------------------------------------------------------------------
 
@@ -333,32 +271,37 @@ class _Use:
 
     def moments(self) -> list[Term]:
         """What is kept from the forward pass, and the largest of the moments that follow each other."""
-        count, length = self.count, self.page.data.sequence_length
+        count, length, shape = self.count, self.page.data.sequence_length, self.page.base.sizes
         rows = self._rows("per_device_train_batch_size")
         tokens, computed = rows * length, 4 if self.size == 4 else 2
+        largest_block = max(count.blocks, key=lambda block: block.total)
         block = tokens * block_bytes(
-            self.page.base.sizes,
+            shape,
+            largest_block.linears,
             computed=computed,
             trained=self.stage.lora is None and self.stage.trains.layers != "none",
             quantization=self.page.base.quantization,
             lora=None if self.adapter is None else self.adapter.settings,
         )
         said = f"{rows} rows × {length:,} tokens"
+        number = len(count.blocks)
+        like = "" if is_measured(shape.family) else f"; estimated as llama's; not measured for {shape.family}"
         if self.stage.checkpointing:
-            kept = count.blocks * tokens * block_input_bytes(self.page.base.sizes, computed=computed)
-            terms = [Term("activations", kept, f"{said}: what goes into each of {count.blocks} blocks (checkpointing)")]
+            kept = number * tokens * block_input_bytes(shape, computed=computed)
+            terms = [Term("activations", kept, f"{said}: what goes into each of {number} blocks (checkpointing)")]
         else:
-            how = f"{said}: all that {count.blocks} blocks keep (no checkpointing)"
-            terms = [Term("activations", count.blocks * block, how)]
-            block = 0
+            how = f"{said}: all that {number} blocks keep (no checkpointing){like}"
+            terms = [Term("activations", number * block, how)]
+            block, like = 0, ""
         unpacked = 0
         if self.page.base.quantization != "none":
-            unpacked = 2 * max(linear.weights for linear in count.linears)
+            unpacked = 2 * max((linear.weights for linear in count.linears if linear.quantized), default=0)
+        backward = "a block going backward" + (", a matrix unpacked" if unpacked else "")
         eval_rows = self._rows("per_device_eval_batch_size")
         widest = count.rows
         moments = [
             Term("logits", tokens * widest * LOGIT_BYTES, f"{said} × {widest:,} logits × {LOGIT_BYTES} bytes (loss)"),
-            Term("one block", block + unpacked, "a block going backward" + (", a matrix unpacked" if unpacked else "")),
+            Term("one block", block + unpacked, backward + like),
             Term(
                 "logits of evaluation",
                 eval_rows * length * widest * EVAL_LOGIT_BYTES - terms[0].bytes,

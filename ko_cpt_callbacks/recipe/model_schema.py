@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from ko_cpt_callbacks.errors import ConfigurationError
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 """A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages. 64 letters are as
 many as a baseline's id has; a file's name may have 255 bytes on most systems."""
@@ -26,8 +28,11 @@ Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}$")]
 Width = Annotated[int, Field(ge=32, le=MOST, multiple_of=32)]
 """A multiple of 32: the 8-bit kernels want it."""
 
-Family = Literal["llama", "mistral", "gemma3", "gpt_neox", "qwen2"]
-"""``model_type`` of transformers; ``gemma3`` is its text model, with or without the vision tower around it."""
+MadeFamily = Literal[
+    "llama", "mistral", "gemma3", "gpt_neox", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "exaone4", "olmo2",
+    "granite", "cohere", "cohere2", "smollm3", "hyperclovax", "gpt2",
+]  # fmt: skip
+"""What a model can be made of on the spot: families whose numbers follow from their shape."""
 
 NewRow = Literal["mean", "first", "random"]
 RowsWord = Literal["none", "new", "all"]
@@ -42,9 +47,11 @@ class Part(BaseModel):
 
 
 class Shape(Part):
-    """How large a model is, under the names of its ``config.json``."""
+    """How large a model is, under the names of most ``config.json``."""
 
-    family: Family
+    family: Text
+    """``model_type`` of transformers, any that ``AutoModelForCausalLM`` knows; of a model with a vision tower that of
+    its text model, with or without ``_text``."""
     hidden_size: Count
     intermediate_size: Count
     num_hidden_layers: Depth
@@ -56,6 +63,8 @@ class Shape(Part):
     vocab_size: Count
     """Rows of the embedding before the tokenizer is extended."""
     tie_word_embeddings: bool = False
+    max_position_embeddings: Count | None = None
+    """Tokens of the longest row that it reads; None: not known before it is loaded."""
 
 
 class NewTokenizer(Part):
@@ -80,7 +89,7 @@ class Pretraining(Part):
 class Build(Part):
     """A model made on the spot, with random weights: the beginning of a training from scratch, or a stand-in."""
 
-    family: Family
+    family: MadeFamily
     hidden_size: Width
     intermediate_size: Width
     num_hidden_layers: Depth
@@ -94,14 +103,15 @@ class Build(Part):
 
 
 class Base(Part):
-    """The model that training starts from: either ``model`` with ``shape``, or ``build``."""
+    """The model that training starts from: either ``model``, or ``build``."""
 
     model: Text | None = None
     """An id of the hub, or a folder, from the recipe's folder or from where the command is given."""
     revision: Text | None = None
     """Of the hub: a branch, a tag or a commit. None: whatever is newest."""
     shape: Shape | None = None
-    """Given with ``model``: what can go wrong, and what it needs, is known before anything is downloaded."""
+    """Of ``model``, where its config.json is not at hand: what can go wrong, and what it needs, is known before
+    anything is downloaded. None: as the config.json of a local folder says, or that of the hub when it is loaded."""
     build: Build | None = None
     dtype: Literal["bfloat16", "float16", "float32"]
     """Of the weights as they are loaded, and of those that are trained whole; adapters are in float32."""
@@ -112,13 +122,27 @@ class Base(Part):
     """Whether an input embedding and a head that are one matrix become two, equal ones, before training."""
 
     @property
-    def sizes(self) -> Shape:
-        """The model's shape, whether it is loaded or made."""
+    def known_sizes(self) -> Shape | None:
+        """The model's shape, whether it is loaded or made; None where only the hub knows it."""
         if self.build is None:
-            assert self.shape is not None  # `agreement` has seen to it
             return self.shape
         made = self.build.model_dump(exclude={"tokenizer", "pretraining"})
         return Shape(vocab_size=self.build.tokenizer.vocab_size, **made)
+
+    @property
+    def sizes(self) -> Shape:
+        """The same, where it must be known.
+
+        Raises:
+            ConfigurationError: If it is not known before the model's config.json has been read.
+        """
+        known = self.known_sizes
+        if known is None:
+            raise ConfigurationError(
+                f"base.shape: found nothing, and no config.json of {self.model} that was read, expected one of them; "
+                "ko-cpt train reads that of the hub"
+            )
+        return known
 
     @property
     def tied(self) -> bool:

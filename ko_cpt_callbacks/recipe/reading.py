@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.recipe.base_checks import LocalBase
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
 from ko_cpt_callbacks.recipe.checks import agreement_mistakes
 from ko_cpt_callbacks.recipe.override import OPTION, override
@@ -37,12 +38,14 @@ class RecipeFile:
         recipe: What it says.
         document: Its raw values with their lines, overrides applied.
         overrides: The values that are not the file's, by dotted key.
+        base: Its base, where that is a folder.
     """
 
     path: Path
     recipe: Page
     document: Document
     overrides: Mapping[str, Any]
+    base: LocalBase = field(default_factory=LocalBase)
 
     def error(self, mistakes: Iterable[tuple[Key, str, str, str | None]]) -> RecipeError:
         """An error about values that only their user can judge.
@@ -116,10 +119,19 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
     document, done = override(document, overrides)
     recipe, mistakes = shape_mistakes(Page, document)
-    told = [*document.mistakes, *mistakes, *agreement_mistakes(document, done.values), *_id_mistakes(document, path)]
+    base = LocalBase.of(document.values, path.parent)
+    whole = base.told(document)
+    others = [*done.values, *([] if whole is document else [("base", "shape")])]
+    told = [
+        *document.mistakes,
+        *mistakes,
+        *agreement_mistakes(whole, others, base.mistakes),
+        *_id_mistakes(document, path),
+    ]
     if told or recipe is None:
         raise _error(done.once(told), file)
-    return RecipeFile(path, recipe, document, {dotted(key): value for key, value in done.values.items()})
+    given = {dotted(key): value for key, value in done.values.items()}
+    return RecipeFile(path, base.completed(recipe), document, given, base)
 
 
 def _id_mistakes(document: Document, path: Path) -> Iterator[Mistake]:

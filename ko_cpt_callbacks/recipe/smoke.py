@@ -11,8 +11,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.family import plain_family
+from ko_cpt_callbacks.recipe.model_schema import MadeFamily
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 
@@ -33,6 +36,9 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu") -> RecipeFile:
     Args:
         file: A recipe without mistakes.
         device: ``cpu`` or ``cuda``: the optimizer stays the recipe's where it can run.
+
+    Raises:
+        ConfigurationError: If no small model of its family can be made.
     """
     page = file.recipe
 
@@ -55,10 +61,16 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu") -> RecipeFile:
 
 
 def _base(page: Page) -> dict[str, Any]:
-    base, shape = page.base, page.base.sizes
+    base, shape = page.base, page.base.known_sizes
+    made_of = get_args(MadeFamily)
+    if shape is None or plain_family(shape.family) not in made_of:
+        found = "no base.shape that tells it" if shape is None else shape.family
+        raise ConfigurationError(
+            f"--smoke: found {found}, expected one of {', '.join(made_of)}: of these a small model is made on the spot"
+        )
     grouped = shape.num_key_value_heads not in (None, shape.num_attention_heads)
     made = {
-        "family": shape.family,
+        "family": plain_family(shape.family),
         "hidden_size": 64,
         "intermediate_size": 128,  # a multiple of 64: the kernels of NF4 on a CPU want it
         "num_hidden_layers": _LAYERS,
@@ -113,7 +125,8 @@ def with_values(file: RecipeFile, change: Callable[[dict[str, Any]], None]) -> R
     """A recipe whose raw values were changed in place by a function."""
     values = copy.deepcopy(file.document.values)
     change(values)
-    return replace(file, recipe=Page.model_validate(values), document=replace(file.document, values=values))
+    recipe = file.base.completed(Page.model_validate(values))
+    return replace(file, recipe=recipe, document=replace(file.document, values=values))
 
 
 def each_arguments(values: dict[str, Any]) -> list[dict[str, Any]]:

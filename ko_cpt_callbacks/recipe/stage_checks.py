@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ko_cpt_callbacks.recipe.model_schema import Family
-from ko_cpt_callbacks.recipe.parameter_count import linear_names
+from ko_cpt_callbacks.recipe.family import kind_of, linear_paths
+from ko_cpt_callbacks.recipe.installed import causal_families
+from ko_cpt_callbacks.recipe.parameter_count import Linear
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Said, at, entries, mapping, whole
 
@@ -18,6 +19,7 @@ def model_mistakes(values: Any) -> Said:
     base = mapping(values, "base")
     yield from _kind(values)
     for way in ("shape", "build"):
+        yield from _family(mapping(base, way), way)
         yield from _heads(mapping(base, way), way)
     if at(base, "untie") is True and base_shape(values) and not _tie_wanted(values):
         expected = "tie_word_embeddings: true in the shape, or no untie"
@@ -53,14 +55,18 @@ def _kind(values: Any) -> Said:
     loaded, made = base.get("model") is not None, base.get("build") is not None
     if loaded == made:
         yield ("base",), "both model and build" if made else "neither model nor build", "one of them", None
-    elif loaded:
-        if base.get("shape") is None:
-            expected = "what its config.json says: family, hidden_size, … (nothing is downloaded to find out)"
-            yield ("base", "shape"), "nothing", expected, None
-    else:
+    elif made:
         for name in ("shape", "revision"):
             if base.get(name) is not None:
                 yield ("base", name), f"a {name} beside build", f"no {name}: build says it all", None
+
+
+def _family(shape: Mapping[str, Any], way: str) -> Said:
+    """The family is one that the installed transformers makes a causal language model of."""
+    family, known = shape.get("family"), causal_families()
+    if isinstance(family, str) and known is not None and family not in known:
+        expected = "a model_type that the installed transformers makes a causal language model of"
+        yield ("base", way, "family"), shown(family), expected, near_miss(family, known)
 
 
 def _heads(shape: Mapping[str, Any], way: str) -> Said:
@@ -69,9 +75,10 @@ def _heads(shape: Mapping[str, Any], way: str) -> Said:
     keys = whole(shape.get("num_key_value_heads"))
     if width and heads and width % heads and shape.get("head_dim") is None:
         yield ("base", way, "num_attention_heads"), str(heads), f"a divisor of hidden_size {width}", None
-    if keys and heads and shape.get("family") == "gpt_neox" and keys != heads:
+    kind = kind_of(str(shape.get("family")))
+    if keys and heads and kind is not None and not kind.key_heads and keys != heads:
         key = ("base", way, "num_key_value_heads")
-        yield key, str(keys), f"{heads}, as many as attention heads: gpt_neox has no others", None
+        yield key, str(keys), f"{heads}, as many as attention heads: {shape.get('family')} has no others", None
     elif keys and heads and heads % keys:
         yield ("base", way, "num_key_value_heads"), str(keys), f"a divisor of num_attention_heads {heads}", None
 
@@ -110,16 +117,30 @@ def stage_mistakes(values: Any) -> Said:
 
 def _modules(values: Any, key: Key, stage: Any) -> Said:
     """The layers that get an adapter are there, each once."""
-    family = base_shape(values).get("family")
-    if not isinstance(family, str) or family not in get_args(Family):
-        return
-    known, names = linear_names(family), entries(stage, "lora", "target_modules")
+    family, names = base_shape(values).get("family"), entries(stage, "lora", "target_modules")
+    known = linear_paths(family) if isinstance(family, str) else None
     for place, name in enumerate(names):
-        if isinstance(name, str) and name not in known:
-            expected = f"a linear layer of {family}'s blocks ({', '.join(known)}); embedding and head: trains"
-            yield (*key, place), shown(name), expected, near_miss(name, known)
+        if isinstance(name, str) and known is not None and not _names_one(name, known):
+            yield ((*key, place), shown(name), *wanted_layer(name, f"{family}'s", known))
         elif name in names[:place]:
             yield (*key, place), f"{shown(name)} a second time", "each layer once", None
+
+
+def _names_one(name: str, paths: Sequence[str]) -> bool:
+    return any(Linear(path, 1, 1).is_named((name,)) for path in paths)
+
+
+def wanted_layer(name: str, whose: str, paths: Sequence[str]) -> tuple[str, str | None]:
+    """What is expected in the place of a name that no layer has, and what was probably meant.
+
+    Args:
+        name: As LoRA's ``target_modules`` give it.
+        whose: The model, or its family: ``llama's``.
+        paths: Its linear layers.
+    """
+    words = list(dict.fromkeys(path.rpartition(".")[2] for path in paths))
+    expected = f"a linear layer of {whose} blocks ({', '.join(words)}), or all-linear; embedding and head: trains"
+    return expected, near_miss(name, words)
 
 
 def _moving(values: Any, key: Key, stage: Any) -> Said:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from ko_cpt_callbacks.recipe.model_schema import Amount, Count, Index, LayersWord, Name, Part, RowsWord, Text
 
@@ -21,13 +21,20 @@ def _text_or_number(value: Any) -> str:
     return "<text>" if isinstance(value, str) else "<number>"
 
 
+TargetWord = Annotated[str, StringConstraints(pattern=r"^all-linear$")]
+
+
 class Lora(Part):
     """For ``peft.LoraConfig``, under its own names. What is trained whole beside it, ``trains`` says."""
 
     r: Count
     lora_alpha: Amount
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    target_modules: Annotated[list[Text], Field(min_length=1)]
+    target_modules: Annotated[
+        Annotated[list[Text], Field(min_length=1), Tag("<list>")] | Annotated[TargetWord, Tag("<word>")],
+        Discriminator(_list_or_word),
+    ]
+    """Linear layers of the blocks: by the last word of their names, or by more of it; ``all-linear``: all of them."""
     use_rslora: bool = False
 
 

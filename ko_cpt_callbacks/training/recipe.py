@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.adapter import stage_adapter
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.watch_checks import callback_arguments
@@ -105,20 +104,22 @@ class Recipe:
 
         return quantization_config(self.page.base)
 
-    def lora_config(self, stage: str) -> LoraConfig | None:
+    def lora_config(self, stage: str, model: Any) -> LoraConfig | None:
         """The adapter that is on the model in a stage, for all the stages that share it; None where there is none.
 
         `apply_trainable` puts it on. Given to an ``SFTTrainer`` as ``peft_config`` it trains all that it holds, not
         only what the stage trains.
 
-        Raises:
-            ConfigurationError: If there is no such stage.
-        """
-        from ko_cpt_callbacks.training.model.trainable import adapter_config
+        Args:
+            stage: Its name.
+            model: As it was loaded: it decides what its layers are called.
 
-        adapter = stage_adapter(self.page, self._known(stage))
-        base = self.page.base
-        return None if adapter is None else adapter_config(adapter, base.sizes.family, tied=base.tied)
+        Raises:
+            ConfigurationError: If there is no such stage, or the recipe cannot be used on the model.
+        """
+        from ko_cpt_callbacks.training.model.stage import stage_config
+
+        return stage_config(model, self.page, self._known(stage))
 
     def extend(self, model: Any, tokenizer: Any, texts: Iterable[str]) -> Any:
         """The tokenizer with the recipe's new tokens, and the model with rows for them; do it before the first stage.

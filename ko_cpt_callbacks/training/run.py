@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ko_cpt_callbacks.training.data.use import source_uses, use_lines
 from ko_cpt_callbacks.training.folder import RunFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel
+from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
 from ko_cpt_callbacks.training.model.handover import Movement, Weights
 from ko_cpt_callbacks.training.recipe import Recipe
 from ko_cpt_callbacks.training.trainer import train_phase
@@ -115,6 +116,23 @@ class _Runner:
         self._base = BaseModel(file, folder, self._texts, processes, self.say)
         self._weights = Weights(self._page, folder, self._base, processes)
 
+    def _read_base(self) -> None:
+        """What the base's configuration says: the recipe must agree with it, and gets from it what it leaves out."""
+        base = self._page.base
+        if base.model is None:
+            return
+        with self._processes.first_before():
+            config = load_config(base, self._file.path.parent)
+        self._page = with_config(self._page, config)
+        experts = base_layout(self._page, config).experts
+        if experts and any(stage.lora is not None for stage in self._page.stages.values()):
+            left = "" if base.quantization == "none" else f", and they are not in {base.quantization}"
+            said = f"base: all experts of a layer are one parameter ({', '.join(experts)})"
+            self.say(f"{said}: no adapter is put on them{left}")
+        self._file = replace(self._file, recipe=self._page)
+        self._base = BaseModel(self._file, self._folder, self._texts, self._processes, self.say)
+        self._weights = Weights(self._page, self._folder, self._base, self._processes)
+
     def check_texts(self) -> None:
         """Whether the recipe's files are there.
 
@@ -126,6 +144,7 @@ class _Runner:
     def run(self) -> None:
         """Everything that is left to do."""
         self._check_processes()
+        self._read_base()
         self._base.make()
         tokenizer = self._base.tokenizer()
         names = tuple(self._page.stages)

@@ -35,6 +35,7 @@ _PATTERNS: Final = {
     r"^[a-z][a-z0-9_-]*$": "a name of small letters, digits, - and _ that begins with a letter",
     r"^[a-z0-9][a-z0-9._-]{0,63}$": "a name of at most 64 small letters, digits, -, _ and .",
     r"^[a-z]{2,3}$": "a language's code such as ko",
+    r"^all-linear$": "a list of names of linear layers, or all-linear",
     r"^[1-9][0-9]{0,3}$": "a whole number of at most four digits in quotation marks",
 }
 

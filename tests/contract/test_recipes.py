@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe.adapter import stage_lora
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
-from ko_cpt_callbacks.recipe.parameter_count import count_page
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.watch_checks import watched_targets
+from ko_cpt_callbacks.training.model.layout import empty_model
 from ko_cpt_callbacks.yaml.mistake import dotted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,10 +142,13 @@ def test_what_is_downloaded_is_fixed(path: Path) -> None:
 def test_the_installed_libraries_take_it(path: Path, tmp_path: Path) -> None:
     """For each stage: arguments, adapter, quantisation and callback can be made; what is held out is evaluated."""
     recipe = Recipe(_file(path.stem))
+    shape = recipe.page.base.sizes
+    family = "gemma3_text" if shape.family == "gemma3" else shape.family
+    model = empty_model(AutoConfig.for_model(family, **shape.model_dump(exclude={"family"}, exclude_none=True)))
     for stage in recipe.stages:
         # No accelerator here: 16-bit is asked of the CPU.
         arguments = recipe.training_arguments(stage, tmp_path, use_cpu=True)
-        recipe.lora_config(stage)
+        recipe.lora_config(stage, model)
         recipe.callback(stage)
         assert arguments.eval_strategy == "steps"
         assert (arguments.save_steps, arguments.report_to) == (arguments.eval_steps, []) or path.stem == "quickstart"

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from training.made_recipe import LORA, ROWS, loaded, made_model, made_recipe
+from training.weight_bytes import standing, weight_bytes
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
 from ko_cpt_callbacks import Recipe
@@ -19,7 +20,6 @@ from ko_cpt_callbacks.recipe.memory import EVAL_LOGIT_BYTES, GIB, LOGIT_BYTES, S
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 FAMILIES = ["llama", "gemma3", "qwen2", "gpt_neox"]
-STANDING = ("embedding and head", "blocks", "copies beside the adapter", "adapter")
 NEOX_LORA = {**LORA, "target_modules": ["query_key_value", "dense_4h_to_h"]}
 STAGES: dict[str, dict[str, Any]] = {
     "embedding": {"input": "all", "output": "all"},
@@ -34,26 +34,6 @@ def _lora(family: str) -> dict[str, Any]:
 
 def _term(memory: StageMemory, name: str) -> int:
     return sum(term.bytes for term in memory.terms if term.name == name)
-
-
-def _bytes(model: Any) -> int:
-    """Of all weights, quantised ones with their scales; each storage once."""
-    found = {}
-    for parameter in model.parameters():
-        tensors = [parameter.data]
-        scales = getattr(parameter, "SCB", None)
-        state = getattr(parameter, "quant_state", None)
-        if scales is not None:
-            tensors.append(scales)
-        if state is not None:
-            tensors += [state.absmax, state.state2.absmax]
-        for tensor in tensors:
-            found[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-    for module in model.modules():  # after a forward pass the scales of LLM.int8 are in the layer
-        state = getattr(module, "state", None)
-        if getattr(state, "SCB", None) is not None:
-            found[state.SCB.data_ptr()] = state.SCB.numel() * state.SCB.element_size()
-    return sum(found.values())
 
 
 def _trained(model: Any) -> int:
@@ -71,11 +51,9 @@ def test_weights_are_those_of_the_model(tmp_path: Path, family: str, dtype: str,
     model = loaded(recipe, made_model(family), tmp_path / "model")
     for memory in recipe_memory(recipe.page):
         model = recipe.apply_trainable(model, memory.stage)
-        standing = sum(_term(memory, name) for name in STANDING)
-
         assert memory.trainable == _trained(model)
         # Scales of 4-bit scales have an offset and two tables more, a few bytes of each matrix.
-        assert standing == pytest.approx(_bytes(model), rel=0.002 if kind == "4-bit" else 0)
+        assert standing(memory) == pytest.approx(weight_bytes(model), rel=0.002 if kind == "4-bit" else 0)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "paged_adamw_8bit", "paged_adamw_32bit", "sgd"])

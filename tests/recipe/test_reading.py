@@ -153,7 +153,10 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "one for a list": (
         "target_modules: [q_proj]",
         "target_modules: q_proj",
-        ['FILE:28: stages.lora.lora.target_modules: found the text "q_proj", expected a list.'],
+        [
+            'FILE:28: stages.lora.lora.target_modules: found the text "q_proj", expected a list of names of linear '
+            "layers, or all-linear."
+        ],
     ),
     "empty list": (
         "target_modules: [q_proj]",

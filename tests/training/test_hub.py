@@ -308,7 +308,7 @@ def test_code_of_a_model_is_never_run(place: Place) -> None:
 
 
 def write_recipe(folder: Path, place: Place) -> Path:
-    """A recipe whose model and texts are on the hub: new tokens, and two stages of LoRA on 8 bits."""
+    """A recipe whose model, shape and texts are on the hub: new tokens, and two stages of LoRA on 8 bits."""
     source = {"hub": CORPUS, "revision": place.old}
     arguments = {
         "max_steps": 3, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1, "save_steps": 3,
@@ -319,7 +319,6 @@ def write_recipe(folder: Path, place: Place) -> Path:
         "title": "From the hub",
         "base": {
             "model": MODEL, "revision": place.model, "dtype": "float32", "quantization": "8-bit",
-            "shape": {"family": "llama", "vocab_size": 600, "num_key_value_heads": 2, **SIZES},
         },
         "tokenizer": {"extend": {"source": "ko", "tokens": 40, "minimum_count": 3, "max_bytes": 30_000}},
         "data": {
@@ -334,7 +333,7 @@ def write_recipe(folder: Path, place: Place) -> Path:
                       "arguments": arguments},
             "second": {"trains": {"layers": "all"}, "lora": "first", "arguments": arguments},
         },
-        "source": dict.fromkeys(["base", "tokenizer", "data", "eval", "stages"], "made up for a test"),
+        "source": dict.fromkeys(["tokenizer", "data", "eval", "stages"], "made up for a test"),
     }  # fmt: skip
     path = folder / "from-hub.yaml"
     path.write_text(json.dumps(values), "utf-8")

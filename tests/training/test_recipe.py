@@ -79,7 +79,7 @@ def test_an_unknown_stage(tmp_path: Path) -> None:
     sentence = "recipe made: found no stage 'evn', expected one of embedding, odd, even, two, all. Did you mean even?"
     for piece in (
         lambda: recipe.training_arguments("evn", tmp_path),
-        lambda: recipe.lora_config("evn"),
+        lambda: recipe.lora_config("evn", None),
         lambda: recipe.apply_trainable(None, "evn"),
         lambda: recipe.callback("evn"),
     ):
@@ -135,8 +135,9 @@ def test_quantization_config(tmp_path: Path) -> None:
 def test_lora_config(tmp_path: Path) -> None:
     """Over a quantised body one for all stages, whatever a stage trains; elsewhere that of the stages around it, with
     the modules that they train whole, and on the layers that they move."""
+    model = made_model("llama")
     run = made_recipe(tmp_path, FIVE_STAGES, quantization="8-bit")
-    first, *others = (run.lora_config(stage) for stage in run.stages)
+    first, *others = (run.lora_config(stage, model) for stage in run.stages)
     assert first is not None
     assert (first.r, first.lora_alpha, first.target_modules) == (4, 8, {"q_proj", "down_proj"})
     assert first.modules_to_save == ["embed_tokens", "lm_head"]
@@ -144,13 +145,13 @@ def test_lora_config(tmp_path: Path) -> None:
 
     adapters = {"odd": LORA, "even": "odd", "all": {**LORA, "r": 2, "use_rslora": True}}
     plain = made_recipe(tmp_path, FIVE_STAGES, adapters=adapters)
-    assert plain.lora_config("embedding") is plain.lora_config("two") is None
-    odd, even, last = (plain.lora_config(stage) for stage in ("odd", "even", "all"))
+    assert plain.lora_config("embedding", model) is plain.lora_config("two", model) is None
+    odd, even, last = (plain.lora_config(stage, model) for stage in ("odd", "even", "all"))
     assert odd is not None and even is not None and last is not None
     assert odd.to_dict() == even.to_dict()
     assert (odd.modules_to_save, odd.layers_to_transform) == (None, None)
     assert (last.r, last.use_rslora, last.modules_to_save) == (2, True, ["embed_tokens", "lm_head"])
-    alone = made_recipe(tmp_path, {"odd": {"layers": "odd"}}, adapters={"odd": LORA}).lora_config("odd")
+    alone = made_recipe(tmp_path, {"odd": {"layers": "odd"}}, adapters={"odd": LORA}).lora_config("odd", model)
     assert alone is not None and alone.layers_to_transform == [1, 3]
 
 

@@ -9,7 +9,8 @@ import pytest
 from training.made_recipe import FIVE_STAGES, made_model, made_recipe
 
 from ko_cpt_callbacks import ConfigurationError
-from ko_cpt_callbacks.training.model.base import check_shape
+from ko_cpt_callbacks.recipe.base_config import differences
+from ko_cpt_callbacks.training.model.config import with_config
 
 pytestmark = pytest.mark.both_versions
 
@@ -19,7 +20,8 @@ STAGES = {"embedding": FIVE_STAGES["embedding"]}
 @pytest.mark.parametrize("family", ["llama", "gemma3", "qwen2", "gpt_neox"])
 def test_the_models_shape(family: str, tmp_path: Path) -> None:
     """The configuration that a model of the recipe's shape has is taken."""
-    check_shape(made_model(family).config, made_recipe(tmp_path, STAGES, family=family).page)
+    page = made_recipe(tmp_path, STAGES, family=family).page
+    assert with_config(page, made_model(family).config) == page
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,6 @@ def test_the_models_shape(family: str, tmp_path: Path) -> None:
         ({"num_hidden_layers": 2, "vocab_size": 700}, "num_hidden_layers 2 and not 4, vocab_size 700 and not 600"),
         ({"num_key_value_heads": 1}, "num_key_value_heads 1 and not 2"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings True and not False"),
-        ({"model_type": "qwen2"}, "family 'qwen2' and not 'llama'"),
     ],
 )
 def test_another_shape(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -38,12 +39,30 @@ def test_another_shape(changed: dict[str, Any], said: str, tmp_path: Path) -> No
     for name, value in changed.items():
         config.__dict__[name] = value
     with pytest.raises(ConfigurationError, match=f"base.shape: found in the config.json of nowhere: {said}; expected"):
-        check_shape(config, made_recipe(tmp_path, STAGES).page)
+        with_config(made_recipe(tmp_path, STAGES).page, config)
+
+
+def test_another_family(tmp_path: Path) -> None:
+    """It is said alone: what else differs follows from it."""
+    with pytest.raises(ConfigurationError, match=r"config.json of nowhere: family 'qwen2' and not 'llama'; expected"):
+        with_config(made_recipe(tmp_path, STAGES).page, made_model("qwen2").config)
+
+
+def test_a_recipe_without_a_shape_gets_the_model_s(tmp_path: Path) -> None:
+    """As its configuration gives it; then the recipe says what it would say with it."""
+    whole = made_recipe(tmp_path, STAGES).page
+    bare = whole.model_copy(update={"base": whole.base.model_copy(update={"shape": None})})
+    assert bare.base.known_sizes is None
+
+    found = with_config(bare, made_model("llama").config)
+    assert found.base.shape is not None
+    assert list(differences(found.base.shape, whole.base.sizes)) == []
+    assert found.base.shape.max_position_embeddings == 128
 
 
 def test_rows_longer_than_the_model_has_positions(tmp_path: Path) -> None:
     """It was made with 128 positions; rows of 129 tokens would be read past the last."""
     config = made_model("llama").config
-    check_shape(config, made_recipe(tmp_path, STAGES, overrides=("data.sequence_length=128",)).page)
+    with_config(made_recipe(tmp_path, STAGES, overrides=("data.sequence_length=128",)).page, config)
     with pytest.raises(ConfigurationError, match="sequence_length: found 129, expected at most the 128 tokens"):
-        check_shape(config, made_recipe(tmp_path, STAGES, overrides=("data.sequence_length=129",)).page)
+        with_config(made_recipe(tmp_path, STAGES, overrides=("data.sequence_length=129",)).page, config)

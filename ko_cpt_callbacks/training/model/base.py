@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
     PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
     set_seed,
 )
 
-from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
-from ko_cpt_callbacks.recipe.model_schema import Base, Build, Family
+from ko_cpt_callbacks.recipe.family import KINDS
+from ko_cpt_callbacks.recipe.model_schema import Base, Build
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.arguments import training_arguments
@@ -36,58 +27,12 @@ from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, first_texts
 from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained
 from ko_cpt_callbacks.training.launch import Processes
+from ko_cpt_callbacks.training.model.config import KEY, place_of
+from ko_cpt_callbacks.training.model.layout import check_quantized
 from ko_cpt_callbacks.training.model.stage import extend
 from ko_cpt_callbacks.training.model.trainable import untie
 from ko_cpt_callbacks.training.tokenizer.extend import measure_fertility, train_tokenizer
 from ko_cpt_callbacks.training.trainer import train_phase
-
-_PLAIN: Final = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-_TYPES: Final = {"gemma3": ("gemma3", "gemma3_text")}
-
-
-def check_shape(config: Any, page: Page) -> None:
-    """Compare a model's configuration with its recipe.
-
-    Args:
-        config: Of transformers; of a model with a vision tower its text part is looked at.
-        page: A recipe whose base is loaded.
-
-    Raises:
-        ConfigurationError: If they differ; all differences together.
-    """
-    text = config.get_text_config()
-    wrong = [f"{name} {found!r} and not {expected!r}" for name, found, expected in _different(text, page)]
-    if wrong:
-        raise ConfigurationError(
-            f"base.shape: found in the config.json of {page.base.model}: {', '.join(wrong)}; expected what the recipe "
-            "says; correct its shape, or name another model"
-        )
-    known = getattr(text, "max_position_embeddings", None)
-    if isinstance(known, int) and page.data.sequence_length > known:
-        raise ConfigurationError(
-            f"data.sequence_length: found {page.data.sequence_length:,}, expected at most the {known:,} tokens that "
-            f"{page.base.model} has positions for"
-        )
-
-
-def _different(config: Any, page: Page) -> Iterator[tuple[str, Any, Any]]:
-    shape = page.base.sizes
-    types = _TYPES.get(shape.family, (shape.family,))
-    if config.model_type not in types:
-        yield "family", config.model_type, shape.family
-        return
-    expected = {name: getattr(shape, name) for name in _PLAIN}
-    if hasattr(config, "num_key_value_heads"):
-        expected["num_key_value_heads"] = shape.num_key_value_heads or shape.num_attention_heads
-    if shape.head_dim is not None:
-        expected["head_dim"] = shape.head_dim
-    for name, value in expected.items():
-        found = getattr(config, name, None)
-        if found != value:
-            yield name, found, value
-    tied = bool(getattr(config, "tie_word_embeddings", False))
-    if tied != shape.tie_word_embeddings:
-        yield "tie_word_embeddings", tied, shape.tie_word_embeddings
 
 
 def quantization_config(base: Base) -> BitsAndBytesConfig | None:
@@ -107,15 +52,6 @@ def quantization_config(base: Base) -> BitsAndBytesConfig | None:
     )
 
 
-_CLASSES: Final[dict[Family, tuple[Any, Any]]] = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "mistral": (MistralConfig, MistralForCausalLM),
-    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
-    "gpt_neox": (GPTNeoXConfig, GPTNeoXForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-}
-
-
 def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel:
     """A model with random weights; the same for the same seed.
 
@@ -124,11 +60,10 @@ def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel
         tokenizer: Its tokenizer.
         max_length: Tokens of the longest text that it will see.
     """
-    config_class, model_class = _CLASSES[build.family]
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": build.hidden_size,
-        "intermediate_size": build.intermediate_size,
+        "n_inner" if build.family == "gpt2" else "intermediate_size": build.intermediate_size,
         "num_hidden_layers": build.num_hidden_layers,
         "num_attention_heads": build.num_attention_heads,
         "tie_word_embeddings": build.tie_word_embeddings,
@@ -137,15 +72,17 @@ def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    if build.family != "gpt_neox":  # it has no key heads of their own, and derives the width of a head
+    if KINDS[build.family].key_heads:  # others have none of their own, and derive the width of a head
         sizes["num_key_value_heads"] = build.num_key_value_heads or build.num_attention_heads
         sizes["head_dim"] = build.head_dim or build.hidden_size // build.num_attention_heads
-    model: PreTrainedModel = model_class(config_class(**sizes))
+    # The text model alone, where the family's name is that of one with a vision tower too.
+    name = f"{build.family}_text" if f"{build.family}_text" in CONFIG_MAPPING else build.family
+    auto: Any = AutoModelForCausalLM
+    model: PreTrainedModel = auto.from_config(AutoConfig.for_model(name, **sizes))
     return model
 
 
 Say = Callable[[str], None]
-_KEY = "base.model"
 
 
 class BaseModel:
@@ -183,7 +120,7 @@ class BaseModel:
     def tokenizer(self) -> Any:
         """The tokenizer of every stage."""
         path, more = self.place
-        return load_pretrained(AutoTokenizer, path, _KEY, **more)
+        return load_pretrained(AutoTokenizer, path, KEY, **more)
 
     def make(self) -> None:
         """Make what is not there yet.
@@ -191,9 +128,6 @@ class BaseModel:
         Raises:
             InterruptedTrainingError: After Ctrl-C while it was pretrained, with a checkpoint saved.
         """
-        if self._page.base.model is not None:
-            with self._processes.first_before():
-                self._check_shape()
         if not self.own:
             self._say(f"base: {self._page.base.model}")
             return
@@ -208,23 +142,14 @@ class BaseModel:
         if self._processes.first:
             remove_checkpoints(self._folder.base)
 
-    def _check_shape(self) -> None:
-        path, more = self._given()
-        check_shape(load_pretrained(AutoConfig, path, _KEY, **more), self._page)
-
     def _given(self) -> tuple[str, dict[str, str]]:
-        base = self._page.base
-        assert base.model is not None
-        beside = self._beside / base.model
-        if beside.is_dir():  # as for files, the recipe's folder is where a path begins
-            return str(beside), {}
-        return base.model, ({} if base.revision is None else {"revision": base.revision})
+        return place_of(self._page.base, self._beside)
 
     def _loaded(self) -> tuple[Any, Any]:
         path, more = self._given()
         self._say(f"base: {path}, on the CPU, to be changed before the first stage")
-        model = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=self._page.base.dtype, **more)
-        return model, load_pretrained(AutoTokenizer, path, _KEY, **more)
+        model = load_pretrained(AutoModelForCausalLM, path, KEY, dtype=self._page.base.dtype, **more)
+        return model, load_pretrained(AutoTokenizer, path, KEY, **more)
 
     def _built(self) -> tuple[PreTrainedModel, Any]:
         build, page = self._page.base.build, self._page
@@ -293,5 +218,7 @@ def load_model(path: str | Path, base: Base, device: str, **more: Any) -> PreTra
     """
     if base.quantization != "none":
         more = {**more, "quantization_config": quantization_config(base), "device_map": {"": device}}
-    model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, path, _KEY, dtype=base.dtype, **more)
+    model: PreTrainedModel = load_pretrained(AutoModelForCausalLM, path, KEY, dtype=base.dtype, **more)
+    if base.quantization != "none":
+        check_quantized(model, base.quantization)
     return model

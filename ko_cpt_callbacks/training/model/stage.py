@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from peft import LoraConfig
 from torch import Tensor, nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.adapter import stage_adapter
+from ko_cpt_callbacks.recipe.base_checks import with_shape
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.training.model.config import shape_of
 from ko_cpt_callbacks.training.model.new_rows import RowSettings, add_rows
 from ko_cpt_callbacks.training.model.trainable import adapter_config, base_of, is_tied, train_only, untie, with_adapter
 from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, old_pieces
@@ -37,19 +40,37 @@ def prepare_stage(model: Any, page: Page, name: str) -> Any:
     _keep_trainable(model)
     if page.base.untie and base_of(model) is model:
         untie(model)
+    page = completed(page, base_of(model))
     tied = is_tied(base_of(model))
     if tied and stage.trains.input != stage.trains.output:
         raise ConfigurationError(
             f"stage {name}: found a model whose input embedding and head are one matrix, expected two, to train "
             f"input {stage.trains.input} and output {stage.trains.output}; set base.untie: true"
         )
-    adapter = stage_adapter(page, name)
-    config = None if adapter is None else adapter_config(adapter, page.base.sizes.family, tied=tied)
-    model = with_adapter(model, config)
+    model = with_adapter(model, stage_config(model, page, name))
     first = getattr(base_of(model).config, FIRST_NEW_ROW, None)
     train_only(model, stage.trains, through_adapter=stage.lora is not None, first_new_row=first)
     _open_inputs(base_of(model).get_input_embeddings(), wanted=stage.checkpointing)
     return model
+
+
+def stage_config(model: Any, page: Page, name: str) -> LoraConfig | None:
+    """The configuration of the adapter that is on a model in a stage; None where there is none.
+
+    Args:
+        model: With adapters or without.
+        page: The recipe.
+        name: Of the stage.
+    """
+    base = base_of(model)
+    adapter = stage_adapter(completed(page, base), name)
+    tied = is_tied(base) and not page.base.untie
+    return None if adapter is None else adapter_config(adapter, base, tied=tied)
+
+
+def completed(page: Page, model: Any) -> Page:
+    """A recipe with the shape of its model, where it gives none itself."""
+    return page if page.base.known_sizes is not None else with_shape(page, shape_of(model.config))
 
 
 def extend(model: Any, tokenizer: Any, texts: Iterable[str], page: Page) -> Any:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.hf.model.frozen_rows import hold_rows, release_rows
-from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, find_blocks, text_config
+from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, text_config
 from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices
-from ko_cpt_callbacks.recipe.model_schema import Family
+from ko_cpt_callbacks.recipe.parameter_count import targeted
+from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
 from ko_cpt_callbacks.recipe.stage_schema import Trains
+from ko_cpt_callbacks.training.model.layout import block_path, blocks_of, module_name, read_layout
+from ko_cpt_callbacks.yaml.mistake import shown
 
 
 def is_tied(model: Any) -> bool:
@@ -51,28 +57,64 @@ _COMPARED: Final = ("r", "lora_alpha", "lora_dropout", "use_rslora", "layers_to_
 _COMPARED_SETS: Final = ("target_modules", "modules_to_save")
 
 
-def adapter_config(adapter: Adapter, family: Family, *, tied: bool) -> LoraConfig:
+def adapter_config(adapter: Adapter, model: nn.Module, *, tied: bool) -> LoraConfig:
     """The configuration of an adapter for all the stages that share it.
 
     Args:
         adapter: What it must hold.
-        family: Of the model: it decides what embedding and head are called.
-        tied: Whether they are one matrix.
+        model: The model that it is for, without adapters: it decides what its linear layers, embedding and head are
+            called.
+        tied: Whether embedding and head are one matrix.
+
+    Raises:
+        ConfigurationError: If a layer that is named is not in the model.
     """
-    one, other = _embeddings(family)
-    saved = [one] * (adapter.input or (tied and adapter.output)) + [other] * (adapter.output and not tied)
-    settings = adapter.settings
+    blocks, settings = blocks_of(model), adapter.settings
+    path = block_path(model, blocks)
+    linears = read_layout(model).linears
+    names = list(dict.fromkeys(linear.name for linear in linears))
+    if not isinstance(settings.target_modules, str):
+        names = list(settings.target_modules)
+        missing = [name for name in names if not any(linear.is_named((name,)) for linear in linears)]
+        if missing:
+            expected, near = wanted_layer(missing[0], "the model's", [linear.path for linear in linears])
+            hint = "" if near is None else f" Did you mean {near}?"
+            raise ConfigurationError(f"target_modules: found {shown(missing[0])}, expected {expected}.{hint}")
+    one, other = (_short_name(model, side) for side in ("input", "output"))
+    # PEFT ties the copies of matrices that it knows by name; others are tied in `with_adapter`.
+    known = one in EMBEDDING_LAYER_NAMES
+    saved = [one] * (adapter.input or (tied and adapter.output))
+    saved += [other] * (adapter.output and not (tied and known))
+    layers = None if adapter.layers is None else list(adapter.layers)
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.r,
         lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]  # a float does as well
         lora_dropout=settings.lora_dropout,
-        target_modules=list(settings.target_modules),
+        target_modules=names,
+        exclude_modules=_others(model, path, names),
         use_rslora=settings.use_rslora,
-        layers_to_transform=None if adapter.layers is None else list(adapter.layers),
+        layers_to_transform=layers,
+        layers_pattern=None if layers is None else path.rpartition(".")[2],
         modules_to_save=saved or None,
-        ensure_weight_tying=tied and bool(saved),
+        ensure_weight_tying=tied and known and bool(saved),
     )
+
+
+def _short_name(model: nn.Module, side: str) -> str:
+    """The last word of the name of embedding or head; all of it where another module ends in that word too."""
+    module = getattr(model, f"get_{side}_embeddings")()
+    name = module_name(model, module)
+    word = name.rpartition(".")[2]
+    alike = [other for other, _ in model.named_modules() if other == word or other.endswith(f".{word}")]
+    return word if alike == [name] else name
+
+
+def _others(model: nn.Module, path: str, names: Iterable[str]) -> str | None:
+    """What PEFT must leave alone: layers of these names outside of the blocks, such as a vision tower's; None: none."""
+    outside = (name for name, _ in model.named_modules() if not name.startswith(f"{path}."))
+    ends = tuple(f".{name}" for name in names)
+    return rf"(?!{re.escape(path)}\.).*" if any(f".{name}".endswith(ends) for name in outside) else None
 
 
 def with_adapter(model: Any, config: LoraConfig | None) -> Any:
@@ -91,9 +133,40 @@ def with_adapter(model: Any, config: LoraConfig | None) -> Any:
         model = merged(model)
     if config is None:
         return model
-    if any("vision" in name for name, _ in model.named_modules()):
-        config.exclude_modules = r".*vision.*"  # its attention has the same names
-    return get_peft_model(model, config)
+    wanted, tied = _wanted(model, config), is_tied(model)
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"lora: found layers that peft puts no adapter on ({' '.join(str(error).split())[:240]}), expected "
+            "others in target_modules"
+        ) from error
+    if tied and not is_tied(base_of(adapted)):
+        one, other = (getattr(base_of(adapted), f"get_{side}_embeddings")() for side in ("input", "output"))
+        _live(other).weight = _live(one).weight
+    found = {name for name, part in base_of(adapted).named_modules() if isinstance(part, LoraLayer)}
+    if found != wanted:
+        odd = sorted(found ^ wanted)
+        raise ConfigurationError(
+            f"lora: found adapters that peft put elsewhere than on the layers that are named ({', '.join(odd[:4])}"
+            f"{'' if len(odd) <= 4 else f' and {len(odd) - 4} more'}), expected them there alone; of a model with "
+            "experts peft takes some names for theirs: list target_modules without those"
+        )
+    return adapted
+
+
+def _wanted(model: nn.Module, config: LoraConfig) -> set[str]:
+    """The linear layers of the blocks that a configuration is to adapt, by name."""
+    blocks = blocks_of(model)
+    path, names = block_path(model, blocks), config.target_modules
+    assert not isinstance(names, str) and names is not None
+    layers = config.layers_to_transform
+    return {
+        f"{path}.{index}.{linear.path}"
+        for index, part in enumerate(read_layout(model).blocks)
+        for linear in targeted(part.linears, names)
+        if not isinstance(layers, list) or index in layers
+    }
 
 
 def merged(model: PeftModel) -> Any:
@@ -114,16 +187,6 @@ def merged(model: PeftModel) -> Any:
     if getattr(base.config, "tie_word_embeddings", False) and not is_tied(base):
         base.tie_weights()
     return base
-
-
-def _embeddings(family: Family) -> tuple[str, str]:
-    """What a family calls its input embedding and its head."""
-    if family == "gpt_neox":
-        from transformers import GPTNeoXForCausalLM
-
-        # The head's name has changed with transformers 5.
-        return "embed_in", str(next(iter(GPTNeoXForCausalLM._tied_weights_keys))).split(".")[-2]
-    return "embed_tokens", "lm_head"
 
 
 def _config_of(model: PeftModel) -> LoraConfig:
@@ -165,10 +228,7 @@ def train_only(model: Any, trains: Trains, *, through_adapter: bool, first_new_r
             _move_rows(side, module, first_new_row if word == "new" else 0)
     if trains.layers == "none":
         return
-    blocks = find_blocks(base, embedding)
-    if blocks is None:
-        raise ConfigurationError("layers: found no list of transformer blocks, expected a decoder of transformers")
-    _move_layers(blocks, trains, {id(module) for module in (embedding, head)}, through_adapter=through_adapter)
+    _move_layers(blocks_of(base), trains, {id(module) for module in (embedding, head)}, through_adapter=through_adapter)
 
 
 def base_of(model: Any) -> Any:

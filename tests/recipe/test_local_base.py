@@ -1,0 +1,195 @@
+"""A base that is a folder is looked at with the recipe: its shape need not be typed, and what is typed must agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.test_recipes import OFFLINE, ROOT
+from training.made_family import LORA, made_config, written_recipe
+from typer.testing import CliRunner
+
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.recipe.family import count_page
+from ko_cpt_callbacks.recipe.reading import read_recipe
+from ko_cpt_callbacks.recipe.smoke import smoke_recipe
+
+STAGES: dict[str, Any] = {
+    "rows": {"trains": {"input": "all", "output": "all"}},
+    "odd": {"trains": {"layers": "odd"}, "lora": LORA},
+}
+SHAPE: dict[str, Any] = {
+    "family": "qwen3", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 900,
+}  # fmt: skip
+
+
+def a_recipe(folder: Path, family: str, *overrides: str, **base: Any) -> list[str]:
+    """A recipe of a folder with that family's config.json, and no weights: the mistakes in it, without its name."""
+    made_config(family).save_pretrained(folder / "model")
+    path = written_recipe(folder, "model", STAGES, **base)
+    try:
+        read_recipe(path, overrides)
+    except RecipeError as error:
+        return str(error).replace(f"{path}:1: ", "").splitlines()
+    return []
+
+
+def validated(path: Path) -> tuple[int, str]:
+    """Exit status of ``ko-cpt validate`` and what it prints."""
+    found = CliRunner().invoke(app, ["validate", str(path)])
+    return found.exit_code, (found.stdout if found.exit_code == 0 else found.stderr).replace(f"{path}", "FILE")
+
+
+def test_the_shape_is_that_of_the_file(tmp_path: Path) -> None:
+    """Numbers that are read need no source, and the recipe knows them all."""
+    assert a_recipe(tmp_path, "qwen3", quantization="8-bit") == []
+    found = read_recipe(tmp_path / "made.yaml")
+
+    read = found.recipe.base.sizes.model_dump(exclude_none=True)
+    assert read == {**SHAPE, "tie_word_embeddings": False, "max_position_embeddings": 128}
+    assert "shape" not in found.document.values["base"]
+
+
+def test_what_is_typed_must_agree(tmp_path: Path) -> None:
+    """The shape that the file has is taken; each number that is another is told, with the file's."""
+    sources = {"shape": {**SHAPE, "hidden_size": 96, "num_hidden_layers": 2}}
+    written = a_recipe(tmp_path, "qwen3", "source.base=x", **sources)
+
+    ending = ", as in the config.json of model; or no shape: it is read from there."
+    assert written == [
+        f"base.shape.hidden_size: found 96, expected 64{ending}",
+        f"base.shape.num_hidden_layers: found 2, expected 3{ending}",
+    ]
+    assert a_recipe(tmp_path, "qwen3", "source.base=x", shape=SHAPE) == []
+    (line,) = a_recipe(tmp_path, "qwen3", "source.base=x", shape={**SHAPE, "family": "qwen2"})
+    assert line.startswith('base.shape.family: found the text "qwen2", expected the text "qwen3", as in the config')
+
+
+@pytest.mark.parametrize(
+    ("family", "overrides", "told"),
+    [
+        (
+            "qwen3",
+            ["stages.odd.trains.layers=[1, 3]"],
+            "--set: stages.odd.trains.layers[1]: found 3, expected a layer from 0 to 2.",
+        ),
+        (
+            "qwen3",
+            ["data.sequence_length=129"],
+            "--set: data.sequence_length: found 129, expected at most the 128 tokens that model has positions for.",
+        ),
+        (
+            "gemma2",
+            ["stages.rows.trains.output=none"],
+            "stages.rows.trains: found input all and output none of a model in which both are one matrix, expected the "
+            "same for both, or base.untie: true.",
+        ),
+        (
+            "qwen3",
+            ["base.untie=true"],
+            "--set: base.untie: found two matrices already, expected tie_word_embeddings: true in the shape, or no "
+            "untie.",
+        ),
+        (
+            "phi3",
+            ["stages.odd.lora.target_modules=[q_proj]"],
+            '--set: stages.odd.lora.target_modules[0]: found the text "q_proj", expected a linear layer of '
+            "phi3's blocks (o_proj, qkv_proj, gate_up_proj, down_proj), or all-linear; embedding and head: trains. "
+            "Did you mean qkv_proj?",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model(family: str, overrides: list[str], told: str, tmp_path: Path) -> None:
+    """What the recipe trains is looked for in the shape that was read, as in one that is typed."""
+    assert a_recipe(tmp_path, family, *overrides) == [told]
+
+
+def test_a_model_that_transformers_has_no_code_of(tmp_path: Path) -> None:
+    """Told before it is loaded, with the family that was probably meant; the same of a family that is typed."""
+    a_recipe(tmp_path, "qwen3")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text("utf-8").replace('"qwen3"', '"qwen33"'), "utf-8")
+    found = 'base.model: found model_type the text "qwen33" in its config.json, expected one'
+    expected = "that the installed transformers makes a causal language model of. Did you mean qwen3?"
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tmp_path / "made.yaml")
+    assert str(caught.value) == f"{tmp_path / 'made.yaml'}:1: {found} {expected}"
+
+    source = ["source.base=x"]
+    path = written_recipe(tmp_path, "org/qwen", STAGES, shape={**SHAPE, "family": "qwen33"})
+    with pytest.raises(RecipeError, match=r"family: found the text \"qwen33\", .* Did you mean qwen3\?$"):
+        read_recipe(path, source)
+    file = read_recipe(written_recipe(tmp_path, "org/qwen", STAGES, shape=SHAPE), source)
+    assert file.recipe.base.sizes.family == "qwen3"
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    """A folder of that name is not taken for an id of the hub."""
+    (tmp_path / "model").mkdir()
+    with pytest.raises(RecipeError, match=r"base.model: found a folder with no config.json that can be read"):
+        read_recipe(written_recipe(tmp_path, "model", STAGES))
+
+
+def test_a_model_of_the_hub(tmp_path: Path) -> None:
+    """Valid without a shape: what cannot be estimated is said; --smoke, which has nothing to go by, says so."""
+    path = written_recipe(tmp_path, "Qwen/Qwen3-8B", STAGES, revision="main")
+    assert validated(path)[0] == 0
+    said = "recipe made, 2 stages, memory not estimated: the shape of Qwen/Qwen3-8B is in its config.json, which ko-cpt"
+    assert said in validated(path)[1]
+    shown = CliRunner().invoke(app, ["recipes", "show", str(path), "--json"])
+    values = json.loads(shown.stdout)
+    assert (values["family"], values["parameters"], values["gpu_memory_bytes"]) == (None, None, None)
+    with pytest.raises(ConfigurationError, match=r"^--smoke: found no base.shape that tells it, expected "):
+        smoke_recipe(read_recipe(path))
+
+
+def test_experts_are_counted_and_not_adapted(tmp_path: Path) -> None:
+    """Of a family without a formula the model is made on the meta device: its numbers, its layers' names; a fused
+    expert, which no adapter of a linear layer reaches, is refused by name."""
+    pytest.importorskip("transformers", minversion="5.0")
+    assert a_recipe(tmp_path, "mixtral", quantization="8-bit") == []
+    path = tmp_path / "made.yaml"
+    assert " GiB on one GPU" in validated(path)[1]
+    shown = CliRunner().invoke(app, ["recipes", "show", str(path), "--json"])
+    assert json.loads(shown.stdout)["parameters"] == 2 * 900 * 64 + 64 + 3 * (12288 + 4 * 3 * 64 * 128 + 4 * 64 + 128)
+
+    words = "(q_proj, k_proj, v_proj, o_proj), or all-linear; embedding and head: trains."
+    for name, found, near in (
+        ("q_porj", '"q_porj"', " Did you mean q_proj?"),
+        ("down_proj", '"down_proj", which is one parameter for all experts of a layer: no adapter of a linear layer '
+         "reaches it", " Did you mean o_proj?"),
+    ):  # fmt: skip
+        lora = {**LORA, "target_modules": ["o_proj", name]}
+        written_recipe(tmp_path, "model", {**STAGES, "odd": {**STAGES["odd"], "lora": lora}}, quantization="8-bit")
+        status, text = validated(path)
+        assert (status, text.splitlines()) == (2, [
+            f"ko-cpt validate: stages.odd.lora.target_modules[1]: found the text {found}, expected a linear layer of "
+            f"model's blocks {words}{near}"
+        ])  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "mixtral"])
+def test_without_torch(family: str, tmp_path: Path) -> None:
+    """The same recipe where torch and transformers cannot be imported: the formula's number where the family has one,
+    else what is not estimated."""
+    a_recipe(tmp_path, family, quantization="8-bit")
+    path = tmp_path / "made.yaml"
+    ended = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "recipes", "show", str(path), "--json"],
+        capture_output=True, encoding="utf-8", check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+    found = json.loads(ended.stdout)
+    if family == "qwen3":
+        with_torch = json.loads(CliRunner().invoke(app, ["recipes", "show", str(path), "--json"]).stdout)
+        assert found["parameters"] == with_torch["parameters"] == count_page(read_recipe(path).recipe).total
+        assert found["gpu_memory_bytes"] == with_torch["gpu_memory_bytes"] > 2**30
+    else:
+        assert (found["parameters"], found["gpu_memory_bytes"]) == (None, None)

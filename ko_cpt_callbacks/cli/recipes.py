@@ -189,9 +189,11 @@ def _as_json(memory: StageMemory) -> dict[str, Any]:
 def _validate(file: str) -> None:
     from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of
     from ko_cpt_callbacks.recipe.family import NotCountedError
+    from ko_cpt_callbacks.recipe.reading import is_bundled
 
     read = _read(file)
     page = read.recipe
+    sources = ", a source for every number" if is_bundled(read.path) else ""
     stages = "1 stage" if len(page.stages) == 1 else f"{len(page.stages)} stages"
     try:
         needed = f"{gibibytes(max(memory.bytes for memory in memory_of(read)))} GiB on one GPU"
@@ -199,7 +201,7 @@ def _validate(file: str) -> None:
         needed = f"memory {error}"
     typer.echo(
         f"{printable(file)}: recipe {page.id}, {stages}, {printable(needed)}. Checked: every key, "
-        f"what its parts must agree on, a source for every number, {_arguments_checked()}, which ko-cpt train asks "
+        f"what its parts must agree on{sources}, {_arguments_checked()}, which ko-cpt train asks "
         "before it loads anything."
     )
     _tell_doubts(page)

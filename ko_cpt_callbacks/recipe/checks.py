@@ -29,7 +29,7 @@ def source_mistakes(document: Document, overridden: Sequence[Key]) -> Said:
     """Numbers without a source, and sources without a number.
 
     Args:
-        document: The document.
+        document: The document, without its defaults written out.
         overridden: Keys whose values are not the file's; their numbers need no source.
     """
     values = document.values
@@ -151,13 +151,13 @@ def _task(values: Any) -> Said:
 
 
 def agreement_mistakes(
-    document: Document, overridden: Iterable[Key] = (), of_base: Iterable[Told] = ()
+    document: Document, sourced: Iterable[Told] = (), of_base: Iterable[Told] = ()
 ) -> list[Mistake]:
     """Where parts of the document contradict each other.
 
     Args:
-        document: The document, overrides applied.
-        overridden: Keys whose values are not the file's; their numbers need no source.
+        document: The document, overrides and defaults applied.
+        sourced: What `source_mistakes` found, where a recipe has to say where its numbers are from.
         of_base: What is wrong with a base that is a folder.
     """
     values = document.values
@@ -168,7 +168,7 @@ def agreement_mistakes(
         *stage_mistakes(values),
         *watch_mistakes(values),
         *argument_mistakes(values),
-        *source_mistakes(document, tuple(overridden)),
+        *sourced,
     ]
     return [
         Mistake(key, line_of(document, key), what, expected, near, hides=False) for key, what, expected, near in found

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from ko_cpt_callbacks.recipe.defaults import EVERY
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, one_each, shown
 from ko_cpt_callbacks.yaml.reading import Document, read_document
@@ -25,16 +26,18 @@ class Overrides:
     Attributes:
         values: The new values by key.
         made: Mappings that the file leaves out, made for a value inside.
+        patterns: Keys with a ``*`` that the values were given by, by the keys that they stand for.
         mistakes: Of texts that are no override, or lead nowhere.
     """
 
     values: dict[Key, Any] = field(default_factory=dict)
     made: list[Key] = field(default_factory=list)
+    patterns: dict[Key, Key] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
 
     def are_about(self, mistake: Mistake) -> bool:
         """Whether a mistake is one of theirs, and not the file's."""
-        return any(mistake.key[: len(known)] == known for known in (*self.values, *self.made))
+        return any(mistake.key[: len(known)] == known for known in (*self.values, *self.made, *self.patterns.values()))
 
     def once(self, mistakes: Sequence[Mistake]) -> list[Mistake]:
         """One mistake a place, the first told, by line; those of overrides say so."""
@@ -49,7 +52,8 @@ def override(document: Document, texts: Sequence[str]) -> tuple[Document, Overri
 
     Args:
         document: A document whose values are a mapping; left as it is.
-        texts: ``key=value``: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single text is one.
+        texts: ``key=value``: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single text is one. A
+            ``*`` in the key is every name that is there: ``stages.*.arguments.max_steps``.
     """
     values = copy.deepcopy(document.values)
     done = Overrides()
@@ -61,10 +65,41 @@ def override(document: Document, texts: Sequence[str]) -> tuple[Document, Overri
             continue
         read = read_document(value, "a value")
         done.mistakes.extend(replace(item, key=parts, line=None, origin=OPTION) for item in read.mistakes)
-        wrong = _put(values, parts, read.values, done)
-        if wrong is not None:
-            done.mistakes.append(wrong)
-    return replace(document, values=values, mistakes=(*document.mistakes, *done.mistakes)), done
+        keys, wrong = _named(values, parts)
+        for key in keys:
+            if len(keys) > 1 or key != parts:
+                done.patterns[key] = parts
+            wrong.append(_put(values, key, read.values, done))
+        done.mistakes.extend(item for item in wrong if item is not None)
+    changed = replace(
+        document,
+        values=values,
+        mistakes=(*document.mistakes, *done.mistakes),
+        # What was copied there by an alias is not what stands there now.
+        origins={key: origin for key, origin in document.origins.items() if key not in done.values} | done.patterns,
+    )
+    return changed, done
+
+
+def _named(values: Any, parts: tuple[str, ...]) -> tuple[list[tuple[str, ...]], list[Mistake | None]]:
+    """The keys that a key with ``*`` in it stands for, and what is wrong where it stands for none."""
+    if EVERY not in parts:
+        return [parts], []
+    place = parts.index(EVERY)
+    at = values
+    for part in parts[:place]:
+        at = at.get(part) if isinstance(at, dict) else None
+    if not isinstance(at, dict) or not at:
+        around = dotted(parts[:place]) or "the recipe"
+        known = known_names(Page, ()) or ()
+        near = near_miss(parts[0], known) if parts[0] not in known else None
+        return [], [Mistake(parts, None, f"nothing that {EVERY} stands for", f"names in {around}", near, OPTION)]
+    found: list[tuple[str, ...]] = []
+    wrong: list[Mistake | None] = []
+    for name in at:
+        keys, mistakes = _named(values, (*parts[:place], name, *parts[place + 1 :]))
+        found, wrong = found + keys, wrong + mistakes
+    return found, wrong
 
 
 def _put(values: dict[str, Any], parts: tuple[str, ...], value: Any, done: Overrides) -> Mistake | None:

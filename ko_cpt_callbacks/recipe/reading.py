@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_checks import LocalBase
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
-from ko_cpt_callbacks.recipe.checks import agreement_mistakes
+from ko_cpt_callbacks.recipe.checks import agreement_mistakes, source_mistakes
+from ko_cpt_callbacks.recipe.defaults import told_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.override import OPTION, override
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.stage_schema import Defaults
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Document, read_document, read_text
@@ -26,6 +28,7 @@ MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
 
 _WHAT: Final = "a recipe"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _NAME_SHOWN: Final = 200  # letters of a name that is none
 
 
@@ -36,7 +39,7 @@ class RecipeFile:
     Attributes:
         path: The file.
         recipe: What it says.
-        document: Its raw values with their lines, overrides applied.
+        document: Its raw values with their lines, overrides and defaults applied, with its id.
         overrides: The values that are not the file's, by dotted key.
         base: Its base, where that is a folder.
     """
@@ -57,7 +60,7 @@ class RecipeFile:
         for key, found, expected, near in mistakes:
             origin = OPTION if dotted(key) in self.overrides else None
             told.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
-        return _error(told, str(self.path))
+        return _error(told_once(told, self.document), str(self.path))
 
 
 def find_recipe(name: str) -> Path:
@@ -112,40 +115,54 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
             what is expected, and what was probably meant.
     """
     file = str(path)
-    document = read_document(recipe_text(path), _WHAT)
+    document = read_document(recipe_text(path), _WHAT, aliases=True)
     if document.values is None:
         raise _error(document.mistakes or [Mistake((), 1, "an empty file", _WHAT)], file)
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
     document, done = override(document, overrides)
+    sourced = list(source_mistakes(document, tuple(done.values))) if is_bundled(path) else []
+    document = with_defaults(_with_id(document, path))
     recipe, mistakes = shape_mistakes(Page, document)
     base = LocalBase.of(document.values, path.parent)
-    whole = base.told(document)
-    others = [*done.values, *([] if whole is document else [("base", "shape")])]
     told = [
+        *_name_mistakes(document, path),
         *document.mistakes,
         *mistakes,
-        *agreement_mistakes(whole, others, base.mistakes),
-        *_id_mistakes(document, path),
+        *agreement_mistakes(base.told(document), sourced, base.mistakes),
     ]
     if told or recipe is None:
-        raise _error(done.once(told), file)
+        raise _error(done.once(told_once(told, document)), file)
+    recipe = base.completed(recipe).model_copy(update={"defaults": Defaults()})
     given = {dotted(key): value for key, value in done.values.items()}
-    return RecipeFile(path, base.completed(recipe), document, given, base)
+    return RecipeFile(path, recipe, without_defaults(document), given, base)
 
 
-def _id_mistakes(document: Document, path: Path) -> Iterator[Mistake]:
-    """An id is its file's name."""
-    id = document.values.get("id")
-    if isinstance(id, str) and id != path.stem:
-        yield Mistake(("id",), line_of(document, ("id",)), shown(id), f"the file's name {path.stem}")
+def is_bundled(path: Path) -> bool:
+    """Whether a file is one of the recipes that come with the package; those say where every number is from."""
+    try:
+        return path.resolve().parent == Path(str(bundled_folder())).resolve()
+    except (RecipeError, OSError):
+        return False
+
+
+def _with_id(document: Document, path: Path) -> Document:
+    """A document with an id: its own, or the file's name."""
+    return document if "id" in document.values else replace(document, values={"id": path.stem, **document.values})
+
+
+def _name_mistakes(document: Document, path: Path) -> Iterator[Mistake]:
+    """A file whose name is no id has to say one."""
+    if ("id",) not in document.lines and document.values["id"] == path.stem and not _NAME.fullmatch(path.stem):
+        plain = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_0123456789")[:64].rstrip("-_")
+        found = f"none, and the file's name, {shown(path.stem)}, cannot be one"
+        yield Mistake(("id",), 1, found, "a name of small letters, digits, - and _", f"id: {plain}" if plain else None)
 
 
 def _error(mistakes: Iterable[Mistake], file: str) -> RecipeError:
     return RecipeError("\n".join(mistake.sentence(file) for mistake in mistakes))
 
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SUFFIX: Final = ".yaml"
 
 # A line with the id: the key, then a value in either kind of quotation marks or plain, then a comment or nothing.

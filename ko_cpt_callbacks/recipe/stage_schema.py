@@ -97,8 +97,18 @@ class Stage(Part):
     arguments: dict[Name, Any]
     """For ``transformers.TrainingArguments``, passed on unchanged."""
     watch: Watch = Watch()
+    """What is said about this stage, and when it ends early."""
 
     @property
     def checkpointing(self) -> bool:
         """Whether blocks are computed again in the backward pass; transformers 5.23 has another name for it."""
         return any(self.arguments.get(name) for name in ("activation_checkpointing", "gradient_checkpointing"))
+
+
+class Defaults(Part):
+    """Written once for all stages; where a stage says the same key, the stage's value counts."""
+
+    arguments: dict[Name, Any] = Field(default_factory=dict)
+    """As in a stage."""
+    watch: Watch = Watch()
+    """As in a stage."""

@@ -1,21 +1,23 @@
 """YAML text to plain values with the line of each; whatever could be read in two ways is refused.
 
-YAML 1.2: ``3e-4`` is a number, ``no`` is a text. Mistakes are collected, not raised, so that all of a file's are
-told together.
+YAML 1.2: ``3e-4`` is a number, ``no`` is a text. Where aliases and merge keys are allowed they are written out, up to a
+bound. Mistakes are collected, not raised, so that all of a file's are told together.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import stat
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
@@ -88,8 +90,12 @@ def read_text(
 _DEEPEST: Final = 32
 """Levels of lists and mappings that are read; chosen, not measured: what people write has fewer than ten."""
 
+_MOST_COPIED: Final = 10_000
+"""Values that aliases and merge keys may add to a text; chosen, not measured: a recipe of four stages adds sixty."""
+
 _TOO_DEEP: Final = "lists or mappings nested too deeply"
 _TAG: Final = "tag:yaml.org,2002:"
+_MERGE: Final = f"{_TAG}merge"
 _CONTAINERS: Final = (f"{_TAG}map", f"{_TAG}seq")
 _NUMBERS: Final = (f"{_TAG}int", f"{_TAG}float")
 # What only YAML 1.1 gave a meaning to is the text that it looks like.
@@ -106,19 +112,22 @@ class Document:
         values: Dicts, lists, texts, numbers, booleans and None.
         lines: The line of every key and list item, from 1.
         mistakes: What is wrong with the text itself.
+        origins: Where values that stand there only by an alias, a merge key or the like were written, by key.
     """
 
     values: Any
     lines: Mapping[Key, int] = field(default_factory=dict)
     mistakes: tuple[Mistake, ...] = ()
+    origins: Mapping[Key, Key] = field(default_factory=dict)
 
 
-def read_document(text: str, what: str = "a document") -> Document:
+def read_document(text: str, what: str = "a document", *, aliases: bool = False) -> Document:
     """The values of a YAML text.
 
     Args:
         text: One YAML document.
         what: What it should be, for the errors: ``a recipe``.
+        aliases: Whether a value may stand in several places by its name, and be merged into a mapping.
 
     Returns:
         The values, with None in the place of each that is wrong; after a syntax error no values at all.
@@ -127,10 +136,17 @@ def read_document(text: str, what: str = "a document") -> Document:
     if directive is not None:
         return _broken(directive, "a directive", f"{what} in YAML 1.2 without directives")
     try:
-        root = YAML(typ="safe", pure=True).compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ReusedAnchorWarning)
+            root = YAML(typ="safe", pure=True).compose(text)
+    except ReusedAnchorWarning as error:
+        lines = re.findall(r"\(line: (\d+)\)", str(error))
+        return _broken(int(lines[-1]) if lines else None, "an anchor of a name that is taken", "each name once")
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         found = " ".join(part for part in (error.problem, error.context) if part)
+        if "'\\t'" in found and mark is not None:
+            return _broken(mark.line + 1, "a tab", "spaces: YAML takes no tab for indentation")
         return _broken(None if mark is None else mark.line + 1, f"no YAML ({found})", f"{what} in YAML 1.2")
     except ReaderError as error:  # a character that YAML does not allow; this is the first one
         number = error.character if isinstance(error.character, int) else ord(error.character)
@@ -140,9 +156,13 @@ def read_document(text: str, what: str = "a document") -> Document:
         return _broken(None, f"no YAML ({' '.join(str(error).split())})", f"{what} in YAML 1.2")
     except RecursionError:
         return _broken(_deep_line(text), _TOO_DEEP, what)
-    walk = _Walk()
-    values = None if root is None else walk.value(root, ())
-    return Document(values, walk.lines, tuple(walk.mistakes))
+    walk = _Walk(aliases=aliases)
+    try:
+        values = None if root is None else walk.value(root, ())
+    except _CopiesError as error:
+        found = f"aliases that come to more than {_MOST_COPIED:,} values"
+        return _broken(error.line, found, f"{what} that does not multiply itself")
+    return Document(values, walk.lines, tuple(walk.mistakes), walk.origins)
 
 
 def _broken(line: int | None, found: str, expected: str) -> Document:
@@ -162,23 +182,63 @@ def _deep_line(text: str) -> int | None:
     return None
 
 
-class _Walk:
-    """Goes through the nodes once: values, lines and mistakes."""
+class _CopiesError(Exception):
+    """Aliases multiply each other.
 
-    def __init__(self) -> None:
+    Args:
+        line: Of the alias that is one too many.
+    """
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+
+
+class _Walk:
+    """Goes through the nodes, through one with aliases again for each: values, lines and mistakes."""
+
+    def __init__(self, *, aliases: bool) -> None:
+        self._aliases = aliases
         self.lines: dict[Key, int] = {}
         self.mistakes: list[Mistake] = []
+        self.origins: dict[Key, Key] = {}
+        self._places: dict[int, Key] = {}  # where a node with an anchor stands, by its identity
+        self._around: list[int] = []  # the nodes that are being read, from the outermost in
+        self._copied_around = 0  # how many of them are read again
+        self._copied = 0
+        self._line = 0  # of the alias that is being read, the outermost one
 
     def value(self, node: Node, key: Key) -> Any:
-        self.lines.setdefault(key, node.start_mark.line + 1)
-        tag = str(node.tag)
-        if node.anchor is not None:
+        again = id(node) in self._places
+        # An item of a list that is an alias has no line of its own here: the list's is told, not the anchor's.
+        line = self.lines.setdefault(key, self.lines[key[:-1]] if again else node.start_mark.line + 1)
+        if node.anchor is not None and not self._aliases:
             return self._refuse(node, key, "an anchor", "the value written out wherever it is needed")
+        if id(node) in self._around:
+            found = "an alias of a value that it stands in"
+            self.mistakes.append(Mistake(key, line, found, "an alias of another value"))
+            return None
+        if again:
+            self._line = self._line if self._copied_around else line
+            self.origins.setdefault(key, self._places[id(node)])
+        elif node.anchor is not None:
+            self._places[id(node)] = key
+        self._around.append(id(node))
+        self._copied_around += again
+        self._copied += self._copied_around > 0
+        if self._copied > _MOST_COPIED:
+            raise _CopiesError(self._line)
+        found_value = self._plain(node, key)
+        self._around.pop()
+        self._copied_around -= again
+        return found_value
+
+    def _plain(self, node: Node, key: Key) -> Any:
+        tag = str(node.tag)
         if isinstance(node, ScalarNode):
             return self._scalar(node, key, tag)
         if tag not in _CONTAINERS:
             return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
-        if len(key) >= _DEEPEST:
+        if len(self._around) > _DEEPEST:
             return self._refuse(node, key, _TOO_DEEP, f"at most {_DEEPEST} levels")
         if isinstance(node, SequenceNode):
             return [self.value(item, (*key, number)) for number, item in enumerate(node.value)]
@@ -186,9 +246,12 @@ class _Walk:
         return self._mapping(node, key)
 
     def _mapping(self, node: MappingNode, key: Key) -> dict[str, Any]:
+        merged = self._merged(node, key)  # first: a line of the mapping's own is the one to tell
         values: dict[str, Any] = {}
         for name_node, item in node.value:
             name = name_node.value
+            if self._aliases and str(name_node.tag) == _MERGE:
+                continue
             if not isinstance(name_node, ScalarNode) or str(name_node.tag) not in _TEXTS:
                 # The other keys of the mapping are read.
                 self._refuse(name_node, key, "a key that is no text", "texts as keys", hides=False)
@@ -199,8 +262,28 @@ class _Walk:
                 self._refuse(name_node, inner, "the key a second time", f"each key once (it is in line {first} too)")
                 continue
             self.lines[inner] = name_node.start_mark.line + 1
+            self.origins.pop(inner, None)
             values[name] = self.value(item, inner)
-        return values
+        return {**merged, **values}
+
+    def _merged(self, node: MappingNode, key: Key) -> dict[str, Any]:
+        """What merge keys put into a mapping; of two of the same name the first counts."""
+        merges = [(name, item) for name, item in node.value if self._aliases and str(name.tag) == _MERGE]
+        found: dict[str, Any] = {}
+        for number, (name_node, item) in enumerate(merges):
+            parts = item.value if isinstance(item, SequenceNode) else [item]
+            if number or not all(isinstance(part, MappingNode) for part in parts):
+                what = "a second <<" if number else "<< of something else than a mapping"
+                self._refuse(name_node, key, what, "one << with a mapping, or a list of mappings", hides=False)
+                continue
+            for part in parts:
+                values = self.value(part, key)
+                origin = self.origins.pop(key, None)  # of the mapping's parts, not of all of it
+                for name in values if isinstance(values, dict) else ():
+                    if name not in found and origin is not None:
+                        self.origins[*key, name] = (*origin, name)
+                found = {**values, **found} if isinstance(values, dict) else found
+        return found
 
     def _scalar(self, node: ScalarNode, key: Key, tag: str) -> Any:
         text = node.value

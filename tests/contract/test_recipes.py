@@ -14,6 +14,7 @@ from transformers import AutoConfig
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
+from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.adapter import stage_lora
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
 from ko_cpt_callbacks.recipe.family import count_page
@@ -71,12 +72,13 @@ def test_the_id_is_the_file_s_name(path: Path) -> None:
 
 
 @EVERY
-def test_every_number_has_a_source(path: Path, tmp_path: Path) -> None:
+def test_every_number_has_a_source(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted here, not where recipes are read: each number's key, or what it begins with, is under source; and
     without its sources the recipe is refused, every unsourced number by itself."""
     values = dict(_file(path.stem).document.values)
     sources = values.pop("source")
     wanted = [dotted(key) for key in _numbers(values)]
+    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
     bare = tmp_path / path.name
     bare.write_text(path.read_text("utf-8").partition("\nsource:\n")[0] + "\nsource: {}\n", "utf-8")
     with pytest.raises(RecipeError) as error:

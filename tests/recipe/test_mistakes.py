@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ko_cpt_callbacks.errors import RecipeError
+from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.reading import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -482,8 +483,12 @@ def test_the_valid_one_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.both_versions
 @pytest.mark.parametrize("name", WRONG)
-def test_every_combination_has_its_sentence(name: str, tmp_path: Path) -> None:
-    """The whole error, word by word: every mistake with its line, and nothing else."""
+def test_every_combination_has_its_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole error, word by word: every mistake with its line, and nothing else.
+
+    The file lies where the bundled recipes lie: they alone have to say where their numbers are from.
+    """
+    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
     changes, expected = WRONG[name]
     text = VALID
     for old, new in changes.items():

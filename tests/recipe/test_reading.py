@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks.errors import KoCPTError, RecipeError
+from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.reading import MAX_BYTES, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.stage_schema import Lora
@@ -55,7 +56,7 @@ source:
   stages.lora: chosen, not measured
 """
 
-KEYS = "id, title, seed, task, base, tokenizer, data, eval, stages, source"
+KEYS = "id, title, seed, task, base, tokenizer, data, eval, defaults, stages, source"
 UNSOURCED = 'or what it begins with, under source: where it is from, or "chosen, not measured".'
 
 # What is replaced in the valid recipe, by what, and every line that the error then has; FILE is the file's path.
@@ -186,10 +187,39 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "title: !env HOME",
         ["FILE:2: title: found the tag !env, expected plain values without tags."],
     ),
-    "anchor": (
+    "a value inside itself": (
         "{ko: 3, en: 1}",
-        "&mix {ko: 3, en: 1}",
-        ["FILE:21: data.mix: found an anchor, expected the value written out wherever it is needed."],
+        "&mix {ko: 3, en: *mix}",
+        ["FILE:21: data.mix.en: found an alias of a value that it stands in, expected an alias of another value."],
+    ),
+    "a merge of no mapping": (
+        "{ko: 3, en: 1}",
+        "{ko: 3, <<: 1}",
+        [
+            "FILE:21: data.mix: found << of something else than a mapping, expected one << with a mapping, or a list "
+            "of mappings."
+        ],
+    ),
+    "a default that is no argument": (
+        "stages:\n",
+        "defaults: {arguments: {learning_rat: 1e-4}}\nstages:\n",
+        [
+            "FILE:25: defaults.arguments.learning_rat: found an unknown argument, expected an argument of the "
+            "installed transformers.TrainingArguments. Did you mean learning_rate?",
+        ],
+    ),
+    "a default of another part": (
+        "stages:\n",
+        "defaults: {lora: {r: 8}}\nstages:\n",
+        ["FILE:25: defaults.lora: found an unknown key, expected one of arguments, watch."],
+    ),
+    "a name that cannot be an id": (
+        "id: tiny",
+        "id: Tiny run",
+        [
+            'FILE:1: id: found the text "Tiny run", expected a name of at most 64 small letters, digits, - and _ that '
+            "begins with a letter.",
+        ],
     ),
     "key that is a number": (
         "title: Tiny",
@@ -223,40 +253,6 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         [
             'FILE:30: stages.lora.watch.stop_on[0]: found the text "nonfinite", expected a finding\'s code. '
             "Did you mean non-finite?",
-        ],
-    ),
-    "number without a source": (
-        "  data: chosen",
-        "  data.mix: chosen",
-        [
-            "FILE:15: data.sequence_length: found a number without a source, "
-            f'expected "data.sequence_length", {UNSOURCED}',
-            f'FILE:17: data.held_out: found a number without a source, expected "data.held_out", {UNSOURCED}',
-        ],
-    ),
-    "target without a source": (
-        "  stages.lora: chosen",
-        "  stages.lora.lora: x\n  stages.lora.arguments: x\n  stages.lora.watch.grace: chosen",
-        [
-            "FILE:30: stages.lora.watch.targets[0]: found a number without a source, expected "
-            f'"stages.lora.watch.targets[0]", {UNSOURCED}',
-        ],
-    ),
-    "source of nothing": (
-        "  data: chosen",
-        "  data: x\n  data.mixx: chosen",
-        [
-            "FILE:34: source.data.mixx: found a source of a key that is not there, expected the key of a number. "
-            "Did you mean data.mix?",
-        ],
-    ),
-    "another name": ("id: tiny", "id: teeny", ['FILE:1: id: found the text "teeny", expected the file\'s name tiny.']),
-    "another name, and more": (
-        "id: tiny\ntitle: Tiny",
-        'id: teeny\ntitle: " "',
-        [
-            'FILE:1: id: found the text "teeny", expected the file\'s name tiny.',
-            "FILE:2: title: found an empty text, expected a text.",
         ],
     ),
     "a name that is too long": (
@@ -326,6 +322,35 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     ),
 }
 
+# The same of a recipe that comes with the package: it says where every number is from.
+UNSOURCED_WRONG: dict[str, tuple[str, str, list[str]]] = {
+    "number without a source": (
+        "  data: chosen",
+        "  data.mix: chosen",
+        [
+            "FILE:15: data.sequence_length: found a number without a source, "
+            f'expected "data.sequence_length", {UNSOURCED}',
+            f'FILE:17: data.held_out: found a number without a source, expected "data.held_out", {UNSOURCED}',
+        ],
+    ),
+    "target without a source": (
+        "  stages.lora: chosen",
+        "  stages.lora.lora: x\n  stages.lora.arguments: x\n  stages.lora.watch.grace: chosen",
+        [
+            "FILE:30: stages.lora.watch.targets[0]: found a number without a source, expected "
+            f'"stages.lora.watch.targets[0]", {UNSOURCED}',
+        ],
+    ),
+    "source of nothing": (
+        "  data: chosen",
+        "  data: x\n  data.mixx: chosen",
+        [
+            "FILE:34: source.data.mixx: found a source of a key that is not there, expected the key of a number. "
+            "Did you mean data.mix?",
+        ],
+    ),
+}
+
 # Whole files that are no recipe.
 NO_RECIPE: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "FILE:1: found an empty file, expected a recipe."),
@@ -339,8 +364,16 @@ NO_RECIPE: dict[str, tuple[bytes, str]] = {
     ),
     "a tab": (
         b"id: x\nbase:\n\ta: 1\n",
-        r"FILE:3: found no YAML (found character '\t' that cannot start any token while scanning for the next token), "
-        "expected a recipe in YAML 1.2.",
+        "FILE:3: found a tab, expected spaces: YAML takes no tab for indentation.",
+    ),
+    "aliases of aliases": (
+        b"a: &a [1, 1, 1, 1]\n"
+        + b"".join(b"%c: &%c [%s]\n" % (n + 1, n + 1, b", ".join([b"*%c" % n] * 9)) for n in b"abcdef"),
+        "FILE:5: found aliases that come to more than 10,000 values, expected a recipe that does not multiply itself.",
+    ),
+    "an anchor a second time": (
+        b"a: &x 1\nb: *x\nc: &x 2\n",
+        "FILE:3: found an anchor of a name that is taken, expected each name once.",
     ),
     "two documents": (
         b"id: x\n---\nid: y\n",
@@ -404,6 +437,43 @@ def test_every_mistake_has_its_line(name: str, tmp_path: Path) -> None:
     old, new, expected = WRONG[name]
     assert VALID.count(old) == 1
     assert _lines(_write(tmp_path, VALID.replace(old, new))) == expected
+
+
+@pytest.mark.parametrize("name", UNSOURCED_WRONG)
+def test_a_bundled_recipe_says_where_its_numbers_are_from(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder of the bundled recipes a number without a source is a mistake; anywhere else it is none."""
+    old, new, expected = UNSOURCED_WRONG[name]
+    path = _write(tmp_path, VALID.replace(old, new))
+
+    assert read_recipe(path).recipe.id == "tiny"
+    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
+    assert _lines(path) == expected
+
+
+def test_sources_of_one_s_own_are_anything(tmp_path: Path) -> None:
+    """In a recipe of one's own they may be left out, or name keys that are gone."""
+    bare = VALID.partition("source:\n  base")[0]
+
+    assert read_recipe(_write(tmp_path, bare)).recipe.source == {}
+    assert read_recipe(_write(tmp_path, f"{bare}source: {{gone: x}}\n")).recipe.source == {"gone": "x"}
+    assert "expected a mapping" in _lines(_write(tmp_path, f"{bare}source: 3\n"))[0]
+
+
+def test_the_id(tmp_path: Path) -> None:
+    """It is what the recipe says, or the file's name; a file whose name is none is told how to say one."""
+    given = _write(tmp_path, VALID.replace("id: tiny", "id: teeny"))
+    assert read_recipe(given).recipe.id == "teeny"
+    unnamed = _write(tmp_path, VALID.replace("id: tiny\n", ""))
+    assert read_recipe(unnamed).recipe.id == "tiny"
+    assert read_recipe(unnamed).document.values["id"] == "tiny"
+    assert read_recipe(unnamed, ["id=other"]).recipe.id == "other"
+    odd = unnamed.rename(tmp_path / "My Recipe 2.yaml")
+    assert _lines(odd) == [
+        'FILE:1: id: found none, and the file\'s name, the text "My Recipe 2", cannot be one, expected a name of small '
+        "letters, digits, - and _. Did you mean id: my-recipe-2?"
+    ]
 
 
 @pytest.mark.parametrize("name", NO_RECIPE)

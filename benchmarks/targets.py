@@ -32,11 +32,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.watch.target import Target
 
 RUNS = 1000
 ROW_SD = 0.43

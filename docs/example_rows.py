@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.compare.registry import find_baseline
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding
@@ -25,6 +23,8 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.stopping import Patience
+from ko_cpt_callbacks.watch.target import parse_targets
 
 __all__ = ["EXAMPLES", "Example"]
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.compare.baseline import Baseline
     from ko_cpt_callbacks.compare.reference import target_from_baseline
     from ko_cpt_callbacks.compare.registry import find_baseline
-    from ko_cpt_callbacks.core.target import Target
     from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, UnreadableRunError
     from ko_cpt_callbacks.hf.callback import KoCPTCallback
     from ko_cpt_callbacks.rules.monitor import Monitor
     from ko_cpt_callbacks.run.finding import Finding, Severity
     from ko_cpt_callbacks.run.output import MemoryOutput, Output
     from ko_cpt_callbacks.training.recipe import Recipe
+    from ko_cpt_callbacks.watch.target import Target
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ _HOMES = {
     "Recipe": "ko_cpt_callbacks.training.recipe",
     "RecipeError": "ko_cpt_callbacks.errors",
     "Severity": "ko_cpt_callbacks.run.finding",
-    "Target": "ko_cpt_callbacks.core.target",
+    "Target": "ko_cpt_callbacks.watch.target",
     "UnreadableRunError": "ko_cpt_callbacks.errors",
     "find_baseline": "ko_cpt_callbacks.compare.registry",
     "target_from_baseline": "ko_cpt_callbacks.compare.reference",

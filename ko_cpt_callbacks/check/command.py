@@ -15,6 +15,7 @@ import typer
 
 from ko_cpt_callbacks.check.judgement import Judgement, judge_run, watch_of
 from ko_cpt_callbacks.check.terminal import let_print_anything, print_page
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.terminal import printable
@@ -23,7 +24,6 @@ from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
-from ko_cpt_callbacks.watch.told import read_told
 
 __all__ = ["check"]
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.value import Measured
@@ -26,7 +27,6 @@ from ko_cpt_callbacks.run.observation import (
 )
 from ko_cpt_callbacks.run.reading import Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.told import read_told
 
 __all__ = ["ComparedRun", "ComparedSet", "as_baseline", "read_compared_run"]
 

@@ -8,11 +8,9 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.missing import Absence, absences
+from ko_cpt_callbacks.check.told import Told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import Target, parse_targets
-from ko_cpt_callbacks.core.target_doubt import TargetDoubt, doubts_of
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
 from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -25,7 +23,9 @@ from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.run.rows import LogHabits, observations
-from ko_cpt_callbacks.watch.told import Told
+from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
+from ko_cpt_callbacks.watch.stopping import Patience
+from ko_cpt_callbacks.watch.target import Target, parse_targets
 
 __all__ = ["Counts", "Judgement", "Watch", "judge_run", "reduction", "watch_of"]
 

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["Absence", "absences"]
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement, Watch, judge_run, watch_of
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.stage import STAGE, Trains, matching_stage
 from ko_cpt_callbacks.compare.stage_delta import (
@@ -34,7 +35,6 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.told import read_told
 
 __all__ = [
     "BASE", "JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan",

@@ -209,8 +209,8 @@ def _validate(file: str) -> None:
 
 def _tell_doubts(page: Page) -> None:
     """What is to be asked twice about the targets of each stage, a line for each."""
-    from ko_cpt_callbacks.core.target_doubt import doubts_of
     from ko_cpt_callbacks.recipe.watch_checks import watched_targets
+    from ko_cpt_callbacks.watch.plausibility import doubts_of
 
     for name in page.stages:
         for doubt in doubts_of(watched_targets(page, name), page.task):

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.compare.value import Reason
-from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.core.target_text import END, refused
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.target import END, Target, refused
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums

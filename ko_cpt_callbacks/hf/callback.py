@@ -13,7 +13,6 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
@@ -26,6 +25,7 @@ from ko_cpt_callbacks.rules.limit import Limits
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.rows import eval_prefixes
+from ko_cpt_callbacks.watch.target import Target
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -58,7 +58,7 @@ class KoCPTCallback(TrainerCallback):
 
     Args:
         targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"seed-loss"``), or
-            :class:`~ko_cpt_callbacks.core.target.Target` objects.
+            :class:`~ko_cpt_callbacks.watch.target.Target` objects.
         baseline: A run to compare with: an id of ``ko-cpt baselines``, such as ``"redwhale"``, or a
             :class:`~ko_cpt_callbacks.compare.baseline.Baseline`.
         stage: Which of its stages; ``auto``: the one that trains what this model trains.

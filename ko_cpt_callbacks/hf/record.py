@@ -20,12 +20,11 @@ from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
 from ko_cpt_callbacks.run.console import ConsoleOutput
 from ko_cpt_callbacks.run.file import read_text, strict
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.folder import RunFolder
+from ko_cpt_callbacks.run.folder import RUN_FORMAT, RunFolder
 from ko_cpt_callbacks.run.output import Output, OutputFan
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
-from ko_cpt_callbacks.watch.told import FORMAT
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -213,7 +212,7 @@ class LiveRecord:
             **{name: facts[name] for name in _OF_AN_ATTEMPT if name in facts},
         }
         evaluations = self.run.get("evaluations", {})
-        new = {"format": FORMAT, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
+        new = {"format": RUN_FORMAT, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
         self.run = {**(known if self._guest else new), "attempts": [*others, this]}
 
     def _earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -260,7 +259,7 @@ class LiveRecord:
     def _keep_newer(self, run: Mapping[str, Any]) -> None:
         """Copy the files of a newer version of this package, which this one would write anew in its own way."""
         number = run.get("format")
-        if not isinstance(number, (int, float)) or number <= FORMAT:
+        if not isinstance(number, (int, float)) or number <= RUN_FORMAT:
             return
         for name in (keys.RUN_FILE, keys.ROWS_FILE, keys.FINDINGS_FILE):
             file = self._folder / name
@@ -271,7 +270,7 @@ class LiveRecord:
             "they were are kept beside it, as *.newer-N.",
             self._folder / keys.RUN_FILE,
             number,
-            FORMAT,
+            RUN_FORMAT,
         )
 
 

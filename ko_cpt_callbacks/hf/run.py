@@ -33,7 +33,7 @@ from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.reporter import Reporter
 from ko_cpt_callbacks.hf.setting import Settings
-from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder, Stopper
+from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
@@ -42,6 +42,7 @@ from ko_cpt_callbacks.run.file import json_text
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import ENDED_EARLY, LOSS_SCALED, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.run.progress import LOADS_BEST
+from ko_cpt_callbacks.watch.stopping import Stopper
 
 
 class LiveRun:

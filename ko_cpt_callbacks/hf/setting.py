@@ -11,11 +11,7 @@ from typing import Any, Final
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import find_baseline
-from ko_cpt_callbacks.core.patience import Patience, read_patience
-from ko_cpt_callbacks.core.target import Target, parse_targets
-from ko_cpt_callbacks.core.target_doubt import doubts_of
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.stopping import Grace
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, codes
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
@@ -24,6 +20,9 @@ from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.retention import checked_retention
+from ko_cpt_callbacks.watch.plausibility import doubts_of
+from ko_cpt_callbacks.watch.stopping import Grace, Patience, read_patience
+from ko_cpt_callbacks.watch.target import Target, parse_targets
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

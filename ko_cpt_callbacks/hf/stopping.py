@@ -1,81 +1,17 @@
-"""When a finding may stop the run. Every rank asks the same question of the same rows, so all stop alike."""
+"""A stop on which all ranks agree. Every rank asks the same question of the same rows, so all stop alike."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ko_cpt_callbacks.hf.ranks import Ranks
 from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.watch.stopping import Stopper
 
 STEP_END: Final = "step-end"
 """The moment after an optimizer step, at which something is looked at in some steps only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grace:
-    """What must have happened before anything stops.
-
-    Args:
-        steps: Optimizer steps.
-        tokens: Target tokens trained on.
-    """
-
-    steps: int = 0
-    tokens: int = 0
-
-    def over(self, step: int, tokens: int | None) -> bool:
-        """Whether stopping is allowed at ``step``; with unknown tokens a grace in tokens never ends."""
-        return step >= self.steps and (self.tokens == 0 or (tokens is not None and tokens >= self.tokens))
-
-
-class Stopper:
-    """Remembers the first finding that may stop the run, through the grace period.
-
-    Args:
-        codes: Codes of findings that may stop the run, as far as they ask to.
-        grace: What must have happened before.
-    """
-
-    def __init__(self, codes: Collection[str], grace: Grace) -> None:
-        self._codes = frozenset(codes)
-        self._grace = grace
-        self._asked: Finding | None = None
-        self.reason: Finding | None = None
-
-    @property
-    def armed(self) -> bool:
-        """Whether anything can stop the run at all."""
-        return bool(self._codes)
-
-    def begin(self, replayed: Iterable[Finding]) -> Finding | None:
-        """Training begins: forget, and return what already asked to stop before a resume, if anything did."""
-        self.reason = None
-        self._asked = self._first(replayed)
-        return self._asked
-
-    def asks(self, found: Iterable[Finding], step: int, tokens: int | None) -> bool:
-        """Whether new findings ask to stop for the first time, or what asked earlier may stop the run now."""
-        if self._asked is None:
-            return self._first(found) is not None
-        return self.reason is None and self._grace.over(step, tokens)
-
-    def disarm(self) -> None:
-        """Nothing stops the run from here on."""
-        self._codes, self._asked = frozenset(), None
-
-    def consider(self, found: Iterable[Finding], step: int, tokens: int | None) -> Finding | None:
-        """New findings at ``step``; the reason to stop now, when there is one for the first time."""
-        self._asked = self._asked or self._first(found)
-        if self._asked is None or self.reason is not None or not self._grace.over(step, tokens):
-            return None
-        self.reason = self._asked
-        return self.reason
-
-    def _first(self, found: Iterable[Finding]) -> Finding | None:
-        return next((item for item in found if item.asks_to_stop and item.code in self._codes), None)
 
 
 class StopOrder:

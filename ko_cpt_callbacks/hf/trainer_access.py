@@ -20,8 +20,8 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.run.rows import eval_prefixes
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
     "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer", "is_first", "joined_before",

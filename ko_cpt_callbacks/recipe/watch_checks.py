@@ -9,11 +9,11 @@ from typing import Any
 
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
-from ko_cpt_callbacks.core.patience import read_patience
-from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import codes, retired
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.watch.stopping import read_patience
+from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Said, at, entries, mapping, whole
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
@@ -23,6 +22,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress, Summary
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["Monitor", "MonitorState", "SetAside"]
 

@@ -15,12 +15,12 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.retention import retention_names
+from ko_cpt_callbacks.watch.stopping import Patience
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["ALL_RULES", "TASKS", "Rule", "rules_for"]
 

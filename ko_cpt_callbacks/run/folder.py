@@ -35,10 +35,12 @@ from ko_cpt_callbacks.run.output import Output
 if TYPE_CHECKING:  # numpy: not for a run that is judged without it
     from ko_cpt_callbacks.metrics.row_sums import RowSums
 
-__all__ = ["MAX_BYTES", "Backlog", "RunFolder", "eval_rows_path", "read_eval_rows"]
+__all__ = ["MAX_BYTES", "RUN_FORMAT", "Backlog", "RunFolder", "eval_rows_path", "read_eval_rows"]
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
+RUN_FORMAT: Final = 1
+"""Of ``run.json``; raised when an older reader would read it wrongly."""
 MAX_BYTES: Final = 1 << 30
 """A file of sums larger than this is not read: about 13 million rows. Chosen, not measured."""
 # Lines kept for a disk that stays full: some 200,000 rows. Chosen, not measured.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ko_cpt_callbacks.core import plausibility
+from ko_cpt_callbacks.watch import plausibility
 
 # -- epochs ------------------------------------------------------------------------------------------------------------
 
@@ -302,14 +302,14 @@ ERROR_SHOWN: Final = 300
 # -- levels ------------------------------------------------------------------------------------------------------------
 
 FLOOR_BITS: Final = plausibility.FLOOR_BITS
-"""Bits per byte, 0.415: no published Korean pretraining is below it. Source: `ko_cpt_callbacks.core.plausibility`,
+"""Bits per byte, 0.415: no published Korean pretraining is below it. Source: `ko_cpt_callbacks.watch.plausibility`,
 where targets need it too."""
 FLOOR_NATS: Final = math.log(3.0)
 """Nats per token, perplexity 3: the floor while bytes are not known, for a note or beside a sudden fall. It is
 FLOOR_BITS at 3.8 bytes per token, as tokenizers for Korean have (2 to 5). Chosen, not measured."""
 NEAR_ZERO_BITS: Final = plausibility.NEAR_ZERO_BITS
 """Bits per byte, 0.072: nothing is left to predict. Where bytes are not known a token counts as one byte, so that it is
-so in any tokenizer: 0.05 nats per token. Source: `ko_cpt_callbacks.core.plausibility`."""
+so in any tokenizer: 0.05 nats per token. Source: `ko_cpt_callbacks.watch.plausibility`."""
 LEVEL_POINTS: Final = 20
 """Training points of which the median is a level: one point never is. Chosen, not measured."""
 LEVEL_ERRORS: Final = 1.96

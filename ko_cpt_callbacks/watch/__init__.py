@@ -1,1 +1,1 @@
-"""What is watched in a run: targets, patience, and what a run was told to watch."""
+"""What is watched in a run: targets and what became of them, and when the run is to stop."""

@@ -16,7 +16,6 @@ import pytest
 
 import ko_cpt_callbacks.rules as rooms
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
@@ -29,6 +28,7 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.target import parse_targets
 
 NAN, INF = math.nan, math.inf
 FOLDER = Path(rooms.__file__).parent

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from e2e import job, run_files
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.watch.stopping import Patience
 
 pytestmark = pytest.mark.both_versions
 

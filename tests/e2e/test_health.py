@@ -12,8 +12,8 @@ import pytest
 from e2e import job_health
 
 from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.run.reading import read_run
-from ko_cpt_callbacks.watch.told import read_told
 
 pytestmark = pytest.mark.both_versions
 

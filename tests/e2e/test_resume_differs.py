@@ -12,8 +12,8 @@ import pytest
 from e2e import job_resume, run_files
 
 from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.run.reading import read_run
-from ko_cpt_callbacks.watch.told import read_told
 
 # Twelve steps are an epoch: both checkpoints lie within it.
 SHORT: dict[str, Any] = {"logging_steps": 1, "eval_steps": 1, "max_steps": 8, "save_steps": 4}

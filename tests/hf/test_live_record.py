@@ -12,12 +12,12 @@ import pytest
 
 from ko_cpt_callbacks import MemoryOutput
 from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
-from ko_cpt_callbacks.watch.told import read_told
 
 pytestmark = pytest.mark.both_versions
 

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.hf.setting import Settings, check_settings
-from ko_cpt_callbacks.hf.stopping import Grace
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.watch.stopping import Grace, Patience
+from ko_cpt_callbacks.watch.target import Target
 
 pytestmark = pytest.mark.both_versions
 
@@ -58,7 +57,7 @@ def test_chosen_rules_and_outputs() -> None:
 @pytest.mark.parametrize("name", ["rules", "stop_on"])
 def test_a_code_of_an_earlier_version(name: str) -> None:
     """Refused, with where it is said now."""
-    with pytest.raises(ConfigurationError, match=r"'target-implausible', which is no finding any more, but said when"):
+    with pytest.raises(ConfigurationError, match=r"'target-implausible', which is no finding any more; .* reports it"):
         _settings(**{name: ["target-implausible"]})
 
 

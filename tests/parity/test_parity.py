@@ -12,6 +12,7 @@ import pytest
 from parity.record import FILES, RECIPES, RUNS, record
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -22,7 +23,6 @@ from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.resume import plan_attempt
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_trainer_state
-from ko_cpt_callbacks.watch.told import read_told
 
 # What a rule reads that the Trainer's own state file has no place for: set-up rows are rows of rows.jsonl alone.
 _TOLD = "it is told by a set-up row, which log_history cannot hold"

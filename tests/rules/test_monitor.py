@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
@@ -24,6 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.target import parse_targets
 
 
 def _run() -> list[Observation]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ko_cpt_callbacks.compare.registry import find_baseline
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.watch.target import parse_targets
 
 
 def test_what_is_refused() -> None:

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import NOTHING_SEEN, KindSeen
 from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.watch.target import parse_targets
 
 
 def seen_of(*rows: Observation) -> KindSeen:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
 from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.watch.target import parse_targets
 
 RUNS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "runs"
 

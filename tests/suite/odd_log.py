@@ -13,14 +13,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.watch.stopping import Patience
+from ko_cpt_callbacks.watch.target import parse_targets
 
 __all__ = ["failures", "odd_rows", "rule_sets"]
 

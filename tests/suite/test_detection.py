@@ -17,13 +17,13 @@ from suite.run import LabelledRun, cut
 from suite.score import Score, last_row, score, verdict
 
 from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.core.patience import Patience
+from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import observations_of
-from ko_cpt_callbacks.watch.told import read_told
+from ko_cpt_callbacks.watch.stopping import Patience
 
 SEED = 20_260
 """Not the benchmark's: other runs of the same kinds."""

@@ -10,10 +10,10 @@ import pytest
 import tiny
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal.signals import SILENT
+from ko_cpt_callbacks.watch.stopping import Patience
 
 pytestmark = pytest.mark.both_versions
 

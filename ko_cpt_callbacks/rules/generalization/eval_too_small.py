@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.measurement import measure, rows_needed, shown, unit
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Level, Observation, level_of
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.measurement import measure, rows_needed, shown, unit
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["EvalTooSmall", "EvalTooSmallState"]
 

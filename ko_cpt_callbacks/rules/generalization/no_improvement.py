@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = ["NoImprovement", "NoImprovementState"]
 

@@ -8,7 +8,6 @@ from itertools import pairwise, takewhile
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation
@@ -16,6 +15,7 @@ from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark, Series
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = ["Overfitting"]
 

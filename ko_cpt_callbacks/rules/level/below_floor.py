@@ -9,7 +9,6 @@ from statistics import median
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -18,6 +17,7 @@ from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 
 __all__ = ["BelowFloor", "BelowFloorState", "Recent"]
 

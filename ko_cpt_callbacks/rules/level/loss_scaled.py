@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.core.plausibility import LARGEST_GUESS
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import LOSS_SCALED, TRAINER_KIND
@@ -16,6 +15,7 @@ from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.plausibility import LARGEST_GUESS
 
 __all__ = ["LossScaled", "LossScaledState"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from ko_cpt_callbacks.core.verdict import Outcome, Verdict
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.rules.target.target_rule import TargetRule, TargetStates
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.watch.verdict import Outcome, Verdict
 
 __all__ = ["TargetInconclusive"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.core.verdict import TargetState, Verdict, advance_all, close_all, keep_all
 from ko_cpt_callbacks.rules.rule import Found, Rule
 from ko_cpt_callbacks.run.observation import Observation
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.target import Target
+from ko_cpt_callbacks.watch.verdict import TargetState, Verdict, advance_all, close_all, keep_all
 
 __all__ = ["TargetRule", "TargetStates"]
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from run.curve import findings
 
-from ko_cpt_callbacks.core.patience import Patience
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.generalization.eval_set_changed import EvalSetChanged
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.watch.stopping import Patience
+from ko_cpt_callbacks.watch.target import parse_targets
 
 RULE = EvalSetChanged()
 Findings = list[tuple[str, int | None]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.watch.target import parse_targets
 
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ()) -> list[Finding]:

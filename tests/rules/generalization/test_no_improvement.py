@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal.signals import SILENT
+from ko_cpt_callbacks.watch.stopping import Patience
 
 
 def _found(losses: list[float], patience: Patience, split: str = "eval") -> list[Finding]:

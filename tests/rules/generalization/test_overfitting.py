@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.core.patience import Patience
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.stopping import Patience
 
 U_SHAPE = [3.0, 2.7, 2.55, 2.5, 2.48, 2.5, 2.53, 2.57, 2.62, 2.68]
 

@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.plausibility import FLOOR_BITS
 from ko_cpt_callbacks.rules.level.below_floor import BelowFloor
 from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.watch.plausibility import FLOOR_BITS
 
 TOKENIZERS = [1.2, 1.3, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.1, 4.9, 5.7, 6.6]
 """Bytes per token on Korean: GPT-2's and Llama 2's are the first four, large vocabularies made for Korean the last."""

@@ -1,14 +1,14 @@
-"""target-inconclusive: why a target is open. The table of histories is in core/test_target.py."""
+"""target-inconclusive: why a target is open. The table of histories is in watch/test_target.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_inconclusive import TargetInconclusive
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.watch.target import parse_targets
 
 END = EndObservation(1000)
 

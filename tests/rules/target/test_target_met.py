@@ -1,12 +1,12 @@
-"""target-met: said once, at the evaluation that confirms it. The table of histories is in core/test_target.py."""
+"""target-met: said once, at the evaluation that confirms it. The table of histories is in watch/test_target.py."""
 
 from __future__ import annotations
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.watch.target import parse_targets
 
 MET = " Keep this checkpoint."
 

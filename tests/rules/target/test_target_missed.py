@@ -1,12 +1,12 @@
-"""target-missed: said once, at the deadline. The table of histories is in core/test_target.py."""
+"""target-missed: said once, at the deadline. The table of histories is in watch/test_target.py."""
 
 from __future__ import annotations
 
-from ko_cpt_callbacks.core.target import parse_targets
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_missed import TargetMissed
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.watch.target import parse_targets
 
 ACTION = (
     " Compare the slope of the last evaluations with what is missing: train longer only if it is still falling, "

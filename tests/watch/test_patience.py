@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.watch.stopping import Patience, read_patience
 
 
 @pytest.mark.parametrize(

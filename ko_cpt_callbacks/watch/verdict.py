@@ -27,10 +27,6 @@ from enum import StrEnum
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.measurement import Measured, measure, rows_needed, shown, unit
-from ko_cpt_callbacks.core.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
-from ko_cpt_callbacks.core.target import Target
-from ko_cpt_callbacks.core.target_text import END
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import NO_ROWS, NOTHING_SEEN, PLAN, PLANNED_STEPS, EvalRows, KindSeen
 from ko_cpt_callbacks.run.observation import (
@@ -42,6 +38,9 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
     level_of,
 )
+from ko_cpt_callbacks.watch.measurement import Measured, measure, rows_needed, shown, unit
+from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
+from ko_cpt_callbacks.watch.target import END, Target
 
 __all__ = [
     "PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all",

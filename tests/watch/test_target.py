@@ -11,8 +11,6 @@ from compare.made_baseline import LN2, published, value
 from ko_cpt_callbacks.compare import registry
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.compare.reference import target_from_baseline
-from ko_cpt_callbacks.core.target import PRESETS, Target, parse_target, parse_targets
-from ko_cpt_callbacks.core.verdict import Outcome
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
@@ -24,6 +22,8 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target, parse_targets
+from ko_cpt_callbacks.watch.verdict import Outcome
 
 NAN, INF = math.nan, math.inf
 Z = 1.959963984540054

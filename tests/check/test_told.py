@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ko_cpt_callbacks.check.told import Told, read_told
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.watch.told import Told, read_told
 
 
 def _run(path: Path, **changes: Any) -> Path:

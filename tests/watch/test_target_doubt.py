@@ -7,10 +7,9 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.plausibility import Doubt, doubt
-from ko_cpt_callbacks.core.target import PRESETS, parse_targets
-from ko_cpt_callbacks.core.target_doubt import TargetDoubt, doubts_of
 from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.watch.plausibility import Doubt, TargetDoubt, doubt, doubts_of
+from ko_cpt_callbacks.watch.target import PRESETS, parse_targets
 
 
 def _doubts(target: str, task: str = "cpt") -> tuple[TargetDoubt, ...]:

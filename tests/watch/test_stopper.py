@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ko_cpt_callbacks.hf.stopping import Grace, Stopper
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.watch.stopping import Grace, Stopper
 
 MET = Finding("target-met", Severity.INFO, 10, "eval", asks_to_stop=True)
 SPIKE = Finding("loss-spike", Severity.WARNING, 10, "train")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.core.target import Target
 from ko_cpt_callbacks.metrics.perplexity import interval, perplexity
 from ko_cpt_callbacks.run.observation import EvalObservation, Level, finite_error, level_of
+from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["Measured", "measure", "rows_needed", "shown", "unit"]
 

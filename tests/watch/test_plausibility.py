@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.core.plausibility import Doubt, doubt, fell_at_once, most_bits
+from ko_cpt_callbacks.watch.plausibility import Doubt, doubt, fell_at_once, most_bits
 
 
 def test_a_loss_is_most_bits_where_a_token_is_one_byte() -> None:

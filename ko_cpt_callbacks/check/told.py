@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
-from ko_cpt_callbacks.core.patience import Patience, read_patience
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.rules.registry import TASKS
 from ko_cpt_callbacks.run.file import clip, name_of, read_text
+from ko_cpt_callbacks.run.folder import RUN_FORMAT
 from ko_cpt_callbacks.run.retention import checked_retention
+from ko_cpt_callbacks.watch.stopping import Patience, read_patience
 
-__all__ = ["FORMAT", "Told", "read_told"]
+__all__ = ["Told", "read_told"]
 
-FORMAT: Final = 1
 _FIX: Final = "move it away to judge the rows with the default rules"
 
 
@@ -70,9 +70,10 @@ def read_told(path: str | Path) -> Told:
         raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected a run.json; {_FIX}") from None
     if not isinstance(run, dict):
         raise UnreadableRunError(f"{path}: found {name_of(run)}, expected a run.json (an object); {_FIX}")
-    if run.get("format") != FORMAT or isinstance(run.get("format"), bool):
+    if run.get("format") != RUN_FORMAT or isinstance(run.get("format"), bool):
         found = clip(run.get("format"))
-        raise UnreadableRunError(f'{path}: "format" is {found}, expected {FORMAT}; a newer ko-cpt reads it, or {_FIX}')
+        expected = f"expected {RUN_FORMAT}; a newer ko-cpt reads it, or {_FIX}"
+        raise UnreadableRunError(f'{path}: "format" is {found}, {expected}')
     told = run.get("told")
     if not isinstance(told, dict):
         raise UnreadableRunError(f'{path}: found {name_of(told)} under "told", expected an object; {_FIX}')

@@ -269,8 +269,6 @@ between training stages that were published are 0.03 to 0.2 nats (RedWhale, arXi
 TOO_SMALL_DISTANCE: Final = 0.01
 """Nats per token, bits per byte, or a fraction. A target nearer than this is not worth telling apart: every run passes
 it on its way. Chosen: 0.008 bits per byte is what a Korean project gives as practical resolution."""
-SET_CHANGES_KEPT: Final = 8
-"""Changes of a set that are remembered as said. Chosen, not measured."""
 SCALED_TIMES: Final = 1.8
 """Times the evaluation's loss. Chosen: dropout and unlike texts make less; 2 is the least accumulation."""
 SCALED_EVALUATIONS: Final = 3

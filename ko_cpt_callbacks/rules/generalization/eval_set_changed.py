@@ -11,7 +11,6 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows, Likeness
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.run.progress import EvalPoint
-from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 
@@ -35,13 +34,12 @@ class Change:
 class Seen:
     """One set: its rows, its last evaluation, and a change that one more evaluation has to confirm.
 
-    ``said``: steps of the changes said, and whether it was said that the set is drawn anew each time.
+    ``said_drawn``: whether it was said that the set is drawn anew each time.
     """
 
     rows: EvalRows = NO_ROWS
     point: EvalPoint | None = None
     pending: Change | None = None
-    said: tuple[int, ...] = ()
     said_drawn: bool = False
 
 
@@ -129,7 +127,7 @@ class EvalSetChanged(Rule):
     def _say(self, now: Seen, split: str) -> tuple[Seen, Found]:
         change = now.pending
         now = replace(now, pending=None)
-        if change is None or change.step in now.said:
+        if change is None:
             return now, ()
         values = {
             "before_step": change.before_step, "before": change.before, "after": change.after,
@@ -137,4 +135,4 @@ class EvalSetChanged(Rule):
         }  # fmt: skip
         variant = "labels" if change.labels else ""
         found = Finding(self.code, Severity.WARNING, change.step, split, values, variant=variant)
-        return replace(now, said=(*now.said, change.step)[-limits.SET_CHANGES_KEPT :]), (found,)
+        return now, (found,)

@@ -71,6 +71,12 @@ def test_a_set_that_is_drawn_each_time_is_a_note() -> None:
     assert _said([f"u-{i}" for i in range(8)]) == [(40, "info", "drawn")]
 
 
+def test_what_the_run_before_it_did_is_not_what_a_run_does() -> None:
+    """Two runs joined, each of which changes its set at step 30: both are said, and the change between them."""
+    seen = _evaluations(["u-1", "u-1", "u-2", "u-2"])
+    assert [one.step for one in findings(RULE, [*seen, *seen])] == [30, 10, 30]
+
+
 def test_a_repeated_evaluation_is_said_once() -> None:
     """Every row twice says the same; other rows that a repeat takes back are none."""
     seen = _evaluations(["u-1", "u-1", "u-2", "u-2"])

@@ -1,22 +1,62 @@
-"""The model of one Trainer: its hooks, its tokenizer, and what ``run.json`` says of both."""
+"""The model of one Trainer: its hooks, its tokenizer, and what ``run.json`` says of both.
+
+What goes wrong in the callback itself is said once for every subject, with event, rank and error.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any, Final
 
 from torch import nn
 from transformers import TrainerState, TrainingArguments
 
+from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.hooks import ForwardWatch
 from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader, TokenTable
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model import facts as inspection
-from ko_cpt_callbacks.hf.reporter import Reporter
+from ko_cpt_callbacks.hf.ranks import Ranks
 
-__all__ = ["SEVERAL_DEVICES", "HookedModel"]
+__all__ = ["SEVERAL_DEVICES", "HookedModel", "Reporter"]
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+
+class Reporter:
+    """Logs warnings, each subject's once.
+
+    Args:
+        ranks: Which rank this is, and which event is at hand.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._reported: set[str] = set()
+
+    def report(self, what: str, text: str) -> None:
+        """Log a warning once per subject.
+
+        Args:
+            what: The subject.
+            text: The warning.
+        """
+        if what not in self._reported:
+            self._reported.add(what)
+            _log.warning("%s", text)
+
+    def report_error(self, error: Exception) -> None:
+        """An exception of ours that the run must not see, and that costs one number only."""
+        where, kind = self._ranks.where, type(error).__name__
+        on = "" if self._ranks.size == 1 else f" on rank {self._ranks.index}"
+        self.report(
+            f"error {where} {kind}",
+            f"The callback met an error and goes on without the number at hand: {where}{on}: {error_text(error)}",
+        )
+
 
 SEVERAL_DEVICES: Final = (
     "several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, with accelerate launch "

@@ -1,23 +1,38 @@
-"""Who else reads what the callback publishes, and what it leaves them.
+"""Rows that others read too: which are the Trainer's own, what the callback adds, and what it leaves the readers.
 
 The Trainer hands one dictionary to its trackers, to the callbacks after this one and to whoever called ``evaluate()``,
 and one list of rows to its state and its model card. Some of these readers take every number they find for their own.
+
+``Trainer.log`` is open to everyone: a ``compute_loss`` logs the parts of its loss with it, a callback logs what it
+measured on the main process, a script logs its metrics again. Such rows are no evaluation and no training row: they
+count for nothing, and no rank waits for another because of them. An evaluation is what prediction steps were seen
+for; a training row is what comes once between two optimizer steps.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerState
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import DefaultFlowCallback
 from transformers.trainer_utils import default_compute_objective
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.metrics.row_sums import numbers_only
+from ko_cpt_callbacks.hf.measure.measurement import Measurement
+from ko_cpt_callbacks.metrics.row_sums import RowSums, exact_numbers, loss_numbers, numbers_only
+from ko_cpt_callbacks.run.progress import EvalProgress
+from ko_cpt_callbacks.run.retention import retention_names
+from ko_cpt_callbacks.run.rows import eval_prefixes, timed_prefixes
 
-__all__ = ["add_numbers", "complete_metrics", "keep_texts_off_cards", "without_clock"]
+__all__ = [
+    "OwnRows", "UnseenEvaluation", "add_numbers", "best_exact", "complete_metrics", "evaluation_entries",
+    "keep_texts_off_cards", "row_is_due", "without_clock",
+]  # fmt: skip
 
 
 def add_numbers(metrics: dict[str, Any], numbers: Mapping[str, float | int]) -> None:
@@ -95,3 +110,145 @@ class _CardOfNumbers:
             return type(trainer).create_model_card(trainer, *args, **kwargs)
         finally:
             trainer.state.log_history = rows
+
+
+def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, float | int], dict[str, str]]:
+    """What an evaluation's row gets.
+
+    Args:
+        prefix: The evaluation's prefix, such as ``eval`` or ``eval_ko``.
+        measured: What it came to, over all ranks.
+
+    Returns:
+        Numbers, which trackers may plot; and texts (fingerprint, reasons), which they may not.
+    """
+    if measured.reason is not None:
+        numbers: dict[str, float | int] = {}
+        if measured.batches:
+            numbers[keys.key(prefix, keys.NONFINITE_BATCHES)] = measured.nonfinite_batches
+        return numbers, {keys.key(prefix, keys.EXACT_LOSS_ABSENT): measured.reason}
+    rows, broken = measured.rows if measured.rows is not None else measured.counts, measured.nonfinite_batches
+    with_bytes = rows is not None and measured.bytes_absent is None and bool((rows.bytes >= 0).all())
+    if measured.rows is not None:
+        numbers = exact_numbers(measured.rows, prefix, broken, with_bytes=with_bytes)
+    else:
+        numbers = loss_numbers(measured.nll, measured.tokens, prefix, broken, rows=rows, with_bytes=with_bytes)
+    absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
+    if rows is None:
+        return numbers, {absent: "only the loss of whole batches is known", **_why_no_loss(prefix, numbers)}
+    texts = _why_no_loss(prefix, numbers)
+    if measured.no_rows is not None:
+        texts[keys.key(prefix, keys.ERROR_BAR_ABSENT)] = measured.no_rows
+    if measured.unit is not None:
+        texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{rows.fingerprint()}"
+    if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
+        texts[absent] = _why_no_bytes(rows, measured.bytes_absent)
+    return numbers, texts
+
+
+def _why_no_loss(prefix: str, numbers: Mapping[str, float | int]) -> dict[str, str]:
+    """The reason where everything was seen and nothing of it was to be scored."""
+    if keys.key(prefix, keys.EXACT_LOSS) in numbers:
+        return {}
+    said = "no target was scored: the evaluation has no row, or every label in it is -100"
+    return {keys.key(prefix, keys.EXACT_LOSS_ABSENT): said}
+
+
+def _why_no_bytes(rows: RowSums, bytes_absent: str | None) -> str:
+    if bytes_absent is not None:
+        return bytes_absent
+    unknown = int((rows.bytes < 0).sum())
+    if unknown:
+        return f"{unknown} rows score a token without known text (the unknown token, or an id out of range)"
+    return "the loss is not finite, or no byte of text is scored"
+
+
+def best_exact(splits: Mapping[str, EvalProgress], retention: Sequence[str]) -> tuple[int, float] | None:
+    """Step and exact loss of the best evaluation of the first set that is not in ``retention``; None without one."""
+    kept = {keys.key("eval", name) for name in retention_names(retention)}
+    names = [name for name in splits if name not in kept] or list(splits)
+    point = splits[names[0]].best if names else None
+    if point is None or point.value is None or point.metric != keys.EXACT_LOSS:
+        return None  # the Trainer's loss may be any quantity: the best of that is not the best model
+    return point.step, point.value
+
+
+class OwnRows:
+    """What of a training's course tells whose row it is that is logged."""
+
+    def __init__(self) -> None:
+        self._in_step = False
+        self._due = False
+        self._rated = False
+        self._timed = False
+
+    def step_begins(self) -> None:
+        """An optimizer step begins: until it ends, the Trainer logs nothing of its own but evaluations."""
+        self._in_step, self._due = True, False
+
+    def step_ends(self) -> None:
+        """An optimizer step is over: the Trainer may log one training row."""
+        self._in_step, self._due = False, True
+
+    def training_row(self, logs: Mapping[str, Any]) -> bool:
+        """Whether ``logs`` is the training row of the step that ended; asked once for every row."""
+        if keys.LOSS not in logs or timed_prefixes(logs) or not self._due:
+            return False
+        rated = keys.LEARNING_RATE in logs  # the Trainer's always has it
+        if self._rated and not rated and keys.GRAD_NORM not in logs:
+            return False
+        self._rated, self._due = self._rated or rated, False
+        return True
+
+    def end_row(self, logs: Mapping[str, Any]) -> bool:
+        """Whether ``logs`` is the row that ends a training."""
+        return keys.key(keys.TRAIN_PREFIX, keys.RUNTIME) in logs and keys.LOSS not in logs and not self._in_step
+
+    def evaluation(self, logs: Mapping[str, Any], *, running: bool, ended: bool) -> str | None:
+        """The prefix of the evaluation that ``logs`` is the row of; None where it is none's.
+
+        Args:
+            logs: The row.
+            running: Prediction steps were seen since the last evaluation.
+            ended: The last of them was the last of its data.
+        """
+        timed = timed_prefixes(logs)
+        prefixes = timed or eval_prefixes(logs)
+        if not prefixes or not (running or ended) or not (timed or (ended and not self._timed)):
+            return None
+        self._timed = self._timed or bool(timed)
+        return prefixes[0]
+
+    def unseen_evaluation(self, logs: Mapping[str, Any]) -> str | None:
+        """The prefix of an evaluation without prediction steps that ``logs`` may be the row of.
+
+        A Trainer with an evaluation loop of its own logs such; whether it was one shows in ``on_evaluate``.
+        """
+        timed = timed_prefixes(logs)
+        prefixes = timed or (() if self._timed else eval_prefixes(logs))
+        return prefixes[0] if prefixes else None
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenEvaluation:
+    """A row that is an evaluation's if an evaluation ends with it: no prediction step was seen."""
+
+    prefix: str
+    logs: dict[str, Any]
+    row: dict[str, Any]
+
+
+def row_is_due(event: str, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> bool:
+    """Whether the Trainer will log, evaluate, save or end after this event: every rank finds the same.
+
+    Asks the Trainer's own flow, which decides after this callback. What another callback asks for later is not seen.
+
+    Args:
+        event: ``on_step_end`` or ``on_epoch_end``.
+        args: The Trainer's arguments.
+        state: The Trainer's state.
+        control: What was asked for so far; left as it is.
+    """
+    probe = copy.copy(control)
+    getattr(DefaultFlowCallback(), event)(args, state, probe)
+    return probe.should_log or probe.should_evaluate or probe.should_save or probe.should_training_stop

@@ -16,22 +16,26 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.stage import STAGE
 from ko_cpt_callbacks.compare.standing import DIFFERENCE
-from ko_cpt_callbacks.hf.audit.metric import unmeasured
-from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit
-from ko_cpt_callbacks.hf.evaluation_entry import best_exact, evaluation_entries
-from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel
+from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
+from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Reporter
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.measurement import Measurement
-from ko_cpt_callbacks.hf.measure.padding import PaddingCounts
+from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
 from ko_cpt_callbacks.hf.measure.step_counts import StepCounts
 from ko_cpt_callbacks.hf.measure.train_loss import TrainLoss
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
-from ko_cpt_callbacks.hf.own_row import OwnRows, UnseenEvaluation, row_is_due
-from ko_cpt_callbacks.hf.publication import add_numbers, complete_metrics, without_clock
+from ko_cpt_callbacks.hf.publication import (
+    OwnRows,
+    UnseenEvaluation,
+    add_numbers,
+    best_exact,
+    complete_metrics,
+    evaluation_entries,
+    row_is_due,
+    without_clock,
+)
 from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
-from ko_cpt_callbacks.hf.reporter import Reporter
 from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
@@ -188,9 +192,7 @@ class LiveRun:
     def step_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         """An optimizer step is over: add up over the ranks where a row or a checkpoint is to come."""
         self._own.step_ends()
-        padding = self._counts.step_ends(
-            state.global_step, lambda: row_is_due("on_step_end", args, state, control)
-        )
+        padding = self._counts.step_ends(state.global_step, lambda: row_is_due("on_step_end", args, state, control))
         self._resuming = False
         self._note_padding(keys.TRAIN_PREFIX, padding, state.global_step)
 
@@ -303,7 +305,15 @@ class LiveRun:
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
         self._note_padding(prefix, measured.padding, step)
-        self._note(prefix, step, measured, texts)
+        facts = {
+            "evidence": measured.evidence,
+            keys.EXACT_LOSS_ABSENT: texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
+            keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
+            "error_bar": measured.rows is not None,
+            keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
+            "bytes_note": self.hooked.tokenizer_facts()["note"],
+        }
+        self.record.note_evaluation(prefix, facts, measured.rows, step)
         self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
         return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts
 
@@ -316,17 +326,6 @@ class LiveRun:
         said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer)
         if said is not None and not self._repeats(prefix):
             self.note_setup(DIFFERENCE, step, **said)
-
-    def _note(self, prefix: str, step: int, measured: Measurement, texts: Mapping[str, str]) -> None:
-        facts = {
-            "evidence": measured.evidence,
-            keys.EXACT_LOSS_ABSENT: texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
-            keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
-            "error_bar": measured.rows is not None,
-            keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
-            "bytes_note": self.hooked.tokenizer_facts()["note"],
-        }
-        self.record.note_evaluation(prefix, facts, measured.rows, step)
 
     def prediction_numbers(self, prefix: str) -> dict[str, float | int]:
         """What the metrics of ``predict`` get; a prediction is no row of the run."""

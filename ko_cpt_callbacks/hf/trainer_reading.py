@@ -1,16 +1,29 @@
-"""What a live Trainer trains, and on which loss: read from its class, its arguments and its model."""
+"""What a live Trainer trains, on which loss and on which rows: read from its class, arguments, model and data.
+
+`attempt-differs` compares it when a run is resumed. Rows of the training set are read at fixed places of the set, not
+of the epoch: a resume goes on in the middle of an epoch, and would see other batches with the same data. They are read
+only where that runs nobody's code: lists, and map-style ``datasets.Dataset`` without a transform. Of any other set (a
+stream, a class of one's own) nothing is known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Final
 
+import numpy as np
+import torch
 from torch import nn
+from transformers import BatchEncoding, TrainingArguments
 
+from ko_cpt_callbacks.hf.model.facts import plain, versions
+from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 from ko_cpt_callbacks.run.kind import TrainerKind, trainer_kind
 
-__all__ = ["TrainerReading", "read_trainer"]
+__all__ = ["TrainerReading", "attempt_facts", "read_trainer", "taken_up"]
 
 _NO_TEXT_LOSS: Final = {
     TrainerKind.PREFERENCE: "scores pairs or single answers, and no forward pass of it is an evaluation of a text",
@@ -105,3 +118,147 @@ def _trained_on(trainer: Any, args: Any) -> str | None:
 def _listed(value: Any) -> Iterable[str]:
     values = value if isinstance(value, (list, tuple)) else [value]
     return [str(getattr(one, "value", one)) for one in values if one is not None]
+
+
+# What moves the weights otherwise. How long a run is to be is not among them: a run may be resumed to go on longer; nor
+# is the batch per process, which `rows_per_step` has.
+_ARGUMENTS: Final = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "warmup_ratio",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "label_smoothing_factor",
+    "average_tokens_across_devices",
+    "neftune_noise_alpha",
+    "group_by_length",
+    "train_sampling_strategy",
+    "ignore_data_skip",
+    "packing",
+    "max_length",
+    "completion_only_loss",
+    "assistant_only_loss",
+    "loss_type",
+)
+_VERSIONS: Final = ("transformers", "torch", "peft", "bitsandbytes", "accelerate", "trl")
+_MODEL: Final = ("quantization", "trainable_parameters")
+_COLUMNS: Final = ("input_ids", "labels", "text")
+_ROWS: Final = 32
+"""Rows of the training set that are hashed, evenly spread, the first and the last among them. Chosen, not measured."""
+
+
+def attempt_facts(
+    args: TrainingArguments, model: Mapping[str, Any], dataset: Any, processes: int
+) -> dict[str, dict[str, Any]]:
+    """The groups of the set-up row ``attempt``, JSON-safe.
+
+    Args:
+        args: The Trainer's arguments.
+        model: `ko_cpt_callbacks.hf.model.facts.model_facts`.
+        dataset: The training set; None where it is not known.
+        processes: How many train together.
+    """
+    installed = versions()
+    return {
+        "data": _data(dataset),
+        "batch": {"rows_per_step": _rows_per_step(args, processes)},
+        "arguments": {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)},
+        "model": {name: model[name] for name in _MODEL if name in model},
+        "versions": {name: installed.get(name) for name in _VERSIONS},
+    }
+
+
+def taken_up(trainer: Any, step: int) -> dict[str, str]:
+    """Whether schedule and optimizer go on, as a group of the set-up row; empty where that cannot be seen.
+
+    Without ``scheduler.pt`` or ``optimizer.pt`` in the checkpoint a Trainer begins both anew and says nothing. Its
+    schedule has then made no step, although the run has.
+
+    Args:
+        trainer: The Trainer; None where it was not found.
+        step: The step that training begins at.
+    """
+    scheduler = getattr(trainer, "lr_scheduler", None)
+    scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
+    made = getattr(scheduler, "last_epoch", None)
+    # ReduceLROnPlateau counts evaluations.
+    if type(made) is not int or isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return {}
+    return {SCHEDULE: BEGUN_ANEW if step > 0 and made == 0 else KEPT}
+
+
+def _rows_per_step(args: TrainingArguments, processes: int) -> int:
+    split = getattr(getattr(args, "accelerator_config", None), "split_batches", False)
+    return args.train_batch_size * args.gradient_accumulation_steps * (1 if split else processes)
+
+
+def _data(dataset: Any) -> dict[str, Any]:
+    rows = _read(dataset)
+    if rows is None:
+        return {}
+    count, columns, values = rows
+    digest = blake2b(digest_size=8)
+    for row in values:
+        for name, value in zip(columns, row, strict=True):
+            data = value.encode() if isinstance(value, str) else np.asarray(value, dtype="<i8").tobytes()
+            digest.update(f"{name} {len(data)} ".encode() + data)
+    return {"training_rows": count, "training_data": digest.hexdigest()}
+
+
+def _read(dataset: Any) -> tuple[int, tuple[str, ...], list[list[Any]]] | None:
+    """Rows in the set, the columns that are read, and their values in some rows; None where they cannot be read."""
+    if type(dataset) is torch.utils.data.Subset:
+        indices = [int(dataset.indices[place]) for place in _places(len(dataset))]
+        inner = _values(dataset.dataset, indices)
+        return None if inner is None else (len(dataset), *inner)
+    try:
+        count = len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
+    found = _values(dataset, _places(count))
+    return None if found is None else (count, *found)
+
+
+def _places(count: int) -> list[int]:
+    most = min(count, _ROWS)
+    return sorted({round(index * (count - 1) / max(most - 1, 1)) for index in range(most)})
+
+
+def _values(dataset: Any, places: Sequence[int]) -> tuple[tuple[str, ...], list[list[Any]]] | None:
+    if not places:
+        return None
+    if getattr(type(dataset), "__getitem__", None) in (list.__getitem__, tuple.__getitem__):
+        rows = [row.data if isinstance(row, BatchEncoding) else row for row in (dataset[place] for place in places)]
+        if not all(type(row) is dict for row in rows):
+            return None
+        columns = tuple(name for name in _COLUMNS if all(_readable(row.get(name)) for row in rows))
+        return (columns, [[row[name] for name in columns] for row in rows]) if columns else None
+    library = sys.modules.get("datasets")
+    if library is None or type(dataset) is not library.Dataset or dataset.format["type"] == "custom":
+        return None
+    columns = tuple(name for name in _COLUMNS if name in dataset.column_names)
+    if not columns:
+        return None
+    table = dataset.with_format("arrow", columns=list(columns))[list(places)]
+    listed = [table.column(name).to_pylist() for name in columns]
+    readable = all(_readable(value) for column in listed for value in column)
+    return (columns, [list(row) for row in zip(*listed, strict=True)]) if readable else None
+
+
+def _readable(value: Any) -> bool:
+    """A text, or numbers that can be looked at without waiting for a device."""
+    if isinstance(value, torch.Tensor):
+        return value.device.type == "cpu" and not value.is_floating_point()
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iub"
+    return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(type(item) is int for item in value))

@@ -13,7 +13,7 @@ import torch
 from transformers import set_seed
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.hf.model.frozen_rows import moving_numbers
+from ko_cpt_callbacks.hf.model.trained_parts import moving_numbers
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.run.finding import Severity

@@ -30,8 +30,8 @@ FAULTS: list[tuple[Any, ...]] = [
     (0, "hf/measure/nll_capture:LossWindow.end", 2),
     (0, "hf/measure/nll_capture:_hold", 2),
     (1, "hf/measure/train_meter:TrainMeter._local", 2),
-    (1, "hf/own_row:row_is_due", 2),
-    (0, "hf/own_row:OwnRows.unseen_evaluation", 1),
+    (1, "hf/publication:row_is_due", 2),
+    (0, "hf/publication:OwnRows.unseen_evaluation", 1),
     (1, "hf/seat:Seat.__init__", 1),
     # In an event that both reach, before the callback has begun with it, at the end of a step.
     (1, "hf/callback:KoCPTCallback._seat", 7, 0.5),

@@ -10,7 +10,7 @@ import datasets
 import torch
 from transformers import TrainingArguments
 
-from ko_cpt_callbacks.hf.attempt_reading import attempt_facts
+from ko_cpt_callbacks.hf.trainer_reading import attempt_facts
 
 ROWS = [{"input_ids": [i, i + 1, i + 2][: 1 + i % 3], "labels": [-100, i, i][: 1 + i % 3]} for i in range(50)]
 

@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 
 from ko_cpt_callbacks import Finding, KoCPTCallback
-from ko_cpt_callbacks.hf.audit.metric import unmeasured
+from ko_cpt_callbacks.hf.audit.run import unmeasured
 
 pytestmark = pytest.mark.both_versions
 

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.measure.document_start import document_starts, leave_out_starts, token_mask
 from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.labels import document_starts, leave_out_starts, token_mask
 
 pytestmark = pytest.mark.both_versions
 

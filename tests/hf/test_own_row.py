@@ -11,7 +11,7 @@ import tiny
 from transformers import Trainer, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.own_row import OwnRows
+from ko_cpt_callbacks.hf.publication import OwnRows
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import LogHabits, eval_prefixes, observations_of

@@ -13,7 +13,7 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.measure.padding import PaddingCounts, add_padding, count_padding
+from ko_cpt_callbacks.hf.measure.measurement import PaddingCounts, add_padding, count_padding
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.run.reading import read_run

@@ -9,8 +9,7 @@ import tiny
 import torch
 from torch import nn
 
-from ko_cpt_callbacks.hf.model.frozen_rows import held_rows, hold_rows, moving_numbers, release_rows
-from ko_cpt_callbacks.hf.model.trained_parts import read_stage
+from ko_cpt_callbacks.hf.model.trained_parts import held_rows, hold_rows, moving_numbers, read_stage, release_rows
 
 pytestmark = pytest.mark.both_versions
 

@@ -9,8 +9,8 @@ import tiny
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.document_start import document_starts
 from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.labels import document_starts
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.tokenizer.token_bytes import build_token_bytes

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from ko_cpt_callbacks import KoCPTCallback, keys
-from ko_cpt_callbacks.hf.evaluation_entry import best_exact
+from ko_cpt_callbacks.hf.publication import best_exact
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.facts import facts_of

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import llama
 
-from ko_cpt_callbacks.hf.model.frozen_rows import hold_rows
+from ko_cpt_callbacks.hf.model.trained_parts import hold_rows
 from ko_cpt_callbacks.training.model.handover import Movement, WrongMovementError
 
 

@@ -15,14 +15,14 @@ from accelerate.state import GradientState
 from torch import Tensor
 
 from ko_cpt_callbacks.errors import error_text
-from ko_cpt_callbacks.hf.measure.document_start import (
+from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
+from ko_cpt_callbacks.hf.measure.labels import (
     STARTS_UNKNOWN,
     document_starts,
     leave_out_starts,
     scores_starts,
     token_mask,
 )
-from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
 from ko_cpt_callbacks.hf.measure.measurement import IndistinctRowsError, Measurement, merge, pack, rows_kept
 from ko_cpt_callbacks.hf.measure.model_output import Output
 from ko_cpt_callbacks.hf.measure.pending_pass import PendingPass, finite_output

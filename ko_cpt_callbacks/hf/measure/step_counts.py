@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ko_cpt_callbacks.hf.measure.padding import PaddingCounts, add_padding
+from ko_cpt_callbacks.hf.measure.measurement import PaddingCounts, add_padding
 from ko_cpt_callbacks.hf.measure.train_loss import LossProbe, LossSums
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter, TrainTotals, add_counts, resumed_totals
 from ko_cpt_callbacks.hf.ranks import Ranks

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.hf.measure.measurement import count_padding
 from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
-from ko_cpt_callbacks.hf.measure.padding import count_padding
 from ko_cpt_callbacks.hf.measure.train_loss import LossProbe, LossSums, probe_loss
 from ko_cpt_callbacks.hf.ranks import Ranks
 

@@ -2,7 +2,8 @@
 
 Found by structure, not by name: the embeddings and the head as the model itself names them, the blocks as the one
 list of as many modules as the configuration says there are layers. Names, shapes and flags are looked at, never a
-weight. Where what is there does not tell, the answer is ``unknown``.
+weight. Where what is there does not tell, the answer is ``unknown``. A gradient hook under which only the last rows of
+a matrix move says so itself.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from ko_cpt_callbacks.compare.stage import GROUPS, UNKNOWN, Adapter, Layers, StageFacts, Tied, Trains
 from ko_cpt_callbacks.hf.model.facts import elements, quantization
-from ko_cpt_callbacks.hf.model.frozen_rows import held_rows
 from ko_cpt_callbacks.hf.model.structure import (
     LORA,
     ONLY_ROWS,
@@ -33,7 +33,7 @@ from ko_cpt_callbacks.hf.model.structure import (
     unwrapped,
 )
 
-__all__ = ["read_stage"]
+__all__ = ["RowHold", "held_rows", "hold_rows", "moving_numbers", "read_stage", "release_rows"]
 
 _OTHER_SHOWN: Final = 8
 
@@ -258,3 +258,50 @@ def _tied(base: nn.Module, seen: _Seen) -> Tied:
     # A part's configuration may keep a default that the model does not use: both have to say so.
     wanted = all(getattr(config, "tie_word_embeddings", False) for config in configs)
     return "silently untied" if wanted else "untied"
+
+
+class RowHold:
+    """Sets the gradient of the first rows to zero, where it has been added up and before anyone reads it.
+
+    With a gradient that was always zero no optimizer moves a row, unless it decays weights: then it moves every row.
+
+    Args:
+        first_row: The first row that moves.
+    """
+
+    def __init__(self, first_row: int) -> None:
+        self.first_row = first_row
+
+    def __call__(self, parameter: Tensor) -> None:
+        """In place: a copy of the gradient of a large vocabulary would take as much memory once more."""
+        if parameter.grad is not None:
+            parameter.grad[: self.first_row] = 0
+
+
+def hold_rows(parameter: nn.Parameter, first_row: int) -> None:
+    """Let only the rows from one on move; what held rows of it before is taken off."""
+    release_rows(parameter)
+    parameter.register_post_accumulate_grad_hook(RowHold(first_row))
+
+
+def release_rows(parameter: nn.Parameter) -> None:
+    """Let all rows move again."""
+    hooks = _hooks(parameter)
+    for key in [key for key, hook in hooks.items() if isinstance(hook, RowHold)]:
+        del hooks[key]
+
+
+def held_rows(parameter: nn.Parameter) -> int | None:
+    """The first row that moves; None where nothing of this module holds any."""
+    return next((hook.first_row for hook in _hooks(parameter).values() if isinstance(hook, RowHold)), None)
+
+
+def moving_numbers(parameter: nn.Parameter) -> int:
+    """Numbers of a trained parameter that can move: those of held rows cannot."""
+    first = held_rows(parameter)
+    return parameter.numel() if first is None else parameter[first:].numel()
+
+
+def _hooks(parameter: nn.Parameter) -> dict[Any, Any]:
+    found: dict[Any, Any] | None = getattr(parameter, "_post_accumulate_grad_hooks", None)
+    return {} if found is None else found

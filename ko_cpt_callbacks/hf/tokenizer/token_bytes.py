@@ -21,8 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ko_cpt_callbacks.hf.tokenizer.fast import read_fast
-from ko_cpt_callbacks.hf.tokenizer.reading import PieceStore, Reading, TokenBytesUnavailable
-from ko_cpt_callbacks.hf.tokenizer.slow import read_slow
+from ko_cpt_callbacks.hf.tokenizer.reading import PieceStore, Reading, TokenBytesUnavailable, read_slow
 
 __all__ = ["TokenBytes", "TokenBytesUnavailable", "build_token_bytes", "row_byte_lengths", "row_text"]
 

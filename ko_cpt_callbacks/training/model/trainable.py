@@ -13,8 +13,8 @@ from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.facts import quantization
-from ko_cpt_callbacks.hf.model.frozen_rows import hold_rows, release_rows
 from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, text_config
+from ko_cpt_callbacks.hf.model.trained_parts import hold_rows, release_rows
 from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices
 from ko_cpt_callbacks.recipe.parameter_count import targeted
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer

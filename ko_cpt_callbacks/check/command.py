@@ -21,7 +21,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.limit import Limits, read_limits
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
-from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS
+from ko_cpt_callbacks.rules.registry import TASKS, known_rules
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
 
@@ -77,7 +77,7 @@ def check(
         _one_of("--task", task, TASKS)
         _one_of("--fail-on", fail_on, _SEVERITIES)
         beside = None if baseline is None else _baseline(baseline)
-        limits = read_limits("--rule", rule or (), ALL_RULES)
+        limits = read_limits("--rule", rule or (), known_rules())
         plan = read_plan(run) if run else None
         if plan is not None:
             kept = retention or ()

@@ -15,7 +15,7 @@ from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
 from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
-from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.rules.registry import known_rules, rules_for
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
@@ -106,7 +106,7 @@ class Judgement:
 
     def left_out(self) -> tuple[str, ...]:
         """Codes of the rules that this version has and was not to ask."""
-        return tuple(rule.code for rule in ALL_RULES if rule.code not in self.rules)
+        return tuple(rule.code for rule in known_rules() if rule.code not in self.rules)
 
     @property
     def doubts(self) -> tuple[TargetDoubt, ...]:
@@ -191,7 +191,7 @@ def watch_of(
     """
     base = Watch()
     if told is not None:
-        known = [rule.code for rule in ALL_RULES]
+        known = [rule.code for rule in known_rules()]
         base = Watch(
             task=told.task,
             task_from=keys.RUN_FILE,
@@ -210,7 +210,8 @@ def watch_of(
     if task is not None:
         base = replace(base, task=task, task_from=_OPTION)
     if targets:
-        rules = base.rules and (*base.rules, *(rule.code for rule in ALL_RULES if rule.code.startswith(TARGET_CODES)))
+        on_targets = (rule.code for rule in known_rules() if rule.code.startswith(TARGET_CODES))
+        rules = base.rules and (*base.rules, *on_targets)
         base = replace(base, targets=parse_targets(targets), targets_from=_OPTION, rules=rules)
     if retention:
         base = replace(base, retention=checked_retention(retention))
@@ -226,14 +227,14 @@ def watch_of(
 def _unknown_limits(told: Limits) -> Iterator[str]:
     """Limits in ``run.json`` that no rule of this version has."""
     for code, given in told.items():
-        known = next((limits_of(rule) for rule in ALL_RULES if rule.code == code), {})
+        known = next((limits_of(rule) for rule in known_rules() if rule.code == code), {})
         yield from (f"{code}.{name}" for name in given if name not in known)
 
 
 def _known_limits(told: Limits) -> dict[str, dict[str, float]]:
     """The other ones, each checked: what a limit cannot be would be no limit."""
     found: dict[str, dict[str, float]] = {}
-    for rule in ALL_RULES:
+    for rule in known_rules():
         given, known = told.get(rule.code, {}), limits_of(rule)
         checked = {name: checked_limit("limits", rule, name, given[name]) for name in given if name in known}
         if checked:

@@ -14,9 +14,9 @@ from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import Explanation, catalogue, codes
+from ko_cpt_callbacks.messages.catalogue import Explanation, catalogue
 from ko_cpt_callbacks.rules.limit import checked_code, limits_of
-from ko_cpt_callbacks.rules.registry import ALL_RULES
+from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
@@ -52,15 +52,15 @@ def explain(
 ) -> None:
     """Say what a finding's code means, how it is decided and what to do."""
     if code is None:
-        for known in codes():
+        for known in known_codes():
             typer.echo(known)
         return
     try:
-        checked_code("ko-cpt explain", code, codes())
+        checked_code("ko-cpt explain", code, known_codes())
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_UNKNOWN) from None
-    rule = next(rule for rule in ALL_RULES if rule.code == code)
+    rule = next(rule for rule in known_rules() if rule.code == code)
     said, info = catalogue().explanation(code), rule.info
     stop = "may stop a run (stop_on)" if info.may_stop else "never stops a run"
     typer.echo(f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})")
@@ -71,7 +71,11 @@ def explain(
     limits = [f"{name}={value:.4g}" for name, value in limits_of(rule).items()]
     if limits:
         _section("Limits (rules= of the callback, --rule of check)", " ".join(limits))
-    _section("More, with an example and what looks like it", f"docs/findings/{code}.md in the repository")
+    package = next((one.package for one in plugin_rules() if one.name == code), None)
+    if package is None:
+        _section("More, with an example and what looks like it", f"docs/findings/{code}.md in the repository")
+    else:
+        _section("Whose rule it is", package)
 
 
 def _explain(said: Explanation) -> None:

@@ -1,15 +1,17 @@
-"""Which baselines there are, and one by its id: those of the package, and the user's own."""
+"""Which baselines there are, and one by its id: those of this package, of other packages, and the user's own."""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency, QuantizationOffset
 from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, read_entry
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
@@ -32,14 +34,31 @@ def bundled_ids() -> tuple[str, ...]:
     return _ids(bundled_folder())
 
 
-def baseline_ids() -> tuple[str, ...]:
-    """Ids of all baselines: those of the package, then the user's own, each sorted.
+@cache
+def plugin_baselines() -> tuple[Plugin[Path], ...]:
+    """The files of the baselines that other packages add, by id; each can be used."""
+    return plugins(BASELINES, bundled_ids(), _plugin_file)
 
-    A file of the user's with the id of one of the package is not among them: what a published run's id means is the
+
+def _plugin_file(name: str, folder: Any) -> Path:
+    path = folder_file(folder, f"{name}{SUFFIX}")
+    read_entry(path)
+    return path
+
+
+def installed_ids() -> tuple[str, ...]:
+    """Ids that no file of the user's can have: those of this package, then those of other packages."""
+    return (*bundled_ids(), *(one.name for one in plugin_baselines()))
+
+
+def baseline_ids() -> tuple[str, ...]:
+    """Ids of all baselines: those of the package, of other packages, then the user's own, each sorted.
+
+    A file of the user's with the id of one that is installed is not among them: what a published run's id means is the
     same for everybody.
     """
-    bundled = bundled_ids()
-    return (*bundled, *(name for name in _ids(own_folder()) if name not in bundled))
+    installed = installed_ids()
+    return (*installed, *(name for name in _ids(own_folder()) if name not in installed))
 
 
 def find_entry(name: str) -> Entry:
@@ -58,7 +77,8 @@ def find_entry(name: str) -> Entry:
             f"`ko-cpt baselines`.{hint}"
         )
     folder = bundled_folder() if name in bundled_ids() else own_folder()
-    return read_entry(folder / f"{name}{SUFFIX}")
+    added = {one.name: one.value for one in plugin_baselines()}
+    return read_entry(added.get(name, folder / f"{name}{SUFFIX}"))
 
 
 def find_baseline(name: str) -> Baseline:

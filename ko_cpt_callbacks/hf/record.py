@@ -21,7 +21,7 @@ from ko_cpt_callbacks.run.console import ConsoleOutput
 from ko_cpt_callbacks.run.file import read_text, strict
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import RUN_FORMAT, RunFolder
-from ko_cpt_callbacks.run.output import Output, OutputFan
+from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
@@ -287,5 +287,11 @@ def _outputs(settings: Settings, output_dir: Path) -> list[Output]:
         "files": lambda: RunFolder(output_dir, settings.language),
         "console": lambda: ConsoleOutput(settings.language),
     }
-    return [item if isinstance(item, Output) else built[item]() for item in settings.outputs]
+    made: list[Output | None] = []
+    for item in settings.outputs:
+        if isinstance(item, Output):
+            made.append(item)
+        else:
+            made.append(built[item]() if item in built else made_by_plugin(item, output_dir))
+    return [item for item in made if item is not None]
 

@@ -6,27 +6,25 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, codes
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
-from ko_cpt_callbacks.rules.registry import ALL_RULES, TASKS, rules_for
+from ko_cpt_callbacks.rules.registry import TASKS, known_codes, known_rules, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
-from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.run.output import BUILT_IN, Output, output_names
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.watch.plausibility import doubts_of
 from ko_cpt_callbacks.watch.stopping import Grace, Patience, read_patience
 from ko_cpt_callbacks.watch.target import Target, parse_targets
 
 _log = logging.getLogger("ko_cpt_callbacks")
-
-OUTPUTS: Final = ("files", "console")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def check_settings(
     chosen, limits = _asked(rules)
     wanted = tuple(_texts("stop_on", stop_on))
     for code in wanted:
-        checked_code("KoCPTCallback(stop_on=…)", code, codes())
+        checked_code("KoCPTCallback(stop_on=…)", code, known_codes())
     _one_of("task", task, TASKS)
     wait, goals = read_patience(patience, min_delta), parse_targets(targets)
     kept = checked_retention(_texts("retention", retention))
@@ -112,10 +110,10 @@ def check_settings(
     for doubt in doubts_of(goals, task):
         _log.warning("%s", doubt.message(speech))
     reference, wanted_stage = _reference(baseline, stage)
-    places: list[str | Output] = list(OUTPUTS if outputs is None else _several("outputs", outputs))
+    places: list[str | Output] = list(BUILT_IN if outputs is None else _several("outputs", outputs))
     for place in places:
         if not isinstance(place, Output):
-            _one_of("outputs", place, OUTPUTS)
+            _one_of("outputs", place, output_names())
     return Settings(
         task=task,
         retention=kept,
@@ -136,14 +134,15 @@ def check_settings(
 
 def _asked(rules: Iterable[str | Limits] | Limits | None) -> tuple[list[str], dict[str, dict[str, float]]]:
     """Codes of the rules to ask, and limits: a mapping gives limits and leaves no rule out, a list selects."""
-    where, every = "KoCPTCallback(rules=…)", [rule.code for rule in ALL_RULES]
+    where, known = "KoCPTCallback(rules=…)", known_rules()
+    every = [rule.code for rule in known]
     if rules is None or isinstance(rules, Mapping):
-        return every, checked_limits(where, rules or {}, ALL_RULES)
+        return every, checked_limits(where, rules or {}, known)
     chosen: list[str] = []
     limits: dict[str, dict[str, float]] = {}
     for entry in _several("rules", rules):
         if isinstance(entry, Mapping):
-            given = checked_limits(where, entry, ALL_RULES)
+            given = checked_limits(where, entry, known)
             limits |= given
             chosen.extend(given)
         elif isinstance(entry, str):

@@ -7,7 +7,11 @@ A file has these tables:
   variant may have an ``action`` of its own, and a ``meaning`` with ``decided`` where it is explained apart;
 * ``[doubts.NAME]``: ``short`` and ``detail`` of what speaks against a target;
 * ``[reasons]``, ``[notes]``, ``[deltas]``, ``[matches]``, ``[readings]``, ``[words]``: sentences and words by key;
-* ``[retired]``: codes of earlier versions, each with the code to write now, or nothing.
+* ``[retired]``: codes of earlier versions, each with the code to write now, or nothing;
+* ``[foreign]``: ``short``, ``detail`` and ``action`` of a finding whose rule's package is not installed here.
+
+Other packages add ``[codes.CODE]`` of their own (`ko_cpt_callbacks.plugin`): a folder with such files, of which
+``en.toml`` must be there; a language without a file has the English sentences.
 
 A line of a text that has several is a fact. Templates are those of `ko_cpt_callbacks.messages.formatter`.
 """
@@ -16,13 +20,16 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.formatter import Shown, fitted
+from ko_cpt_callbacks.plugin import MESSAGES, Plugin, folder_file, plugins
 
 __all__ = [
     "DEFAULT_LANGUAGE", "LANGUAGES", "LANGUAGE_VARIABLE", "NOTE", "Catalogue", "Explanation", "Wording", "catalogue",
@@ -92,6 +99,8 @@ class Catalogue:
         readings: Why it is unknown what a model trains, by code.
         words: Words that values are shown by.
         retired: Codes of earlier versions, each with the code to write now.
+        foreign: Templates of a finding of a rule whose sentences are not here.
+        plugins: Codes whose sentences are another package's.
     """
 
     language: str
@@ -105,6 +114,8 @@ class Catalogue:
     readings: Mapping[str, str]
     words: Mapping[str, str]
     retired: Mapping[str, str]
+    foreign: Wording
+    plugins: frozenset[str] = frozenset()
 
     def wording(self, code: str, variant: str) -> Wording:
         """The templates of a finding.
@@ -134,17 +145,19 @@ class Catalogue:
         """What happened, with its numbers, in a few words.
 
         Raises:
-            KeyError: If there is no such finding, or ``values`` lacks a number.
+            KeyError: If a code of this package has no such variant, or ``values`` lacks a number.
         """
-        return self._shown().render(self.wording(code, variant).short, values)
+        wording, values = self._fitting(code, variant, values)
+        return self._shown().render(wording.short, values)
 
     def detail(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
         """What happened, in full sentences.
 
         Raises:
-            KeyError: If there is no such finding, or ``values`` lacks a number.
+            KeyError: If a code of this package has no such variant, or ``values`` lacks a number.
         """
-        return self._sentences(self.wording(code, variant).detail, values)
+        wording, values = self._fitting(code, variant, values)
+        return self._sentences(wording.detail, values)
 
     def line(self, severity: str, code: str, variant: str, values: Mapping[str, Any]) -> str:
         """A finding on one line: ``[SEVERITY] CODE SET@STEP: what happened → what to do``.
@@ -156,13 +169,27 @@ class Catalogue:
             values: Its numbers and names; its step and set under ``step`` and ``split``.
 
         Raises:
-            KeyError: If there is no such finding, or ``values`` lacks a number.
+            KeyError: If a code of this package has no such variant, or ``values`` lacks a number.
         """
-        wording = self.wording(code, variant)
+        wording, values = self._fitting(code, variant, values)
         split = "" if values.get("split") is None else "{split}"
         step = "" if values.get("step") is None else "@{step}"
         where = f" {split}{step}" if split or step else ""
         return fitted(self._shown(), f"[{severity}] {code}{where}", wording.short, wording.action, values)
+
+    def _fitting(self, code: str, variant: str, values: Mapping[str, Any]) -> tuple[Wording, Mapping[str, Any]]:
+        """The templates of a finding and the values that they show; of another package's one, whatever can be shown."""
+        if code in self.explanations and code not in self.plugins:
+            return self.wording(code, variant), values
+        try:
+            wording = self.wordings[code, variant]
+            for template in (wording.short, wording.detail, wording.action):
+                self._shown().render(template, values)
+        except Exception:  # not installed here, or its sentences and its numbers are not of the same version
+            shown = {name: value for name, value in values.items() if name not in ("step", "split")}
+            listed = ", ".join(f"{name} = {value}" for name, value in shown.items()) or self.words["none"]
+            return self.foreign, {**values, "code": code, "values": listed}
+        return wording, values
 
     def doubt(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
         """What speaks against a target: in a few words, and in full.
@@ -204,7 +231,48 @@ def catalogue(language: str = DEFAULT_LANGUAGE) -> Catalogue:
     """
     if language not in LANGUAGES:
         raise KeyError(f"found language {language!r}, expected one of {', '.join(LANGUAGES)}{near_language(language)}")
-    return read_catalogue(language, tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8")))
+    own = read_catalogue(language, tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8")))
+    explanations, wordings = dict(own.explanations), dict(own.wordings)
+    for plugin in _of_plugins():
+        tables = plugin.value.get(language, plugin.value[DEFAULT_LANGUAGE])
+        for code, table in tables.items():
+            explanations[code], of_code = _code(code, table)
+            wordings.update(of_code)
+    added = frozenset(explanations.keys() - own.explanations.keys())
+    return replace(own, explanations=explanations, wordings=wordings, plugins=added)
+
+
+@cache
+def _of_plugins() -> tuple[Plugin[Mapping[str, Mapping[str, Any]]], ...]:
+    """The sentences of other packages: by language, the tables by code."""
+    english = tomllib.loads(files(__package__).joinpath(f"{DEFAULT_LANGUAGE}.toml").read_text("utf-8"))
+    taken = {*english["codes"], *english["retired"]}
+
+    def read(_: str, folder: Any) -> Mapping[str, Mapping[str, Any]]:
+        found = {DEFAULT_LANGUAGE: _plugin_codes(folder_file(folder, f"{DEFAULT_LANGUAGE}.toml"), taken)}
+        for language in LANGUAGES:
+            path = Path(str(files(folder).joinpath(f"{language}.toml")))
+            if language != DEFAULT_LANGUAGE and path.is_file():
+                # What only another language has is no code, and what it lacks is said in English.
+                translated = _plugin_codes(path, taken)
+                found[language] = {**found[DEFAULT_LANGUAGE], **translated}
+        taken.update(found[DEFAULT_LANGUAGE])
+        return found
+
+    return plugins(MESSAGES, (), read)
+
+
+def _plugin_codes(path: Path, taken: Collection[str]) -> Mapping[str, Any]:
+    """The tables of another package's file, by code, if a catalogue can be made of them."""
+    tables = tomllib.loads(path.read_text("utf-8"))
+    codes: Mapping[str, Any] = tables.get("codes", {})
+    if set(tables) != {"codes"} or not codes:
+        raise ConfigurationError(f"{path}: found {', '.join(tables) or 'nothing'}, expected [codes.CODE] alone")
+    for code, table in codes.items():
+        if code in taken:
+            raise ConfigurationError(f"{path}: found sentences of {code!r}, which is taken, expected another code")
+        _code(code, table)
+    return codes
 
 
 def codes() -> tuple[str, ...]:
@@ -241,25 +309,34 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
     explanations: dict[str, Explanation] = {}
     wordings: dict[tuple[str, str], Wording] = {}
     for code, table in tables["codes"].items():
-        texts = _stripped({name: text for name, text in table.items() if name != "variants"})
-        own = {name: texts.pop(name) for name in ("short", "detail") if name in texts}
-        if own:
-            wordings[code, ""] = Wording(**own, action=texts["action"])
-        reasons: dict[str, Explanation] = {}
-        for variant, of_variant in table.get("variants", {}).items():
-            of = {"action": texts["action"]} | _stripped(of_variant)
-            wordings[code, variant] = Wording(of.pop("short"), of.pop("detail"), of["action"])
-            if "meaning" in of:
-                reasons[variant] = _explanation(of)
-        explanations[code] = _explanation(texts, reasons)
+        explanations[code], of_code = _code(code, table)
+        wordings.update(of_code)
     lists = ("reasons", "notes", "deltas", "matches", "readings", "words", "retired")
+    listed: dict[str, Any] = {name: _stripped(tables[name]) for name in lists}
     return Catalogue(
         language,
         explanations,
         wordings,
         doubts={name: Wording(**_stripped(of)) for name, of in tables["doubts"].items()},
-        **{name: _stripped(tables[name]) for name in lists},
+        foreign=Wording(**_stripped(tables["foreign"])),
+        **listed,
     )
+
+
+def _code(code: str, table: Mapping[str, Any]) -> tuple[Explanation, dict[tuple[str, str], Wording]]:
+    """What a code means, and the templates of its findings."""
+    wordings: dict[tuple[str, str], Wording] = {}
+    texts = _stripped({name: text for name, text in table.items() if name != "variants"})
+    own = {name: texts.pop(name) for name in ("short", "detail") if name in texts}
+    if own:
+        wordings[code, ""] = Wording(**own, action=texts["action"])
+    reasons: dict[str, Explanation] = {}
+    for variant, of_variant in table.get("variants", {}).items():
+        of = {"action": texts["action"]} | _stripped(of_variant)
+        wordings[code, variant] = Wording(of.pop("short"), of.pop("detail"), of["action"])
+        if "meaning" in of:
+            reasons[variant] = _explanation(of)
+    return _explanation(texts, reasons), wordings
 
 
 def _explanation(texts: Mapping[str, str], reasons: Mapping[str, Explanation] | None = None) -> Explanation:

@@ -1,15 +1,18 @@
-"""The files that come with the package: recipes and texts."""
+"""The files that come with the package, recipes and texts; recipes of other packages."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
 from ko_cpt_callbacks.errors import RecipeError
+from ko_cpt_callbacks.plugin import RECIPES, Plugin, folder_file, plugins
 
 _LONGEST_LINK: Final = 200
+_SUFFIX: Final = ".yaml"
 _FIX: Final = (
     "install the wheel, or check the repository out with symbolic links (`git config core.symlinks true`, then `git "
     "checkout -- ko_cpt_callbacks/recipes`); a recipe of your own is named by its path"
@@ -49,6 +52,21 @@ def bundled_text(name: str) -> str:
 
 
 def recipe_ids() -> tuple[str, ...]:
-    """Ids of the bundled recipes, sorted: the names of the files."""
+    """Ids of the bundled recipes, then of those of other packages, each sorted: the names of the files."""
+    return (*_bundled_ids(), *(one.name for one in _plugin_recipes()))
+
+
+def recipe_path(id: str) -> Path:
+    """The file of one of `recipe_ids`."""
+    added = {one.name: one.value for one in _plugin_recipes()}
+    return added.get(id) or Path(str(bundled_folder() / f"{id}{_SUFFIX}"))
+
+
+def _bundled_ids() -> tuple[str, ...]:
     names = (file.name for file in bundled_folder().iterdir())
-    return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
+    return tuple(sorted(name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)))
+
+
+@cache
+def _plugin_recipes() -> tuple[Plugin[Path], ...]:
+    return plugins(RECIPES, _bundled_ids(), lambda name, folder: folder_file(folder, f"{name}{_SUFFIX}"))

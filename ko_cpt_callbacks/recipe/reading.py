@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_checks import LocalBase
-from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.bundle import recipe_ids, recipe_path
 from ko_cpt_callbacks.recipe.checks import agreement_mistakes, source_mistakes
 from ko_cpt_callbacks.recipe.defaults import told_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.override import OPTION, override
@@ -79,7 +79,7 @@ def find_recipe(name: str) -> Path:
             return Path(name)
         raise
     if name in known:
-        return Path(str(bundled_folder() / f"{name}.yaml"))
+        return recipe_path(name)
     if os.path.isfile(name):  # of a name that no file can have, Path.is_file raises an error
         return Path(name)
     if len(name) > _NAME_SHOWN:

@@ -10,8 +10,9 @@ from typing import Any
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import codes, retired
+from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.watch.stopping import read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
@@ -103,8 +104,8 @@ def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
             gone = "nothing: it is no finding any more; parsing the target reports it"
             expected = now if retired()[code] else gone
             yield (*key, "stop_on", number), shown(code), expected, None
-        elif isinstance(code, str) and code not in codes():
-            yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, codes())
+        elif isinstance(code, str) and code not in known_codes():
+            yield (*key, "stop_on", number), shown(code), "a finding's code", near_miss(code, known_codes())
         elif code in named[:number]:
             yield (*key, "stop_on", number), "the same code a second time", "each once", None
 

@@ -186,7 +186,7 @@ class Monitor:
                 continue
             try:
                 after, found = rule.step(before, seen, signals)
-                findings.extend(tuple(found))  # a rule of one's own may return what raises only when it is looked at
+                findings.extend(_checked(rule, found))
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
                 after = SetAside(seen.step, error_text(error, limits.ERROR_SHOWN))
                 findings.extend(_failure(rule, after))
@@ -216,7 +216,7 @@ class Monitor:
             if isinstance(before, SetAside):
                 continue
             try:
-                findings.extend(rule.close(before, state.signals))
+                findings.extend(_checked(rule, rule.close(before, state.signals)))
             except Exception as error:  # as in `step`
                 aside = SetAside(state.last_step, error_text(error, limits.ERROR_SHOWN))
                 findings.extend(_failure(rule, aside, at_the_end=True))
@@ -226,6 +226,19 @@ class Monitor:
         """A finished run: `fold` from the start, then `close`."""
         state, findings = self.fold(observations)
         return state, findings + self.close(state)
+
+
+def _checked(rule: Rule, found: Iterable[Finding]) -> Found:
+    """What a rule returned, if it is findings of its code: a rule of another package may return anything.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    findings = tuple(found)
+    for one in findings:
+        if not isinstance(one, Finding) or one.code != rule.code:
+            raise TypeError(f"found {one!r} among what the rule returned, expected findings of {rule.code}")
+    return findings
 
 
 def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:

@@ -1,80 +1,93 @@
 """All rules, in the order in which they are asked, each told what the run must reach and what it was declared to be.
 
-A rule is a value (its limits) with three pure methods. Its module stands once, in `_MODULES`; every rule that is
-defined there is one of the list.
+A rule is a value (its limits) with three pure methods. Every rule that a module of the families' folders defines is
+one of the list, and behind them those of other packages (`ko_cpt_callbacks.plugin`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from inspect import isabstract
-from typing import Final
+from pkgutil import walk_packages
+from typing import Any, Final
 
-from ko_cpt_callbacks import keys
+from ko_cpt_callbacks import keys, rules
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import catalogue, retired
+from ko_cpt_callbacks.plugin import RULES, Plugin, plugins
 from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits
-from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.rules.rule import Rule, RuleInfo
 from ko_cpt_callbacks.run.retention import retention_names
 from ko_cpt_callbacks.watch.stopping import Patience
 from ko_cpt_callbacks.watch.target import Target
 
-__all__ = ["ALL_RULES", "TASKS", "Rule", "rules_for"]
+__all__ = ["ALL_RULES", "TASKS", "Rule", "known_codes", "known_rules", "plugin_rules", "rules_for"]
 
 TASKS: Final = ("cpt", "sft", "other")
 """What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""
 
-_MODULES: Final = (
-    "setup.check",
-    "setup.prompt_in_loss",
-    "setup.eval_in_training",
-    "note.note",
-    "curve.non_finite",
-    "level.padding_in_loss",
-    "level.loss_scaled",
-    "level.below_floor",
-    "curve.run_seam",
-    "curve.loss_spike",
-    "curve.diverged",
-    "curve.level_shift",
-    "note.attempt_differs",
-    "generalization.eval_set_changed",
-    "generalization.eval_too_small",
-    "target.target_met",
-    "target.target_missed",
-    "target.target_inconclusive",
-    "generalization.overfitting",
-    "generalization.gap_widening",
-    "curve.memorising",
-    "generalization.forgetting",
-    "curve.plateau",
-    "curve.no_learning",
-    "generalization.no_improvement",
-    "baseline.baseline_ahead",
-    "baseline.baseline_behind",
-    "baseline.not_comparable",
-    "baseline.stage_regression",
-    "note.rule_failed",
-    "note.record_behind",
-    "note.foreign_record",
-    "note.two_writers",
-    "note.not_enough_data",
-)
+
+def _modules() -> Iterator[str]:
+    """Modules of the families' folders, by name."""
+    for found in walk_packages(rules.__path__, f"{rules.__name__}."):
+        if not found.ispkg and found.name.count(".") > rules.__name__.count(".") + 1:
+            yield found.name
 
 
 def _rules_of(module: str) -> Iterator[type[Rule]]:
     """The rules that a module defines, in their order; what they inherit from is none."""
-    home = import_module(f"ko_cpt_callbacks.rules.{module}")
+    home = import_module(module)
     for one in vars(home).values():
         own = isinstance(one, type) and issubclass(one, Rule) and one.__module__ == home.__name__
         if own and not isabstract(one) and hasattr(one, "info"):
             yield one
 
 
-_CLASSES: Final = tuple(rule for module in _MODULES for rule in _rules_of(module))
+_CLASSES: Final = tuple(
+    sorted((rule for module in _modules() for rule in _rules_of(module)), key=lambda rule: rule.info.place)
+)
+
+ALL_RULES: Final[tuple[Rule, ...]] = tuple(rule() for rule in _CLASSES)
+"""The rules of this package as they are without targets, for a run of continued pretraining."""
+
+
+@cache
+def plugin_rules() -> tuple[Plugin[type[Rule]], ...]:
+    """The rules of other packages, by code."""
+    return plugins(RULES, [*(rule.code for rule in ALL_RULES), *retired()], _plugin_rule)
+
+
+def known_rules() -> tuple[Rule, ...]:
+    """All rules that are installed, as they are without targets: those of this package, then those of others."""
+    return (*ALL_RULES, *(one.value() for one in plugin_rules()))
+
+
+def known_codes() -> tuple[str, ...]:
+    """Codes of all rules that are installed, in the order of the alphabet."""
+    return tuple(sorted(rule.code for rule in known_rules()))
+
+
+def _plugin_rule(name: str, value: Any) -> type[Rule]:
+    """The rule of an entry point, if it can be asked and explained."""
+    if not (isinstance(value, type) and issubclass(value, Rule)) or isabstract(value):
+        raise ConfigurationError(f"found {value!r}, expected a class made from {Rule.__module__}.Rule")
+    info = getattr(value, "info", None)
+    if not isinstance(info, RuleInfo) or info.code != name or not re.fullmatch(r"[a-z]+(-[a-z]+)*", name):
+        raise ConfigurationError(
+            f"found info {info!r}, expected a RuleInfo whose code is the entry point's name, small letters with hyphens"
+        )
+    if not dataclasses.is_dataclass(value):
+        raise ConfigurationError(f"found {value!r}, expected a frozen dataclass, whose fields are its limits")
+    if name not in catalogue().explanations:
+        raise ConfigurationError(f"found no English sentences of {name}, expected an entry point of messages with them")
+    value().initial()
+    return value
 
 
 def rules_for(
@@ -123,20 +136,17 @@ def rules_for(
         "baseline": baseline,
         "stage": stage,
     }
-    rules = tuple(_told(rule, told) for rule in _CLASSES)
-    known = [rule.code for rule in rules]
+    classes = (*_CLASSES, *(one.value for one in plugin_rules()))
+    every = tuple(_told(rule, told) for rule in classes)
+    known = [rule.code for rule in every]
     unknown = sorted(set(codes or ()) - set(known))
     if unknown:
         raise ConfigurationError(f"rules: found {', '.join(unknown)}, expected codes out of {', '.join(known)}")
-    own = checked_limits("limits", limits or {}, rules)
-    return tuple(with_limits(rule, own) for rule in rules if codes is None or rule.code in codes)
+    own = checked_limits("limits", limits or {}, every)
+    return tuple(with_limits(rule, own) for rule in every if codes is None or rule.code in codes)
 
 
 def _told(rule: type[Rule], told: dict[str, object]) -> Rule:
     """A rule with what it asks to be told: its fields of those names."""
     asks = {one.name for one in dataclasses.fields(rule)}  # type: ignore[arg-type]
     return rule(**{name: value for name, value in told.items() if name in asks})
-
-
-ALL_RULES: Final[tuple[Rule, ...]] = rules_for()
-"""The rules as they are without targets, for a run of continued pretraining."""

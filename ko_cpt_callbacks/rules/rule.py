@@ -34,7 +34,8 @@ class RuleInfo:
         severities: Severities that its findings can have, the gravest first.
         rows: Kinds of rows that it asks for; the monitor shows it no others.
         may_stop: Whether one of its findings can ask to stop the run.
-        since: Version of this package that brought it.
+        since: Version of the package that brought it.
+        place: Where its findings stand among those of the same row: the lower come first, equal ones by their module.
     """
 
     code: str
@@ -42,6 +43,7 @@ class RuleInfo:
     rows: tuple[type[Observation], ...]
     may_stop: bool = False
     since: str = "0.1.0"
+    place: int = 295
 
 
 class Rule(ABC):

@@ -1,17 +1,27 @@
-"""Outputs: they show or store rows and findings, and judge nothing. One that fails is reported once and dropped."""
+"""Outputs: they show or store rows and findings, and judge nothing. One that fails is reported once and dropped.
+
+Other packages add outputs by name (`ko_cpt_callbacks.plugin`): a callable that makes one of the run's ``output_dir``.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from ko_cpt_callbacks.errors import ConfigurationError, error_text
+from ko_cpt_callbacks.plugin import OUTPUTS, Plugin, plugins
 from ko_cpt_callbacks.run.finding import Finding
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 _log = logging.getLogger("ko_cpt_callbacks")
+
+BUILT_IN: Final = ("files", "console")
+"""Names of the outputs of this package."""
 
 
 class Output:
@@ -42,6 +52,46 @@ class Output:
 
     def run(self, run: Mapping[str, Any]) -> None:
         """``run.json`` says something new."""
+
+
+OutputMaker: TypeAlias = Callable[[Path], Output]
+"""Makes an output for a run's ``output_dir``."""
+
+
+@cache
+def plugin_outputs() -> tuple[Plugin[OutputMaker], ...]:
+    """What makes the outputs that other packages add, by name."""
+    return plugins(OUTPUTS, BUILT_IN, _maker)
+
+
+def _maker(_: str, value: Any) -> OutputMaker:
+    if not callable(value):
+        raise ConfigurationError(f"found {value!r}, expected what makes an Output of a run's output_dir")
+    made: OutputMaker = value
+    return made
+
+
+def output_names() -> tuple[str, ...]:
+    """What ``outputs=`` may name: the outputs of this package, then those of others."""
+    return (*BUILT_IN, *(one.name for one in plugin_outputs()))
+
+
+def made_by_plugin(name: str, output_dir: Path) -> Output | None:
+    """The output of a name that another package adds; None, which is reported, where it cannot be made.
+
+    Args:
+        name: One of `output_names`, none of this package's own.
+        output_dir: The run's.
+    """
+    (plugin,) = (one for one in plugin_outputs() if one.name == name)
+    try:
+        output = plugin.value(output_dir)
+        if not isinstance(output, Output):
+            raise TypeError(f"found {type(output).__name__}, expected an Output")
+    except Exception as error:  # the run goes on without it
+        _log.warning("The output %r of %s is off for this run: %s", name, plugin.package, error_text(error))
+        return None
+    return output
 
 
 class OutputFan(Output):

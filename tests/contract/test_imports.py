@@ -19,8 +19,8 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 
 # From the ground up: each imports itself and those before it.
 ORDER = (
-    "errors", "keys", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "rules", "recipe", "hf",
-    "training", "check", "cli",
+    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "rules", "recipe",
+    "hf", "training", "check", "cli",
 )
 # What judges a finished run needs no Trainer.
 WITHOUT = {"check": {"hf", "training"}}

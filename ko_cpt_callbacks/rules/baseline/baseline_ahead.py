@@ -34,7 +34,7 @@ class BaselineAhead(Rule):
         retention: Names of evaluation sets that are never compared.
     """
 
-    info: ClassVar = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW)
+    info: ClassVar = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW, place=260)
 
     baseline: Baseline | None = None
     stage: str = AUTO

@@ -37,7 +37,7 @@ class BaselineBehind(Rule):
         retention: Names of evaluation sets that are never compared.
     """
 
-    info: ClassVar = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW)
+    info: ClassVar = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW, place=270)
 
     baseline: Baseline | None = None
     stage: str = AUTO

@@ -37,7 +37,7 @@ class NotComparable(Rule):
         retention: Names of evaluation sets that are never compared.
     """
 
-    info: ClassVar = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW)
+    info: ClassVar = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW, place=280)
 
     baseline: Baseline | None = None
     stage: str = AUTO

@@ -69,7 +69,7 @@ class Diverged(Rule):
         short_staying: or so many.
     """
 
-    info: ClassVar = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True)
+    info: ClassVar = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True, place=110)
 
     noises: float = limits.DIVERGED_NOISES
     nats: float = limits.DIVERGED_NATS

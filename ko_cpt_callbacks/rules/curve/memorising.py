@@ -52,7 +52,7 @@ class Memorising(Rule):
         retention: Declared names of retention sets, whose evaluations do not count.
     """
 
-    info: ClassVar = RuleInfo("memorising", (Severity.WARNING,), (TrainObservation, EndObservation))
+    info: ClassVar = RuleInfo("memorising", (Severity.WARNING,), (TrainObservation, EndObservation), place=210)
 
     ends: int = limits.STEP_ENDS
     drop: float = limits.STEP_DROP

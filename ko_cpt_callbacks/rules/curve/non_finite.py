@@ -91,7 +91,7 @@ class NonFinite(Rule):
 
     info: ClassVar = RuleInfo(
         "non-finite", (Severity.ERROR, Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation),
-        may_stop=True,
+        may_stop=True, place=50,
     )
 
     healthy_rows: int = limits.FINITE_ROWS

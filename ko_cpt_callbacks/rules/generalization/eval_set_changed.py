@@ -61,7 +61,9 @@ class EvalSetChanged(Rule):
     of a masked model): there it waits for the next evaluation, or for the end. Drawn sets are a note, once.
     """
 
-    info: ClassVar = RuleInfo("eval-set-changed", (Severity.WARNING, Severity.INFO), (EvalObservation, EndObservation))
+    info: ClassVar = RuleInfo(
+        "eval-set-changed", (Severity.WARNING, Severity.INFO), (EvalObservation, EndObservation), place=140
+    )
 
     def initial(self) -> EvalSetChangedState:
         """No evaluation yet."""

@@ -39,7 +39,9 @@ class Forgetting(Rule):
         retention: Declared names of retention sets, beside `ko_cpt_callbacks.run.retention.RETENTION_NAMES`.
     """
 
-    info: ClassVar = RuleInfo("forgetting", (Severity.WARNING, Severity.INFO), (EvalObservation,), may_stop=True)
+    info: ClassVar = RuleInfo(
+        "forgetting", (Severity.WARNING, Severity.INFO), (EvalObservation,), may_stop=True, place=220
+    )
 
     retention: tuple[str, ...] = ()
     limit: float = limits.FORGET_SHARE

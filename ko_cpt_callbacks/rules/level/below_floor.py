@@ -64,7 +64,9 @@ class BelowFloor(Rule):
         window: Training points behind the median.
     """
 
-    info: ClassVar = RuleInfo("below-floor", (Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation))
+    info: ClassVar = RuleInfo(
+        "below-floor", (Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation), place=80
+    )
 
     task: str = "cpt"
     floor: float = limits.FLOOR_BITS

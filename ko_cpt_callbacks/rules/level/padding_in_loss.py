@@ -95,7 +95,8 @@ class PaddingInLoss(Rule):
     """
 
     info: ClassVar = RuleInfo(
-        "padding-in-loss", (Severity.ERROR, Severity.WARNING), (SetupObservation, TrainObservation), may_stop=True
+        "padding-in-loss", (Severity.ERROR, Severity.WARNING), (SetupObservation, TrainObservation), may_stop=True,
+        place=60,
     )
 
     constant_rows: int = limits.EQUAL_ROWS

@@ -52,7 +52,7 @@ class SetupCheck(SetupRule):
 def _info(code: str, reasons: tuple[Reason, ...], *, may_stop: bool) -> RuleInfo:
     """The metadata of a check; its severities are those of its reasons."""
     severities = tuple(one for one in reversed(Severity) if one in {reason.severity for reason in reasons})
-    return RuleInfo(code, severities, (SetupObservation,), may_stop)
+    return RuleInfo(code, severities, (SetupObservation,), may_stop, place=10)
 
 
 @dataclass(frozen=True, slots=True)

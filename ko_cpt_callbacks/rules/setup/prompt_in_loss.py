@@ -23,7 +23,7 @@ class PromptInLoss(SetupRule):
             labelled, and that is right.
     """
 
-    info: ClassVar = RuleInfo("prompt-in-loss", (Severity.WARNING,), (SetupObservation,), may_stop=True)
+    info: ClassVar = RuleInfo("prompt-in-loss", (Severity.WARNING,), (SetupObservation,), may_stop=True, place=20)
 
     task: str = "cpt"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_checks import LocalBase
-from ko_cpt_callbacks.recipe.bundle import recipe_ids, recipe_path
+from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids, recipe_path
 from ko_cpt_callbacks.recipe.checks import agreement_mistakes, source_mistakes
 from ko_cpt_callbacks.recipe.defaults import told_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.override import OPTION, override

@@ -104,10 +104,9 @@ class Memorising(Rule):
             level, held = state.level, state.held
             if level is None and (halves := _halves(window, last)) and halves[1] >= self.learning * halves[0]:
                 level, held = halves[1], {name: series.last for name, series in signals.evaluations.sets.items()}
-            judged = done > last + 1
             state = replace(
                 state, epoch=done, began=before, each=before - state.began, first=last if state.level is None else
-                state.first, level=level, held=held, judged=judged, opening=None if judged else state.opening,
+                state.first, level=level, held=held, judged=False,
             )  # fmt: skip
         if not state.judged:
             most = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2))

@@ -265,11 +265,53 @@ def test_an_evaluation_that_fell_along() -> None:
 
 
 def test_which_epoch_the_later_ones_are_compared_with() -> None:
-    """The first whose second half is no lower than 0.85 of its first half."""
-    for half, said in ((0.86, True), (0.84, False)):
-        found = _steps(
+    """The first whose second half is no lower than 0.85 of its first half: what is far below is so four epochs on."""
+    for half, step in ((0.86, 810), (0.84, 1010)):
+        (found,) = _steps(
             Memorising(),
-            lambda at, half=half: _sinking(at, start=2.0 * half, end=0.85) + 2.0 * (1 - half) * (at < 0.5),
+            lambda at, half=half: _sinking(at, start=2.0 * half, end=0.8) + 2.0 * (1 - half) * (at < 0.5),
             epochs=7,
         )
-        assert bool(found) is said
+        assert (found.variant, found.step) == ("far-below", step)
+        assert found.values["first_level"] == pytest.approx(2.0 * half)
+
+
+@pytest.mark.parametrize("begun", [0, 3])
+def test_epochs_are_counted_from_the_first_that_is_there(begun: int) -> None:
+    """A log that begins in the middle of a run: four of its own epochs are many, and steps have their names."""
+    rows = [TrainObservation(10 * i, begun + i / 20, _sinking((i - 0.5) / 20)) for i in range(1, 121)]
+    assert [(one.variant, one.step) for one in _findings(rows)] == [("far-below", 810)]
+    rows = [TrainObservation(10 * i, begun + i / 20, _stairs(0.2)((i - 0.5) / 20)) for i in range(1, 81)]
+    assert [one.values["epochs"] for one in _findings(rows)] == [[begun + 1, begun + 2]]
+
+
+def test_what_is_said_of_the_steps() -> None:
+    """Each with its share; level and noise are those of the last."""
+    (found,) = _steps(Memorising(), lambda at: 4.0 - 1.0 * (at >= 1) - 0.6 * (at >= 2))
+    v = found.values
+    assert v["shares"] == [pytest.approx(0.25), pytest.approx(0.2)]
+    assert (v["last_share"], v["ends"]) == (pytest.approx(0.2), 2)
+    assert (v["before"], v["after"], v["noise"]) == (pytest.approx(3.0), pytest.approx(2.4), pytest.approx(0.002))
+
+
+def test_an_epoch_without_a_row_has_no_end() -> None:
+    """Epochs that go on by more than one: nothing steps down there, and what the epoch before began with is gone."""
+    rows = [TrainObservation(10 * i, (i + 20 * (i > 20)) / 20, 3.0 - 0.4 * (i > 20)) for i in range(1, 61)]
+    assert _findings(rows) == []
+    rows += [TrainObservation(10 * i, (i + 20) / 20, 2.3 - 0.3 * (i > 80)) for i in range(61, 101)]
+    assert [one.values["epochs"] for one in _findings(rows)] == [[4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "prints", "said"),
+    [(3.0, 1.45, "aa", True), (3.0, 1.35, "aa", False), (2.0, 1.3, "ab", True), (2.0, 1.3, "aa", False)],
+)
+def test_what_an_evaluation_fell_from(first: float, later: float, prints: str, said: bool) -> None:
+    """What it was at the end of the first epoch, 2.0, not before; of other rows since then, what they began with."""
+    rows: list[Observation] = []
+    for i in range(1, 121):
+        rows.append(TrainObservation(10 * i, i / 20, _sinking((i - 0.5) / 20)))
+        if i % 10 == 0:
+            loss = first if i == 10 else 2.0 if i == 20 else later
+            rows.append(EvalObservation(10 * i, loss=loss, fingerprint=prints[i > 20]))
+    assert bool(_findings(rows)) is said

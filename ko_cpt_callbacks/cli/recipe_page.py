@@ -39,25 +39,24 @@ def memory_of(file: RecipeFile, gpus: int = 1, sharding: Sharding = "none") -> t
         NotCountedError: If they cannot be counted, and do not follow from the shape.
         ConfigurationError: If the recipe cannot be used on the model.
     """
-    return recipe_memory(file.recipe, numbers_of(file), gpus=gpus, sharding=sharding)
+    page, count = numbers_of(file)
+    return recipe_memory(page, count, gpus=gpus, sharding=sharding)
 
 
-def numbers_of(file: RecipeFile) -> ParameterCount:
-    """The numbers of a recipe's model when its stages begin: see `memory_of`."""
+def numbers_of(file: RecipeFile) -> tuple[Page, ParameterCount]:
+    """The numbers of a recipe's model when its stages begin, and the recipe with its shape: see `memory_of`."""
     if file.base.folder is not None and installed_folder() is not None:
         with suppress(ImportError):  # torch, or what transformers needs, is not there
             from ko_cpt_callbacks.training.model.config import local_layout
 
-            found = local_layout(file)
-            if found is not None:
-                return found
+            return local_layout(file.recipe, file.base.folder)
     config = file.base.config
     if config is not None and config.shape is not None and config.unusual:
         raise NotCountedError(
             f"not estimated: found {', '.join(config.unusual)} in the config.json of {file.recipe.base.model}, of "
             "which the numbers do not follow; with torch and transformers they are counted in the model"
         )
-    return count_page(file.recipe)
+    return file.recipe, count_page(file.recipe)
 
 
 def needs(file: RecipeFile) -> int | None:

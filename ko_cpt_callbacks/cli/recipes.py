@@ -5,6 +5,7 @@ Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line f
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -111,11 +112,11 @@ def summary(file: RecipeFile) -> dict[str, Any]:
     from ko_cpt_callbacks.cli.recipe_page import needs, numbers_of
     from ko_cpt_callbacks.recipe.family import NotCountedError
 
-    page, shape = file.recipe, file.recipe.base.known_sizes
-    try:
-        parameters = numbers_of(file).total
-    except NotCountedError:
-        parameters = None
+    page, parameters = file.recipe, None
+    with suppress(NotCountedError):
+        page, count = numbers_of(file)
+        parameters = count.total
+    shape = page.base.known_sizes
     return {
         "id": page.id,
         "title": page.title,

@@ -213,8 +213,8 @@ def count_page(page: Page) -> ParameterCount:
     shape = page.base.known_sizes
     if shape is None:
         raise NotCountedError(
-            f"not estimated: the shape of {page.base.model} is in its config.json, which ko-cpt train reads when it "
-            "loads the model; base.shape gives it before"
+            f"not estimated: the shape of {page.base.model} is in its config.json, which ko-cpt train reads before it "
+            "loads the model, and looks for the layers that are named; base.shape gives it now"
         )
     if page.base.build is not None:
         shape = shape.model_copy(update={"max_position_embeddings": page.data.sequence_length})

@@ -14,6 +14,9 @@ from typing import Any, Final
 _AUTO: Final = Path("models", "auto", "modeling_auto.py")
 _CAUSAL: Final = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 _TYPE: Final = "model_type"
+# What every configuration has; transformers 4 ties matrices by a default that stands there.
+_BASE: Final = Path("configuration_utils.py")
+_BASES: Final = ("PretrainedConfig", "PreTrainedConfig")
 
 
 def installed_folder() -> Path | None:
@@ -52,15 +55,21 @@ def class_defaults(family: str, folder: Path | None = None) -> Mapping[str, Any]
     """
     folder = folder or installed_folder()
     for place in dict.fromkeys((family, family.removesuffix("_text"))):
-        tree = _tree(folder, Path("models", place, f"configuration_{place}.py"))
-        for item in tree.body if tree is not None else []:
-            if isinstance(item, ast.ClassDef) and dict(_constants(item.body)).get(_TYPE) == family:
-                return {**dict(_constants(item.body)), **_taken(item)}
+        for item in _classes(folder, Path("models", place, f"configuration_{place}.py")):
+            own = {**dict(_constants(item.body)), **_taken(item)}
+            if own.get(_TYPE) == family:
+                every = next((_taken(base) for base in _classes(folder, _BASE) if base.name in _BASES), {})
+                return {**every, **own}
     return None
 
 
+def _classes(folder: Path | None, path: Path) -> Iterator[ast.ClassDef]:
+    tree = _tree(folder, path)
+    yield from (item for item in (tree.body if tree is not None else []) if isinstance(item, ast.ClassDef))
+
+
 def _tree(folder: Path | None, path: Path) -> ast.Module | None:
-    if folder is None or not path.parent.name.isidentifier():
+    if folder is None or not path.stem.isidentifier():
         return None
     try:
         return ast.parse((folder / path).read_text("utf-8"))

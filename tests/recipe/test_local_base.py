@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from cli.test_recipes import OFFLINE, ROOT
-from training.made_family import LORA, made_config, written_recipe
+from training.made_family import LORA, SIZES, made_config, written_recipe
+from transformers import AutoConfig
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
@@ -173,6 +174,22 @@ def test_experts_are_counted_and_not_adapted(tmp_path: Path) -> None:
             f"ko-cpt validate: stages.odd.lora.target_modules[1]: found the text {found}, expected a linear layer of "
             f"model's blocks {words}{near}"
         ])  # fmt: skip
+
+
+def test_what_bitsandbytes_leaves_alone(tmp_path: Path) -> None:
+    """A family whose linear layers are all of a class of their own stays as large as it is: refused before a weight is
+    loaded, and taken without quantization."""
+    pytest.importorskip("transformers", minversion="5.0")
+    sizes = {key: value for key, value in SIZES.items() if not key.startswith("num_key")}
+    AutoConfig.for_model("falcon", **sizes).save_pretrained(tmp_path / "model")
+    status, text = validated(written_recipe(tmp_path, "model", STAGES, quantization="8-bit"))
+    assert (status, text.strip()) == (
+        2,
+        "ko-cpt validate: base.quantization: found linear layers that bitsandbytes leaves as they are "
+        "(query_key_value, dense, dense_h_to_4h, dense_4h_to_h), expected those of the blocks in 8-bit; set "
+        "quantization: none",
+    )
+    assert validated(written_recipe(tmp_path, "model", STAGES))[0] == 0
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma3", "mixtral"])

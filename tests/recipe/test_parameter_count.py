@@ -6,11 +6,13 @@ from typing import Any, get_args
 
 import pytest
 from peft import LoraConfig, get_peft_model
+from training.small_tokenizer import byte_level
 from transformers import AutoConfig
 
 from ko_cpt_callbacks.recipe.family import KINDS, NotCountedError, count_page, count_parameters, linear_paths
-from ko_cpt_callbacks.recipe.model_schema import MadeFamily, Shape
+from ko_cpt_callbacks.recipe.model_schema import Base, MadeFamily, Shape
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.training.model.base import made_model
 from ko_cpt_callbacks.training.model.layout import empty_model, read_layout
 
 # Small, and of the sizes that recipes have; on the meta device nothing is allocated.
@@ -85,6 +87,22 @@ def test_a_model_has_as_many_numbers(name: str) -> None:
 def test_no_family_is_left_out() -> None:
     """Each whose numbers are said to follow from its shape is counted here, and can be made on the spot."""
     assert {values["family"] for values in SHAPES.values()} == set(KINDS) == set(get_args(MadeFamily))
+
+
+@pytest.mark.parametrize("family", get_args(MadeFamily))
+def test_a_model_made_on_the_spot(family: str) -> None:
+    """It has as many numbers as were counted before there was one."""
+    keys = {"num_key_value_heads": 2} if KINDS[family].key_heads else {}
+    tokenizer = byte_level()
+    values = {
+        "family": family, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "tokenizer": {"algorithm": "byte-level-bpe", "vocab_size": len(tokenizer), "sources": ["ko"]}, **keys,
+    }  # fmt: skip
+    base = Base.model_validate({"build": values, "dtype": "float32"})
+    assert base.build is not None
+
+    shape = base.sizes.model_copy(update={"max_position_embeddings": 48})
+    assert count_parameters(shape) == read_layout(made_model(base.build, tokenizer, 48))
 
 
 def test_nothing_is_guessed() -> None:

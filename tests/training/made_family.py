@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from training.small_tokenizer import byte_level
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -32,6 +33,13 @@ _AFTER = ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"
 _FOUR = (*_NORMS, "pre_feedforward_layernorm.weight", "post_feedforward_layernorm.weight")
 _HEADS = ("self_attn.q_norm.weight", "self_attn.k_norm.weight")
 _EXPERTS = ("mlp.gate.weight", "mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+_FUSED = transformers.__version__ >= "5"
+"""Transformers 4 has a linear layer for each matrix of an expert, and one that chooses among them."""
+
+
+def _of_experts(block: str, *names: str) -> tuple[str, ...]:
+    """The linear layers that four experts have in transformers 4."""
+    return (f"{block}.gate", *(f"{block}.experts.{index}.{name}" for index in range(4) for name in names))
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class MadeFamily:
 
 
 _NEOX = ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+_NEOX_HEAD = "lm_head" if _FUSED else "embed_out"
 _GPT2 = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 _VISION = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
@@ -84,10 +93,15 @@ FAMILIES: dict[str, MadeFamily] = {
     "qwen2": MadeFamily(biased=_ATTENTION[:3]),
     "qwen3": MadeFamily({"head_dim": 32}, rest=(*_NORMS, *_HEADS)),
     "qwen3_moe": MadeFamily(
-        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 16}, _ATTENTION,
-        (*_NORMS, *_HEADS, *_EXPERTS),
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 16},
+        _ATTENTION if _FUSED else (*_ATTENTION, *_of_experts("mlp", "gate_proj", "up_proj", "down_proj")),
+        (*_NORMS, *_HEADS, *(_EXPERTS if _FUSED else ())),
     ),
-    "mixtral": MadeFamily({"num_local_experts": 4}, _ATTENTION, (*_NORMS, *_EXPERTS)),
+    "mixtral": MadeFamily(
+        {"num_local_experts": 4},
+        _ATTENTION if _FUSED else (*_ATTENTION, *_of_experts("block_sparse_moe", "w1", "w2", "w3")),
+        (*_NORMS, *(_EXPERTS if _FUSED else ())),
+    ),
     "phi3": MadeFamily({}, ("self_attn.o_proj", "self_attn.qkv_proj", "mlp.gate_up_proj", "mlp.down_proj")),
     "exaone4": MadeFamily(rest=(*_AFTER, *_HEADS)),
     "olmo2": MadeFamily(rest=(*_AFTER, *_HEADS)),
@@ -97,7 +111,7 @@ FAMILIES: dict[str, MadeFamily] = {
     "hyperclovax": MadeFamily(rest=(*_NORMS, "post_norm1.weight", "post_norm2.weight")),
     "gpt_neox": MadeFamily(
         {"num_key_value_heads": None}, _NEOX, (*_NORMS, *(name.replace("weight", "bias") for name in _NORMS)), _NEOX,
-        blocks="gpt_neox.layers", input="gpt_neox.embed_in",
+        blocks="gpt_neox.layers", input="gpt_neox.embed_in", output=_NEOX_HEAD,
     ),
     "gpt2": MadeFamily(
         {"intermediate_size": None, "num_key_value_heads": None}, _GPT2,

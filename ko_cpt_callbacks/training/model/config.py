@@ -13,11 +13,10 @@ from ko_cpt_callbacks.recipe.base_checks import with_shape
 from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, config_of, differences, model_folder
 from ko_cpt_callbacks.recipe.model_schema import Base, Shape
 from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, when_stages_begin
-from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
 from ko_cpt_callbacks.training.hub import load_pretrained
-from ko_cpt_callbacks.training.model.layout import empty_model, read_layout
+from ko_cpt_callbacks.training.model.layout import check_quantizable, empty_model, read_layout
 from ko_cpt_callbacks.yaml.mistake import Key, dotted, shown
 
 KEY: Final = "base.model"
@@ -119,19 +118,20 @@ def base_layout(page: Page, config: Any) -> ParameterCount:
     """
     count = when_stages_begin(page, read_layout(empty_model(config)))
     check_targets(page, count)
+    if page.base.quantization != "none":
+        check_quantizable(count, page.base.quantization)
     return count
 
 
-def local_layout(file: RecipeFile) -> ParameterCount | None:
-    """The same of a base that is a folder; None where it is not one.
+def local_layout(page: Page, folder: Path) -> tuple[Page, ParameterCount]:
+    """The same of a base that is a folder, and the recipe with its shape.
 
     Raises:
         ConfigurationError: If its configuration cannot be used, or something that the recipe trains is not in it.
     """
-    if file.base.folder is None:
-        return None
-    config = load_pretrained(AutoConfig, file.base.folder, KEY)
-    return base_layout(with_config(file.recipe, config), config)
+    config = load_pretrained(AutoConfig, folder, KEY)
+    page = with_config(page, config)
+    return page, base_layout(page, config)
 
 
 def check_targets(page: Page, count: ParameterCount) -> None:

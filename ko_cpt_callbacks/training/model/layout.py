@@ -181,16 +181,32 @@ def check_quantized(model: nn.Module, kind: str) -> None:
         kind: ``8-bit`` or ``4-bit``.
 
     Raises:
-        ConfigurationError: If one is not: the model takes more memory than was said, or what it trains is not known.
+        ConfigurationError: If one is not that bitsandbytes takes, or all are of classes that it leaves alone: the model
+            takes more memory than was said.
     """
-    left = [name for name, part in _linears_of(blocks_of(model).modules) if not _is_quantized(part)]
-    if left:
-        kinds = sorted({type(part).__name__ for _, part in _linears_of(blocks_of(model).modules)})
-        raise ConfigurationError(
-            f"base.quantization: found {len(left)} linear layers of {type(model).__name__} that are not in {kind} "
-            f"({', '.join(dict.fromkeys(name.rpartition('.')[2] for name in left))}; of class {', '.join(kinds)}), "
-            "expected bitsandbytes to take all of the blocks' own; set quantization: none"
-        )
+    linears = list(_linears_of(blocks_of(model).modules))
+    left = [name for name, part in linears if is_taken(part) and not _is_quantized(part)]
+    if left or not any(_is_quantized(part) for _, part in linears):
+        raise _not_quantized(kind, left or [name for name, _ in linears])
+
+
+def check_quantizable(count: ParameterCount, kind: str) -> None:
+    """The same, before the weights are loaded.
+
+    Args:
+        count: What the model is made of.
+        kind: ``8-bit`` or ``4-bit``.
+    """
+    if not any(linear.quantized for linear in count.linears):
+        raise _not_quantized(kind, [linear.path for linear in count.linears])
+
+
+def _not_quantized(kind: str, names: Iterable[str]) -> ConfigurationError:
+    words = dict.fromkeys(name.rpartition(".")[2] for name in names)
+    return ConfigurationError(
+        f"base.quantization: found linear layers that bitsandbytes leaves as they are ({', '.join(words)}), expected "
+        f"those of the blocks in {kind}; set quantization: none"
+    )
 
 
 def _linears_of(blocks: Iterable[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

@@ -190,11 +190,18 @@ def _as_json(memory: StageMemory) -> dict[str, Any]:
 def _validate(file: str) -> None:
     from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of
     from ko_cpt_callbacks.recipe.family import NotCountedError
+    from ko_cpt_callbacks.recipe.plausibility import recipe_notes
     from ko_cpt_callbacks.recipe.reading import is_bundled
+    from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 
     read = _read(file)
     page = read.recipe
-    sources = ", a source for every number" if is_bundled(read.path) else ""
+    look = look_at_texts(read)
+    bundled = is_bundled(read.path)
+    if look.mistakes and not bundled:
+        raise read.error(look.mistakes)
+    sources = ", a source for every number" if bundled else ""
+    texts = ", the beginnings of its texts" if any(part.files for part in page.data.sources.values()) else ""
     stages = "1 stage" if len(page.stages) == 1 else f"{len(page.stages)} stages"
     try:
         needed = f"{gibibytes(max(memory.bytes for memory in memory_of(read)))} GiB on one GPU"
@@ -202,10 +209,17 @@ def _validate(file: str) -> None:
         needed = f"memory {error}"
     typer.echo(
         f"{printable(file)}: recipe {page.id}, {stages}, {printable(needed)}. Checked: every key, "
-        f"what its parts must agree on{sources}, {_arguments_checked()}, which ko-cpt train asks "
+        f"what its parts must agree on{sources}{texts}, {_arguments_checked()}, which ko-cpt train asks "
         "before it loads anything."
     )
     _tell_doubts(page)
+    for note in recipe_notes(page):
+        typer.echo(printable(note.line))
+    if look.mistakes:  # a bundled recipe may want texts of the user's own
+        for line in str(read.error(look.mistakes)).splitlines():
+            typer.echo(printable(f"note: for a copy of your own: {line}"))
+    for unseen in dict.fromkeys(look.unseen):
+        typer.echo(printable(f"note: not looked at: {unseen}"))
 
 
 def _tell_doubts(page: Page) -> None:
@@ -230,8 +244,8 @@ def _arguments_checked() -> str:
             "itself says of them"
         )
     return (
-        "its arguments' names, kinds and ranges for the installed transformers. Not checked: what transformers itself "
-        "says of them (words such as cosine, what fits together, what this machine can do)"
+        "its arguments' names, kinds, words and ranges for the installed transformers. Not checked: what transformers "
+        "itself says of them (what fits together, what this machine can do)"
     )
 
 

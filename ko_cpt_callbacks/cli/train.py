@@ -89,6 +89,8 @@ def train(
 
 
 def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any]) -> None:
+    from ko_cpt_callbacks.recipe.plausibility import recipe_notes
+
     began = time.monotonic()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     again = shlex.join([*words, "--resume"]) if alone else "the same launch, with --resume"
@@ -96,6 +98,8 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
     try:
         _be_quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
+        for note in recipe_notes(file.recipe):
+            say(note.line)
         from transformers.utils.logging import disable_progress_bar
 
         from ko_cpt_callbacks.training.model.handover import WrongMovementError

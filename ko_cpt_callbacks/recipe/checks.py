@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, Final
 
+from ko_cpt_callbacks.recipe.argument_words import word_mistakes
 from ko_cpt_callbacks.recipe.arguments import argument_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
+from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
 from ko_cpt_callbacks.recipe.watch_checks import watch_mistakes
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Document, Said, Told, at, entries, mapping
@@ -67,8 +68,6 @@ def _covers(entry: str, number: str) -> bool:
     return number == entry or number.startswith((f"{entry}.", f"{entry}["))
 
 
-FORMATS: Final = (".txt", ".jsonl", ".json", ".parquet")
-PACKED: Final = (".gz", ".zst", ".xz", ".bz2")
 _WAYS: Final = ("bundled", "files", "hub")
 _HUB_ONLY: Final = ("revision", "config", "split")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -109,9 +108,10 @@ def _origin(key: Key, source: Mapping[str, Any]) -> Said:
     for number, file in enumerate(entries(source, "bundled")):
         if isinstance(file, str) and file not in known:
             yield (*key, "bundled", number), shown(file), f"one of {', '.join(known)}", near_miss(file, known)
-    for number, file in enumerate(entries(source, "files")):
-        if isinstance(file, str) and not _has_format(file):
-            yield (*key, "files", number), shown(file), f"a name that ends in {', '.join(FORMATS)}, packed or not", None
+    named: list[tuple[Key, Any]] = [((*key, "files", n), file) for n, file in enumerate(entries(source, "files"))]
+    for place, file in [*named, ((*key, "files"), source.get("files"))]:
+        if isinstance(file, str) and not may_hold_text(file):
+            yield place, shown(file), f"a name that ends in {NAMES}, or a folder", None
     if given == ["hub"]:
         revision = source.get("revision")
         if revision is None or (isinstance(revision, str) and not _COMMIT.fullmatch(revision)):
@@ -120,11 +120,6 @@ def _origin(key: Key, source: Mapping[str, Any]) -> Said:
     for name in _HUB_ONLY:
         if source.get(name) is not None:
             yield (*key, name), f"a {name} of {given[0]}", f"no {name}: only what is on the hub has one", None
-
-
-def _has_format(file: str) -> bool:
-    path = PurePosixPath(file)
-    return (path.with_suffix("") if path.suffix in PACKED else path).suffix in FORMATS
 
 
 def _band(key: Key, source: Mapping[str, Any]) -> Said:
@@ -168,6 +163,7 @@ def agreement_mistakes(
         *stage_mistakes(values),
         *watch_mistakes(values),
         *argument_mistakes(values),
+        *word_mistakes(values),
         *sourced,
     ]
     return [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from ko_cpt_callbacks.recipe.model_schema import MOST, Amount, Count, Language, Limit, Name, Part, Share, Size, Text
+
+
+def _list_or_text(value: Any) -> str:
+    return "<list>" if isinstance(value, list) else "<text>"
 
 
 class HangulShare(Part):
@@ -50,8 +54,16 @@ class Source(Part):
     language: Language
     bundled: Annotated[list[Text], Field(min_length=1)] | None = None
     """Names of files that come with the package, in ``recipes/text``."""
-    files: Annotated[list[Text], Field(min_length=1)] | None = None
-    """Paths or patterns, from the recipe's folder on: ``.txt``, ``.jsonl``, ``.json``, ``.parquet``, packed or not."""
+    files: (
+        Annotated[
+            Annotated[list[Text], Field(min_length=1), Tag("<list>")] | Annotated[Text, Tag("<text>")],
+            Discriminator(_list_or_text),
+        ]
+        | None
+    ) = None
+    """A path, a folder or a pattern, or several, from the recipe's folder on: ``.txt``, ``.jsonl``, ``.json``,
+    ``.csv``, ``.parquet``, as they are or packed (``.gz``, ``.zst``, ``.xz``, ``.bz2``). Of a folder every such file in
+    it and below, sorted by name."""
     hub: Text | None = None
     """The id of a data set, read as a stream."""
     revision: Text | None = None
@@ -69,6 +81,12 @@ class Source(Part):
     passes: Count = 1
     """How often it is read, from its beginning each time."""
     filters: Filters = Filters()
+    """What its documents must pass to be trained on; what is held out is not filtered."""
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """``files`` as several, also where there is one or none."""
+        return (self.files,) if isinstance(self.files, str) else tuple(self.files or ())
 
 
 class Data(Part):

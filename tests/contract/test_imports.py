@@ -31,7 +31,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "messages": ({"rich"}, set()),
     "yaml": ({"pydantic", "ruamel"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
-    "recipe": ({"pydantic", "ruamel"}, set()),
+    "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "training": (None, None),
     "check": ({"typer", "rich"}, set()),

@@ -327,8 +327,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         {"more.txt": "more.pdf"},
         [
             '23: data.sources.ko.files[1]: found the text "more.pdf", expected a name that ends in .txt, .jsonl, '
-            '.json, '
-            ".parquet, packed or not."
+            ".json, .csv (packed as .gz, .zst, .xz, .bz2 or not) or .parquet, or a folder."
         ],
     ),
     "a band without an inside": (

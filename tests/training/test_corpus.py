@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,14 @@ pytestmark = pytest.mark.both_versions
 
 TEXTS = ["첫째 글.", "둘째\n글은 두 줄이다.", "셋째 🙂"]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def _zstd(content: bytes) -> bytes:
+    packed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
+    return packed
+
+
+_PACK = {"": bytes, ".gz": gzip.compress, ".zst": _zstd, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
 def texts(**settings: Any) -> list[str]:
@@ -68,7 +78,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     [
         ({}, "found no files and no hub id"),
         ({"files": (Path("a.txt"),), "hub": "x/y"}, "found both files and a hub id"),
-        ({"files": (Path("a.pdf"),)}, r"found a\.pdf, expected a file that ends in \.txt, \.jsonl, \.json, \.parquet"),
+        ({"files": (Path("a.pdf"),)}, r"found a\.pdf, expected a file that ends in \.txt, \.jsonl, \.json, \.csv \("),
         ({"files": (Path("a.gz"),)}, r"found a\.gz"),
         ({"files": (Path("a.txt"),), "unit": "word"}, "found the unit 'word'"),
         ({"files": (Path("a.txt"),), "passes": 0}, "found 0 passes"),
@@ -123,6 +133,56 @@ def test_what_cannot_be_read(name: str, content: bytes, kind: str, tmp_path: Pat
     said = str(caught.value)
     assert said.startswith(f"source ko: found {path}, which cannot be read as {kind} (")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst", ".xz", ".bz2"])
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+def test_packed_or_not(kind: str, ending: str, tmp_path: Path) -> None:
+    """Every packing of every kind gives the same documents, in the order in which they stand there."""
+    said = ["첫째 글", "둘째 글, 쉼표", "셋째"]
+    lines = {
+        "txt": "\n".join(said),
+        "jsonl": "".join(json.dumps({"text": text}) + "\n" for text in said),
+        "csv": "\ufeffid,text\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(said)),
+    }[kind].encode()
+    path = tmp_path / f"a.{kind}{ending}"
+    path.write_bytes(_PACK[ending](lines))
+
+    assert texts(files=(path,)) == said
+
+
+def test_a_zst_of_several_frames(tmp_path: Path) -> None:
+    """It is read to its end, not to the first frame's, as what parallel programs and appending write has several; one
+    that is cut off is refused."""
+    first, second = "하나\n둘\n".encode(), "셋\n".encode() * 1000
+    path = tmp_path / "a.txt.zst"
+    path.write_bytes(_zstd(first) + _zstd(second))
+
+    assert texts(files=(path,)) == ["하나", "둘", *["셋"] * 1000]
+    path.write_bytes((_zstd(first) + _zstd(second))[:-3])
+    with pytest.raises(ConfigurationError, match="cannot be read as text in UTF-8"):
+        texts(files=(path,))
+
+
+def test_a_text_in_a_csv_stays_one(tmp_path: Path) -> None:
+    """Digits are no number, ``NA`` is not nothing, a line break belongs to it, and other columns do not matter."""
+    path = tmp_path / "a.csv"
+    path.write_text('n,body\n1,12\n2.5,NA\nx,"두\n줄"\n,\n', encoding="utf-8")
+
+    assert texts(files=(path,), column="body") == ["12", "NA", "두\n줄"]
+    with pytest.raises(ConfigurationError, match="found no column 'text', expected one of body, n"):
+        texts(files=(path,))
+
+
+def test_another_encoding_behind_the_beginning(tmp_path: Path) -> None:
+    """Where it is seen only in reading, the likely encoding and the command that converts the file are named too."""
+    path = tmp_path / "a b.txt"
+    path.write_bytes(b"plain words in ASCII\n" * 9000 + "한국어 글입니다\n".encode("cp949") * 9)
+    with pytest.raises(ConfigurationError) as caught:
+        texts(files=(path,))
+
+    new = path.with_name("a b-utf8.txt")
+    assert str(caught.value).endswith(f"likely CP949: iconv -f CP949 -t UTF-8 '{path}' > '{new}'")
 
 
 def test_an_empty_file_has_no_documents(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.text_checks import look_at_texts
+from ko_cpt_callbacks.recipe.text_files import files_of
 from ko_cpt_callbacks.recipe.text_schema import Filters
 from ko_cpt_callbacks.recipe.text_schema import PerplexityBand as Band
 from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
@@ -97,14 +98,14 @@ class RecipeTexts:
         self._device = device
 
     def check(self) -> None:
-        """Whether every file that the recipe names is there.
+        """Whether every file that the recipe names is there and can be read, as far as its beginning says.
 
         Raises:
-            ConfigurationError: If a path leads nowhere, or a pattern fits nothing.
+            RecipeError: If a path leads nowhere, a pattern fits nothing, or a file is not what the recipe says.
         """
-        for name, source in self._data.sources.items():
-            for _ in self._files(name, source.files or ()):
-                pass
+        mistakes = look_at_texts(self._file).mistakes
+        if mistakes:
+            raise self._file.error(mistakes)
 
     def train_texts(self, names: Sequence[str]) -> Iterator[str]:
         """Text to train on, source after source, each once; what a filter drops and what is held out is left out."""
@@ -172,7 +173,7 @@ class RecipeTexts:
         given = self._data.sources[name]
         return Source(
             name=name,
-            files=tuple(self._files(name, given.files or ())),
+            files=self._files(name, given.patterns),
             bundled=tuple(given.bundled or ()),
             hub=given.hub,
             config=given.config,
@@ -188,14 +189,15 @@ class RecipeTexts:
             limit=limit,
         )
 
-    def _files(self, name: str, patterns: Sequence[str]) -> Iterator[Path]:
+    def _files(self, name: str, patterns: Sequence[str]) -> tuple[Path, ...]:
+        found: list[Path] = []
         for pattern in patterns:
-            # A path as it is, before it is taken for a pattern: brackets stand in names too.
-            whole = self._file.path.parent / pattern
-            found = [whole] if whole.is_file() else sorted(map(Path, glob.glob(str(whole), recursive=True)))
-            if not found:
-                raise ConfigurationError(f"source {name}: found no file {whole}, expected one or more")
-            yield from found
+            place = self._file.path.parent / pattern
+            files = files_of(place)
+            if not files:
+                raise ConfigurationError(f"source {name}: found no file {place}, expected one or more")
+            found += files
+        return tuple(found)
 
 
 def first_texts(texts: Iterable[str], max_bytes: int | None) -> Iterator[str]:

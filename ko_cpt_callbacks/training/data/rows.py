@@ -258,9 +258,7 @@ def _taken(documents: Iterable[tuple[str, _Encoded]], report: Mapping[str, Sourc
         yield document
 
 
-def _rows(
-    documents: Iterable[_Encoded], settings: PackSettings, count: PackReport
-) -> Iterator[tuple[Row, ...]]:
+def _rows(documents: Iterable[_Encoded], settings: PackSettings, count: PackReport) -> Iterator[tuple[Row, ...]]:
     """A row a time: its ids, with prompts its labels too."""
     if settings.prompts:
         yield from answer_rows(((item.ids, item.prompt) for item in documents), settings.length, count)

@@ -18,10 +18,20 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from datasets import load_dataset  # type: ignore[import-untyped]
+from datasets import Features, Value, load_dataset  # type: ignore[import-untyped]
+from fsspec.compression import register_compression  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_text
+from ko_cpt_callbacks.recipe.text_files import (
+    BLOCK,
+    NAMES,
+    csv_columns,
+    encoding_hint,
+    format_of,
+    open_unpacked,
+    unpack_zstd,
+)
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter
 from ko_cpt_callbacks.training.hub import hub_rows, said
@@ -118,10 +128,7 @@ def _rank(piece: Piece) -> bytes:
 
 Unit = Literal["line", "paragraph", "file"]
 Part = Literal["all", "train", "held-out"]
-# A file's format by the end of its name, as `datasets` calls it; what is packed (.gz, .zst, …) is unpacked by it.
-_FORMATS: Final = {".txt": "text", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
-_PACKED: Final = frozenset({".gz", ".zst", ".xz", ".bz2"})
-_WORDS: Final = {"text": "text in UTF-8", "json": "JSON objects", "parquet": "Parquet"}
+_WORDS: Final = {"text": "text in UTF-8", "json": "JSON objects", "csv": "CSV in UTF-8", "parquet": "Parquet"}
 _SAMPLE_BY: Final = {"line": "line", "paragraph": "paragraph", "file": "document"}
 
 
@@ -131,7 +138,8 @@ class Source:
 
     Attributes:
         name: Short, in reports and in the ids of documents.
-        files: ``.txt``, ``.jsonl``, ``.json`` or ``.parquet``, also packed as ``.gz``, ``.zst``, ``.xz``, ``.bz2``.
+        files: ``.txt``, ``.jsonl``, ``.json``, ``.csv`` or ``.parquet``, also packed as ``.gz``, ``.zst``, ``.xz``,
+            ``.bz2``.
         bundled: Names of texts of the package instead; a document is a story, or an article with its paragraphs.
         hub: The id of a data set instead; it is read over the network, as a stream.
         config: That data set's configuration; None for its only one.
@@ -182,8 +190,8 @@ class Source:
         if self.passes < 1:
             raise self.error(f"{self.passes} passes", "1 or more")
         for path in self.files:
-            if _format(path) is None:
-                raise self.error(f"{path}", f"a file that ends in {', '.join(_FORMATS)}, packed or not")
+            if format_of(path) is None:
+                raise self.error(f"{path}", f"a file that ends in {NAMES}")
 
     def error(self, found: str, expected: str) -> ConfigurationError:
         """What is wrong with this source."""
@@ -211,7 +219,7 @@ def source_key(source: Source) -> dict[str, Any]:
     """
     return {
         "name": source.name,
-        "files": [[_format(path), _digest(source, path)] for path in source.files],
+        "files": [[format_of(path), _digest(source, path)] for path in source.files],
         "bundled": [[name, hashlib.sha256(bundled_text(name).encode()).hexdigest()] for name in source.bundled],
         "hub": [source.hub, source.config, source.revision, source.split],
         "column": [source.prompt, source.column],
@@ -280,7 +288,7 @@ def _streams(source: Source) -> Iterator[tuple[str, Iterable[dict[str, Any]], st
         yield "", hub_rows(source), source.column
         return
     for path in source.files:
-        kind = _format(path)
+        kind = format_of(path)
         assert kind is not None
         if not path.is_file():
             raise source.error(f"no file {path}", "a file that can be read")
@@ -290,19 +298,38 @@ def _streams(source: Source) -> Iterator[tuple[str, Iterable[dict[str, Any]], st
 
 
 def _file_rows(source: Source, path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    options = {"sample_by": _SAMPLE_BY[source.unit]} if kind == "text" else {}
     try:
+        _read_whole_zstd()
+        options = _options(source, path, kind)
         # Escaped: it is taken for a pattern, and a name with brackets in it would be another file's, or no file's.
         name = glob.escape(str(path))
         yield from load_dataset(kind, data_files=[name], split="train", streaming=True, **options)
     except Exception as error:  # of the libraries below, each of its own class
         found = f"{path}, which cannot be read as {_WORDS[kind]} ({type(error).__name__}: {said(error)})"
-        raise source.error(found, f"{_WORDS[kind]} from beginning to end") from error
+        hint = None if kind == "parquet" else encoding_hint(path)
+        expected = f"{_WORDS[kind]} from beginning to end" + ("" if hint is None else f"; {hint}")
+        raise source.error(found, expected) from error
 
 
-def _format(path: Path) -> str | None:
-    name = path.with_suffix("") if path.suffix in _PACKED else path
-    return _FORMATS.get(name.suffix)
+def _options(source: Source, path: Path, kind: str) -> dict[str, Any]:
+    """What ``datasets`` is told about a file of a kind."""
+    if kind == "text":
+        return {"sample_by": _SAMPLE_BY[source.unit]}
+    if kind != "csv":
+        return {}
+    with open_unpacked(path) as file:
+        names = csv_columns(file.read(BLOCK))
+    # A text stays one: "12" is no number, and "NA" is not nothing.
+    return {"features": Features({name: Value("string") for name in names}), "keep_default_na": False}
+
+
+def _read_whole_zstd() -> None:
+    """Let what reads files below read ``.zst`` to the end, with what is installed.
+
+    fsspec knows it only beside a library that is not among our dependencies, and of a file with several frames (what
+    `pzstd` and appending write) it then gives the first one, without a word.
+    """
+    register_compression("zstd", unpack_zstd, "zst", force=True)
 
 
 def _digest(source: Source, path: Path) -> str:

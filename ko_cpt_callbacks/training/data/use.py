@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ko_cpt_callbacks.recipe.plausibility import MOST_EPOCHS
 from ko_cpt_callbacks.training.data.rows import PackedRows
 
 LEAST_USED: Final = 0.9
 """Share of a source below which the mixture leaves too much of it. Chosen, not measured."""
 
-MOST_PASSES: Final = 4.0
-"""Passes over a source from which on it is repeated too often. Up to here repeated text is worth almost as much as new
-text (Muennighoff et al. 2023, https://arxiv.org/abs/2305.16264)."""
+MOST_PASSES: Final = MOST_EPOCHS
+"""Passes over a source from which on it is repeated too often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from ko_cpt_callbacks.run.kind import TrainerKind, applies
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 
 __all__ = [
-    "DRAWN", "ENDED_EARLY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP", "PLAN",
+    "ATTEMPT", "DRAWN", "ENDED_EARLY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP", "PLAN",
     "PLANNED_STEPS", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen", "Length", "Likeness",
     "likeness",
 ]  # fmt: skip
@@ -126,6 +126,8 @@ NOTHING_SEEN: Final = KindSeen()
 """Before the first row."""
 
 
+ATTEMPT: Final = "attempt"
+"""Kind of the set-up row that says with what an attempt trains: groups of names, each with its value."""
 PLAN: Final = "plan"
 """Kind of the set-up row that says how long the run is to be; its value is ``planned_steps``."""
 PLANNED_STEPS: Final = "planned_steps"

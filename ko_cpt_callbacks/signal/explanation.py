@@ -5,17 +5,22 @@ A place is how many points ago the first of the points is that are elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Final
 
+from ko_cpt_callbacks.run.fold import ATTEMPT
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = [
-    "another_tooth", "epoch_ends", "interval_changes", "lengths_jumped", "paces_differ", "rate_falls", "rate_rises",
-    "teeth", "undone",
+    "another_tooth", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "paces_differ",
+    "rate_falls", "rate_rises", "saw", "undone", "within_saw",
 ]  # fmt: skip
+
+_GROUPED: Final = "group_by_length"
 
 
 def epoch_ends(window: Recent, count: int) -> bool:
@@ -54,21 +59,6 @@ def _rates(window: Recent) -> list[float]:
     return rates if len(rates) == len(window.rates) else []
 
 
-def lengths_jumped(paces: Sequence[float | None], count: int) -> bool:
-    """Whether tokens per step drifted and were back at once at the place, as with rows grouped by length.
-
-    Args:
-        paces: Tokens per step of the last points, oldest first; ``None`` where they are not known.
-        count: Points after the jump.
-    """
-    known = [pace for pace in paces if pace is not None]
-    if len(known) < len(paces) - 1 or len(known) < count + limits.LENGTHS_LEAST:
-        return False
-    before = known[-count - limits.LENGTHS_MOST : -count - 1]
-    early, late, now = median(before[: len(before) // 3]), median(before[-3:]), median(known[-count:][:3])
-    return abs(late - early) > limits.LENGTHS_DRIFT * early and (now - late) / (early - late) > 0.5
-
-
 def paces_differ(paces: Sequence[float | None], count: int) -> bool:
     """Whether the last points have other tokens per step than those before: they are of longer or shorter rows.
 
@@ -82,6 +72,51 @@ def paces_differ(paces: Sequence[float | None], count: int) -> bool:
         return False
     ratio = median(now) / max(median(before), 1)
     return not 1 / limits.PACES_DIFFER < ratio < limits.PACES_DIFFER
+
+
+def groups_lengths(seen: SetupObservation) -> bool | None:
+    """Whether the arguments of an attempt say that rows are grouped by length; None where it is no row of that kind.
+
+    The argument is ``group_by_length`` up to transformers 4 and ``train_sampling_strategy`` from 5 on.
+    """
+    arguments = seen.values.get("arguments") if seen.kind == ATTEMPT else None
+    if not isinstance(arguments, Mapping):
+        return None
+    return arguments.get(_GROUPED) is True or arguments.get("train_sampling_strategy") == _GROUPED
+
+
+def saw(jumps: Sequence[Jump]) -> bool:
+    """Whether the loss jumped twice, alike, and half of it drifted back in between: its rows are grouped by length.
+
+    What another jump brought back was no drift.
+
+    Args:
+        jumps: The last ones, oldest first.
+    """
+    least, most = limits.TEETH_ALIKE
+    for up in (True, False):
+        for i, j in pairwise(i for i, jump in enumerate(jumps) if (jump.size > 0) is up):
+            last, now, others = jumps[i], jumps[j], sum(jump.size for jump in jumps[i + 1 : j])
+            drift = (last.after + others - (now.after - now.size)) / now.size
+            if least < last.size / now.size < most and drift > 0.5:
+                return True
+    return False
+
+
+def within_saw(window: Recent, count: int, level: float) -> bool:
+    """Whether a level is among those of the mega-batches before a place, or not far from them.
+
+    Args:
+        window: The window.
+        count: Points since the place.
+        level: Where the loss went, in nats per token.
+    """
+    older = [block.level for block in window.blocks if block.last_step < window.steps[0]]
+    levels = [*older[-(limits.TOOTH_LONGEST // window.block_size) - 1 :], *_medians(window.losses[: -count or None])]
+    if not levels:
+        return False
+    low, high = min(levels), max(levels)
+    return abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low)
 
 
 def another_tooth(jumps: Sequence[Jump], start: int, shift: float, base: float) -> bool:
@@ -106,18 +141,7 @@ def another_tooth(jumps: Sequence[Jump], start: int, shift: float, base: float) 
     return abs(ahead - (last.index - first)) <= max(2.0, limits.TOOTH_PERIOD * ahead)
 
 
-def teeth(jumps: Sequence[Jump], height: float) -> bool:
-    """Whether most of a height was jumped twice and more, in one direction only: it drifts the other way, as in a saw.
-
-    Args:
-        jumps: The last ones.
-        height: Nats.
-    """
-    ways = [jump.size > 0 for jump in jumps if 2 * abs(jump.size) > height]
-    return len(ways) > 1 and len(set(ways)) == 1
-
-
-def undone(window: Recent, before: Sequence[float], level: float, shift: float) -> int | None:
+def undone(window: Recent, before: Sequence[float], level: float, shift: float) -> bool | None:
     """Whether a jump only undoes the drift since the loss was at that level before, as the end of a tooth does.
 
     Args:
@@ -127,35 +151,29 @@ def undone(window: Recent, before: Sequence[float], level: float, shift: float) 
         shift: By how much.
 
     Returns:
-        None where it does not: the loss was never there, or a trend passed the level. 0 where it does. Where it was
-        there only at the very start, which a learning curve may be as well as a tooth: how many points ago.
+        True where it does: it came there from elsewhere. None where it may: it was there, from the start of the window
+        on. False where the loss was never there.
     """
     sign = 1.0 if shift > 0 else -1.0
-    earlier: tuple[float, ...] = tuple(median(before[i : i + 3]) for i in range(len(before) - 2))
-    older: list[float] = []
-    if window.count > len(window.losses):
-        older = [block.level for block in window.blocks if block.last_step < window.steps[0]]
-        earlier = (*older, *earlier)
-    near, far = sign * (level - limits.TOOTH_AT * shift), sign * (level - limits.TOOTH_FROM * shift)
-    at = next((i for i in range(len(earlier) - 2, -1, -1) if sign * earlier[i] >= near), None)
-    if shift > 0 and _jumped([*older, *(median(before[i : i + 4]) for i in range(0, len(before) - 3, 4))], shift):
-        return 0
+    earlier = [sign * one for one in _medians(before)]
+    near, far = sign * level - limits.TOOTH_AT * abs(shift), sign * level - limits.TOOTH_FROM * abs(shift)
+    at = next((i for i in range(len(earlier) - 2, -1, -1) if earlier[i] >= near), None)
     if at is None:
-        return None
-    even, from_start = limits.TOOTH_EVEN
-    if at >= limits.TOOTH_MIDDLES:
-        if sign * median(earlier[at - limits.TOOTH_MIDDLES : at - 1]) < far:
-            return 0
-        if len(earlier) > limits.TOOTH_LONGEST:
-            return None
-        at, even = 0, from_start
+        return False
+    count = len(window.losses) - len(before) - 1
+    if any(one < far for one in earlier[:at]) or (shift > 0 and begins_mega_batch(window, count)):
+        return True
+    # A learning curve does most of its way in the first half, a tooth drifts evenly.
     middle = earlier[(at + len(earlier)) // 2]
-    done = (earlier[at] - middle) / (earlier[at] - earlier[-1]) if earlier[at] != earlier[-1] else 0.0
-    return None if done >= even else len(earlier) - at
+    return None if earlier[at] - middle < limits.TOOTH_EVEN * (earlier[at] - earlier[-1]) else False
 
 
-def _jumped(levels: Sequence[float], by: float) -> bool:
-    """Whether the level jumped up by much of it before, and stayed there for a while."""
-    least, most = (share * by for share in limits.TOOTH_JUMPED)
-    after = ((levels[i], levels[i + 1 : i + 3]) for i in range(len(levels) - 3))
-    return any(min(pair) - level > least and max(pair) - level > most for level, pair in after)
+def begins_mega_batch(window: Recent, count: int) -> bool:
+    """Whether a mega-batch may begin at the place: in the first epoch, after a multiple of 50 batches or their half."""
+    before, after = window.steps[-count - 2], window.steps[-count]
+    near = after - before <= limits.MEGA_STEPS // 2 and (window.epochs[-count] or 0.0) <= 1
+    return near and (after - 1) // limits.MEGA_STEPS > (before - 1) // limits.MEGA_STEPS
+
+
+def _medians(points: Sequence[float]) -> list[float]:
+    return [median(points[i : i + limits.AROUND]) for i in range(len(points) - limits.AROUND + 1)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.signal.explanation import groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
 from ko_cpt_callbacks.signal.trend import LEVEL, Trend
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
@@ -33,6 +34,7 @@ class Signals:
             told.
         trend: The start of the segment, for what it has come to since.
         total: Sum of the segment's losses.
+        told: Whether the attempt's arguments say that rows are grouped by length.
     """
 
     window: Recent = EMPTY
@@ -42,6 +44,12 @@ class Signals:
     bytes_per_token: float | None = None
     trend: Trend = LEVEL
     total: float = 0.0
+    told: bool = False
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows are grouped by length: the arguments say so, or the loss is a saw."""
+        return self.told or saw(self.watch.jumps)
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
@@ -51,14 +59,17 @@ class Signals:
             total = (0.0 if window.seam else self.total) + (window.losses[-1] if window.grew else 0.0)
             return Signals(
                 window, past, self.watch.add(window, past), self.evaluations.trained(window),
-                self.bytes_per_token, self.trend.add(window, past), total,
+                self.bytes_per_token, self.trend.add(window, past), total, self.told,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
             return replace(self, evaluations=evaluations, bytes_per_token=reach)
+        told = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
         window = self.window.add(seen)
-        return self if window is self.window else replace(self, window=window)
+        if window is self.window and told in (None, self.told):
+            return self
+        return replace(self, window=window, told=self.told if told is None else told)
 
 
 SILENT: Final = Signals()

@@ -8,9 +8,8 @@ from operator import mul
 from typing import NamedTuple
 
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import median
 
-__all__ = ["Step", "gain_of", "slope_of", "step_of"]
+__all__ = ["Step", "gain_of", "step_of"]
 
 
 class Step(NamedTuple):
@@ -72,12 +71,6 @@ def gain_of(values: Sequence[float], count: int, noise: float) -> float:
     ramps = min(bent(at + aside, points) for points in limits.RAMPS for aside in (-2.0, -0.5, 1.0))
     cubic = _cost((ones, places, squares, list(map(mul, squares, places))), values, most)
     return min(ramps - straight, cubic - curved) / noise**2
-
-
-def slope_of(points: Sequence[float]) -> float:
-    """Nats per point, between the medians of the first and the last third of at least three points."""
-    third = len(points) // limits.THIRDS
-    return (median(points[-third:]) - median(points[:third])) / (len(points) - third)
 
 
 def _line(points: Sequence[float], at: float) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Logs of real and made runs, with what is right; those of `OPEN` fail until their rules are mended.
+"""Logs of real and made runs, with what is right.
 
 ``case_logs/NAME.json`` has the columns of a log: steps, epochs, losses, rates and norms of public runs, and of runs
 that were made for the purpose.
@@ -71,7 +71,6 @@ RIGHT: dict[str, Callable[[Found], bool]] = {
     "falls-in-the-first-rows": _quiet,
     "evaluation-set-swapped": _another_set,
 }
-OPEN = {"group-by-length-wide"}
 
 
 def _state(name: str) -> dict[str, Any]:
@@ -98,18 +97,8 @@ def test_every_log_has_its_answer() -> None:
     assert {path.stem for path in FOLDER.glob("*.json")} == set(RIGHT)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=str(right.__doc__))
-            if name in OPEN else (),
-        )
-        for name, right in RIGHT.items()
-    ],
-)
-def test_what_is_right(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "right"), RIGHT.items(), ids=RIGHT)
+def test_what_is_right(name: str, right: Callable[[Found], bool], tmp_path: Path) -> None:
     """What ``ko-cpt check`` should say of the log, where nothing was declared."""
     found = _findings(name, tmp_path)
-    assert RIGHT[name](found), [(one["code"], one["severity"], one["step"]) for one in found]
+    assert right(found), [(one["code"], one["severity"], one["step"]) for one in found]

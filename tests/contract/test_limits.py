@@ -89,6 +89,8 @@ def _bare(path: Path) -> list[str]:
 def _free(node: ast.AST) -> Iterator[ast.AST]:
     if isinstance(node, ast.Subscript):
         yield node.slice
+    if isinstance(node, ast.keyword) and node.arg == "place":  # where a rule stands in lists
+        yield node.value
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
         yield node.annotation
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from run.curve import noisy, rows
 
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.explanation import (
     another_tooth,
+    begins_mega_batch,
     epoch_ends,
+    groups_lengths,
     interval_changes,
-    lengths_jumped,
     paces_differ,
     rate_falls,
     rate_rises,
-    teeth,
+    saw,
     undone,
+    within_saw,
 )
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
@@ -76,24 +81,37 @@ def test_none_before() -> None:
 
 
 def test_undoes_the_drift_since_the_last_tooth() -> None:
-    """Down by 0.3 over 25 points, then up by 0.3, to where it was: 0, at once."""
+    """Down by 0.3 over 25 points, then up by 0.3, to where it was: at once."""
     losses = [2.5 - 0.3 * (i % 25) / 25 + e for i, e in enumerate(noisy(80, 0.005))]
-    assert undone(_window(losses), tuple(losses[:50][-40:]), 2.5, 0.3) == 0
+    assert undone(_window(losses), tuple(losses[:50][-40:]), 2.5, 0.3) is True
 
 
 def test_a_level_that_was_never_there() -> None:
-    """Up from a flat run: None."""
+    """Up from a flat run."""
     losses = [2.5 + e for e in noisy(60, 0.005)]
-    assert undone(_window(losses), tuple(losses), 2.8, 0.3) is None
+    assert undone(_window(losses), tuple(losses), 2.8, 0.3) is False
 
 
 def test_a_learning_curve_passed_the_level() -> None:
-    """It fell through the level long ago, most of it at first: None. An even fall from the start may be a first tooth:
-    how many points ago it began."""
+    """Most of its way at first: it does not undo that. An even fall from the start may be a first tooth; where the jump
+    comes with a mega-batch, it is one."""
     curve = [2.5 + 1.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(45, 0.005))]
-    assert undone(_window(curve), tuple(curve), 2.8, 0.3) is None
+    assert undone(_window(curve), tuple(curve), 2.8, 0.3) is False
     even = [2.8 - 0.3 * i / 30 + e for i, e in enumerate(noisy(30, 0.005))]
-    assert undone(_window(even), tuple(even), 2.8, 0.3) == pytest.approx(28, abs=2)
+    assert undone(_window([*even, *[2.8] * 7]), tuple(even), 2.8, 0.3) is None
+    steps = tuple(range(15, 52))
+    window = replace(_window([*even, *[2.8] * 7]), steps=steps, epochs=(0.1,) * 37)
+    assert undone(window, tuple(even), 2.8, 0.3) is None
+    assert undone(replace(window, steps=tuple(step + 6 for step in steps)), tuple(even), 2.8, 0.3) is True
+
+
+def test_how_near_the_level_was_and_how_far_before_that() -> None:
+    """Within 0.4 of the jump, and away from it by 0.55 at some time before."""
+    for near, far, undoes in ((0.35, 0.6, True), (0.35, 0.5, None), (0.45, 0.6, False)):
+        losses = [*[2.8 - 0.3 * far] * 10, *[2.8 - 0.3 * near] * 3, *[2.5] * 20]
+        even = [2.8 - 0.3 * (near + (1 - near) * i / 20) for i in range(1, 21)]
+        losses[13:] = even
+        assert undone(_window(losses), tuple(losses), 2.8, 0.3) is undoes, (near, far)
 
 # -- how much it takes ----
 
@@ -175,16 +193,6 @@ def test_how_far_back_and_how_evenly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "height", "saw"),
-    [((0.3, 0.3), 0.59, True), ((0.3, 0.3), 0.61, False), ((0.3, -0.3), 0.5, False), ((-0.3, -0.3), 0.5, True),
-     ((0.3,), 0.5, False), ((0.3, 0.1), 0.5, False), ((0.3, 0.3, 0.1, -0.1), 0.5, True)],
-)  # fmt: skip
-def test_a_saw(sizes: tuple[float, ...], height: float, saw: bool) -> None:
-    """More than half of a height jumped twice, one way only."""
-    assert teeth([Jump(10 * i, size, 2.5) for i, size in enumerate(sizes)], height) is saw
-
-
-@pytest.mark.parametrize(
     ("now", "differ"), [(125.0, False), (135.0, True), (78.0, False), (76.0, True), (None, False)]
 )
 def test_other_tokens_per_step(now: float | None, differ: bool) -> None:
@@ -194,29 +202,6 @@ def test_other_tokens_per_step(now: float | None, differ: bool) -> None:
     assert not paces_differ((*[None] * 15, *[100.0] * 5, *[now] * 4), 4)
     assert not paces_differ((*[100.0] * 20, None, None, None, now), 4)
     assert paces_differ((*[300.0] * 20, *[100.0] * 14, *[now] * 4), 4) is differ
-
-
-def test_how_much_lengths_drift() -> None:
-    """By a tenth from the first third to the last three, and back by half of it; with thirteen points before."""
-    for drift, jumped in ((0.125, False), (0.14, True)):
-        paces = [100.0 * (1 - drift * i / 24) for i in range(25)]
-        assert lengths_jumped((*paces, paces[-1], *[100.0] * 6), 6) is jumped
-        assert not lengths_jumped((*paces, paces[-1], *[paces[-1] + 40.0 * drift] * 6), 6)
-    drifted = [100.0 * (1 - 0.3 * i / 12) for i in range(13)]
-    assert lengths_jumped((*drifted, *[100.0] * 6), 6)
-    assert not lengths_jumped((*drifted[1:], *[100.0] * 6), 6)
-    assert lengths_jumped((None, *drifted, *[100.0] * 6), 6)
-    assert lengths_jumped((*[500.0] * 40, *[100.0 * (1 - 0.3 * i / 24) for i in range(24)], *[100.0] * 6), 6)
-
-
-def test_lengths() -> None:
-    """Tokens per step that drifted and are back are rows of other lengths; that vary, or change for good, are not."""
-    drift = [2000 * math.exp(-(i % 50) / 30) for i in range(25, 56)]
-    assert lengths_jumped(tuple(drift), 6)
-    assert not lengths_jumped(tuple(2000.0 + e for e in noisy(31, 40)), 6)
-    assert not lengths_jumped((*[2000.0] * 25, *[4000.0] * 6), 6)
-    assert not lengths_jumped((*drift[:10], None, None, *drift[12:]), 6)
-    assert not lengths_jumped((None,) * 31, 6)
 
 
 def test_paces() -> None:
@@ -236,11 +221,72 @@ def test_intervals() -> None:
         assert interval_changes(window, 6) is changes
 
 
-def test_teeth() -> None:
-    """Jumps of most of the height, twice, in one direction: a saw. Both ways it swings; once may be anything."""
-    up, down = Jump(20, 0.8, 2.8), Jump(45, -0.8, 2.0)
-    assert teeth([up, up], 1.0)
-    assert teeth([down, down, down], 1.0)
-    assert not teeth([up], 1.0)
-    assert not teeth([up, down], 1.0)
-    assert not teeth([up, up], 2.0)
+def _jumps(sizes: tuple[float, ...], apart: int = 20, drift: float = 1.0) -> list[Jump]:
+    """Jumps from 2.5, each of which drifts back by a share of the next."""
+    level, found = 2.5, []
+    for i, size in enumerate(sizes):
+        level = level if i == 0 else level - drift * size
+        level += size
+        found.append(Jump((i + 1) * apart, size, level))
+    return found
+
+
+def test_a_saw() -> None:
+    """Two jumps alike, one way, and half of the way back in between, beside what other jumps brought."""
+    assert saw(_jumps((0.3, 0.3)))
+    assert saw(_jumps((-0.3, -0.3)))
+    assert not saw(_jumps((0.3,)))
+    assert not saw([])
+    assert not saw(_jumps((0.3, -0.3)))
+    for drift, is_one in ((0.49, False), (0.51, True)):
+        assert saw(_jumps((0.3, 0.3), drift=drift)) is is_one
+    for times, is_one in ((0.34, False), (0.36, True), (2.85, True), (2.95, False)):
+        assert saw(_jumps((0.3 * times, 0.3))) is is_one
+    first, second = _jumps((0.3, 0.3))
+    assert saw([first, Jump(30, -0.14, 2.66), second])
+    assert not saw([first, Jump(30, -0.16, 2.64), second])
+
+
+def test_a_level_within_a_saw() -> None:
+    """Between the lowest and the highest level of the points before the place, and three tenths of that beyond."""
+    window = _window([2.5 - 0.5 * (i % 25) / 24 for i in range(50)])
+    low, high = 2.0 + 0.5 / 24, 2.5 - 0.5 / 24
+    for level in (low - 0.29 * (high - low), 2.2, high + 0.29 * (high - low)):
+        assert within_saw(window, 0, level)
+    for level in (low - 0.32 * (high - low), high + 0.32 * (high - low)):
+        assert not within_saw(window, 0, level)
+    flat = _window([*[2.5] * 40, *[2.0] * 10])
+    assert not within_saw(flat, 10, 2.0) and not within_saw(flat, 50, 2.0)
+
+
+def test_what_a_mega_batch_had_counts_though_the_window_forgot_it() -> None:
+    """The blocks of the mega-batch before the window, and of none that is older."""
+    for low, within in ((range(60, 100), True), (range(8, 40), False)):
+        losses = [2.0 if i in low else 2.5 + 0.1 * (i % 2) for i in range(160)]
+        assert within_saw(_window(losses), 6, 2.1) is within
+
+
+def _attempt(**arguments: Any) -> SetupObservation:
+    return SetupObservation(step=0, kind="attempt", values={"arguments": arguments})
+
+
+def test_the_arguments_say_that_lengths_are_grouped() -> None:
+    """In the words of transformers 4 and 5; another row says nothing of it."""
+    assert groups_lengths(_attempt(group_by_length=True)) is True
+    assert groups_lengths(_attempt(train_sampling_strategy="group_by_length")) is True
+    assert groups_lengths(_attempt(group_by_length=False)) is False
+    assert groups_lengths(_attempt(train_sampling_strategy="random")) is False
+    assert groups_lengths(SetupObservation(step=0, kind="attempt", values={})) is None
+    assert groups_lengths(replace(_attempt(group_by_length=True), kind="plan")) is None
+
+
+def test_a_mega_batch_begins() -> None:
+    """After a multiple of 25 steps of the first epoch, where rows are of twelve steps at most."""
+    def at(first: int, every: int = 1, epoch: float = 0.5) -> bool:
+        steps = [first + every * i for i in range(-10, 6)]
+        return begins_mega_batch(Recent(steps=tuple(steps), epochs=(epoch,) * 16), 6)
+
+    assert [first for first in range(20, 60) if at(first)] == [26, 27, 51, 52]
+    assert [first for first in range(120, 160, 5) if at(first, 5)] == [130, 135, 155]
+    assert not any(at(first, 13) for first in range(200, 260))
+    assert not at(51, epoch=1.01)

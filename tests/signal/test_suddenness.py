@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from run.curve import noisy
 
-from ko_cpt_callbacks.signal.suddenness import gain_of, slope_of, step_of
+from ko_cpt_callbacks.signal.suddenness import gain_of, step_of
 
 NOISE = 0.01
-
-
-def test_slope() -> None:
-    """Per point, and not seeing one outlier."""
-    line = [3.0 - 0.02 * i for i in range(12)]
-    assert slope_of(tuple(line)) == pytest.approx(-0.02)
-    assert slope_of((*line[:5], 9.0, *line[6:])) == pytest.approx(-0.02)
 
 
 @pytest.mark.parametrize("size", [0.1, -0.3])
@@ -169,9 +162,3 @@ def test_after_one_or_two_points_a_kink_is_a_step(count: int) -> None:
     """It is left out where it is the same, and what is gained is a number."""
     values = noisy(20, NOISE)
     assert gain_of(values, count, NOISE) == pytest.approx(_expected(values, count), abs=1e-6)
-
-
-def test_the_slope_of_thirds() -> None:
-    """Between the medians of the first and the last, of as many points as a third has."""
-    assert slope_of([1.0, 2.0, 4.0]) == 1.5
-    assert slope_of([0.0, 9.0, 2.0, 3.0, 4.0, 5.0, 6.0]) == pytest.approx((5.5 - 4.5) / 5)

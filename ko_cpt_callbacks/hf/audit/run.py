@@ -25,7 +25,7 @@ from ko_cpt_callbacks.hf.audit.model import model_mistakes
 from ko_cpt_callbacks.hf.model.facts import model_facts
 from ko_cpt_callbacks.hf.trainer_access import eval_sets
 from ko_cpt_callbacks.hf.trainer_reading import attempt_facts, taken_up
-from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT
+from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.progress import Summary
 
 __all__ = ["METRICS", "Note", "SetUp", "argument_mistakes", "audit", "full_name", "metric_mistakes", "unmeasured"]

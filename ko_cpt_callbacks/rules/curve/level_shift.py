@@ -14,13 +14,13 @@ from ko_cpt_callbacks.signal.explanation import (
     another_tooth,
     epoch_ends,
     interval_changes,
-    lengths_jumped,
     rate_falls,
     rate_rises,
     undone,
+    within_saw,
 )
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.suddenness import gain_of, slope_of, step_of
+from ko_cpt_callbacks.signal.suddenness import gain_of, step_of
 from ko_cpt_callbacks.signal.window import Recent, curved_noise, median
 
 __all__ = ["LevelShift", "LevelShiftState"]
@@ -59,7 +59,8 @@ class LevelShift(Rule):
 
     Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
     once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorising does; the
-    return from a spike; a tooth of rows grouped by length. A jump that may be the first tooth waits for the next.
+    return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
+    tooth, because it leads to where the loss was lately, waits whether the loss drifts back, or for the next.
 
     Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
 
@@ -118,6 +119,14 @@ class LevelShift(Rule):
         finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
         return replace(state, quiet_until=watch.since), (finding,)
 
+    def close(self, state: LevelShiftState, signals: Signals) -> Found:
+        """Says the shift that still waits."""
+        if state.doubt is None:
+            return ()
+        values = {**state.doubt.values, "points": state.doubt.values["points"] + signals.watch.since - state.doubt.at}
+        variant = "up" if values["shift"] > 0 else "down"
+        return (Finding(self.code, Severity.WARNING, signals.window.step, "train", values, variant=variant),)
+
     def _shift(self, signals: Signals, count: int) -> dict[str, Any] | None:
         """The shift before the last ``count`` points, as evidence; None where there is none, or an explained one."""
         window = signals.window
@@ -161,7 +170,6 @@ class LevelShift(Rule):
         return (
             (small and rate_rises(window, count))
             or (shift < 0 and rate_falls(window, count))
-            or lengths_jumped(window.paces, count)
             or interval_changes(window, count)
             or (abs(shift) < limits.EPOCH_NATS * max(abs(base), 1) and epoch_ends(window, count))
         )
@@ -176,18 +184,18 @@ class LevelShift(Rule):
             return None, state
         start = watch.since - values["points"]
         aside = replace(state, tooth=shift, quiet_until=watch.since, doubt=None)
+        before = signals.window.losses[: -values["points"] - 1]
         if another_tooth(watch.jumps, start + 1, shift, values["before"]):
             return None, aside
-        before = signals.window.losses[: -values["points"] - 1]
-        back = undone(signals.window, before, values["after"], shift)
-        # A learning curve drifts down: only before a fall is a drift the other way odd.
-        drifted = shift < 0 and limits.TOOTH_DRIFT * slope_of(before[-limits.LINE :]) > -0.5 * shift
-        if back == 0 or drifted:
+        if signals.grouped and within_saw(signals.window, values["points"] + 1, values["after"]):
             return None, aside
-        if back is None and start > limits.TOOTH_EARLY:
+        back = undone(signals.window, before, values["after"], shift)
+        if back:
+            return None, aside
+        if back is False and start > limits.TOOTH_EARLY:
             return values, state
-        wait = (start if start <= limits.TOOTH_EARLY else (back or 0) // 2) + limits.AROUND
-        due = max(start + min(wait, limits.TOOTH_WAIT), watch.since)
+        wait = start + limits.AROUND if start <= limits.TOOTH_EARLY else limits.TOOTH_WAIT
+        due = max(start + wait, watch.since)
         if due == watch.since:
             return values, state
         return None, replace(state, doubt=Doubt(values, watch.since, due), quiet_until=watch.since)

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise
-from ko_cpt_callbacks.signal.explanation import another_tooth, paces_differ
+from ko_cpt_callbacks.signal.explanation import another_tooth, paces_differ, within_saw
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["LossSpike"]
@@ -48,7 +48,8 @@ class LossSpike(Rule):
         bump_nats: must be so many nats high: else it is a bump. So must one after fewer points than a line needs.
         more: Share by which a single point must be higher with each doubling of the points beyond 128.
         tooth_points: A rise that was up at once and took so many points to come back must be above the window before
-            by a quarter of its height: with rows grouped by length the loss jumps up to where it was, and comes down.
+            by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and comes
+            down. Half as many points where that may be the end of the first mega-batch.
         early_nats: Height after fewer than twelve points, nats.
         most: Spikes that are said of one run; after them it is plain.
     """
@@ -95,10 +96,12 @@ class LossSpike(Rule):
         return state + 1, (finding,)
 
     def _grouped(self, signals: Signals, rise: Rise) -> bool:
-        """Whether rows grouped by length explain it: their tokens per step changed with it, or it is another tooth."""
+        """Whether rows grouped by length explain it: other tokens per step, a level that they had, another tooth."""
         if rise.points < limits.GROUPED_POINTS:
             return False
         start = signals.watch.since - rise.points
+        if signals.grouped and within_saw(signals.window, rise.points + 1, rise.peak):
+            return True
         return paces_differ(signals.window.paces, rise.points) or another_tooth(
             signals.watch.jumps, start, rise.height, rise.base
         )
@@ -122,8 +125,9 @@ class LossSpike(Rule):
             least.append(self.early_nats)
         if rise.points <= 3:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
-        if rise.points >= self.tooth_points and rise.first - rise.base >= 0.8 * rise.height:
-            least.append((rise.ceiling - rise.base) / 0.75)
+        soon = count - rise.points <= limits.TOOTH_LONGEST + 1  # later teeth are known by those before
+        if rise.points >= (0.5 if soon else 1) * self.tooth_points and rise.first - rise.base >= 0.7 * rise.height:
+            least.append((rise.ceiling - rise.base) / 0.7)
         if rise.points == 1:
             least[0] *= 1 + self.more * max(log2(count / 128), 0.0) if count else 1
             least.append(self.odds * odd * rise.noise)

@@ -8,14 +8,13 @@ from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["ATTEMPT", "BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
+__all__ = ["BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
 
-ATTEMPT: Final = "attempt"
-"""Kind of the set-up row that says with what an attempt trains: groups of names, each with its value."""
 SCHEDULE: Final = "schedule_and_optimizer"
 KEPT: Final = "kept"
 BEGUN_ANEW: Final = "begun anew"

@@ -233,13 +233,13 @@ def test_how_soon_a_shift_is_said(noises: float, points: int) -> None:
     (found,) = _step(noises * NOISE, zigzag=0.05)
     assert (found.values["points"], found.values["noise"]) == (points, pytest.approx(NOISE))
     if points == 9:
-        assert found.values["threshold"] == pytest.approx(4.6 * 0.88 * NOISE, rel=0.02)
+        assert found.values["threshold"] == pytest.approx(4.3 * 0.88 * NOISE, rel=0.02)
         assert found.values["first_step"] == 610
 
 
 def test_how_sure_a_shift_is() -> None:
-    """4.6 standard errors of its size, and 3.5 noises of a point."""
-    for rule, noises in ((RULE, 4.6 * 0.88), (LevelShift(sure=0.0), 3.5)):
+    """4.3 standard errors of its size, and 3.5 noises of a point."""
+    for rule, noises in ((RULE, 4.3 * 0.88), (LevelShift(sure=0.0), 3.5)):
         assert _step(0.9 * noises * NOISE, zigzag=0.05, rule=rule) == []
         assert len(_step(1.12 * noises * NOISE, zigzag=0.05, rule=rule)) == 1
 

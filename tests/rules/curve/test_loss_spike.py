@@ -174,7 +174,7 @@ def _rise(**changes: Any) -> Rise:
         ({"dip": 0.5}, 1.25),
         ({"points": 4, "noise": 0.001}, 0.08),
         ({"points": 4, "noise": 0.001, "base": 5.0}, 0.15),
-        ({"points": 4, "noise": 0.001, "base": -5.0}, 0.15),
+        ({"points": 4, "noise": 0.001, "base": -5.0, "ceiling": -5.0}, 0.15),
         ({"wild": 0.2}, 0.44),
         ({"wild": 0.2, "points": 2}, 0.4),
         ({"wild": 0.2, "points": 3}, 0.4),
@@ -188,16 +188,22 @@ def _rise(**changes: Any) -> Rise:
         ({"window": 12}, 8.5 * 0.01 * 1.25),
         ({"epoch_end": True}, 0.8),
         ({"epoch_end": True, "noise": 0.1}, 1.6),
-        ({"points": 8, "ceiling": 2.8}, 0.4),
-        ({"points": 7, "ceiling": 2.8}, 0.08),
-        ({"points": 8, "ceiling": 2.8, "first": 3.31}, 0.4),
-        ({"points": 8, "ceiling": 2.8, "first": 3.29}, 0.08),
+        ({"points": 4, "ceiling": 2.78}, 0.4),
+        ({"points": 3, "ceiling": 2.78}, 0.08),
+        ({"points": 4, "ceiling": 2.78, "first": 3.21}, 0.4),
+        ({"points": 4, "ceiling": 2.78, "first": 3.19}, 0.08),
     ],
     ids=str,
 )
 def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None:
     """What each number of a rise asks for."""
     assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
+
+
+def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
+    """Four points are enough for one in the first 50 points of a run, eight later."""
+    for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
+        assert RULE.needed(_rise(points=points, ceiling=2.78), count=count) == pytest.approx(needed)
 
 
 def test_how_high_a_point_must_be_among_many_and_odd_ones() -> None:

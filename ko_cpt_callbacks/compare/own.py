@@ -15,7 +15,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, parse_entry
 from ko_cpt_callbacks.compare.own_run import own_run
-from ko_cpt_callbacks.compare.registry import installed_ids, own_folder
+from ko_cpt_callbacks.compare.registry import bundled_ids, installed_ids, own_folder
 from ko_cpt_callbacks.compare.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.run.file import read_text, remove_stale, write_whole
@@ -106,7 +106,8 @@ def _check_id(id: str) -> None:
         hint = f" Did you mean {near}?" if near else ""
         raise ConfigurationError(f"--id: found {id!r}, expected {expected}.{hint}")
     if id in installed_ids():
-        raise ConfigurationError(f"--id: found {id!r}, a baseline that is installed, expected an id of your own.")
+        whose = "the" if id in bundled_ids() else "another"
+        raise ConfigurationError(f"--id: found {id!r}, a baseline of {whose} package, expected an id of your own.")
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""Runs to compare with, one a file."""

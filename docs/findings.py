@@ -56,12 +56,11 @@ def top(code: str) -> str:
     stop = f'May stop a run: `stop_on={{"{code}"}}`.' if info.may_stop else "Never stops a run."
     parts = [
         f"# `{code}`", MADE, f"Severity: {severities(code)}. {stop} Since version {info.since}.",
-        "## What it means", _wrapped(said.meaning),
-        "## What to do", _wrapped(said.advice), "## What it says",
+        "## What it means", _facts(said.meaning),
+        "## What to do", _facts(said.advice), "## What it says",
     ]  # fmt: skip
     for example, found in zip(EXAMPLES[code], findings(code), strict=True):
-        sentence = f"[{found.severity.value}] {code}: {found.message()}"
-        parts += [_wrapped(f"{example.of}:"), _wrapped(sentence, "> ")]
+        parts += [_wrapped(f"{example.of}:"), f"```text\n{found.line()}\n```", _wrapped(found.message(), "> ")]
     if said.reasons:
         parts.append("## Its reasons")
     for reason, of_reason in said.reasons.items():
@@ -76,7 +75,7 @@ def bottom(code: str) -> str:
     path = f"{type(rule).__module__.replace('.', '/')}.py"
     text, explained = _docstring(rule)
     parts = [
-        MADE, "## How it is decided", _wrapped(catalogue().explanation(code).decided),
+        MADE, "## How it is decided", _facts(catalogue().explanation(code).decided),
         f"## The rule\n\n[{path}](../../{path})", text,
     ]  # fmt: skip
     explained = {**_limits(rule), **explained}
@@ -112,6 +111,14 @@ def _wrapped(text: str, indent: str = "") -> str:
     return textwrap.fill(
         text, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _facts(text: str) -> str:
+    """A paragraph, or a list where there are several facts."""
+    facts = text.split("\n")
+    if len(facts) == 1:
+        return _wrapped(text)
+    return "\n".join(_wrapped(fact, "  ").replace("  ", "- ", 1) for fact in facts)
 
 
 def _cell(text: str) -> str:

@@ -9,6 +9,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Sentences are compared in English, whatever the one who runs the tests speaks.
+os.environ.pop("KO_CPT_LANG", None)
 
 
 def pytest_collection_finish() -> None:

@@ -160,7 +160,13 @@ def _found(judged: PlanJudgement) -> list[RenderableType]:
     notes = len(judged.findings) - len(graver)
     said = f"{notes} notes above" if notes != 1 else "1 note above"
     head = f"Found {len(graver)} of weight, {said}" if graver else f"Found nothing wrong; {said}"
-    return [Text(head), *lines(f"[{item.severity}] {name}: {item.code}: {item.message()}" for name, item in graver)]
+    shown: list[RenderableType] = [Text(head)]
+    for stage in (one for one in judged.stages if one.judgement is not None):
+        assert stage.judgement is not None
+        language, name = stage.judgement.watch.language, stage.planned.name
+        found = [item.line(language) for of, item in graver if of == name]
+        shown += lines([f"{name}:", *found] if found else [])
+    return shown
 
 
 def _written(judged: PlanJudgement) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
@@ -18,6 +19,7 @@ from ko_cpt_callbacks.check.terminal import let_print_anything, print_page
 from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.limit import Limits, read_limits
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
@@ -66,6 +68,12 @@ def check(
         str | None,
         typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
     ] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(LANGUAGES), help=f"Language of findings; default: {LANGUAGE_VARIABLE}, else run.json's."
+        ),
+    ] = None,
 ) -> None:
     """Judge a run: its losses, what is wrong with it, what to do next.
 
@@ -78,12 +86,15 @@ def check(
         _one_of("--fail-on", fail_on, _SEVERITIES)
         beside = None if baseline is None else _baseline(baseline)
         limits = read_limits("--rule", rule or (), known_rules())
+        language = language_of("--lang", lang, os.environ)
         plan = read_plan(run) if run else None
         if plan is not None:
             kept = retention or ()
-            _check_plan(plan, run, target or (), task, beside, kept, limits, as_json=as_json, fail_on=fail_on)
+            _check_plan(
+                plan, run, target or (), task, beside, kept, limits, language, as_json=as_json, fail_on=fail_on
+            )
             return
-        judged = _judge(run, target or (), task, beside, retention or (), limits)
+        judged = _judge(run, target or (), task, beside, retention or (), limits, language)
     except KoCPTError as error:
         typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
         raise typer.Exit(_UNREADABLE) from None
@@ -108,6 +119,7 @@ def _check_plan(
     baseline: Baseline | None,
     retention: Sequence[str],
     limits: Limits,
+    language: str | None,
     *,
     as_json: bool,
     fail_on: str | None,
@@ -116,7 +128,9 @@ def _check_plan(
     from ko_cpt_callbacks.check.staged import judge_plan  # numpy, for the paired differences
 
     watch_of(None, targets=targets, retention=retention)
-    judged = judge_plan(plan, targets=targets, task=task, baseline=baseline, retention=retention, limits=limits)
+    judged = judge_plan(
+        plan, targets=targets, task=task, baseline=baseline, retention=retention, limits=limits, language=language
+    )
     if as_json:
         typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
     else:
@@ -159,6 +173,7 @@ def _judge(
     baseline: Baseline | None,
     retention: Sequence[str],
     limits: Limits,
+    language: str | None,
 ) -> Judgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
@@ -167,7 +182,9 @@ def _judge(
     told = run.run_file()
     try:
         said = None if told is None else read_told(told)
-        watch = watch_of(said, task=task, targets=targets, baseline=baseline, retention=retention, limits=limits)
+        watch = watch_of(
+            said, task=task, targets=targets, baseline=baseline, retention=retention, limits=limits, language=language
+        )
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
     return judge_run(run, watch)

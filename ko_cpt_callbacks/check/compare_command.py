@@ -6,6 +6,7 @@ Exit status: 0 compared, whatever came out; 2 nothing was compared (one line on 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
@@ -28,6 +29,7 @@ from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["compare"]
@@ -65,6 +67,10 @@ def compare(
     bits_per_byte: Annotated[float | None, typer.Option(help="With --loss: bits per byte of the same text.")] = None,
     se: Annotated[float | None, typer.Option(help="With --loss: its standard error in nats per token.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    lang: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(LANGUAGES), help=f"Language of reasons; default: {LANGUAGE_VARIABLE}, else en."),
+    ] = None,
 ) -> None:
     """Compare runs with a baseline: exactly, by way of indication, or say why not.
 
@@ -72,6 +78,7 @@ def compare(
     """
     let_print_anything()
     try:
+        language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
         lone = LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
         side, read, compared = _compared(runs or [], baseline, lone, stage, only)
         speeds = efficiency(read)
@@ -83,12 +90,12 @@ def compare(
             "format": _FORMAT,
             "baseline": _told(side.baseline),
             "runs": [{"run": run.path, **run.facts.as_dict()} for run in read],
-            "comparisons": [one.as_dict() for one in compared],
+            "comparisons": [one.as_dict(language) for one in compared],
             "efficiency": speeds,
         }
         typer.echo(json.dumps(told, allow_nan=False, indent=2))
     else:
-        typer.echo("\n".join(page(compared, side.baseline, speeds, {run.path: run.facts for run in read})))
+        typer.echo("\n".join(page(compared, side.baseline, speeds, {run.path: run.facts for run in read}, language)))
 
 
 def _compared(

@@ -10,7 +10,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.compared import Compared
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.value import BITS, Comparison, Measured, Reason
-from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.facts import RunFacts, run_state
 
@@ -25,6 +25,7 @@ def page(
     baseline: Baseline,
     efficiency: Mapping[str, Any] | None,
     facts: Mapping[str, RunFacts],
+    language: str = DEFAULT_LANGUAGE,
 ) -> list[str]:
     """Everything there is to say, in the order a reader asks for it.
 
@@ -33,15 +34,16 @@ def page(
         baseline: What they were compared with.
         efficiency: Tokens per GPU hour of the runs and of the baselines; None where no run logged them.
         facts: What every verdict carries, by the run as it was named.
+        language: Language of the reasons.
     """
     lines: list[str] = []
     for one in compared:
         state = "" if one.run is None else run_state(facts[one.run])
-        lines.extend([*([""] if lines else []), *_one(one, baseline, state)])
+        lines.extend([*([""] if lines else []), *_one(one, baseline, state, language)])
     return [*lines, *_efficiency(efficiency)]
 
 
-def _one(one: Compared, baseline: Baseline, state: str) -> list[str]:
+def _one(one: Compared, baseline: Baseline, state: str, language: str) -> list[str]:
     run, step, measured, found = one.run, one.step, one.measured, one.comparison
     what = "training loss" if measured.split == "train" else measured.set
     at = "" if step is None else f", step {step:,}"
@@ -58,9 +60,9 @@ def _one(one: Compared, baseline: Baseline, state: str) -> list[str]:
         *_wrapped(f"this run   {_run_side(measured)}"),
         *_wrapped(f"reference  {_reference_side(found, baseline)}"),
         *_equal(measured, found, baseline),
-        *_section("Why not exact" if found.outcome == "indicative" else "Why not", found.reasons),
-        *_section("To know", found.notes),
-        *_section("What would help", found.would_help),
+        *_section("Why not exact" if found.outcome == "indicative" else "Why not", found.reasons, language),
+        *_section("To know", found.notes, language),
+        *_section("What would help", found.would_help, language),
     ]
 
 
@@ -148,8 +150,8 @@ def _efficiency(table: Mapping[str, Any] | None) -> list[str]:
     return ["", f"Tokens per GPU hour ({note})", *(f"{_INDENT}{text}" for text in texts)]
 
 
-def _section(title: str, reasons: Iterable[Reason]) -> list[str]:
-    items = _items(catalogue().reason(reason.as_dict()) for reason in reasons)
+def _section(title: str, reasons: Iterable[Reason], language: str) -> list[str]:
+    items = _items(catalogue(language).reason(reason.as_dict()) for reason in reasons)
     return ["", f"{_INDENT}{title}", *items] if items else []
 
 

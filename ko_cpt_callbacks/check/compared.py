@@ -17,7 +17,7 @@ from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
 from ko_cpt_callbacks.compare.stage import matching_stage
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = [
@@ -55,11 +55,11 @@ class Compared:
     measured: Measured
     comparison: Comparison
 
-    def as_dict(self) -> dict[str, Any]:
-        """As strict JSON, with the sentences of its reasons."""
+    def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, Any]:
+        """As strict JSON, with the sentences of its reasons in a language."""
         compared = self.comparison.as_dict()
         for name in ("reasons", "notes", "would_help"):
-            compared[name] = [{**item, "message": catalogue().reason(item)} for item in compared[name]]
+            compared[name] = [{**item, "message": catalogue(language).reason(item)} for item in compared[name]]
         return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
 
 

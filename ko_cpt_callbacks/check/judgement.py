@@ -178,6 +178,7 @@ def watch_of(
     baseline: Baseline | None = None,
     retention: Sequence[str] = (),
     limits: Limits | None = None,
+    language: str | None = None,
 ) -> Watch:
     """What to watch: an option where one was given, else what ``run.json`` says, else the default.
 
@@ -219,6 +220,8 @@ def watch_of(
         same = base.baseline is not None and base.baseline.id == baseline.id
         asked = base.rules and tuple(dict.fromkeys((*base.rules, *BASELINE_CODES)))
         base = replace(base, baseline=baseline, stage=base.stage if same else AUTO, rules=asked)
+    if language is not None:
+        base = replace(base, language=language)
     for code, given in (limits or {}).items():
         base = replace(base, limits={**base.limits, code: {**base.limits.get(code, {}), **given}})
     return base

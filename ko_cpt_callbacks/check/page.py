@@ -135,7 +135,7 @@ def _stopped(judged: Judgement) -> list[RenderableType]:
     if stop is None:
         return []
     step = "" if stop["step"] is None else f" at step {stop['step']:,}"
-    return lines([f"this run was stopped{step} by {stop['code']}: {stop['message']}"])
+    return lines([f"this run was stopped{step} by {stop['code']}: {stop['short']}"])
 
 
 def _tokens(judged: Judgement) -> list[str]:
@@ -181,9 +181,7 @@ def finding_lines(judged: Judgement) -> list[RenderableType]:
             same = [finding for finding in of_severity if finding.topic == topic]
             code = same[0].code
             for finding in same[:_PER_CODE]:
-                head = Text(f"{severity.value} {code}", style=_STYLES[severity])
-                shown.append(indented(head))
-                shown.extend(lines([finding.message(judged.watch.language)], indent=2 * _INDENT))
+                shown.append(Text(printable(finding.line(judged.watch.language)), style=_STYLES[severity]))
             if len(same) > _PER_CODE:
                 shown.extend(lines([f"and {len(same) - _PER_CODE:,} more {code}: --json lists them all"]))
     return shown
@@ -214,7 +212,8 @@ def next_steps(judged: Judgement) -> list[str]:
     for one in gravest:
         if (one.code, one.variant) not in _ASKS_NOTHING:
             asking.setdefault(one.topic, one)
-    steps = [f"{one.code}: {catalogue(language).explanation(one.code, one.variant).advice}" for one in asking.values()]
+    known = catalogue(language)
+    steps = [f"{one.code}: {known.explanation(one.code, one.variant).advice_line}" for one in asking.values()]
     if any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences):
         steps.append(f"{_ADVICE}.")
     return steps or ["Nothing needs to be done."]

@@ -192,6 +192,7 @@ def judge_plan(
     baseline: Baseline | None = None,
     retention: Sequence[str] = (),
     limits: Limits | None = None,
+    language: str | None = None,
 ) -> PlanJudgement:
     """Every stage that has begun, and the change from each to the next.
 
@@ -203,12 +204,13 @@ def judge_plan(
             ran, if any.
         retention: Sets that must not be forgotten; none: those of each stage's ``run.json``.
         limits: Limits of rules, by code and name, before those of each stage's ``run.json``.
+        language: Language of sentences; None: that of each stage's ``run.json``.
 
     Raises:
         UnreadableRunError: If there is no stage that can be judged.
     """
     last = plan.stages[-1]
-    read = [_read(stage, targets if stage is last else (), task, retention, limits) for stage in plan.stages]
+    read = [_read(stage, targets if stage is last else (), task, retention, limits, language) for stage in plan.stages]
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
@@ -239,6 +241,7 @@ def _read(
     task: str | None,
     retention: Sequence[str],
     limits: Limits | None,
+    language: str | None,
 ) -> _Read | StageJudgement:
     try:
         if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
@@ -247,7 +250,7 @@ def _read(
         told = run.run_file()
         try:
             said = None if told is None else read_told(told)
-            watch = watch_of(said, task=task, targets=targets, retention=retention, limits=limits)
+            watch = watch_of(said, task=task, targets=targets, retention=retention, limits=limits, language=language)
         except ConfigurationError as error:
             raise ConfigurationError(f"{told}: {error}") from None
         return _Read(stage, run, watch, run.observations(), None if told is None else _tokenizer(told))

@@ -145,11 +145,13 @@ def _patience(path: Path, told: Mapping[str, Any]) -> Patience:
 def _stop(value: object) -> Mapping[str, Any] | None:
     if not isinstance(value, dict) or not isinstance(value.get("code"), str):
         return None
-    step, message = value.get("step"), value.get("message")
+    step, message = value.get("step"), value.get("message")  # message: earlier versions have one sentence
+    short, detail = value.get("short", message), value.get("detail", message)
     return {
         "code": value["code"],
         "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
-        "message": message if isinstance(message, str) else "",
+        "short": short if isinstance(short, str) else "",
+        "detail": detail if isinstance(detail, str) else "",
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
+import os
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import typer
@@ -10,11 +11,20 @@ import typer
 import ko_cpt_callbacks
 from ko_cpt_callbacks.check.command import check
 from ko_cpt_callbacks.check.compare_command import compare
+from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import train
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import Explanation, catalogue
+from ko_cpt_callbacks.messages.catalogue import (
+    DEFAULT_LANGUAGE,
+    LANGUAGE_VARIABLE,
+    LANGUAGES,
+    Explanation,
+    catalogue,
+    language_of,
+)
+from ko_cpt_callbacks.messages.terminal import columns
 from ko_cpt_callbacks.rules.limit import checked_code, limits_of
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 
@@ -49,25 +59,31 @@ def ko_cpt(
 @app.command()
 def explain(
     code: Annotated[str | None, typer.Argument(metavar="CODE", help="A finding's code; none: list them.")] = None,
+    lang: Annotated[
+        str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
+    ] = None,
 ) -> None:
     """Say what a finding's code means, how it is decided and what to do."""
     if code is None:
         for known in known_codes():
             typer.echo(known)
         return
+    let_print_anything()
     try:
+        language = language_of("ko-cpt explain --lang", lang, os.environ) or DEFAULT_LANGUAGE
         checked_code("ko-cpt explain", code, known_codes())
     except ConfigurationError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(_UNKNOWN) from None
     rule = next(rule for rule in known_rules() if rule.code == code)
-    said, info = catalogue().explanation(code), rule.info
+    said, info = catalogue(language).explanation(code), rule.info
     stop = "may stop a run (stop_on)" if info.may_stop else "never stops a run"
     typer.echo(f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})")
-    _explain(said)
+    words = catalogue(language).words
+    _explain(said, words)
     for reason, of_reason in said.reasons.items():
         typer.echo(f"\n{code}: {reason}")
-        _explain(of_reason)
+        _explain(of_reason, words)
     limits = [f"{name}={value:.4g}" for name, value in limits_of(rule).items()]
     if limits:
         _section("Limits (rules= of the callback, --rule of check)", " ".join(limits))
@@ -78,13 +94,25 @@ def explain(
         _section("Whose rule it is", package)
 
 
-def _explain(said: Explanation) -> None:
-    _section("What it means", said.meaning)
-    _section("How it is decided", said.decided)
-    _section("What to do", said.advice)
+def _explain(said: Explanation, words: Mapping[str, str]) -> None:
+    _section(words["What it means"], said.meaning)
+    _section(words["How it is decided"], said.decided)
+    _section(words["What to do"], said.advice)
 
 
 def _section(title: str, text: str) -> None:
-    # A code such as non-finite is one word.
-    lines = textwrap.wrap(text, _WIDTH - len(_INDENT), break_on_hyphens=False)
-    typer.echo(f"\n{title}\n" + textwrap.indent("\n".join(lines), _INDENT))
+    typer.echo(f"\n{title}")
+    for fact in text.split("\n"):
+        typer.echo("\n".join(_wrapped(fact)))
+
+
+def _wrapped(fact: str) -> list[str]:
+    """A fact on lines of its own; Hangul counts two columns, and a code such as non-finite is one word."""
+    lines = [_INDENT]
+    for word in fact.split(" "):
+        longer = lines[-1] + (" " if lines[-1].strip() else "") + word
+        if columns(longer) <= _WIDTH or not lines[-1].strip():
+            lines[-1] = longer
+        else:
+            lines.append(_INDENT + word)
+    return lines

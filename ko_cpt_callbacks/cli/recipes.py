@@ -5,6 +5,7 @@ Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line f
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,6 +14,7 @@ import typer
 
 from ko_cpt_callbacks.check.terminal import complain, fail, guarded, print_json, print_page
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.finding import Severity
 
@@ -227,10 +229,11 @@ def _tell_doubts(page: Page) -> None:
     from ko_cpt_callbacks.recipe.watch_checks import watched_targets
     from ko_cpt_callbacks.watch.plausibility import doubts_of
 
+    language = language_of("", None, os.environ) or DEFAULT_LANGUAGE
     for name in page.stages:
         for doubt in doubts_of(watched_targets(page, name), page.task):
             word = "note" if doubt.severity is Severity.INFO else doubt.severity.value
-            typer.echo(printable(f"{word}: stages.{name}.watch.targets: {doubt.message()}"))
+            typer.echo(printable(f"{word}: stages.{name}.watch.targets: {doubt.message(language)}"))
 
 
 def _arguments_checked() -> str:

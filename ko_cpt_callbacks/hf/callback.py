@@ -78,7 +78,7 @@ class KoCPTCallback(TrainerCallback):
             None: all rules as they are.
         outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.run.output.Output` objects; None: both.
         alerts: Where to send findings. Not in this version.
-        language: Language of the sentences; None: English.
+        language: Language of the sentences, ``en`` or ``ko``; None: that of ``KO_CPT_LANG``, else English.
 
     Raises:
         ConfigurationError: For an argument that cannot be used.

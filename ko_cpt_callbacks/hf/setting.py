@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
@@ -105,8 +106,7 @@ def check_settings(
     _one_of("task", task, TASKS)
     wait, goals = read_patience(patience, min_delta), parse_targets(targets)
     kept = checked_retention(_texts("retention", retention))
-    speech = DEFAULT_LANGUAGE if language is None else language
-    _one_of("language", speech, LANGUAGES)
+    speech = _language(language)
     for doubt in doubts_of(goals, task):
         _log.warning("%s", doubt.message(speech))
     reference, wanted_stage = _reference(baseline, stage)
@@ -130,6 +130,18 @@ def check_settings(
         stage=wanted_stage,
         limits=limits,
     )
+
+
+def _language(named: str | None) -> str:
+    """The language of sentences. A wrong argument is refused; a wrong variable of the environment ends no run."""
+    where = "KoCPTCallback(language=…)"
+    if named is not None:
+        return language_of(where, named, {}) or DEFAULT_LANGUAGE
+    try:
+        return language_of(where, None, os.environ) or DEFAULT_LANGUAGE
+    except ConfigurationError as error:
+        _log.warning("%s; sentences are in English", error)
+        return DEFAULT_LANGUAGE
 
 
 def _asked(rules: Iterable[str | Limits] | Limits | None) -> tuple[list[str], dict[str, dict[str, float]]]:

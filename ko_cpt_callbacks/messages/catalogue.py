@@ -6,7 +6,8 @@ A file has these tables:
   ``short`` and ``detail`` of its finding, or ``[codes.CODE.variants.VARIANT]`` with a ``short`` and ``detail`` each. A
   variant may have an ``action`` of its own, and a ``meaning`` with ``decided`` where it is explained apart;
 * ``[doubts.NAME]``: ``short`` and ``detail`` of what speaks against a target;
-* ``[reasons]``, ``[notes]``, ``[deltas]``, ``[matches]``, ``[readings]``, ``[words]``: sentences and words by key;
+* ``[reasons]``, ``[labels]``, ``[notes]``, ``[deltas]``, ``[matches]``, ``[readings]``, ``[words]``: sentences and
+  words by key;
 * ``[retired]``: codes of earlier versions, each with the code to write now, or nothing;
 * ``[foreign]``: ``short``, ``detail`` and ``action`` of a finding whose rule's package is not installed here.
 
@@ -33,7 +34,7 @@ from ko_cpt_callbacks.plugin import MESSAGES, Plugin, folder_file, plugins
 
 __all__ = [
     "DEFAULT_LANGUAGE", "LANGUAGES", "LANGUAGE_VARIABLE", "NOTE", "Catalogue", "Explanation", "Wording", "catalogue",
-    "codes", "near_language", "read_catalogue", "retired",
+    "codes", "language_of", "read_catalogue", "retired",
 ]  # fmt: skip
 
 DEFAULT_LANGUAGE: Final = "en"
@@ -64,8 +65,13 @@ class Explanation:
 
     @property
     def advice(self) -> str:
-        """What to do, as fully as it is known."""
+        """What to do, as fully as it is known; a line is a fact."""
         return self.more or self.action
+
+    @property
+    def advice_line(self) -> str:
+        """The same on one line."""
+        return _one_line(self.advice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Catalogue:
         wordings: By finding code and variant; the variant is empty where the code has one wording.
         doubts: What speaks against a target, by key.
         reasons: Reasons of a comparison, by code.
+        labels: Those why two runs are not comparable, in a few words.
         notes: Notes inside a detail, by key.
         deltas: Why a stage's difference is no better than it is, by code.
         matches: How a stage was matched with a baseline's, by code.
@@ -108,6 +115,7 @@ class Catalogue:
     wordings: Mapping[tuple[str, str], Wording]
     doubts: Mapping[str, Wording]
     reasons: Mapping[str, str]
+    labels: Mapping[str, str]
     notes: Mapping[str, str]
     deltas: Mapping[str, str]
     matches: Mapping[str, str]
@@ -215,7 +223,7 @@ class Catalogue:
         return self._shown().render(_one_line(template), values)
 
     def _shown(self) -> Shown:
-        return Shown(self.words, {key: _one_line(text) for key, text in self.notes.items()}, self.reasons)
+        return Shown(self.words, {key: _one_line(text) for key, text in self.notes.items()}, self.reasons, self.labels)
 
 
 def _one_line(text: str) -> str:
@@ -230,7 +238,7 @@ def catalogue(language: str = DEFAULT_LANGUAGE) -> Catalogue:
         KeyError: If there is no such language.
     """
     if language not in LANGUAGES:
-        raise KeyError(f"found language {language!r}, expected one of {', '.join(LANGUAGES)}{near_language(language)}")
+        raise KeyError(f"found language {language!r}, {_expected(language)}")
     own = read_catalogue(language, tomllib.loads(files(__package__).joinpath(f"{language}.toml").read_text("utf-8")))
     explanations, wordings = dict(own.explanations), dict(own.wordings)
     for plugin in _of_plugins():
@@ -285,14 +293,31 @@ def retired() -> Mapping[str, str]:
     return catalogue().retired
 
 
-def near_language(language: object) -> str:
-    """A hint at the language that was meant; empty where none is near.
+def language_of(where: str, named: str | None, environment: Mapping[str, str]) -> str | None:
+    """The language that an argument names, else the environment; None where neither does.
 
-    >>> near_language("kr"), near_language("EN"), near_language("")
-    ('; did you mean ko?', '; did you mean en?', '')
+    Args:
+        where: The argument, for the error.
+        named: What was given for it; None: nothing.
+        environment: Environment variables.
+
+    Raises:
+        ConfigurationError: If there is no such language.
+
+    >>> language_of("--lang", None, {"KO_CPT_LANG": "ko"}), language_of("--lang", "en", {"KO_CPT_LANG": "ko"})
+    ('ko', 'en')
     """
-    near = difflib.get_close_matches(str(language).lower()[:2], LANGUAGES, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    if named is None:
+        # An empty variable is one that is not set.
+        where, named = LANGUAGE_VARIABLE, environment.get(LANGUAGE_VARIABLE) or None
+    if named is not None and named not in LANGUAGES:
+        raise ConfigurationError(f"{where}: found {named!r}, {_expected(named)}")
+    return named
+
+
+def _expected(language: str) -> str:
+    near = difflib.get_close_matches(language.lower()[:2], LANGUAGES, n=1, cutoff=0.5)
+    return f"expected one of {', '.join(LANGUAGES)}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
@@ -311,7 +336,7 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
     for code, table in tables["codes"].items():
         explanations[code], of_code = _code(code, table)
         wordings.update(of_code)
-    lists = ("reasons", "notes", "deltas", "matches", "readings", "words", "retired")
+    lists = ("reasons", "labels", "notes", "deltas", "matches", "readings", "words", "retired")
     listed: dict[str, Any] = {name: _stripped(tables[name]) for name in lists}
     return Catalogue(
         language,

@@ -1,6 +1,6 @@
 """A template with its values: how numbers, names and lists are shown. The same in every language.
 
-==================  ======================================  ============
+==================  ======================================  =================
 ``{x:loss}``        three decimals (also bits per byte)     ``3.078``
 ``{x:ppl}``         three significant digits                ``21.7``
 ``{x:percent}``     a fraction, three significant digits    ``-31.5 %``
@@ -8,20 +8,21 @@
 ``{x:n row|rows}``  a count with its word                   ``1 row``
 ``{x:signed}``      a difference, three decimals            ``+0.011``
 ``{x:names}``       a list of names                         ``eval, test``
-``{x:word}``        one of the catalogue's words            ``bits/byte``
+``{x:word}``        one of the catalogue's words            ``bits per byte``
+``{x:unit}``        a unit in its short form                ``bits/byte``
 ``{x:notes}``       a list of notes, each its sentence
 ``{x:reasons}``     a list of reasons, each its sentence
+``{x:labels}``      the first of them, in a few words       ``no bytes``
 ``{x}``             as it is                                ``eval_ko``
 ``[은/는]``         the particle that fits what it follows  ``는``
-==================  ======================================  ============
+==================  ======================================  =================
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from string import Formatter
 from typing import Any, Final
@@ -40,7 +41,6 @@ _LONGER: Final = 1e15
 _COMPACT: Final = 1e5
 # Columns for each name, and whether numbers become short too: tried in this order until the line fits.
 _ROOMS: Final = ((None, False), (60, False), (40, False), (28, False), (20, False), (14, False), (14, True), (8, True))
-_DIGITS: Final = re.compile(r"\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Shown:
         words: ``unknown``, ``none``, ``nan`` and other words of the language.
         notes: Sentences of notes, by key.
         reasons: Sentences of reasons, by code.
+        labels: The same in a few words, of those that come first.
         room: Columns that a name, a list or a text may fill; None: as many as it needs.
         compact: Whether long numbers are shown with three significant digits.
     """
@@ -58,6 +59,7 @@ class Shown:
     words: Mapping[str, str]
     notes: Mapping[str, str]
     reasons: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=dict)
     room: int | None = None
     compact: bool = False
 
@@ -88,6 +90,8 @@ class Shown:
             return "".join(f" {self.notes[note]}" for note in value)
         if kind == "reasons":
             return "".join(f" {self.render(self.reasons[item['code']], item)}" for item in value)
+        if kind == "labels":
+            return "".join(self.render(self.labels.get(item["code"], item["code"]), item) for item in value[:1])
         if isinstance(value, (list, tuple, dict)):
             return self._text(str(value), "")
         return self._number(value, kind, words)
@@ -95,8 +99,8 @@ class Shown:
     def _text(self, text: str, kind: str) -> str:
         if text in _NAMES_OF_NUMBERS:
             return self.words[_NAMES_OF_NUMBERS[text]]
-        if kind == "word":
-            return self.words.get(text, text)
+        if kind in ("word", "unit"):
+            return self.words.get(f"short {text}" if kind == "unit" else text, text)
         if self.room is None:
             return text
         return shortened(printable(text), self.room)
@@ -183,7 +187,7 @@ def fitted(shown: Shown, head: str, short: str, action: str, values: Mapping[str
         values: The numbers and names.
     """
     for room, compact in _ROOMS:
-        tried = Shown(shown.words, shown.notes, shown.reasons, WIDTH if room is None else room, compact)
+        tried = replace(shown, room=WIDTH if room is None else room, compact=compact)
         parts = [printable(tried.render(template, values)) for template in (head, short, action)]
         line = _joined(*parts)
         if columns(line) <= WIDTH:

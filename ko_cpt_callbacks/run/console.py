@@ -32,8 +32,8 @@ class ConsoleOutput(Output):
             self._print(evaluation_line(row))
 
     def finding(self, finding: Finding) -> None:
-        """Print the sentence."""
-        self._print(f"[{finding.severity}] {finding.code}: {finding.message(self._language)}")
+        """Print its line."""
+        self._print(finding.line(self._language))
 
     @staticmethod
     def _print(text: str) -> None:

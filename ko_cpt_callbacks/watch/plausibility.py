@@ -153,13 +153,18 @@ class TargetDoubt:
         """The sentence: what is wrong, and what to do."""
         return catalogue(language).doubt(self.variant, self.values)[1]
 
+    def short(self, language: str = DEFAULT_LANGUAGE) -> str:
+        """What is wrong, in a few words."""
+        return catalogue(language).doubt(self.variant, self.values)[0]
+
     def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, str]:
-        """The doubt as strict JSON, with its sentence."""
+        """The doubt as strict JSON, with its sentences in a language."""
         return {
             "target": str(self.target),
             "severity": self.severity.value,
             "reason": self.reason.value,
-            "message": self.message(language),
+            "short": self.short(language),
+            "detail": self.message(language),
         }
 
 

@@ -34,7 +34,7 @@ def _diverged(found: Found) -> bool:
 
 def _two_readings(found: Found) -> bool:
     """0.033, then 99 rows of exactly 0 and no gradient norm: NaN logged as zero, or learned by heart; both are said."""
-    return any("NaN" in one["message"] and "heart" in one["message"] for one in found if one["severity"] != "info")
+    return any("NaN" in one["detail"] and "heart" in one["detail"] for one in found if one["severity"] != "info")
 
 
 def _scaler(found: Found) -> bool:

@@ -130,7 +130,7 @@ def test_regression(run: Path) -> None:
     assert _delta(found, "lora", "eval_en")["difference"] > 0.5
     assert not _delta(found, "lora", "eval_en")["judged"]
     text = " ".join(check(run).stdout.split())
-    assert "warning stage-regression eval_ko, step 400: stage even-layers ends +0.0" in text
+    assert "[warning] stage-regression eval_ko@400: even-layers ends +0.0" in text
 
 
 def test_within_the_noise(run: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_line_for_every_stage(run: Path) -> None:
     assert _cells(page, "lora")[-1].startswith("worse")
     assert "target" in _cells(page, "lora")[-1]
     assert "eval_en (must not be forgotten; not judged)" in page
-    assert "stage-regression" in page and "[warning] lora" in page
+    assert "\n  lora:\n" in re.sub(r" +\n", "\n", page) and "[warning] stage-regression eval_ko@400: lora ends" in page
 
 
 def test_a_stage_that_was_not_begun(tmp_path: Path) -> None:

@@ -42,10 +42,13 @@ def test_limits(tmp_path: Path) -> None:
 def test_why_it_was_stopped(tmp_path: Path) -> None:
     """Code, step and sentence; what is no finding is left out."""
     path = tmp_path / "run.json"
-    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m", "x": 1}}')
-    assert read_told(path).stop == {"code": "a", "step": 3, "message": "m"}
-    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": true, "message": 1}}')
-    assert read_told(path).stop == {"code": "a", "step": None, "message": ""}
+    stop = '{"code": "a", "step": 3, "short": "s", "detail": "d", "x": 1}'
+    path.write_text(f'{{"format": 1, "told": {{"task": "cpt"}}, "stop": {stop}}}')
+    assert read_told(path).stop == {"code": "a", "step": 3, "short": "s", "detail": "d"}
+    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m"}}')
+    assert read_told(path).stop == {"code": "a", "step": 3, "short": "m", "detail": "m"}
+    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": true, "short": 1}}')
+    assert read_told(path).stop == {"code": "a", "step": None, "short": "", "detail": ""}
     path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": [1]}')
     assert read_told(path).stop is None
 

@@ -91,6 +91,8 @@ def _free(node: ast.AST) -> Iterator[ast.AST]:
         yield node.slice
     if isinstance(node, ast.keyword) and node.arg == "place":  # where a rule stands in lists
         yield node.value
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "place" and node.value is not None:
+        yield node.value
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
         yield node.annotation
 

@@ -108,9 +108,9 @@ def test_the_reason_is_on_record(fault: str, stopped: dict[str, tuple[Path, dict
     lines = (folder / "ko_cpt" / "findings.jsonl").read_text("utf-8").splitlines()
 
     assert run["stop"] == result["stop_reason"]
-    assert {"code", "step", "message"} <= set(run["stop"])
-    assert [run["stop"][name] for name in ("code", "step", "message")] in [
-        [found[name] for name in ("code", "step", "message")] for found in map(json.loads, lines)
+    assert {"code", "step", "short", "detail"} <= set(run["stop"])
+    assert [run["stop"][name] for name in ("code", "step", "short", "detail")] in [
+        [found[name] for name in ("code", "step", "short", "detail")] for found in map(json.loads, lines)
     ]
 
 
@@ -135,7 +135,7 @@ def test_judged_again(fault: str, stopped: dict[str, tuple[Path, dict[str, Any]]
     judged = judge_run(read_run(folder), watch_of(told))
 
     assert [found.as_dict() for found in judged.findings] == result["findings"]
-    assert judged.watch.stop == {name: result["stop_reason"][name] for name in ("code", "step", "message")}
+    assert judged.watch.stop == {name: result["stop_reason"][name] for name in ("code", "step", "short", "detail")}
 
 
 @FAULTS

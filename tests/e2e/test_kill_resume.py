@@ -60,7 +60,10 @@ def _of_rows(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _apart_from_loss(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Findings without the Trainer's own loss: after a resume it averages over fewer steps."""
     return [
-        {**item, "message": None, "values": {name: v for name, v in item["values"].items() if name != "loss"}}
+        {
+            **item, "short": None, "detail": None,
+            "values": {name: v for name, v in item["values"].items() if name != "loss"},
+        }
         for item in found
     ]
 

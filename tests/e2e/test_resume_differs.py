@@ -75,7 +75,7 @@ def test_other_data_batch_and_arguments(begun: Path, tmp_path: Path) -> None:
     assert changes == {
         "training_rows": (24, 18), "rows_per_step": (2, 1), "weight_decay": (0.0, 0.1), "learning_rate": (0.005, 0.001),
     }  # fmt: skip
-    assert "rows_per_step 2 → 1" in found["message"]
+    assert "rows_per_step 2 → 1" in found["detail"]
     assert _of_note(result["findings"]) == _of_note(_checked(folder)) == [("attempt-differs", 4), ("run-seam", 5)]
     assert _of_note(_checked(folder / "trainer_state.json")) == [("run-seam", 5)]
     attempts = run_files.run(folder)["attempts"]

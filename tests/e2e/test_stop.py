@@ -47,7 +47,7 @@ def test_stops_when_the_target_is_met(stopped: tuple[Path, dict[str, Any]]) -> N
     assert result["stop_reason"]["step"] == result["step"]
     stop = json.loads((folder / "ko_cpt" / "run.json").read_text("utf-8"))["stop"]
     assert (stop["code"], stop["step"]) == ("target-met", result["step"])
-    assert stop["message"] == result["stop_reason"]["message"]
+    assert stop["detail"] == result["stop_reason"]["detail"]
 
 
 @pytest.mark.parametrize("strategy", ["no", "steps", "best"])
@@ -97,7 +97,7 @@ def test_a_resumed_run_says_that_its_target_was_met(stopped: tuple[Path, dict[st
     assert result["step"] == before["step"] + 1
     said = [finding for finding in result["findings"] if finding["variant"] == "stopped-before"]
     assert len(said) == 1
-    assert "target-met already asked to stop" in said[0]["message"]
+    assert "target-met asked to stop" in said[0]["short"]
     assert result["stop_reason"]["code"] == "target-met"
 
 

@@ -20,7 +20,7 @@ __all__ = ["SENTENCES", "commands", "kept", "printed", "read_kept", "written"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SENTENCES: Final = frozenset(
-    {"message", "text", "how", "note", "notes", "why", "why_not", "title", "reason", "meaning"}
+    {"message", "short", "detail", "text", "how", "note", "notes", "why", "why_not", "title", "reason", "meaning"}
 )
 """Keys whose texts are for people."""
 _SENTENCE: Final = "…"

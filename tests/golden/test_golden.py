@@ -173,14 +173,14 @@ def test_runs_that_are_not_kept_yet_are_no_difference() -> None:
 
 def test_an_output_keeps_no_sentences_and_no_places(tmp_path: Path) -> None:
     """Paths begin at a name, floats have six digits, findings are by step, and the file reads back the same."""
-    later = {"code": "a", "step": 9, "split": None, "variant": "", "message": "It rose.", "values": {"z": 1.23456789}}
+    later = {"code": "a", "step": 9, "split": None, "variant": "", "detail": "It rose.", "values": {"z": 1.23456789}}
     first = {**later, "step": 1, "values": {"signs": ["x", "y"]}}
     found = kept({"run": {"path": f"{tmp_path}/log.json", "rules": ["b", "a"]}, "findings": [later, first]}, tmp_path)
 
     assert found == {
         "run": {"path": "MADE/log.json", "rules": ["a", "b"]},
         "findings": [
-            {**first, "message": "…"}, {**later, "message": "…", "values": {"z": 1.23457}},
+            {**first, "detail": "…"}, {**later, "detail": "…", "values": {"z": 1.23457}},
         ],
     }  # fmt: skip
     assert read_kept(written(found)) == found

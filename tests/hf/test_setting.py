@@ -66,11 +66,33 @@ def test_a_doubtful_target_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     KoCPTCallback(targets=["ppl<3", "eval_ko_ppl<20", "loss<20"])
     said = [record.getMessage() for record in caplog.records if record.name == "ko_cpt_callbacks"]
     assert [text.split(":")[0] for text in said] == [
-        "Target eval_ppl<3.0@end depends on the tokenizer", "Target eval_loss<20.0@end says nothing",
+        "Target eval_ppl<3.0@end depends on the tokenizer", "Target eval_loss<20.0@end means nothing",
     ]  # fmt: skip
     caplog.clear()
     KoCPTCallback(targets=["ppl<3"], task="sft")
     assert caplog.records == []
+
+
+def test_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument, else the environment, else English."""
+    assert _settings(language="ko").language == "ko"
+    monkeypatch.setenv("KO_CPT_LANG", "ko")
+    assert (_settings().language, _settings(language="en").language) == ("ko", "en")
+    monkeypatch.setenv("KO_CPT_LANG", "")
+    assert _settings().language == "en"
+
+
+def test_a_wrong_language_in_the_environment_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """English, and one warning that names the variable; the argument beats it without one."""
+    monkeypatch.setenv("KO_CPT_LANG", "kr")
+    assert _settings(language="ko").language == "ko"
+    assert caplog.records == []
+    assert _settings().language == "en"
+    assert [record.getMessage() for record in caplog.records] == [
+        "KO_CPT_LANG: found 'kr', expected one of en, ko; did you mean ko?; sentences are in English"
+    ]
 
 
 def test_targets_grace_and_patience() -> None:

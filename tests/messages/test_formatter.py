@@ -15,7 +15,7 @@ from ko_cpt_callbacks.messages.terminal import columns, shortened
 
 def _shown(room: int | None = None, compact: bool = False) -> Shown:
     english = catalogue()
-    return Shown(english.words, english.notes, english.reasons, room, compact)
+    return Shown(english.words, english.notes, english.reasons, english.labels, room, compact)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_not_finite() -> None:
 
 
 def test_prints_evaluations_and_findings_only(capsys: pytest.CaptureFixture[str]) -> None:
-    """Training rows are the progress bar's; a finding is its severity, code and sentence."""
+    """Training rows are the progress bar's; a finding is its line."""
     console = ConsoleOutput("en")
     console.row({"kind": "train", "step": 1, "loss": 2.0})
     console.row(_row(exact_loss=2.0))
@@ -65,7 +65,8 @@ def test_prints_evaluations_and_findings_only(capsys: pytest.CaptureFixture[str]
     )
     console.finding(finding)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [evaluation_line(_row(exact_loss=2.0)), f"[error] non-finite: {finding.message()}"]
+    shown = "[error] non-finite train@1: loss is NaN → stop; go back to a checkpoint; bf16 or lower rate"
+    assert lines == [evaluation_line(_row(exact_loss=2.0)), shown]
 
 
 def test_without_tqdm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

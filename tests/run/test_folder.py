@@ -54,7 +54,7 @@ def test_rows_and_findings_are_appended(folder: RunFolder) -> None:
     assert _lines(folder.path / "rows.jsonl")[-1] == {**ROW, "loss": "NaN"}
     line = _lines(folder.path / "findings.jsonl")[0]
     assert line == FINDING.as_dict("en")
-    assert line["message"]
+    assert line["short"] and line["detail"]
 
 
 def test_run_json_is_replaced(folder: RunFolder) -> None:

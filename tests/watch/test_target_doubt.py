@@ -20,14 +20,12 @@ def test_the_seeds_mistake() -> None:
     """Perplexity < 3: a loss was meant. It depends on the tokenizer, so it is a note."""
     (found,) = _doubts("ppl<3@end")
     assert (str(found.target), found.severity, found.reason) == ("eval_ppl<3.0@end", Severity.INFO, Doubt.TOKENIZER)
-    assert found.message() == (
-        "Target eval_ppl<3.0@end depends on the tokenizer: a loss of 1.099, perplexity 3.00, is below 0.415 bits per "
-        "byte, where no published Korean run is, unless a token has fewer than 3.8 bytes (GPT-2's and Llama 2's "
-        "tokenizers have 1.2 to 1.6 on Korean). The lowest published is a loss of 1.466, perplexity 4.33. Did you mean "
-        "loss < 3.0, perplexity < 20.1?"
-    )
+    assert found.variant == "tokenizer-ppl"
+    assert (found.values["meant_loss"], round(found.values["meant_ppl"], 1)) == (3.0, 20.1)
+    assert round(found.values["healthy_below"], 1) == 3.8
     assert json.loads(json.dumps(found.as_dict(), allow_nan=False)) == {
-        "target": "eval_ppl<3.0@end", "severity": "info", "reason": "tokenizer", "message": found.message(),
+        "target": "eval_ppl<3.0@end", "severity": "info", "reason": "tokenizer", "short": found.short(),
+        "detail": found.message(),
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from compare.made_baseline import LN2, own, published
+from messages.shown import shown
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -47,18 +48,23 @@ def findings(
     return list(Monitor([rule]).judge(seen)[1])
 
 
+def codes(found: Finding, kind: str) -> list[str]:
+    """Codes of its reasons or notes."""
+    return [reason["code"] for reason in found.values[kind]]  # type: ignore[index, union-attr, call-overload]
+
+
 def test_indicative() -> None:
     """Surely below the reference's whole range: said with the range, the reason and the grade."""
     (found,) = findings(evaluation(100, 0.9), evaluation(200, 0.80))
     assert (found.code, found.severity, found.step, found.split) == ("baseline-ahead", Severity.INFO, 200, "eval_ko")
     assert found.variant == "indicative"
     assert found.values["stage"] == "lora"
-    said = found.message()
-    assert said.startswith(
-        "eval_ko, step 200: ahead of published (lora), by way of indication: 0.800 bits per byte against 0.833 to "
-        "0.895; with its error bar -0.109 to -0.018 (95 %). It is not known that both were measured on the same text"
-    )
-    assert "grade SEED" in said
+    assert {name: value for name, value in shown(found)[1].items() if name not in ("reasons", "notes")} == {
+        "baseline": "published", "confidence": 0.95, "high": -0.0183, "low": -0.1094, "reference_high": 0.8946,
+        "reference_low": 0.8331, "stage": "lora", "value": 0.8,
+    }  # fmt: skip
+    assert "text-unknown" in codes(found, "reasons")
+    assert "grade" in codes(found, "notes")
 
 
 def test_exact() -> None:
@@ -69,11 +75,13 @@ def test_exact() -> None:
     ):
         (found,) = findings(*rows, baseline=own())
         assert (found.step, found.variant) == (100, "exact")
-        assert found.message() == (
-            "eval_ko, step 100: 2.357 nats per token, -0.060 (95 % interval -0.068 to -0.052) against own (whole) on "
-            "the same text: ahead. The interval is about which rows are in the set; another seed of the same set-up "
-            "moves the loss too."
-        )
+        assert shown(found) == (
+            "exact",
+            {
+                "baseline": "own", "confidence": 0.95, "difference": -0.06, "high": -0.0522, "low": -0.0678,
+                "notes": [{"code": "rows-only"}], "stage": "whole", "unit": "nats per token", "value": 2.3567,
+            },
+        )  # fmt: skip
 
 
 def test_the_difference_may_never_come() -> None:
@@ -84,7 +92,7 @@ def test_the_difference_may_never_come() -> None:
         state, nothing = rule.step(rule.initial(), same, SILENT)
         _, (found,) = rule.step(state, later, SILENT)
         assert (nothing, found.step, found.variant) == ((), 100, "indicative")
-        assert "per-row sums of both are not at hand" in found.message()
+        assert "no-paired-rows" in codes(found, "reasons")
     (found,) = findings(same, baseline=own())
     assert found.step == 100
 
@@ -126,11 +134,11 @@ def test_stage_that_the_model_matches() -> None:
     row = SetupObservation(0, "stage", {"name": "embedding", "baseline_stage": "embedding", "quantization": "8-bit"})
     (found,) = findings(row, evaluation(10, 0.88))
     assert found.values["stage"] == "embedding"
-    assert "Weights: run 8-bit, reference not stated" in found.message()
+    assert "quantization" in codes(found, "notes")
     unmatched = SetupObservation(0, "stage", {"name": "full", "baseline_stage": None})
     assert findings(unmatched, evaluation(10, 0.88)) == []
     (found,) = findings(unmatched, evaluation(10, 0.8))
-    assert "No stage of the reference trains what this run trains; stage lora was taken" in found.message()
+    assert {"code": "stage-not-matched", "stage": "lora"} in found.values["notes"]
 
 
 def test_a_named_stage_stays() -> None:
@@ -163,4 +171,4 @@ def test_reasons_in_place_of_a_difference() -> None:
     row = difference(100, 0.0, difference=None, reasons=["packed", "no-bos"])
     (found,) = findings(evaluation(100, 0.8, fingerprint="utf8-00aa"), row, baseline=own())
     assert found.variant == "indicative"
-    assert "Rows are packed" in found.message() and "no BOS token" in found.message()
+    assert {"packed", "no-bos"} <= set(codes(found, "reasons"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from compare.made_baseline import own, published
+from messages.shown import shown
 from rules.baseline.test_baseline_ahead import difference, evaluation
 
 from ko_cpt_callbacks.compare.baseline import Baseline
@@ -33,19 +34,20 @@ def test_exact() -> None:
     assert (only.code, only.severity, only.step, only.split) == (
         "baseline-behind", Severity.WARNING, 100, "eval_ko",
     )  # fmt: skip
-    assert only.message() == (
-        "eval_ko, step 100: 2.773 nats per token, +0.300 (95 % interval +0.292 to +0.308) against own (whole) on the "
-        "same text: the run ends behind it. The interval is about which rows are in the set; another seed of the same "
-        "set-up moves the loss too. Train longer if the loss is still falling; otherwise compare data, learning rate "
-        "and what is trained with the reference's."
-    )
+    assert shown(only) == (
+        "exact",
+        {
+            "baseline": "own", "confidence": 0.95, "difference": 0.3, "high": 0.3078, "low": 0.2922,
+            "notes": [{"code": "rows-only"}], "stage": "whole", "unit": "nats per token", "value": 2.7726,
+        },
+    )  # fmt: skip
 
 
 def test_indicative() -> None:
     """On other text it is information, because text alone makes such differences, and the sentence says so."""
     (found,) = findings(evaluation(100, 1.2), TrainObservation(110, loss=3.0), EndObservation(120))
     assert (found.severity, found.variant) == (Severity.INFO, "indicative")
-    assert "text alone makes a large difference" in found.message()
+    assert {"text-unknown", "different-text"} & {reason["code"] for reason in found.values["reasons"]}
 
 
 def test_only_the_end_counts() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compare.made_baseline import own, published, value
+from messages.shown import shown
 from rules.baseline.test_baseline_ahead import evaluation
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
@@ -35,12 +36,12 @@ def test_no_bytes() -> None:
     rows = [EvalObservation(step, split="eval_ko", loss=3.0) for step in (10, 20)]
     (found,) = findings(*rows, EndObservation(20))
     assert (found.code, found.severity, found.step, found.split) == ("not-comparable", Severity.INFO, 10, "eval_ko")
-    assert found.message() == (
-        "eval_ko, step 10: not comparable with published. How many bytes of text the run's tokens stand for is not "
-        "known, so its loss per token cannot be turned into bits per byte, and a loss per token of another tokenizer "
-        "is another unit. Evaluate with KoCPTCallback, which counts the bytes of the scored text; of a lone loss, give "
-        "--bytes-per-token."
-    )
+    assert shown(found) == (
+        "",
+        {
+            "baseline": "published", "reasons": [{"code": "no-bytes"}], "would_help": [{"code": "count-bytes"}],
+        },
+    )  # fmt: skip
 
 
 def test_a_baseline_without_figures() -> None:
@@ -49,20 +50,22 @@ def test_a_baseline_without_figures() -> None:
     rows = [SetupObservation(0, "stage", {}), TrainObservation(10, loss=3.0), evaluation(10, 0.5), EndObservation(20)]
     (found,) = findings(*rows, baseline=silent)
     assert (found.step, found.split, reasons(found)) == (10, None, ["no-figures"])
-    assert found.message() == (
-        "Not comparable with silent. silent reports no loss, perplexity or bits per byte that a run could be compared "
-        "with. Name a baseline of continued pretraining with a loss on held-out text (ko-cpt baselines), or a run of "
-        "your own."
-    )
+    assert shown(found) == (
+        "baseline",
+        {
+            "baseline": "silent", "reasons": [{"code": "no-figures", "baseline": "silent"}],
+            "would_help": [{"code": "another-reference"}],
+        },
+    )  # fmt: skip
 
 
 def test_a_baseline_that_is_no_reference() -> None:
     """Instruction tuning, and a stage with another objective."""
     tuned = Baseline("dag", "Tuned", "instruction tuning", "SEED", why_not="instruction tuning only.")
     (found,) = findings(TrainObservation(10, loss=3.0), baseline=tuned)
-    assert "dag is no reference for continued pretraining (instruction tuning): instruction tuning only." in (
-        found.message()
-    )
+    assert found.values["reasons"] == [
+        {"code": "not-a-reference", "baseline": "dag", "kind": "instruction tuning", "why": "instruction tuning only"}
+    ]
     (found,) = findings(evaluation(10, 0.9), stage="sft")
     assert reasons(found) == ["stage-not-a-reference"]
 

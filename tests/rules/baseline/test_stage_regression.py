@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.baseline.stage_regression import StageRegression
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -33,20 +34,20 @@ def test_it_speaks_where_the_interval_is_above_zero() -> None:
     )  # fmt: skip
     assert finding.values["low"] == pytest.approx(0.05 - 1.959964 * 0.01)
     assert not finding.asks_to_stop
-    assert finding.message() == (
-        "eval_ko, step 40: stage even-layers ends +0.050 nats per token from where stage odd-layers ended (95 % "
-        "interval +0.030 to +0.070, the same rows one by one): worse by more than noise. Go on from the end of "
-        "odd-layers, not from here. Look at this stage's learning rate first (a new stage begins with a new warm-up "
-        "and optimizer), then at its data."
-    )
+    assert shown(finding) == (
+        "",
+        {
+            "before": "odd-layers", "confidence": 0.95, "difference": 0.05, "high": 0.0696, "low": 0.0304,
+            "stage": "even-layers", "unit": "nats per token",
+        },
+    )  # fmt: skip
 
 
 def test_unpaired_says_so() -> None:
-    """Without the same rows the sentence names the two losses' own errors."""
+    """Without the same rows the finding is another, of the two losses' own errors."""
     (finding,) = _found(StageRegression(), {**WORSE, "paired": False, "unit": "bits per byte"})
     assert finding.variant == "unpaired"
-    assert "bits per byte from where" in finding.message()
-    assert "from the two losses' own errors" in finding.message()
+    assert finding.values["unit"] == "bits per byte"
 
 
 @pytest.mark.parametrize(

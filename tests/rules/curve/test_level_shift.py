@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
@@ -41,13 +42,12 @@ def test_shifts(size: float) -> None:
 def test_sentence() -> None:
     """From where to where, how sure, for how long; what to compare."""
     (found,) = findings(RULE, rows(_shifted(0.5)))
-    v = found.values
-    assert found.message() == (
-        f"Step {found.step:,}: at step {v['first_step']:,} the level of the training loss went from {v['before']:.3f} "
-        f"to {v['after']:.3f} at once ({v['noises']} times its noise of {v['noise']:.3f}) and has stayed there for "
-        f"{v['points']} points. Neither the learning rate nor an epoch's end explains it: compare data, masking, "
-        "padding and format before and after that step. Losses of the two sides cannot be compared."
-    )
+    assert shown(found) == (
+        "up",
+        {
+            "after": 2.9819, "before": 2.5067, "first_step": 1010, "noise": 0.0238, "noises": 20.0, "points": 6,
+        },
+    )  # fmt: skip
 
 
 def test_within_a_logging_window() -> None:

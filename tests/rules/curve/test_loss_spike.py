@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.rules.curve.loss_spike import LossSpike
@@ -35,13 +36,13 @@ def test_one_point() -> None:
 def test_sentence() -> None:
     """Peak, step, level, noise, height in noises and what was needed; what to do."""
     (found,) = findings(RULE, rows(falling(100, extra=lambda i: 1.5 * (i == 60))))
-    v = found.values
-    assert found.message() == (
-        f"Step 620: the training loss was {v['peak']:.3f} at step 610 and is back at {v['back']:.3f}. The level before "
-        f"was {v['level']:.3f} with a noise of {v['noise']:.3f}, so the height is {v['noises']} times the noise "
-        f"({v['threshold']:.3f} nats were needed). One spike that comes back does no harm; look at the batches of "
-        "these steps, and if there are more, lower the learning rate or max_grad_norm."
-    )
+    assert shown(found) == (
+        "point",
+        {
+            "back": 2.4789, "level": 2.5042, "noise": 0.0283, "noises": 53.2, "peak": 4.0118, "peak_step": 610,
+            "threshold": 0.2553,
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [2, 5, 12, 20])

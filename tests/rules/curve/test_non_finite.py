@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.curve.non_finite import NonFinite
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -12,15 +13,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 
 NAN, INF = math.nan, math.inf
-ACTION = (
-    "Stop, go back to a checkpoint from before it, and look for the cause: a learning rate too high, fp16 "
-    "overflow (use bf16), or a batch without a target token."
-)
-EVAL_ACTION = (
-    "transformers 5.23 leaves NaN batches out of eval_loss, so that it can look healthy all the same. Do not "
-    "use this evaluation; if training is healthy, look for rows without a target token or fp16 overflow in "
-    "this set."
-)
+
 
 
 def _findings(*seen: Observation) -> list[Finding]:
@@ -42,8 +35,8 @@ def test_healthy_rows_are_silent() -> None:
     assert _findings(*_healthy(range(10, 300, 10), grad_norm=None)) == []
 
 
-@pytest.mark.parametrize(("loss", "shown"), [(NAN, "NaN"), (INF, "infinite"), (-INF, "-infinite")])
-def test_non_finite_loss(loss: float, shown: str) -> None:
+@pytest.mark.parametrize(("loss", "kept"), [(NAN, "NaN"), (INF, "Infinity"), (-INF, "-Infinity")])
+def test_non_finite_loss(loss: float, kept: str) -> None:
     """A NaN or infinite training loss is an error that asks to stop."""
     (found,) = _findings(*_healthy(range(10, 50, 10)), TrainObservation(50, loss=loss, grad_norm=1.0))
     assert (found.severity, found.step, found.split, found.asks_to_stop) == (
@@ -52,9 +45,7 @@ def test_non_finite_loss(loss: float, shown: str) -> None:
         "train",
         True,
     )
-    assert found.message() == (
-        f"Step 50: the training loss is {shown}. The weights are usually lost from here on. {ACTION}"
-    )
+    assert shown(found) == ("loss", {"loss": kept})
 
 
 def test_counted_steps_name_the_first() -> None:
@@ -62,18 +53,13 @@ def test_counted_steps_name_the_first() -> None:
     row = TrainObservation(1250, loss=2.75, grad_norm=1.0, nonfinite_steps=3, nonfinite_first_step=1248)
     (found,) = _findings(row)
     assert found.asks_to_stop
-    assert found.message() == (
-        "Step 1,250: 3 training steps since the last log had a NaN or infinite loss, the first of them step "
-        f"1,248 (logged: 2.750). {ACTION}"
-    )
+    assert shown(found) == ("steps-first", {"loss": 2.75, "nonfinite_first_step": 1248, "nonfinite_steps": 3})
 
 
 def test_counted_steps_without_the_first() -> None:
     """One step, first unknown: singular, and no step invented."""
     (found,) = _findings(TrainObservation(20, loss=0.0, nonfinite_steps=1))
-    assert found.message() == (
-        f"Step 20: 1 training step since the last log had a NaN or infinite loss (logged: 0.000). {ACTION}"
-    )
+    assert shown(found) == ("steps", {"loss": 0.0, "nonfinite_steps": 1})
 
 
 @pytest.mark.parametrize("norm", [NAN, INF])
@@ -81,21 +67,13 @@ def test_zero_loss_with_nan_grad_norm_is_non_finite(norm: float) -> None:
     """0.0 with a NaN or infinite gradient norm is how the Trainer logs NaN, also in the first row."""
     (found,) = _findings(TrainObservation(10, loss=0.0, grad_norm=norm))
     assert found.asks_to_stop
-    shown = "NaN" if math.isnan(norm) else "infinite"
-    assert found.message() == (
-        f"Step 10: the training loss is logged as exactly 0 and the gradient norm as {shown}. This is no "
-        f"success: the Trainer logs a NaN loss as 0 (logging_nan_inf_filter). {ACTION}"
-    )
+    assert shown(found) == ("zero", {"grad_norm": "NaN" if math.isnan(norm) else "Infinity"})
 
 
 def test_zero_loss_without_grad_norm() -> None:
     """Before transformers 4.38 there is no gradient norm: 0.0 after a loss clearly above zero is an error."""
     (found,) = _findings(*_healthy(range(10, 50, 10), grad_norm=None), TrainObservation(50, loss=0.0))
-    assert found.message() == (
-        "Step 50: the training loss is logged as exactly 0 after 3.644, and there is no gradient norm to "
-        "tell. The Trainer logs a NaN loss as 0 (logging_nan_inf_filter), and no loss falls to 0 in one "
-        f"row. {ACTION}"
-    )
+    assert shown(found) == ("zero-after", {"previous_loss": 3.644})
 
 
 def test_zero_loss_without_grad_norm_after_a_partly_filled_row() -> None:
@@ -139,11 +117,7 @@ def test_loss_drop_with_nan_grad_norm_is_non_finite() -> None:
     row = TrainObservation(130, loss=_filled(3.65, 3, 10) - 0.27, grad_norm=NAN)
     (found,) = _findings(*_healthy(range(10, 130, 10)), row)
     assert (found.step, found.asks_to_stop) == (130, True)
-    assert found.message() == (
-        f"Step 130: the training loss falls to {row.loss:.3f} where {found.values['expected_loss']:.3f} was "
-        "to be expected, and the gradient norm is NaN. This is no progress: the loss most likely became NaN "
-        f"since the last log, and the Trainer fills NaN steps with part of the earlier mean. {ACTION}"
-    )
+    assert shown(found) == ("drop", {"expected_loss": 3.6505, "grad_norm": "NaN", "loss": 2.7413})
     assert found.values["expected_loss"] == pytest.approx(3.65, abs=0.02)
 
 
@@ -191,16 +165,9 @@ def test_loss_scaler_one_and_two_are_info_the_third_a_warning(counted: int | Non
         rows.append(TrainObservation(row.step, loss=row.loss, grad_norm=norm, nonfinite_steps=counted))
     info, warning = _findings(*rows)
     assert (info.severity, info.step, info.asks_to_stop) == (Severity.INFO, 10, False)
-    assert info.message() == (
-        "Step 10: the gradient norm is NaN while the loss, 3.660, is healthy. An fp16 loss scaler skips such "
-        "a step and goes on; nothing to do unless it happens again and again."
-    )
+    assert shown(info) == ("scaler", {"grad_norm": "NaN", "loss": 3.66})
     assert (warning.severity, warning.step, warning.asks_to_stop) == (Severity.WARNING, 70, False)
-    assert warning.message() == (
-        "Step 70: the gradient norm is NaN, by now NaN or infinite in 3 logged rows, while the loss, 3.660, "
-        "is healthy. An fp16 loss scaler skips such steps, so part of the training is lost. Use bf16, or a "
-        "lower learning rate."
-    )
+    assert shown(warning) == ("scaler-repeated", {"grad_norm": "NaN", "loss": 3.66, "scaler_rows": 3})
 
 
 def test_one_finding_per_episode() -> None:
@@ -263,20 +230,15 @@ def test_eval_batches() -> None:
     """Counted NaN batches of a set decide, though the Trainer's loss of the set looks healthy."""
     (found,) = _findings(EvalObservation(200, split="eval", loss=3.771, exact_loss=NAN, nonfinite_batches=4))
     assert (found.severity, found.split, found.asks_to_stop) == (Severity.ERROR, "eval", True)
-    assert found.message() == (
-        "eval, step 200: 4 batches of this evaluation had a NaN or infinite loss (the Trainer's eval_loss: "
-        "3.771). " + EVAL_ACTION
-    )
+    assert shown(found) == ("eval-batches", {"loss": 3.771, "nonfinite_batches": 4})
 
 
 def test_eval_losses() -> None:
     """The exact loss, else the Trainer's, being NaN or infinite is an error."""
     (exact,) = _findings(EvalObservation(200, loss=3.771, exact_loss=INF))
-    assert exact.message() == (
-        f"eval, step 200: the exact loss of this evaluation is infinite (the Trainer's eval_loss: 3.771). {EVAL_ACTION}"
-    )
+    assert shown(exact) == ("eval-exact", {"exact_loss": "Infinity", "loss": 3.771})
     (plain,) = _findings(EvalObservation(200, loss=NAN))
-    assert plain.message() == f"eval, step 200: the Trainer's loss of this evaluation is NaN. {EVAL_ACTION}"
+    assert shown(plain) == ("eval", {"loss": "NaN"})
 
 
 def test_eval_sets_are_apart() -> None:
@@ -299,7 +261,7 @@ def test_a_batch_without_a_target_is_no_fault() -> None:
         again = TrainObservation(120, loss=loss, nonfinite_steps=0, targetless_micro_batches=2)
         (found,) = _findings(*healthy, row, TrainObservation(110, loss=3.6, nonfinite_steps=0), again)
         assert (found.severity, found.variant, found.step, found.asks_to_stop) == ("info", "no-target", 100, False)
-        assert found.message().startswith("Step 100: 1 micro-batch since the last log had no target token: all labels ")
+        assert found.values["targetless_micro_batches"] == 1
 
 
 @pytest.mark.parametrize(
@@ -423,12 +385,7 @@ def test_zeros_after_a_small_loss_have_two_readings() -> None:
     """0.033, then exactly 0 and no gradient norm: a warning at the fifth, once, that does not ask to stop."""
     (found,) = _findings(*_zeros(0.0328))
     assert (found.severity, found.step, found.asks_to_stop) == (Severity.WARNING, 60, False)
-    assert found.message() == (
-        "Step 60: the training loss is logged as exactly 0 for 5 rows in a row, after 0.033, and there is no gradient "
-        "norm to tell why. Either it is NaN, which the Trainer logs as 0 (logging_nan_inf_filter), or the text is "
-        "learned by heart and the loss is rounded to 0: nothing is gained from here on. Generate a few tokens with the "
-        "last checkpoint, which a model of NaNs cannot; then look for a NaN, or train on more text for fewer epochs."
-    )
+    assert shown(found) == ("zeros", {"previous_loss": 0.0328, "zero_rows": 5})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from messages.shown import shown
 from run.curve import findings
 
 from ko_cpt_callbacks.rules.generalization.eval_set_changed import EvalSetChanged
@@ -39,11 +40,7 @@ def test_the_sentence() -> None:
     """It names the set, the step and the evaluation before; it may not stop a run."""
     (found,) = findings(RULE, _evaluations(["u-1", "u-1", "u-2", "u-2"]))
     assert (found.severity, found.step, found.split, found.asks_to_stop) == (Severity.WARNING, 30, "eval_ko", False)
-    assert found.message() == (
-        "eval_ko, step 30: other rows are evaluated under this name than at step 20. Losses before and after are of "
-        "different text: the best, patience, relative targets and every comparison start anew here. If it was not "
-        "meant so, resume with the evaluation set of before; else give the new one a name of its own."
-    )
+    assert shown(found) == ("", {"before_step": 20})
     assert found.values == {"before_step": 20, "before": 3.0, "after": 3.0, "rows_before": 100, "rows_after": 100}
 
 
@@ -190,11 +187,12 @@ def test_a_level_that_the_evaluation_alone_has() -> None:
     assert _jump(size=-0.7) == [("eval-set-changed", 450)]
     found, _ = _of(_run(UNKNOWN, LOSSES), codes=["eval-set-changed"])
     assert [(one.variant, one.severity, one.asks_to_stop) for one in found] == [("level", Severity.WARNING, False)]
-    assert found[0].message().startswith(
-        "eval, step 450: the loss went from 2.710 at step 400 to 3.410 between two evaluations and has stayed there, "
-        "while training beside them went from 2.464 to 2.446. It looks as if other rows, or other tokens of them, are "
-        "evaluated since."
-    )
+    assert shown(found[0]) == (
+        "level",
+        {
+            "after": 3.41, "before": 2.71, "before_step": 400, "train_after": 2.4455, "train_before": 2.4635,
+        },
+    )  # fmt: skip
     cut, _ = _of(_run(UNKNOWN[:9], LOSSES[:9]), codes=["eval-set-changed"])
     assert cut == []
 

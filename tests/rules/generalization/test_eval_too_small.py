@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -29,14 +30,13 @@ def test_without_a_target() -> None:
         ("eval", 100, Severity.INFO),
         ("eval_en", 100, Severity.INFO),
     ]
-    assert found[0].message() == (
-        "eval, step 100: 100 rows give a loss of 3.078 to within 0.084: differences below that cannot be seen. About "
-        "285 rows of this kind would give 0.050. (Two runs on the same rows can be compared far more sharply.)"
-    )
-    assert found[1].message() == (
-        "eval_en, step 100: the loss of 3.000 is known to within 0.196 only: differences below that cannot be seen. "
-        "Evaluate on more rows; four times as many halve it."
-    )
+    assert shown(found[0]) == (
+        "",
+        {
+            "half": 0.0843, "resolution": 0.05, "rows": 100, "rows_needed": 285, "value": 3.078,
+        },
+    )  # fmt: skip
+    assert shown(found[1]) == ("rows-unknown", {"half": 0.196, "value": 3.0})
 
 
 @pytest.mark.parametrize("se", [0.0255, 0.01, 0.0, None, float("nan"), float("inf")])
@@ -49,10 +49,13 @@ def test_with_a_target() -> None:
     """The interval holds the target: the rows that would tell them apart."""
     (found,) = _findings(_eval(4.0, 0.043), _eval(3.078, 0.043, step=200), targets=("exact_loss<3",))
     assert found.step == 200
-    assert found.message() == (
-        "eval, step 200: 3.078 (95 % interval 2.994 to 3.162) cannot be told from target eval_exact_loss<3.0@end with "
-        "100 rows. About 117 rows of this kind would tell them apart."
-    )
+    assert shown(found) == (
+        "target",
+        {
+            "confidence": 0.95, "high": 3.1623, "low": 2.9937, "rows": 100, "rows_needed": 117,
+            "target": "eval_exact_loss<3.0@end", "unit": "loss", "value": 3.078,
+        },
+    )  # fmt: skip
 
 
 def test_a_coarse_set_that_resolves_its_target_is_large_enough() -> None:
@@ -71,10 +74,13 @@ def test_passing_the_target_closely_is_no_fault_of_the_set() -> None:
 def test_in_the_targets_unit() -> None:
     """A perplexity's interval is that of the loss, through exp; rows unknown."""
     (found,) = _findings(_eval(3.0, 0.05, rows=None), targets=("ppl<20",))
-    assert found.message() == (
-        "eval, step 100: 20.1 (95 % interval 18.2 to 22.2) cannot be told from target eval_ppl<20.0@end. Evaluate on "
-        "more rows; four times as many halve the interval."
-    )
+    assert shown(found) == (
+        "target-rows-unknown",
+        {
+            "confidence": 0.95, "high": 22.1536, "low": 18.2106, "target": "eval_ppl<20.0@end", "unit": "ppl",
+            "value": 20.0855,
+        },
+    )  # fmt: skip
 
 
 def test_a_change_is_measured_from_the_first_evaluation() -> None:

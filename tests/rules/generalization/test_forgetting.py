@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.generalization.forgetting import Forgetting
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -37,11 +38,12 @@ def test_said_once_with_its_numbers() -> None:
     """Two evaluations in a row above the limit, after the first tenth: a warning that asks to stop."""
     (found,) = _findings([PLAN, *_run([0.01, 0.02, 0.035, 0.04, 0.05, 0.06])])
     assert (found.severity, found.step, found.split, found.asks_to_stop) == (Severity.WARNING, 400, "eval_en", True)
-    assert found.message() == (
-        "eval_en, step 400: 2 evaluations in a row more than 3 % above the 2.000 of step 0 (now 2.080, 4 % above). The "
-        "model loses what it knew. Mix in text of that kind (published runs: 5 to 25 %), lower the learning rate, or "
-        "go back to an earlier checkpoint."
-    )
+    assert shown(found) == (
+        "",
+        {
+            "evaluations": 2, "first": 2.0, "first_step": 0, "limit": 0.03, "loss": 2.08, "rise": 0.04,
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("split", ["eval_en", "eval_english", "eval_retention", "eval_base", "eval_orig", "test_EN"])

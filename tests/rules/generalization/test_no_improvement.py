@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -52,10 +53,7 @@ def test_the_sentence() -> None:
     """The sentence has the count, the best and what to do; the finding asks to stop."""
     finding = _found([3.0, 3.1, 3.2], Patience(2, 0.01))[0]
     assert finding.asks_to_stop
-    assert finding.message() == (
-        "eval, step 30: 2 evaluations in a row without a loss lower by more than 0.010 than the best, 3.000 at step "
-        "10 (now 3.200). Stop here and use the best checkpoint, or lower the learning rate."
-    )
+    assert shown(finding) == ("", {"best": 3.0, "best_step": 10, "loss": 3.2, "min_delta": 0.01, "patience": 2})
 
 
 def test_a_retention_set_does_not_count() -> None:
@@ -86,15 +84,10 @@ def test_without_an_exact_loss_the_trainers_counts() -> None:
 def test_sentences_of_losses_that_are_none() -> None:
     """Where the last one is NaN the sentence has no loss of it; where all were, it has no best."""
     (last,) = _found([3.0, math.nan, math.nan], Patience(2, 0.01))
-    assert last.message() == (
-        "eval, step 30: 2 evaluations in a row without a loss lower by more than 0.010 than the best, 3.000 at step "
-        "10; the last one is NaN or infinite. Go back to the best checkpoint and look at non-finite."
-    )
+    assert shown(last) == ("not-finite", {"best": 3.0, "best_step": 10, "min_delta": 0.01, "patience": 2})
     (never,) = _found([math.nan] * 3, Patience(2, 0.01))
     assert never.asks_to_stop
-    assert never.message() == (
-        "eval, step 30: 2 evaluations in a row, and the loss was NaN or infinite in each. Stop and look at non-finite."
-    )
+    assert shown(never) == ("none-finite", {"patience": 2})
 
 
 def test_bad_batches_count_too() -> None:

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -49,12 +50,13 @@ def test_a_u_shape() -> None:
     assert (found.severity, found.step, found.split, found.asks_to_stop) == (Severity.WARNING, 800, "eval", True)
     assert (found.values["best"], found.values["best_step"], found.values["evaluations"]) == (2.48, 500, 2)
     assert (found.values["rise"], found.values["first_step"]) == (pytest.approx(0.09), 700)
-    assert found.message() == (
-        "eval, step 800: 2 evaluations in a row above the best, 2.480 at step 500 (now 2.570; more than 0.038 is "
-        "beyond the noise), while the training loss beside them changed by -0.148. The model gets better at its "
-        "training text only. Go back to the checkpoint of step 500; use more text, fewer epochs, or a lower learning "
-        "rate."
-    )
+    assert shown(found) == (
+        "",
+        {
+            "best": 2.48, "best_step": 500, "evaluations": 2, "loss": 2.57, "threshold": 0.0385,
+            "train_rise": -0.1475,
+        },
+    )  # fmt: skip
 
 
 def test_from_the_first_evaluation_on() -> None:

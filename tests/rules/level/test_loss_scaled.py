@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.level.loss_scaled import LossScaled
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -52,13 +53,11 @@ def test_as_noted() -> None:
     assert (found.code, found.severity, found.step, found.split) == ("loss-scaled", Severity.WARNING, 10, "train")
     assert not found.asks_to_stop
     assert found.variant == "accumulation"
-    assert found.message().startswith(
-        "Step 10: the logged training loss, 24.000, is 8.000 times the 3.000 that the forward passes of the same steps "
-        "came to: it was multiplied by the gradient accumulation of 8."
-    )
-    assert "processes, 2" in _found(_noted(by="processes"))[0].message()
-    assert "of 8 and by the number of processes, 2" in _found(_noted(by="both"))[0].message()
-    assert "(8) nor the number of processes (2) explains it" in _found(_noted(by=None))[0].message()
+    assert shown(found) == ("accumulation", {"accumulation": 8, "factor": 8.0, "logged": 24.0, "measured": 3.0})
+    known = {"factor": 8.0, "logged": 24.0, "measured": 3.0}
+    assert shown(_found(_noted(by="processes"))[0]) == ("processes", {**known, "processes": 2})
+    assert shown(_found(_noted(by="both"))[0]) == ("both", {**known, "accumulation": 8, "processes": 2})
+    assert shown(_found(_noted(by=None))[0]) == ("", {**known, "accumulation": 8, "processes": 2})
 
 
 @pytest.mark.parametrize("other", [{"factor": None}, {"logged": "x"}, {"measured": math.nan}, {"processes": True}])

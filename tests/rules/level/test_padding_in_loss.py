@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
@@ -51,19 +52,13 @@ def test_masked_labels() -> None:
         (Severity.ERROR, "train", True),
         (Severity.ERROR, "eval_ko", True),
     ]
-    assert found[0].message() == (
-        "train, step 0: 900 of 4,096 labelled positions in the first batch have attention_mask 0: padding is in the "
-        "loss, which will fall far below what the text allows. Set the labels of padding to -100: leave padding to a "
-        "collator that does so (DataCollatorForLanguageModeling without padding='max_length' in the tokenizer call), "
-        "give pad a token of its own, and build cached data again."
-    )
+    assert shown(found[0]) == ("masked", {"masked_labels": 900, "tokens": 4096})
 
 
 def test_pad_runs() -> None:
     """Rows that start or end with labelled pads where the mask is all ones."""
     (found,) = _findings(_batch(split="eval", masked_labels=0, pad_run_rows=3, rows=8, tokens=4096))
-    assert found.variant == "pads"
-    assert "3 of 8 rows in the first batch start or end with several labelled pad tokens" in found.message()
+    assert shown(found) == ("pads", {"pad_run_rows": 3, "rows": 8})
 
 
 @pytest.mark.parametrize(
@@ -82,9 +77,7 @@ def test_rows_that_end_with_one_label() -> None:
     known = {"masked_labels": 0, "pad_run_rows": 0, "rows": 4, "tokens": 400}
     (found,) = _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=16))
     assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, "equal", False)
-    assert "2 of 4 rows in the first batch start or end with a run of one and the same label (16 labels)" in (
-        found.message()
-    )
+    assert shown(found) == ("equal", {"equal_ends": 2, "equal_tokens": 16, "rows": 4})
     assert _findings(_batch(split="train", **known, equal_ends=1, equal_tokens=90)) == []
     assert _findings(_batch(split="train", **known, equal_ends=2, equal_tokens=15)) == []
     (masked,) = _findings(_batch(split="train", **{**known, "masked_labels": 9}, equal_ends=4, equal_tokens=90))
@@ -109,12 +102,12 @@ def test_constant_where_it_varied() -> None:
     rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
     (found,) = _findings(*rows)
     assert (found.severity, found.step, found.variant, found.asks_to_stop) == (Severity.WARNING, 360, "constant", False)
-    assert found.message() == (
-        "Step 360: each step of the last 5 log rows has exactly 32,768 input tokens, where the number varied before "
-        "(loss now 0.600). That is how rows padded to one length look with the padding in the loss; rows packed to one "
-        "length from here on look the same. If rows are padded to one length, their pads must have the label -100; "
-        "look at one batch. Losses from here on cannot be compared with earlier ones."
-    )
+    assert shown(found) == (
+        "constant",
+        {
+            "constant_rows": 5, "counted": "input tokens", "loss": 0.6, "tokens_per_step": 32768,
+        },
+    )  # fmt: skip
 
 
 def test_constant_within_one_count() -> None:
@@ -158,9 +151,12 @@ def test_collapse_from_the_start() -> None:
     """Constant tokens and a loss that falls to a fraction of its first within a few rows."""
     (found,) = _findings(*_rows([32768] * 60, lambda i: 9.0 if i == 1 else 0.5 + 1.0 / i))
     assert (found.variant, found.severity) == ("collapse", Severity.WARNING)
-    assert found.message().startswith(
-        "Step 200: each step has exactly 32,768 input tokens, and the loss collapsed from 9.000 to 0."
-    )
+    assert shown(found) == (
+        "collapse",
+        {
+            "counted": "input tokens", "from": 9.0, "to": 0.5955, "tokens_per_step": 32768,
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("last", "count"), [(0.6, 1), (0.8, 0), (2.3, 0)])

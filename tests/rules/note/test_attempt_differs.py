@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from messages.shown import shown
 from run.curve import findings
 
 from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT, BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
@@ -44,11 +45,15 @@ def test_what_changed() -> None:
         [_attempt(0), *_trained(1, 5), _attempt(5, training_data="91ab", rows_per_step=32, bf16=False, torch="2.14.0")],
     )
     assert (found.severity, found.step, found.asks_to_stop) == (Severity.WARNING, 5, False)
-    assert found.message() == (
-        "From step 5 on the run trains otherwise than the attempt that began at step 0: training_data 5f0c → 91ab, "
-        "rows_per_step 64 → 32, bf16 True → False, torch 2.13.0 → 2.14.0. Losses before and after are not one curve. "
-        "If that is not meant, resume with what was before."
-    )
+    assert shown(found) == (
+        "",
+        {
+            "before_step": 0,
+            "changed": [
+                "training_data 5f0c → 91ab", "rows_per_step 64 → 32", "bf16 True → False", "torch 2.13.0 → 2.14.0",
+            ],
+        },
+    )  # fmt: skip
     assert found.values["changes"][1] == {"name": "rows_per_step", "before": 64, "after": 32}  # type: ignore[index]
 
 

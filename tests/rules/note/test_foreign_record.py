@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -26,19 +27,13 @@ def test_other_numbers() -> None:
     """A warning that never stops: the step whose numbers differ, and how many rows do not count any more."""
     (finding,) = _found({"rows": 8, "first_step": 5})
     assert (finding.severity, finding.step, finding.asks_to_stop) == (Severity.WARNING, 40, False)
-    assert finding.message() == (
-        "The record in this folder is not of the run that resumes at step 40: at step 5 it has other numbers than "
-        f"the checkpoint. {GONE}"
-    )
+    assert shown(finding) == ("differs", {"first_step": 5, "rows": 8})
 
 
 def test_no_step_in_common() -> None:
     """Where both have training rows and none at the same step, that is said."""
     (finding,) = _found({"rows": 8, "first_step": None})
-    assert finding.message() == (
-        "The record in this folder is not of the run that resumes at step 40: it has no logged step in common with the "
-        f"checkpoint. {GONE}"
-    )
+    assert shown(finding) == ("apart", {"rows": 8})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
@@ -25,11 +26,7 @@ def test_empty_run() -> None:
     """Nothing at all is not enough, and no step is invented."""
     (found,) = _findings()
     assert (found.severity, found.step, found.asks_to_stop) == (Severity.INFO, None, False)
-    assert found.message() == (
-        "The run ends with 0 training points and at most 0 evaluations of any one set: too little to judge "
-        "how the loss develops. Log and evaluate more often (logging_steps, eval_steps) or train longer; 10 "
-        "training points or 3 evaluations are enough."
-    )
+    assert shown(found) == ("", {"evaluations": 0, "min_evaluations": 3, "min_train_points": 10, "train_points": 0})
 
 
 @pytest.mark.parametrize(("points", "expected"), [(1, 1), (9, 1), (10, 0), (12, 0)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -23,10 +24,12 @@ def test_what_it_says() -> None:
     """A warning that never stops: where the record ends, which file goes on and how far."""
     (finding,) = _found(VALUES)
     assert (finding.severity, finding.step, finding.asks_to_stop) == (Severity.WARNING, 12, False)
-    assert finding.message() == (
-        "The record ends at step 12, and checkpoint-20/trainer_state.json goes on to step 20: its 9 rows are judged "
-        "too. What only the callback measures is missing there. Look for a full disk or lost files."
-    )
+    assert shown(finding) == (
+        "",
+        {
+            "file": "checkpoint-20/trainer_state.json", "record_step": 12, "rows": 9, "state_step": 20,
+        },
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", VALUES)

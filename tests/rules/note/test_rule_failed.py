@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from messages.shown import shown
+
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
@@ -16,14 +18,9 @@ def test_a_rule_is_named_once() -> None:
     """Rule, step and error are said once; a second rule is said beside it; it never asks to stop."""
     rule = RuleFailed()
     state, found = rule.step(rule.initial(), _noted(), SILENT)
-    assert [(one.severity.value, one.step, one.asks_to_stop, one.message()) for one in found] == [
-        (
-            "warning", 70, False,
-            "The rule plateau failed at step 70 (IndexError: tuple index out of range): what it would have found "
-            "there and after it is not said. The other rules go on. This is a mistake of ko_cpt_callbacks; please "
-            "report it with the log.",
-        )
-    ]  # fmt: skip
+    assert [(one.severity.value, one.step, one.asks_to_stop, shown(one)) for one in found] == [
+        ("warning", 70, False, ("at-a-row", {"error": "IndexError: tuple index out of range", "rule": "plateau"}))
+    ]
     assert rule.step(state, _noted(), SILENT) == (state, ())
     assert [one.values["rule"] for one in rule.step(state, _noted("diverged"), SILENT)[1]] == ["diverged"]
 
@@ -31,7 +28,7 @@ def test_a_rule_is_named_once() -> None:
 def test_the_end_of_the_history() -> None:
     """A rule that raised when it judged the end is told apart from one that raised at a row."""
     (found,) = RuleFailed().step((), _noted(at_the_end=True), SILENT)[1]
-    assert found.message().startswith("The rule plateau failed when it judged the end of the history, step 70 (")
+    assert shown(found) == ("at-the-end", {"error": "IndexError: tuple index out of range", "rule": "plateau"})
 
 
 def test_other_rows_say_nothing() -> None:

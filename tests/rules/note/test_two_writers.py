@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -21,10 +22,7 @@ def test_what_it_says() -> None:
     """A warning that never stops: which process writes, that this one does not, and what to do."""
     (finding,) = _found({"process": "4711"})
     assert (finding.severity, finding.asks_to_stop) == (Severity.WARNING, False)
-    assert finding.message() == (
-        "Another process (4711) writes into this run folder. This run leaves its record alone and writes no files. "
-        "Give every run an output_dir of its own, or wait for the other's end and start again."
-    )
+    assert shown(finding) == ("", {"process": "4711"})
 
 
 @pytest.mark.parametrize(

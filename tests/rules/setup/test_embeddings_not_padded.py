@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.check import EmbeddingsNotPadded
 from ko_cpt_callbacks.run.observation import SetupObservation
@@ -17,11 +18,7 @@ def test_the_size_and_the_one_to_take() -> None:
     seen = SetupObservation(0, RULE.code, ROW)
     state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.asks_to_stop) == ("info", False)
-    assert found.message() == (
-        "The vocabulary has grown to 40,185 rows, which is no multiple of 8: tensor cores compute the head slower. "
-        "With model.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=64) it has 40,192; do it before "
-        "training, no number changes by it."
-    )
+    assert shown(found) == ("", {"multiple": 64, "padded_rows": 40192, "rows": 40185})
     assert RULE.step(state, seen, SILENT) == (state, ())
 
 

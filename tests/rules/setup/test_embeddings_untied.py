@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.check import EmbeddingsUntied
 from ko_cpt_callbacks.run.finding import Severity
@@ -18,11 +19,13 @@ def test_it_names_what_is_trained() -> None:
     seen = SetupObservation(0, RULE.code, {"trained": ["model.embed_tokens", "lm_head"], "fix": FIX})
     state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.asks_to_stop) == (Severity.WARNING, True)
-    assert found.message() == (
-        "The configuration says that input embeddings and head are one matrix (tie_word_embeddings), but here they are "
-        "two (trained: model.embed_tokens, lm_head): they drift apart, and one of them is lost when the merged model "
-        "is loaded again. To save both: model.config.tie_word_embeddings = False."
-    )
+    assert shown(found) == (
+        "",
+        {
+            "fix": "To save both: model.config.tie_word_embeddings = False.",
+            "trained": ["model.embed_tokens", "lm_head"],
+        },
+    )  # fmt: skip
     assert RULE.step(state, seen, SILENT) == (state, ())
 
 

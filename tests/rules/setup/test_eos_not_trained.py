@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.check import EosNotTrained
 from ko_cpt_callbacks.run.finding import Severity
@@ -23,10 +24,7 @@ def test_ends_without_a_label() -> None:
     """A warning that does not ask to stop, once."""
     state, (found,) = RULE.step(RULE.initial(), _row(), SILENT)
     assert (found.severity, found.asks_to_stop, found.split) == (Severity.WARNING, False, "train")
-    assert found.message().startswith(
-        "In the first batch 7 texts end with the end token, and no label is that token: it is the pad token too, and "
-        "the collator gives pads the label -100."
-    )
+    assert shown(found) == ("", {"ends": 7})
     assert RULE.step(state, _row(), SILENT) == (state, ())
 
 

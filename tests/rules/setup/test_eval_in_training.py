@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.run.finding import Severity
@@ -27,12 +28,7 @@ def test_every_training_row_was_looked_at() -> None:
     assert (found.severity, found.split, found.variant, found.asks_to_stop) == (
         Severity.WARNING, "eval_ko", "whole", True,
     )  # fmt: skip
-    assert found.message() == (
-        "eval_ko: 5 rows of the 400 looked for (of 500) are among the 9,000 training rows, token for token. The loss "
-        "of this set says what was memorised, not what was learnt. Take them out: train_dataset = "
-        'train_dataset.filter(lambda row: tuple(row["input_ids"]) not in held_out), with held_out = {tuple(ids) for '
-        'ids in eval_dataset["input_ids"]}.'
-    )
+    assert shown(found) == ("whole", {"compared": 400, "found": 5, "set_rows": 500, "train_rows": 9000})
     assert RULE.step(state, _seen(), SILENT) == (state, ())
 
 
@@ -68,7 +64,8 @@ def test_how_many_it_takes(change: dict[str, int], says: bool) -> None:
 def test_a_sample_is_called_one() -> None:
     """The sentence says how many training rows were looked at, of how many."""
     _, (found,) = RULE.step((), _seen(train_rows=1_000_000), SILENT)
-    assert "are among 9,000 sampled training rows (of 1,000,000), token for token" in found.message()
+    assert found.variant == "sample"
+    assert (found.values["train_compared"], found.values["train_rows"]) == (9_000, 1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.check import HalfPrecisionModules
 from ko_cpt_callbacks.run.finding import Severity
@@ -16,19 +17,19 @@ WHOLE: dict[str, Any] = {"tensors": 2, "modules": ["lm_head"], "quantization": "
 
 
 @pytest.mark.parametrize(
-    ("change", "variant", "shown"),
+    ("change", "variant", "kept"),
     [
-        ({}, "quantized", "2 trained weights are in fp16 (lm_head) beside 8-bit weights: small"),
-        ({"quantization": "none"}, "plain", "2 trained weights are in fp16 (lm_head): small"),
-        ({"quantization": None, "tensors": 1}, "plain", "1 trained weight is in fp16 (lm_head): small"),
+        ({}, "quantized", {"quantization": "8-bit", "tensors": 2}),
+        ({"quantization": "none"}, "plain", {"tensors": 2}),
+        ({"quantization": None, "tensors": 1}, "plain", {"tensors": 1}),
     ],
 )
-def test_it_is_a_warning_with_the_way_out(change: dict[str, object], variant: str, shown: str) -> None:
+def test_it_is_a_warning_with_the_way_out(change: dict[str, object], variant: str, kept: dict[str, object]) -> None:
     """One finding, on a quantised model and on any other."""
     seen = SetupObservation(0, RULE.code, {**WHOLE, **change})
     state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
-    assert (found.severity, found.variant, found.asks_to_stop) == (Severity.WARNING, variant, True)
-    assert found.message().startswith(shown) and found.message().endswith("Do this.")
+    assert (found.severity, found.asks_to_stop) == (Severity.WARNING, True)
+    assert shown(found) == (variant, {"fix": "Do this.", "modules": ["lm_head"], **kept})
     assert RULE.step(state, seen, SILENT) == (state, ())
 
 

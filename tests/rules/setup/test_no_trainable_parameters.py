@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.setup.check import NoTrainableParameters
 from ko_cpt_callbacks.run.finding import Severity
@@ -17,10 +18,7 @@ def test_it_is_an_error_that_asks_to_stop() -> None:
     seen = SetupObservation(0, RULE.code, {"parameters": 12000})
     state, (found,) = RULE.step(RULE.initial(), seen, SILENT)
     assert (found.severity, found.step, found.asks_to_stop) == (Severity.ERROR, 0, True)
-    assert found.message() == (
-        "None of the model's 12,000 parameters requires a gradient: nothing will be learnt. Before Trainer(...): "
-        "model = get_peft_model(model, LoraConfig(...)) for adapters, model.requires_grad_(True) to train all of it."
-    )
+    assert shown(found) == ("", {"parameters": 12000})
     assert RULE.step(state, seen, SILENT) == (state, ())
     assert RULE.close(state, SILENT) == ()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from messages.shown import shown
 
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.setup.prompt_in_loss import PromptInLoss
@@ -24,10 +25,7 @@ def test_all_text_labelled_is_a_warning_with_task_sft() -> None:
     seen = SetupObservation(1, KIND, BATCH)
     state, (found,) = rule.step(rule.initial(), seen, SILENT)
     assert (found.severity, found.step, found.split) == (Severity.WARNING, 1, "train")
-    assert found.message().startswith(
-        "In the first batch all text of its 8 rows is labelled (900 labels), prompts included, though the task is sft"
-    )
-    assert "SFTConfig(completion_only_loss=True)" in found.message()
+    assert shown(found) == ("", {"rows": 8, "tokens": 900})
     assert rule.step(state, seen, SILENT) == (state, ())
 
 

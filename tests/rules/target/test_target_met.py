@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from messages.shown import shown
+
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -21,18 +23,25 @@ def test_sentence_with_an_error_bar() -> None:
     (found,) = _findings(EvalObservation(1200, exact_loss=2.9, exact_loss_se=0.02, rows=400))
     assert (found.code, found.severity, found.step, found.split) == ("target-met", Severity.INFO, 1200, "eval")
     assert found.asks_to_stop
-    assert found.message() == (
-        "eval, step 1,200: 2.900 (95 % interval 2.861 to 2.939): target eval_exact_loss<3.0@end is met." + MET
-    )
+    assert shown(found) == (
+        "",
+        {
+            "confidence": 0.95, "evaluated_step": 1200, "high": 2.9392, "low": 2.8608, "notes": [],
+            "target": "eval_exact_loss<3.0@end", "unit": "loss", "value": 2.9,
+        },
+    )  # fmt: skip
 
 
 def test_sentence_without_an_error_bar() -> None:
     """A value without an error bar decides by itself, and the sentence says so."""
     (found,) = _findings(EvalObservation(10, exact_loss=2.9), targets=("ppl<20",))
-    assert found.message() == (
-        "eval, step 10: 18.2: target eval_ppl<20.0@end is met. (There is no error bar, so the value itself "
-        "decides.)" + MET
-    )
+    assert shown(found) == (
+        "point",
+        {
+            "evaluated_step": 10, "notes": ["no-error-bar"], "target": "eval_ppl<20.0@end", "unit": "ppl",
+            "value": 18.1741,
+        },
+    )  # fmt: skip
 
 
 def test_sentence_of_a_change() -> None:
@@ -42,9 +51,13 @@ def test_sentence_of_a_change() -> None:
         EvalObservation(50, exact_loss=3.0, exact_loss_se=0.01),
     ]
     (found,) = _findings(*rows, targets=("exact_loss<-20%",))
-    assert found.message() == (
-        "eval, step 50: -25 % (95 % interval -25.6 % to -24.4 %): target eval_exact_loss<-20%@end is met." + MET
-    )
+    assert shown(found) == (
+        "",
+        {
+            "confidence": 0.95, "evaluated_step": 50, "high": -0.2439, "low": -0.2561, "notes": [],
+            "target": "eval_exact_loss<-20%@end", "unit": "percent", "value": -0.25,
+        },
+    )  # fmt: skip
 
 
 def test_once() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from messages.shown import shown
+
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.target_missed import TargetMissed
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.watch.target import parse_targets
-
-ACTION = (
-    " Compare the slope of the last evaluations with what is missing: train longer only if it is still falling, "
-    "otherwise look at data, learning rate and what is trained, or set a target from runs like yours."
-)
 
 
 def _findings(*seen: Observation, targets: tuple[str, ...] = ("exact_loss<3",)) -> list[Finding]:
@@ -25,9 +22,13 @@ def test_sentence() -> None:
     assert (found.code, found.severity, found.step, found.asks_to_stop) == (
         "target-missed", Severity.WARNING, 1000, False,
     )  # fmt: skip
-    assert found.message() == (
-        "eval, step 900: 3.200 (95 % interval 3.102 to 3.298): target eval_exact_loss<3.0@end is missed." + ACTION
-    )
+    assert shown(found) == (
+        "",
+        {
+            "confidence": 0.95, "evaluated_step": 900, "high": 3.298, "low": 3.102, "notes": [],
+            "target": "eval_exact_loss<3.0@end", "unit": "loss", "value": 3.2,
+        },
+    )  # fmt: skip
 
 
 def test_a_deadline_in_mid_run_asks_to_stop() -> None:
@@ -41,14 +42,14 @@ def test_a_run_that_ended_early() -> None:
     (found,) = _findings(
         EvalObservation(900, exact_loss=3.2), EndObservation(1000), targets=("exact_loss<3@step:5000",)
     )
-    assert "Training ended before the deadline, so its end was taken." in found.message()
+    assert "ended-early" in found.values["notes"]
     assert not found.asks_to_stop
 
 
 def test_without_a_token_count() -> None:
     """A deadline in tokens that nobody counted is the end, and the sentence says so."""
     (found,) = _findings(EvalObservation(9, exact_loss=3.2), EndObservation(9), targets=("exact_loss<3@tokens:1e6",))
-    assert "The rows have no tokens_seen, so the end was taken for the deadline." in found.message()
+    assert "no-token-count" in found.values["notes"]
 
 
 def test_silent_where_the_interval_holds_the_target() -> None:

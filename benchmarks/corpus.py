@@ -60,9 +60,14 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from ko_cpt_callbacks.training.data.filters import FilterReport, HangulShare, RepeatedNgrams, keep_documents
+    from ko_cpt_callbacks.training.data.filters import (
+        FilterReport,
+        HangulShare,
+        PerplexityBand,
+        RepeatedNgrams,
+        keep_documents,
+    )
     from ko_cpt_callbacks.training.data.packing import PackSettings
-    from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
     from ko_cpt_callbacks.training.data.rows import packed_rows
     from ko_cpt_callbacks.training.data.sources import Source, read_documents
     from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, measure_fertility

@@ -20,9 +20,8 @@ from typing import Final
 from example_rows import EXAMPLES
 
 from ko_cpt_callbacks.messages.catalogue import catalogue
-from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
-from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.rules.rule import Rule, limits_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.signal import limits, run_limits
 

@@ -21,9 +21,9 @@ from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.rules.limit import Limits, read_limits
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import TASKS, known_rules
+from ko_cpt_callbacks.rules.rule import Limits, read_limits
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
 

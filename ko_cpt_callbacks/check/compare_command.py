@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.compare_page import page
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.compared import (
     SPLITS,
     Compared,
@@ -28,11 +29,13 @@ from ko_cpt_callbacks.check.compared_run import ComparedRun, read_compared_run
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import checked_stage
+from ko_cpt_callbacks.compare.value import BITS, Comparison, Measured, Reason
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.run.facts import RunFacts, run_state
 
-__all__ = ["compare"]
+__all__ = ["compare", "page"]
 
 _FORMAT: Final = 1
 _UNUSABLE: Final = 2
@@ -126,3 +129,174 @@ def _compared(
 def _told(baseline: Baseline) -> dict[str, Any]:
     names = ("id", "title", "kind", "grade", "version", "language", "vocabulary", "quantization")
     return {name: getattr(baseline, name) for name in names}
+
+
+_WIDTH: Final = 100
+_INDENT: Final = "  "
+
+
+def page(
+    compared: Sequence[Compared],
+    baseline: Baseline,
+    efficiency: Mapping[str, Any] | None,
+    facts: Mapping[str, RunFacts],
+    language: str = DEFAULT_LANGUAGE,
+) -> list[str]:
+    """Everything there is to say, in the order a reader asks for it.
+
+    Args:
+        compared: Every loss that was compared.
+        baseline: What they were compared with.
+        efficiency: Tokens per GPU hour of the runs and of the baselines; None where no run logged them.
+        facts: What every verdict carries, by the run as it was named.
+        language: Language of the reasons.
+    """
+    lines: list[str] = []
+    for one in compared:
+        state = "" if one.run is None else run_state(facts[one.run])
+        lines.extend([*([""] if lines else []), *_one(one, baseline, state, language)])
+    return [*lines, *_efficiency(efficiency)]
+
+
+def _one(one: Compared, baseline: Baseline, state: str, language: str) -> list[str]:
+    run, step, measured, found = one.run, one.step, one.measured, one.comparison
+    what = "training loss" if measured.split == "train" else measured.set
+    at = "" if step is None else f", step {step:,}"
+    stage = f", stage {found.stage}" if found.stage and len(baseline.stages) > 1 else ""
+    name = baseline.id if baseline.title == baseline.id else f"{baseline.title} ({baseline.id})"
+    title = f"a loss of {measured.loss:.3f} ({what})" if run is None else f"{run} · {what}{at}"
+    return [
+        printable(title),
+        *_wrapped(f"against {name}{stage}"),
+        *_wrapped(state),
+        "",
+        *_wrapped(_headline(found)),
+        "",
+        *_wrapped(f"this run   {_run_side(measured)}"),
+        *_wrapped(f"reference  {_reference_side(found, baseline)}"),
+        *_equal(measured, found, baseline),
+        *_section("Why not exact" if found.outcome == "indicative" else "Why not", found.reasons, language),
+        *_section("To know", found.notes, language),
+        *_section("What would help", found.would_help, language),
+    ]
+
+
+def _headline(found: Comparison) -> str:
+    if found.difference is None or found.unit is None:
+        return f"{found.outcome}."
+    standing = "" if found.standing is None else f": {found.standing}"
+    parts = [f"{found.outcome}{standing}", f"{_signed(found.difference)} {found.unit}"]
+    if found.outcome == "indicative":
+        assert found.value is not None and found.reference_low is not None and found.reference_high is not None
+        ends = found.value - found.reference_high, found.value - found.reference_low
+        if ends[0] != ends[1]:
+            parts[1] = f"{_signed(ends[0])} to {_signed(ends[1])} {found.unit}"
+    if found.low is not None and found.high is not None:
+        rows = f", paired over {found.rows:,} rows" if found.se_kind == "paired" else ""
+        parts.append(f"{found.confidence * 100:g} % interval {_signed(found.low)} to {_signed(found.high)}{rows}")
+    return " · ".join(parts)
+
+
+def _run_side(measured: Measured) -> str:
+    parts = []
+    if measured.bits_per_byte is not None:
+        parts.append(f"{_with_error(measured.bits_per_byte, measured.bits_per_byte_se)} {BITS}")
+    if measured.loss is not None:
+        parts.append(f"loss {_with_error(measured.loss, measured.loss_se)}")
+    if measured.bytes_per_token is not None:
+        parts.append(f"{measured.bytes_per_token:.2f} bytes per token")
+    if measured.quantization not in (None, "none"):
+        parts.append(f"{measured.quantization}")
+    return " · ".join(parts) or "no finite loss"
+
+
+def _reference_side(found: Comparison, baseline: Baseline) -> str:
+    stage = baseline.stage(found.stage)
+    values = [] if stage is None else [value for value in stage.values if value.split == "eval"]
+    by_metric = {value.metric: value for value in reversed(values) if value.set == found.reference_set}
+    parts = []
+    bits, loss, ppl = (by_metric.get(name) for name in (keys.BITS_PER_BYTE, "loss", "ppl"))
+    if bits is not None:
+        spread = bits.high - bits.low >= 0.001
+        parts.append(f"{_range(bits.low, bits.high, 3) if spread else _with_error(bits.value, bits.se)} {BITS}")
+    if loss is not None:
+        parts.append(f"loss {_with_error(loss.value, loss.se)}")
+    elif ppl is not None:
+        parts.append(f"perplexity {ppl.value:g}")
+    low, high = baseline.bytes_per_token_low, baseline.bytes_per_token_high
+    if low is not None and high is not None:
+        parts.append(f"{_range(low, high, 3)} bytes per token")
+    if baseline.grade != "OWN":
+        parts.append(f"grade {baseline.grade}")
+    if parts or found.reference is None:
+        return " · ".join(parts) or "no figure of held-out text"
+    return f"{found.reference:.3f} {found.unit}"
+
+
+def _equal(measured: Measured, found: Comparison, baseline: Baseline) -> list[str]:
+    """At which loss, and at how many bytes per token, the two would be equal."""
+    texts = []
+    against = " (a training loss against an evaluation loss: no verdict)" if measured.split == "train" else ""
+    if found.equal_loss is not None and measured.bytes_per_token is not None:
+        texts.append(
+            f"a loss of {_range(*found.equal_loss, 3)} per token, with this run's {measured.bytes_per_token:.2f} bytes "
+            f"per token{against}"
+        )
+    if found.equal_bytes_per_token is not None and measured.loss is not None:
+        first, second = found.equal_bytes_per_token
+        low, high = baseline.bytes_per_token_low, baseline.bytes_per_token_high
+        other = ""
+        if f"{first:.2f}" != f"{second:.2f}":
+            other = f"; {second:.2f}"
+            if low is not None and high is not None:
+                other = f", if the reference's text has {low:.3f}; {second:.2f}, if it has {high:.3f}"
+        texts.append(f"{first:.2f} bytes per token, with this run's loss of {measured.loss:.3f}{other}{against}")
+    return ["", f"{_INDENT}They would be equal at", *_items(texts)] if texts else []
+
+
+def _efficiency(table: Mapping[str, Any] | None) -> list[str]:
+    if table is None:
+        return []
+    rows = [(item[keys.TOKENS_PER_GPU_HOUR], printable(item["run"]), "this run") for item in table["runs"]]
+    rows += [(item[keys.TOKENS_PER_GPU_HOUR], item["title"], f"{item['gpu']}, grade {item['grade']}")
+             for item in table["baselines"]]  # fmt: skip
+    texts = [f"{speed / 1e6:8.2f} M  {name} ({what})" for speed, name, what in sorted(rows)]
+    note = "unlike GPUs, models and lengths: no comparison of methods"
+    return ["", f"Tokens per GPU hour ({note})", *(f"{_INDENT}{text}" for text in texts)]
+
+
+def _section(title: str, reasons: Iterable[Reason], language: str) -> list[str]:
+    items = _items(catalogue(language).reason(reason.as_dict()) for reason in reasons)
+    return ["", f"{_INDENT}{title}", *items] if items else []
+
+
+def _items(texts: Iterable[str]) -> list[str]:
+    lines = []
+    for text in texts:
+        lines.extend(
+            textwrap.wrap(
+                printable(text), _WIDTH, initial_indent=f"{2 * _INDENT}- ", subsequent_indent=3 * _INDENT,
+                break_long_words=False, break_on_hyphens=False,
+            )
+        )  # fmt: skip
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text), _WIDTH, initial_indent=_INDENT, subsequent_indent=2 * _INDENT, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.1e}" if value else "0.000"
+
+
+def _range(low: float, high: float, digits: int) -> str:
+    ends = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+
+
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"

@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.compared_run import ComparedRun, ComparedSet, as_baseline, read_compared_run
-from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.comparison import compare, same_run
 from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
-from ko_cpt_callbacks.compare.stage import matching_stage
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue

@@ -12,10 +12,10 @@ from ko_cpt_callbacks.check.told import Told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
-from ko_cpt_callbacks.rules.limit import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 from ko_cpt_callbacks.rules.registry import known_rules, rules_for
+from ko_cpt_callbacks.rules.rule import Limits, checked_limit, limits_of
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation

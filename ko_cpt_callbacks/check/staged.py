@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement, Watch, judge_run, watch_of
 from ko_cpt_callbacks.check.told import read_told
-from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.stage import STAGE, Trains, matching_stage
+from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
+from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.stage_delta import (
     STAGE_DIFFERENCE,
     BaselineDelta,
@@ -26,7 +26,7 @@ from ko_cpt_callbacks.compare.stage_delta import (
     stage_delta,
 )
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
-from ko_cpt_callbacks.rules.limit import Limits
+from ko_cpt_callbacks.rules.rule import Limits
 from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
 from ko_cpt_callbacks.run.file import opening_failure
 from ko_cpt_callbacks.run.finding import Finding

@@ -226,7 +226,7 @@ def _validate(file: str) -> None:
 
 def _tell_doubts(page: Page) -> None:
     """What is to be asked twice about the targets of each stage, a line for each."""
-    from ko_cpt_callbacks.recipe.watch_checks import watched_targets
+    from ko_cpt_callbacks.recipe.checks import watched_targets
     from ko_cpt_callbacks.watch.plausibility import doubts_of
 
     language = language_of("", None, os.environ) or DEFAULT_LANGUAGE

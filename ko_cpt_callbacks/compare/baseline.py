@@ -1,20 +1,20 @@
-"""A run to compare with, as plain values: published, or one of the user's own.
+"""A run to compare with, as plain values: published, or one of the user's own; and its stage that trains the same.
 
 Where the values come from (a file of the registry, a run folder) is nobody's business here; each carries its
-grade of evidence and the range that its print or its derivation leaves open.
+grade of evidence and the range that its print or its derivation leaves open. Where two stages fit, none is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from ko_cpt_callbacks.compare.stage import Trains
+from ko_cpt_callbacks.compare.stage import NOT_STATED, UNKNOWN, StageFacts, Trains
 
 __all__ = [
-    "GRADES", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "Metric",
-    "QuantizationOffset", "Split",
+    "GRADES", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "MatchReason", "Metric",
+    "QuantizationOffset", "Split", "StageMatch", "matching_stage", "stage_values",
 ]  # fmt: skip
 
 Grade: TypeAlias = Literal["V", "S", "D", "SEED", "M", "OWN"]
@@ -229,3 +229,94 @@ class QuantizationOffset:
     low: float
     high: float
     grade: Grade
+
+
+MatchReason: TypeAlias = Literal["same", "as-stated", "through-lora", "nothing-trains", "unknown", "several", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageMatch:
+    """Which stage of a baseline trains the same.
+
+    Args:
+        stage: Its name; None where no stage does, or more than one.
+        reason: ``same`` (word for word), ``as-stated`` (all that the source states is the same), ``through-lora``
+            (the same parts, here through LoRA); or why there is no match: ``nothing-trains``, ``unknown`` (what
+            this model trains could not be read), ``several`` (see ``candidates``), ``none``.
+        candidates: The stages that fit.
+    """
+
+    stage: str | None
+    reason: MatchReason
+    candidates: tuple[str, ...] = ()
+
+
+def matching_stage(trains: Trains, baseline: Baseline) -> StageMatch:
+    """The stage of ``baseline`` that trains what ``trains`` says.
+
+    Word for word first; then every stage whose source states nothing else (``not stated`` fits any word, but a
+    stage of which nothing is stated fits nothing); then, for LoRA, a stage that trains the same parts themselves.
+    Stages that are no reference for pretraining are left out.
+
+    Args:
+        trains: What a model trains.
+        baseline: The run to find the stage in.
+    """
+    if trains == Trains():
+        return StageMatch(None, "nothing-trains")
+    known = [(stage.name, stage.trains) for stage in baseline.stages if stage.reference and stage.trains is not None]
+    direct = replace(trains, adapter="none") if trains.adapter == "lora" else None
+    ways: tuple[tuple[MatchReason, list[str]], ...] = (
+        ("same", [name for name, other in known if other == trains]),
+        ("as-stated", [name for name, other in known if _fits(trains, other)]),
+        ("through-lora", [name for name, other in known if direct is not None and _fits(direct, other)]),
+    )
+    for reason, names in ways:
+        if len(names) == 1:
+            return StageMatch(names[0], reason, tuple(names))
+        if names:
+            return StageMatch(None, "several", tuple(names))
+    return StageMatch(None, "unknown" if UNKNOWN in trains.as_dict().values() else "none")
+
+
+def _fits(trains: Trains, stated: Trains) -> bool:
+    mine, words = trains.as_dict(), stated.as_dict()
+    return set(words.values()) != {NOT_STATED} and all(words[name] in (NOT_STATED, mine[name]) for name in mine)
+
+
+def stage_values(facts: StageFacts, baseline: Baseline | None = None) -> dict[str, Any]:
+    """The values of the set-up row ``stage``, JSON-safe.
+
+    Args:
+        facts: What the model trains.
+        baseline: The run that is compared with; the row then names its stage that trains the same
+            (``baseline_stage``, None where there is no single one) and why (``baseline_stage_reason``).
+    """
+    match = None if baseline is None else matching_stage(facts.trains, baseline)
+    values = {
+        "name": facts.name,
+        **facts.trains.as_dict(),
+        "layer_indices": list(facts.layer_indices),
+        "layer_count": facts.layer_count,
+        "adapters": list(facts.adapters),
+        "lora": None if facts.lora is None else _lists(asdict(facts.lora)),
+        "quantization": facts.quantization,
+        "tied": facts.tied,
+        "rows": facts.rows,
+        "new_rows": facts.new_rows,
+        "parameters": facts.parameters,
+        "trainable_parameters": facts.trainable_parameters,
+        "trainable": dict(facts.trainable),
+        "other": list(facts.other),
+        "notes": list(facts.notes),
+        "baseline": None if baseline is None else baseline.id,
+        "baseline_stage": None if match is None else match.stage,
+        "baseline_stage_reason": None if match is None else match.reason,
+    }
+    if match is not None and match.reason == "several":
+        values["baseline_stages"] = list(match.candidates)
+    return values
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

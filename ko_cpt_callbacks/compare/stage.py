@@ -1,23 +1,18 @@
 """What a stage of a staged training trains, as plain words that a model's state and a published run share.
 
-Also what was read from a model of what it trains, and the set-up row made of that.
-
-A name for people, and the stage of a published run that trains the same. Where the words do not decide, neither
-does this module: an unknown word gives the name ``unknown``, two stages that fit give no match.
+Also what was read from a model of what it trains. Where the words do not decide, neither does this module: an unknown
+word gives the name ``unknown``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
-
-if TYPE_CHECKING:  # a baseline's stages hold `Trains`
-    from ko_cpt_callbacks.compare.baseline import Baseline
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 __all__ = [
-    "GROUPS", "NOT_STATED", "STAGE", "UNKNOWN", "Adapter", "Layers", "LoraFacts", "MatchReason", "Rows",
-    "StageFacts", "StageMatch", "Tied", "Trains", "matching_stage", "stage_name", "stage_values",
+    "GROUPS", "NOT_STATED", "STAGE", "UNKNOWN", "Adapter", "Layers", "LoraFacts", "Rows", "StageFacts", "Tied",
+    "Trains", "stage_name",
 ]  # fmt: skip
 
 NOT_STATED: Final = "not stated"
@@ -116,59 +111,6 @@ def stage_name(trains: Trains) -> str:
     return f"{adapter}{where}" + (f" and {rows}" if rows else "")
 
 
-MatchReason: TypeAlias = Literal["same", "as-stated", "through-lora", "nothing-trains", "unknown", "several", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class StageMatch:
-    """Which stage of a baseline trains the same.
-
-    Args:
-        stage: Its name; None where no stage does, or more than one.
-        reason: ``same`` (word for word), ``as-stated`` (all that the source states is the same), ``through-lora``
-            (the same parts, here through LoRA); or why there is no match: ``nothing-trains``, ``unknown`` (what
-            this model trains could not be read), ``several`` (see ``candidates``), ``none``.
-        candidates: The stages that fit.
-    """
-
-    stage: str | None
-    reason: MatchReason
-    candidates: tuple[str, ...] = ()
-
-
-def matching_stage(trains: Trains, baseline: Baseline) -> StageMatch:
-    """The stage of ``baseline`` that trains what ``trains`` says.
-
-    Word for word first; then every stage whose source states nothing else (``not stated`` fits any word, but a
-    stage of which nothing is stated fits nothing); then, for LoRA, a stage that trains the same parts themselves.
-    Stages that are no reference for pretraining are left out.
-
-    Args:
-        trains: What a model trains.
-        baseline: The run to find the stage in.
-    """
-    if trains == Trains():
-        return StageMatch(None, "nothing-trains")
-    known = [(stage.name, stage.trains) for stage in baseline.stages if stage.reference and stage.trains is not None]
-    direct = replace(trains, adapter="none") if trains.adapter == "lora" else None
-    ways: tuple[tuple[MatchReason, list[str]], ...] = (
-        ("same", [name for name, other in known if other == trains]),
-        ("as-stated", [name for name, other in known if _fits(trains, other)]),
-        ("through-lora", [name for name, other in known if direct is not None and _fits(direct, other)]),
-    )
-    for reason, names in ways:
-        if len(names) == 1:
-            return StageMatch(names[0], reason, tuple(names))
-        if names:
-            return StageMatch(None, "several", tuple(names))
-    return StageMatch(None, "unknown" if UNKNOWN in trains.as_dict().values() else "none")
-
-
-def _fits(trains: Trains, stated: Trains) -> bool:
-    mine, words = trains.as_dict(), stated.as_dict()
-    return set(words.values()) != {NOT_STATED} and all(words[name] in (NOT_STATED, mine[name]) for name in mine)
-
-
 STAGE: Final = "stage"
 """Kind of the set-up row that says what is trained."""
 
@@ -253,41 +195,3 @@ class StageFacts:
     def trainable_parameters(self) -> int:
         """Trainable parameters of all groups."""
         return sum(self.trainable.values())
-
-
-def stage_values(facts: StageFacts, baseline: Baseline | None = None) -> dict[str, Any]:
-    """The values of the set-up row ``stage``, JSON-safe.
-
-    Args:
-        facts: What the model trains.
-        baseline: The run that is compared with; the row then names its stage that trains the same
-            (``baseline_stage``, None where there is no single one) and why (``baseline_stage_reason``).
-    """
-    match = None if baseline is None else matching_stage(facts.trains, baseline)
-    values = {
-        "name": facts.name,
-        **facts.trains.as_dict(),
-        "layer_indices": list(facts.layer_indices),
-        "layer_count": facts.layer_count,
-        "adapters": list(facts.adapters),
-        "lora": None if facts.lora is None else _lists(asdict(facts.lora)),
-        "quantization": facts.quantization,
-        "tied": facts.tied,
-        "rows": facts.rows,
-        "new_rows": facts.new_rows,
-        "parameters": facts.parameters,
-        "trainable_parameters": facts.trainable_parameters,
-        "trainable": dict(facts.trainable),
-        "other": list(facts.other),
-        "notes": list(facts.notes),
-        "baseline": None if baseline is None else baseline.id,
-        "baseline_stage": None if match is None else match.stage,
-        "baseline_stage_reason": None if match is None else match.reason,
-    }
-    if match is not None and match.reason == "several":
-        values["baseline_stages"] = list(match.candidates)
-    return values
-
-
-def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

@@ -21,7 +21,7 @@ from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seat
 from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopping import STEP_END
-from ko_cpt_callbacks.rules.limit import Limits
+from ko_cpt_callbacks.rules.rule import Limits
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.rows import eval_prefixes

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from torch import nn
 
-from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.baseline import Baseline, stage_values
 from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.reference import Reference, checked_stage, reference_of
-from ko_cpt_callbacks.compare.stage import stage_values
 from ko_cpt_callbacks.compare.value import Paired
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.metrics.row_sums import RowSums

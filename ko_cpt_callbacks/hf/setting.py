@@ -16,9 +16,8 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
-from ko_cpt_callbacks.rules.limit import Limits, checked_code, checked_limits
 from ko_cpt_callbacks.rules.registry import TASKS, known_codes, known_rules, rules_for
-from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.rules.rule import Limits, Rule, checked_code, checked_limits
 from ko_cpt_callbacks.run.output import BUILT_IN, Output, output_names
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.watch.plausibility import doubts_of

@@ -16,7 +16,7 @@ from ko_cpt_callbacks.recipe.base_config import key_heads
 from ko_cpt_callbacks.recipe.family import head_width, plain_family
 from ko_cpt_callbacks.recipe.model_schema import Quantization, Shape
 from ko_cpt_callbacks.recipe.parameter_count import Linear, targeted
-from ko_cpt_callbacks.recipe.stage_schema import Lora
+from ko_cpt_callbacks.recipe.schema import Lora
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ from typing import Any, Final, Literal, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.activation import block_bytes, block_input_bytes, is_measured
-from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices, stage_adapter
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, PartCount
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.schema import Adapter, Page, layer_indices, stage_adapter
 from ko_cpt_callbacks.yaml.reading import whole
 
 Part = Literal["input", "other", "adapter"]

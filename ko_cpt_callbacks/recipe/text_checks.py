@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Source
 from ko_cpt_callbacks.recipe.text_files import (
     BLOCK,
     NAMES,
@@ -29,7 +30,6 @@ from ko_cpt_callbacks.recipe.text_files import (
     likely_encoding,
     open_unpacked,
 )
-from ko_cpt_callbacks.recipe.text_schema import Source
 from ko_cpt_callbacks.yaml.mistake import Key, cut, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Told
 

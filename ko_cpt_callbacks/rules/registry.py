@@ -21,8 +21,7 @@ from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.plugin import RULES, Plugin, plugins
-from ko_cpt_callbacks.rules.limit import Limits, checked_limits, with_limits
-from ko_cpt_callbacks.rules.rule import Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Limits, Rule, RuleInfo, checked_limits, with_limits
 from ko_cpt_callbacks.run.retention import retention_names
 from ko_cpt_callbacks.watch.stopping import Patience
 from ko_cpt_callbacks.watch.target import Target

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.checks import callback_arguments
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.recipe.watch_checks import callback_arguments
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks.messages.catalogue import catalogue, codes
-from ko_cpt_callbacks.rules.limit import limits_of
 from ko_cpt_callbacks.rules.registry import ALL_RULES
+from ko_cpt_callbacks.rules.rule import limits_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

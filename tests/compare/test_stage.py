@@ -7,17 +7,15 @@ from typing import get_args
 
 import pytest
 
-from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.compare.stage import (
-    LoraFacts,
+from ko_cpt_callbacks.compare.baseline import (
+    Baseline,
+    BaselineStage,
     MatchReason,
-    StageFacts,
     StageMatch,
-    Trains,
     matching_stage,
-    stage_name,
     stage_values,
 )
+from ko_cpt_callbacks.compare.stage import LoraFacts, StageFacts, Trains, stage_name
 from ko_cpt_callbacks.messages.catalogue import catalogue
 
 FULL = Trains("all", "all", "all", "none")

@@ -15,12 +15,12 @@ from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import reading
-from ko_cpt_callbacks.recipe.adapter import stage_lora
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.checks import watched_targets
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.watch_checks import watched_targets
+from ko_cpt_callbacks.recipe.schema import stage_lora
 from ko_cpt_callbacks.training.model.layout import empty_model
 from ko_cpt_callbacks.yaml.mistake import dotted
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.recipe.adapter import layer_indices, stage_adapter, stage_lora
 from ko_cpt_callbacks.recipe.reading import read_recipe
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.schema import Page, layer_indices, stage_adapter, stage_lora
 
 HEAD = """\
 id: made

@@ -15,7 +15,7 @@ from ko_cpt_callbacks.errors import KoCPTError, RecipeError
 from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.reading import MAX_BYTES, find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.stage_schema import Lora
+from ko_cpt_callbacks.recipe.schema import Lora
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.rules.limit import checked_limit, limits_of, read_limits
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.rules.rule import checked_limit, limits_of, read_limits
 from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation

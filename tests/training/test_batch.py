@@ -8,7 +8,7 @@ from typing import Any
 from tiny import llama
 from torch import nn
 
-from ko_cpt_callbacks.training.data.collator import Batcher
+from ko_cpt_callbacks.training.trainer import Batcher
 
 
 def tokens(pad: int | None = 2, end: int | None = 1) -> Any:

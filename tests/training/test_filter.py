@@ -12,8 +12,14 @@ from tiny import byte_level_tokenizer, english, korean, llama, row_losses
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data.encode import Document
-from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
-from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
+from ko_cpt_callbacks.training.data.filters import (
+    Filter,
+    FilterReport,
+    HangulShare,
+    PerplexityBand,
+    RepeatedNgrams,
+    keep_documents,
+)
 
 pytestmark = pytest.mark.both_versions
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Filters
+from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
 from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import files_of
-from ko_cpt_callbacks.recipe.text_schema import Filters
-from ko_cpt_callbacks.recipe.text_schema import PerplexityBand as Band
 from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
@@ -70,7 +70,7 @@ class _LazyBand:
     def _load(self) -> Filter:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from ko_cpt_callbacks.training.data.perplexity_band import PerplexityBand
+        from ko_cpt_callbacks.training.data.filters import PerplexityBand
         from ko_cpt_callbacks.training.hub import load_pretrained
 
         band = self._band

@@ -9,8 +9,7 @@ from typing import Any, Final
 from transformers import AutoConfig
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.base_checks import with_shape
-from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, config_of, differences, model_folder
+from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, config_of, differences, model_folder, with_shape
 from ko_cpt_callbacks.recipe.model_schema import Base, Shape
 from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, when_stages_begin
 from ko_cpt_callbacks.recipe.schema import Page

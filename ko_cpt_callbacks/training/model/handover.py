@@ -20,8 +20,7 @@ from transformers import Trainer
 
 from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.hf.model.trained_parts import held_rows
-from ko_cpt_callbacks.recipe.adapter import stage_adapter
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
 from ko_cpt_callbacks.training.folder import ADAPTER, MODEL, RunFolder, part_of, put_folder, whole_folder
 from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.base import BaseModel, load_model

@@ -9,9 +9,8 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.adapter import stage_adapter
-from ko_cpt_callbacks.recipe.base_checks import with_shape
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.base_config import with_shape
+from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
 from ko_cpt_callbacks.training.model.config import shape_of
 from ko_cpt_callbacks.training.model.new_rows import RowSettings, add_rows
 from ko_cpt_callbacks.training.model.trainable import adapter_config, base_of, is_tied, train_only, untie, with_adapter

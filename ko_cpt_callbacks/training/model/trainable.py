@@ -15,10 +15,9 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, text_config
 from ko_cpt_callbacks.hf.model.trained_parts import hold_rows, release_rows
-from ko_cpt_callbacks.recipe.adapter import Adapter, layer_indices
 from ko_cpt_callbacks.recipe.parameter_count import targeted
+from ko_cpt_callbacks.recipe.schema import Adapter, Trains, layer_indices
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
-from ko_cpt_callbacks.recipe.stage_schema import Trains
 from ko_cpt_callbacks.training.model.layout import block_path, blocks_of, module_name, read_layout
 from ko_cpt_callbacks.yaml.mistake import shown
 

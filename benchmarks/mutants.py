@@ -214,8 +214,9 @@ def copy_of(root: Path, into: Path) -> Code:
     os.chdir(into)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.path[:] = [str(into), str(into / "tests"), *(one for one in sys.path if Path(one or ".").resolve() != root)]
-    for path in sorted((into / PACKAGE / "core").glob("*.py")):
-        importlib.import_module(f"{PACKAGE}.core.{path.stem}")
+    for room in ("metrics", "messages", "run", "watch", "compare"):
+        for path in sorted((into / PACKAGE / room).glob("*.py")):
+            importlib.import_module(f"{PACKAGE}.{room}.{path.stem}")
     for name in ("numpy", "pytest", "_pytest.assertion.rewrite", "difflib", "unittest"):
         importlib.import_module(name)
     assert not any(name.startswith(tuple(f"{PACKAGE}.{room}" for room in ROOMS)) for name in sys.modules)

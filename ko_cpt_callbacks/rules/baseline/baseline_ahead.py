@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.compare.standing import Judged, Standings, Watched, advance, settle, values_of
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.compare.standing import Judged, Standings, advance, settle, values_of
+from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation
 from ko_cpt_callbacks.signal.signals import Signals
@@ -25,25 +24,10 @@ class BaselineAheadState:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineAhead(Rule):
-    """Says once per evaluation set that it is ahead, at the first evaluation that shows it.
-
-    Args:
-        baseline: What the run is compared with; ``None``: nothing.
-        stage: The baseline's stage, or ``auto``.
-        retention: Names of evaluation sets that are never compared.
-    """
+class BaselineAhead(BaselineRule):
+    """Says once per evaluation set that it is ahead, at the first evaluation that shows it."""
 
     info: ClassVar = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW, place=260)
-
-    baseline: Baseline | None = None
-    stage: str = AUTO
-    retention: tuple[str, ...] = ()
-
-    @property
-    def asks(self) -> tuple[type[Observation], ...]:
-        """All rows where there is a baseline."""
-        return () if self.baseline is None else self.info.rows
 
     def initial(self) -> BaselineAheadState:
         """No row seen."""
@@ -51,16 +35,12 @@ class BaselineAhead(Rule):
 
     def step(self, state: BaselineAheadState, seen: Observation, signals: Signals) -> tuple[BaselineAheadState, Found]:
         """Speaks at the evaluation, or at the paired difference that belongs to it."""
-        standings, judged = advance(self._watched, state.standings, seen)
+        standings, judged = advance(self.watched, state.standings, seen)
         return self._told(BaselineAheadState(standings, state.said), judged)
 
     def close(self, state: BaselineAheadState, signals: Signals) -> Found:
         """Speaks of an evaluation whose paired difference never came."""
-        return self._told(state, settle(self._watched, state.standings)[1])[1]
-
-    @property
-    def _watched(self) -> Watched:
-        return Watched(self.baseline, self.stage, self.retention)
+        return self._told(state, settle(self.watched, state.standings)[1])[1]
 
     def _told(
         self, state: BaselineAheadState, judged: tuple[Judged, ...]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.compare.standing import Standings, Watched, advance, settle, values_of
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.compare.standing import Standings, advance, settle, values_of
+from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation
 from ko_cpt_callbacks.signal.signals import Signals
@@ -25,28 +24,14 @@ class BaselineBehindState:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineBehind(Rule):
+class BaselineBehind(BaselineRule):
     """Says once per evaluation set that the run ends behind: at its beginning every run is.
 
     It is a warning where the comparison is exact. On another text it is information: one model's loss differs between
     two Korean texts by more than most runs differ on one.
-
-    Args:
-        baseline: What the run is compared with; ``None``: nothing.
-        stage: The baseline's stage, or ``auto``.
-        retention: Names of evaluation sets that are never compared.
     """
 
     info: ClassVar = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW, place=270)
-
-    baseline: Baseline | None = None
-    stage: str = AUTO
-    retention: tuple[str, ...] = ()
-
-    @property
-    def asks(self) -> tuple[type[Observation], ...]:
-        """All rows where there is a baseline."""
-        return () if self.baseline is None else self.info.rows
 
     def initial(self) -> BaselineBehindState:
         """No row seen."""
@@ -56,7 +41,7 @@ class BaselineBehind(Rule):
         self, state: BaselineBehindState, seen: Observation, signals: Signals
     ) -> tuple[BaselineBehindState, Found]:
         """Speaks at the Trainer's last row."""
-        standings, _ = advance(self._watched, state.standings, seen)
+        standings, _ = advance(self.watched, state.standings, seen)
         state = BaselineBehindState(standings, state.said)
         if not isinstance(seen, EndObservation):
             return state, ()
@@ -66,12 +51,8 @@ class BaselineBehind(Rule):
 
     def close(self, state: BaselineBehindState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row."""
-        standings, _ = settle(self._watched, state.standings)
+        standings, _ = settle(self.watched, state.standings)
         return self._behind(BaselineBehindState(standings, state.said))
-
-    @property
-    def _watched(self) -> Watched:
-        return Watched(self.baseline, self.stage, self.retention)
 
     def _behind(self, state: BaselineBehindState) -> Found:
         return tuple(

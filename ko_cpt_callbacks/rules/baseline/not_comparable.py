@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO, reference_of
-from ko_cpt_callbacks.compare.standing import Standings, Watched, advance, settle, values_of
+from ko_cpt_callbacks.compare.standing import Standings, advance, settle, values_of
 from ko_cpt_callbacks.compare.value import Reason
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
+from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, JsonValue, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import Signals
@@ -28,25 +28,10 @@ class NotComparableState:
 
 
 @dataclass(frozen=True, slots=True)
-class NotComparable(Rule):
-    """Says once that the run cannot be compared with its baseline.
-
-    Args:
-        baseline: What the run is compared with; ``None``: nothing.
-        stage: The baseline's stage, or ``auto``.
-        retention: Names of evaluation sets that are never compared.
-    """
+class NotComparable(BaselineRule):
+    """Says once that the run cannot be compared with its baseline."""
 
     info: ClassVar = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW, place=280)
-
-    baseline: Baseline | None = None
-    stage: str = AUTO
-    retention: tuple[str, ...] = ()
-
-    @property
-    def asks(self) -> tuple[type[Observation], ...]:
-        """All rows where there is a baseline."""
-        return () if self.baseline is None else self.info.rows
 
     def initial(self) -> NotComparableState:
         """No row seen."""
@@ -56,7 +41,7 @@ class NotComparable(Rule):
         """Speaks at the first row, where the baseline has nothing to compare; at an evaluation; or at the end."""
         if self.baseline is None:
             return state, ()
-        standings, judged = advance(self._watched, state.standings, seen)
+        standings, judged = advance(self.watched, state.standings, seen)
         trained = state.trained or isinstance(seen, TrainObservation)
         state = replace(state, standings=standings, trained=trained, step=seen.step)
         if state.said or (isinstance(seen, SetupObservation) and not judged):
@@ -74,15 +59,11 @@ class NotComparable(Rule):
         """Speaks where the history ends without the Trainer's last row."""
         if self.baseline is None or state.said:
             return ()
-        _, judged = settle(self._watched, state.standings)
+        _, judged = settle(self.watched, state.standings)
         for one in judged:
             if one.comparison.outcome == "not comparable":
                 return (Finding(self.code, Severity.INFO, one.step, one.split, values_of(one.comparison)),)
         return self._unevaluated(state)
-
-    @property
-    def _watched(self) -> Watched:
-        return Watched(self.baseline, self.stage, self.retention)
 
     def _of_baseline(self, state: NotComparableState, step: int) -> Found:
         """What is wrong with the baseline itself, whatever the run is."""

@@ -88,7 +88,6 @@ def test_the_trainer_dies_where_it_is_said(metric: str, evaluation: Any, near: s
     (finding,) = found
     assert (finding.severity, finding.asks_to_stop, finding.variant) == ("error", True, "unknown")
     assert near in (None, finding.values["near"])
-    assert finding.values["near"] in finding.message()
     assert _train(tmp_path / "mended", finding.values["near"], evaluation) == (False, [])
 
 
@@ -133,7 +132,7 @@ def test_a_note_where_another_may_add_it(settings: dict[str, Any], dies: bool, t
     assert died is dies
     (finding,) = found
     assert (finding.severity, finding.asks_to_stop, finding.variant) == ("info", False, "unless")
-    assert any(name in finding.message() for name in ("OwnEvaluate", "Adds", "Watches"))
+    assert {"OwnEvaluate", "Adds", "Watches"} & set(finding.values["others"])
     assert _train(tmp_path / "b", "eval_score", SETS, **settings)[1] == []
 
 
@@ -169,7 +168,7 @@ def test_bytes_that_cannot_be_counted(tmp_path: Path) -> None:
     died, found = _train(tmp_path / "a", "bits_per_byte", SETS["ko"], processing_class=None, greater_is_better=False)
     assert died
     (finding,) = found
-    assert finding.variant == "unmeasured" and finding.values["reason"] in finding.message()
+    assert finding.variant == "unmeasured" and finding.values["reason"]
     assert _train(tmp_path / "b", "exact_loss", SETS["ko"], processing_class=None) == (False, [])
 
 
@@ -230,4 +229,4 @@ def test_an_exact_loss_of_pairs(tmp_path: Path) -> None:
         trainer.train()
     (finding,) = [item for item in callback.findings if item.code == CODE]
     assert (finding.severity, finding.variant, finding.values["near"]) == ("error", "unmeasured", "eval_loss")
-    assert "DPOTrainer scores pairs" in finding.message()
+    assert "DPOTrainer scores pairs" in str(finding.values["reason"])

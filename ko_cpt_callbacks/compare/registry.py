@@ -76,9 +76,16 @@ def find_entry(name: str) -> Entry:
             f"baseline {name!r}: found no such id, expected one of {', '.join(known)}; list them with "
             f"`ko-cpt baselines`.{hint}"
         )
-    folder = bundled_folder() if name in bundled_ids() else own_folder()
+    if name in bundled_ids():
+        return _bundled_entry(name)
     added = {one.name: one.value for one in plugin_baselines()}
-    return read_entry(added.get(name, folder / f"{name}{SUFFIX}"))
+    return read_entry(added.get(name, own_folder() / f"{name}{SUFFIX}"))
+
+
+@cache
+def _bundled_entry(name: str) -> Entry:
+    """An entry of this package, whose files stay as they are: every stage of a run asks for the same one."""
+    return read_entry(bundled_folder() / f"{name}{SUFFIX}")
 
 
 def find_baseline(name: str) -> Baseline:

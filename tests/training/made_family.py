@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 from training.small_tokenizer import byte_level
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 LAYERS = 3
@@ -137,9 +137,12 @@ def made_config(name: str, **more: Any) -> Any:
 
 def saved_model(name: str, folder: Path, **more: Any) -> Path:
     """A tiny model with random weights and a tokenizer, as a folder."""
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(made_config(name, **more)).save_pretrained(folder)
     byte_level().save_pretrained(str(folder))
+    made_config(name, **more).save_pretrained(folder)
+    # A family's own tokenizer class may add a token, as Qwen2's does: a row for each, and none to spare.
+    rows = len(AutoTokenizer.from_pretrained(folder))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(made_config(name, vocab_size=rows, **more)).save_pretrained(folder)
     return folder
 
 

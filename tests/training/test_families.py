@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from training.made_family import FAMILIES, IN_CI, INSTALLED, LAYERS, LORA, MadeFamily, saved_model, written_recipe
+from training.made_family import (
+    FAMILIES,
+    IN_CI,
+    INSTALLED,
+    LAYERS,
+    LORA,
+    SIZES,
+    MadeFamily,
+    saved_model,
+    written_recipe,
+)
 from training.weight_bytes import standing, weight_bytes
+from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.cli.recipe_page import memory_of
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import read_recipe
+from ko_cpt_callbacks.recipe.schema import Adapter, Lora
 from ko_cpt_callbacks.training import run as module
 from ko_cpt_callbacks.training.model.handover import Movement
+from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
 ODD = [index for index in range(LAYERS) if index % 2]
@@ -89,3 +104,21 @@ def test_a_family(name: str, tmp_path: Path, stages: list[Stage], capsys: pytest
     trained = _run(plain, tmp_path / "whole", stages)
     assert trained == [{f"{family.blocks}.{index}.{part}" for index in ODD for part in family.parameters}]
     assert "are bit for bit as before" in capsys.readouterr().out
+
+
+def test_an_adapter_that_peft_would_put_elsewhere() -> None:
+    """DeepSeek-V3's dense layers have the names that its experts once had: peft takes them for those and leaves the
+    dense ones without, which is refused."""
+    pytest.importorskip("transformers", minversion="5.0")
+    config = AutoConfig.for_model("deepseek_v3", **SIZES, q_lora_rank=16, kv_lora_rank=16)
+    model = AutoModelForCausalLM.from_config(config)
+
+    def adapted(targets: Any) -> Any:
+        adapter = Adapter(Lora(r=2, lora_alpha=4.0, target_modules=targets), ("odd",), (1,), False, False)
+        return with_adapter(copy.deepcopy(model), adapter_config(adapter, model, tied=False))
+
+    told = r"put elsewhere than on the layers that are named \(model.layers.1.mlp.down_proj, "
+    with pytest.raises(ConfigurationError, match=told):
+        adapted("all-linear")
+    trained = [name for name, part in adapted(["o_proj"]).named_parameters() if part.requires_grad]
+    assert all("layers.1.self_attn.o_proj.lora_" in name for name in trained) and len(trained) == 2

@@ -24,8 +24,8 @@ from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
 from ko_cpt_callbacks.training.folder import ADAPTER, MODEL, RunFolder, part_of, put_folder, whole_folder
 from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.base import BaseModel, load_model
+from ko_cpt_callbacks.training.model.lora import merged
 from ko_cpt_callbacks.training.model.stage import prepare_stage
-from ko_cpt_callbacks.training.model.trainable import merged
 
 _SHOWN: Final = 5
 

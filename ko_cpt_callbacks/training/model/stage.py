@@ -12,8 +12,9 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.base_config import with_shape
 from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
 from ko_cpt_callbacks.training.model.config import shape_of
+from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.model.new_rows import RowSettings, add_rows
-from ko_cpt_callbacks.training.model.trainable import adapter_config, base_of, is_tied, train_only, untie, with_adapter
+from ko_cpt_callbacks.training.model.trainable import base_of, is_tied, train_only, untie
 from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, old_pieces
 
 _PACKS: Final = "support_avx512bf16_for_cpu"

@@ -9,8 +9,9 @@ import pytest
 from messages.shown import shown
 from run.curve import findings
 
-from ko_cpt_callbacks.rules.note.attempt_differs import ATTEMPT, BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
+from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
 from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.family import count_page
+from ko_cpt_callbacks.recipe.memory import recipe_memory
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.smoke import smoke_recipe
 
@@ -190,6 +191,15 @@ def test_what_bitsandbytes_leaves_alone(tmp_path: Path) -> None:
         "quantization: none",
     )
     assert validated(written_recipe(tmp_path, "model", STAGES))[0] == 0
+
+
+@pytest.mark.parametrize(("family", "measured"), [("llama", True), ("gemma3_text", True), ("qwen3", False)])
+def test_whose_activations_they_are(family: str, measured: bool, tmp_path: Path) -> None:
+    """A family that was measured has figures of its own; of any other it is said that they are Llama's."""
+    a_recipe(tmp_path, family)
+    for memory in recipe_memory(read_recipe(tmp_path / "made.yaml").recipe):
+        (how,) = (term.how for term in memory.terms if term.name == "activations")
+        assert how.endswith(f"; estimated as llama's; not measured for {family}") is not measured
 
 
 @pytest.mark.parametrize("family", ["qwen3", "gemma3", "mixtral"])

@@ -41,8 +41,9 @@ test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Tr
 golden: ## What the judge says of the suite, real logs and --json outputs, against what is kept (three minutes)
 	$(VENV)/bin/python tests/golden/record.py --check
 
-docs: ## Write what docs/findings has from the code again
+docs: ## Write what docs/findings and docs/recipe.md have from the code again
 	$(VENV)/bin/python docs/findings.py
+	$(VENV)/bin/python docs/recipe.py
 
 bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory ## Run every benchmark
 

@@ -104,6 +104,18 @@ def copy(
     guarded("recipes copy", action)
 
 
+@recipes.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, by which an editor completes and checks one."""
+
+    def action() -> None:
+        from ko_cpt_callbacks.recipe.reference import json_schema
+
+        print_json(json_schema())
+
+    guarded("recipes schema", action)
+
+
 def validate(file: Annotated[str, typer.Argument(metavar="FILE", help="A recipe's file, or its id.")]) -> None:
     """Check a recipe before anything is loaded: every mistake at once, each with its line."""
     guarded("validate", lambda: _validate(file))

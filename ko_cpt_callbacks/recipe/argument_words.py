@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.arguments import installed_arguments
+from ko_cpt_callbacks.recipe.installed import installed_folder
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Said, mapping
 
@@ -41,16 +40,12 @@ def word_mistakes(values: Any) -> Said:
 def installed_words() -> Mapping[str, tuple[str, ...]]:
     """The words of each argument that knows some and no others; empty where transformers is not found."""
     enums: dict[str, tuple[str, ...]] = {}
-    try:
-        found = importlib.util.find_spec("transformers")
-    except (ImportError, ValueError):
-        found = None
-    for folder in (found and found.submodule_search_locations) or ():
-        for file in _FILES:
-            try:
-                enums |= read_words(Path(folder, file).read_text("utf-8"))
-            except (OSError, UnicodeDecodeError):
-                continue
+    folder = installed_folder()
+    for path in [] if folder is None else [folder / file for file in _FILES]:
+        try:
+            enums |= read_words(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError):
+            continue
     annotations = installed_arguments() or {}
     named = {name: [enum for enum in re.findall(r"\w+", text) if enum in enums] for name, text in annotations.items()}
     return {name: enums[found[0]] for name, found in named.items() if len(found) == 1}

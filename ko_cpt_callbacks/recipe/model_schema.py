@@ -53,9 +53,13 @@ class Shape(Part):
     """``model_type`` of transformers, any that ``AutoModelForCausalLM`` knows; of a model with a vision tower that of
     its text model, with or without ``_text``."""
     hidden_size: Count
+    """Width of the model."""
     intermediate_size: Count
+    """Width of the layer inside each block."""
     num_hidden_layers: Depth
+    """Blocks."""
     num_attention_heads: Count
+    """Heads of attention."""
     num_key_value_heads: Count | None = None
     """None: as many as attention heads."""
     head_dim: Count | None = None
@@ -63,6 +67,7 @@ class Shape(Part):
     vocab_size: Count
     """Rows of the embedding before the tokenizer is extended."""
     tie_word_embeddings: bool = False
+    """Whether input embedding and head are one matrix."""
     max_position_embeddings: Count | None = None
     """Tokens of the longest row that it reads; None: not known before it is loaded."""
 
@@ -71,6 +76,7 @@ class NewTokenizer(Part):
     """A tokenizer trained on the spot."""
 
     algorithm: Literal["byte-level-bpe"]
+    """How: merges of the pairs that are written most often, of bytes."""
     vocab_size: Annotated[int, Field(ge=300, le=MOST)]
     """Tokens with the 256 bytes and three special tokens; fewer than 300 would hardly merge anything."""
     sources: Annotated[list[Name], Field(min_length=1)]
@@ -90,14 +96,23 @@ class Build(Part):
     """A model made on the spot, with random weights: the beginning of a training from scratch, or a stand-in."""
 
     family: MadeFamily
+    """What it is made of, as ``model_type`` of transformers."""
     hidden_size: Width
+    """Width of the model."""
     intermediate_size: Width
+    """Width of the layer inside each block."""
     num_hidden_layers: Depth
+    """Blocks."""
     num_attention_heads: Count
+    """Heads of attention."""
     num_key_value_heads: Count | None = None
+    """Heads of keys and values. None: as many as attention heads."""
     head_dim: Count | None = None
+    """Width of a head. None: ``hidden_size / num_attention_heads``."""
     tie_word_embeddings: bool = False
+    """Whether input embedding and head are one matrix."""
     tokenizer: NewTokenizer
+    """The tokenizer that is trained for it."""
     pretraining: Pretraining | None = None
     """Then it stands for a model that would be downloaded. None: the stages begin with random weights."""
 
@@ -113,6 +128,7 @@ class Base(Part):
     """Of ``model``, where its config.json is not at hand: what can go wrong, and what it needs, is known before
     anything is downloaded. None: as the config.json of a local folder says, or that of the hub when it is loaded."""
     build: Build | None = None
+    """A model made on the spot instead of one that is loaded."""
     dtype: Literal["bfloat16", "float16", "float32"]
     """Of the weights as they are loaded, and of those that are trained whole; adapters are in float32."""
     quantization: Quantization = "none"
@@ -164,6 +180,7 @@ class Extension(Part):
     algorithm: Literal["bpe"] = "bpe"
     """Merges that go on where the base's ended."""
     hangul_only: bool = True
+    """Whether new tokens are made of Hangul alone."""
     new_input_rows: NewRow = "mean"
     """Of the rows of the tokens that a new one was before; or random."""
     new_output_rows: NewRow | None = None
@@ -176,3 +193,4 @@ class Tokenizer(Part):
     """What becomes of the base's tokenizer; a recipe without this part keeps it."""
 
     extend: Extension
+    """New tokens from a source."""

@@ -44,12 +44,14 @@ class HangulShare(Part):
     """Keeps documents whose letters are Hangul, for the most part."""
 
     minimum: Limit
+    """Share of letters that are Hangul, at least."""
 
 
 class Repetition(Part):
     """Drops documents that repeat themselves: for each n, the largest share of characters in n-grams."""
 
     unit: Literal["word", "character"] = "word"
+    """What an n-gram is made of."""
     top: dict[Size, Limit] | None = None
     """Inside the most frequent n-gram, by n in quotation marks. None: Gopher's."""
     duplicate: dict[Size, Limit] | None = None
@@ -60,9 +62,13 @@ class PerplexityBand(Part):
     """Keeps documents that a given model finds neither too easy nor too hard."""
 
     model: Text
+    """The model that judges: an id of the hub, or a folder."""
     revision: Text | None = None
+    """Of the hub: a branch, a tag or a commit. None: whatever is newest."""
     low: Annotated[float, Field(ge=0)]
+    """Perplexity below which a document is dropped."""
     high: Amount
+    """Perplexity above which a document is dropped."""
     max_tokens: Annotated[int, Field(ge=2, le=MOST)] = 512
     """Of a longer document the beginning is judged."""
 
@@ -71,14 +77,18 @@ class Filters(Part):
     """What documents must pass, in this order."""
 
     hangul_share: HangulShare | None = None
+    """By the share of Hangul among the letters."""
     repetition: Repetition | None = None
+    """By how much a document repeats itself."""
     perplexity: PerplexityBand | None = None
+    """By what a model says of it; it is loaded for that."""
 
 
 class Source(Part):
     """Texts of one language: one of ``bundled``, ``files`` and ``hub``."""
 
     language: Language
+    """The code of its language."""
     bundled: Annotated[list[Text], Field(min_length=1)] | None = None
     """Names of files that come with the package, in ``recipes/text``."""
     files: (
@@ -108,7 +118,7 @@ class Source(Part):
     passes: Count = 1
     """How often it is read, from its beginning each time."""
     filters: Filters = Filters()
-    """What its documents must pass to be trained on; what is held out is not filtered."""
+    """What its documents must pass, to be trained on and to be evaluated."""
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -128,6 +138,7 @@ class Data(Part):
     held_out: Share
     """Share of every source that is never trained on; whole documents only."""
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    """Where text comes from, by name."""
     mix: Annotated[dict[Name, Amount], Field(min_length=1)]
     """What the stages train on: one source in proportion to the others."""
     mix_by: Literal["bytes", "tokens"] = "bytes"
@@ -138,6 +149,7 @@ class EvalSet(Part):
     """Held-out documents of a source, evaluated as ``eval_<name>``."""
 
     source: Name
+    """The name of one of ``data.sources``."""
     retention: bool = False
     """Whether it stands for what must not be forgotten, rather than for what is to be learnt."""
     max_documents: Count | None = None
@@ -163,14 +175,18 @@ class Lora(Part):
     """For ``peft.LoraConfig``, under its own names. What is trained whole beside it, ``trains`` says."""
 
     r: Count
+    """Rank."""
     lora_alpha: Amount
+    """Scale, divided by the rank (with ``use_rslora`` by its root)."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the adapter's inputs that is dropped in training."""
     target_modules: Annotated[
         Annotated[list[Text], Field(min_length=1), Tag("<list>")] | Annotated[TargetWord, Tag("<word>")],
         Discriminator(_list_or_word),
     ]
     """Linear layers of the blocks: by the last word of their names, or by more of it; ``all-linear``: all of them."""
     use_rslora: bool = False
+    """Whether the scale is divided by the root of the rank."""
 
 
 class Trains(Part):
@@ -220,6 +236,7 @@ class Stage(Part):
     """One training."""
 
     trains: Trains
+    """Which parts of the model move."""
     lora: (
         Annotated[
             Annotated[Lora, Tag("<settings>")] | Annotated[Name, Tag("<name>")],
@@ -261,9 +278,13 @@ class Page(Part):
     task: Literal["cpt", "sft"] = "cpt"
     """What the run is judged as: continued pretraining (or pretraining from scratch), or instruction tuning."""
     base: Base
+    """The model that training starts from."""
     tokenizer: Tokenizer | None = None
+    """What becomes of the base's tokenizer. Without it the tokenizer stays."""
     data: Data
+    """The texts, and how they become rows."""
     eval: Annotated[dict[Name, EvalSet], Field(min_length=1)]
+    """Sets of held-out text, by name; each is evaluated as ``eval_<name>``."""
     defaults: Defaults = Defaults()
     """What counts in every stage that does not say it itself."""
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]

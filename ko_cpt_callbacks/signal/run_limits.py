@@ -348,7 +348,7 @@ COLLAPSE_EARLY: Final = 1.25
 """Times LEVEL_POINTS: points that are early. Chosen, not measured."""
 COLLAPSE_DEPTH: Final = 0.6
 """Share of the floor below which a loss collapsed at any row of the first epoch: no text is learned by heart in one.
-Chosen, not measured."""
+Only where bytes are known: of seeds 0 to 9 three healthy runs fell as low, and no fault needed it. Chosen."""
 EQUAL_LABELS: Final = 16
 """Labels in runs of one token at the rows' ends that look like padding. Chosen, not measured."""
 

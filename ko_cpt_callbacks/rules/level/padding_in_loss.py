@@ -89,7 +89,7 @@ class PaddingInLoss(Rule):
         floor_nats: The same while bytes are not known, and for a sudden fall, nats per token.
         share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss,
         early_share: within fewer, below this one.
-        deep: Or, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
+        deep: Or, where bytes are known, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
             one.
         equal_tokens: Labels in runs of one token at the rows' ends.
     """
@@ -232,7 +232,7 @@ class PaddingInLoss(Rule):
         if level < share * first and rows <= 2 * self.window:
             return first, level
         in_first_epoch = epoch is None or epoch <= 1.0
-        if in_first_epoch and level < min(self.deep * floor, self.share * first):
+        if reach is not None and in_first_epoch and level < min(self.deep * floor, self.share * first):
             return first, level
         return sudden_fall(state.losses, state.lowest, least_fall(reach))
 

@@ -13,6 +13,7 @@ from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal import limits
 
 
 def _findings(*seen: Observation) -> list[Finding]:
@@ -161,11 +162,13 @@ def test_collapse_from_the_start() -> None:
 
 @pytest.mark.parametrize(("last", "count"), [(0.6, 1), (0.8, 0), (2.3, 0)])
 def test_a_slow_collapse(last: float, count: int) -> None:
-    """From 8 over a hundred rows, within the first epoch: below 60 % of ln 3 it is one; later it is memorising."""
+    """From 8 over a hundred rows, within the first epoch: below 60 % of ln 3, where that is the floor in bits per byte,
+    it is one; later it is memorising. Without bytes it may be a second phase of learning."""
     rows = _rows([32768] * 200, lambda i: last + (8.0 - last) * math.exp(-i / 25))
     for epochs, said in ((1.0, count), (20.0, 0)):
         seen = [replace(one, epoch=epochs * (i + 1) / 200) for i, one in enumerate(rows)]
-        assert len(_findings(*seen)) == said
+        assert len(_findings(_eval(FLOOR_BYTES), *seen)) == said
+        assert _findings(*seen) == []
 
 
 def test_what_begins_low_does_not_collapse() -> None:
@@ -205,6 +208,10 @@ def test_unequal_logging_distances() -> None:
 def test_no_counts_no_finding() -> None:
     """A log without token counts cannot show it; nor does NaN disturb."""
     assert _findings(*[TrainObservation(10 * i, loss=math.nan) for i in range(60)]) == []
+
+
+FLOOR_BYTES = limits.FLOOR_NATS / (limits.FLOOR_BITS * math.log(2.0))
+"""Bytes per token at which the floor is ln 3 nats per token."""
 
 
 def _eval(reach: float) -> EvalObservation:
@@ -253,7 +260,7 @@ def _sunk(level: float, until: int, points: int = 80, epoch: float | None = None
     seen = _rows([8000] * points, lambda i: max(3.0 + (level - 3.0) * (i - 1) / (until - 1), level))
     if epoch is not None:
         seen = [replace(one, epoch=epoch) for one in seen]
-    return [(one.variant, one.step) for one in _findings(*seen)]
+    return [(one.variant, one.step) for one in _findings(_eval(FLOOR_BYTES), *seen)]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class LossSpike(Rule):
         more: Share by which a single point must be higher with each doubling of the points beyond 128.
         tooth_points: A rise that was up at once and took so many points to come back must be above the window before
             by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and comes
-            down. Half as many points where that may be the end of the first mega-batch.
+            down. Half as many points where it may be the end of the first mega-batch.
         early_nats: Height after fewer than twelve points, nats.
         most: Spikes that are said of one run; after them it is plain.
     """
@@ -125,8 +125,9 @@ class LossSpike(Rule):
             least.append(self.early_nats)
         if rise.points <= 3:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
-        soon = count - rise.points <= limits.TOOTH_LONGEST + 1  # later teeth are known by those before
-        if rise.points >= (0.5 if soon else 1) * self.tooth_points and rise.first - rise.base >= 0.7 * rise.height:
+        # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
+        first = count - rise.points <= limits.TOOTH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
+        if rise.points >= (0.5 if first else 1) * self.tooth_points and rise.first - rise.base >= 0.7 * rise.height:
             least.append((rise.ceiling - rise.base) / 0.7)
         if rise.points == 1:
             least[0] *= 1 + self.more * max(log2(count / 128), 0.0) if count else 1

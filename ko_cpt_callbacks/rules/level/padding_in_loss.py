@@ -89,8 +89,8 @@ class PaddingInLoss(Rule):
         floor_nats: The same while bytes are not known, and for a sudden fall, nats per token.
         share: A collapse from the start ends, within twice ``window`` rows, below this share of the first loss,
         early_share: within fewer, below this one.
-        deep: Or, where bytes are known, within the first epoch, below ``share`` and this share of the floor: no text is learned by heart in
-            one.
+        deep: Or, where bytes are known, within the first epoch, below ``share`` and this share of the floor: no text is
+            learned by heart in one.
         equal_tokens: Labels in runs of one token at the rows' ends.
     """
 

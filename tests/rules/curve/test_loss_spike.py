@@ -202,9 +202,11 @@ def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None
 
 
 def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
-    """Four points are enough for one in the first 50 points of a run, eight later."""
+    """Four points are enough for one in the first 50 points of a run that leads half of the way back, eight later."""
     for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
         assert RULE.needed(_rise(points=points, ceiling=2.78), count=count) == pytest.approx(needed)
+    for ceiling, needed in ((4.49, 1.99 / 0.7), (4.51, 0.08)):
+        assert RULE.needed(_rise(points=4, ceiling=ceiling), count=30) == pytest.approx(needed)
 
 
 def test_how_high_a_point_must_be_among_many_and_odd_ones() -> None:

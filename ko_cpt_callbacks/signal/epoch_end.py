@@ -9,7 +9,7 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["Step", "begun", "near_end", "step_at"]
+__all__ = ["Step", "begun", "step_at"]
 
 
 class Step(NamedTuple):
@@ -40,20 +40,6 @@ def begun(epoch: float) -> int:
 
 def _slack(epoch: float) -> float:
     return limits.EPOCH_ROUNDED if round(epoch, limits.EPOCH_DECIMALS) == epoch else limits.EPOCH_EXACT
-
-
-def near_end(window: Recent, index: int) -> bool:
-    """Whether the first row of an epoch may lie at a point of the window, as far as its epochs tell.
-
-    Where epochs are rounded, any of several rows may be it. ``index``: from 0; negative from the end.
-    """
-    index %= len(window.epochs)
-    epoch, before = window.epochs[index], window.epochs[index - 1] if index else None
-    if epoch is None or before is None:
-        return False
-    slack = min(_slack(epoch), _slack(before))
-    latest = epoch + slack if slack == limits.EPOCH_ROUNDED else epoch - slack
-    return math.ceil(latest) - 1 > max(math.ceil(before - slack) - 1, 0)
 
 
 def step_at(recent: Recent, epoch: int, most: int) -> Step | None:

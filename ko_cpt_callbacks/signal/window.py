@@ -34,7 +34,7 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, Trai
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
 
-__all__ = ["EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable", "wander"]
+__all__ = ["EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +182,6 @@ def curved_noise(losses: Sequence[float]) -> float:
     if len(losses) >= limits.STRAIGHT:
         return max(bent_noise(losses[-limits.STRAIGHT:]), limits.QUIET)
     return max(min(bent_noise(losses[-limits.STRAIGHT // 2 :]), bent_noise(losses[-limits.BENT_POINTS:])), limits.QUIET)
-
-
-def wander(losses: Sequence[float]) -> float:
-    """How much more points four apart differ than neighbours do.
-
-    1 where noise is independent, 1.5 where neighbours correlate by 0.5, 1.7 at 0.7.
-
-    Args:
-        losses: At least 16 points, oldest first.
-    """
-    return max(_bent(losses, limits.FAR) / max(_bent(losses, 1), limits.QUIET), 1.0)
 
 
 def _bent(losses: Sequence[float], lag: int) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from ko_cpt_callbacks.run.observation import TrainObservation
-from ko_cpt_callbacks.signal.epoch_end import Step, begun, near_end, step_at
+from ko_cpt_callbacks.signal.epoch_end import Step, begun, step_at
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 
@@ -55,31 +55,6 @@ def test_a_learning_rate_that_fell_with_it() -> None:
         step = _step(0.3, rates=rates)
         assert step is not None
         assert step.rate_fell is fell
-
-
-@pytest.mark.parametrize(
-    ("epochs", "ends"),
-    [
-        ([0.95, 0.975, 1.0, 1.025, 1.05], [3]),
-        ([0.96123, 0.99123, 1.02123, 1.05123], [2]),
-        ([0.99, 0.99, 1.0, 1.0, 1.01, 1.01], [2, 3, 4]),
-        ([0.2, 0.21, 0.22], []),
-        ([0.0, 0.0, 0.01, 0.01], []),
-        ([1.98, 1.99, 2.0, 2.01], [2, 3]),
-    ],
-)
-def test_where_an_epoch_may_begin(epochs: list[float], ends: list[int]) -> None:
-    """At the first row beyond a whole number; where epochs are rounded, at any row that may be that."""
-    window = EMPTY
-    for i, epoch in enumerate(epochs, start=1):
-        window = window.add(TrainObservation(10 * i, epoch, 2.0))
-    assert [i for i in range(len(epochs)) if near_end(window, i)] == ends
-    assert near_end(window, -1) == (len(epochs) - 1 in ends)
-
-
-def test_without_epochs_no_end_is_near() -> None:
-    """Old headers and other writers."""
-    assert not near_end(EMPTY.add(TrainObservation(10, None, 2.0)).add(TrainObservation(20, 1.0, 2.0)), -1)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from ko_cpt_callbacks.hf.tokenizer.token_bytes import TokenBytes, build_token_by
 pytestmark = pytest.mark.both_versions
 
 _Wrapper: Any = PreTrainedTokenizerFast  # its constructor has no types
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEXT = ROOT / "recipes" / "text"
 V5 = int(transformers.__version__.split(".")[0]) >= 5
 

@@ -212,6 +212,9 @@ SEAM_ROWS: Final = 6
 SEAM_AFTER: Final = 5
 """Points after a counter's sign that are compared with those before. Chosen, not measured."""
 
+SEAM_BEFORE: Final = 3
+"""Times those points that there are of both runs together. Chosen, not measured."""
+
 SEAM_NOISES: Final = 6.0
 """Noises by which the level changes across a seam. Chosen, not measured."""
 

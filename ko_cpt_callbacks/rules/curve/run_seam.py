@@ -109,18 +109,19 @@ class RunSeam(Rule):
     def _confirmed(self, recent: Recent, signs: tuple[Sign, ...], begin: int | None) -> tuple[Sign, ...]:
         """What the points after a counter's sign add to it, once there are enough of them."""
         count = sum(begin is not None and step >= begin for step in recent.steps)
-        if count != self.after or not any(sign.name in _COUNTED for sign in signs) or len(recent.losses) < 3 * count:
+        points = limits.SEAM_BEFORE * count
+        if count != self.after or not any(sign.name in _COUNTED for sign in signs) or len(recent.losses) < points:
             return ()
         found: list[Sign] = []
-        before, after = recent.losses[-3 * count : -count], recent.losses[-count:]
+        before, after = recent.losses[-points:-count], recent.losses[-count:]
         fit, now = fitted(before), median(after)
         needed = max(self.noises * fit.noise, self.nats)
         if min(abs(now - median(before[-count:])), abs(now - fit.level - 0.5 * count * fit.slope)) > needed:
             found.append(Sign("level", False, median(before[-count:]), now))
-        paces = [pace for pace in recent.paces[-3 * count : -count] if pace is not None]
+        paces = [pace for pace in recent.paces[-points:-count] if pace is not None]
         fresh = [pace for pace in recent.paces[-count + 1 :] if pace is not None]
         if len(paces) >= count and len(fresh) >= count - 2:
             old, new = median(paces), median(fresh)
-            if not 1 / self.pace < new / max(old, 1e-9) < self.pace:
+            if not old / self.pace < new < old * self.pace:
                 found.append(Sign("tokens-pace", False, old, new))
         return tuple(found)

@@ -253,3 +253,20 @@ def test_rows_grouped_by_length_are_one_run() -> None:
         count += int(16_000 * math.exp(-(i % 25) / 7))
         tokens.append(count)
     assert findings(RunSeam(), rows(losses, tokens=tokens, every=1)) == []
+
+
+@pytest.mark.parametrize(("rows_before", "said"), [(10, ["info", "warning"]), (9, ["info"])])
+def test_how_much_of_the_first_run_there_must_be(rows_before: int, said: list[str]) -> None:
+    """Twice as many points as after the sign."""
+    tokens = [1000 * i for i in (*range(1, rows_before + 1), *range(1, 9))]
+    losses = [3.0] * rows_before + [2.0] * 8
+    assert [severity for severity, _ in _said(rows(losses, tokens=tokens))] == said
+
+
+def test_the_level_is_that_of_the_points_around_the_seam() -> None:
+    """Two thirds of them were before it: what the loss was earlier does not count, nor where it was falling to."""
+    tokens = [1000 * i for i in (*range(1, 31), *range(1, 9))]
+    for before, said in (([3.0] * 20 + [2.0] * 10, 1), ([2.0] * 20 + [3.0] * 10, 2), ([3.1] * 25 + [2.0] * 5, 1)):
+        assert len(_said(rows([*before, *[2.0] * 8], tokens=tokens))) == said
+    falls = [3.0 - 0.05 * i for i in range(38)]
+    assert len(_said(rows(falls, tokens=tokens))) == 1

@@ -70,6 +70,7 @@ from suite.score import Score, last_row, score, verdict  # noqa: E402
 from ko_cpt_callbacks.rules.monitor import Monitor  # noqa: E402
 from ko_cpt_callbacks.rules.registry import rules_for  # noqa: E402
 from ko_cpt_callbacks.run.rows import observations_of  # noqa: E402
+from ko_cpt_callbacks.watch.spec import WatchSpec  # noqa: E402
 
 PARTS = ("suite", "new", "real", "peers", "fold", "live", "command", "cost")
 ROW_MICROSECONDS = 150.0
@@ -241,7 +242,7 @@ def cost_part(seed: int) -> list[str]:
     rng = np.random.default_rng(seed)
     run = draw(rng, points=COST_ROWS, evals=COST_ROWS // 50, header="ours", task="cpt").run("healthy/long")
     seen = observations_of(run.rows)
-    monitor = Monitor(rules_for(task="cpt"), task="cpt")
+    monitor = Monitor(rules_for(WatchSpec(task="cpt")), task="cpt")
     state, times = monitor.initial(), []
     for one in seen:
         before = time.perf_counter_ns()

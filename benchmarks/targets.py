@@ -36,6 +36,7 @@ from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import Target
 
 RUNS = 1000
@@ -110,7 +111,7 @@ def run(family: Family, rng: np.random.Generator, offset: float) -> tuple[str, b
     metric = str(rng.choice(["exact_loss", "ppl", "bits_per_byte"]))
     below = {"exact_loss": bound, "ppl": math.exp(bound), "bits_per_byte": bound / (BYTES_PER_TOKEN * math.log(2.0))}
     by = str(rng.choice(["end", f"step:{100 * len(truths)}"]))
-    rules = rules_for([Target(metric, below[metric], by=by)], "sft", CODES)
+    rules = rules_for(WatchSpec(targets=(Target(metric, below[metric], by=by),), task="sft", rules=CODES))
     (finding,) = Monitor(rules).judge([*seen, EndObservation(100 * len(truths))])[1]
     at = float(truths[int(finding.values["evaluated_step"]) // 100 - 1])  # type: ignore[call-overload]
     verdict = finding.code.removeprefix("target-")

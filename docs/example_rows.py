@@ -23,6 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Patience
 from ko_cpt_callbacks.watch.target import parse_targets
 
@@ -36,7 +37,7 @@ class Example:
     Args:
         of: What run it is, in a few words; a sentence without its full stop.
         rows: Its rows.
-        told: For `rules_for`.
+        told: For `WatchSpec`.
         findings: How many findings of the code they show; the last is the example.
     """
 
@@ -51,7 +52,7 @@ class Example:
         Raises:
             ValueError: If it says more or less than was expected.
         """
-        found = Monitor(rules_for(codes=[code], **self.told)).judge(self.rows)[1]
+        found = Monitor(rules_for(WatchSpec(rules=(code,), **self.told))).judge(self.rows)[1]
         if len(found) != self.findings:
             said = "; ".join(f"step {one.step}, {one.severity.value}" for one in found) or "none"
             raise ValueError(f"example of {code} ({self.of}): expected {self.findings} findings, found {said}")

@@ -14,18 +14,19 @@ from typing import Annotated, Final
 
 import typer
 
-from ko_cpt_callbacks.check.judgement import Judgement, judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.check.terminal import let_print_anything, print_page
-from ko_cpt_callbacks.check.told import read_told
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
-from ko_cpt_callbacks.rules.registry import TASKS, known_rules
-from ko_cpt_callbacks.rules.rule import Limits, read_limits
+from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
+from ko_cpt_callbacks.watch.limit import Limits, read_limits
+from ko_cpt_callbacks.watch.spec import TASKS
 
 __all__ = ["check"]
 
@@ -85,7 +86,7 @@ def check(
         _one_of("--task", task, TASKS)
         _one_of("--fail-on", fail_on, _SEVERITIES)
         beside = None if baseline is None else _baseline(baseline)
-        limits = read_limits("--rule", rule or (), known_rules())
+        limits = read_limits("--rule", rule or (), known_limits())
         language = language_of("--lang", lang, os.environ)
         plan = read_plan(run) if run else None
         if plan is not None:
@@ -127,7 +128,7 @@ def _check_plan(
     """A staged training: every stage that can be judged is, and one that cannot be read makes the status 2."""
     from ko_cpt_callbacks.check.staged import judge_plan  # numpy, for the paired differences
 
-    watch_of(None, targets=targets, retention=retention)
+    asked_of(None, targets=targets, retention=retention)
     judged = judge_plan(
         plan, targets=targets, task=task, baseline=baseline, retention=retention, limits=limits, language=language
     )
@@ -177,17 +178,17 @@ def _judge(
 ) -> Judgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    watch_of(None, targets=targets, retention=retention)  # a mistake of the command line is told before one of the run
+    asked_of(None, targets=targets, retention=retention)  # a mistake of the command line is told before one of the run
     run = read_run(path)
     told = run.run_file()
     try:
-        said = None if told is None else read_told(told)
-        watch = watch_of(
+        said = None if told is None else read_recorded_run(told)
+        asked = asked_of(
             said, task=task, targets=targets, baseline=baseline, retention=retention, limits=limits, language=language
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
-    return judge_run(run, watch)
+    return judge_run(run, asked)
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

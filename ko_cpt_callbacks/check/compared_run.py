@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.value import Measured
@@ -99,10 +99,10 @@ def read_compared_run(path: str) -> ComparedRun:
     file = run.run_file()
     facts: Mapping[str, Any] = {}
     retention: tuple[str, ...] = ()
-    told = None if file is None else read_told(file)
+    told = None if file is None else read_recorded_run(file)
     if file is not None and told is not None:
-        retention = told.retention
-        facts = json.loads(read_text(file))  # read_told has shown that this is an object
+        retention = told.spec.retention
+        facts = json.loads(read_text(file))  # read_recorded_run has shown that this is an object
     known = _known(facts)
     sets = tuple(_compared_set(run, item, known, retention) for item in _last_evaluations(seen).values())
     training = _training(seen)
@@ -111,7 +111,7 @@ def read_compared_run(path: str) -> ComparedRun:
     return ComparedRun(
         path=path,
         file=run.path,
-        facts=judge_run(run, watch_of(told)).facts,
+        facts=judge_run(run, asked_of(told)).facts,
         sets=sets,
         training=None if training is None else replace(training, measured=replace(training.measured, **known)),
         trains=_trains(seen),

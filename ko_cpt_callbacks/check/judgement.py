@@ -2,76 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.missing import Absence, absences
-from ko_cpt_callbacks.check.told import Told
+from ko_cpt_callbacks.check.recorded_run import RecordedRun
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
-from ko_cpt_callbacks.rules.registry import known_rules, rules_for
-from ko_cpt_callbacks.rules.rule import Limits, checked_limit, limits_of
+from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
-from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.run.rows import LogHabits, observations
+from ko_cpt_callbacks.watch.limit import Limits
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
-from ko_cpt_callbacks.watch.stopping import Patience
-from ko_cpt_callbacks.watch.target import Target, parse_targets
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
-__all__ = ["Counts", "Judgement", "Watch", "judge_run", "reduction", "watch_of"]
+__all__ = ["Asked", "Counts", "Judgement", "asked_of", "judge_run", "reduction"]
 
 _FORMAT: Final = 1
 _OPTION: Final = "option"
 _DEFAULT: Final = "default"
-_DEFAULT_TASK: Final = "other"
-# Rules that only a target makes speak.
-TARGET_CODES: Final = ("target-", "eval-too-small")
-# Rules that only a baseline makes speak.
-BASELINE_CODES: Final = ("baseline-ahead", "baseline-behind", "not-comparable")
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """What a run is judged by, and who said so: an option, ``run.json``, or nobody (``default``).
+class Asked:
+    """What a run is judged by, and where it is from: an option, ``run.json``, or neither (``default``).
 
     Args:
-        task: ``cpt``, ``sft`` or ``other``.
-        task_from: Who named the task.
-        targets: What must be reached.
-        targets_from: Who named them.
-        rules: Codes of the rules to ask; None: all.
+        spec: What is watched.
+        task_from: Where the task is from.
+        targets_from: Where the targets are from.
         unknown_rules: Codes in ``run.json`` that this version does not know, and limits (``loss-spike.most``).
-        language: Language of the sentences.
-        patience: When a run stands still, as ``run.json`` has it.
-        retention: Evaluation sets that do not count for that.
         stop: The finding that asked the run to stop, as ``run.json`` has it.
-        baseline: What the run was compared with, as ``run.json`` has it.
-        stage: The baseline's stage, or ``auto``.
-        limits: Limits of rules in place of their own, by code and name: those of ``run.json``, and before them options.
     """
 
-    task: str = _DEFAULT_TASK
+    spec: WatchSpec
     task_from: str = _DEFAULT
-    targets: tuple[Target, ...] = ()
     targets_from: str = _DEFAULT
-    rules: tuple[str, ...] | None = None
     unknown_rules: tuple[str, ...] = ()
-    language: str = DEFAULT_LANGUAGE
-    patience: Patience = field(default_factory=Patience)
-    retention: tuple[str, ...] = ()
     stop: Mapping[str, Any] | None = None
-    baseline: Baseline | None = None
-    stage: str = AUTO
-    limits: Limits = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +66,7 @@ class Judgement:
     """What was judged, by what, and what was found."""
 
     run: Run
-    watch: Watch
+    asked: Asked
     rules: tuple[str, ...]
     counts: Counts
     summary: Summary
@@ -99,9 +74,14 @@ class Judgement:
     absences: tuple[Absence, ...]
 
     @property
+    def watch(self) -> WatchSpec:
+        """What was watched."""
+        return self.asked.spec
+
+    @property
     def facts(self) -> RunFacts:
         """What every verdict carries."""
-        stop = None if self.watch.stop is None else str(self.watch.stop["code"])
+        stop = None if self.asked.stop is None else str(self.asked.stop["code"])
         return facts_of(self.summary, self.findings, stopped_by=stop)
 
     def left_out(self) -> tuple[str, ...]:
@@ -120,7 +100,7 @@ class Judgement:
         Args:
             path: The run as the user named it.
         """
-        counts, watch, facts = self.counts, self.watch, self.facts.as_dict()
+        counts, asked, watch, facts = self.counts, self.asked, self.watch, self.facts.as_dict()
         summary = {**facts, **self.summary.as_dict()}
         for name, split in self.summary.splits.items():
             summary["splits"][name]["reduction"] = reduction(split)
@@ -138,16 +118,16 @@ class Judgement:
                 "first_step": counts.first_step,
                 "last_step": counts.last_step,
                 "task": watch.task,
-                "task_from": watch.task_from,
+                "task_from": asked.task_from,
                 "targets": [str(target) for target in watch.targets],
-                "targets_from": watch.targets_from,
+                "targets_from": asked.targets_from,
                 "doubts": [doubt.as_dict(watch.language) for doubt in self.doubts],
-                "baseline": None if watch.baseline is None else watch.baseline.id,
+                "baseline": None if watch.baseline is None else watch.baseline["id"],
                 "rules": list(self.rules),
                 "rules_left_out": list(self.left_out()),
-                "unknown_rules": list(watch.unknown_rules),
+                "unknown_rules": list(asked.unknown_rules),
                 "limits": {code: dict(given) for code, given in watch.limits.items()},
-                "stop": None if watch.stop is None else dict(watch.stop),
+                "stop": None if asked.stop is None else dict(asked.stop),
                 "missing": [item.as_dict() for item in self.absences],
             },
             "summary": summary,
@@ -170,8 +150,8 @@ def reduction(split: EvalProgress) -> float | None:
     return share if abs(share) != float("inf") else None
 
 
-def watch_of(
-    told: Told | None,
+def asked_of(
+    recorded: RecordedRun | None,
     *,
     task: str | None = None,
     targets: Sequence[str] = (),
@@ -179,78 +159,48 @@ def watch_of(
     retention: Sequence[str] = (),
     limits: Limits | None = None,
     language: str | None = None,
-) -> Watch:
+) -> Asked:
     """What to watch: an option where one was given, else what ``run.json`` says, else the default.
 
-    Without either the task is ``other``: a bare log does not say what it was, and a low loss is no alarm in
-    supervised fine-tuning or masked language modelling. Targets given as options replace those of ``run.json``,
-    and the rules on targets are then asked even where the run was told to leave them out; so with a baseline. A limit
-    replaces the one of its name.
+    Args:
+        recorded: What ``run.json`` says; None: there is none.
+        task: As `WatchSpec.from_options` has it; so are the others.
+        targets: Texts of targets.
+        baseline: What to compare with.
+        retention: Names of sets.
+        limits: Limits by code and name, checked.
+        language: A language.
 
     Raises:
         ConfigurationError: If a target or a retention set cannot be used.
     """
-    base = Watch()
-    if told is not None:
-        known = [rule.code for rule in known_rules()]
-        base = Watch(
-            task=told.task,
-            task_from=keys.RUN_FILE,
-            targets=parse_targets(told.targets),
-            targets_from=keys.RUN_FILE,
-            rules=None if told.rules is None else tuple(code for code in known if code in told.rules),
-            unknown_rules=(*(code for code in told.rules or () if code not in known), *_unknown_limits(told.limits)),
-            language=told.language if told.language in LANGUAGES else DEFAULT_LANGUAGE,
-            patience=told.patience,
-            retention=told.retention,
-            stop=told.stop,
-            baseline=told.baseline,
-            stage=told.stage,
-            limits=_known_limits(told.limits),
-        )
-    if task is not None:
-        base = replace(base, task=task, task_from=_OPTION)
-    if targets:
-        on_targets = (rule.code for rule in known_rules() if rule.code.startswith(TARGET_CODES))
-        rules = base.rules and (*base.rules, *on_targets)
-        base = replace(base, targets=parse_targets(targets), targets_from=_OPTION, rules=rules)
-    if retention:
-        base = replace(base, retention=checked_retention(retention))
-    if baseline is not None:
-        same = base.baseline is not None and base.baseline.id == baseline.id
-        asked = base.rules and tuple(dict.fromkeys((*base.rules, *BASELINE_CODES)))
-        base = replace(base, baseline=baseline, stage=base.stage if same else AUTO, rules=asked)
-    if language is not None:
-        base = replace(base, language=language)
-    for code, given in (limits or {}).items():
-        base = replace(base, limits={**base.limits, code: {**base.limits.get(code, {}), **given}})
-    return base
+    known = known_limits()
+    spec = WatchSpec.from_options(
+        known,
+        None if recorded is None else recorded.spec,
+        task=task,
+        targets=targets,
+        baseline=None if baseline is None else baseline.as_dict(),
+        retention=retention,
+        limits=limits,
+        language=language,
+    )
+    otherwise = _DEFAULT if recorded is None else keys.RUN_FILE
+    return Asked(
+        spec,
+        task_from=otherwise if task is None else _OPTION,
+        targets_from=_OPTION if targets else otherwise,
+        unknown_rules=() if recorded is None else recorded.spec.unknown(known),
+        stop=None if recorded is None else recorded.stop,
+    )
 
 
-def _unknown_limits(told: Limits) -> Iterator[str]:
-    """Limits in ``run.json`` that no rule of this version has."""
-    for code, given in told.items():
-        known = next((limits_of(rule) for rule in known_rules() if rule.code == code), {})
-        yield from (f"{code}.{name}" for name in given if name not in known)
-
-
-def _known_limits(told: Limits) -> dict[str, dict[str, float]]:
-    """The other ones, each checked: what a limit cannot be would be no limit."""
-    found: dict[str, dict[str, float]] = {}
-    for rule in known_rules():
-        given, known = told.get(rule.code, {}), limits_of(rule)
-        checked = {name: checked_limit("limits", rule, name, given[name]) for name in given if name in known}
-        if checked:
-            found[rule.code] = checked
-    return found
-
-
-def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judgement:
+def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = ()) -> Judgement:
     """The judgement of a run.
 
     Args:
         run: The run.
-        watch: What it is judged by.
+        asked: What it is judged by.
         more: What is known of it beside its rows, such as how its end stands to that of the stage before.
     """
     seen: list[Observation] = []
@@ -268,24 +218,16 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         elif isinstance(item, EvalObservation):
             evaluations.add((item.split, item.step))
     seen.extend(more)
+    spec = asked.spec
     # That the record is a stump is said of every run, whatever it was told to watch.
-    codes_asked = (*watch.rules, RecordBehind().code) if run.behind and watch.rules is not None else watch.rules
-    rules = rules_for(
-        watch.targets,
-        watch.task,
-        codes_asked,
-        patience=watch.patience,
-        retention=watch.retention,
-        baseline=watch.baseline,
-        stage=watch.stage,
-        limits=watch.limits,
-    )
-    state, findings = Monitor(rules, task=watch.task).judge([*run.told(), *seen])
+    behind = run.behind and spec.rules is not None
+    rules = rules_for(replace(spec, rules=(*(spec.rules or ()), RecordBehind().code)) if behind else spec)
+    state, findings = Monitor(rules, task=spec.task).judge([*run.told(), *seen])
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]
     return Judgement(
         run=run,
-        watch=watch,
+        asked=asked,
         rules=codes,
         counts=Counts(
             rows=len(run.rows),
@@ -297,5 +239,5 @@ def judge_run(run: Run, watch: Watch, more: Sequence[Observation] = ()) -> Judge
         ),
         summary=state.summary(),
         findings=findings,
-        absences=absences(seen, codes, watch.targets, language=state.progress.seen.language),
+        absences=absences(seen, codes, spec.targets, language=state.progress.seen.language),
     )

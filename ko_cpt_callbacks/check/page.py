@@ -117,9 +117,9 @@ def _read(judged: Judgement, path: str) -> str:
 
 
 def _asked(judged: Judgement) -> str:
-    watch = judged.watch
+    watch, asked = judged.watch, judged.asked
     source = {"option": "--task", "default": "nothing was declared"}
-    parts = [f"task {watch.task} ({source.get(watch.task_from, watch.task_from)})"]
+    parts = [f"task {watch.task} ({source.get(asked.task_from, asked.task_from)})"]
     if judged.facts.kind is not None:
         parts.append(f"kind {judged.facts.kind.value}")
     if watch.targets:
@@ -131,7 +131,7 @@ def _asked(judged: Judgement) -> str:
 
 
 def _stopped(judged: Judgement) -> list[RenderableType]:
-    stop = judged.watch.stop
+    stop = judged.asked.stop
     if stop is None:
         return []
     step = "" if stop["step"] is None else f" at step {stop['step']:,}"
@@ -199,8 +199,8 @@ def _checked(judged: Judgement) -> str:
         text += f" Not asked of a run of kind {kind.value}: {', '.join(others)}."
     if judged.left_out():
         text += f" Not asked, because the run was not told to: {', '.join(judged.left_out())}."
-    if judged.watch.unknown_rules:
-        text += f" Not known to this version, not asked: {', '.join(judged.watch.unknown_rules)}."
+    if judged.asked.unknown_rules:
+        text += f" Not known to this version, not asked: {', '.join(judged.asked.unknown_rules)}."
     return text
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Judgement, Watch, judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import Asked, Judgement, asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
+from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.stage_delta import (
     STAGE_DIFFERENCE,
@@ -26,7 +27,6 @@ from ko_cpt_callbacks.compare.stage_delta import (
     stage_delta,
 )
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
-from ko_cpt_callbacks.rules.rule import Limits
 from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
 from ko_cpt_callbacks.run.file import opening_failure
 from ko_cpt_callbacks.run.finding import Finding
@@ -35,6 +35,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.limit import Limits
 
 __all__ = [
     "BASE", "JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan",
@@ -158,7 +159,7 @@ class _Read:
 
     planned: PlannedStage
     run: Run
-    watch: Watch
+    asked: Asked
     seen: tuple[Observation, ...]
     tokenizer: str | None
 
@@ -214,7 +215,7 @@ def judge_plan(
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
-        told = (item.watch.baseline for item in read if isinstance(item, _Read))
+        told = (watched_baseline(item.asked.spec) for item in read if isinstance(item, _Read))
         baseline = next((item for item in told if item is not None), None)
     names = [_baseline_stage(item, baseline) if isinstance(item, _Read) else None for item in read]
     stages: list[StageJudgement] = []
@@ -228,7 +229,7 @@ def judge_plan(
         if baseline is not None and index:
             beside = baseline_delta(baseline, names[index - 1], names[index])
             made = [replace(change, baseline=None if change.retention else beside) for change in made]
-        judgement = judge_run(item.run, item.watch, _rows(item, made))
+        judgement = judge_run(item.run, item.asked, _rows(item, made))
         stages.append(StageJudgement(item.planned, "judged", judgement, trains=_trained(item)))
         changes.extend(made)
     unasked = tuple(targets) if not isinstance(read[-1], _Read) else ()
@@ -249,11 +250,11 @@ def _read(
         run = read_run(stage.path)
         told = run.run_file()
         try:
-            said = None if told is None else read_told(told)
-            watch = watch_of(said, task=task, targets=targets, retention=retention, limits=limits, language=language)
+            said = None if told is None else read_recorded_run(told)
+            asked = asked_of(said, task=task, targets=targets, retention=retention, limits=limits, language=language)
         except ConfigurationError as error:
             raise ConfigurationError(f"{told}: {error}") from None
-        return _Read(stage, run, watch, run.observations(), None if told is None else _tokenizer(told))
+        return _Read(stage, run, asked, run.observations(), None if told is None else _tokenizer(told))
     except KoCPTError as error:
         return StageJudgement(stage, "unreadable", message=str(error))
     except OSError as error:
@@ -280,7 +281,7 @@ def _tokenizer(told: Path) -> str | None:
 
 def _changes(before: _Read, item: _Read) -> list[Change]:
     earlier = before.ends()
-    retention, ended = (*before.watch.retention, *item.watch.retention), item.ended()
+    retention, ended = (*before.asked.spec.retention, *item.asked.spec.retention), item.ended()
     return [
         Change(_delta(before, earlier[split], item, seen), is_retention(split, retention), ended)
         for split, seen in item.ends().items()

@@ -26,7 +26,8 @@ from ko_cpt_callbacks.messages.catalogue import (
 )
 from ko_cpt_callbacks.messages.terminal import columns
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
-from ko_cpt_callbacks.rules.rule import checked_code, limits_of
+from ko_cpt_callbacks.rules.rule import limits_of
+from ko_cpt_callbacks.watch.limit import checked_code
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)

@@ -238,12 +238,16 @@ def _validate(file: str) -> None:
 
 def _tell_doubts(page: Page) -> None:
     """What is to be asked twice about the targets of each stage, a line for each."""
-    from ko_cpt_callbacks.recipe.checks import watched_targets
+    from ko_cpt_callbacks.compare.registry import baseline_data
+    from ko_cpt_callbacks.rules.registry import known_limits
     from ko_cpt_callbacks.watch.plausibility import doubts_of
+    from ko_cpt_callbacks.watch.spec import WatchSpec
 
     language = language_of("", None, os.environ) or DEFAULT_LANGUAGE
+    known, values = known_limits(), page.model_dump(include={"task", "eval", "stages"})
     for name in page.stages:
-        for doubt in doubts_of(watched_targets(page, name), page.task):
+        spec = WatchSpec.from_recipe(known, baseline_data, values, name)
+        for doubt in doubts_of(spec.targets, spec.task):
             word = "note" if doubt.severity is Severity.INFO else doubt.severity.value
             typer.echo(printable(f"{word}: stages.{name}.watch.targets: {doubt.message(language)}"))
 

@@ -13,15 +13,16 @@ from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.watch.argument import AUTO, BaselineData
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import END, Target, refused
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums
 
-__all__ = ["AUTO", "Reference", "checked_stage", "reference_of", "target_from_baseline"]
-
-AUTO: Final = "auto"
-"""In place of a stage's name: the stage that fits, or else the last one that is a reference and has figures."""
+__all__ = [
+    "AUTO", "Reference", "checked_stage", "read_baseline", "reference_of", "target_from_baseline", "watched_baseline",
+]  # fmt: skip
 
 _KINDS: Final = ("continued pretraining", "from scratch")
 _EVAL: Final = "eval"
@@ -81,6 +82,27 @@ def checked_stage(baseline: Baseline, stage: str | None) -> str | None:
         f"stage: found {stage!r}, expected a stage of baseline {baseline.id!r} ({', '.join(names) or 'it has none'}) "
         f"or {AUTO!r}; name one of them.{hint}"
     )
+
+
+def read_baseline(data: BaselineData, stage: str | None) -> Baseline:
+    """A baseline from its JSON values, if it has the stage.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: If it is no baseline.
+        ConfigurationError: If it has no stage of that name.
+    """
+    baseline = Baseline.from_dict(data)
+    checked_stage(baseline, stage)
+    return baseline
+
+
+def watched_baseline(spec: WatchSpec) -> Baseline | None:
+    """What a run is compared with; None where with nothing.
+
+    Raises:
+        ConfigurationError: If the baseline does not have the stage.
+    """
+    return None if spec.baseline is None else read_baseline(spec.baseline, spec.stage)
 
 
 def reference_of(

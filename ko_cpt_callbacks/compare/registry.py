@@ -12,6 +12,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency, Quantization
 from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, read_entry
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
+from ko_cpt_callbacks.watch.argument import BaselineData
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
@@ -99,6 +100,15 @@ def find_baseline(name: str) -> Baseline:
         BaselineError: If its file cannot be used.
     """
     return find_entry(name).baseline()
+
+
+def baseline_data(name: str) -> BaselineData:
+    """The same as JSON values, as `WatchSpec` has it.
+
+    Raises:
+        ConfigurationError, BaselineError: As `find_baseline` does.
+    """
+    return find_baseline(name).as_dict()
 
 
 def entries() -> tuple[tuple[Entry, ...], tuple[BaselineError, ...]]:

@@ -15,16 +15,16 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.hf import trainer_access as handlers
+from ko_cpt_callbacks.hf.argument import callback_spec, checked_outputs, refuse_unready
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
 from ko_cpt_callbacks.hf.ranks import SHARED_EVENTS, EventCount
 from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seat
-from ko_cpt_callbacks.hf.setting import check_settings, refuse_unready
 from ko_cpt_callbacks.hf.stopping import STEP_END
-from ko_cpt_callbacks.rules.rule import Limits
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.rows import eval_prefixes
+from ko_cpt_callbacks.watch.limit import Limits
 from ko_cpt_callbacks.watch.target import Target
 
 _log = logging.getLogger("ko_cpt_callbacks")
@@ -102,7 +102,7 @@ class KoCPTCallback(TrainerCallback):
         language: str | None = None,
     ) -> None:
         refuse_unready(alerts=alerts)
-        self._settings = check_settings(
+        self._spec = callback_spec(
             task=task,
             retention=retention,
             stop_on=stop_on,
@@ -111,11 +111,11 @@ class KoCPTCallback(TrainerCallback):
             patience=patience,
             min_delta=min_delta,
             rules=rules,
-            outputs=outputs,
             language=language,
             baseline=baseline,
             stage=stage,
         )
+        self._outputs = checked_outputs(outputs)
         self._seats: list[Seat] = []
         self._events = EventCount()
         self._current: LiveRun | None = None
@@ -142,7 +142,7 @@ class KoCPTCallback(TrainerCallback):
         Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in:
         with label smoothing, a loss function of one's own or a preference Trainer it is another quantity.
         """
-        return None if self._current is None else self._current.best(self._settings.retention)
+        return None if self._current is None else self._current.best(self._spec.retention)
 
     @property
     def stop_reason(self) -> Finding | None:
@@ -339,7 +339,8 @@ class KoCPTCallback(TrainerCallback):
                 if item.control() is None:
                     item.release()
             kept = [item for item in self._seats if item.control() is not None or item.run is self._current]
-            seat = Seat(args, control, lambda ranks: LiveRun(self._settings, args, state, ranks), self._events)
+            make = functools.partial(LiveRun, self._spec, self._outputs, args, state)
+            seat = Seat(args, control, make, self._events)
             self._seats = [*kept, seat]
         if seat.run is not None:
             self._current = seat.run
@@ -376,7 +377,7 @@ class KoCPTCallback(TrainerCallback):
         handlers.on_removal(handler, self, self._release_removed)
         # Two instances measure the same; one folder has room for one record.
         before = handlers.joined_before(handler, self)
-        if any(isinstance(other, KoCPTCallback) and "files" in other._settings.outputs for other in before):
+        if any(isinstance(other, KoCPTCallback) and "files" in other._outputs for other in before):
             run.record.leave_files("another KoCPTCallback of this Trainer writes them")
 
     def _release_removed(self) -> None:

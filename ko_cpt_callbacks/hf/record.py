@@ -12,11 +12,11 @@ from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
+from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.console import ConsoleOutput
 from ko_cpt_callbacks.run.file import read_text, strict
 from ko_cpt_callbacks.run.finding import Finding
@@ -25,6 +25,7 @@ from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -36,22 +37,26 @@ class LiveRecord:
     """One run's rows and findings while it runs; the same on every rank, written by the first.
 
     Args:
-        settings: The callback's settings.
+        spec: What is watched.
+        outputs: Outputs and names of outputs.
         output_dir: The Trainer's ``output_dir``.
         writes: Whether this process writes (world rank 0).
     """
 
-    def __init__(self, settings: Settings, output_dir: Path, *, writes: bool) -> None:
+    def __init__(
+        self, spec: WatchSpec, outputs: Sequence[str | Output], output_dir: Path, *, writes: bool
+    ) -> None:
         self._folder = output_dir / keys.FOLDER
-        self._has_files = writes and "files" in settings.outputs
-        self._monitor = Monitor(settings.rules, task=settings.task)
+        self._has_files = writes and "files" in outputs
+        self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
-        outputs = _outputs(settings, output_dir) if writes else []
-        self._outputs = OutputFan(outputs)
-        self._files = next((item for item in outputs if isinstance(item, RunFolder)), None)
+        made = _outputs(outputs, output_dir, spec.language) if writes else []
+        self._outputs = OutputFan(made)
+        self._files = next((item for item in made if isinstance(item, RunFolder)), None)
         # The process that writes in this folder already, where one does.
         self._other: str | None = None
-        self._told = settings.told()
+        named = [item if isinstance(item, str) else item.name for item in outputs]
+        self._told = {**spec.to_json(), "outputs": named}
         # Evaluating in the folder of a trained run, whose run.json and findings.jsonl tell of its training.
         self._guest = False
         # What the first rank read to make its plan, until the record begins.
@@ -282,13 +287,13 @@ def _aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _outputs(settings: Settings, output_dir: Path) -> list[Output]:
+def _outputs(outputs: Sequence[str | Output], output_dir: Path, language: str) -> list[Output]:
     built: dict[str, Callable[[], Output]] = {
-        "files": lambda: RunFolder(output_dir, settings.language),
-        "console": lambda: ConsoleOutput(settings.language),
+        "files": lambda: RunFolder(output_dir, language),
+        "console": lambda: ConsoleOutput(language),
     }
     made: list[Output | None] = []
-    for item in settings.outputs:
+    for item in outputs:
         if isinstance(item, Output):
             made.append(item)
         else:

@@ -14,6 +14,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE
 from ko_cpt_callbacks.compare.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
@@ -36,7 +37,6 @@ from ko_cpt_callbacks.hf.publication import (
 )
 from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
-from ko_cpt_callbacks.hf.setting import Settings
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
@@ -45,7 +45,9 @@ from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import json_text
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import ENDED_EARLY, LOSS_SCALED, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.progress import LOADS_BEST
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Stopper
 
 
@@ -53,21 +55,29 @@ class LiveRun:
     """What the callback knows of one Trainer.
 
     Args:
-        settings: The callback's settings.
+        spec: What is watched.
+        outputs: Outputs and names of outputs.
         args: The Trainer's arguments.
         state: The Trainer's state, for who writes.
         ranks: The processes that must agree.
     """
 
-    def __init__(self, settings: Settings, args: TrainingArguments, state: TrainerState, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        spec: WatchSpec,
+        outputs: Sequence[str | Output],
+        args: TrainingArguments,
+        state: TrainerState,
+        ranks: Ranks,
+    ) -> None:
         self.handler: weakref.ref[CallbackHandler] | None = None
         self.trainer: weakref.ref[Any] | None = None
-        self._targets = settings.targets
-        self._baseline = LiveBaseline(settings.baseline, settings.stage)
+        self._targets = spec.targets
+        self._baseline = LiveBaseline(watched_baseline(spec), spec.stage)
         self._args = args
         self.ranks = ranks
         self.said = Reporter(ranks)
-        self.record = LiveRecord(settings, Path(args.output_dir or "."), writes=state.is_world_process_zero)
+        self.record = LiveRecord(spec, outputs, Path(args.output_dir or "."), writes=state.is_world_process_zero)
         self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
         self.train_meter = TrainMeter(self.ranks, self.said.report_error)
         self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
@@ -78,10 +88,10 @@ class LiveRun:
         self.published: dict[str, float | int] = {}
         self._unseen: UnseenEvaluation | None = None
         self._plan: dict[str, Any] | None = None
-        self.stopper = Stopper(settings.stop_on, settings.grace)
+        self.stopper = Stopper(spec.stop_on, spec.grace)
         self._order = StopOrder(self.stopper, ranks, self.said.report)
         self.saved_step: int | None = None
-        self._language = settings.language
+        self._language = spec.language
         self._unjudged: list[Finding] = []
         self._padding_said: set[str] = set()
         self._nan_said = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.compare.reference import AUTO
@@ -19,12 +18,11 @@ from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.recipe.argument_words import word_mistakes
 from ko_cpt_callbacks.recipe.arguments import argument_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
-from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
 from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
 from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.watch.stopping import read_patience
-from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target
+from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Document, Said, Told, at, entries, mapping, whole
 from ko_cpt_callbacks.yaml.shape import line_of
@@ -178,32 +176,6 @@ def agreement_mistakes(
     return [
         Mistake(key, line_of(document, key), what, expected, near, hides=False) for key, what, expected, near in found
     ]
-
-
-def watched_targets(page: Page, name: str) -> tuple[Target, ...]:
-    """The targets of a stage; a preset is asked of the first set that is no retention set."""
-    learnt = next((f"eval_{key}" for key, part in page.eval.items() if not part.retention), None)
-    found = []
-    for text in page.stages[name].watch.targets:
-        target = parse_target(text)
-        found.append(replace(target, split=learnt) if text.strip() in PRESETS and learnt else target)
-    return tuple(found)
-
-
-def callback_arguments(page: Page, name: str) -> dict[str, Any]:
-    """The arguments of ``KoCPTCallback`` for a stage."""
-    watch = page.stages[name].watch
-    return {
-        "targets": watched_targets(page, name),
-        "baseline": watch.baseline,
-        "stage": watch.stage,
-        "task": page.task,
-        "retention": tuple(key for key, part in page.eval.items() if part.retention),
-        "stop_on": tuple(watch.stop_on),
-        "grace": watch.grace,
-        "patience": watch.patience,
-        "min_delta": watch.min_delta,
-    }
 
 
 _NEVER = (None, False, "no")

@@ -204,7 +204,7 @@ class Trains(Part):
     embeddings, the last norm too."""
 
 
-class Watch(Part):
+class StageWatch(Part):
     """For ``KoCPTCallback``."""
 
     targets: list[Text] = Field(default_factory=list)
@@ -248,7 +248,7 @@ class Stage(Part):
     themselves."""
     arguments: dict[Name, Any]
     """For ``transformers.TrainingArguments``, passed on unchanged."""
-    watch: Watch = Watch()
+    watch: StageWatch = StageWatch()
     """What is said about this stage, and when it ends early."""
 
     @property
@@ -262,7 +262,7 @@ class Defaults(Part):
 
     arguments: dict[Name, Any] = Field(default_factory=dict)
     """As in a stage."""
-    watch: Watch = Watch()
+    watch: StageWatch = StageWatch()
     """As in a stage."""
 
 

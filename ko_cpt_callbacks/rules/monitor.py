@@ -22,6 +22,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress, Summary
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["Monitor", "MonitorState", "SetAside"]
@@ -102,7 +103,7 @@ class Monitor:
     """Folds observations through rules.
 
     Args:
-        rules: The rules to ask, each code once, as they are. ``None``: `rules_for` ``(targets, task)``.
+        rules: The rules to ask, each code once, as they are. ``None``: `rules_for` of ``targets`` and ``task``.
         targets: What the run must reach. Not together with ``rules``, which carry theirs.
         task: What the run was declared to be (``cpt``, ``sft``, ``other``), for rules whose verdict on a
             level depends on it. Rules that were given carry theirs.
@@ -125,9 +126,9 @@ class Monitor:
         if rules is not None and targets:
             raise ConfigurationError(
                 "Monitor: found rules and targets, expected one of them (rules carry their targets); "
-                "write Monitor(rules_for(targets, task, codes))"
+                "write Monitor(rules_for(WatchSpec(targets, task, codes)))"
             )
-        self.rules: tuple[Rule, ...] = rules_for(targets, task) if rules is None else tuple(rules)
+        self.rules: tuple[Rule, ...] = rules_for(WatchSpec(tuple(targets), task)) if rules is None else tuple(rules)
         self.task = task
         codes = [rule.code for rule in self.rules]
         twice = sorted({code for code in codes if codes.count(code) > 1})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from inspect import isabstract
@@ -16,20 +16,17 @@ from pkgutil import walk_packages
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys, rules
-from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.reference import AUTO, checked_stage
+from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.plugin import RULES, Plugin, plugins
-from ko_cpt_callbacks.rules.rule import Limits, Rule, RuleInfo, checked_limits, with_limits
+from ko_cpt_callbacks.rules.rule import Rule, RuleInfo, limits_of, with_limits
 from ko_cpt_callbacks.run.retention import retention_names
-from ko_cpt_callbacks.watch.stopping import Patience
-from ko_cpt_callbacks.watch.target import Target
+from ko_cpt_callbacks.watch.limit import checked_limits
+from ko_cpt_callbacks.watch.spec import TASKS, WatchSpec
 
-__all__ = ["ALL_RULES", "TASKS", "Rule", "known_codes", "known_rules", "plugin_rules", "rules_for"]
+__all__ = ["ALL_RULES", "Rule", "known_codes", "known_limits", "known_rules", "plugin_rules", "rules_for"]
 
-TASKS: Final = ("cpt", "sft", "other")
-"""What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""
 
 
 def _modules() -> Iterator[str]:
@@ -67,6 +64,11 @@ def known_rules() -> tuple[Rule, ...]:
     return (*ALL_RULES, *(one.value() for one in plugin_rules()))
 
 
+def known_limits() -> dict[str, dict[str, float]]:
+    """The limits of all rules that are installed, as they are, by code in the order in which the rules are asked."""
+    return {rule.code: limits_of(rule) for rule in known_rules()}
+
+
 def known_codes() -> tuple[str, ...]:
     """Codes of all rules that are installed, in the order of the alphabet."""
     return tuple(sorted(rule.code for rule in known_rules()))
@@ -86,63 +88,46 @@ def _plugin_rule(name: str, value: Any) -> type[Rule]:
     if name not in catalogue().explanations:
         raise ConfigurationError(f"found no English sentences of {name}, expected an entry point of messages with them")
     value().initial()
+    limits_of(value())
     return value
 
 
-def rules_for(
-    targets: Sequence[Target] = (),
-    task: str = "cpt",
-    codes: Collection[str] | None = None,
-    *,
-    patience: Patience | None = None,
-    retention: Sequence[str] = (),
-    baseline: Baseline | None = None,
-    stage: str = AUTO,
-    limits: Limits | None = None,
-) -> tuple[Rule, ...]:
-    """All rules, told what the run must reach and what it was declared to be.
+def rules_for(spec: WatchSpec | None = None) -> tuple[Rule, ...]:
+    """The rules to ask, told what the run must reach and what it was declared to be.
 
     Args:
-        targets: What the run must reach; none by default.
-        task: ``cpt``, ``sft`` or ``other`` (nothing declared).
-        codes: Only the rules of these codes; ``None`` for all.
-        patience: When a run stands still; never, by default.
-        retention: Names of evaluation sets that do not count for that, nor for the baseline, and must not be forgotten;
-            with a limit behind the name where it is not 3 % (``en<5%``).
-        baseline: What the run is compared with; nothing, by default.
-        stage: The baseline's stage; ``auto``: the one that the model at hand matches.
-        limits: By code, limits by name, in place of the rules' own; a rule that is not asked may have some.
+        spec: What is watched; None: continued pretraining without targets. A rule that it does not ask may have limits.
 
     Raises:
         ConfigurationError: For a task, a code, a stage or a limit that is unknown, and for a limit's value that cannot
             be used.
 
-    >>> [rule.code for rule in rules_for(codes=["non-finite"])]
+    >>> [rule.code for rule in rules_for(WatchSpec(rules=("non-finite",)))]
     ['non-finite']
-    >>> rules_for(codes=["not-enough-data"], limits={"not-enough-data": {"min_evaluations": 5}})
+    >>> rules_for(WatchSpec(rules=("not-enough-data",), limits={"not-enough-data": {"min_evaluations": 5}}))
     (NotEnoughData(min_train_points=10, min_evaluations=5),)
     """
-    if task not in TASKS:
-        raise ConfigurationError(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
-    if baseline is not None:
-        checked_stage(baseline, stage)
+    spec = spec or WatchSpec()
+    if spec.task not in TASKS:
+        raise ConfigurationError(f"task: found {spec.task!r}, expected one of {', '.join(TASKS)}")
+    baseline = watched_baseline(spec)
     told = {
-        "targets": tuple(targets),
-        "task": task,
-        "patience": patience or Patience(),
-        "retention": tuple(retention),
-        "leave_out": tuple(keys.key("eval", name) for name in retention_names(retention)),
+        "targets": tuple(spec.targets),
+        "task": spec.task,
+        "patience": spec.patience,
+        "retention": tuple(spec.retention),
+        "leave_out": tuple(keys.key("eval", name) for name in retention_names(spec.retention)),
         "baseline": baseline,
-        "stage": stage,
+        "stage": spec.stage,
     }
     classes = (*_CLASSES, *(one.value for one in plugin_rules()))
     every = tuple(_told(rule, told) for rule in classes)
-    known = [rule.code for rule in every]
-    unknown = sorted(set(codes or ()) - set(known))
+    known = known_limits()
+    unknown = sorted(set(spec.rules or ()) - set(known))
     if unknown:
         raise ConfigurationError(f"rules: found {', '.join(unknown)}, expected codes out of {', '.join(known)}")
-    own = checked_limits("limits", limits or {}, every)
-    return tuple(with_limits(rule, own) for rule in every if codes is None or rule.code in codes)
+    own = checked_limits("limits", spec.limits, known)
+    return tuple(with_limits(rule, own) for rule in every if spec.rules is None or rule.code in spec.rules)
 
 
 def _told(rule: type[Rule], told: dict[str, object]) -> Rule:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.checks import callback_arguments
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.watch.spec import recipe_kwargs
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Recipe:
         """
         from ko_cpt_callbacks.hf.callback import KoCPTCallback
 
-        arguments = callback_arguments(self.page, self._known(stage))
+        arguments = recipe_kwargs(self.page.model_dump(include={"task", "eval", "stages"}), self._known(stage))
         known = list(inspect.signature(KoCPTCallback).parameters)
         for name in more:
             if name not in known:

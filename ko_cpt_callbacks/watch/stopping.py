@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.finding import Finding
 
-__all__ = ["Grace", "Patience", "Stopper", "read_patience"]
+__all__ = ["Grace", "Patience", "Stopper", "read_grace", "read_patience"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,29 @@ class Grace:
     def over(self, step: int, tokens: int | None) -> bool:
         """Whether stopping is allowed at ``step``; with unknown tokens a grace in tokens never ends."""
         return step >= self.steps and (self.tokens == 0 or (tokens is not None and tokens >= self.tokens))
+
+
+def read_grace(value: int | str | None) -> Grace:
+    """Grace from what a user writes: steps as a number, or ``step:N`` or ``tokens:N`` as a target's deadline.
+
+    Raises:
+        ConfigurationError: For any other value.
+
+    >>> read_grace("tokens:1e6")
+    Grace(steps=0, tokens=1000000)
+    """
+    unit, _, number = value.partition(":") if isinstance(value, str) else ("step", "", value)
+    try:
+        amount = float(0 if number is None else number)
+    except (TypeError, ValueError):
+        amount = -1.0
+    whole = not isinstance(value, bool) and amount >= 0 and amount.is_integer()
+    if not whole or unit not in ("step", "tokens"):
+        raise ConfigurationError(
+            f"KoCPTCallback(grace={value!r}): expected a number of steps, 0 or more, or 'step:N' or 'tokens:N'; "
+            "write grace=500 or grace='tokens:1e6'"
+        )
+    return Grace(steps=int(amount)) if unit == "step" else Grace(tokens=int(amount))
 
 
 class Stopper:

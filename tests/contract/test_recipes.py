@@ -16,7 +16,6 @@ from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
-from ko_cpt_callbacks.recipe.checks import watched_targets
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
@@ -286,7 +285,7 @@ def test_medgemma_is_the_seed_s_run() -> None:
     """282,784 rows (63 of them spare in Gemma), rank 64, 64 rows a step, 70,000 rows; the presets are asked of ko."""
     recipe = Recipe(_file("medgemma-a6000-8bit"))
     page, given = recipe.page, recipe.page.stages["lora"].arguments
-    targets = watched_targets(page, "lora")
+    targets = recipe.callback("lora")._spec.targets
 
     assert page.tokenizer is not None
     assert 262_145 + page.tokenizer.extend.tokens == 282_721

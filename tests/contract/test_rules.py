@@ -28,6 +28,7 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import parse_targets
 
 NAN, INF = math.nan, math.inf
@@ -158,7 +159,8 @@ BASELINE = Baseline(
         )),
     ),
 )  # fmt: skip
-TOLD = [rule for rule in rules_for(TARGETS, "other", baseline=BASELINE) if rule not in ALL_RULES]
+SPEC = WatchSpec(TARGETS, "other", baseline=BASELINE.as_dict())
+TOLD = [rule for rule in rules_for(SPEC) if rule not in ALL_RULES]
 
 MONITORS = {"as they are": Monitor(ALL_RULES), "with targets and a baseline": Monitor(TOLD)}
 

@@ -13,6 +13,7 @@ from e2e import job, run_files
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Patience
 
 pytestmark = pytest.mark.both_versions
@@ -74,7 +75,7 @@ def test_resumed_between_evaluations(whole: tuple[Path, dict[str, Any]], step: i
     assert [row["step"] for row in marked] == [step]
     assert all(row["eval_exact_loss"] > 0 for row in marked)
     assert run_files.findings(tmp_path / "run") == expected["findings"]
-    monitor = Monitor(rules_for(patience=Patience(3, 5.0), retention=("en",)))
+    monitor = Monitor(rules_for(WatchSpec(patience=Patience(3, 5.0), retention=("en",))))
     for file in (tmp_path / "run", tmp_path / "run" / "trainer_state.json"):
         assert [one.as_dict() for one in monitor.judge(read_run(file).observations())[1]] == expected["findings"]
 

@@ -11,7 +11,7 @@ from e2e import job
 from transformers import TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
 from ko_cpt_callbacks.run.folder import eval_rows_path
 from ko_cpt_callbacks.run.reading import read_run
 
@@ -46,5 +46,5 @@ def test_the_best_model_is_not_the_last(tmp_path: Path) -> None:
     assert watcher.summary()["splits"]["eval"] == before
     assert eval_rows_path(tmp_path / "ko_cpt", "eval", 8).read_bytes() == kept
     for path in (tmp_path, tmp_path / "trainer_state.json"):
-        last = judge_run(read_run(path), watch_of(None)).summary.splits["eval"].last
+        last = judge_run(read_run(path), asked_of(None)).summary.splits["eval"].last
         assert (last.step, last.value) == (8, before["last"]["value"])

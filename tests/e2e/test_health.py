@@ -11,8 +11,8 @@ import forked
 import pytest
 from e2e import job_health
 
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.run.reading import read_run
 
 pytestmark = pytest.mark.both_versions
@@ -131,11 +131,11 @@ def test_a_checkpoint_is_left(fault: str, stopped: dict[str, tuple[Path, dict[st
 def test_judged_again(fault: str, stopped: dict[str, tuple[Path, dict[str, Any]]]) -> None:
     """`ko-cpt check` of the folder finds what the callback found while the run ran, the stop's reason among it."""
     folder, result = stopped[fault]
-    told = read_told(folder / "ko_cpt" / "run.json")
-    judged = judge_run(read_run(folder), watch_of(told))
+    told = read_recorded_run(folder / "ko_cpt" / "run.json")
+    judged = judge_run(read_run(folder), asked_of(told))
 
     assert [found.as_dict() for found in judged.findings] == result["findings"]
-    assert judged.watch.stop == {name: result["stop_reason"][name] for name in ("code", "step", "short", "detail")}
+    assert judged.asked.stop == {name: result["stop_reason"][name] for name in ("code", "step", "short", "detail")}
 
 
 @FAULTS

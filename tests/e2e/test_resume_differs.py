@@ -11,8 +11,8 @@ import forked
 import pytest
 from e2e import job_resume, run_files
 
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.run.reading import read_run
 
 # Twelve steps are an epoch: both checkpoints lie within it.
@@ -47,7 +47,8 @@ def _checked(path: Path) -> list[dict[str, Any]]:
     """What ``ko-cpt check`` finds there."""
     run = read_run(path)
     told = run.run_file()
-    return [one.as_dict() for one in judge_run(run, watch_of(None if told is None else read_told(told))).findings]
+    asked = asked_of(None if told is None else read_recorded_run(told))
+    return [one.as_dict() for one in judge_run(run, asked).findings]
 
 
 @pytest.mark.both_versions

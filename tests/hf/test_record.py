@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.hf.argument import callback_spec
 from ko_cpt_callbacks.hf.record import LiveRecord
-from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
@@ -25,19 +25,7 @@ FACTS = {"planned_steps": 4}
 
 
 def _record(folder: Path, *, outputs: Any = ("files",), writes: bool = True, rules: Any = None) -> LiveRecord:
-    settings = check_settings(
-        task="cpt",
-        retention=(),
-        stop_on=(),
-        grace=None,
-        targets=(),
-        patience=None,
-        min_delta=None,
-        rules=rules,
-        outputs=outputs,
-        language=None,
-    )
-    return LiveRecord(settings, folder, writes=writes)
+    return LiveRecord(callback_spec(rules=rules), outputs, folder, writes=writes)
 
 
 def _train(step: int, loss: float = 2.0, **more: Any) -> dict[str, Any]:
@@ -97,9 +85,9 @@ def test_limits_are_judged_by_live_and_read_back(tmp_path: Path) -> None:
         record.begin_training(FACTS, rows, 12)
         record.add({"train_loss": 2.0, "train_runtime": 1.0, "step": 12})
         few[name] = [item.as_dict()["code"] for item in record.findings]
-        told = read_told(folder / "ko_cpt" / "run.json")
-        assert told.limits == (rules or {})
-        offline = judge_run(read_run(folder), watch_of(told)).findings
+        told = read_recorded_run(folder / "ko_cpt" / "run.json")
+        assert told.spec.limits == (rules or {})
+        offline = judge_run(read_run(folder), asked_of(told)).findings
         assert [item.as_dict() for item in offline] == [item.as_dict() for item in record.findings]
     assert few == {"own": ["not-enough-data"], "as it is": []}
 

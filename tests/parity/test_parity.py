@@ -12,9 +12,8 @@ import pytest
 from parity.record import FILES, RECIPES, RUNS, record
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.hf.record import LiveRecord
-from ko_cpt_callbacks.hf.setting import check_settings
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.run.finding import Finding
@@ -23,6 +22,7 @@ from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.resume import plan_attempt
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_trainer_state
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 # What a rule reads that the Trainer's own state file has no place for: set-up rows are rows of rows.jsonl alone.
 _TOLD = "it is told by a set-up row, which log_history cannot hold"
@@ -39,7 +39,7 @@ def _live(folder: Path) -> list[dict[str, Any]]:
 
 def _monitor(folder: Path) -> Monitor:
     """The rules that the run was told to ask; most of these runs were recorded when notes had codes of their own."""
-    told = read_told(folder / keys.RUN_FILE)
+    told = read_recorded_run(folder / keys.RUN_FILE).spec
     return Monitor([rule for rule in ALL_RULES if rule.code in (told.rules or ())], task=told.task)
 
 
@@ -171,17 +171,13 @@ def test_an_older_record_is_taken_up_quietly(name: str, tmp_path: Path) -> None:
     assert not run.behind
     told = {item["code"] for item in _live(RUNS / name)}
     history = read_trainer_state(RUNS / name / "trainer_state.json")
-    settings = check_settings(
-        task="cpt", retention=(), stop_on=(), grace=None, targets=(), patience=None, min_delta=None, rules=None,
-        outputs=["files"], language=None,
-    )  # fmt: skip
     for start in sorted({row[keys.STEP] for row in history}):
         folder = tmp_path / str(start)
         (folder / keys.FOLDER).mkdir(parents=True)
         for file in FILES:
             shutil.copy(RUNS / name / file, folder if file == "trainer_state.json" else folder / keys.FOLDER)
         restored = [row for row in history if row[keys.STEP] <= start and "train_loss" not in row]
-        record = LiveRecord(settings, folder, writes=True)
+        record = LiveRecord(WatchSpec(), ["files"], folder, writes=True)
         record.begin_training({}, restored, start)
         assert {finding.code for finding in record.findings} <= told - new
         assert sorted(path.name for path in (folder / keys.FOLDER).iterdir()) == sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,19 @@ import pytest
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
-from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
-from ko_cpt_callbacks.rules.rule import checked_limit, limits_of, read_limits
+from ko_cpt_callbacks.rules.registry import ALL_RULES, known_limits, rules_for
+from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation
+from ko_cpt_callbacks.watch.limit import checked_limit, read_limits
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 WHOLE, SHARE = NotEnoughData(), EvalInTraining()
 
 
 def _judged(**limits: Any) -> list[Finding]:
-    rules = rules_for(codes=["not-enough-data"], limits={"not-enough-data": limits})
+    rules = rules_for(WatchSpec(rules=("not-enough-data",), limits={"not-enough-data": limits}))
     rows = [*(EvalObservation(step, loss=2.0) for step in (10, 20, 30)), EndObservation(30)]
     return list(Monitor(rules).judge(rows)[1])
 
@@ -44,11 +47,10 @@ def test_a_rule_judges_by_the_limit_that_was_given() -> None:
 
 def test_a_limit_of_a_rule_that_is_not_asked() -> None:
     """It changes nothing, and is checked all the same."""
-    assert rules_for(codes=["non-finite"], limits={"not-enough-data": {"min_evaluations": 5}}) == rules_for(
-        codes=["non-finite"]
-    )
+    spec = WatchSpec(rules=("non-finite",))
+    assert rules_for(replace(spec, limits={"not-enough-data": {"min_evaluations": 5}})) == rules_for(spec)
     with pytest.raises(ConfigurationError, match="min_evaluation'"):
-        rules_for(codes=["non-finite"], limits={"not-enough-data": {"min_evaluation": 5}})
+        rules_for(WatchSpec(rules=("non-finite",), limits={"not-enough-data": {"min_evaluation": 5}}))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_limit_of_a_rule_that_is_not_asked() -> None:
 )
 def test_what_may_be_given(rule: Any, name: str, value: Any, taken: float) -> None:
     """A plain number of the limit's own type: what JSON writes and reads back the same."""
-    found = checked_limit("here", rule, name, value)
+    found = checked_limit("here", rule.code, limits_of(rule), name, value)
     assert (found, type(found)) == (taken, type(taken))
 
 
@@ -79,7 +81,7 @@ def test_what_may_not(rule: Any, name: str, value: Any) -> None:
     """One error with place, value, what is expected and what the limit is by itself."""
     kind = "a whole number" if rule is WHOLE else "a number"
     with pytest.raises(ConfigurationError) as caught:
-        checked_limit("here", rule, name, value)
+        checked_limit("here", rule.code, limits_of(rule), name, value)
     assert str(caught.value) == (
         f"here: found {value!r} for {name} of {rule.code}, expected {kind}, 0 or more (it is "
         f"{limits_of(rule)[name]:g} by itself)"
@@ -88,16 +90,16 @@ def test_what_may_not(rule: Any, name: str, value: Any) -> None:
 
 def test_a_rule_without_limits() -> None:
     """It says so, rather than listing nothing."""
-    (rule,) = rules_for(codes=["note"])
+    (rule,) = rules_for(WatchSpec(rules=("note",)))
     with pytest.raises(ConfigurationError, match="found 'height' of note, but it has no limits"):
-        checked_limit("here", rule, "height", 1)
+        checked_limit("here", rule.code, limits_of(rule), "height", 1)
 
 
 def test_limits_as_text() -> None:
     """CODE.LIMIT=NUMBER; whole numbers stay whole; of one that stands twice the last counts."""
     texts = ["not-enough-data.min_evaluations=4", " eval-in-training.min_share = 2e-2", "eval-in-training.min_rows=3"]
     texts.append("not-enough-data.min_evaluations=5")
-    assert read_limits("--rule", texts, ALL_RULES) == {
+    assert read_limits("--rule", texts, known_limits()) == {
         "not-enough-data": {"min_evaluations": 5},
         "eval-in-training": {"min_share": 0.02, "min_rows": 3},
     }
@@ -121,5 +123,5 @@ def test_limits_as_text() -> None:
 def test_texts_that_are_none(text: str, said: str) -> None:
     """The option is named, and what is expected."""
     with pytest.raises(ConfigurationError, match=r"^--rule: found ") as caught:
-        read_limits("--rule", [text], ALL_RULES)
+        read_limits("--rule", [text], known_limits())
     assert said in str(caught.value)

@@ -23,6 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import parse_targets
 
 
@@ -91,11 +92,11 @@ def test_rules_and_targets_are_not_given_together() -> None:
 def test_targets_and_task_reach_the_rules() -> None:
     """Monitor(targets=..., task=...) asks all rules, told so; rules that were given are asked as they are."""
     rules = Monitor(targets=parse_targets(["eval_ko_exact_loss<3"]), task="sft").rules
-    assert rules == rules_for(parse_targets(["eval_ko_exact_loss<3"]), "sft")
+    assert rules == rules_for(WatchSpec(targets=parse_targets(["eval_ko_exact_loss<3"]), task="sft"))
     assert [rule.code for rule in rules] == [rule.code for rule in ALL_RULES]
     found = Monitor(targets=parse_targets(["eval_ko_exact_loss<3"])).judge(_run())[1]
     assert [(one.code, one.step, one.split) for one in found] == [("target-met", 120, "eval_ko")]
-    assert rules_for(codes=["target-met"]) == (TargetMet(),)
+    assert rules_for(WatchSpec(rules=("target-met",))) == (TargetMet(),)
 
 
 def test_summary() -> None:

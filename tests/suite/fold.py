@@ -14,6 +14,7 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 __all__ = ["differences", "places", "resumed_differences"]
 
@@ -29,7 +30,7 @@ def differences(run: LabelledRun, seed: int, cuts: int = 5) -> list[str]:
     * The fold taken up at ``cuts`` random rows from the state kept there: no rule may change a state it was given.
     """
     seen = observations_of(run.rows)
-    first, second, third = (Monitor(rules_for(task=run.task), task=run.task) for _ in range(3))
+    first, second, third = (Monitor(rules_for(WatchSpec(task=run.task)), task=run.task) for _ in range(3))
     ends = sorted({0, len(seen), *np.random.default_rng([seed, len(seen)]).integers(0, len(seen) + 1, cuts).tolist()})
     state, other = first.initial(), second.initial()
     kept, found = {0: (state, 0)}, []
@@ -74,7 +75,7 @@ def resumed_differences(run: LabelledRun, seed: int, cuts: int = 5) -> list[str]
     A resumed run folds its rows anew, and among them stands what the callback notes when training begins again.
     """
     seen = observations_of(run.rows)
-    monitor = Monitor(rules_for(task=run.task), task=run.task)
+    monitor = Monitor(rules_for(WatchSpec(task=run.task)), task=run.task)
 
     def begins(step: int) -> SetupObservation:
         return SetupObservation(step, PLAN, {PLANNED_STEPS: run.max_steps})

@@ -19,6 +19,7 @@ from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Patience
 from ko_cpt_callbacks.watch.target import parse_targets
 
@@ -215,10 +216,12 @@ _BASELINE: Final = Baseline(
 def rule_sets() -> tuple[tuple[Rule, ...], ...]:
     """All rules as they are, and all of them told of targets, a baseline, patience and a set to be kept."""
     told = [
-        rules_for(_TARGETS, task, patience=Patience(3, 0.001), retention=("old", "en<5%"), baseline=_BASELINE)
+        rules_for(WatchSpec(
+            _TARGETS, task, patience=Patience(3, 0.001), retention=("old", "en<5%"), baseline=_BASELINE.as_dict()
+        ))
         for task in ("cpt", "sft", "other")
-    ]
-    return rules_for(), rules_for(task="other"), *told
+    ]  # fmt: skip
+    return rules_for(), rules_for(WatchSpec(task="other")), *told
 
 
 def failures(rows: Sequence[dict[str, Any]], rules: Sequence[Rule]) -> Iterator[tuple[str, Exception]]:

@@ -16,13 +16,14 @@ from suite.real import DATA, bases
 from suite.run import LabelledRun, cut
 from suite.score import Score, last_row, score, verdict
 
-from ko_cpt_callbacks.check.judgement import judge_run, watch_of
-from ko_cpt_callbacks.check.told import read_told
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Patience
 
 SEED = 20_260
@@ -92,7 +93,7 @@ def test_live_offline_and_resumed_say_the_same(name: str, tmp_path: Path) -> Non
     """The callback says what a fold of its own record says; stopped at a checkpoint and resumed, it says the same."""
     run = next(one for one in (make(name, number, SEED) for number in range(99)) if len(one.rows) <= 300)
     whole = live(run, tmp_path / "whole")
-    monitor = Monitor(rules_for(task=run.task, retention=("en",)), task=run.task)
+    monitor = Monitor(rules_for(WatchSpec(task=run.task, retention=("en",))), task=run.task)
 
     assert monitor.fold(observations_of(whole.rows))[1] == whole.findings
 
@@ -103,7 +104,7 @@ def test_live_offline_and_resumed_say_the_same(name: str, tmp_path: Path) -> Non
 
     assert _said(resumed.findings) == _said(whole.findings)
     # Read again, the record ends there: what can be said only then comes after.
-    reread = _said(judge_run(read_run(tmp_path / "cut"), watch_of(None, task=run.task)).findings)
+    reread = _said(judge_run(read_run(tmp_path / "cut"), asked_of(None, task=run.task)).findings)
     assert reread[: len(_said(whole.findings))] == _said(whole.findings)
 
 
@@ -130,9 +131,9 @@ def test_a_stop_leaves_its_reason(name: str, code: str, more: dict[str, Any], tm
     assert found.values.get("evaluations") == (
         more.get("patience", 2) if code in ("overfitting", "forgetting") else None
     )
-    told = read_told(tmp_path / "ko_cpt" / "run.json")
-    assert told.patience == (Patience(3, 0.005, relative=True) if more else Patience())
-    assert found in judge_run(read_run(tmp_path), watch_of(told)).findings
+    told = read_recorded_run(tmp_path / "ko_cpt" / "run.json")
+    assert told.spec.patience == (Patience(3, 0.005, relative=True) if more else Patience())
+    assert found in judge_run(read_run(tmp_path), asked_of(told)).findings
     assert more or found in live(run, tmp_path / "on").findings
 
 
@@ -172,7 +173,7 @@ def test_public_healthy_logs_and_curves_are_left_alone() -> None:
 def test_real_failures_are_named(number: str, expected: set[str], not_before: int) -> None:
     """The verdicts that a reader gave, and nothing above info before the fault."""
     (path,) = (DATA / "runs").glob(f"{number}_*.json")
-    found = judge_run(read_run(path), watch_of(None, task="cpt" if number == "01" else None)).findings
+    found = judge_run(read_run(path), asked_of(None, task="cpt" if number == "01" else None)).findings
 
     assert expected <= {one.code for one in found}
     early = [one for one in found if one.severity is not Severity.INFO and (one.step or 0) < not_before]

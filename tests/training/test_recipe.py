@@ -165,13 +165,13 @@ def test_callback(tmp_path: Path) -> None:
         "stages.odd.arguments.eval_strategy=steps",
     )
     recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=overrides)
-    told = recipe.callback("odd", language="en")._settings.told()
+    told = recipe.callback("odd", language="en")._spec.to_json()
     assert told["targets"] == ["eval_ko_exact_loss<3.0@end", "eval_ko_ppl<20.0@end"]
     assert (told["retention"], told["task"], told["stage"]) == (["en"], "cpt", "odd-layers")
     assert (told["patience"], told["min_delta"], told["grace"]["tokens"]) == (2, "1%", 1000)
     assert told["stop_on"] == ["no-improvement", "target-met"]
     assert told["baseline"]["id"] == "redwhale"
-    assert recipe.callback("even")._settings.told()["targets"] == []
+    assert recipe.callback("even")._spec.to_json()["targets"] == []
     with pytest.raises(ConfigurationError, match=r"^langage: found no such argument, .* Did you mean language\?$"):
         recipe.callback("odd", langage="en")
 

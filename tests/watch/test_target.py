@@ -23,6 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target, parse_targets
 from ko_cpt_callbacks.watch.verdict import Outcome
 
@@ -191,9 +192,9 @@ def test_mistakes_outside_the_text() -> None:
     with pytest.raises(ConfigurationError, match="found rules and targets"):
         Monitor(rules_for(), targets=[PRESETS["seed-loss"]])
     with pytest.raises(ConfigurationError, match="task: found 'pretrain'"):
-        rules_for(task="pretrain")
+        rules_for(WatchSpec(task="pretrain"))
     with pytest.raises(ConfigurationError, match="rules: found nope"):
-        rules_for(codes=["nope"])
+        rules_for(WatchSpec(rules=("nope",)))
 
 
 # ---- verdicts
@@ -420,7 +421,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def _monitor(case: Case) -> Monitor:
-    return Monitor(rules_for(parse_targets([case.target]), case.task, CODES))
+    return Monitor(rules_for(WatchSpec(targets=parse_targets([case.target]), task=case.task, rules=CODES)))
 
 
 def _seen(findings: tuple[Finding, ...]) -> list[tuple[str, str, int | None]]:
@@ -465,13 +466,13 @@ def test_sentence(case: Case) -> None:
 def test_several_targets_are_judged_apart(case: Case) -> None:
     """Beside targets on other sets the findings on this one are the same."""
     others = parse_targets(["eval_x_loss<2", "eval_y_ppl<-10%@step:100", case.target])
-    monitor = Monitor(rules_for(others, case.task, CODES))
+    monitor = Monitor(rules_for(WatchSpec(targets=others, task=case.task, rules=CODES)))
     findings = tuple(one for one in monitor.judge(case.rows)[1] if one.split == others[2].split)
     assert sorted(map(str, _seen(findings))) == sorted(map(str, case.expected))
 
 
 def _values(target: str, *rows: Observation) -> Finding:
-    (finding,) = Monitor(rules_for(parse_targets([target]), codes=CODES)).judge(rows)[1]
+    (finding,) = Monitor(rules_for(WatchSpec(targets=parse_targets([target]), rules=CODES))).judge(rows)[1]
     return finding
 
 
@@ -523,7 +524,7 @@ def test_notes(target: str, row: EvalObservation, notes: list[str]) -> None:
 def test_who_asks_to_stop() -> None:
     """The last target that is met, and a deadline missed in mid-run; never what the end brings."""
     targets = parse_targets(["eval_ko_loss<3", "eval_en_loss<3.5@step:100"])
-    rules = rules_for(targets, codes=CODES)
+    rules = rules_for(WatchSpec(targets=targets, rules=CODES))
     rows = [at(100, 3.2, split="eval_en"), at(100, 2.9, split="eval_ko"), at(200, 2.8, split="eval_ko"), END]
     asks = [(one.code, one.split, one.asks_to_stop) for one in Monitor(rules).judge(rows)[1]]
     assert asks == [("target-met", "eval_en", False), ("target-met", "eval_ko", True)]
@@ -534,13 +535,14 @@ def test_who_asks_to_stop() -> None:
 
 def test_two_targets_met_by_one_row() -> None:
     """Both are said, the last one asks."""
-    found = Monitor(rules_for(parse_targets(["loss<3", "ppl<21"]), codes=CODES)).fold([at(100, 2.5)])[1]
+    spec = WatchSpec(parse_targets(["loss<3", "ppl<21"]), rules=CODES)
+    found = Monitor(rules_for(spec)).fold([at(100, 2.5)])[1]
     assert [one.asks_to_stop for one in found] == [False, True]
 
 
 def test_a_relative_target_across_versions_of_the_fingerprint() -> None:
     """A run resumed by a version that hashes otherwise is measured from the same first evaluation; a swap is not."""
-    rules = rules_for(parse_targets(["eval_exact_loss<-20%"]), codes=["target-met"])
+    rules = rules_for(WatchSpec(targets=parse_targets(["eval_exact_loss<-20%"]), rules=("target-met",)))
 
     def met(*fingerprints: str | None) -> list[int | None]:
         losses = (4.0, 3.5, 3.1)

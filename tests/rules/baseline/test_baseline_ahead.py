@@ -23,6 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.signal.signals import SILENT
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 
 def evaluation(step: int, bits: float, split: str = "eval_ko", fingerprint: str = "utf8-00bb") -> EvalObservation:
@@ -147,7 +148,7 @@ def test_a_named_stage_stays() -> None:
     (found,) = findings(row, evaluation(10, 0.88), stage="embedding")
     assert found.values["stage"] == "embedding"
     with pytest.raises(ConfigurationError, match=r"found 'embeding'.*Did you mean 'embedding'"):
-        rules_for(baseline=published(), stage="embeding")
+        rules_for(WatchSpec(baseline=published().as_dict(), stage="embeding"))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Patience
 from ko_cpt_callbacks.watch.target import parse_targets
 
@@ -98,7 +99,7 @@ def _run(prints: Sequence[str | None], losses: Sequence[float], names: str = "ev
 
 
 def _of(seen: Sequence[Observation], **told: object) -> tuple[list[Finding], Monitor]:
-    monitor = Monitor(rules_for(**told))  # type: ignore[arg-type]
+    monitor = Monitor(rules_for(WatchSpec(**told)))  # type: ignore[arg-type]
     return list(monitor.judge(seen)[1]), monitor
 
 
@@ -161,10 +162,10 @@ def test_memorising_does_not_take_an_easier_set_for_learning() -> None:
         if i % 10 == 9:
             text, loss = ("u-1", 3.0) if i < 30 else ("u-2", 1.2)
             seen.append(EvalObservation(10 * (i + 1), exact_loss=loss, fingerprint=text))
-    found, _ = _of(seen, codes=["memorising"])
+    found, _ = _of(seen, rules=("memorising",))
     assert [one.variant for one in found] == ["far-below"]
     same = [replace(one, fingerprint="u-1") if isinstance(one, EvalObservation) else one for one in seen]
-    assert _of(same, codes=["memorising"])[0] == []
+    assert _of(same, rules=("memorising",))[0] == []
 
 
 def _jump(*, size: float = 0.7, back: float = 0.0, train: float = 0.0, split: str = "eval", at: int = 450) -> Findings:
@@ -177,7 +178,7 @@ def _jump(*, size: float = 0.7, back: float = 0.0, train: float = 0.0, split: st
         for one in _run(UNKNOWN, losses, split)
     ]
     codes = ["eval-set-changed", "overfitting", "gap-widening", "no-improvement"]
-    found, _ = _of(seen, patience=Patience(3), codes=codes)
+    found, _ = _of(seen, patience=Patience(3), rules=codes)
     return [(one.code, one.step) for one in found]
 
 
@@ -185,7 +186,7 @@ def test_a_level_that_the_evaluation_alone_has() -> None:
     """Said at the first evaluation there, once the next is there too; nothing is read into the jump, up or down."""
     assert _jump() == [("eval-set-changed", 450)]
     assert _jump(size=-0.7) == [("eval-set-changed", 450)]
-    found, _ = _of(_run(UNKNOWN, LOSSES), codes=["eval-set-changed"])
+    found, _ = _of(_run(UNKNOWN, LOSSES), rules=("eval-set-changed",))
     assert [(one.variant, one.severity, one.asks_to_stop) for one in found] == [("level", Severity.WARNING, False)]
     assert shown(found[0]) == (
         "level",
@@ -193,7 +194,7 @@ def test_a_level_that_the_evaluation_alone_has() -> None:
             "after": 3.41, "before": 2.71, "before_step": 400, "train_after": 2.4455, "train_before": 2.4635,
         },
     )  # fmt: skip
-    cut, _ = _of(_run(UNKNOWN[:9], LOSSES[:9]), codes=["eval-set-changed"])
+    cut, _ = _of(_run(UNKNOWN[:9], LOSSES[:9]), rules=("eval-set-changed",))
     assert cut == []
 
 
@@ -205,4 +206,4 @@ def test_a_level_that_is_no_other_set() -> None:
         assert "eval-set-changed" not in {code for code, _ in found}
     assert "overfitting" in {code for code, _ in _jump(train=-0.2)}
     few = [3.0, 2.9, 4.2, 4.2, 4.2, 4.2]
-    assert _of(_run([None] * 6, few), codes=["eval-set-changed"])[0] == []
+    assert _of(_run([None] * 6, few), rules=("eval-set-changed",))[0] == []

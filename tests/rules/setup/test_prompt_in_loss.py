@@ -12,6 +12,7 @@ from ko_cpt_callbacks.rules.setup.prompt_in_loss import PromptInLoss
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 BATCH: dict[str, Any] = {
     "split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": 8, "tokens": 900, "unlabelled": 0,
@@ -32,7 +33,7 @@ def test_all_text_labelled_is_a_warning_with_task_sft() -> None:
 @pytest.mark.parametrize("task", ["cpt", "other"])
 def test_other_tasks_are_silent(task: str) -> None:
     """In continued pretraining every token is meant to be learnt."""
-    (rule,) = rules_for(task=task, codes=["prompt-in-loss"])
+    (rule,) = rules_for(WatchSpec(task=task, rules=("prompt-in-loss",)))
     assert rule.step((), SetupObservation(1, KIND, BATCH), SILENT) == ((), ())
 
 

@@ -1,4 +1,4 @@
-"""Arguments of the callback: good ones become settings, bad ones an error that says what to write."""
+"""Arguments of the callback: good ones become what is watched, bad ones an error that says what to write."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
-from ko_cpt_callbacks.hf.setting import Settings, check_settings
+from ko_cpt_callbacks.hf.argument import callback_spec, checked_outputs
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
+from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Grace, Patience
 from ko_cpt_callbacks.watch.target import Target
 
@@ -23,42 +25,40 @@ DEFAULTS: dict[str, Any] = {
     "patience": None,
     "min_delta": None,
     "rules": None,
-    "outputs": None,
     "language": None,
 }
 
 
-def _settings(**changes: Any) -> Settings:
-    return check_settings(**{**DEFAULTS, **changes})
+def _spec(**changes: Any) -> WatchSpec:
+    return callback_spec(**{**DEFAULTS, **changes})
 
 
 def test_defaults() -> None:
     """Every rule, files and console, nothing stops, English; run.json shows all of it."""
-    found = _settings()
-    assert found.rules == rules_for(retention=["en"])
-    assert (found.outputs, found.stop_on, found.language) == (("files", "console"), frozenset(), "en")
+    found = _spec()
+    assert rules_for(found) == rules_for(WatchSpec(retention=("en",)))
+    assert (checked_outputs(None), found.stop_on, found.language) == (("files", "console"), frozenset(), "en")
     assert (found.grace, found.targets, found.patience) == (Grace(), (), Patience())
-    assert found.told()["rules"] == [rule.code for rule in ALL_RULES]
+    assert found.to_json()["rules"] == [rule.code for rule in ALL_RULES]
 
 
 def test_chosen_rules_and_outputs() -> None:
-    """Rules by code, in the rules' own order; an output object is kept and named in run.json."""
+    """Rules by code, in the rules' own order; an output object is kept."""
     memory = MemoryOutput()
-    found = _settings(rules=["not-enough-data", "non-finite"], outputs=[memory, "files"], stop_on=["non-finite"])
-    assert [rule.code for rule in found.rules] == [
+    found = _spec(rules=["not-enough-data", "non-finite"], stop_on=["non-finite"])
+    assert [rule.code for rule in rules_for(found)] == [
         rule.code for rule in ALL_RULES if rule.code in {"non-finite", "not-enough-data"}
     ]
-    assert found.outputs == (memory, "files")
-    assert found.told()["outputs"] == ["memory", "files"]
-    assert _settings(rules=[]).rules == ()
-    assert _settings(outputs=[]).outputs == ()
+    assert checked_outputs([memory, "files"]) == (memory, "files")
+    assert rules_for(_spec(rules=[])) == ()
+    assert checked_outputs([]) == ()
 
 
 @pytest.mark.parametrize("name", ["rules", "stop_on"])
 def test_a_code_of_an_earlier_version(name: str) -> None:
     """Refused, with where it is said now."""
     with pytest.raises(ConfigurationError, match=r"'target-implausible', which is no finding any more; .* reports it"):
-        _settings(**{name: ["target-implausible"]})
+        _spec(**{name: ["target-implausible"]})
 
 
 def test_a_doubtful_target_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -75,11 +75,11 @@ def test_a_doubtful_target_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
     """The argument, else the environment, else English."""
-    assert _settings(language="ko").language == "ko"
+    assert _spec(language="ko").language == "ko"
     monkeypatch.setenv("KO_CPT_LANG", "ko")
-    assert (_settings().language, _settings(language="en").language) == ("ko", "en")
+    assert (_spec().language, _spec(language="en").language) == ("ko", "en")
     monkeypatch.setenv("KO_CPT_LANG", "")
-    assert _settings().language == "en"
+    assert _spec().language == "en"
 
 
 def test_a_wrong_language_in_the_environment_ends_no_run(
@@ -87,9 +87,9 @@ def test_a_wrong_language_in_the_environment_ends_no_run(
 ) -> None:
     """English, and one warning that names the variable; the argument beats it without one."""
     monkeypatch.setenv("KO_CPT_LANG", "kr")
-    assert _settings(language="ko").language == "ko"
+    assert _spec(language="ko").language == "ko"
     assert caplog.records == []
-    assert _settings().language == "en"
+    assert _spec().language == "en"
     assert [record.getMessage() for record in caplog.records] == [
         "KO_CPT_LANG: found 'kr', expected one of en, ko; did you mean ko?; sentences are in English"
     ]
@@ -98,16 +98,16 @@ def test_a_wrong_language_in_the_environment_ends_no_run(
 def test_targets_grace_and_patience() -> None:
     """Texts become targets, a grace in steps or tokens, a patience; patience asks for its own stop, unless
     the rule that is to wait is named."""
-    found = _settings(targets=["eval_exact_loss<3.0@end"], grace="tokens:1e6", patience=3, min_delta="1%")
+    found = _spec(targets=["eval_exact_loss<3.0@end"], grace="tokens:1e6", patience=3, min_delta="1%")
     assert found.targets == (Target("exact_loss", 3.0),)
     assert (found.grace, found.patience) == (Grace(tokens=1_000_000), Patience(3, 0.01, relative=True))
     assert found.stop_on == {"no-improvement"}
-    assert _settings(stop_on={"overfitting"}, patience=3).stop_on == {"overfitting"}
-    assert _settings(stop_on={"non-finite"}, patience=3).stop_on == {"non-finite", "no-improvement"}
-    told = found.told()
+    assert _spec(stop_on={"overfitting"}, patience=3).stop_on == {"overfitting"}
+    assert _spec(stop_on={"non-finite"}, patience=3).stop_on == {"non-finite", "no-improvement"}
+    told = found.to_json()
     assert (told["targets"], told["patience"], told["min_delta"]) == (["eval_exact_loss<3.0@end"], 3, "1%")
     assert told["grace"] == {"steps": 0, "tokens": 1_000_000}
-    assert _settings(grace=500).grace == _settings(grace="step:500").grace == Grace(steps=500)
+    assert _spec(grace=500).grace == _spec(grace="step:500").grace == Grace(steps=500)
 
 
 WRONG = [
@@ -187,29 +187,30 @@ def test_a_mapping_is_refused(name: str) -> None:
 FEW = {"not-enough-data": {"min_evaluations": 5}}
 
 
-def _few(settings: Settings) -> int:
-    (rule,) = (rule for rule in settings.rules if rule.code == "not-enough-data")
+def _few(rules: tuple[Rule, ...]) -> int:
+    (rule,) = (rule for rule in rules if rule.code == "not-enough-data")
     return int(getattr(rule, "min_evaluations"))  # noqa: B009 (of a rule in general mypy knows no limit)
 
 
 def test_a_mapping_sets_limits_and_leaves_no_rule_out() -> None:
     """The named limit is another, all else is as ever, and run.json has what was given."""
-    found = _settings(rules=FEW)
-    assert [rule.code for rule in found.rules] == [rule.code for rule in ALL_RULES]
-    assert (_few(found), _few(_settings())) == (5, 3)
-    assert [rule for rule in found.rules if rule.code != "not-enough-data"] == [
-        rule for rule in _settings().rules if rule.code != "not-enough-data"
+    found = _spec(rules=FEW)
+    rules, own = rules_for(found), rules_for(_spec())
+    assert [rule.code for rule in rules] == [rule.code for rule in ALL_RULES]
+    assert (_few(rules), _few(own)) == (5, 3)
+    assert [rule for rule in rules if rule.code != "not-enough-data"] == [
+        rule for rule in own if rule.code != "not-enough-data"
     ]
-    assert (found.told()["limits"], _settings().told()["limits"]) == (FEW, {})
-    assert _settings(rules={}).rules == _settings().rules
+    assert (found.to_json()["limits"], _spec().to_json()["limits"]) == (FEW, {})
+    assert rules_for(_spec(rules={})) == own
 
 
 def test_a_list_selects_and_may_hold_limits() -> None:
     """Codes beside a mapping: these rules alone, with those limits."""
-    found = _settings(rules=["non-finite", FEW])
-    assert [rule.code for rule in found.rules] == ["non-finite", "not-enough-data"]
-    assert _few(found) == 5
-    assert (found.told()["rules"], found.told()["limits"]) == (["non-finite", "not-enough-data"], FEW)
+    found = _spec(rules=["non-finite", FEW])
+    assert found.rules == ("non-finite", "not-enough-data")
+    assert _few(rules_for(found)) == 5
+    assert (found.to_json()["rules"], found.to_json()["limits"]) == (["non-finite", "not-enough-data"], FEW)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.check.told import Told, read_told
+from ko_cpt_callbacks.check.recorded_run import RecordedRun, read_recorded_run
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.watch.spec import WatchSpec
+from ko_cpt_callbacks.watch.target import parse_targets
 
 
 def _run(path: Path, **changes: Any) -> Path:
@@ -19,24 +21,27 @@ def _run(path: Path, **changes: Any) -> Path:
 
 
 def test_what_a_run_was_told(tmp_path: Path) -> None:
-    """Task, targets, rules and language; what is missing is None or nothing."""
-    assert read_told(_run(tmp_path / "a.json")) == Told("sft", ("ppl<20",), ("non-finite",), "en")
+    """Task, targets, rules and language; what is missing is the default."""
+    spec = WatchSpec(parse_targets(["ppl<20"]), "sft", ("non-finite",), language="ko")
+    assert read_recorded_run(_run(tmp_path / "a.json", language="ko")) == RecordedRun(spec)
+    assert read_recorded_run(_run(tmp_path / "c.json", language="xx")).spec.language == "en"
     (tmp_path / "b.json").write_text('{"format": 1, "told": {"task": "cpt"}}')
-    assert read_told(tmp_path / "b.json") == Told("cpt")
+    assert read_recorded_run(tmp_path / "b.json") == RecordedRun(WatchSpec())
 
 
 def test_codes_of_an_earlier_version(tmp_path: Path) -> None:
     """They are read by their present names, each once, in their place: a run of then is judged as one of now."""
     then = ["trackers-not-reached", "exact-loss-absent", "non-finite", "nan-filter-on", "of-a-later-version"]
-    assert read_told(_run(tmp_path / "a.json", rules=then)).rules == ("note", "non-finite", "of-a-later-version")
-    assert read_told(_run(tmp_path / "b.json", rules=["stopped-before"])).rules == ("note",)
+    found = read_recorded_run(_run(tmp_path / "a.json", rules=then)).spec
+    assert found.rules == ("note", "non-finite", "of-a-later-version")
+    assert read_recorded_run(_run(tmp_path / "b.json", rules=["stopped-before"])).spec.rules == ("note",)
 
 
 def test_limits(tmp_path: Path) -> None:
     """As they were given; a file of a version without them has none."""
     limits = {"not-enough-data": {"min_evaluations": 5}, "of-a-later-version": {"height": 2.5}}
-    assert read_told(_run(tmp_path / "a.json", limits=limits)).limits == limits
-    assert read_told(_run(tmp_path / "b.json")).limits == {}
+    assert read_recorded_run(_run(tmp_path / "a.json", limits=limits)).spec.limits == limits
+    assert read_recorded_run(_run(tmp_path / "b.json")).spec.limits == {}
 
 
 def test_why_it_was_stopped(tmp_path: Path) -> None:
@@ -44,13 +49,13 @@ def test_why_it_was_stopped(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     stop = '{"code": "a", "step": 3, "short": "s", "detail": "d", "x": 1}'
     path.write_text(f'{{"format": 1, "told": {{"task": "cpt"}}, "stop": {stop}}}')
-    assert read_told(path).stop == {"code": "a", "step": 3, "short": "s", "detail": "d"}
+    assert read_recorded_run(path).stop == {"code": "a", "step": 3, "short": "s", "detail": "d"}
     path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m"}}')
-    assert read_told(path).stop == {"code": "a", "step": 3, "short": "m", "detail": "m"}
+    assert read_recorded_run(path).stop == {"code": "a", "step": 3, "short": "m", "detail": "m"}
     path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": true, "short": 1}}')
-    assert read_told(path).stop == {"code": "a", "step": None, "short": "", "detail": ""}
+    assert read_recorded_run(path).stop == {"code": "a", "step": None, "short": "", "detail": ""}
     path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": [1]}')
-    assert read_told(path).stop is None
+    assert read_recorded_run(path).stop is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +85,7 @@ def test_what_cannot_be_believed(tmp_path: Path, text: str, expected: str) -> No
     path = tmp_path / "run.json"
     path.write_text(text)
     with pytest.raises(UnreadableRunError) as caught:
-        read_told(path)
+        read_recorded_run(path)
     assert str(caught.value).startswith(f"{path}{expected}")
     assert "\n" not in str(caught.value)
     assert "move it away" in str(caught.value)

@@ -1,0 +1,84 @@
+"""The callback's arguments, checked when it is built: a mistake shows before the first step, not at the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.registry import baseline_data
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import language_of
+from ko_cpt_callbacks.rules.registry import known_limits, rules_for
+from ko_cpt_callbacks.run.output import BUILT_IN, Output, output_names
+from ko_cpt_callbacks.watch.argument import one_of, several
+from ko_cpt_callbacks.watch.plausibility import doubts_of
+from ko_cpt_callbacks.watch.spec import WatchSpec
+
+_log = logging.getLogger("ko_cpt_callbacks")
+
+
+def callback_spec(
+    *, baseline: str | Baseline | None = None, language: str | None = None, **arguments: Any
+) -> WatchSpec:
+    """What is watched, from the callback's arguments; what is to be asked twice about a target is logged as a warning.
+
+    Args:
+        baseline: An id, or the baseline itself.
+        language: A language; None: that of the environment, else English.
+        arguments: The others, as `WatchSpec.from_kwargs` takes them.
+
+    Raises:
+        ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
+    """
+    spec = WatchSpec.from_kwargs(
+        known_limits(),
+        baseline_data,
+        baseline=baseline.as_dict() if isinstance(baseline, Baseline) else baseline,
+        language=_environment_language() if language is None else language,
+        **arguments,
+    )
+    rules_for(spec)  # a stage that the baseline does not have is told now
+    for doubt in doubts_of(spec.targets, spec.task):
+        _log.warning("%s", doubt.message(spec.language))
+    return spec
+
+
+def checked_outputs(outputs: Iterable[str | Output] | None) -> tuple[str | Output, ...]:
+    """Outputs and names of outputs.
+
+    Args:
+        outputs: As it was given; None: those of this package.
+
+    Raises:
+        ConfigurationError: For a name that is none; tells what was probably meant.
+    """
+    places: list[str | Output] = list(BUILT_IN if outputs is None else several("outputs", outputs))
+    for place in places:
+        if not isinstance(place, Output):
+            one_of("outputs", place, output_names())
+    return tuple(places)
+
+
+def _environment_language() -> str | None:
+    """The language that the environment names; a wrong one ends no run."""
+    try:
+        return language_of("", None, os.environ)
+    except ConfigurationError as error:
+        _log.warning("%s; sentences are in English", error)
+        return None
+
+
+def refuse_unready(**arguments: Any) -> None:
+    """Arguments that this version knows and cannot serve yet are refused, never silently ignored.
+
+    Raises:
+        ConfigurationError: If one of them is given.
+    """
+    for name, value in arguments.items():
+        if value is not None and value != ():
+            raise ConfigurationError(
+                f"KoCPTCallback({name}={value!r}): this version does not act on {name} yet; leave it out"
+            )

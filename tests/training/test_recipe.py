@@ -114,8 +114,8 @@ def test_arguments_that_the_installed_class_does_not_take(tmp_path: Path) -> Non
         f"{tmp_path / 'made.yaml'}:1: stages.odd.arguments.max_stepps: found an unknown argument, expected an argument "
         "of the installed transformers.TrainingArguments. Did you mean max_steps?"
     )
-    recipe = made_recipe(tmp_path, FIVE_STAGES, arguments={"eval_strategy": "sometimes"})
-    refused = r'made.yaml:1: stages.odd.arguments.eval_strategy: found the text "sometimes" \('
+    recipe = made_recipe(tmp_path, FIVE_STAGES, arguments={"debug": "sometimes"})
+    refused = r'made.yaml:1: stages.odd.arguments.debug: found the text "sometimes" \('
     with pytest.raises(RecipeError, match=refused):
         recipe.training_arguments("odd", tmp_path)
 

@@ -228,3 +228,11 @@ def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:
     """Of its last twelve points and its last twenty those that say less."""
     losses = [2.5 + e * (8.0 if i >= 23 else 1.0) for i, e in enumerate(noisy(30, 0.01, 5))]
     assert curved_noise(losses) == bent_noise(losses[-20:]) < bent_noise(losses[-12:])
+
+
+def test_the_line_goes_through_the_last_thirty_points() -> None:
+    """What came before them is in the window, and not in its line or its noise."""
+    recent = _after(*rows([9.0 - 0.2 * i for i in range(15)] + [2.0] * 30))
+    assert recent.line == (2.0, 0.0)
+    assert (recent.noise, recent.jitter, recent.wild) == (limits.QUIET, limits.QUIET, 0.0)
+    assert len(recent.losses) == 45

@@ -1,4 +1,4 @@
-"""What is local of a recipe's texts, looked at before anything is loaded: files, encodings, fields.
+"""What is local of a recipe, looked at before anything is loaded: the base's folder, text files, encodings, fields.
 
 The beginning of each file is read, no more. What is on the hub, and what cannot be read without a library that is not
 installed, is named as not looked at.
@@ -42,6 +42,9 @@ _ROWS: Final = 20
 _FILES: Final = 200
 """Files of a source that are looked at; chosen, not measured: with packed ones a second or two."""
 
+_USUAL: Final = ("text", "content", "body", "document", "raw_content")
+"""What corpora call their text."""
+
 _TOLD: Final = 5  # files of a source that are told
 _ERRORS: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)  # pyarrow's are ValueErrors and OSErrors
 
@@ -62,6 +65,7 @@ class TextLook:
 def look_at_texts(file: RecipeFile) -> TextLook:
     """Look at the files that a recipe names, as far as they are here."""
     look = TextLook()
+    look.mistakes.extend(_base(file))
     for name, source in file.recipe.data.sources.items():
         key: Key = ("data", "sources", name)
         if source.hub is not None:
@@ -69,6 +73,17 @@ def look_at_texts(file: RecipeFile) -> TextLook:
         told = list(_source(file, key, source, look))
         look.mistakes.extend(told[:_TOLD])
     return look
+
+
+def _base(file: RecipeFile) -> Iterator[Told]:
+    """A base that can only be a folder is one."""
+    model = file.recipe.base.model
+    if model is None or (model[0] not in "./~" and model.count("/") < 2):
+        return
+    places = (file.path.parent / model, Path(model))
+    if not any(place.is_dir() for place in places):
+        _, _, near = _absent(places[0])
+        yield ("base", "model"), f"no folder {model}", "one that is there, or owner/name of the hub", near
 
 
 def _source(file: RecipeFile, key: Key, source: Source, look: TextLook) -> Iterator[Told]:
@@ -209,4 +224,5 @@ def _columns(key: Key, source: Source, path: Path, names: Sequence[str], what: s
         if name is not None and name not in names:
             found = f"{name!r}, which {path} does not have"
             near = near_miss(name, names) or (names[0] if len(names) == 1 else None)
+            near = near or next((usual for usual in _USUAL if part == "field" and usual in names), None)
             yield (*key, part), found, f"one of its {what} ({cut(', '.join(map(str, names)))})", near

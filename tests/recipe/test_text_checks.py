@@ -229,6 +229,18 @@ def test_a_folder(tmp_path: Path) -> None:
     assert unseen == f"2 files in {tmp_path / 'text'}, which are not read (.TXT, .md)"
 
 
+@pytest.mark.parametrize("model", ["./base", "../base", "/base", "~/base", "a/b/c"])
+def test_a_base_that_can_only_be_a_folder(model: str, tmp_path: Path) -> None:
+    """One that is not there is told; what may be an id of the hub is not."""
+    path = tmp_path / "local.yaml"
+    head, rest = RECIPE.format(source="bundled: [ko_udhr.txt]").split("base: ", 1)
+    text = f"{head}base: {{model: {model}, dtype: float32}}\n{rest[rest.index('data:'):]}"
+    for given, told in ((text, 1), (text.replace(f"model: {model}", "model: base"), 0)):
+        path.write_text(given, "utf-8")
+        mistakes = look_at_texts(read_recipe(path)).mistakes
+        assert [key for key, *_ in mistakes] == [("base", "model")] * told
+
+
 def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
     """A path that is there is itself, whatever it would fit as a pattern."""
     for name in ("a[1].txt", "a1.txt"):

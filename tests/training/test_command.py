@@ -1,4 +1,4 @@
-"""``ko-cpt train`` refuses what is wrong before torch is imported, in one line, with status 2."""
+"""``ko-cpt train`` refuses what is wrong before torch is imported, in one line with status 2; what is odd it notes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
+from ko_cpt_callbacks.training import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +71,23 @@ def test_what_is_wrong_is_said_at_once(arguments: list[str], line: str, tmp_path
     found = _train(tmp_path, *arguments)
     assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {line}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+
+
+def test_what_is_hardly_ever_meant_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training begins with the notes on its recipe, once for all stages, and is not refused for them."""
+    begun = []
+
+    def run_recipe(*given: object) -> None:
+        begun.append(given)
+        raise ConfigurationError("enough")
+
+    monkeypatch.setattr(run, "run_recipe", run_recipe)
+    words = ["train", "quickstart", "--output", str(tmp_path / "run"), "--set", "stages.*.arguments.learning_rate=2e4"]
+    found = CliRunner().invoke(app, words)
+
+    assert len(begun) == 1
+    (note,) = [line for line in found.stdout.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: stages.*.arguments.learning_rate: 20000 is no usual learning rate; usual are ")
 
 
 def test_help_shows_how(tmp_path: Path) -> None:

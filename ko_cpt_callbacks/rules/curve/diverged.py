@@ -12,7 +12,7 @@ from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import Low, Watch
-from ko_cpt_callbacks.signal.explanation import paces_differ, undone, within_saw
+from ko_cpt_callbacks.signal.explanation import begins_mega_batch, paces_differ, undone, within_saw
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
@@ -185,8 +185,10 @@ def _tooth(signals: Signals, low: Low, height: float) -> bool:
         return signals.told and within_saw(window, watch.since - low.index, level)
     if watch.since - jump.index > limits.TOOTH_LONGEST or level > jump.after + limits.SAW_BEYOND * jump.size:
         return False
-    before = window.losses[: jump.index - watch.since - 1]
-    return signals.grouped or (2 * jump.size > height and undone(window, before, jump.after, jump.size) is None)
+    count = watch.since - jump.index + 1
+    back = undone(window, window.losses[: -count - 1], jump.after, jump.size)
+    first = 2 * jump.size > height and (back is None or (back and begins_mega_batch(window, count)))
+    return first or signals.grouped
 
 
 def _soars(losses: tuple[float, ...], since: int, low: Low) -> bool:

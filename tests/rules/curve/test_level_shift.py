@@ -227,9 +227,9 @@ NOISE = 1.4826 * 0.2 / math.sqrt(6.0)
 """Of a loss that goes up and down by 0.05."""
 
 
-@pytest.mark.parametrize(("noises", "points"), [(7.5, 9), (8.6, 6)])
+@pytest.mark.parametrize(("noises", "points"), [(8.5, 9), (9.6, 6)])
 def test_how_soon_a_shift_is_said(noises: float, points: int) -> None:
-    """After nine points, and after six where it is eight noises large; the noise is that of the points before it."""
+    """After nine points, and after six where it is nine noises large; the noise is that of the points before it."""
     (found,) = _step(noises * NOISE, zigzag=0.05)
     assert (found.values["points"], found.values["noise"]) == (points, pytest.approx(NOISE))
     if points == 9:

@@ -182,8 +182,12 @@ class WatchSpec:
         retention = recorded_texts(where, told, "retention") or ()
         patience = told.get("patience")
         try:
+            goals = parse_targets(targets)
+        except ConfigurationError as error:
+            raise UnreadableRunError(f"{where}: {error}") from None
+        try:
             return cls(
-                targets=parse_targets(targets),
+                targets=goals,
                 task=task,
                 rules=present(recorded_texts(where, told, "rules")),
                 patience=read_patience(patience, None if patience is None else told.get("min_delta")),

@@ -33,8 +33,9 @@ NAMES = sorted(RECIPES)
 
 
 def _live(folder: Path) -> list[dict[str, Any]]:
-    """What the callback said while the run ran."""
-    return [json.loads(line) for line in (folder / keys.FINDINGS_FILE).read_text("utf-8").splitlines()]
+    """What the callback said while the run ran, in the sentences of now: most of these runs were recorded before."""
+    lines = (folder / keys.FINDINGS_FILE).read_text("utf-8").splitlines()
+    return _as_dicts([Finding.from_dict(json.loads(line)) for line in lines])
 
 
 def _monitor(folder: Path) -> Monitor:

@@ -30,8 +30,8 @@ def epoch_ends(window: Recent, count: int) -> bool:
     at = max(near, key=lambda i: abs(window.losses[i] - window.losses[i - 1]))
     known = [epoch for epoch in window.epochs[at - 2 : at + 2] if epoch is not None]
     return len(known) > 1 and (
-        int(known[0] + limits.EXACT_EPOCH) < int(known[-1] + limits.EXACT_EPOCH)
-        or any(abs(epoch - round(epoch)) < limits.EXACT_EPOCH < epoch for epoch in known)
+        int(known[0] + limits.EPOCH_EXACT) < int(known[-1] + limits.EPOCH_EXACT)
+        or any(abs(epoch - round(epoch)) < limits.EPOCH_EXACT < epoch for epoch in known)
     )
 
 
@@ -131,7 +131,7 @@ def another_tooth(jumps: Sequence[Jump], start: int, shift: float, base: float) 
         base: The level before it.
     """
     least, most = limits.TEETH_ALIKE
-    alike = [jump for jump in jumps if jump.index < start - 3 and least < jump.size / shift < most]
+    alike = [jump for jump in jumps if jump.index < start - limits.AROUND and least < jump.size / shift < most]
     if not alike:
         return False
     last, ahead = alike[-1], start - alike[-1].index

@@ -4,13 +4,15 @@ Each is followed by a text of one or two sentences: unit first, then the meaning
 measured, or "Chosen, not measured." A rule has its limits as fields, so that a user can set them
 (``rules={"loss-spike": {"most": 3}}``); their defaults are these. Nothing else in a body of these rooms is a number
 but 0, 1, 2 and one half. Those of the whole run, its
-epochs and its evaluations stand in `ko_cpt_callbacks.signal.run_limits` and have their names here too.
+epochs and its evaluations stand in `ko_cpt_callbacks.signal.run_limits`, those of `diverged` and `loss-spike` in
+`ko_cpt_callbacks.signal.curve_limits`; all have their names here too.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from ko_cpt_callbacks.signal.curve_limits import *  # noqa: F403
 from ko_cpt_callbacks.signal.run_limits import *  # noqa: F403
 
 # -- window and noise --------------------------------------------------------------------------------------------------
@@ -44,7 +46,7 @@ LINE: Final = 30
 SHORT: Final = 5
 """Points of a short median, the level of the moment. Chosen, not measured."""
 
-# -- excursions: spikes, shifts of level, divergence -------------------------------------------------------------------
+# -- excursions and shifts of level ------------------------------------------------------------------------------------
 
 MIDDLES: Final = 24
 """Points whose short medians are kept. Chosen, not measured."""
@@ -109,102 +111,6 @@ JUMP: Final = 5.0
 
 JUMPS: Final = 6
 """Jumps that are kept. Chosen, not measured."""
-
-DIVERGED_NOISES: Final = 5.5
-"""Noises of the time of the lowest level by which the loss must be above it. Chosen, not measured."""
-
-DIVERGED_NATS: Final = 0.4
-"""Nats by which it must be. Chosen: healthy runs of the suite rise by less than 0.15 after the warm-up."""
-
-DIVERGED_SHARE: Final = 0.08
-"""Share of the lowest level by which it must be above it. Chosen, not measured."""
-
-DIVERGED_SWINGS: Final = 1.6
-"""Times the largest rise that went back by itself. Chosen, not measured."""
-
-DIVERGED_YOUNG_NATS: Final = 0.65
-"""Nats, while the run is young. Chosen: healthy runs of the suite rise by up to 0.5 in a warm-up."""
-
-DIVERGED_RISING: Final = 12
-"""Points since the level was within a fifth of a rise that goes on. Chosen, not measured."""
-
-DIVERGED_STAYING: Final = 16
-"""Points in the upper half of a rise. Chosen: spikes of 20 points are back before."""
-
-DIVERGED_SWINGING: Final = 26
-"""Points of which more than half are up. Chosen, not measured."""
-
-DIVERGED_CLIMBING: Final = 6
-"""Points since the level was within a fifth of a rise that is ever faster. Chosen, not measured."""
-
-DIVERGED_AGAIN: Final = 8
-"""Points, where the loss was up for as long before and came back. Chosen, not measured."""
-
-DIVERGED_SHIFT_NATS: Final = 1.0
-"""Nats up to which a change between two points is a shift of the level. Chosen, not measured."""
-
-DIVERGED_HUGE_NATS: Final = 1.2
-"""Nats from which a rise, three times what is needed, is huge. Chosen, not measured."""
-
-DIVERGED_BESIDE: Final = 0.7
-"""Share of the rise that training beside a best evaluation must have. Chosen, not measured."""
-
-DIVERGED_SHORT: Final = 40
-"""Points of a log that is short. Chosen, not measured."""
-
-DIVERGED_SHORT_RISING: Final = 8
-"""Points of a huge rise that goes on in a short log. Chosen, not measured."""
-
-DIVERGED_SHORT_STAYING: Final = 11
-"""Points in the upper half of a huge rise in a short log. Chosen, not measured."""
-
-SPIKE_ONE_NOISES: Final = 8.5
-"""Noises of a single point. Chosen: a batch's noise is rarely above 7; OLMo asks for 6 standard deviations."""
-
-SPIKE_FEW_NOISES: Final = 6.5
-"""Noises of two or three points. Chosen, not measured."""
-
-SPIKE_MANY_NOISES: Final = 5.8
-"""Noises of more points. Chosen, not measured."""
-
-SPIKE_WILDS: Final = 2.2
-"""Times the second farthest point of the window, for a single point. Chosen, not measured."""
-
-SPIKE_ODDS: Final = 1.5
-"""Times the farthest single point so far that was no spike. Chosen, not measured."""
-
-SPIKE_DIPS: Final = 2.5
-"""Times as high as the points before went low. Chosen, not measured."""
-
-SPIKE_LEAST_NATS: Final = 0.08
-"""Nats of any spike. Chosen, not measured."""
-
-SPIKE_LEAST_SHARE: Final = 0.03
-"""Share of the level of any spike. Chosen, not measured."""
-
-SPIKE_EPOCH_END_NOISES: Final = 16.0
-"""Noises of a rise that begins at an epoch's end. Chosen, not measured."""
-
-SPIKE_EPOCH_END_NATS: Final = 0.8
-"""Nats of a rise that begins at the end of an epoch. Chosen, not measured."""
-
-SPIKE_BUMP_CLIMB: Final = 3
-"""Points up to its peak after which a rise in a warm-up is a bump. Chosen, not measured."""
-
-SPIKE_BUMP_NATS: Final = 0.65
-"""Nats of a bump that is a spike. Chosen, not measured."""
-
-SPIKE_MORE: Final = 0.05
-"""Share by which a single point must be higher with each doubling of the points beyond 128. Chosen, not measured."""
-
-SPIKE_TOOTH_POINTS: Final = 8
-"""Points of a rise that was up at once, from which it may be a tooth. Chosen, not measured."""
-
-SPIKE_EARLY_NATS: Final = 0.35
-"""Nats of a spike after fewer than twelve points. Chosen, not measured."""
-
-SPIKE_MOST: Final = 10
-"""Spikes that are said of one run. Chosen, not measured."""
 
 SEAM_ROWS: Final = 6
 """Rows after the first sign of another run in which others belong to it. Chosen: a second warm-up takes three."""
@@ -287,21 +193,6 @@ SHIFT_NEW: Final = 0.4
 """Share of a fall by which it must be lower than the loss was lately: else it is the return from a spike.
 Chosen, not measured."""
 
-SOAR_POINTS: Final = 6
-"""Points from which a run that only rises can be said to diverge. Chosen: the shortest such log known has eight."""
-
-SOAR_FROM: Final = 2
-"""Points within which the loss was lowest in such a run. Chosen, not measured."""
-
-SOAR_UNTIL: Final = 20
-"""Points after which a run is judged as any other. Chosen, not measured."""
-
-SOAR_TIMES: Final = 2.5
-"""Times its lowest level to which the loss must have risen. Chosen: no bump of a warm-up comes near."""
-
-SOAR_NATS: Final = 2.0
-"""Nats above it, too. Chosen, likewise."""
-
 SEAM_NATS: Final = 0.5
 """Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above.
 Chosen, not measured."""
@@ -345,9 +236,6 @@ TOOTH_BACK: Final = 0.3
 
 TOOTH_PERIOD: Final = 0.12
 """Share by which the distance of two teeth may differ from the one before. Chosen, not measured."""
-
-EXACT_EPOCH: Final = 1e-6
-"""Epochs that are no difference. Source: 64-bit floats in a log."""
 
 AROUND: Final = 3
 """Points around a place in which the loss went most. Chosen, not measured."""

@@ -18,7 +18,7 @@ EPOCH_DECIMALS: Final = 2
 EPOCH_ROUNDED: Final = 0.006
 """Epochs by which a rounded one may be off, and a little. Source: half of the last of two decimals."""
 EPOCH_EXACT: Final = 1e-6
-"""Epochs by which one that is not rounded may be off. Chosen, not measured."""
+"""Epochs by which one that is not rounded may be off. Source: 64-bit floats in a log."""
 EPOCH_RATE_FELL: Final = 0.1
 """Share of the learning rate. A fall by more, and by twice that of the rows before, explains a drop of the loss.
 Chosen, not measured."""

@@ -126,7 +126,8 @@ class Diverged(Rule):
             return state, ()
         values = {
             "level": middles[-1], "lowest": low.level, "lowest_step": low.step, "rise": height, "noise": noise,
-            "threshold": needed, "points": watch.since - low.index, "window": 5, "first": watch.first,
+            "threshold": needed, "points": watch.since - low.index, "window": limits.SHORT,
+            "first": watch.first,
         }  # fmt: skip
         finding = Finding(self.code, Severity.ERROR, seen.step, "train", values, asks_to_stop=True, variant=variant)
         return replace(state, said=window.segment), (finding,)
@@ -138,23 +139,28 @@ class Diverged(Rule):
         middles = watch.middles
         if len(middles) < self.short_rising:
             return None
-        up = _since_below(middles, lowest + min(0.2 * height, 0.6 * needed))
-        rising, staying = self.rising, min(max(self.staying, 8 + watch.since // 25), len(middles) - 1)
-        if height >= max(3 * needed, self.huge_nats):
+        began = min(limits.DIVERGED_BEGAN * height, limits.DIVERGED_BEGAN_NEEDED * needed)
+        up = _since_below(middles, lowest + began)
+        rising = self.rising
+        longer = limits.DIVERGED_STAYING_LEAST + watch.since // limits.DIVERGED_STAYING_PER
+        staying = min(max(self.staying, longer), len(middles) - 1)
+        if height >= max(limits.DIVERGED_HUGE * needed, self.huge_nats):
             staying = min(self.staying, staying)
             if watch.since <= self.short:
                 rising, staying = self.short_rising, min(self.short_staying, staying)
-        if up >= rising and middles[-1] - middles[-4] >= 0.12 * height and middles[-1] >= max(middles[-up:]):
+        goes_on = limits.DIVERGED_GOES_ON * height
+        if up >= rising and middles[-1] - middles[-4] >= goes_on and middles[-1] >= max(middles[-up:]):
             return "rising"
         if up >= self.climbing and height >= 2 * needed and _ever_faster(middles, up, height):
             return "rising"
         half = lowest + 0.5 * height
         if up >= staying and len(after) >= staying and sum(loss < half for loss in after[-staying:]) <= 1:
-            return "staying" if middles[-1] >= middles[-9:][0] - 0.15 * height else None
+            return "staying" if middles[-1] >= middles[-9:][0] - limits.DIVERGED_EASES * height else None
         lately = after[-self.swinging :]
         away = [loss > lowest + needed for loss in lately]
-        if len(lately) == self.swinging and sum(away) >= 0.55 * len(away) and sum(away[-8:]) >= 4:
-            return "swinging" if _swung(lately, 0.35 * (max(lately) - lowest)) else None
+        mostly = sum(away) >= limits.DIVERGED_MOSTLY * len(away) and sum(away[-8:]) >= limits.DIVERGED_LATELY
+        if len(lately) == self.swinging and mostly:
+            return "swinging" if _swung(lately, limits.DIVERGED_SWUNG * (max(lately) - lowest)) else None
         if watch.swings and watch.away >= self.again and height >= self.young_nats:
             return "swinging"
         return None
@@ -170,11 +176,13 @@ class Diverged(Rule):
         steps = [b - a for a, b in pairwise(losses)]
         at = max(range(len(steps) - 1), key=lambda i: steps[i] + steps[i + 1])
         before, after = losses[: at + 1], losses[at + 2 :]
-        if len(before) < 5 or len(after) < 5:
+        if min(len(before), len(after)) < limits.SHORT:
             return None
-        size = median(after[:5]) - median(before[-5:])
-        late = median(losses[-5:]) - median(after[:5])
-        return size if 0.85 * height < size < 1.2 * height and late < 0.1 * size else None
+        landed = median(after[: limits.SHORT])
+        size = landed - median(before[-limits.SHORT :])
+        late = median(losses[-limits.SHORT :]) - landed
+        least, most = limits.DIVERGED_SHIFT_SHARE
+        return size if least * height < size < most * height and late < limits.DIVERGED_SHIFT_STILL * size else None
 
 
 def _tooth(signals: Signals, low: Low, height: float) -> bool:
@@ -202,9 +210,10 @@ def _soars(losses: tuple[float, ...], since: int, low: Low) -> bool:
 
 def _ever_faster(middles: tuple[float, ...], up: int, height: float) -> bool:
     """Whether each third of the way up was steeper than the one before, which no spike is."""
-    third = min(up, 12, len(middles) - 1) // 3
-    a, b, c, d = (middles[-1 - i * third] for i in (3, 2, 1, 0))
-    return d - c > 1.15 * (c - b) > 1.15**2 * max(b - a, 0.0) and d - a > 0.7 * height
+    third = min(up, limits.DIVERGED_FASTER_POINTS, len(middles) - 1) // limits.THIRDS
+    a, b, c, d = (middles[-1 - i * third] for i in reversed(range(limits.THIRDS + 1)))
+    times = limits.DIVERGED_FASTER
+    return d - c > times * (c - b) > times**2 * max(b - a, 0.0) and d - a > limits.DIVERGED_FASTER_SHARE * height
 
 
 def _swung(losses: tuple[float, ...], by: float) -> bool:

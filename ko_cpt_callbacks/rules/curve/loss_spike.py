@@ -114,23 +114,25 @@ class LossSpike(Rule):
             odd: After single points of so many noises that were none.
             count: After so many points: the more there are, the farther off is the farthest.
         """
-        noises = self.one_noises if rise.points == 1 else self.few_noises if rise.points <= 3 else self.many_noises
+        few = rise.points <= limits.SPIKE_FEW
+        noises = self.one_noises if rise.points == 1 else self.few_noises if few else self.many_noises
         least = [
-            noises * rise.noise * (1 + 3 / rise.window), self.dips * rise.dip, self.least_nats,
+            noises * rise.noise * (1 + limits.SPIKE_UNSURE / rise.window), self.dips * rise.dip, self.least_nats,
             self.least_share * abs(rise.base),
         ]  # fmt: skip
         if (rise.young and rise.climb > self.bump_climb) or rise.window < limits.ENOUGH:
             least.append(self.bump_nats)
         if rise.window < 2 * limits.ENOUGH:
             least.append(self.early_nats)
-        if rise.points <= 3:
+        if few:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
         # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
         first = count - rise.points <= limits.TOOTH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
-        if rise.points >= (0.5 if first else 1) * self.tooth_points and rise.first - rise.base >= 0.7 * rise.height:
-            least.append((rise.ceiling - rise.base) / 0.7)
+        at_once = rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height
+        if rise.points >= (0.5 if first else 1) * self.tooth_points and at_once:
+            least.append((rise.ceiling - rise.base) / limits.SPIKE_CEILING)
         if rise.points == 1:
-            least[0] *= 1 + self.more * max(log2(count / 128), 0.0) if count else 1
+            least[0] *= 1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0) if count else 1
             least.append(self.odds * odd * rise.noise)
         if rise.epoch_end:
             least.extend((self.epoch_end_noises * rise.noise, self.epoch_end_nats))

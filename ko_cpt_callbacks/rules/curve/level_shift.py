@@ -98,7 +98,7 @@ class LevelShift(Rule):
         if not window.grew:
             return state, ()
         if watch.since == 1:
-            state = replace(state, quiet_until=0, tooth=0.0, doubt=None)
+            state = LevelShiftState(seam=state.seam)
         values: dict[str, Any] | None = None
         for count in (self.few, self.many):
             if values is None and watch.since - count - 1 >= state.quiet_until:

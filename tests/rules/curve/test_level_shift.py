@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.rules.curve.level_shift import LevelShift
+from ko_cpt_callbacks.rules.curve.level_shift import Doubt, LevelShift, LevelShiftState
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.signal.excursion import Jump, Watch
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent
 
 RULE = LevelShift()
 
@@ -283,3 +288,189 @@ def test_repeats_count_once() -> None:
     seen = rows(_shifted(0.5))
     assert findings(RULE, [one for row in seen for one in (row, row)]) == findings(RULE, seen)
     assert findings(RULE, [*rows(falling(100)), *[TrainObservation(1010, loss=3.2)] * 20]) == []
+
+
+# -- shifts that wait, because they may be teeth ----
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_early_shift_waits(sign: int) -> None:
+    """One within 27 points waits for as many again and three, and is said with what there was and all points since."""
+    for before, step, points in ((20, 430, 23), (27, 570, 30), (28, 340, 6)):
+        (found,) = _step(sign * 0.5, before=before, points=60)
+        assert (found.step, found.values["points"], found.variant) == (step, points, "up" if sign > 0 else "down")
+        assert found.values["first_step"] == 10 * before + 10
+        assert found.values["shift"] == pytest.approx(sign * 0.5)
+
+
+@pytest.mark.parametrize(("sign", "variant"), [(1, "up"), (-1, "down")])
+def test_a_log_that_ends_while_a_shift_waits(sign: int, variant: str) -> None:
+    """It is said at the end, with the points up to there; not before, and not where none waits."""
+    seen = rows([2.0] * 20 + [2.0 + sign * 0.5] * 22)
+    assert Monitor([RULE]).fold(seen)[1] == ()
+    (found,) = findings(RULE, seen)
+    assert (found.severity, found.step, found.split, found.variant) == (Severity.WARNING, 420, "train", variant)
+    assert (found.values["points"], found.values["first_step"]) == (22, 210)
+    assert found.values["shift"] == pytest.approx(sign * 0.5)
+    assert findings(RULE, rows([2.0] * 42)) == []
+
+
+def test_an_early_shift_that_goes_back() -> None:
+    """Half of it must be left until it is said: a tooth drifts back."""
+    for left, said in ((0.45, []), (0.55, ["up"])):
+        losses = [2.0] * 20 + [2.5] * 10 + [2.0 + 0.5 * left] * 40
+        assert [one.variant for one in findings(RULE, rows(losses))] == said
+
+
+def _settled(
+    level: float, *, shift: float = 0.5, since: int = 60, jumps: tuple[Jump, ...] = ()
+) -> tuple[LevelShiftState, tuple[Finding, ...]]:
+    """What becomes of a shift from 2.0 that was seen after six points, at point 40, and is due at point 60."""
+    state = LevelShiftState(since, doubt=Doubt({"before": 2.0, "shift": shift, "points": 6}, at=40, due=60))
+    signals = Signals(
+        window=Recent(step=10 * since, losses=(level,) * 50, grew=True, count=since),
+        watch=Watch(since=since, middles=(level,) * 24, jumps=jumps),
+    )
+    return RULE.step(state, TrainObservation(10 * since, loss=level), signals)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_when_a_shift_that_waits_is_settled(sign: int) -> None:
+    """Said when it is due and not before; forgotten, as a tooth, once less than half of it is left."""
+    state, found = _settled(2.0 + sign * 0.26, shift=sign * 0.5)
+    assert [one.values["points"] for one in found] == [26]
+    assert (state.doubt, state.tooth, state.quiet_until) == (None, 0.0, 60)
+    assert [one.variant for one in found] == ["up" if sign > 0 else "down"]
+    state, found = _settled(2.0 + sign * 0.5, shift=sign * 0.5, since=59)
+    assert state.doubt is not None and found == ()
+    for since in (45, 59, 60, 70):
+        state, found = _settled(2.0 + sign * 0.24, shift=sign * 0.5, since=since)
+        assert (state.doubt, state.tooth, found) == (None, sign * 0.5, ())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("jump", "said"),
+    [((41, 0.26), False), ((40, 0.26), True), ((41, 0.25), True), ((41, -0.5), True), ((55, 0.5), False)],
+)
+def test_the_next_tooth_settles_it(sign: int, jump: tuple[int, float], said: bool) -> None:
+    """A jump the same way after it, of more than half of its size, makes it a tooth."""
+    jumps = (Jump(20, sign * 0.5, 2.0), Jump(jump[0], sign * jump[1], 2.0), Jump(58, -sign * 0.5, 2.0))
+    state, found = _settled(2.0 + sign * 0.5, shift=sign * 0.5, jumps=jumps)
+    assert (bool(found), state.doubt, state.tooth) == (said, None, 0.0 if said else sign * 0.5)
+
+
+def _seen(
+    losses: Sequence[float], state: LevelShiftState | None = None, *, rule: LevelShift = RULE, told: bool = False,
+    jumps: tuple[Jump, ...] | None = None,
+) -> tuple[LevelShiftState, tuple[Finding, ...]]:  # fmt: skip
+    """The rule's step at the last row of a log, from a made state; ``jumps``: others than those of the log."""
+    seen = rows(losses)
+    signals = replace(Monitor([]).fold(seen)[0].signals, told=told)
+    if jumps is not None:
+        signals = replace(signals, watch=replace(signals.watch, jumps=jumps))
+    return rule.step(state or rule.initial(), seen[-1], signals)
+
+
+def _flat(sign: int = 1) -> list[float]:
+    return [2.0] * 60 + [2.0 + sign * 0.5] * 6
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("times", "said"), [(0.33, True), (0.37, False), (1.0, False), (2.8, False), (3.0, True), (-1.0, True)]
+)
+def test_a_shift_like_the_last_tooth(sign: int, times: float, said: bool) -> None:
+    """Is another tooth: the same way, of 0.35 to 2.9 of its size; it changes nothing."""
+    before = LevelShiftState(quiet_until=7, tooth=sign * 0.5 / times)
+    state, found = _seen(_flat(sign), before)
+    assert bool(found) is said
+    assert state == (replace(before, quiet_until=66) if said else before)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(
+    ("index", "size", "after", "said"),
+    [
+        (57, 0.5, 0.5, False), (58, 0.5, 0.5, True), (20, 0.5, 0.5, False), (20, -0.5, 0.5, True),
+        (20, 0.5, 0.14, True), (20, 0.5, 0.16, False), (30, 0.5, 0.0, False), (20, 0.1, 0.5, True),
+    ],
+)  # fmt: skip
+def test_a_shift_like_an_earlier_jump(sign: int, index: int, size: float, after: float, said: bool) -> None:
+    """Is a tooth where the loss has drifted back since, or where it comes after as many points; as such it is kept."""
+    before = LevelShiftState(doubt=Doubt({}, 1, 2))
+    state, found = _seen(_flat(sign), before, jumps=(Jump(index, sign * size, 2.0 + sign * after),))
+    assert bool(found) is said
+    assert state == (replace(before, quiet_until=66) if said else LevelShiftState(quiet_until=66, tooth=state.tooth))
+    assert said or state.tooth == pytest.approx(sign * 0.5)
+
+
+def test_a_level_that_rows_grouped_by_length_had() -> None:
+    """Is none that is new, where the arguments say that they are; else it is a shift."""
+    for old, told, said in ((2.6, True, False), (2.6, False, True), (2.25, True, True), (2.45, True, False)):
+        state, found = _seen([old] * 40 + _flat(), LevelShiftState(doubt=Doubt({}, 1, 2)), told=told, jumps=())
+        assert bool(found) is said
+        if not said:
+            assert (state.tooth, state.quiet_until, state.doubt) == (pytest.approx(0.5), 106, None)
+
+
+def _drift(*start: float) -> list[float]:
+    """From 2.5 evenly to 2.0, and at once back."""
+    return [*start, *(2.5 - i / 60 for i in range(30)), *[2.5] * 6]
+
+
+def test_a_shift_that_undoes_a_drift() -> None:
+    """Is a tooth, where the loss came there from elsewhere before; where it began there it waits for 24 points."""
+    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), LevelShiftState(doubt=Doubt({}, 1, 2)), jumps=())
+    assert (found, state.doubt, state.quiet_until) == ((), None, 56)
+    assert state.tooth == pytest.approx(0.5, abs=0.05)
+    state, found = _seen(_drift(*[2.5] * 5), jumps=())
+    assert (found, state.tooth, state.quiet_until) == ((), 0.0, 41)
+    assert state.doubt is not None and (state.doubt.at, state.doubt.due) == (41, 35 + 24)
+    (said,) = findings(RULE, rows([*_drift(*[2.5] * 5), *[2.5] * 40]))
+    assert (said.step, said.values["points"]) == (590, 24)
+
+
+def test_a_shift_that_is_seen_late_enough() -> None:
+    """Is said at once: with so many points as it waits for there is nothing to wait for."""
+    rule = LevelShift(few=22, many=22)
+    state, found = _seen([2.0] * 10 + [2.5] * 22, rule=rule)
+    assert [(one.step, one.values["points"]) for one in found] == [(320, 22)]
+    assert (state.doubt, state.quiet_until) == (None, 32)
+
+
+# -- what begins anew ----
+
+
+def test_a_second_run_has_its_own_shift() -> None:
+    """What the first one had, said, waiting or taken for a tooth, is forgotten."""
+    one = [2.0] * 60 + [2.4] * 30
+    assert [each.step for each in findings(RULE, [*rows(one), *rows(one)])] == [660, 660]
+    early = [2.0] * 20 + [2.4] * 15
+    assert [each.step for each in findings(RULE, [*rows(early), *rows(one)])] == [660]
+
+
+def test_how_long_the_run_before_a_seam_was() -> None:
+    """Ten points have a level that a second one is compared with; nine have none."""
+    for points, said in ((5, []), (9, []), (10, ["seam"])):
+        found = findings(RULE, [*rows([3.0] * points), *rows([2.0] * 40)])
+        assert [one.variant for one in found] == said
+
+
+def test_only_the_seam_just_passed_is_judged() -> None:
+    """After ten points; a third run that begins before is compared with none, as the second had no level yet."""
+    first, low = rows([3.0] * 40), rows([2.0] * 9)
+    assert findings(RULE, [*first, *low, *rows([2.0] * 40)]) == []
+    (found,) = findings(RULE, [*first, *rows([2.0] * 10)])
+    assert (found.step, found.values["points"], found.values["window"], found.values["first_step"]) == (100, 10, 40, 10)
+
+
+# -- what a step is not ----
+
+
+def test_a_jump_that_only_makes_up_for_a_slope() -> None:
+    """The level before and after it is the same: nothing has moved."""
+    for size, said in ((0.34, False), (0.30, False), (0.45, True)):
+        losses = [8.0 - 0.05 * i + (size if i >= 60 else 0.0) for i in range(66)]
+        state, found = _seen(losses)
+        assert (bool(found) or state.doubt is not None) is said

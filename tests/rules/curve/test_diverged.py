@@ -11,11 +11,11 @@ import pytest
 from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.rules.curve.diverged import Diverged
+from ko_cpt_callbacks.rules.curve.diverged import Diverged, DivergedState
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.signal.excursion import Low, Watch
+from ko_cpt_callbacks.signal.excursion import Jump, Low, Watch
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent
 
@@ -430,3 +430,104 @@ def test_teeth_of_rows_grouped_by_length(sign: float) -> None:
         count += int(16_000 * math.exp(-(i % 25) / 10))
         tokens.append(count)
     assert findings(RULE, rows(losses, tokens=tokens, every=1)) == []
+
+
+# -- what else a rise may be: made windows ----
+
+
+def _rises(
+    losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10, told: bool = False,
+    paces: Sequence[float] = (), jitter: float | None = None, noise: float | None = 0.01, segment: int = 0,
+    **watch: Any,
+) -> tuple[DivergedState, tuple[Finding, ...]]:  # fmt: skip
+    """The rule's step at point 200, on the way from 2.0 to 3.1; ``points``: how many since the lowest."""
+    path = _ramp(12, 1.1)
+    window = Recent(
+        step=2000, losses=tuple(losses) or (path[-1],), steps=tuple(range(2010 - 10 * len(losses), 2010, 10)),
+        paces=tuple(paces), jitter=jitter, grew=True, count=200, segment=segment,
+    )  # fmt: skip
+    low = Low(2.0, noise, 200 - points, 10 * (200 - points))
+    signals = Signals(
+        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, **watch), told=told
+    )
+    return RULE.step(state or RULE.initial(), TrainObservation(2000, loss=path[-1]), signals)
+
+
+def test_its_evidence() -> None:
+    """The level, the lowest and where it was, by how much, of how much that was needed, and for how long."""
+    state, (found,) = _rises()
+    assert (found.severity, found.step, found.split, found.variant) == (Severity.ERROR, 2000, "train", "rising")
+    assert found.values == {
+        "level": pytest.approx(3.1), "lowest": 2.0, "lowest_step": 1900, "rise": pytest.approx(1.1), "noise": 0.01,
+        "threshold": 0.4, "points": 10, "window": 5, "first": 4.0,
+    }  # fmt: skip
+    assert state.said == 0
+
+
+def test_once_per_segment() -> None:
+    """What was said of this one is not said again, of another it is."""
+    for said, again in ((3, False), (2, True), (None, True)):
+        state, found = _rises(state=DivergedState(said=said), segment=3)
+        assert (bool(found), state.said) == (again, 3)
+
+
+def test_the_noise_where_the_lowest_has_none() -> None:
+    """That of first differences: 5.5 of them are needed."""
+    for jitter, said in ((0.19, True), (0.21, False), (None, True)):
+        found = _rises(noise=None, jitter=jitter)[1]
+        assert bool(found) is said
+        for one in found:
+            assert one.values["noise"] == (jitter or 0.0)
+
+
+def test_what_another_rule_said_is_not_counted() -> None:
+    """A shift since the loss was lowest; of another lowest level it is forgotten."""
+    low = Low(2.0, 0.01, 190, 1900)
+    for shift, said in ((0.1, True), (0.5, False), (0.8, False)):
+        state, found = _rises(state=DivergedState(shifted=(low, shift)))
+        assert (bool(found), state.shifted) == (said, (low, shift))
+        for one in found:
+            assert one.values["rise"] == pytest.approx(1.1 - shift)
+    state, found = _rises(state=DivergedState(shifted=(replace(low, index=191), 0.5)))
+    assert (len(found), state.shifted) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("points", "other", "said"),
+    [(3, 3, False), (3, 1, True), (3, 0, True), (10, 6, False), (10, 3, True), (10, 0, True)],
+)
+def test_rows_of_another_length(points: int, other: int, said: bool) -> None:
+    """Explain it, where those since the lowest, six at most, have other tokens per step than those before."""
+    for times in (1.4, 0.7):
+        found = _rises(points=points, paces=[1000.0] * (30 - other) + [1000.0 * times] * other)[1]
+        assert bool(found) is said
+
+
+def test_a_level_of_rows_grouped_by_length() -> None:
+    """Explains it where the arguments say so and no jump was seen: what the loss had before the lowest."""
+    for before, told, said in ((3.2, True, False), (3.2, False, True), (2.8, True, True), (2.9, True, False)):
+        losses = [*[before] * 20, *[2.0] * 11, *_ramp(9, 1.1)]
+        assert bool(_rises(losses, points=10, told=told)[1]) is said
+    assert _rises([*[2.0] * 31, *_ramp(9, 1.1)], points=10, told=True)[1]
+
+
+@pytest.mark.parametrize(
+    ("index", "after", "said"), [(150, 3.0, False), (149, 3.0, True), (150, 2.81, False), (150, 2.79, True)]
+)
+def test_a_mega_batch(index: int, after: float, said: bool) -> None:
+    """Explains it within fifty points of its jump, up to 0.3 of that above where it led; of other rows it does not."""
+    jumps = (Jump(100, -9.0, 9.0), Jump(index, 1.0, after))
+    losses = [*[2.0] * 31, *_ramp(9, 1.1)]
+    assert bool(_rises(losses, told=True, jumps=jumps)[1]) is said
+    assert _rises(losses, jumps=jumps)[1]
+
+
+@pytest.mark.parametrize(("size", "said"), [(0.54, True), (0.56, False), (1.1, False)])
+def test_the_end_of_a_first_mega_batch(size: float, said: bool) -> None:
+    """Half of the rise or more at once, back to where an even drift began; a curve steep at first is no drift."""
+    even = [3.1 - 1.1 * i / 29 for i in range(30)]
+    steep = [2.0 + 1.1 * math.exp(-i / 4) for i in range(30)]
+    jumps = (Jump(191, size, 3.1),)
+    assert bool(_rises([*even, *[3.1] * 10], jumps=jumps)[1]) is said
+    assert _rises([*steep, *[3.1] * 10], jumps=jumps)[1]
+    assert _rises([*[2.0] * 30, *[3.1] * 10], jumps=jumps)[1]

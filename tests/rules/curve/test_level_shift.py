@@ -469,8 +469,33 @@ def test_only_the_seam_just_passed_is_judged() -> None:
 
 
 def test_a_jump_that_only_makes_up_for_a_slope() -> None:
-    """The level before and after it is the same: nothing has moved."""
-    for size, said in ((0.34, False), (0.30, False), (0.45, True)):
+    """By seven points of it: nothing has moved. Half of the least shift is enough."""
+    for size, said in ((0.30, False), (0.34, False), (0.358, False), (0.362, True), (0.45, True)):
         losses = [8.0 - 0.05 * i + (size if i >= 60 else 0.0) for i in range(66)]
         state, found = _seen(losses)
         assert (bool(found) or state.doubt is not None) is said
+
+
+def test_the_points_of_the_shift_just_said() -> None:
+    """Are those before no other one: it is looked for in a window that begins after it."""
+    for quiet, said in ((59, True), (60, False)):
+        assert bool(_seen(_flat(), LevelShiftState(quiet_until=quiet))[1]) is said
+    nine = [2.0 + 0.05 * (-1) ** i + 7.5 * NOISE * (i >= 60) for i in range(69)]  # small: said after nine points
+    for quiet, said in ((59, True), (60, False)):
+        assert bool(_seen(nine, LevelShiftState(quiet_until=quiet))[1]) is said
+
+
+def test_how_many_points_there_must_be_before() -> None:
+    """Nine."""
+    for points, waits in ((8, False), (9, True)):
+        assert (_seen([2.0] * points + [2.5] * 6)[0].doubt is not None) is waits
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"), [(0.1, 1.0, False), (0.3, 1.0, True), (0.3, 0.3, False), (0.55, 0.55, True)]
+)
+def test_how_the_points_after_it_keep_their_side(first: float, second: float, said: bool) -> None:
+    """One may be as near the level before as 0.2 of the shift, a second one as near as 0.45."""
+    for sign in (1, -1):
+        after = [1.0, 1.0, first, second, 1.0, 1.0]
+        assert bool(_seen([2.0] * 60 + [2.0 + sign * 0.5 * one for one in after])[1]) is said

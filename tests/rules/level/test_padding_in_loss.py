@@ -304,3 +304,95 @@ def test_how_far_constant_rows_fall(fall: float, size: float, said: bool) -> Non
 def test_the_share_of_the_first_loss(loss: Callable[[int], float], variants: list[str]) -> None:
     """A collapse ends below a quarter of the first loss within forty rows, below a third within twenty-five."""
     assert [one.variant for one in _findings(*_rows([32768] * 40, loss))] == variants
+
+
+# -- what a batch and a counter tell, from both sides ----
+
+
+@pytest.mark.parametrize(("ends", "rows", "said"), [(1, 2, True), (1, 3, False), (2, 3, True), (0, 0, False)])
+def test_how_many_rows_end_alike(ends: int, rows: int, said: bool) -> None:
+    """Half of them, and one at least."""
+    known = {"split": "train", "masked_labels": 0, "pad_run_rows": 0, "rows": rows, "tokens": 400}
+    found = _findings(_batch(**known, equal_ends=ends, equal_tokens=90))
+    assert [one.variant for one in found] == ["equal"] * said
+
+
+def test_the_evidence_of_a_batch() -> None:
+    """All counts of it; of a row that names no set they are training's. Each set is said once."""
+    one = _batch(masked_labels=0, pad_run_rows=3, rows=8, tokens=4096)
+    (found,) = _findings(one, one)
+    assert found.values == {"masked_labels": 0, "pad_run_rows": 3, "rows": 8, "tokens": 4096}
+    assert (found.split, found.step, found.variant) == ("train", 0, "pads")
+    (found,) = _findings(_batch(split="eval", rows=4, tokens=400, equal_ends=4, equal_tokens=16), one, one)[:1]
+    assert found.values == {"equal_ends": 4, "equal_tokens": 16, "rows": 4, "tokens": 400}
+    assert (found.split, found.asks_to_stop) == ("eval", False)
+
+
+@pytest.mark.parametrize(
+    ("values", "looked"),
+    [
+        ({"tokens": 1}, True), ({"tokens": 0}, False), ({}, False), ({"tokens": 9, "masked_labels": 1}, False),
+        ({"tokens": 9, "pad_run_rows": 1}, False), ({"tokens": 9, "equal_ends": 1, "equal_tokens": 16}, False),
+    ],
+)  # fmt: skip
+def test_which_batch_was_looked_at(values: dict[str, object], looked: bool) -> None:
+    """One with labels, none of which is a pad: then the counts of the log say nothing."""
+    rows = _rows(VARIED) + _rows([32768] * 30, lambda i: 0.6, start=300)
+    variants = [one.variant for one in _findings(_batch(**values), *rows)]
+    assert ("constant" in variants) is not looked
+
+
+@pytest.mark.parametrize(("before", "constant"), [(5, 12), (6, 5)])
+def test_how_many_losses_there_must_be_before(before: int, constant: int) -> None:
+    """Six have a level and a noise; after fewer the constant rows are as good as ones that do not fall."""
+    seen = _rows([*VARIED[:before], *[32768] * 30], lambda i: 2.7 if i <= before else 1.0)
+    (found,) = _findings(*seen)
+    assert (found.step, found.values["constant_rows"]) == (10 * (before + constant), constant)
+
+
+@pytest.mark.parametrize(("equal", "constant"), [(1, 5), (2, 5), (3, 7), (4, 9), (7, 15)])
+def test_constant_rows_that_ended_before(equal: int, constant: int) -> None:
+    """So many in a row were seen with lengths that vary: more than twice as many are asked for."""
+    rates = [*VARIED[:8], *[8000] * equal, *VARIED[9:16], *[8000] * 40]
+    seen = _rows(rates, lambda i: 2.7 if i <= 15 + equal else 1.0)
+    (found,) = _findings(*seen)
+    assert (found.variant, found.values["constant_rows"]) == ("constant", constant)
+    assert found.step == 10 * (15 + equal + constant)
+
+
+def test_steps_that_begin_anew() -> None:
+    """Forget the losses before: only that there are many constant rows tells. The count itself is compared anew."""
+    (found,) = _findings(*_rows(VARIED), *_rows([32768] * 30, lambda i: 0.6))
+    assert (found.step, found.values["constant_rows"], found.values["loss"]) == (130, 12, 0.6)
+    (found,) = _findings(*_rows(VARIED), *_rows([32768] * 30, lambda i: 0.6, tokens=10**9))
+    assert (found.step, found.values["constant_rows"]) == (130, 12)
+
+
+def test_a_count_that_stands_still_or_is_missing() -> None:
+    """Is no number of tokens per step; the rows around it are compared as they are."""
+    seen = _rows([*VARIED, *[32768] * 30], lambda i: 2.7 if i <= 30 else 1.0)
+    missing = [replace(one, input_tokens=None) if one.step in (320, 340) else one for one in seen]
+    (found,) = _findings(*missing)
+    assert (found.step, found.values["constant_rows"]) == (370, 5)
+    still = [replace(one, input_tokens=seen[30].input_tokens) if one.step == 320 else one for one in seen]
+    (found,) = _findings(*still)
+    assert (found.step, found.values["tokens_per_step"]) == (380, 32768)  # the next one brings twice as many
+    assert found.values["constant_rows"] == 5
+
+
+def test_tokens_per_step_that_are_no_whole_number() -> None:
+    """A hundred tokens every three steps; without a loss it is said by many rows, and the evidence has none."""
+    rows = [TrainObservation(3 * i, input_tokens=100 * i + i * i % 7 * (i < 30)) for i in range(1, 60)]
+    (found,) = _findings(*rows)
+    assert found.values["tokens_per_step"] == pytest.approx(100 / 3)
+    assert (found.values["constant_rows"], found.values["loss"]) == (12, None)
+
+
+def test_losses_that_are_none_are_no_first_loss() -> None:
+    """Nor part of a level: the first number is what the loss came down from."""
+    for odd in (None, math.nan, math.inf):
+        seen = _rows([32768] * 60, lambda i: 9.0 if i == 3 else 0.5 + 1.0 / i)
+        seen = [replace(one, loss=odd) if one.step in (10, 20, 150) else one for one in seen]
+        (found,) = _findings(*seen)
+        assert (found.variant, found.values["from"], found.step) == ("collapse", 9.0, 230)
+        assert found.values["to"] == pytest.approx(0.59, abs=0.02)

@@ -329,7 +329,7 @@ def _settled(
     state = LevelShiftState(since, doubt=Doubt({"before": 2.0, "shift": shift, "points": 6}, at=40, due=60))
     signals = Signals(
         window=Recent(step=10 * since, losses=(level,) * 50, grew=True, count=since),
-        watch=Watch(since=since, middles=(level,) * 24, jumps=jumps),
+        watch=Watch(since=since, middles=(*[2.0] * 23, level), jumps=jumps),
     )
     return RULE.step(state, TrainObservation(10 * since, loss=level), signals)
 
@@ -499,3 +499,19 @@ def test_how_the_points_after_it_keep_their_side(first: float, second: float, sa
     for sign in (1, -1):
         after = [1.0, 1.0, first, second, 1.0, 1.0]
         assert bool(_seen([2.0] * 60 + [2.0 + sign * 0.5 * one for one in after])[1]) is said
+
+
+def test_an_epoch_s_end_where_the_loss_is_low() -> None:
+    """Below one nat it explains half a nat, up and down."""
+    for sign in (1, -1):
+        assert _step(sign * 0.45, level=0.7, epochs=1.5) == []
+        assert len(_step(sign * 0.55, level=0.7, epochs=1.5)) == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "points", "said"), [(2.0, 1, True), (2.0, 2, False), (2.75, 2, True), (2.65, 2, False), (2.65, 1, True)]
+)
+def test_a_level_that_the_loss_had_lately(low: float, points: int, said: bool) -> None:
+    """For two points: a fall to no less than 0.4 of itself below it is the return from a spike. One point is noise."""
+    losses = [3.0] * 40 + [low] * points + [3.0] * (20 - points) + [2.5] * 6
+    assert bool(_seen(losses, jumps=())[1]) is said

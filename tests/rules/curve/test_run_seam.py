@@ -270,3 +270,45 @@ def test_the_level_is_that_of_the_points_around_the_seam() -> None:
         assert len(_said(rows([*before, *[2.0] * 8], tokens=tokens))) == said
     falls = [3.0 - 0.05 * i for i in range(38)]
     assert len(_said(rows(falls, tokens=tokens))) == 1
+
+
+def test_the_same_sign_again_is_no_second_one() -> None:
+    """A counter that begins anew twice within six rows is one note; after them it is another note."""
+    for rows_between, said in ((3, ["info"]), (6, ["info"]), (8, ["info", "info"])):
+        counts = (*range(1, 51), *range(1, rows_between + 1), *range(1, 41))
+        seen = rows([2.5] * len(counts), tokens=[1000 * i for i in counts])
+        assert [severity for severity, _ in _said(seen)] == said
+
+
+def test_what_comes_after_the_seam_was_said() -> None:
+    """Belongs to it: a counter that begins anew two rows later is no other seam, nine rows later it is a note."""
+    for late, said in ((2, ["warning"]), (9, ["warning", "info"])):
+        counts = (*range(1, 51 + late), *range(1, 51 - late))
+        seen = _changed(rows([2.5] * 100, tokens=[1000 * i for i in counts], epochs=2.0), 50, epoch=-1.0)
+        assert [severity for severity, _ in _said(seen)] == said
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [((), True), ((52,), True), ((52, 53), False), ((40, 42), True), ((40, 42, 44, 46, 48), True),
+     ((40, 41, 43, 44, 46, 48), False)],
+)  # fmt: skip
+def test_how_many_counts_there_must_be(missing: tuple[int, ...], said: bool) -> None:
+    """Of the four rows after the first three, of the ten before five: fewer tokens per step tell nothing."""
+    seen = rows([2.5] * 100, tokens=[1000 * (i + 1) for i in range(50)] + [4000 * (i + 1) for i in range(50)])
+    seen = [replace(one, input_tokens=None) if i in missing else one for i, one in enumerate(seen)]  # type: ignore[call-arg]
+    found = findings(RULE, seen)
+    assert ("joined" in {one.variant for one in found}) is said
+    for one in found[1:]:
+        assert one.values["signs"] == ["tokens-back", "tokens-pace"]
+        assert one.values["pace_before"] == (100.0 if len(missing) < 5 else 200.0)
+        assert one.values["pace_after"] == 400.0
+
+
+def test_the_evidence_of_a_level() -> None:
+    """The level of the five points before and of the five after, in the row that is the fifth."""
+    losses = [3.0] * 40 + [2.6] * 10 + [2.0] * 50
+    note, joined = findings(RULE, rows(losses, tokens=[1000 * (i % 50 + 1) for i in range(100)]))
+    assert note.values == {"signs": ["tokens-back"], "tokens_before": 50_000, "tokens_after": 1000}
+    assert joined.values == {**note.values, "signs": ["tokens-back", "level"], "level_before": 2.6, "level_after": 2.0}
+    assert (note.step, joined.step, joined.asks_to_stop) == (510, 550, False)

@@ -515,3 +515,11 @@ def test_a_level_that_the_loss_had_lately(low: float, points: int, said: bool) -
     """For two points: a fall to no less than 0.4 of itself below it is the return from a spike. One point is noise."""
     losses = [3.0] * 40 + [low] * points + [3.0] * (20 - points) + [2.5] * 6
     assert bool(_seen(losses, jumps=())[1]) is said
+
+
+def test_the_level_before_a_seam_is_its_last() -> None:
+    """That of the last five points of a run that came down from 4.0 to 3.22."""
+    first = rows([4.0 - 0.02 * i for i in range(40)])
+    for level, said in ((2.78, []), (2.74, [pytest.approx(3.26)])):
+        found = findings(RULE, [*first, *rows([level] * 40)])
+        assert [one.values["before"] for one in found if one.variant == "seam"] == said

@@ -308,6 +308,8 @@ def test_what_is_no_staying() -> None:
         ([3.0] * 9 + [2.66] * 8 + [3.0] * 9, None), ([3.0] * 18 + [2.5] * 8, None),
         ([3.0] * 7 + [2.41] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.39] * 12 + [3.0] * 8, None),
         ([3.0] * 6 + [2.41] * 12 + [3.0] * 8, "swinging"),
+        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 5 + [3.0] * 3, None),
+        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 4 + [3.0] * 4, "swinging"),
     ],
 )  # fmt: skip
 def test_what_swings(highs: list[float], said: str | None) -> None:
@@ -531,3 +533,10 @@ def test_the_end_of_a_first_mega_batch(size: float, said: bool) -> None:
     assert bool(_rises([*even, *[3.1] * 10], jumps=jumps)[1]) is said
     assert _rises([*steep, *[3.1] * 10], jumps=jumps)[1]
     assert _rises([*[2.0] * 30, *[3.1] * 10], jumps=jumps)[1]
+
+
+def test_only_the_points_since_the_lowest_count() -> None:
+    """However many were high before it."""
+    rule = replace(RULE, shift_nats=0.0)
+    for index, said in ((186, None), (185, "staying")):
+        assert _variant([3.0] * 20, losses=[3.0] * 30, index=index, rule=rule) == said

@@ -396,3 +396,8 @@ def test_losses_that_are_none_are_no_first_loss() -> None:
         (found,) = _findings(*seen)
         assert (found.variant, found.values["from"], found.step) == ("collapse", 9.0, 230)
         assert found.values["to"] == pytest.approx(0.59, abs=0.02)
+
+
+def test_the_numbers_of_another_check_s_row() -> None:
+    """Are none of this one's."""
+    assert _findings(SetupObservation(0, "prompt-in-loss", {"masked_labels": 9, "rows": 8, "tokens": 400})) == []

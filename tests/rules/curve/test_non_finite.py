@@ -433,3 +433,38 @@ def test_zeros_of_two_runs_joined_are_counted_apart() -> None:
     """Steps that go back begin anew: three zeros and three are not six, and the loss before them is another run's."""
     assert _findings(*_zeros(0.0328, count=3), *_zeros(count=3)) == []
     assert _findings(*_zeros(0.0328, count=3), *_zeros(count=6)) == []
+
+
+@pytest.mark.parametrize("slope", [-0.1, 0.1])
+def test_the_next_loss_is_expected_on_their_line(slope: float) -> None:
+    """Ten losses on a line to 3.0 have no noise: a drop is one by 5 % of what the line goes to."""
+    losses = [3.0 - slope * (10 - i) for i in range(10)]
+    assert [f.variant for f in _row_after(losses, 2.86)] == ["scaler"]
+    (found,) = _row_after(losses, 2.84)
+    assert found.variant == "drop"
+    assert found.values["expected_loss"] == pytest.approx(3.0)
+    assert (found.values["noise_sd"], found.values["window"]) == (pytest.approx(0.0, abs=1e-9), 10)
+
+
+def test_the_evidence_of_an_evaluation() -> None:
+    """Both losses and the count; a count decides first, then the exact loss, then the Trainer's."""
+    for given, variant in (
+        ({"loss": NAN, "exact_loss": NAN, "nonfinite_batches": 2}, "eval-batches"),
+        ({"loss": NAN, "exact_loss": INF, "nonfinite_batches": 0}, "eval-exact"),
+        ({"loss": INF, "exact_loss": 2.0, "nonfinite_batches": 0}, "eval"), ({"loss": -INF}, "eval"),
+    ):  # fmt: skip
+        (found,) = _findings(EvalObservation(50, split="eval_ko", **given))  # type: ignore[arg-type]
+        assert (found.variant, found.severity, found.split, found.asks_to_stop) == (
+            variant, Severity.ERROR, "eval_ko", True,
+        )  # fmt: skip
+        assert set(found.values) == {"loss", "exact_loss", "nonfinite_batches"}
+        assert found.values["nonfinite_batches"] == given.get("nonfinite_batches")
+    assert _findings(EvalObservation(50, loss=2.0, exact_loss=2.0, nonfinite_batches=0)) == []
+
+
+def test_an_episode_of_an_evaluation_ends_as_training_s_does() -> None:
+    """After three healthy ones the next is another."""
+    for healthy, said in ((2, 1), (3, 2)):
+        losses = [NAN, *[2.0] * healthy, NAN, NAN]
+        seen = [EvalObservation(10 * (i + 1), loss=loss) for i, loss in enumerate(losses)]
+        assert len(_findings(*seen)) == said

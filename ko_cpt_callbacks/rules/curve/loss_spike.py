@@ -102,9 +102,9 @@ class LossSpike(Rule):
         start = signals.watch.since - rise.points
         if signals.grouped and within_saw(signals.window, rise.points + 1, rise.peak):
             return True
-        return paces_differ(signals.window.paces, rise.points) or another_tooth(
-            signals.watch.jumps, start, rise.height, rise.base
-        )
+        if paces_differ(signals.window.paces, rise.points):
+            return True
+        return rise.points > 2 and another_tooth(signals.watch.jumps, start, rise.height, rise.base)
 
     def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
         """The height that a rise must have, in nats.

@@ -241,3 +241,10 @@ def test_longer_rows_for_a_while() -> None:
             count += 20_000 * (times if i in up else 1)
             tokens.append(count)
         assert len(findings(RULE, rows(losses, tokens=tokens))) == said
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_short_spike_like_the_one_before(points: int) -> None:
+    """Three points may be another tooth of rows grouped by length; one or two that come back are another spike."""
+    losses = falling(140, extra=lambda i: 1.0 if 0 <= i - 60 < 3 or 0 <= i - 100 < points else 0.0)
+    assert len(findings(RULE, rows(losses))) == 2

@@ -440,13 +440,14 @@ def test_teeth_of_rows_grouped_by_length(sign: float) -> None:
 def _rises(
     losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10, told: bool = False,
     paces: Sequence[float] = (), jitter: float | None = None, noise: float | None = 0.01, segment: int = 0,
-    **watch: Any,
+    every: int = 10, epoch: float | None = None, **watch: Any,
 ) -> tuple[DivergedState, tuple[Finding, ...]]:  # fmt: skip
     """The rule's step at point 200, on the way from 2.0 to 3.1; ``points``: how many since the lowest."""
     path = _ramp(12, 1.1)
+    steps = (2000 - every * i for i in reversed(range(len(losses))))
     window = Recent(
-        step=2000, losses=tuple(losses) or (path[-1],), steps=tuple(range(2010 - 10 * len(losses), 2010, 10)),
-        paces=tuple(paces), jitter=jitter, grew=True, count=200, segment=segment,
+        step=2000, losses=tuple(losses) or (path[-1],), steps=tuple(steps),
+        epochs=(epoch,) * len(losses), paces=tuple(paces), jitter=jitter, grew=True, count=200, segment=segment,
     )  # fmt: skip
     low = Low(2.0, noise, 200 - points, 10 * (200 - points))
     signals = Signals(
@@ -540,3 +541,18 @@ def test_only_the_points_since_the_lowest_count() -> None:
     rule = replace(RULE, shift_nats=0.0)
     for index, said in ((186, None), (185, "staying")):
         assert _variant([3.0] * 20, losses=[3.0] * 30, index=index, rule=rule) == said
+
+
+@pytest.mark.parametrize(
+    ("every", "points", "epoch", "said"),
+    [
+        (1, 23, 0.9, True), (1, 24, 0.9, False), (1, 25, 0.9, False), (1, 26, 0.9, True), (1, 25, 1.1, True),
+        (1, 25, None, False), (7, 4, 0.9, True),
+    ],
+)  # fmt: skip
+def test_a_jump_where_a_mega_batch_begins(every: int, points: int, epoch: float | None, said: bool) -> None:
+    """In the first epoch, after a multiple of 25 steps: it explains a rise back to where the loss went up before."""
+    up = [*[2.0] * 8, *(3.1 - 1.1 * i / 16 for i in range(17))]
+    losses = [*up, *[3.1] * points]
+    jumps = (Jump(201 - points, 1.1, 3.1),)
+    assert bool(_rises(losses, points=points, jumps=jumps, every=every, epoch=epoch)[1]) is said

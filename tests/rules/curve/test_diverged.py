@@ -333,6 +333,7 @@ def test_what_swung_before() -> None:
         (6, [], [2.9] * 20, None), (5, [], [2.9] * 20, "staying"),
         (10, [2.15, 2.3, 2.45, 2.6, 2.75], [2.9] * 20, "staying"),
         (10, [2.5], [2.9] * 20, None), (10, [], [3.05] * 20, "staying"), (10, [], [2.99] * 20, None),
+        (10, [], [3.0] * 20, None),
         (10, [], [*[2.72] * 15, *[2.9] * 5], "staying"), (10, [], [*[2.84] * 15, *[2.9] * 5], None),
         (10, [], [*[2.82] * 15, *[2.915] * 5], "staying"),
     ],
@@ -556,3 +557,8 @@ def test_a_jump_where_a_mega_batch_begins(every: int, points: int, epoch: float 
     losses = [*up, *[3.1] * points]
     jumps = (Jump(201 - points, 1.1, 3.1),)
     assert bool(_rises(losses, points=points, jumps=jumps, every=every, epoch=epoch)[1]) is said
+
+
+def test_exactly_as_high_as_needed() -> None:
+    """Is high enough."""
+    assert _variant(_ramp(16, 0.5, 0.125), rule=replace(RULE, nats=0.5)) == "rising"

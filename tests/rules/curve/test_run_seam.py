@@ -115,7 +115,10 @@ def test_how_much_confirms_a_counter(level: float, size: float, pace: float, sig
     assert [one.values["signs"] for one in confirmed] == [["tokens-back", *signs]] * bool(signs)
 
 
-@pytest.mark.parametrize(("slope", "level", "said"), [(-0.02, 0.0, False), (-0.02, -0.15, True), (0.02, 0.0, False)])
+@pytest.mark.parametrize(
+    ("slope", "level", "said"),
+    [(-0.02, 0.0, False), (-0.02, -0.15, True), (0.02, 0.0, False), (-0.08, 0.0, False), (0.08, 0.0, False)],
+)
 def test_a_slope_is_no_other_level(slope: float, level: float, said: bool) -> None:
     """A loss that goes on as its line does is at no other level five points later."""
     losses = [9.0 + slope * i + level * (i >= 50) for i in range(100)]

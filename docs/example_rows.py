@@ -506,26 +506,26 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
         Example(
             "`baseline=\"redwhale\"`, on a text of one's own",
             [evaluation(1000, 2.2)],
-            {"baseline": find_baseline("redwhale"), "stage": "lora"},
+            {"baseline": find_baseline("redwhale").as_dict(), "stage": "lora"},
         ),
     ),
     "baseline-behind": (
         Example(
             "A second run on the text of the first",
             [evaluation(1000, 2.9, fingerprint="utf8-00aa"), difference(1000, 0.1), EndObservation(1000)],
-            {"baseline": own_baseline()},
+            {"baseline": own_baseline().as_dict()},
         ),
         Example(
             "`baseline=\"redwhale\"`, on a text of one's own",
             [evaluation(1000, 2.9), EndObservation(1000)],
-            {"baseline": find_baseline("redwhale"), "stage": "lora"},
+            {"baseline": find_baseline("redwhale").as_dict(), "stage": "lora"},
         ),
     ),
     "not-comparable": (
         Example(
             "`baseline=\"redwhale\"` and a log without bytes",
             [EvalObservation(1000, split="eval", loss=3.078)],
-            {"baseline": find_baseline("redwhale"), "stage": "lora"},
+            {"baseline": find_baseline("redwhale").as_dict(), "stage": "lora"},
         ),
     ),
     "stage-regression": (

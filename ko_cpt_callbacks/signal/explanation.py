@@ -16,7 +16,8 @@ from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = [
-    "another_tooth", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "paces_differ",
+    "another_tooth", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "lengths_jumped",
+    "paces_differ",
     "rate_falls", "rate_rises", "saw", "undone", "within_saw",
 ]  # fmt: skip
 
@@ -72,6 +73,21 @@ def paces_differ(paces: Sequence[float | None], count: int) -> bool:
         return False
     ratio = median(now) / max(median(before), 1)
     return not 1 / limits.PACES_DIFFER < ratio < limits.PACES_DIFFER
+
+
+def lengths_jumped(paces: Sequence[float | None], count: int) -> bool:
+    """Whether tokens per step drifted and were back at once at the place, as with rows grouped by length.
+
+    Args:
+        paces: Tokens per step of the last points, oldest first; ``None`` where they are not known.
+        count: Points after the jump.
+    """
+    known = [pace for pace in paces if pace is not None]
+    if len(known) < len(paces) - 1 or len(known) < count + limits.LENGTHS_LEAST:
+        return False
+    before = known[-count - limits.LENGTHS_MOST : -count - 1]
+    early, late, now = median(before[: len(before) // 3]), median(before[-3:]), median(known[-count:][:3])
+    return abs(late - early) > limits.LENGTHS_DRIFT * early and (now - late) / (early - late) > 0.5
 
 
 def groups_lengths(seen: SetupObservation) -> bool | None:

@@ -137,7 +137,7 @@ learning takes eight."""
 FAR_OFF: Final = 3.0
 """Noises. A point that is farther off a fit counts as so far off. Chosen, not measured."""
 
-SHIFT_SURE: Final = 4.3
+SHIFT_SURE: Final = 4.6
 """Standard errors of its size that a shift of the level must have. Measured on seeds 0 to 9: recall and alarms of
 4.6: .94 and 13, 4.3: .94 and 14."""
 
@@ -148,7 +148,7 @@ SHIFT_MOVED: Final = 2.0
 """Noises by which the short medians before and after must differ. Measured on seeds 0 to 4: alarms of 0: 9, of 2: 5,
 at one recall; 3: recall .93."""
 
-SHIFT_GAIN: Final = 1.5
+SHIFT_GAIN: Final = 2.0
 """Squared noises by which a step must fit better than a ramp or a curve. Measured on seeds 0 to 9: recall and alarms
 of 1: .94 and 16, of 2: .94 and 13."""
 
@@ -185,7 +185,7 @@ SHIFT_NATS: Final = 0.02
 SHIFT_SHARE: Final = 0.008
 """Share of the level that a shift must have. Chosen, not measured."""
 
-SHIFT_HELD: Final = (0.2, 0.45)
+SHIFT_HELD: Final = (0.25, 0.5)
 """Shares of a shift that the nearest and the second nearest point after it must keep. Measured on seeds 0 to 4: alarms
 of .15 and .4: 7, of these 4, at one recall."""
 
@@ -200,9 +200,6 @@ Chosen, not measured."""
 TOOTH_EARLY: Final = 27
 """Points since the start within which a jump may be the end of a first tooth: as many again are waited for. Chosen:
 a mega-batch of 50 batches on two processes has 25. Measured on seeds 0 to 4: alarms of 20: 3 more."""
-
-TOOTH_WAIT: Final = 24
-"""Points that are waited for whether a jump is a tooth, at most. Chosen: later is too late."""
 
 TOOTH_STAYS: Final = 0.5
 """Share of a jump that must be left by then. Measured on seeds 0 to 9: recall of shifts with 0.45: .005 more, alarms
@@ -258,6 +255,13 @@ GROUPED_POINTS: Final = 2
 
 PACES_DIFFER: Final = 1.3
 """Ratio of tokens per step from which rows are of another length. Chosen: text packed or not differs by 2 %."""
+
+LENGTHS_LEAST: Final = 13
+"""Points before a place whose tokens per step must be known. Chosen, not measured."""
+LENGTHS_MOST: Final = 25
+"""Points before a place whose tokens per step are looked at. Chosen, not measured."""
+LENGTHS_DRIFT: Final = 0.1
+"""Share by which tokens per step drift, at least, where rows are grouped by length. Chosen, not measured."""
 
 # -- restarts ----------------------------------------------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from ko_cpt_callbacks.signal.explanation import (
     another_tooth,
     epoch_ends,
     interval_changes,
+    lengths_jumped,
     rate_falls,
     rate_rises,
-    undone,
     within_saw,
 )
 from ko_cpt_callbacks.signal.signals import Signals
@@ -60,7 +60,7 @@ class LevelShift(Rule):
     Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
     once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorising does; the
     return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
-    tooth, because it leads to where the loss was lately, waits whether the loss drifts back, or for the next.
+    tooth, because it comes early, waits whether the loss drifts back, or for the next.
 
     Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
 
@@ -171,6 +171,7 @@ class LevelShift(Rule):
             (small and rate_rises(window, count))
             or (shift < 0 and rate_falls(window, count))
             or interval_changes(window, count)
+            or lengths_jumped(window.paces, count)
             or (abs(shift) < limits.EPOCH_NATS * max(abs(base), 1) and epoch_ends(window, count))
         )
 
@@ -184,18 +185,13 @@ class LevelShift(Rule):
             return None, state
         start = watch.since - values["points"]
         aside = replace(state, tooth=shift, quiet_until=watch.since, doubt=None)
-        before = signals.window.losses[: -values["points"] - 1]
         if another_tooth(watch.jumps, start + 1, shift, values["before"]):
             return None, aside
         if signals.grouped and within_saw(signals.window, values["points"] + 1, values["after"]):
             return None, aside
-        back = undone(signals.window, before, values["after"], shift)
-        if back:
-            return None, aside
-        if back is False and start > limits.TOOTH_EARLY:
+        if start > limits.TOOTH_EARLY:
             return values, state
-        wait = start + limits.AROUND if start <= limits.TOOTH_EARLY else limits.TOOTH_WAIT
-        due = max(start + wait, watch.since)
+        due = max(2 * start + limits.AROUND, watch.since)
         if due == watch.since:
             return values, state
         return None, replace(state, doubt=Doubt(values, watch.since, due), quiet_until=watch.since)

@@ -238,13 +238,13 @@ def test_how_soon_a_shift_is_said(noises: float, points: int) -> None:
     (found,) = _step(noises * NOISE, zigzag=0.05)
     assert (found.values["points"], found.values["noise"]) == (points, pytest.approx(NOISE))
     if points == 9:
-        assert found.values["threshold"] == pytest.approx(4.3 * 0.88 * NOISE, rel=0.02)
+        assert found.values["threshold"] == pytest.approx(4.6 * 0.88 * NOISE, rel=0.02)
         assert found.values["first_step"] == 610
 
 
 def test_how_sure_a_shift_is() -> None:
-    """4.3 standard errors of its size, and 3.5 noises of a point."""
-    for rule, noises in ((RULE, 4.3 * 0.88), (LevelShift(sure=0.0), 3.5)):
+    """4.6 standard errors of its size, and 3.5 noises of a point."""
+    for rule, noises in ((RULE, 4.6 * 0.88), (LevelShift(sure=0.0), 3.5)):
         assert _step(0.9 * noises * NOISE, zigzag=0.05, rule=rule) == []
         assert len(_step(1.12 * noises * NOISE, zigzag=0.05, rule=rule)) == 1
 
@@ -420,15 +420,9 @@ def _drift(*start: float) -> list[float]:
 
 
 def test_a_shift_that_undoes_a_drift() -> None:
-    """Is a tooth, where the loss came there from elsewhere before; where it began there it waits for 24 points."""
-    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), LevelShiftState(doubt=Doubt({}, 1, 2)), jumps=())
-    assert (found, state.doubt, state.quiet_until) == ((), None, 56)
-    assert state.tooth == pytest.approx(0.5, abs=0.05)
-    state, found = _seen(_drift(*[2.5] * 5), jumps=())
-    assert (found, state.tooth, state.quiet_until) == ((), 0.0, 41)
-    assert state.doubt is not None and (state.doubt.at, state.doubt.due) == (41, 35 + 24)
-    (said,) = findings(RULE, rows([*_drift(*[2.5] * 5), *[2.5] * 40]))
-    assert (said.step, said.values["points"]) == (590, 24)
+    """Is said at once: a falling curve was lately wherever a rise leads to."""
+    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), jumps=())
+    assert ([one.step for one in found], state.doubt) == ([560], None)
 
 
 def test_a_shift_that_is_seen_late_enough() -> None:

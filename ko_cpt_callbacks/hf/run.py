@@ -63,13 +63,9 @@ class LiveRun:
     """
 
     def __init__(
-        self,
-        spec: WatchSpec,
-        outputs: Sequence[str | Output],
-        args: TrainingArguments,
-        state: TrainerState,
+        self, spec: WatchSpec, outputs: Sequence[str | Output], args: TrainingArguments, state: TrainerState,
         ranks: Ranks,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.handler: weakref.ref[CallbackHandler] | None = None
         self.trainer: weakref.ref[Any] | None = None
         self._targets = spec.targets
@@ -100,8 +96,6 @@ class LiveRun:
         self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
         self.training = False
 
-    # -- life ----------------------------------------------------------------------------------------------------
-
     def begin_training(
         self, model: nn.Module, state: TrainerState, scheduler: Any, tokenizer: Any, notes: Iterable[Note]
     ) -> str | None:
@@ -123,10 +117,10 @@ class LiveRun:
         parts = self.ranks.exchange(lambda: self._beginning(model, state, tokenizer, notes))
         plans = [unpack_parts(part) for part in parts]
         problem = next((plan["problem"] for plan in plans if plan["problem"]), b"").decode()
-        if problem and not self.ranks.alone:
-            return problem
-        if problem:  # the others would wait for this one
-            self.said.report("target", problem)
+        if problem:
+            if not self.ranks.alone:
+                return problem
+            self.said.report("target", problem)  # the others would wait for this one
         self._baseline.take(plans[0])
         plan = json.loads(plans[0]["plan"])
         live = self.record.begin_training(self._facts(model, state, scheduler), state.log_history, step, plan["record"])
@@ -232,8 +226,6 @@ class LiveRun:
     def checkpoint(self, step: int) -> None:
         """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
         self.record.add({keys.STEP: step, **self._counts.pending(step)}, **{keys.KIND: keys.KIND_CHECKPOINT})
-
-    # -- rows ----------------------------------------------------------------------------------------------------
 
     def row(self, logs: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
         """A row is logged: complete and judge it, where it is the Trainer's own.

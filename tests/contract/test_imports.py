@@ -198,3 +198,9 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     codes, loaded, baseline = json.loads(found.stdout)
     assert codes == [["non-finite", "not-enough-data"]] * 2
     assert (loaded, baseline) == ([], "redwhale")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_module_is_too_long(path: Path) -> None:
+    """Four hundred lines are the most that one is read for."""
+    assert len(path.read_text("utf-8").splitlines()) <= 400

@@ -42,7 +42,7 @@ _PLACES: Final[Mapping[str, tuple[str, str]]] = {
     "Stage": ("stages.NAME", "each name in `stages`"),
     "Trains": ("stages.NAME.trains", "`trains` of a stage"),
     "Lora": ("stages.NAME.lora", "`lora` of a stage"),
-    "Watch": ("stages.NAME.watch", "`watch` of a stage or of `defaults`"),
+    "StageWatch": ("stages.NAME.watch", "`watch` of a stage or of `defaults`"),
 }
 _TEXTS: Final = {
     r"^[a-z][a-z0-9_-]{0,63}$": "name",

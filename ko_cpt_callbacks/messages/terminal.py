@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from rich.cells import cell_len
-
 __all__ = ["CUT", "columns", "printable", "shortened", "shortened_list"]
 
 CUT: Final = "…"
@@ -31,6 +29,8 @@ def columns(text: str) -> int:
     >>> columns("loss"), columns("손실"), columns("→ 2.9 σ")
     (4, 4, 7)
     """
+    from rich.cells import cell_len  # not at the top: looking a baseline up shows nothing
+
     return cell_len(text)
 
 

@@ -28,7 +28,7 @@ WITHOUT = {"check": {"hf", "training"}}
 # Room -> libraries at module level, and further ones inside functions; None: anything.
 LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "metrics": ({"numpy"}, set()),
-    "messages": ({"rich"}, set()),
+    "messages": (set(), {"rich"}),
     "yaml": ({"pydantic", "ruamel"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),

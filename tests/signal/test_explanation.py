@@ -17,6 +17,7 @@ from ko_cpt_callbacks.signal.explanation import (
     epoch_ends,
     groups_lengths,
     interval_changes,
+    lengths_jumped,
     paces_differ,
     rate_falls,
     rate_rises,
@@ -290,3 +291,26 @@ def test_a_mega_batch_begins() -> None:
     assert [first for first in range(120, 160, 5) if at(first, 5)] == [130, 135, 155]
     assert not any(at(first, 13) for first in range(200, 260))
     assert not at(51, epoch=1.01)
+
+
+def test_how_much_lengths_drift() -> None:
+    """By a tenth from the first third to the last three, and back by half of it; with thirteen points before."""
+    for drift, jumped in ((0.125, False), (0.14, True)):
+        paces = [100.0 * (1 - drift * i / 24) for i in range(25)]
+        assert lengths_jumped((*paces, paces[-1], *[100.0] * 6), 6) is jumped
+        assert not lengths_jumped((*paces, paces[-1], *[paces[-1] + 40.0 * drift] * 6), 6)
+    drifted = [100.0 * (1 - 0.3 * i / 12) for i in range(13)]
+    assert lengths_jumped((*drifted, *[100.0] * 6), 6)
+    assert not lengths_jumped((*drifted[1:], *[100.0] * 6), 6)
+    assert lengths_jumped((None, *drifted, *[100.0] * 6), 6)
+    assert lengths_jumped((*[500.0] * 40, *[100.0 * (1 - 0.3 * i / 24) for i in range(24)], *[100.0] * 6), 6)
+
+
+def test_lengths() -> None:
+    """Tokens per step that drifted and are back are rows of other lengths; that vary, or change for good, are not."""
+    drift = [2000 * math.exp(-(i % 50) / 30) for i in range(25, 56)]
+    assert lengths_jumped(tuple(drift), 6)
+    assert not lengths_jumped(tuple(2000.0 + e for e in noisy(31, 40)), 6)
+    assert not lengths_jumped((*[2000.0] * 25, *[4000.0] * 6), 6)
+    assert not lengths_jumped((*drift[:10], None, None, *drift[12:]), 6)
+    assert not lengths_jumped((None,) * 31, 6)

@@ -303,7 +303,7 @@ class ModelParts:
         parts: dict[str, EmbeddingParts] = {}
         names: dict[str, str] = {}
         for role in ("input", "output"):
-            module = _asked(base, f"get_{role}_embeddings")
+            module = module_asked(base, f"get_{role}_embeddings")
             if module is not None:
                 parts[role] = embedding_parts(module)
                 names[role] = next((name for name, item in base.named_modules() if item is module), role)
@@ -316,14 +316,6 @@ class ModelParts:
             parts.get("output"),
             names,
         )
-
-
-def _asked(base: Any, method: str) -> nn.Module | None:
-    try:
-        found = getattr(base, method)()
-    except (AttributeError, NotImplementedError):
-        return None
-    return found if isinstance(found, nn.Module) else None
 
 
 def _adapters(outer: nn.Module) -> Iterator[nn.Parameter]:

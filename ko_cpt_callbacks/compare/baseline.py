@@ -17,15 +17,15 @@ __all__ = [
     "QuantizationOffset", "Split", "StageMatch", "matching_stage", "stage_values",
 ]  # fmt: skip
 
-Grade: TypeAlias = Literal["V", "S", "D", "SEED", "M", "OWN"]
+Grade: TypeAlias = Literal["V", "S", "D", "UNCONFIRMED", "M", "OWN"]
 """How well a figure is known: read in a primary source, in a secondary source, derived here from graded figures,
-stated by the research note that started the project and confirmed nowhere, from memory, measured by this package."""
+stated by one research note and confirmed nowhere else, from memory, measured by this package."""
 
 GRADES: Final[Mapping[Grade, str]] = {
     "V": "read in a primary source",
     "S": "read in a secondary source",
     "D": "derived here by arithmetic from graded figures",
-    "SEED": "stated by the note that started this project and confirmed nowhere else",
+    "UNCONFIRMED": "stated by one research note and confirmed nowhere else",
     "M": "from memory, unverified",
     "OWN": "measured by this package",
 }
@@ -50,9 +50,9 @@ class BaselineValue:
         high: Highest such value.
         rounding: Of a figure with an open question (``low`` is one reading, ``high`` the other): how far beyond the
             two the printed digits of its inputs reach. 0 where ``low`` and ``high`` have the rounding in them.
-        grade: Grade of the figure itself: a figure derived from a SEED value is no better than SEED evidence,
+        grade: Grade of the figure itself: a figure derived from an UNCONFIRMED value is no better,
             whatever the arithmetic; its grade is ``D`` and ``origin`` names what it was derived from.
-        origin: ``reported``, ``computed`` (then ``formula`` says how), ``seed-only`` or ``measured``.
+        origin: ``reported``, ``computed`` (then ``formula`` says how), ``note-only`` or ``measured``.
         formula: How a computed value was made, or what is to be known of another; may be empty.
         set: Name of the text it was measured on, as the source names it; empty where it does not.
         se: Standard error, same unit; None where not known.

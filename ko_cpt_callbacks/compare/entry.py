@@ -28,7 +28,7 @@ MAX_BYTES: Final = 65_536
 
 SUFFIX: Final = ".yaml"
 _WHAT: Final = "a baseline"
-_WEAKEST_LAST: Final[tuple[Grade, ...]] = ("V", "OWN", "S", "D", "SEED", "M")
+_WEAKEST_LAST: Final[tuple[Grade, ...]] = ("V", "OWN", "S", "D", "UNCONFIRMED", "M")
 _QUANTIZATIONS: Final = ("none", "8-bit", "4-bit")
 
 

@@ -56,7 +56,7 @@ class Figure(Part):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    origin: Literal["reported", "computed", "seed-only", "measured"] = "reported"
+    origin: Literal["reported", "computed", "note-only", "measured"] = "reported"
     formula: Text | None = None
     """Of a computed figure: one of `ko_cpt_callbacks.compare.figure.FORMULAS`."""
     inputs: dict[Name, Any] | None = None
@@ -250,14 +250,14 @@ def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Said]]:
 
 def _figure(key: Key, figure: Figure, quoted: set[str], *, own: bool) -> Told:
     origin = figure.origin
-    wanted = {"computed": "OWN" if own else "D", "seed-only": "SEED", "measured": "OWN"}.get(origin)
+    wanted = {"computed": "OWN" if own else "D", "note-only": "UNCONFIRMED", "measured": "OWN"}.get(origin)
     if wanted is not None and figure.grade != wanted:
         yield (*key, "grade"), figure.grade, f"{wanted}, the grade of what is {origin}", wanted
-    if wanted is None and figure.grade in ("D", "SEED", "OWN"):
+    if wanted is None and figure.grade in ("D", "UNCONFIRMED", "OWN"):
         yield (*key, "origin"), origin, f"the origin that grade {figure.grade} has", None
     if origin == "measured" and not own:
-        yield (*key, "origin"), origin, "reported, computed or seed-only, in what is not the user's own", None
-    if origin in ("reported", "seed-only"):
+        yield (*key, "origin"), origin, "reported, computed or note-only, in what is not the user's own", None
+    if origin in ("reported", "note-only"):
         needed = [name for name in ("quoted", "source", "locator") if getattr(figure, name) is None]
         yield from (((*key, name), "nothing", f"this key, in what is {origin}", None) for name in needed)
     if origin == "computed":

@@ -57,7 +57,7 @@ class KoCPTCallback(TrainerCallback):
     ``findings.jsonl`` to ``<output_dir>/ko_cpt/``. Nothing stops a run unless ``stop_on`` asks.
 
     Args:
-        targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"seed-loss"``), or
+        targets: What must be reached: texts such as ``"eval_exact_loss<3.0@end"``, presets (``"korean-loss-3"``), or
             :class:`~ko_cpt_callbacks.watch.target.Target` objects.
         baseline: A run to compare with: an id of ``ko-cpt baselines``, such as ``"redwhale"``, or a
             :class:`~ko_cpt_callbacks.compare.baseline.Baseline`.

@@ -297,7 +297,7 @@ class Target:
 
 
 PRESETS: Final[Mapping[str, Target]] = MappingProxyType(
-    {"seed-loss": Target(keys.EXACT_LOSS, 3.0), "seed-ppl": Target(keys.PPL, 30.0)}
+    {"korean-loss-3": Target(keys.EXACT_LOSS, 3.0), "korean-ppl-30": Target(keys.PPL, 30.0)}
 )
 """Targets by name: the round numbers that Korean continued pretraining is often asked to reach."""
 

@@ -363,7 +363,7 @@ def test_beside_redwhale_on_the_page(run: Path) -> None:
     assert table[0].endswith("bits/byte change redwhale")
     assert table[2].endswith("± 0.001 -0.208")
     assert any(
-        line.startswith("redwhale: in nats per token of its own text and tokenizer (grade SEED), to look at, not to be")
+        line.startswith("redwhale: in nats per token of its own text and tokenizer (grade UNCONFIRMED), to look at")
         for line in lines
     )
 

@@ -71,11 +71,11 @@ def test_the_list_as_json() -> None:
 
     assert list(found) == list(bundled_ids())
     assert redwhale["title"] == "RedWhale 10.8B, SOLAR continued on Korean"
-    assert (redwhale["grade"], redwhale["why_not"]) == ("SEED", None)
+    assert (redwhale["grade"], redwhale["why_not"]) == ("UNCONFIRMED", None)
     assert redwhale["stages"] == ["embedding", "odd-layers", "even-layers", "lora", "sft"]
     assert redwhale["loss"] == {"stage": "lora", "split": "eval", "low": 2.8064, "high": 2.8064, "texts": 1}
     assert (round(redwhale["bits_per_byte"]["low"], 3), round(redwhale["bits_per_byte"]["high"], 3)) == (0.833, 0.895)
-    assert found["seed-run"]["loss"]["split"] == "unknown"
+    assert found["medgemma-a6000-unconfirmed"]["loss"]["split"] == "unknown"
     assert len(found["eeve-korean"]["stages"]) == 7
 
 
@@ -89,7 +89,7 @@ def test_the_list_as_text() -> None:
         (line,) = (line for line in lines if line.split()[:1] == [name])
         assert f" {cells(read_entry(bundled_folder() / f'{name}.yaml').baseline())[2]} " in line
     assert "cool-down" in result.stdout
-    assert "SEED: stated by the note that started this project" in " ".join(result.stdout.split())
+    assert "UNCONFIRMED: stated by one research note" in " ".join(result.stdout.split())
     assert max(map(len, lines)) <= 120
 
 
@@ -133,10 +133,10 @@ def test_redwhale_as_text() -> None:
     """Loss with its grade, and bits per byte with both readings of GB and what rounding adds."""
     text = " ".join(run("show", "redwhale").stdout.split())
 
-    assert "2.806 nats/token 2.80635–2.80645 SEED" in text
+    assert "2.806 nats/token 2.80635–2.80645 UNCONFIRMED" in text
     assert "0.833 to 0.895 bits/byte 0.828–0.900 D" in text
-    assert "KoBEST average base model 50.23 % SEED" in text
-    assert "KoBEST average after pretraining 66.72 % SEED" in text
+    assert "KoBEST average base model 50.23 % UNCONFIRMED" in text
+    assert "KoBEST average after pretraining 66.72 % UNCONFIRMED" in text
     assert "efficiency 19,480,000 D tokens / GPU hours" in text
 
 

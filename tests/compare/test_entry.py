@@ -129,27 +129,30 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "unknown grade": (
         "quoted: Base, grade: V",
         "quoted: Base, grade: A",
-        ['FILE:7: base_model.grade: found the text "A", expected V or S or D or SEED or M or OWN.'],
+        ['FILE:7: base_model.grade: found the text "A", expected V or S or D or UNCONFIRMED or M or OWN.'],
     ),
     "a derived figure that is promoted": (
         "grade: D",
         "grade: V",
         ["FILE:50: values[1].grade: found V, expected D, the grade of what is computed. Did you mean D?"],
     ),
-    "a seed's figure that is promoted": (
+    "a note's figure that is promoted": (
         "quoted: Base, grade: V",
-        "quoted: Base, origin: seed-only, grade: V",
-        ["FILE:7: base_model.grade: found V, expected SEED, the grade of what is seed-only. Did you mean SEED?"],
+        "quoted: Base, origin: note-only, grade: V",
+        [
+            "FILE:7: base_model.grade: found V, expected UNCONFIRMED, the grade of what is note-only. "
+            "Did you mean UNCONFIRMED?"
+        ],
     ),
-    "a seed's figure without its origin": (
+    "a note's figure without its origin": (
         "quoted: Base, grade: V",
-        "quoted: Base, grade: SEED",
-        ["FILE:7: base_model.origin: found reported, expected the origin that grade SEED has."],
+        "quoted: Base, grade: UNCONFIRMED",
+        ["FILE:7: base_model.origin: found reported, expected the origin that grade UNCONFIRMED has."],
     ),
     "a measured figure that is not the user's": (
         "quoted: Base, grade: V",
         "quoted: Base, origin: measured, grade: OWN",
-        ["FILE:7: base_model.origin: found measured, expected reported, computed or seed-only, in what is not the "
+        ["FILE:7: base_model.origin: found measured, expected reported, computed or note-only, in what is not the "
          "user's own."],
     ),
     "unknown stage": (

@@ -180,11 +180,11 @@ def test_every_reason_has_a_sentence() -> None:
 
 
 def _value(loss: float, **changes: Any) -> BaselineValue:
-    return BaselineValue("loss", "eval", loss, loss - 5e-5, loss + 5e-5, "SEED", **changes)
+    return BaselineValue("loss", "eval", loss, loss - 5e-5, loss + 5e-5, "UNCONFIRMED", **changes)
 
 
 REDWHALE = Baseline(
-    "redwhale", "RedWhale", "continued pretraining", "SEED", tokenizer="RedWhale's",
+    "redwhale", "RedWhale", "continued pretraining", "UNCONFIRMED", tokenizer="RedWhale's",
     stages=tuple(
         BaselineStage(name, values=(_value(loss),))
         for name, loss in (("embedding", 3.0672), ("odd-layers", 2.8595), ("even-layers", 2.8341), ("lora", 2.8064))
@@ -202,7 +202,7 @@ def test_redwhales_changes(before: str, stage: str, expected: float) -> None:
     assert found is not None
     assert found.difference == pytest.approx(expected)
     assert (found.low, found.high) == (pytest.approx(expected - 1e-4), pytest.approx(expected + 1e-4))
-    assert (found.unit, found.grade, found.tokenizer) == ("nats per token", "SEED", "RedWhale's")
+    assert (found.unit, found.grade, found.tokenizer) == ("nats per token", "UNCONFIRMED", "RedWhale's")
 
 
 def test_no_change_to_stand_beside() -> None:

@@ -25,10 +25,11 @@ FILES = sorted(FOLDER.iterdir())
 NUMBERS = json.loads((Path(__file__).parent / "baseline_numbers.json").read_text("utf-8"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
-# Every system of the note that started this project, the two public runs of its hardware, and what else was promised.
+# Every system of the research note, the two public runs of its hardware, and what else was promised.
 SYSTEMS = {
     "redwhale", "eeve-korean", "thunder-llm", "dag-llm", "polyglot-ko-1.3b", "polyglot-ko-3.8b", "polyglot-ko-5.8b",
-    "polyglot-ko-12.8b", "seed-run", "seed-ppl-bands", "medgemma-a6000-a", "medgemma-a6000-b", "chinese-llama-2-7b",
+    "polyglot-ko-12.8b", "medgemma-a6000-unconfirmed", "ppl-bands-unconfirmed", "medgemma-a6000-a", "medgemma-a6000-b",
+    "chinese-llama-2-7b",
 }  # fmt: skip
 
 
@@ -105,16 +106,16 @@ def test_rounding_intervals_hold(path: Path) -> None:
 
 @EVERY
 def test_grades(path: Path) -> None:
-    """Every grade is a known one; nothing of the seed, and nothing derived, stands under a better one."""
+    """Every grade is a known one; nothing of the note, and nothing derived, stands under a better one."""
     entry = _entry(path)
-    wanted = {"computed": {"D"}, "seed-only": {"SEED"}, "reported": {"V", "S", "M"}}
+    wanted = {"computed": {"D"}, "note-only": {"UNCONFIRMED"}, "reported": {"V", "S", "M"}}
     for figure in entry.figures():
         assert figure.grade in wanted[figure.origin]
-        assert figure.source != "seed" or figure.grade == "SEED"
+        assert figure.source != "note" or figure.grade == "UNCONFIRMED"
     assert entry.grade in GRADES
     losses = [figure for figure in entry.file.values or () if figure.origin != "computed"]
-    if any(figure.grade == "SEED" for figure in losses):
-        assert entry.grade == "SEED"
+    if any(figure.grade == "UNCONFIRMED" for figure in losses):
+        assert entry.grade == "UNCONFIRMED"
 
 
 @EVERY
@@ -165,7 +166,7 @@ def test_a_core_value_survives_json(path: Path) -> None:
 
 
 def test_redwhale() -> None:
-    """The seed's losses, and bits per byte as a range between the two readings of GB: 0.895 and 0.833 at the end."""
+    """The note's losses, and bits per byte as a range between the two readings of GB: 0.895 and 0.833 at the end."""
     redwhale = _baseline("redwhale")
     losses = {stage.name: stage.value("loss", "eval") for stage in redwhale.stages}
     bits = redwhale.stages[3].value("bits_per_byte", "eval")
@@ -173,12 +174,12 @@ def test_redwhale() -> None:
     assert {name: value and value.value for name, value in losses.items()} == {
         "embedding": 3.0672, "odd-layers": 2.8595, "even-layers": 2.8341, "lora": 2.8064, "sft": 2.8752,
     }  # fmt: skip
-    assert {value.grade for value in losses.values() if value} == {"SEED"}
-    assert redwhale.grade == "SEED"
+    assert {value.grade for value in losses.values() if value} == {"UNCONFIRMED"}
+    assert redwhale.grade == "UNCONFIRMED"
     assert bits is not None and (round(bits.low, 3), round(bits.high, 3)) == (0.833, 0.895)
     assert redwhale.bytes_per_token_low == pytest.approx(4.526, abs=5e-4)
     assert redwhale.bytes_per_token_high == pytest.approx(4.860, abs=5e-4)
-    # The seed's 3.078 and RedWhale's 2.8064 are equal per byte at 4.96 bytes a token.
+    # The note's 3.078 and RedWhale's 2.8064 are equal per byte at 4.96 bytes a token.
     assert 3.078 / (math.log(2) * bits.high) == pytest.approx(4.96, abs=5e-3)
     assert redwhale.vocabulary == 49072
     assert [str(stage.trains and stage.trains.layers) for stage in redwhale.stages] == [
@@ -193,12 +194,12 @@ def test_who_is_a_reference() -> None:
     assert found == {"redwhale", "frankenstallm-1b"}
 
 
-def test_the_seed_s_own_run_is_no_evaluation() -> None:
+def test_the_note_s_run_is_no_evaluation() -> None:
     """3.078 is neither a loss on held-out text nor one on training text: nothing is compared with it."""
-    seed = _baseline("seed-run")
+    seed = _baseline("medgemma-a6000-unconfirmed")
     (value,) = seed.stages[0].values
 
-    assert (value.value, value.split, value.origin, value.grade) == (3.078, "unknown", "seed-only", "SEED")
+    assert (value.value, value.split, value.origin, value.grade) == (3.078, "unknown", "note-only", "UNCONFIRMED")
     assert seed.stages[0].value("loss", "eval") is None
     assert "no log of it has an evaluation" in seed.why_not
 
@@ -232,7 +233,7 @@ def test_thunder_s_vocabulary_is_no_number() -> None:
 
 def test_dag_and_the_bands_are_never_references() -> None:
     """Instruction tuning and a table without a source: kinds that nothing is compared with."""
-    dag, bands = _baseline("dag-llm"), _baseline("seed-ppl-bands")
+    dag, bands = _baseline("dag-llm"), _baseline("ppl-bands-unconfirmed")
 
     assert (dag.kind, bands.kind) == ("instruction tuning", "note")
     assert not any(stage.reference for stage in (*dag.stages, *bands.stages))
@@ -240,7 +241,7 @@ def test_dag_and_the_bands_are_never_references() -> None:
 
 
 def test_the_public_runs() -> None:
-    """Training losses only: 2.6240 as a mean of 50 points, and run B's healthy part up to step 3,500."""
+    """Training losses only: 2.6240 as a mean of 50 points, and the other run's healthy part up to step 3,500."""
     a, b = _baseline("medgemma-a6000-a"), _baseline("medgemma-a6000-b")
     mean = a.stages[0].values[0]
 

@@ -29,7 +29,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 EVERY = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 GUIDE = (FOLDER / "README.md").read_text("utf-8")
 
-# Every system of the note that started this project, and each way of working.
+# Every system of the research note, and each way of working.
 PROMISED = {
     "quickstart", "redwhale", "redwhale-a6000-8bit", "eeve", "thunder", "polyglot-scratch", "dag-sft",
     "medgemma-a6000-8bit",
@@ -281,7 +281,7 @@ def test_dag_is_instruction_tuning() -> None:
     assert given["learning_rate"] == 3e-5
 
 
-def test_medgemma_is_the_seed_s_run() -> None:
+def test_medgemma_is_the_note_s_run() -> None:
     """282,784 rows (63 of them spare in Gemma), rank 64, 64 rows a step, 70,000 rows; the presets are asked of ko."""
     recipe = Recipe(_file("medgemma-a6000-8bit"))
     page, given = recipe.page, recipe.page.stages["lora"].arguments
@@ -291,5 +291,5 @@ def test_medgemma_is_the_seed_s_run() -> None:
     assert 262_145 + page.tokenizer.extend.tokens == 282_721
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] == 64
     assert given["max_steps"] * 64 == pytest.approx(70_000, abs=64)
-    assert page.stages["lora"].watch.targets == ["seed-loss", "seed-ppl"]
+    assert page.stages["lora"].watch.targets == ["korean-loss-3", "korean-ppl-30"]
     assert {target.split for target in targets} == {"eval_ko"}

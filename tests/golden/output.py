@@ -170,7 +170,7 @@ def _compared(home: Path) -> Iterator[tuple[str, list[str]]]:
     for name, path in runs.items():
         yield f"compare-{name}", ["compare", first, path, "--json"]
     yield "compare-several", ["compare", *runs.values(), "--baseline", first, "--json"]
-    for name in ("redwhale", "medgemma-a6000-a", "frankenstallm-1b", "goldfish-korean", "seed-run"):
+    for name in ("redwhale", "medgemma-a6000-a", "frankenstallm-1b", "goldfish-korean", "medgemma-a6000-unconfirmed"):
         yield f"compare-run-{name}", ["compare", first, "--baseline", name, "--json"]
         loss = ["--loss", "3.078", "--split", "eval", "--bytes-per-token", "4.5", "--se", "0.01"]
         yield f"compare-loss-{name}", ["compare", *loss, "--baseline", name, "--json"]

@@ -195,7 +195,7 @@ def _of(id: str, *overrides: str, **how: Any) -> dict[str, StageMemory]:
     return {memory.stage: memory for memory in recipe_memory(page, **how)}
 
 
-def test_the_vocabulary_of_the_seed_s_run() -> None:
+def test_the_vocabulary_of_the_note_s_run() -> None:
     """MedGemma with 282,784 rows: 6.5 GiB for the logits of 2,048 tokens, more than two bodies of 8 bits."""
     memory = _of("medgemma-a6000-8bit")["lora"]
 

@@ -62,7 +62,7 @@ stages:
     trains: {{layers: [0, 3]}}
     lora: odd
     arguments: {{max_steps: 4}}
-    watch: {{targets: [seed-loss], grace: "tokens:1e6"}}
+    watch: {{targets: [korean-loss-3], grace: "tokens:1e6"}}
 source: {{base: x, tokenizer: x, data: x, stages: x}}
 """
 
@@ -247,13 +247,13 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         ],
     ),
     "a target twice": (
-        {"[seed-loss]": "[seed-loss, seed-loss]"},
+        {"[korean-loss-3]": "[korean-loss-3, korean-loss-3]"},
         ["42: stages.some.watch.targets[1]: found the same target a second time, expected each once."],
     ),
     "a preset and nothing to learn": (
         {"ko: {source: ko}": "ko: {source: ko, retention: true}"},
         [
-            "42: stages.some.watch.targets[0]: found seed-loss and only sets that must not be forgotten, "
+            "42: stages.some.watch.targets[0]: found korean-loss-3 and only sets that must not be forgotten, "
             "expected a set "
             "that is learnt."
         ],

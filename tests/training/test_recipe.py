@@ -160,7 +160,7 @@ def test_callback(tmp_path: Path) -> None:
     overrides = (
         "eval.en={source: ko, retention: true}",
         "task=cpt",
-        "stages.odd.watch={targets: [seed-loss, eval_ko_ppl<20@end], baseline: redwhale, stage: odd-layers, "
+        "stages.odd.watch={targets: [korean-loss-3, eval_ko_ppl<20@end], baseline: redwhale, stage: odd-layers, "
         "stop_on: [target-met], grace: 'tokens:1e3', patience: 2, min_delta: 1%}",
         "stages.odd.arguments.eval_strategy=steps",
     )

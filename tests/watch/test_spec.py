@@ -102,7 +102,8 @@ def test_what_is_not_known(arguments: dict[str, Any], said: str) -> None:
 
 def test_a_recipe_s_stage() -> None:
     """Its watch, task and sets; a preset is asked of the first set that is no retention set."""
-    watch = {"targets": ["seed-loss", "eval_en_ppl<9"], "baseline": "a-run", "stage": "lora", "stop_on": ["non-finite"]}
+    targets = ["korean-loss-3", "eval_en_ppl<9"]
+    watch = {"targets": targets, "baseline": "a-run", "stage": "lora", "stop_on": ["non-finite"]}
     values = {
         "task": "cpt",
         "eval": {"en": {"retention": True}, "ko": {"retention": False}},

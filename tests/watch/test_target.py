@@ -64,7 +64,7 @@ def test_from_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (published(), "sft", "had other data and another objective"),
         (Baseline("eeve", "EEVE", "continued pretraining", "S"), None, "reports no loss"),
-        (Baseline("dag", "DaG", "instruction tuning", "SEED", why_not="instruction tuning."), None, "no reference for"),
+        (Baseline("dag", "DaG", "instruction tuning", "S", why_not="instruction tuning."), None, "no reference for"),
         (
             Baseline("run", "R", "from scratch", "V", stages=(BaselineStage("whole", values=(value("loss", 2.0),)),)),
             None, "has no bits per byte",
@@ -110,8 +110,8 @@ def test_a_baseline_that_gives_no_target(baseline: Baseline, stage: str | None, 
             Target("loss", 2.5, confirm=3, confidence=0.99),
             "eval_loss<2.5@end,confirm=3,confidence=0.99",
         ),
-        ("seed-loss", Target("exact_loss", 3.0), "eval_exact_loss<3.0@end"),
-        ("seed-ppl", Target("ppl", 30.0), "eval_ppl<30.0@end"),
+        ("korean-loss-3", Target("exact_loss", 3.0), "eval_exact_loss<3.0@end"),
+        ("korean-ppl-30", Target("ppl", 30.0), "eval_ppl<30.0@end"),
     ],
 )
 def test_text_form(text: str, target: Target, canonical: str | None) -> None:
@@ -125,9 +125,9 @@ def test_text_form(text: str, target: Target, canonical: str | None) -> None:
 
 def test_presets() -> None:
     """The presets are targets, and read back from their text."""
-    assert set(PRESETS) == {"seed-loss", "seed-ppl"}
-    assert parse_targets(["seed-loss", Target("ppl", 20.0)]) == (PRESETS["seed-loss"], Target("ppl", 20.0))
-    assert parse_targets("seed-ppl") == (PRESETS["seed-ppl"],)
+    assert set(PRESETS) == {"korean-loss-3", "korean-ppl-30"}
+    assert parse_targets(["korean-loss-3", Target("ppl", 20.0)]) == (PRESETS["korean-loss-3"], Target("ppl", 20.0))
+    assert parse_targets("korean-ppl-30") == (PRESETS["korean-ppl-30"],)
     assert parse_targets(()) == ()
 
 
@@ -161,7 +161,7 @@ def test_presets() -> None:
         ("loss<3,confidence=95", "confidence=95.0", "'confidence=0.95'"),
         ("loss<3,confidence=1", "confidence=1.0", None),
         ("train_loss<3", "the training rows", "'eval_loss'"),
-        ("seed-los", "no target", "'seed-loss'"),
+        ("korean-los", "no target", "'korean-loss-3'"),
         ("eval_exact_loss", "no target", "'eval_exact_loss<3.0@end'"),
         ("", "no target", "'eval_exact_loss<3.0@end'"),
     ],
@@ -190,7 +190,7 @@ def test_mistakes_outside_the_text() -> None:
     with pytest.raises(ConfigurationError, match="confirm=True"):
         Target("loss", 3.0, confirm=True)
     with pytest.raises(ConfigurationError, match="found rules and targets"):
-        Monitor(rules_for(), targets=[PRESETS["seed-loss"]])
+        Monitor(rules_for(), targets=[PRESETS["korean-loss-3"]])
     with pytest.raises(ConfigurationError, match="task: found 'pretrain'"):
         rules_for(WatchSpec(task="pretrain"))
     with pytest.raises(ConfigurationError, match="rules: found nope"):
@@ -265,7 +265,7 @@ CASES = [
     Case("error of 0, one ulp below", "exact_loss<3", [at(100, BELOW3, 0.0), END], [(MET, "", 100)]),
     Case("perplexity exactly at", "ppl<20", [at(100, LN20), END], [(MISSED, "point", 1000)]),
     Case("perplexity one ulp below", "ppl<20", [at(100, math.nextafter(LN20, 0)), END], [(MET, "point", 100)]),
-    Case("the seed's figure", "seed-loss", [at(100, 3.078, 0.043, rows=100), END], [(OPEN, "interval", 1000)]),
+    Case("the note's figure", "korean-loss-3", [at(100, 3.078, 0.043, rows=100), END], [(OPEN, "interval", 1000)]),
     Case("wider at 99.9 %", "loss<3,confidence=0.999", [at(100, 2.9, 0.04), END], [(OPEN, "close", 1000)]),
     Case("the same at 95 %", "loss<3", [at(100, 2.9, 0.04), END], [(MET, "", 100)]),
     Case("narrower at 50 %", "loss<3,confidence=0.5", [at(100, 2.97, 0.04), END], [(MET, "", 100)]),
@@ -477,15 +477,15 @@ def _values(target: str, *rows: Observation) -> Finding:
 
 
 def test_rows_that_would_decide() -> None:
-    """The seed's figure: 3.078 +- 0.043 on 100 rows; the interval shrinks with the root of the rows."""
-    found = _values("seed-loss", at(100, 3.078, 0.043, rows=100), END)
+    """The note's figure: 3.078 +- 0.043 on 100 rows; the interval shrinks with the root of the rows."""
+    found = _values("korean-loss-3", at(100, 3.078, 0.043, rows=100), END)
     assert found.values["rows_needed"] == math.floor(100 * (Z * 0.043 / 0.078) ** 2) + 1 == 117
     assert (found.variant, found.values["rows"]) == ("interval", 100)
     assert (found.values["low"], found.values["high"]) == pytest.approx((2.994, 3.162), abs=5e-4)
     # With so many rows, the same value and spread, it would have been missed.
     se = 0.043 * math.sqrt(100 / 117)
-    assert _values("seed-loss", at(100, 3.078, se, rows=117), END).code == "target-missed"
-    assert _values("seed-loss", at(100, 3.078, 0.043 * math.sqrt(100 / 116), rows=116), END).code != "target-missed"
+    assert _values("korean-loss-3", at(100, 3.078, se, rows=117), END).code == "target-missed"
+    assert _values("korean-loss-3", at(100, 3.078, 0.043 * math.sqrt(100 / 116), rows=116), END).code != "target-missed"
 
 
 def test_the_interval_of_a_perplexity() -> None:

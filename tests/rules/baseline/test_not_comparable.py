@@ -61,7 +61,7 @@ def test_a_baseline_without_figures() -> None:
 
 def test_a_baseline_that_is_no_reference() -> None:
     """Instruction tuning, and a stage with another objective."""
-    tuned = Baseline("dag", "Tuned", "instruction tuning", "SEED", why_not="instruction tuning only.")
+    tuned = Baseline("dag", "Tuned", "instruction tuning", "UNCONFIRMED", why_not="instruction tuning only.")
     (found,) = findings(TrainObservation(10, loss=3.0), baseline=tuned)
     assert found.values["reasons"] == [
         {"code": "not-a-reference", "baseline": "dag", "kind": "instruction tuning", "why": "instruction tuning only"}

@@ -17,8 +17,7 @@ from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = [
     "another_tooth", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "lengths_jumped",
-    "paces_differ",
-    "rate_falls", "rate_rises", "saw", "undone", "within_saw",
+    "paces_differ", "rate_falls", "rate_rises", "saw", "undone", "within_saw",
 ]  # fmt: skip
 
 _GROUPED: Final = "group_by_length"
@@ -167,8 +166,8 @@ def undone(window: Recent, before: Sequence[float], level: float, shift: float) 
         shift: By how much.
 
     Returns:
-        True where it does: it came there from elsewhere. None where it may: it was there, from the start of the window
-        on. False where the loss was never there.
+        True where it does: it came there from elsewhere, or a mega-batch begins there. None where it may: it has
+        drifted evenly since the start. False where the loss was never there, or came by on its way.
     """
     sign = 1.0 if shift > 0 else -1.0
     earlier = [sign * one for one in _medians(before)]
@@ -181,13 +180,14 @@ def undone(window: Recent, before: Sequence[float], level: float, shift: float) 
         return True
     # A learning curve does most of its way in the first half, a tooth drifts evenly.
     middle = earlier[(at + len(earlier)) // 2]
-    return None if earlier[at] - middle < limits.TOOTH_EVEN * (earlier[at] - earlier[-1]) else False
+    even = earlier[at] - middle < limits.TOOTH_EVEN * (earlier[at] - earlier[-1])
+    return None if even and at < limits.TOOTH_SINCE * len(earlier) else False
 
 
 def begins_mega_batch(window: Recent, count: int) -> bool:
-    """Whether a mega-batch may begin at the place: in the first epoch, after a multiple of 50 batches or their half."""
+    """Whether a mega-batch may begin at the place: in the first epoch, each step logged, after half of 50 batches."""
     before, after = window.steps[-count - 2], window.steps[-count]
-    near = after - before <= limits.MEGA_STEPS // 2 and (window.epochs[-count] or 0.0) <= 1
+    near = after - before <= 2 and (window.epochs[-count] or 0.0) <= 1
     return near and (after - 1) // limits.MEGA_STEPS > (before - 1) // limits.MEGA_STEPS
 
 

@@ -17,6 +17,7 @@ from ko_cpt_callbacks.signal.explanation import (
     lengths_jumped,
     rate_falls,
     rate_rises,
+    undone,
     within_saw,
 )
 from ko_cpt_callbacks.signal.signals import Signals
@@ -60,7 +61,7 @@ class LevelShift(Rule):
     Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
     once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorising does; the
     return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
-    tooth, because it comes early, waits whether the loss drifts back, or for the next.
+    tooth, because it leads back to where the loss began, waits whether the loss drifts back, or for the next.
 
     Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
 
@@ -189,9 +190,13 @@ class LevelShift(Rule):
             return None, aside
         if signals.grouped and within_saw(signals.window, values["points"] + 1, values["after"]):
             return None, aside
-        if start > limits.TOOTH_EARLY:
+        back = undone(signals.window, signals.window.losses[: -values["points"] - 1], values["after"], shift)
+        if back:
+            return None, aside
+        # A first tooth has no more points than a mega-batch has batches.
+        if start > (limits.TOOTH_EARLY if back is False else limits.TOOTH_LONGEST + 1):
             return values, state
-        due = max(2 * start + limits.AROUND, watch.since)
+        due = max(start + (start + limits.AROUND if start <= limits.TOOTH_EARLY else limits.TOOTH_WAIT), watch.since)
         if due == watch.since:
             return values, state
         return None, replace(state, doubt=Doubt(values, watch.since, due), quiet_until=watch.since)

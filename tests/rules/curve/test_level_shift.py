@@ -420,9 +420,23 @@ def _drift(*start: float) -> list[float]:
 
 
 def test_a_shift_that_undoes_a_drift() -> None:
-    """Is said at once: a falling curve was lately wherever a rise leads to."""
-    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), jumps=())
-    assert ([one.step for one in found], state.doubt) == ([560], None)
+    """Is a tooth, where the loss came there from elsewhere before; where it began there it waits for 24 points."""
+    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), LevelShiftState(doubt=Doubt({}, 1, 2)), jumps=())
+    assert (found, state.doubt, state.quiet_until) == ((), None, 56)
+    assert state.tooth == pytest.approx(0.5, abs=0.05)
+    state, found = _seen(_drift(*[2.5] * 5), jumps=())
+    assert (found, state.tooth, state.quiet_until) == ((), 0.0, 41)
+    assert state.doubt is not None and (state.doubt.at, state.doubt.due) == (41, 35 + 24)
+    (said,) = findings(RULE, rows([*_drift(*[2.5] * 5), *[2.5] * 40]))
+    assert (said.step, said.values["points"]) == (590, 24)
+
+
+def test_a_drift_longer_than_a_mega_batch() -> None:
+    """Is no first tooth: after more than 51 points a jump back to where the loss began is said at once."""
+    for longer, waits in ((16, True), (17, False)):
+        drift = [2.5] * 5 + [2.5 - i / (60 + 2 * longer) for i in range(30 + longer)]
+        state, found = _seen([*drift, *[2.5] * 6], jumps=())
+        assert (bool(found), state.doubt is not None) == (not waits, waits)
 
 
 def test_a_shift_that_is_seen_late_enough() -> None:

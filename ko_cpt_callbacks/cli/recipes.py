@@ -274,7 +274,7 @@ def _validate(file: str) -> None:
         "before it loads anything."
     )
     _tell_doubts(page)
-    for note in recipe_notes(page):
+    for note in recipe_notes(read):
         typer.echo(printable(note.line))
     if look.mistakes:  # a bundled recipe may want texts of the user's own
         for line in str(read.error(look.mistakes)).splitlines():

@@ -98,7 +98,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
     try:
         _be_quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
-        for note in recipe_notes(file.recipe):
+        for note in recipe_notes(file):
             say(note.line)
         from transformers.utils.logging import disable_progress_bar
 

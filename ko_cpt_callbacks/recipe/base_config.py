@@ -1,6 +1,6 @@
 """A model's shape, read from its ``config.json``: plain JSON, under any of the names that families have for it.
 
-A base that is a folder is read with the recipe, and must agree with it.
+A base that is a folder is read with the recipe, and what its file says counts: a shape in the recipe is for planning.
 """
 
 from __future__ import annotations
@@ -182,11 +182,13 @@ class LocalBase:
         folder: Where it is; None where it is no folder, or made on the spot.
         config: What its ``config.json`` says; None where there is none that can be read.
         mistakes: What is wrong with it.
+        note: Which numbers of the recipe's own shape are others, and so are not used; empty: none.
     """
 
     folder: Path | None = None
     config: BaseConfig | None = None
     mistakes: tuple[Told, ...] = ()
+    note: str = ""
 
     @classmethod
     def of(cls, values: Any, beside: Path) -> LocalBase:
@@ -204,27 +206,20 @@ class LocalBase:
             config = read_config(folder)
         except UnreadableConfigError as error:
             return cls(folder, None, ((_MODEL, f"a folder with {error}", f"one with a model and its {FILE}", None),))
-        return cls(folder, config, (*_known(config), *_agrees(values, config), *_length(values, config.shape)))
+        mistakes = (*_known(config), *_length(values, config.shape))
+        return cls(folder, config, mistakes, _unused(values, config))
 
     def told(self, document: Document) -> Document:
-        """The document with the shape that the folder's file gives, where it gives none itself."""
-        shape = self._missing(document.values)
+        """The document with the shape that the folder's file gives, whatever it says itself."""
         # Of a model without code, what its family has is told once.
-        if shape is None or any(key == _MODEL for key, *_ in self.mistakes):
+        if self.config is None or self.config.shape is None or any(key == _MODEL for key, *_ in self.mistakes):
             return document
-        base = {**document.values["base"], "shape": shape.model_dump(exclude_none=True)}
+        base = {**document.values["base"], "shape": self.config.shape.model_dump(exclude_none=True)}
         return replace(document, values={**document.values, "base": base})
 
     def completed(self, page: Page) -> Page:
         """The recipe with that shape."""
-        if self.config is None or self.config.shape is None or page.base.known_sizes is not None:
-            return page
-        return with_shape(page, self.config.shape)
-
-    def _missing(self, values: Any) -> Shape | None:
-        base = mapping(values, "base")
-        there = base.get("shape") is not None or base.get("build") is not None
-        return None if self.config is None or there else self.config.shape
+        return page if self.config is None or self.config.shape is None else with_shape(page, self.config.shape)
 
 
 def with_shape(page: Page, shape: Shape) -> Page:
@@ -241,14 +236,15 @@ def _known(config: BaseConfig) -> Said:
         yield _MODEL, found, expected, near_miss(config.model_type, known)
 
 
-def _agrees(values: Any, config: BaseConfig) -> Said:
-    """What the recipe says of the shape is what the file says."""
+def _unused(values: Any, config: BaseConfig) -> str:
+    """What is said of a shape that was written for another model: of a copied recipe it need not be deleted."""
     said = _said_shape(values)
     if said is None or config.shape is None:
-        return
-    for name, found, told in differences(config.shape, said):
-        expected = f"{shown(found)}, as in the {FILE} of {at(values, *_MODEL)}; or no shape: it is read from there"
-        yield ("base", "shape", name), shown(told), expected, None
+        return ""
+    others = [f"{name} {found} (not {told})" for name, found, told in differences(config.shape, said)]
+    if not others:
+        return ""
+    return f"not used: the {FILE} of {at(values, *_MODEL)} says {', '.join(others)}"
 
 
 def _length(values: Any, read: Shape | None) -> Said:

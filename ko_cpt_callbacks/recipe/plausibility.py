@@ -13,6 +13,7 @@ from ko_cpt_callbacks.compare.reference import AUTO, reference_of
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
@@ -65,13 +66,14 @@ class RecipeNote:
         return f"note: {self.key}: {self.text}"
 
 
-def recipe_notes(page: Page) -> list[RecipeNote]:
+def recipe_notes(file: RecipeFile) -> list[RecipeNote]:
     """All notes on a recipe; what is the same of every stage once."""
+    page = file.recipe
     where: dict[tuple[str, str], list[str]] = {}
     for name in page.stages:
         for key, text in _stage_notes(page, name):
             where.setdefault((key, text), []).append(name)
-    found = []
+    found = [RecipeNote("base.shape", file.base.note)] if file.base.note else []
     for (key, text), names in where.items():
         shared = len(names) == len(page.stages) > 1
         found += [RecipeNote(f"stages.{name}.{key}", text) for name in (["*"] if shared else names)]

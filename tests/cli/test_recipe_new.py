@@ -56,7 +56,7 @@ def test_it_is_valid(here: Path) -> None:
     assert re.fullmatch(rf"mine\.yaml: written, \d+\.\d GiB of 48\. {then}\n", out)
     assert (file.recipe.id, file.recipe.base.model, file.recipe.data.sources["ko"].files) == ("mine", "base", "text")
     assert file.recipe.stages["lora"].watch.targets == [TARGET]
-    assert (look_at_texts(file).mistakes, recipe_notes(file.recipe)) == ([], [])
+    assert (look_at_texts(file).mistakes, recipe_notes(file)) == ([], [])
     assert CliRunner().invoke(app, ["validate", "mine.yaml"]).exit_code == 0
     assert sorted(path.name for path in here.iterdir()) == ["base", "mine.yaml", "text"]
 

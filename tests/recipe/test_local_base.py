@@ -19,6 +19,7 @@ from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import recipe_memory
+from ko_cpt_callbacks.recipe.plausibility import recipe_notes
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.smoke import smoke_recipe
 
@@ -59,19 +60,23 @@ def test_the_shape_is_that_of_the_file(tmp_path: Path) -> None:
     assert "shape" not in found.document.values["base"]
 
 
-def test_what_is_typed_must_agree(tmp_path: Path) -> None:
-    """The shape that the file has is taken; each number that is another is told, with the file's."""
-    sources = {"shape": {**SHAPE, "hidden_size": 96, "num_hidden_layers": 2}}
-    written = a_recipe(tmp_path, "qwen3", "source.base=x", **sources)
+def test_what_is_typed_for_another_model_is_not_used(tmp_path: Path) -> None:
+    """The shape of the folder counts, also for what is checked; the numbers that are others are noted, not refused."""
+    assert a_recipe(tmp_path, "qwen3", shape={**SHAPE, "hidden_size": 96, "num_hidden_layers": 9}) == []
+    found = read_recipe(tmp_path / "made.yaml")
+    assert found.recipe.base.sizes.num_hidden_layers == 3
+    (note,) = [note.line for note in recipe_notes(found) if note.key == "base.shape"]
+    said = "the config.json of model says hidden_size 64 (not 96), num_hidden_layers 3 (not 9)"
+    assert note == f"note: base.shape: not used: {said}"
+    assert note in validated(tmp_path / "made.yaml")[1].splitlines()
 
-    ending = ", as in the config.json of model; or no shape: it is read from there."
-    assert written == [
-        f"base.shape.hidden_size: found 96, expected 64{ending}",
-        f"base.shape.num_hidden_layers: found 2, expected 3{ending}",
-    ]
-    assert a_recipe(tmp_path, "qwen3", "source.base=x", shape=SHAPE) == []
-    (line,) = a_recipe(tmp_path, "qwen3", "source.base=x", shape={**SHAPE, "family": "qwen2"})
-    assert line.startswith('base.shape.family: found the text "qwen2", expected the text "qwen3", as in the config')
+    layers = "stages.odd.trains.layers=[1, 5]"
+    (line,) = a_recipe(tmp_path, "qwen3", layers, shape={**SHAPE, "num_hidden_layers": 9})
+    assert line == "--set: stages.odd.trains.layers[1]: found 5, expected a layer from 0 to 2."
+    assert a_recipe(tmp_path, "qwen3", shape=SHAPE) == []
+    assert not any(note.key == "base.shape" for note in recipe_notes(read_recipe(tmp_path / "made.yaml")))
+    a_recipe(tmp_path, "qwen3", shape={**SHAPE, "family": "gemma3"})
+    assert "says family qwen3 (not gemma3)" in read_recipe(tmp_path / "made.yaml").base.note
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,13 @@ stages:
 def _notes(folder: Path, *overrides: str, text: str = RECIPE) -> list[str]:
     path = folder / "plain.yaml"
     path.write_text(text, "utf-8")
-    return [note.line for note in recipe_notes(read_recipe(path, overrides).recipe)]
+    return [note.line for note in recipe_notes(read_recipe(path, overrides))]
 
 
 @pytest.mark.parametrize("id", recipe_ids())
 def test_bundled_recipes_are_usual(id: str) -> None:
     """Of their arguments nothing is said; only of a baseline that no run can be compared with."""
-    notes = recipe_notes(read_recipe(find_recipe(id)).recipe)
+    notes = recipe_notes(read_recipe(find_recipe(id)))
     assert [note.key for note in notes if not note.key.endswith(".watch.baseline")] == []
 
 

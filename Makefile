@@ -41,9 +41,12 @@ test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Tr
 golden: ## What the judge says of the suite, real logs and --json outputs, against what is kept (three minutes)
 	$(VENV)/bin/python tests/golden/record.py --check
 
-docs: ## Write what docs/findings and docs/recipe.md have from the code again
+docs: ## Write what README and docs have from the code again: pages, transcripts, the picture
 	$(VENV)/bin/python docs/findings.py
 	$(VENV)/bin/python docs/recipe.py
+	$(VENV)/bin/python docs/api.py
+	$(VENV)/bin/python docs/picture.py
+	$(VENV)/bin/python docs/transcripts.py
 
 bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory ## Run every benchmark
 

@@ -1,6 +1,6 @@
 """What the callback costs: the same run with and without it, alternating in one process.
 
-    python benchmarks/overhead.py            # the table of the README; exit 1 when a bar is missed
+    python benchmarks/overhead.py            # exit 1 when a bar is missed
 
 Bars: training at most 1 % slower, evaluation at most 2 % slower, peak memory at most 1 % higher. A pair is one
 measurement with the callback and one without, next to each other (every other step of one training; every other

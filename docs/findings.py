@@ -4,6 +4,7 @@ A page has three parts, with marks between them: what the catalogue has of the c
 just judged (`example_rows`); what is written by hand; and how the rule decides, with its numbers. The first and the
 last are made here. Without an argument the pages are written, a page that is missing with an empty middle; with
 ``--check`` nothing is, and the status is 1 where a page differs. A page of a code that is gone is not removed.
+``docs/ko/findings.md`` is made whole: every code in Korean, on one page.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.signal import curve_limits, limits, run_limits
 
 FOLDER: Final = Path(__file__).parent / "findings"
+KOREAN: Final = Path(__file__).parent / "ko" / "findings.md"
 COMMAND: Final = "python docs/findings.py"
 MADE: Final = f"<!-- Made from the code by `{COMMAND}`, down to the next mark. -->"
 BY_HAND: Final = "<!-- Written by hand, down to the next mark. -->"
@@ -184,13 +186,29 @@ def _first(code: str) -> str:
     return catalogue().explanation(code).meaning.replace("\n", " ").partition(". ")[0].rstrip(".") + "."
 
 
+def korean() -> str:
+    """Every code in Korean: what it means, and what to do."""
+    parts = [
+        "# 찾아내는 문제", MADE,
+        "`KoCPTCallback`과 `ko-cpt check`가 찾아내는 모든 것입니다. 예문, 건강한데 비슷해 보이는 경우, 규칙의 숫자는\n"
+        "코드마다 한 쪽인 [영어 문서](../findings/README.md)에 있습니다. `stop_on`에 적은 코드만 학습을 멈춥니다.",
+    ]  # fmt: skip
+    for code, rule in _RULES.items():
+        said = catalogue("ko").explanation(code)
+        stops = "학습을 멈출 수 있음" if rule.info.may_stop else "학습을 멈추지 않음"
+        grades = ", ".join(one.value for one in rule.info.severities)
+        parts += [f"## [`{code}`](../findings/{code}.md)", f"{grades} · {stops}", _facts(said.meaning)]
+        parts.append(f"할 일:\n\n{_facts(said.advice)}")
+    return "\n\n".join(parts) + "\n"
+
+
 def pages() -> dict[Path, str]:
     """What every file is to hold."""
     texts = {}
     for code in _RULES:
         path = FOLDER / f"{code}.md"
         texts[path] = page(code, middle(path) if path.exists() else MIDDLE)
-    return {**texts, FOLDER / "README.md": index()}
+    return {**texts, FOLDER / "README.md": index(), KOREAN: korean()}
 
 
 def main(check: bool) -> int:
@@ -202,7 +220,7 @@ def main(check: bool) -> int:
         return 1
     differing = [(path, text) for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text]
     for path, text in differing:
-        print(f"{'differs from the code' if check else 'written'}: docs/findings/{path.name}")
+        print(f"{'differs from the code' if check else 'written'}: docs/{path.parent.name}/{path.name}")
         if not check:
             path.write_text(text, "utf-8")
     if check and differing:

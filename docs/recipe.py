@@ -64,8 +64,8 @@ _HEAD: Final = """\
 A recipe is one YAML file. `ko-cpt recipes new` writes one and explains every line, `ko-cpt recipes copy ID` makes a
 bundled one your own, `ko-cpt validate FILE` tells every mistake with its line. An editor completes the keys:
 
-```text
-$ ko-cpt recipes schema > recipe.schema.json
+```sh
+ko-cpt recipes schema > recipe.schema.json
 ```
 
 and, as the first line of a recipe beside it, `# yaml-language-server: $schema=recipe.schema.json`.

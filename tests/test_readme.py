@@ -1,7 +1,9 @@
-"""What README says is so: its commands, paths and tables are compared with the code."""
+"""What README and the guides say is so: their commands, tables and code are compared with the package."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from pathlib import Path
 
@@ -9,13 +11,14 @@ import pytest
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.messages.catalogue import codes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 KOREAN = (ROOT / "README.ko.md").read_text("utf-8")
 OURS = ("Baseline", "Finding", "KoCPTCallback", "MemoryOutput", "Monitor", "Output", "Recipe", "Target")
 BOTH = pytest.mark.parametrize("text", [README, KOREAN], ids=["README.md", "README.ko.md"])
+LANGUAGES = pytest.mark.parametrize("folder", ["docs", "docs/ko"])
+LONGEST_README = 10 * 1024
 
 
 def commands(text: str) -> list[str]:
@@ -27,6 +30,22 @@ def first_cells(text: str, heading: str) -> list[str]:
     """What stands in back quotes in the first column of the tables under a heading."""
     part = text.split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+
+
+def test_it_is_short() -> None:
+    """README.md has at most 10 KB."""
+    assert len(README.encode()) <= LONGEST_README
+
+
+def test_the_korean_one_has_every_section() -> None:
+    """As many sections in the same order, with the same tables, code and commands (these in Korean)."""
+
+    def shape(text: str) -> list[str]:
+        lines = re.findall(r"^(?:#+ |\|---.*|```\w+$|\$ .*|!\[)", text, re.MULTILINE)
+        return [line.replace(" --lang ko", "") for line in lines]
+
+    assert shape(KOREAN) == shape(README)
+    assert len(re.findall(r"^\| ", KOREAN, re.MULTILINE)) == len(re.findall(r"^\| ", README, re.MULTILINE))
 
 
 @BOTH
@@ -50,39 +69,52 @@ def test_commands_name_files_that_exist() -> None:
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-@BOTH
-def test_links_lead_somewhere(text: str) -> None:
-    """Every relative link and every path in back quotes that begins with a folder of the repository exists."""
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
-    quoted = re.findall(rf"`((?:{folders})/[\w./-]+)`", text)
+def test_badges_are_true() -> None:
+    """Python, transformers, licence and type checks are those of setup.cfg and pyproject.toml."""
+    setup, project = ((ROOT / name).read_text("utf-8") for name in ("setup.cfg", "pyproject.toml"))
 
-    assert links
-    assert [name for name in [*links, *quoted] if not (ROOT / name).exists()] == []
-
-
-def test_findings_table() -> None:
-    """The table of findings has every code, and no other."""
-    assert sorted(first_cells(README, "## Findings")) == sorted(codes())
+    assert "python-3.11%2B" in README and "python_requires = >=3.11" in setup
+    assert "transformers-4.57%20%7C%205-" in README and "transformers>=4.57,<6" in setup
+    assert "license-Apache--2.0" in README and "license = Apache-2.0" in setup
+    assert "mypy-strict" in README and "strict = true" in project
 
 
-def test_key_tables() -> None:
+def test_the_quickstart_s_two_perplexities() -> None:
+    """Where the quickstart has run: exp of the Trainer's own loss and the exact one at the end are README's."""
+    rows = ROOT / "runs" / "quickstart" / "stages" / "04-lora" / "ko_cpt" / "rows.jsonl"
+    if not rows.is_file():
+        pytest.skip("runs/quickstart is absent: ko-cpt train quickstart")
+    found = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+    last = [row for row in found if "eval_ko_exact_loss" in row][-1]
+
+    for text in (README, KOREAN):
+        (row,) = re.findall(r"^\| [^|]*\b8 \|.* (\d+) \|.* (\d+) \|$", text, re.MULTILINE)
+        assert float(row[0]) == pytest.approx(math.exp(last["eval_ko_loss"]), rel=0.01)
+        assert float(row[1]) == pytest.approx(last["eval_ko_ppl"], rel=0.01)
+
+
+@LANGUAGES
+def test_key_tables(folder: str) -> None:
     """The tables of row keys name every key in the order of keys.py."""
-    found = first_cells(README, "## What a row gets")
+    text = (ROOT / folder / "numbers.md").read_text("utf-8")
+    found = first_cells(text, "## What a row gets" if folder == "docs" else "## 행에 들어가는 값")
 
     assert found == [f"eval_{suffix}" for suffix in keys.EVAL_SUFFIXES] + list(keys.TRAIN_KEYS)
 
 
-def test_file_table() -> None:
+@LANGUAGES
+def test_file_table(folder: str) -> None:
     """The table of files names what is written into the run folder."""
-    found = first_cells(README, "## What is written")
+    text = (ROOT / folder / "numbers.md").read_text("utf-8")
+    found = first_cells(text, "## What is written" if folder == "docs" else "## 기록되는 파일")
 
     assert found == [keys.RUN_FILE, keys.ROWS_FILE, keys.FINDINGS_FILE, f"{keys.EVAL_ROWS_FOLDER}/<set>-<step>.npz"]
 
 
-@pytest.mark.parametrize("text", [README, KOREAN], ids=["README.md", "README.ko.md"])
-def test_tested_versions_are_the_pinned_ones(text: str) -> None:
+@LANGUAGES
+def test_tested_versions_are_the_pinned_ones(folder: str) -> None:
     """The table of tested versions says what the two constraints files pin."""
+    text = (ROOT / folder / "guide.md").read_text("utf-8")
     rows = re.findall(r"^\| ([a-z_]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
 
     assert "transformers" in {name for name, _, _ in rows}
@@ -93,13 +125,14 @@ def test_tested_versions_are_the_pinned_ones(text: str) -> None:
 
 def test_the_korean_snippet_is_the_one_that_is_run() -> None:
     """The script with a bundled recipe is the same in both languages; a test runs the English one."""
-    found = [re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for text in (README, KOREAN)]
+    texts = [(ROOT / folder / "recipes.md").read_text("utf-8") for folder in ("docs", "docs/ko")]
+    found = [re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for text in texts]
     ours, theirs = ([block for block in blocks if "Recipe.load" in block] for blocks in found)
     assert len(ours) == 1
     assert ours == theirs
 
 
-PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs" / "findings").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -107,19 +140,32 @@ def test_imports_that_a_page_shows_work(page: Path) -> None:
     """Every line that imports this package, in a block of code or between back quotes, runs as it stands."""
     text = page.read_text("utf-8")
     shown = re.findall(r"^\s*((?:from|import) ko_cpt_callbacks\b.*)$", text, re.MULTILINE)
-    shown += re.findall(r"`((?:from|import) ko_cpt_callbacks\b[^`]*)`", text)
+    shown += re.findall(r"`((?:from|import) ko_cpt_callbacks\b[^`…]*)`", text)
 
     assert shown or page.parent != ROOT
     for line in shown:
         exec(line, {})
 
 
-@BOTH
-def test_names_that_a_page_uses_can_be_imported(text: str) -> None:
-    """`target_from_baseline(…)`, or a class with its method: the package itself has it."""
-    used = [
-        (name, method) for name, method in re.findall(r"`([A-Z]\w+)\.([a-z_]\w*)\(", text) if name in OURS
-    ]  # fmt: skip
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_that_a_page_uses_can_be_imported(page: Path) -> None:
+    """A class with its method between back quotes: the package itself has it."""
+    used = re.findall(r"`([A-Z]\w+)\.([a-z_]\w*)\(", page.read_text("utf-8"))
+    missing = [
+        (name, method)
+        for name, method in used
+        if name in OURS and not hasattr(getattr(ko_cpt_callbacks, name, None), method)
+    ]
 
-    assert "`target_from_baseline(" in text and hasattr(ko_cpt_callbacks, "target_from_baseline")
-    assert [one for one in used if not hasattr(getattr(ko_cpt_callbacks, one[0], None), one[1])] == []
+    assert missing == []
+
+
+@LANGUAGES
+def test_an_output_of_a_script(folder: str) -> None:
+    """The page on extending has an output that a run can be given: it prints a finding's line."""
+    text = (ROOT / folder / "extending.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    space: dict[str, object] = {}
+    exec(block, space)
+
+    assert isinstance(space["callback"], ko_cpt_callbacks.KoCPTCallback)

@@ -132,15 +132,6 @@ def test_a_lone_loss_against_redwhale() -> None:
     assert "0.833 to 0.895 bits per byte · loss 2.806 · 4.526 to 4.860 bytes per token · grade UNCONFIRMED" in said
 
 
-def test_readme_shows_what_is_said() -> None:
-    """The block of README is the beginning of what the command prints, up to its cut."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    arguments = "--loss 3.078 --split eval --baseline redwhale"
-    block = readme.split(f"$ ko-cpt compare {arguments}\n", 1)[1].split("  …\n", 1)[0]
-    assert len(block.splitlines()) > 10
-    assert compare(*arguments.split()).stdout.startswith(block)
-
-
 def test_a_lone_loss_with_its_bytes() -> None:
     """Bits per byte against the range; with an error bar a standing, without one none."""
     arguments = ("--loss", "3.078", "--bytes-per-token", "4.0", "--baseline", "redwhale")

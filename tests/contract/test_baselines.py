@@ -265,7 +265,7 @@ def test_quantisation_offsets() -> None:
     assert (chinese.file.language, bool(chinese.file.why_not)) == ("zh", True)
 
 
-# -- README ----------------------------------------------------------------------------------------------------------
+# -- docs ------------------------------------------------------------------------------------------------------------
 
 
 def _rows(name: str, heading: str) -> dict[str, list[str]]:
@@ -281,14 +281,14 @@ def _shown(path: Path) -> list[str]:
     return rest
 
 
-def test_the_table_in_readme_is_the_folder() -> None:
+def test_the_table_in_docs_is_the_folder() -> None:
     """Every baseline has a row with what the list says of it, and there is no other row."""
-    assert _rows("README.md", "## Baselines") == {path.stem: _shown(path) for path in FILES}
+    assert _rows("docs/baselines.md", "## Baselines") == {path.stem: _shown(path) for path in FILES}
 
 
 def test_the_korean_table_is_the_folder() -> None:
     """The same in Korean: ids, grades, stages and numbers are the same, the words are its own."""
-    found = _rows("README.ko.md", "## 기준 모델")
+    found = _rows("docs/ko/baselines.md", "## 기준 모델")
 
     assert {name: [row[1], row[4]] for name, row in found.items()} == {
         path.stem: [_shown(path)[1], _shown(path)[4]] for path in FILES
@@ -298,9 +298,10 @@ def test_the_korean_table_is_the_folder() -> None:
         assert (found[path.stem][3] == NOTHING) == (_shown(path)[3] == NOTHING)
 
 
-def test_every_grade_is_explained_in_readme() -> None:
-    """The grades that the table uses, and no unknown one, are told below it."""
-    text = (ROOT / "README.md").read_text("utf-8").split("\n## Baselines\n", 1)[1].split("\n## ", 1)[0]
+@pytest.mark.parametrize(("name", "heading"), [("baselines.md", "## Baselines"), ("ko/baselines.md", "## 기준 모델")])
+def test_every_grade_is_explained(name: str, heading: str) -> None:
+    """The grades that the table uses, and no unknown one, are explained below it."""
+    text = (ROOT / "docs" / name).read_text("utf-8").split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
 
     assert {_entry(path).grade for path in FILES} <= set(re.findall(r"\*\*(\w+)\*\*", text)) <= set(GRADES)
 

@@ -198,8 +198,8 @@ def test_the_guide_s_example_is_the_formula_s() -> None:
 
 
 def test_readme_s_table() -> None:
-    """The tables of both READMEs name every recipe with one of the guide's figures, and no other recipe."""
-    for name, heading in (("README.md", "## Recipes"), ("README.ko.md", "## 레시피")):
+    """The tables of both languages name every recipe with one of the guide's figures, and no other recipe."""
+    for name, heading in (("docs/recipes.md", "## Recipes"), ("docs/ko/recipes.md", "## 들어 있는 레시피")):
         part = (ROOT / name).read_text("utf-8").split(f"\n{heading}\n", 1)[1].split("\n## ", 1)[0]
         rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| ([\d.]+) \|$", part, re.MULTILINE))
 

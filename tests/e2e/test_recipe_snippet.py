@@ -1,4 +1,4 @@
-"""README's script with a Trainer of its own and a bundled recipe runs as it is printed, also with TRL's trainer."""
+"""The script of docs/recipes.md, a Trainer of its own with a bundled recipe, runs as it is printed, also with TRL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.both_versions
 
 def snippet() -> str:
     """The section's only block of Python."""
-    section = (ROOT / "README.md").read_text("utf-8").split(f"\n{HEADING}\n", 1)[1].split("\n## ", 1)[0]
+    section = (ROOT / "docs" / "recipes.md").read_text("utf-8").split(f"\n{HEADING}\n", 1)[1].split("\n## ", 1)[0]
     (block,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return block
 
@@ -73,7 +73,7 @@ def test_the_snippet(trl: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         code = f"from trl import SFTConfig, SFTTrainer\n{code}"
         assert "SFTTrainer(" in code and "SFTConfig)" in code
     space = names(tmp_path, for_trl=trl)
-    exec(compile(code, "README.md", "exec"), space)
+    exec(compile(code, "docs/recipes.md", "exec"), space)
 
     recipe, model = space["recipe"], space["model"]
     for stage in recipe.stages:

@@ -15,8 +15,9 @@ from typing import Annotated, Final
 import typer
 
 from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
+from ko_cpt_callbacks.check.page import page_lines
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
-from ko_cpt_callbacks.check.terminal import let_print_anything, print_page
+from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
@@ -24,7 +25,8 @@ from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.reading import Plan, read_plan, read_run
+from ko_cpt_callbacks.run.lock import is_written
+from ko_cpt_callbacks.run.reading import Plan, Source, read_plan, read_run
 from ko_cpt_callbacks.watch.limit import Limits, read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
 
@@ -32,7 +34,6 @@ __all__ = ["check"]
 
 _FAILED: Final = 1
 _UNREADABLE: Final = 2
-_WIDTH: Final = 100
 _SEVERITIES: Final = tuple(severity.value for severity in Severity)
 
 
@@ -42,6 +43,9 @@ def check(
         typer.Argument(metavar="RUN", help="A run folder (output_dir, or staged run), checkpoint, trainer_state.json."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Every finding and rule, what was not checked and why, advice in full.")
+    ] = False,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,10 +94,10 @@ def check(
         language = language_of("--lang", lang, os.environ)
         plan = read_plan(run) if run else None
         if plan is not None:
-            kept = retention or ()
             _check_plan(
-                plan, run, target or (), task, beside, kept, limits, language, as_json=as_json, fail_on=fail_on
-            )
+                plan, run, target or (), task, beside, retention or (), limits, language,
+                as_json=as_json, whole=whole, fail_on=fail_on,
+            )  # fmt: skip
             return
         judged = _judge(run, target or (), task, beside, retention or (), limits, language)
     except KoCPTError as error:
@@ -103,9 +107,7 @@ def check(
         # ASCII: whatever a file's texts hold, and wherever this is piped to.
         typer.echo(json.dumps(judged.as_dict(run), allow_nan=False, indent=2))
     else:
-        from ko_cpt_callbacks.check.page import page  # rich: only for who reads the page
-
-        print_page(page(judged, run), _WIDTH)
+        print_lines(page_lines(judged, run, page_width(), whole=whole))
     if _tell_failed(("", finding) for finding in judged.findings):
         raise typer.Exit(_UNREADABLE)
     if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
@@ -123,6 +125,7 @@ def _check_plan(
     language: str | None,
     *,
     as_json: bool,
+    whole: bool,
     fail_on: str | None,
 ) -> None:
     """A staged training: every stage that can be judged is, and one that cannot be read makes the status 2."""
@@ -135,9 +138,9 @@ def _check_plan(
     if as_json:
         typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
     else:
-        from ko_cpt_callbacks.check.staged_page import plan_page
+        from ko_cpt_callbacks.check.staged_page import plan_lines
 
-        print_page(plan_page(judged, path), _WIDTH)
+        print_lines(plan_lines(judged, path, page_width(), whole=whole))
     unread = [stage for stage in judged.stages if stage.message is not None]
     for stage in unread:
         typer.echo(f"ko-cpt check: stage {printable(f'{stage.planned.name}: {stage.message}')}", err=True)
@@ -188,7 +191,7 @@ def _judge(
         )
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
-    return judge_run(run, asked)
+    return judge_run(run, asked, running=run.source is Source.ROWS and is_written(run.path.parent))
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.page import trace
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.rows import LogHabits, observations
@@ -63,7 +64,19 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What was judged, by what, and what was found."""
+    """What was judged, by what, and what was found.
+
+    Args:
+        run: The run.
+        asked: What it was judged by.
+        rules: Codes of the rules that were asked.
+        counts: How many rows there were.
+        summary: What it has reached.
+        findings: What was found.
+        absences: What its rows lack.
+        curves: Losses by set, ``train`` among them.
+        running: Whether another process writes its rows now.
+    """
 
     run: Run
     asked: Asked
@@ -72,6 +85,8 @@ class Judgement:
     summary: Summary
     findings: tuple[Finding, ...]
     absences: tuple[Absence, ...]
+    curves: Mapping[str, Sequence[float | None]]
+    running: bool = False
 
     @property
     def watch(self) -> WatchSpec:
@@ -82,7 +97,8 @@ class Judgement:
     def facts(self) -> RunFacts:
         """What every verdict carries."""
         stop = None if self.asked.stop is None else str(self.asked.stop["code"])
-        return facts_of(self.summary, self.findings, stopped_by=stop)
+        running = self.running and not self.summary.ended
+        return facts_of(self.summary, self.findings, running=running, stopped_by=stop)
 
     def left_out(self) -> tuple[str, ...]:
         """Codes of the rules that this version has and was not to ask."""
@@ -128,7 +144,7 @@ class Judgement:
                 "unknown_rules": list(asked.unknown_rules),
                 "limits": {code: dict(given) for code, given in watch.limits.items()},
                 "stop": None if asked.stop is None else dict(asked.stop),
-                "missing": [item.as_dict() for item in self.absences],
+                "missing": [item.as_dict(watch.language) for item in self.absences],
             },
             "summary": summary,
             "findings": [finding.as_dict(watch.language) for finding in self.findings],
@@ -195,13 +211,14 @@ def asked_of(
     )
 
 
-def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = ()) -> Judgement:
+def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, running: bool = False) -> Judgement:
     """The judgement of a run.
 
     Args:
         run: The run.
         asked: What it is judged by.
         more: What is known of it beside its rows, such as how its end stands to that of the stage before.
+        running: Whether another process writes its rows now.
     """
     seen: list[Observation] = []
     training: set[int] = set()
@@ -212,7 +229,9 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = ()) -> Judge
         found = observations(row) if habits.own(row) else ()
         seen.extend(found)
         unused += not found and row.get(keys.KIND) != keys.KIND_CHECKPOINT
+    curves: dict[str, list[float | None]] = {}
     for item in seen:
+        trace(curves, item)
         if isinstance(item, TrainObservation):
             training.add(item.step)
         elif isinstance(item, EvalObservation):
@@ -240,4 +259,6 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = ()) -> Judge
         summary=state.summary(),
         findings=findings,
         absences=absences(seen, codes, spec.targets, language=state.progress.seen.language),
+        curves=curves,
+        running=running,
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.watch.target import Target
 
@@ -27,16 +28,30 @@ class Absence:
     Args:
         evidence: What is missing, in kebab-case.
         split: The evaluation set that lacks it; None where no set belongs to it.
-        message: What is missing and what cannot be said without it.
+        reason: Why, as the callback noted it.
+        wording: Which sentences fit, where they are not those of the evidence.
     """
 
     evidence: str
-    split: str | None
-    message: str
+    split: str | None = None
+    reason: str | None = None
+    wording: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def short(self, language: str = DEFAULT_LANGUAGE) -> str:
+        """What was not checked for it, in a few words."""
+        return self._said(language)[0]
+
+    def message(self, language: str = DEFAULT_LANGUAGE) -> str:
+        """What is missing and what cannot be known without it."""
+        return self._said(language)[1]
+
+    def _said(self, language: str) -> tuple[str, str]:
+        name = self.wording or self.evidence + ("-because" if self.reason else "")
+        return catalogue(language).absence(name, {"split": self.split, "reason": self.reason})
+
+    def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, str | None]:
         """As JSON."""
-        return asdict(self)
+        return {"evidence": self.evidence, "split": self.split, "message": self.message(language)}
 
 
 def absences(
@@ -65,33 +80,29 @@ def absences(
     ):
         found.append(_of_first_batch(train))
     if not evaluations:
-        found.append(Absence("evaluations", None, "no evaluation: nothing is known of text the run was not trained on"))
+        found.append(Absence("evaluations"))
     for split, items in evaluations.items() if language else ():
         found.extend(_of_evaluation(split, items))
     if not targets:
-        found.append(Absence("target", None, "no target was given: whether the run got there was not asked"))
+        found.append(Absence("target"))
     return tuple(found)
 
 
 def _of_training(train: Sequence[TrainObservation], rules: Collection[str]) -> Iterable[Absence]:
     if not train:
-        yield Absence("training-rows", None, "no training row: nothing is known of how training went")
+        yield Absence("training-rows")
         return
     if _NON_FINITE in rules:
         if all(item.grad_norm is None for item in train):
-            yield Absence("grad-norm", None, "no gradient norm: a NaN that was logged as 0.0 is told by the loss alone")
+            yield Absence("grad-norm")
         if all(item.nonfinite_steps is None for item in train):
-            yield Absence("nonfinite-steps", None, "NaN steps were not counted: one inside a logged mean can be missed")
+            yield Absence("nonfinite-steps")
 
 
 def _of_first_batch(train: Sequence[TrainObservation]) -> Absence:
     if any(item.tokens_seen is not None or item.input_tokens is not None for item in train):
-        return Absence(
-            "first-batch", None, "the first batch was not looked at: padding in the loss is told by token counts alone"
-        )
-    return Absence(
-        "first-batch", None, "neither the first batch nor token counts: padding in the loss could not be looked for"
-    )
+        return Absence("first-batch")
+    return Absence("first-batch", wording="first-batch-nor-tokens")
 
 
 def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Absence]:
@@ -101,22 +112,12 @@ def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Abs
         return
     last = finite[-1]
     if last.exact_loss is None:
-        reason = f" ({last.exact_loss_absent})" if last.exact_loss_absent else ""
-        yield Absence(
-            "exact-loss",
-            split,
-            f"{split}: no exact loss{reason}: the Trainer's loss depends on the batch size and has no error bar",
-        )
+        yield Absence("exact-loss", split, last.exact_loss_absent or None)
         return
     if last.exact_loss_se is None:
-        yield Absence("error-bar", split, f"{split}: no error bar: only the loss of whole batches, or a single row")
+        yield Absence("error-bar", split)
     if last.bits_per_byte is None:
-        reason = f" ({last.bits_per_byte_absent})" if last.bits_per_byte_absent else ""
-        yield Absence(
-            "bits-per-byte",
-            split,
-            f"{split}: no bits per byte{reason}: no comparison with another tokenizer",
-        )
+        yield Absence("bits-per-byte", split, last.bits_per_byte_absent or None)
 
 
 def _finite(value: float | None) -> bool:

@@ -31,6 +31,7 @@ from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
 from ko_cpt_callbacks.run.file import opening_failure
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
+from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
@@ -229,7 +230,7 @@ def judge_plan(
         if baseline is not None and index:
             beside = baseline_delta(baseline, names[index - 1], names[index])
             made = [replace(change, baseline=None if change.retention else beside) for change in made]
-        judgement = judge_run(item.run, item.asked, _rows(item, made))
+        judgement = judge_run(item.run, item.asked, _rows(item, made), running=is_written(item.record))
         stages.append(StageJudgement(item.planned, "judged", judgement, trains=_trained(item)))
         changes.extend(made)
     unasked = tuple(targets) if not isinstance(read[-1], _Read) else ()

@@ -1,26 +1,14 @@
-"""A judged staged training as a terminal shows it."""
+"""A judged staged training as a terminal shows it: after ``ko-cpt train``, and from ``ko-cpt check``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement
-from ko_cpt_callbacks.check.page import (
-    doubt_lines,
-    finding_lines,
-    headline,
-    indented,
-    lines,
-    next_steps,
-    plural,
-    section,
-    with_error,
-)
+from ko_cpt_callbacks.check.page import doubt_lines, next_steps, section, unchecked
 from ko_cpt_callbacks.check.staged import (
     JUDGED,
     NOT_BEGUN,
@@ -28,165 +16,243 @@ from ko_cpt_callbacks.check.staged import (
     Change,
     PlanJudgement,
     StageJudgement,
+    start_delta,
 )
-from ko_cpt_callbacks.messages.catalogue import catalogue
-from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.compare.stage_delta import StageDelta
+from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.terminal import printable, wrapped
+from ko_cpt_callbacks.run.facts import RunState
+from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.page import (
+    GRAVEST_FIRST,
+    MOST_FINDINGS,
+    PageLine,
+    aligned,
+    listed,
+    loss_text,
+    perplexity_text,
+    to_do,
+    verdict_line,
+    with_error,
+)
 from ko_cpt_callbacks.run.progress import EvalPoint
+from ko_cpt_callbacks.run.rows import read_rows
 
-__all__ = ["plan_page"]
+__all__ = ["gpu_hours", "plan_lines"]
 
-_WHOLE: Final = "ko-cpt check {path} shows a stage whole."
+_TARGET: Final = "target-"
+_NONE: Final = "–"
+_STATES: Final = {JUDGED: "stages-judged", NOT_BEGUN: "stages-not-begun", UNREADABLE: "stages-unreadable"}
 
 
-def plan_page(judged: PlanJudgement, path: str) -> RenderableType:
-    """The stages side by side for each evaluation set, then what was found in each.
+def plan_lines(judged: PlanJudgement, path: str, width: int, *, whole: bool = False) -> list[PageLine]:
+    """The verdict, the stages side by side for each evaluation set, what was found in each, and what to do.
 
     Args:
         judged: The judgement.
         path: The folder as the user named it.
+        width: Columns.
+        whole: Whether every finding and every piece of advice is shown.
     """
-    begun = [stage for stage in judged.stages if stage.judgement is not None]
-    splits = dict.fromkeys(name for stage in begun if stage.judgement for name in stage.judgement.summary.splits)
-    return Group(
-        Text(printable(path), style="bold"),
-        *lines([_counts(judged), *_not_asked(judged)]),
-        *(part for split in splits for part in _set(judged, split)),
-        *([] if splits else [Text(), indented(_training(judged))]),
-        *(part for stage in judged.stages for part in _stage(stage)),
-        *section("Not known", _absent(begun)),
-        *section("What to do next", _next(begun)),
-    )
+    begun = [stage.judgement for stage in judged.stages if stage.judgement is not None]
+    said = catalogue(begun[0].watch.language if begun else "en")
+    findings = [finding for _, finding in judged.findings]
+    splits = dict.fromkeys(name for stage in begun for name in stage.summary.splits)
+    lines = [verdict_line(judged.facts, findings, said), PageLine(path, "dim"), PageLine(_counts(judged, said), "dim")]
+    for split in splits:
+        lines += _set(judged, split, said, width)
+    if not splits:
+        lines += [PageLine(), *map(PageLine, aligned([_training_head(said), *_training(judged)], width))]
+    lines += [PageLine(), *_found(judged, said, whole=whole), PageLine()]
+    lines += [PageLine(line) for line in _end(judged, said)]
+    shown = [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+    return [*shown, *_details(judged, said, width)] if whole else shown
 
 
-def _counts(judged: PlanJudgement) -> str:
+def _counts(judged: PlanJudgement, said: Catalogue) -> str:
     states = [stage.state for stage in judged.stages]
-    words = {JUDGED: "judged", NOT_BEGUN: "not yet begun", UNREADABLE: "cannot be read"}
-    said = [f"{states.count(state)} {word}" for state, word in words.items() if state in states]
-    return f"staged training, {plural(len(states), 'stage')}: {', '.join(said)} · plan {judged.plan.file}"
+    parts = [said.line_of(name, count=states.count(state)) for state, name in _STATES.items() if state in states]
+    return " · ".join([said.line_of("stages", count=len(states)), *parts])
 
 
-def _not_asked(judged: PlanJudgement) -> list[str]:
-    if not judged.unasked:
-        return []
-    last = judged.stages[-1].planned.name
-    return [f"not asked: {', '.join(judged.unasked)}: a target is the last stage's, and {last} was not judged"]
-
-
-def _set(judged: PlanJudgement, split: str) -> list[RenderableType]:
+def _set(judged: PlanJudgement, split: str, said: Catalogue, width: int) -> list[PageLine]:
     """One evaluation set: its table, and what to know about the changes."""
     changes = {change.delta.stage: change for change in judged.changes if change.delta.split == split}
-    beside = any(change.baseline is not None for change in changes.values())
     retention = any(change.retention for change in changes.values())
-    title = f"{split} (must not be forgotten; not judged)" if retention else split
-    table = _table("first loss", "last loss", "bits/byte", "change", *(_heading(judged) if beside else []))
-    for stage in judged.stages:
-        if stage.judgement is None:
-            table.add_row(printable(stage.planned.name), stage.state)
-            continue
-        table.add_row(*_head(stage.planned.name, stage.judgement), *_losses(stage.judgement, split),
-                      *_change(changes.get(stage.planned.name), beside))  # fmt: skip
-    return [Text(), Text(printable(title), style="bold"), indented(table), *lines(_notes(changes.values(), beside))]
+    title = said.line_of("retention-set", split=split) if retention else split
+    head = ["stage", "col-tokens", "gpu-hours", "last", "", "", "change", "", "verdict"]
+    titles = [said.line_of(name) if name else "" for name in head]
+    titles[4], titles[5] = "PPL", said.words["short bits per byte"]
+    titles[7] = "" if judged.baseline is None else judged.baseline.id
+    rows = [_row(stage, split, changes.get(stage.planned.name), said, first=not number, retention=retention)
+            for number, stage in enumerate(judged.stages)]  # fmt: skip
+    table = aligned([titles, *rows], width)
+    notes = _notes(changes.values(), said, beside=any(change.baseline is not None for change in changes.values()))
+    return [PageLine(), PageLine(title, "bold"), *map(PageLine, table), *(PageLine(note, "dim") for note in notes)]
 
 
-def _training(judged: PlanJudgement) -> Table:
-    """The stages of a run that was never evaluated."""
-    table = _table("last training loss")
-    for stage in judged.stages:
-        if stage.judgement is None:
-            table.add_row(printable(stage.planned.name), stage.state)
-        else:
-            loss = stage.judgement.summary.train.last_loss
-            table.add_row(*_head(stage.planned.name, stage.judgement), "" if loss is None else with_error(loss, None))
-    return table
-
-
-def _table(*more: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    table.add_column("stage", overflow="fold")
-    for title in ("tokens", "steps", *more):
-        table.add_column(title, justify="right", overflow="fold")
-    return table
-
-
-def _heading(judged: PlanJudgement) -> list[str]:
-    return [] if judged.baseline is None else [printable(judged.baseline.id)]
-
-
-def _head(name: str, judgement: Judgement) -> tuple[str, str, str]:
-    tokens, steps = judgement.summary.train.tokens_seen, judgement.counts.last_step
-    return printable(name), "" if tokens is None else f"{tokens:,}", "" if steps is None else f"{steps:,}"
-
-
-def _losses(judgement: Judgement, split: str) -> tuple[str, str, str]:
+def _row(
+    stage: StageJudgement, split: str, change: Change | None, said: Catalogue, *, first: bool, retention: bool
+) -> list[str]:
+    name, judgement = stage.planned.name, stage.judgement
+    if judgement is None:
+        return [name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), *[""] * 7]
+    delta = start_delta(stage.planned, split) if first else None if change is None else change.delta
+    tokens, hours = judgement.summary.train.tokens_seen, gpu_hours(stage.planned.path)
     seen = judgement.summary.splits.get(split)
-    if seen is None:
-        return "", "", ""
-    bits = seen.last.bits_per_byte
+    beside = None if change is None else change.baseline
+    return [
+        name,
+        "" if tokens is None else f"{tokens:,}",
+        "" if hours is None else f"{hours:.2f}",
+        *_losses(None if seen is None else seen.last, said),
+        _change(delta, said),
+        "" if beside is None else f"{beside.difference:+.3f}",
+        _verdict(judgement, split, delta, said, retention=retention),
+    ]
+
+
+def _losses(point: EvalPoint | None, said: Catalogue) -> tuple[str, str, str]:
+    if point is None:
+        return _NONE, "", ""
+    if point.value is None or not point.finite:
+        return said.line_of("not-finite"), "", ""
+    bits = point.bits_per_byte
+    mark = "" if point.metric == keys.EXACT_LOSS else "*"
     return (
-        _loss(seen.first) if seen.first.step != seen.last.step else "",
-        _loss(seen.last),
-        "" if bits is None else with_error(bits, seen.last.bits_per_byte_se),
+        with_error(point.value, point.se) + mark,
+        perplexity_text(point.ppl),
+        "" if bits is None else loss_text(bits),
     )
 
 
-def _loss(point: EvalPoint) -> str:
-    if point.value is None or not point.finite:
-        return "not finite"
-    return with_error(point.value, point.se)
+def _change(delta: StageDelta | None, said: Catalogue) -> str:
+    if delta is None:
+        return ""
+    if delta.difference is None:
+        return said.line_of("not-comparable")
+    return with_error(delta.difference, delta.se, sign=True)
 
 
-def _change(change: Change | None, beside: bool) -> list[str]:
-    if change is None:
-        return ["", ""] if beside else [""]
-    delta = change.delta
-    error = "" if delta.se is None else f" ± {delta.se:.3f}"
-    own = "not comparable" if delta.difference is None else f"{delta.difference:+.3f}{error}"
-    other = "" if change.baseline is None else f"{change.baseline.difference:+.3f}"
-    return [own, other] if beside else [own]
+def _verdict(judgement: Judgement, split: str, delta: StageDelta | None, said: Catalogue, *, retention: bool) -> str:
+    """What became of the stage: against the one before, against its target, and whether it stopped itself."""
+    standing = None if delta is None else delta.standing
+    # "behind" alone is where a run's rows are read from.
+    shown = [] if standing is None else [said.line_of("behind-it" if standing == "behind" else standing)]
+    if retention:
+        return "".join(shown)
+    stop = None if judgement.asked.stop is None else str(judgement.asked.stop["code"])
+    asked = [item.code for item in judgement.findings if item.code.startswith(_TARGET) and item.split == split]
+    shown += [asked[-1]] if asked and asked[-1] != stop else []
+    return "; ".join([*shown, *([] if stop is None else [said.line_of("stopped-by", by=stop)])])
 
 
-def _notes(changes: Iterable[Change], beside: bool) -> list[str]:
+def _training_head(said: Catalogue) -> list[str]:
+    return [said.line_of(name) for name in ("stage", "col-tokens", "last-training-loss")]
+
+
+def _training(judged: PlanJudgement) -> Iterator[list[str]]:
+    """The stages of a run that was never evaluated."""
+    said = catalogue()
+    for stage in judged.stages:
+        if stage.judgement is None:
+            yield [stage.planned.name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), ""]
+        else:
+            train = stage.judgement.summary.train
+            tokens, loss = train.tokens_seen, train.last_loss
+            shown = "" if tokens is None else f"{tokens:,}"
+            yield [stage.planned.name, shown, "" if loss is None else loss_text(loss)]
+
+
+def _notes(changes: Iterable[Change], said: Catalogue, *, beside: bool) -> list[str]:
     """What to know about the changes of one set; nothing where there is none."""
-    listed = list(changes)
-    if not listed:
-        return []
-    units = dict.fromkeys(change.delta.unit for change in listed if change.delta.unit is not None)
-    notes = [f"change: the end of the stage less the end of the stage before, in {' or '.join(units)}"] if units else []
-    for change in listed:
+    known = list(changes)
+    notes = []
+    for change in known:
         delta = change.delta
-        reasons = [catalogue().deltas.get(code, code) for code in delta.reasons]
+        reasons = [said.deltas.get(code, code) for code in delta.reasons]
         if not change.ended:
-            reasons.append("the stage has not ended, so this is no verdict on it")
+            reasons.append(said.line_of("stage-not-ended"))
         if reasons:
             notes.append(f"{delta.stage}: {delta.outcome}: {'; '.join(reasons)}")
-    first = next((change.baseline for change in listed if change.baseline is not None), None)
+    first = next((change.baseline for change in known if change.baseline is not None), None)
     if beside and first is not None:
-        whose = f"{first.unit} of its own text" + (" and tokenizer" if first.unit != "bits per byte" else "")
-        notes.append(f"{first.baseline}: in {whose} (grade {first.grade}), to look at, not to be judged by")
+        notes.append(said.line_of("baseline-beside", baseline=first.baseline, unit=first.unit, grade=first.grade))
     return notes
 
 
-def _stage(stage: StageJudgement) -> list[RenderableType]:
-    title = f"{stage.planned.name} · {stage.planned.folder}" + (f" · trains {stage.trains}" if stage.trains else "")
-    shown: list[RenderableType] = [Text(), Text(printable(title), style="bold")]
-    if stage.judgement is not None:
-        judged = stage.judgement
-        return [*shown, *doubt_lines(judged), indented(headline(judged)), *finding_lines(judged)]
-    return [*shown, *lines([f"Cannot be read: {stage.message}" if stage.message else "Not yet begun."])]
+def _found(judged: PlanJudgement, said: Catalogue, *, whole: bool) -> list[PageLine]:
+    """What speaks against targets, then the gravest findings, each with its stage."""
+    lines = [
+        PageLine(f"{stage.planned.name}: {text}")
+        for stage in judged.stages
+        if stage.judgement is not None
+        for text in doubt_lines(stage.judgement)
+    ]
+    lines += [
+        PageLine(said.line_of("stage-unreadable", stage=stage.planned.name, message=stage.message), "error")
+        for stage in judged.stages
+        if stage.message is not None
+    ]
+    for stage in judged.stages:
+        if stage.judgement is not None and stage.judgement.facts.state is not RunState.FINISHED:
+            line = verdict_line(stage.judgement.facts, stage.judgement.findings, said)
+            lines.append(PageLine(f"{stage.planned.name}: {line.text}", line.style))
+    ordered = sorted(judged.findings, key=lambda found: GRAVEST_FIRST.index(found[1].severity))
+    first: dict[object, tuple[str, Finding]] = {}
+    for name, finding in ordered:
+        first.setdefault((finding.severity, finding.topic, finding.split), (name, finding))
+    shown = ordered if whole else list(first.values())[:MOST_FINDINGS]
+    lines += [PageLine(f"{name}: {one.line(said.language)}", one.severity.value) for name, one in shown]
+    if len(shown) < len(ordered):
+        left = dict.fromkeys(one.topic for name, one in ordered if (name, one) not in shown)
+        lines.append(PageLine(said.line_of("more-findings", count=len(ordered) - len(shown), codes=list(left))))
+    return lines or [PageLine(said.line_of("no-finding"))]
 
 
-def _absent(begun: Iterable[StageJudgement]) -> list[str]:
-    """What stages lack, each once, with the stages that lack it."""
+def _end(judged: PlanJudgement, said: Catalogue) -> Iterator[str]:
+    begun = [stage for stage in judged.stages if stage.judgement is not None]
+    if judged.unasked:
+        last = judged.stages[-1].planned.name
+        yield said.line_of("targets-not-asked", targets=list(judged.unasked), stage=last)
+    missing = dict.fromkeys(text for stage in begun if stage.judgement for text in unchecked(stage.judgement))
+    if missing:
+        yield said.line_of("not-checked", what=listed(list(missing)))
+    yield to_do(judged.facts, [finding for _, finding in judged.findings], said, callback=False)
+    if begun:
+        yield said.line_of("stage-alone", path=str(begun[0].planned.path))
+
+
+def _details(judged: PlanJudgement, said: Catalogue, width: int) -> list[PageLine]:
     lacking: dict[str, list[str]] = {}
-    for stage in begun:
-        for item in () if stage.judgement is None else stage.judgement.absences:
-            lacking.setdefault(item.message, []).append(stage.planned.name)
-    return [f"{', '.join(names)}: {message}" for message, names in lacking.items()]
+    advice: dict[str, None] = {}
+    for stage in judged.stages:
+        if stage.judgement is not None:
+            advice.update(dict.fromkeys(next_steps(stage.judgement)))
+            for item in stage.judgement.absences:
+                lacking.setdefault(item.message(said.language), []).append(stage.planned.name)
+    stages = (
+        f"{stage.planned.name} · {stage.planned.folder}"
+        + ("" if stage.trains is None else f" · {said.line_of('trains', what=stage.trains)}")
+        for stage in judged.stages
+    )
+    absent = (f"{', '.join(names)}: {message}" for message, names in lacking.items())
+    return [
+        *section(said.line_of("stages", count=len(judged.stages)), stages, width),
+        *section(said.line_of("title-not-known"), absent, width),
+        *section(said.line_of("title-next"), advice, width),
+    ]
 
 
-def _next(begun: Iterable[StageJudgement]) -> list[str]:
-    listed = [stage for stage in begun if stage.judgement is not None]
-    steps = dict.fromkeys(step for stage in listed for step in (next_steps(stage.judgement) if stage.judgement else ()))
-    nothing = "Nothing needs to be done."
-    found = [step for step in steps if step != nothing] or [nothing]
-    return [*found, _WHOLE.format(path=listed[0].planned.path)] if listed else found
+def gpu_hours(folder: Path) -> float | None:
+    """Hours of training of all GPUs of a stage, evaluation and saving left out; None where it had none."""
+    total, before, known = 0.0, 0, False
+    path = folder / keys.FOLDER / keys.ROWS_FILE
+    for row in read_rows(path) if path.is_file() else ():
+        if row.get(keys.KIND) != keys.KIND_TRAIN or row.get(keys.SUPERSEDED):
+            continue
+        tokens, rate = row.get(keys.TOKENS_SEEN), row.get(keys.TOKENS_PER_GPU_HOUR)
+        if isinstance(tokens, int) and isinstance(rate, (int, float)) and rate > 0:
+            total, known = total + (tokens - before) / rate, True
+        before = tokens if isinstance(tokens, int) else before
+    return total if known else None

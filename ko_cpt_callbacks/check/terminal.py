@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
 from ko_cpt_callbacks.errors import KoCPTError
-from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.messages.formatter import WIDTH
+from ko_cpt_callbacks.messages.terminal import encodable, printable
+from ko_cpt_callbacks.run.page import PageLine
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-__all__ = ["complain", "fail", "guarded", "let_print_anything", "print_json", "print_page", "printable_lines"]
+__all__ = [
+    "complain", "fail", "guarded", "let_print_anything", "page_width", "print_json", "print_lines", "print_page",
+    "printable_lines",
+]  # fmt: skip
 
 
 def printable_lines(text: str) -> str:
@@ -33,6 +40,26 @@ def let_print_anything() -> None:
 
 
 _WRONG: Final = 2
+_NARROWEST: Final = 40
+_COLORS: Final = {
+    "ok": "green", "look": "yellow", "stop": "red", "error": "red", "warning": "yellow", "info": "cyan",
+}  # fmt: skip
+
+
+def page_width() -> int:
+    """Columns of the terminal; of a file or a pipe those of a finding's line, so that none is broken there."""
+    return max(_NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+
+
+def print_lines(lines: Iterable[PageLine]) -> None:
+    """Print a page, in color where a terminal reads and ``NO_COLOR`` is not set."""
+    color = None if not os.environ.get("NO_COLOR") else False
+    for line in lines:
+        text = encodable(line.text, sys.stdout.encoding)
+        bold, dim = line.style in ("bold", "ok", "look", "stop"), line.style == "dim"
+        plain = not (bold or dim or line.style)
+        shown = text if plain else typer.style(text, fg=_COLORS.get(line.style), bold=bold, dim=dim)
+        typer.echo(shown, color=color)
 
 
 def guarded(command: str, action: Callable[[], None]) -> None:

@@ -6,6 +6,8 @@ A file has these tables:
   ``short`` and ``detail`` of its finding, or ``[codes.CODE.variants.VARIANT]`` with a ``short`` and ``detail`` each. A
   variant may have an ``action`` of its own, and a ``meaning`` with ``decided`` where it is explained apart;
 * ``[doubts.NAME]``: ``short`` and ``detail`` of what speaks against a target;
+* ``[absences.NAME]``: the same of evidence that a run lacks;
+* ``[page]``: lines of the pages in a terminal, by key;
 * ``[reasons]``, ``[labels]``, ``[notes]``, ``[deltas]``, ``[matches]``, ``[readings]``, ``[words]``: sentences and
   words by key;
 * ``[retired]``: codes of earlier versions, each with the code to write now, or nothing;
@@ -98,6 +100,8 @@ class Catalogue:
         explanations: By finding code.
         wordings: By finding code and variant; the variant is empty where the code has one wording.
         doubts: What speaks against a target, by key.
+        absences: What evidence a run lacks, by key.
+        page: Lines of the pages in a terminal, by key.
         reasons: Reasons of a comparison, by code.
         labels: Those why two runs are not comparable, in a few words.
         notes: Notes inside a detail, by key.
@@ -114,6 +118,8 @@ class Catalogue:
     explanations: Mapping[str, Explanation]
     wordings: Mapping[tuple[str, str], Wording]
     doubts: Mapping[str, Wording]
+    absences: Mapping[str, Wording]
+    page: Mapping[str, str]
     reasons: Mapping[str, str]
     labels: Mapping[str, str]
     notes: Mapping[str, str]
@@ -148,6 +154,11 @@ class Catalogue:
         """
         found = self.explanations[code]
         return found.reasons.get(variant, found)
+
+    def action(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
+        """What to do, in a few words; raises as `short` does."""
+        wording, values = self._fitting(code, variant, values)
+        return self._shown().render(wording.action, values)
 
     def short(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
         """What happened, with its numbers, in a few words.
@@ -205,7 +216,17 @@ class Catalogue:
         Raises:
             KeyError: If there is no such doubt, or ``values`` lacks a number.
         """
-        wording = self.doubts[name]
+        return self._both(self.doubts[name], values)
+
+    def absence(self, name: str, values: Mapping[str, Any]) -> tuple[str, str]:
+        """What evidence is missing: what was not checked for it in a few words, and in full; raises as `doubt` does."""
+        return self._both(self.absences[name], values)
+
+    def line_of(self, name: str, **values: Any) -> str:
+        """A line of a page; raises as `doubt` does."""
+        return self._shown().render(self.page[name], values)
+
+    def _both(self, wording: Wording, values: Mapping[str, Any]) -> tuple[str, str]:
         return self._sentences(wording.short, values), self._sentences(wording.detail, values)
 
     def reason(self, reason: Mapping[str, Any]) -> str:
@@ -336,13 +357,14 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
     for code, table in tables["codes"].items():
         explanations[code], of_code = _code(code, table)
         wordings.update(of_code)
-    lists = ("reasons", "labels", "notes", "deltas", "matches", "readings", "words", "retired")
+    lists = ("reasons", "labels", "notes", "deltas", "matches", "readings", "words", "retired", "page")
     listed: dict[str, Any] = {name: _stripped(tables[name]) for name in lists}
     return Catalogue(
         language,
         explanations,
         wordings,
         doubts={name: Wording(**_stripped(of)) for name, of in tables["doubts"].items()},
+        absences={name: Wording(**_stripped(of)) for name, of in tables["absences"].items()},
         foreign=Wording(**_stripped(tables["foreign"])),
         **listed,
     )

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["CUT", "columns", "printable", "shortened", "shortened_list"]
+__all__ = ["CUT", "columns", "encodable", "printable", "shortened", "shortened_list", "sparkline", "wrapped"]
 
 CUT: Final = "…"
 """Stands where text is left out."""
 
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_NO_NUMBER: Final = "×"
+# What stands for a sign where the stream has no such character.
+_PLAIN: Final = {
+    "→": "->", "±": "+-", "·": "-", CUT: "...", _NO_NUMBER: "x", "σ": "sigma", "–": "-", "≤": "<=",
+    **dict(zip(_BARS, "_.,-~=*#", strict=True)),
+}  # fmt: skip
 _OPEN_NUMBER: Final = re.compile(r"[+-]?\d[\d.,]*$")
 
 
@@ -68,3 +76,64 @@ def shortened_list(names: Sequence[str], room: int) -> str:
         if columns(text) <= room:
             return text
     return shortened(names[0], room) if names else ""
+
+
+def wrapped(text: str, width: int, hanging: str = "  ") -> list[str]:
+    """The text on lines of at most ``width`` columns, broken between words; a longer word stands on a line of its own.
+
+    Args:
+        text: One line.
+        width: Columns.
+        hanging: What the second line and those after it begin with.
+
+    >>> wrapped("loss 2.913 → 3.306", 12), wrapped("손실이 한 번에 올랐습니다", 14)
+    (['loss 2.913 →', '  3.306'], ['손실이 한 번에', '  올랐습니다'])
+    """
+    lines, filled = [""], False
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}" if filled else lines[-1] + word
+        if filled and columns(longer) > width:
+            lines.append(hanging + word)
+        else:
+            lines[-1] = longer
+        filled = filled or bool(word)
+    return lines
+
+
+def sparkline(values: Sequence[float | None], width: int) -> str:
+    """A curve in at most ``width`` characters, each as high as the highest of its values, so that a spike stays.
+
+    Args:
+        values: None, or no finite number: what was logged is no number.
+        width: Characters, 1 or more.
+
+    >>> sparkline([3.0, 2.0, 1.5, 1.25, 1.0], 5), sparkline([1.0, None, 1.0], 3)
+    ('█▅▃▂▁', '▁×▁')
+    """
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    count = min(width, len(values))
+    shown = ""
+    for at in range(count):
+        part = values[at * len(values) // count : (at + 1) * len(values) // count]
+        numbers = [value for value in part if value is not None and math.isfinite(value)]
+        if len(numbers) < len(part):
+            shown += _NO_NUMBER
+        else:
+            share = (max(numbers) / 2 - low / 2) / (high / 2 - low / 2) if high / 2 > low / 2 else 0.0
+            shown += _BARS[round(share * (len(_BARS) - 1))]
+    return shown
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    r"""The text as a stream of this encoding can show it: known signs in ASCII, other characters by their code.
+
+    >>> encodable("loss 3.078 ± 0.041 → 손", "ascii")
+    'loss 3.078 +- 0.041 -> \\uc190'
+    """
+    encoding = encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = "".join(_PLAIN.get(char, char) if not char.isascii() else char for char in text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -23,7 +23,7 @@ class RunState(StrEnum):
     """Where a run stands."""
 
     RUNNING = "running"
-    """It trains now, in this process; only the callback can know that."""
+    """It trains now: in this process, or in another one that holds its folder."""
     UNFINISHED = "unfinished"
     """Its rows end before its planned last step, and nothing says that they were to: killed, still running, cut."""
     FINISHED = "finished"
@@ -89,7 +89,7 @@ def facts_of(
     Args:
         summary: What the run has reached.
         findings: Everything that was found in it.
-        running: Whether it trains now, in this process.
+        running: Whether it trains now.
         stopped_by: What stopped it, where that stands beside its rows; what its rows say comes first.
     """
     length = summary.length

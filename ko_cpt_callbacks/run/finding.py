@@ -111,6 +111,14 @@ class Finding:
         """
         return catalogue(language).short(self.code, self.variant, self._shown)
 
+    def action(self, language: str = DEFAULT_LANGUAGE) -> str:
+        """What to do, in a few words.
+
+        Raises:
+            KeyError: As `message` does.
+        """
+        return catalogue(language).action(self.code, self.variant, self._shown)
+
     def line(self, language: str = DEFAULT_LANGUAGE) -> str:
         """The finding on one line of at most 140 terminal columns.
 

@@ -120,6 +120,22 @@ class EvalProgress:
     rows: EvalRows = NO_ROWS
     before: EvalProgress | None = None
 
+    @property
+    def change(self) -> tuple[float, float | None] | None:
+        """The last loss less the first, in nats per token, with its standard error.
+
+        None where there is one evaluation, where one of the two was not finite, and where an exact loss would be
+        compared with the Trainer's. The error is that of two independent sets of rows: of the same rows, which are hard
+        before and after, the true one is smaller.
+        """
+        first, last = self.first, self.last
+        if first.step == last.step or first.metric != last.metric or not (first.finite and last.finite):
+            return None
+        if first.value is None or last.value is None:
+            return None
+        error = None if first.se is None or last.se is None else math.hypot(first.se, last.se)
+        return last.value - first.value, error
+
     def told_by(self, seen: KindSeen) -> EvalProgress:
         """The same, without the perplexities that such a run does not have."""
         if seen.language and seen.trained_on is None:

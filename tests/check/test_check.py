@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from check.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, 
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import retired
+from ko_cpt_callbacks.messages.terminal import columns
 from ko_cpt_callbacks.rules.curve.memorising import Memorising
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -107,19 +110,36 @@ def healthy(tmp_path: Path) -> Path:
 
 
 def test_healthy_run(healthy: Path) -> None:
-    """Nothing is wrong: the page says what was checked, on how many rows, and what it could not know."""
-    text = " ".join(check(healthy).stdout.split())
+    """Five seconds: the verdict first, then a table, two curves, what was not checked in one line, what to do; no names
+    of rules. With --all what was checked, on which rows, and why not the rest."""
+    lines = check(healthy).stdout.splitlines()
+    text = "\n".join(" ".join(line.split()) for line in lines)
     rules = judged(healthy)["run"]["rules"]
-    assert "40 training rows, 4 evaluations · steps 10 to 400 task other (nothing was declared)" in text
-    assert "eval first 100 4.000 ± 0.020 54.6 1.600 ± 0.008" in text
-    assert "last, best 400 2.900 ± 0.020 18.2 1.160 ± 0.008 -27.5%" in text
-    assert "training first 10 6.000 403" in text
-    assert "tokens: 12,345 scored in eval (44,443 bytes)" in text
-    asked = f"{len(rules)} rules ({', '.join(rules)})"
-    assert f"Nothing wrong was found. Checked: {asked} on 40 training rows and 4 evaluations." in text
-    assert "- no target was given: whether the run got there was not asked" in text
-    assert "- NaN steps were not counted" in text
-    assert "What to do next - Train with callbacks=[KoCPTCallback()]" in text
+    assert lines[0] == "UNFINISHED after step 400 · nothing wrong so far"
+    assert "40 training rows, 4 evaluations, steps 10 to 400 · task other (none declared)" in text
+    assert "set first best @step last change PPL bits/byte" in text
+    assert "eval 4.000 2.900 @400 2.900 ± 0.020 -1.100 ± 0.028 18.2 1.160" in text
+    assert "training 6.000 2.874 -52.1% 17.7" in text
+    assert "eval █▄▂▁" in text
+    assert "\nNot checked: a target (none set); NaN inside a mean (not counted); padding (no batch, no token" in text
+    assert lines[-1] == "To do: find out why it ended, then resume from the last checkpoint"
+    assert not any(rule in text for rule in rules)
+    whole = " ".join(check(healthy, "--all").stdout.split())
+    assert f"Checked, {len(rules)} rules: {', '.join(rules)}." in whole
+    assert "- No target is set: nothing says whether the run is where it should be." in whole
+    assert "- NaN steps were not counted" in whole
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_a_healthy_page_fits_a_small_terminal(
+    healthy: Path, language: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """24 lines of 80 columns, whatever the terminal's language; in a pipe no finding is broken."""
+    monkeypatch.setattr("ko_cpt_callbacks.check.command.page_width", lambda: 80)
+    monkeypatch.chdir(healthy.parent)
+    lines = check(healthy.name, "--lang", language).stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(columns, lines)) <= 80
 
 
 def test_nothing_left_to_do(tmp_path: Path) -> None:
@@ -132,7 +152,7 @@ def test_nothing_left_to_do(tmp_path: Path) -> None:
     lines = [batch, *({"kind": "train" if "loss" in row else "eval", "attempt": 1, **row} for row in rows)]
     (folder / keys.ROWS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = " ".join(check(tmp_path, "--target", "eval_exact_loss<3.0").stdout.split())
-    assert "Not known" not in text
+    assert "Not checked" not in text
     assert "target-met" in text
     assert "KoCPTCallback()]" not in text
 
@@ -161,15 +181,15 @@ def test_the_joined_run(tmp_path: Path) -> None:
     assert "target-met" not in said
 
 
-@pytest.mark.parametrize(("target", "word"), [("ppl<3@end", "note"), ("bits_per_byte<0.4", "warning")])
+@pytest.mark.parametrize(("target", "word"), [("ppl<3@end", "info"), ("bits_per_byte<0.4", "warning")])
 def test_a_doubtful_target_is_a_line_of_the_page(target: str, word: str, healthy: Path) -> None:
     """Said before anything is judged, and no finding; a target like any other is no line."""
     page = " ".join(check(healthy, "--task", "cpt", "--target", target).stdout.split())
-    assert f"{word}: Target eval_{target.split('<')[0]}<" in page
+    assert f"[{word}] eval_{target.split('<')[0]}<" in page
     found = judged(healthy, "--task", "cpt", "--target", target)
     assert _valid(found)
     assert len(found["run"]["doubts"]) == 1
-    assert found["run"]["doubts"][0]["detail"] in page
+    assert found["run"]["doubts"][0]["short"] in page
     other = judged(healthy, "--task", "cpt", "--target", "ppl<20@end")
     assert other["run"]["doubts"] == []
 
@@ -181,18 +201,19 @@ def test_a_nan_logged_as_zero_is_no_perplexity_of_one(tmp_path: Path) -> None:
     assert "0.000 (a NaN?)" in text
     assert "1.00" not in text
     assert "[error] non-finite train@210: " in text
-    assert "Found: 1 error." in text
+    assert text.splitlines()[0] == "FAILED at 210: the last loss is not a number · STOP: 1 error"
 
 
 def test_many_findings_of_one_code_are_counted(tmp_path: Path) -> None:
-    """The page shows five of a code and says how many more there are; JSON has all."""
+    """The page shows the first of those that say the same of a set, and how many more there are; --all has all."""
     rows = [row for step in range(8) for row in sample.train_rows([3.0, 3.0, 3.0, float("nan")], 40 * step + 10)]
     path = write_state(tmp_path / "trainer_state.json", rows)
     found = [finding["code"] for finding in judged(path)["findings"]]
     assert found.count("non-finite") == 8
     text = check(path).stdout
-    assert text.count("[error] non-finite ") == 5
-    assert "and 3 more non-finite: --json lists them all" in text
+    assert text.count("[error] non-finite ") == 1
+    assert "7 more findings (7 non-finite): --all lists them" in text
+    assert check(path, "--all").stdout.count("[error] non-finite ") == 8
 
 
 @pytest.mark.parametrize(
@@ -205,8 +226,8 @@ def test_nothing_to_judge_is_readable(tmp_path: Path, rows: list[dict[str, Any]]
     path = write_state(tmp_path / "trainer_state.json", rows)
     assert [code for code, _, _ in codes(judged(path))] == ["not-enough-data"]
     text = check(path).stdout
-    assert "Too little to judge: 1 note." in text
-    assert "no loss in any row" in text
+    assert "LOOK: too little to judge" in text.splitlines()[0]
+    assert "No row has a loss." in text
 
 
 def test_empty_rows_file_is_readable(tmp_path: Path) -> None:
@@ -252,8 +273,8 @@ def test_a_set_that_must_not_be_forgotten(tmp_path: Path) -> None:
 def test_the_trainers_loss_is_called_so(tmp_path: Path) -> None:
     """Without an exact loss the page shows the Trainer's, by name and without an error bar."""
     rows = [*sample.train_rows(sample.falling(20)), sample.evaluation(200, 2.95)]
-    text = check(write_state(tmp_path / "trainer_state.json", rows)).stdout
-    assert "3.000 (Trainer's)" in text
+    text = check(write_state(tmp_path / "trainer_state.json", rows), "--all").stdout
+    assert "3.000*" in text and "* the Trainer's own loss" in text
     assert "- eval: no exact loss: the Trainer's loss depends on the batch size and has no error bar" in text
 
 
@@ -303,7 +324,7 @@ def test_fail_on(tmp_path: Path, threshold: str | None, exits: tuple[int, ...]) 
         path = write_state(tmp_path / "trainer_state.json", rows)
         result, as_json = check(path, *options), check(path, "--json", *options)
         assert (result.exit_code, as_json.exit_code) == (expected, expected)
-        assert "What to do next" in result.stdout
+        assert "\nTo do: " in result.stdout
         assert _valid(json.loads(as_json.stdout))
 
 
@@ -353,7 +374,9 @@ def test_a_folder_is_judged_by_what_it_was_told(tmp_path: Path) -> None:
     assert (run["task"], run["task_from"], run["targets_from"]) == ("sft", "run.json", "run.json")
     assert (run["targets"], run["rules"]) == (["eval_exact_loss<3.0@end"], ["target-met"])
     assert "non-finite" in run["rules_left_out"]
-    assert "Not asked, because the run was not told to: " in " ".join(check(folder).stdout.split())
+    assert f"{len(run['rules_left_out'])} rules switched off" in check(folder).stdout
+    whole = " ".join(check(folder, "--all").stdout.split())
+    assert f"Not asked, because the run has a list of rules: {', '.join(run['rules_left_out'])}." in whole
 
 
 def test_options_come_before_what_it_was_told(tmp_path: Path) -> None:
@@ -385,7 +408,8 @@ def test_rules_of_another_version(tmp_path: Path) -> None:
     """A rule that this version does not know is named, not passed over."""
     folder = _folder(tmp_path, sample.healthy(), rules=["non-finite", "from-the-future"])
     assert judged(folder)["run"]["unknown_rules"] == ["from-the-future"]
-    assert "Not known to this version, not asked: from-the-future." in " ".join(check(folder).stdout.split())
+    assert "unknown here: from-the-future" in check(folder).stdout
+    assert "Not known to this version: from-the-future." in check(folder, "--all").stdout
 
 
 FEW = "not-enough-data.min_evaluations=9"
@@ -456,7 +480,7 @@ def test_why_a_run_was_stopped(tmp_path: Path) -> None:
     path = folder / keys.FOLDER / keys.RUN_FILE
     stop = {"code": "target-met", "step": 400, "short": "There.", "detail": "There it is.", "severity": "info"}
     path.write_text(json.dumps({**json.loads(path.read_text()), "stop": stop}))
-    assert "this run was stopped at step 400 by target-met: There." in check(folder).stdout
+    assert "stopped at step 400 by target-met: There." in check(folder).stdout
     del stop["severity"]
     assert judged(folder)["run"]["stop"] == stop
 
@@ -486,6 +510,24 @@ def _told(finding: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in finding.items() if name not in ("message", "short", "detail")}
 
 
+def test_a_run_that_trains_now(tmp_path: Path) -> None:
+    """While another process holds the folder it is running and not killed; once that let go it is unfinished. To ask
+    takes nothing from the one that writes."""
+    folder = _folder(tmp_path, sample.healthy())
+    held = (
+        "import sys, pathlib; from ko_cpt_callbacks.run.lock import FolderLock; lock = FolderLock(pathlib.Path("
+        "sys.argv[1])); print(lock.take().value, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", held, str(folder / keys.FOLDER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "ours\n"
+        assert judged(folder)["state"] == "running"
+        page = check(folder).stdout
+        assert page.startswith("RUNNING at step 400 · nothing wrong so far\n")
+        writer.communicate()
+    assert judged(folder)["state"] == "unfinished"
+
+
 # -- without the heavy libraries -------------------------------------------------------------------------------------
 
 
@@ -493,7 +535,7 @@ def test_without_torch_and_transformers(healthy: Path) -> None:
     """A process that cannot import them judges, as text and as JSON, and refuses in one line."""
     text, as_json = check_alone(str(healthy)), check_alone(str(healthy), "--json", "--target", "ppl<20@end")
     assert (text.returncode, text.stderr) == (0, "")
-    assert "Nothing wrong was found" in text.stdout
+    assert "nothing wrong so far" in text.stdout
     assert (as_json.returncode, as_json.stderr) == (0, "")
     assert _valid(json.loads(as_json.stdout))
     refused = check_alone(str(healthy.parent / "nothing"))
@@ -573,14 +615,14 @@ def _state(path: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
         (
             {"max_steps": 10_000, "global_step": 400},
             ("unfinished", False, 400, 10_000, "look", None, None),
-            "Unfinished: 400 of 10,000 steps. Nothing wrong was found.",
+            "UNFINISHED 400 of 10,000 steps · nothing wrong so far",
         ),
         ({"max_steps": 400, "global_step": 400}, ("finished", True, 400, 400, "ok", None, None), None),
         ({"max_steps": 404, "global_step": 404}, ("finished", True, 404, 404, "ok", None, None), None),
         (
             {},
             ("unfinished", False, 400, None, "look", None, None),
-            "Unfinished after step 400. Nothing wrong was found.",
+            "UNFINISHED after step 400 · nothing wrong so far",
         ),
     ],
 )
@@ -591,9 +633,7 @@ def test_the_facts_of_a_verdict(more: dict[str, Any], facts: tuple[Any, ...], li
     assert _valid(found)
     assert tuple(found[name] for name in FACTS) == facts
     assert {name: found["summary"][name] for name in FACTS} == {name: found[name] for name in FACTS}
-    text = " ".join(check(path).stdout.split())
-    assert (line or "ok Nothing wrong was found.").removeprefix("ok ") in text
-    assert ("Unfinished" in text) == (line is not None)
+    assert check(path).stdout.splitlines()[0] == (line or "OK")
 
 
 def test_a_stopped_run_says_by_what(tmp_path: Path) -> None:
@@ -607,8 +647,8 @@ def test_a_stopped_run_says_by_what(tmp_path: Path) -> None:
     (folder / keys.ROWS_FILE).write_text("\n".join(map(json.dumps, lines)) + "\n", "utf-8")
     found = judged(tmp_path)
     assert tuple(found[name] for name in FACTS) == ("stopped", False, 400, 900, "ok", "causal", "target-met")
-    text = " ".join(check(tmp_path).stdout.split())
-    assert "Stopped by target-met after 400 of 900 steps. Nothing wrong was found." in text
+    text = check(tmp_path).stdout
+    assert text.splitlines()[0] == "STOPPED by target-met at 400 of 900 steps · OK"
     assert "kind causal" in text
 
 
@@ -624,9 +664,10 @@ def test_a_preference_log_has_no_perplexity(tmp_path: Path) -> None:
     assert "exact-loss" not in {item["evidence"] for item in found["run"]["missing"]}
     text = " ".join(check(path).stdout.split())
     assert "kind preference" in text
-    assert "training first 10 0.690 last" in text
-    assert "Not asked of a run of kind preference: " in text
-    assert "below-floor" not in text.partition("Checked: ")[2].partition("Not asked")[0]
+    assert "eval 0.020* training 0.690 0.017 -97.5% * the Trainer's" in text
+    whole = " ".join(check(path, "--all").stdout.split())
+    assert "Not for a run of kind preference: " in whole
+    assert "below-floor" not in whole.partition("Checked, ")[2].partition("Not for")[0]
 
 
 def test_reinforcement_learning_is_recognised() -> None:

@@ -15,6 +15,7 @@ from check.sample import healthy
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.staged import Change, PlanJudgement, judge_plan
+from ko_cpt_callbacks.check.staged_page import plan_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import STAGE_DIFFERENCE
@@ -106,18 +107,19 @@ def test_the_hand_over_is_no_seam(run: Path) -> None:
 
 
 def test_page(run: Path) -> None:
-    """A row for each stage: tokens, steps, first and last loss with its error, bits per byte, the change."""
+    """The verdict first; a row for each stage: tokens, last loss with its error, bits per byte, the change; with --all
+    what each stage trains."""
     text = check(run).stdout
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert "staged training, 4 stages: 4 judged" in text
+    assert lines[0] == "OK"
+    assert "staged training, 4 stages · 4 judged" in text
     table = lines[lines.index("eval_ko") + 1 :]
-    assert table[0] == "stage tokens steps first loss last loss bits/byte change"
-    assert table[1].startswith("embedding 200,000 400 5.991 ± 0.035 3.291 ± 0.035 1.583 ± 0.017")
-    assert table[2].endswith("-0.209 ± 0.001")
-    assert "change: the end of the stage less the end of the stage before, in nats per token" in lines
+    assert table[0] == "stage tokens last PPL bits/byte change verdict"
+    assert table[1].startswith("embedding 200,000 3.291 ± 0.035 26.9 1.583")
+    assert table[2].endswith("-0.209 ± 0.001 better")
     assert "eval_en (must not be forgotten; not judged)" in lines
-    assert "odd-layers · stages/02-odd-layers · trains odd layers" in lines
-    assert max(len(line) for line in text.splitlines()) <= 100
+    assert "odd-layers · stages/02-odd-layers · trains odd layers" in check(run, "--all").stdout
+    assert max(len(line) for line in text.splitlines()) <= 140
     assert "Traceback" not in text
 
 
@@ -218,7 +220,7 @@ def test_not_yet_begun(run: Path) -> None:
     assert _valid(found)
     assert [stage["state"] for stage in found["plan"]["stages"]] == ["judged", "judged", "not begun", "not begun"]
     assert len(found["stages"]) == 2
-    assert "4 stages: 2 judged, 2 not yet begun" in check(run).stdout
+    assert "4 stages · 2 judged · 2 not yet begun" in check(run).stdout
 
 
 def test_one_that_cannot_be_read(run: Path) -> None:
@@ -234,7 +236,7 @@ def test_one_that_cannot_be_read(run: Path) -> None:
     assert [item["stage"] for item in found["deltas"] if item["split"] == "eval_ko"] == ["lora"]
     page = check(run)
     assert page.exit_code == 2
-    assert "Cannot be read:" in page.stdout
+    assert "odd-layers: cannot be read: " in page.stdout
 
 
 def test_a_damaged_run_file(run: Path) -> None:
@@ -311,8 +313,8 @@ def test_names_cannot_colour_the_terminal(tmp_path: Path) -> None:
     (folder,) = staged.plan(tmp_path, ["embedding"])
     row = {"kind": "setup", "setup": "stage", "step": 0, "name": "\x1b[31mred"}
     staged.stage(folder, "mine", (3.0, 2.9), more=[row])
-    assert "\x1b" not in check(tmp_path).stdout
-    assert "trains \\x1b[31mred" in check(tmp_path).stdout
+    assert "\x1b" not in check(tmp_path, "--all").stdout
+    assert "trains \\x1b[31mred" in check(tmp_path, "--all").stdout
 
 
 def test_a_run_without_evaluations(tmp_path: Path) -> None:
@@ -351,19 +353,13 @@ def test_beside_redwhale(run: Path) -> None:
 
 def test_beside_redwhale_on_the_page(run: Path) -> None:
     """A column of its own, and a line that says whose tokenizer it is and that nothing is judged by it."""
-    from rich.console import Console
-
-    from ko_cpt_callbacks.check.staged_page import plan_page
-
-    console = Console(width=100, highlight=False)
-    with console.capture() as captured:
-        console.print(plan_page(_judged(run, find_baseline("redwhale")), "RUN"))
-    lines = [" ".join(line.split()) for line in captured.get().splitlines()]
+    shown = plan_lines(_judged(run, find_baseline("redwhale")), "RUN", 140)
+    lines = [" ".join(line.text.split()) for line in shown]
     table = lines[lines.index("eval_ko") + 1 :]
-    assert table[0].endswith("bits/byte change redwhale")
-    assert table[2].endswith("± 0.001 -0.208")
+    assert table[0].endswith("bits/byte change redwhale verdict")
+    assert table[2].endswith("± 0.001 -0.208 better")
     assert any(
-        line.startswith("redwhale: in nats per token of its own text and tokenizer (grade UNCONFIRMED), to look at")
+        line.startswith("redwhale: its change in nats per token, of its own text and tokenizer (grade UNCONFIRMED), to")
         for line in lines
     )
 
@@ -417,4 +413,4 @@ def test_the_facts_of_all_stages(run: Path) -> None:
     assert [stage["run"]["limits"] for stage in found["stages"]] == [{"not-enough-data": {"min_evaluations": 2}}] * 4
     assert (found["state"], found["complete"], found["verdict"]) == ("unfinished", False, "look")
     assert [stage["state"] for stage in found["stages"]] == ["finished", "unfinished", "finished", "finished"]
-    assert "Unfinished: 400 of 900 steps. Nothing wrong was found" in " ".join(check(run).stdout.split())
+    assert "odd-layers: UNFINISHED 400 of 900 steps · nothing wrong so far" in check(run).stdout

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from check import staged
-from rich.console import Console
 
 from ko_cpt_callbacks import Recipe, find_baseline
-from ko_cpt_callbacks.check.closing_page import closing_page, gpu_hours
+from ko_cpt_callbacks.check.closing_page import print_closing_page
 from ko_cpt_callbacks.check.staged import judge_plan, start_delta
+from ko_cpt_callbacks.check.staged_page import gpu_hours, plan_lines
 from ko_cpt_callbacks.run.reading import read_plan
 
 NAMES = ["embedding", "odd-layers", "lora"]
@@ -24,10 +22,8 @@ PAGE = Recipe.load("quickstart").page
 def _page(run: Path, baseline: str | None = None) -> str:
     plan = read_plan(run)
     assert plan is not None
-    text = io.StringIO()
-    console = Console(file=text, width=140, highlight=False)
-    console.print(closing_page(judge_plan(plan, baseline=find_baseline(baseline) if baseline else None), PAGE))
-    return text.getvalue()
+    judged = judge_plan(plan, baseline=find_baseline(baseline) if baseline else None)
+    return "\n".join(line.text for line in plan_lines(judged, str(run), 140))
 
 
 def _row(page: str, name: str) -> list[str]:
@@ -50,19 +46,26 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_a_line_for_every_stage(run: Path) -> None:
-    """Tokens, no GPU hours on a CPU, loss with its error, perplexity, bits per byte, the change with its interval, and
-    what became of the stage; English is told apart from what is judged."""
+    """Tokens, no GPU hours on a CPU, loss with its error, perplexity, bits per byte, the change with its error, and
+    what became of the stage; English is told apart from what is judged; a finding has its stage."""
     page = _page(run)
     odd = _cells(page, "odd-layers")
-    assert odd[:2] == ["odd-layers", "200,000"]
-    assert odd[2] == "–"
-    assert odd[3] == "3.492 ± 0.035"
-    assert odd[-2].startswith(("-0.5", "-0.49")) and odd[-2].endswith("]")
+    assert odd[:3] == ["odd-layers", "200,000", "3.492 ± 0.035"]
+    assert "GPU" not in page
+    assert odd[-2].startswith(("-0.5", "-0.49")) and " ± " in odd[-2]
     assert odd[-1] == "better"
-    assert _cells(page, "lora")[-1].startswith("worse")
-    assert "target" in _cells(page, "lora")[-1]
+    assert _cells(page, "lora")[-1].startswith("worse; target-")
     assert "eval_en (must not be forgotten; not judged)" in page
-    assert "\n  lora:\n" in re.sub(r" +\n", "\n", page) and "[warning] stage-regression eval_ko@400: lora ends" in page
+    assert "lora: [warning] stage-regression eval_ko@400: lora ends" in page
+    assert page.splitlines()[0] == "LOOK: 2 warnings"
+
+
+def test_the_page_at_the_end_of_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is that of ``ko-cpt check``, then what was written and where."""
+    print_closing_page(PAGE, run)
+    shown = capsys.readouterr().out
+    assert _page(run, "redwhale").splitlines()[1:9] == shown.splitlines()[2:10]
+    assert f"{run / 'stages' / '03-lora' / 'ko_cpt'}" in shown.partition("Written")[2]
 
 
 def test_a_stage_that_was_not_begun(tmp_path: Path) -> None:
@@ -76,7 +79,7 @@ def test_the_baseline_stands_beside(run: Path) -> None:
     """RedWhale's change of the matching stage, with a word on what it is worth."""
     page = _page(run, "redwhale")
     assert _cells(page, "odd-layers")[-2] == "-0.208"
-    assert "redwhale: the change of its matching stage, on its own text: to look at, not to be judged by" in page
+    assert "redwhale: its change in nats per token, of its own text and tokenizer (grade" in page
 
 
 def test_gpu_hours_are_summed_over_the_rows(tmp_path: Path) -> None:

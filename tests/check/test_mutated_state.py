@@ -179,7 +179,7 @@ def _assert_judged_or_refused(path: Path, options: list[str]) -> None:
         return
     assert text.stderr == as_json.stderr == ""
     assert text.exit_code in (0, 1)
-    assert "What to do next" in text.stdout
+    assert "\nTo do: " in text.stdout
     assert "\x1b" not in text.stdout
 
     def refuse(name: str) -> None:

@@ -18,7 +18,7 @@ def test_no_advice_where_nothing_is_asked() -> None:
     under what to do next; one of the same code that asks for something is."""
     closed = Finding("forgetting", Severity.INFO, 10, "eval_en", variant="recovered")
     still = Finding("forgetting", Severity.WARNING, 10, "eval_en")
-    assert next_steps(_judged(closed)) == ["Nothing needs to be done."]
+    assert next_steps(_judged(closed)) == []
     assert [step.partition(":")[0] for step in next_steps(_judged(closed, still))] == ["forgetting"]
 
 

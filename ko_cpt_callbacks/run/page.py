@@ -1,0 +1,322 @@
+"""What a person reads of one run, five seconds long: the same page when training ends and from ``ko-cpt check``.
+
+First the verdict; then a table of the evaluation sets, a sparkline a curve, the gravest findings, what was not checked,
+what to do. Plain text, so that a log file, a progress bar's terminal and a pipe show the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, sparkline, wrapped
+from ko_cpt_callbacks.metrics.perplexity import perplexity
+from ko_cpt_callbacks.run.facts import RunFacts, RunState
+from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
+
+__all__ = [
+    "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "finding_lines", "listed",
+    "loss_text", "perplexity_text", "table_lines", "to_do", "trace", "verdict_line", "with_error",
+]  # fmt: skip
+
+GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
+MOST_FINDINGS: Final = 5
+"""Findings that a page shows unless it is asked for all."""
+_MOST_SETS: Final = 5
+_MOST_CURVES: Final = 4
+_CURVE: Final = 40  # characters of a sparkline
+_GAP: Final = "  "
+_NOT_CHECKED: Final = 125  # columns of the list of what was not checked
+_TOO_LITTLE: Final = "not-enough-data"
+ASKS_NOTHING: Final = {("adapters-frozen", "beside-trained"), ("forgetting", "recovered"), ("non-finite", "scaler")}
+"""Findings, by code and variant, that say themselves that nothing needs to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLine:
+    """A line of a page, and what it is: a verdict, a severity, or empty where it is neither.
+
+    Args:
+        text: Printable text.
+        style: ``ok``, ``look``, ``stop``, ``error``, ``warning``, ``info``, ``dim`` or empty.
+    """
+
+    text: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    """One run, ready to be shown.
+
+    Args:
+        facts: How far it came, and its verdict.
+        summary: First, best and last of every set.
+        findings: Everything that was found.
+        curves: Losses by set, ``train`` among them, as `trace` collects them.
+        language: Of the sentences.
+        head: What was read, and what the run is; a line each.
+        doubts: What speaks against its targets, a line each.
+        unchecked: What was not checked, and why, in a few words each.
+        callback: Whether the callback would have measured what is missing.
+        end: Last lines: where the files are.
+    """
+
+    facts: RunFacts
+    summary: Summary
+    findings: Sequence[Finding]
+    curves: Mapping[str, Sequence[float | None]]
+    language: str
+    head: Sequence[str] = ()
+    doubts: Sequence[str] = ()
+    unchecked: Sequence[str] = ()
+    callback: bool = False
+    end: Sequence[str] = ()
+
+    def lines(self, width: int, *, whole: bool = False) -> list[PageLine]:
+        """The page.
+
+        Args:
+            width: Columns; what is longer is broken between words.
+            whole: Whether every set, curve and finding is shown.
+        """
+        said = catalogue(self.language)
+        parts = [
+            [verdict_line(self.facts, self.findings, said), *(PageLine(text, "dim") for text in self.head)],
+            [*map(PageLine, table_lines(self.summary, said, width, None if whole else _MOST_SETS))],
+            [*self._curves(said, whole)],
+            [
+                *map(PageLine, self.doubts),
+                *finding_lines(self.findings, self.language, None if whole else MOST_FINDINGS),
+            ],
+            [PageLine(text) for text in self._end(said) if text],
+        ]
+        lines: list[PageLine] = []
+        for index, part in enumerate(part for part in parts if part):
+            lines += [*([PageLine()] if index else []), *part]
+        return [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+
+    def _curves(self, said: Catalogue, whole: bool) -> Iterator[PageLine]:
+        known = {name: values for name, values in self.curves.items() if len(values) > 1}
+        shown = list(known.items())[: None if whole else _MOST_CURVES]
+        names = [said.line_of("training") if name == keys.TRAIN_PREFIX else printable(name) for name, _ in shown]
+        room = max((columns(name) for name in names), default=0)
+        for name, (_, values) in zip(names, shown, strict=True):
+            yield PageLine(f"{_filled(name, room)}{_GAP}{sparkline(values, _CURVE)}")
+
+    def _end(self, said: Catalogue) -> Iterator[str]:
+        if self.unchecked:
+            yield said.line_of("not-checked", what=listed(self.unchecked))
+        yield to_do(self.facts, self.findings, said, callback=self.callback)
+        yield from self.end
+
+
+def trace(curves: MutableMapping[str, list[float | None]], seen: Observation) -> None:
+    """Add what an observation shows of a loss to its curve: of training, or of an evaluation set."""
+    if isinstance(seen, TrainObservation) and seen.loss is not None:
+        curves.setdefault(keys.TRAIN_PREFIX, []).append(seen.loss)
+    elif isinstance(seen, EvalObservation) and (point := EvalPoint.of(seen)) is not None:
+        curves.setdefault(seen.split, []).append(point.value if point.finite else None)
+
+
+def verdict_line(facts: RunFacts, findings: Iterable[Finding], said: Catalogue) -> PageLine:
+    """Where the run stands, where it is not whole, and what its findings come to."""
+    found = list(findings)
+    counts = Counter(finding.severity for finding in found)
+    errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
+    parts = [] if facts.state is RunState.FINISHED else [_state(facts, said)]
+    if errors:
+        name = "errors-warnings" if warnings else "errors"
+        parts.append(said.line_of(name, errors=errors, warnings=warnings))
+    elif warnings:
+        parts.append(said.line_of("warnings", warnings=warnings))
+    elif any(finding.code == _TOO_LITTLE for finding in found):
+        parts.append(said.line_of("too-little"))
+    elif facts.state in (RunState.UNFINISHED, RunState.RUNNING):
+        parts.append(said.line_of("ok-so-far"))
+    elif facts.state is not RunState.FAILED:
+        parts.append(said.line_of("ok"))
+    return PageLine(printable(" · ".join(parts)), facts.verdict.value)
+
+
+def _state(facts: RunFacts, said: Catalogue) -> str:
+    name = facts.state.value
+    if facts.steps_planned is None and facts.state is not RunState.FAILED:
+        name += "-unplanned"
+    return said.line_of(name, done=facts.steps_done, planned=facts.steps_planned, by=facts.stopped_by)
+
+
+def finding_lines(findings: Iterable[Finding], language: str, most: int | None) -> list[PageLine]:
+    """The findings, gravest first; of those that say the same of the same set the first.
+
+    Args:
+        findings: All of them.
+        language: Of their sentences.
+        most: How many lines of findings at most; None: every finding.
+    """
+    ordered = sorted(findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity))
+    if most is None:
+        return [PageLine(finding.line(language), finding.severity.value) for finding in ordered]
+    first: dict[tuple[str, str, str | None], Finding] = {}
+    for finding in ordered:
+        first.setdefault((finding.severity, finding.topic, finding.split), finding)
+    shown = list(first.values())[:most]
+    lines = [PageLine(finding.line(language), finding.severity.value) for finding in shown]
+    rest = Counter(finding.topic for finding in ordered)
+    rest.subtract(finding.topic for finding in shown)
+    left = {topic: count for topic, count in rest.items() if count}
+    if left:
+        codes = [f"{count} {topic}" for topic, count in left.items()]
+        lines.append(PageLine(catalogue(language).line_of("more-findings", count=sum(left.values()), codes=codes)))
+    return lines
+
+
+def to_do(facts: RunFacts, findings: Iterable[Finding], said: Catalogue, *, callback: bool) -> str:
+    """What to do, on one line.
+
+    Args:
+        facts: How far the run came.
+        findings: What was found.
+        said: The sentences.
+        callback: Whether the callback would have measured what is missing.
+    """
+    asking = [one for one in findings if (one.code, one.variant) not in ASKS_NOTHING]
+    for severity in (Severity.ERROR, Severity.WARNING):
+        for one in asking:
+            if one.severity is severity:
+                return said.line_of("next", action=one.action(said.language), code=one.code)
+    if facts.state is RunState.UNFINISHED:
+        return said.line_of("next-resume")
+    if facts.state is RunState.RUNNING:
+        return said.line_of("next-watch")
+    return said.line_of("next-callback" if callback else "next-nothing")
+
+
+def table_lines(summary: Summary, said: Catalogue, width: int, most: int | None = None) -> list[str]:
+    """First, best and last loss of every evaluation set, its change, perplexity and bits per byte; then of training.
+
+    Args:
+        summary: What the run has reached.
+        said: The sentences.
+        width: Columns; where the table is wider, a set's name stands on a line of its own.
+        most: How many sets at most; None: all.
+    """
+    rows = [_set_row(name, split, said) for name, split in list(summary.splits.items())[:most]]
+    if summary.train.points:
+        rows.append(_train_row(summary.train, said, perplexities=summary.seen.train_language))
+    if not rows:
+        return [said.line_of("no-loss")]
+    titles = [said.line_of(name) for name in ("set", "first", "best", "last", "change")]
+    lines = aligned([[*titles, "PPL", said.words["short bits per byte"]], *rows], width)
+    if most is not None and len(summary.splits) > most:
+        lines.append(said.line_of("more-sets", count=len(summary.splits) - most))
+    if any(cell.endswith("*") for row in rows for cell in row[1:]):
+        lines.append(said.line_of("trainer-loss"))
+    return lines
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """A table: the first column to the left, the others to the right; empty columns are left out.
+
+    Args:
+        rows: The first is the head.
+        width: Columns; where the table is wider, the first cell of a row stands on a line of its own.
+    """
+    kept = [at for at in range(len(rows[0])) if at == 0 or any(row[at] for row in rows[1:])]
+    cells = [[printable(row[at]) for at in kept] for row in rows]
+    rooms = [max(columns(row[at]) for row in cells) for at in range(len(kept))]
+    fits = sum(rooms) + len(_GAP) * (len(rooms) - 1) <= width
+    lines = []
+    for row in cells:
+        values = [" " * (room - columns(cell)) + cell for cell, room in zip(row[1:], rooms[1:], strict=True)]
+        if fits:
+            lines.append(_GAP.join([_filled(row[0], rooms[0]), *values]).rstrip())
+        else:
+            lines += [row[0], (_GAP + _GAP.join(values)).rstrip()]
+    return [line for line in lines if line]
+
+
+def _filled(text: str, room: int) -> str:
+    return text + " " * (room - columns(text))
+
+
+def _set_row(name: str, split: EvalProgress, said: Catalogue) -> list[str]:
+    best, change = split.best, split.change
+    several = split.first.step != split.last.step
+    return [
+        name,
+        _point(split.first, said, error=False) if several else "",
+        f"{_point(best, said, error=False)} @{best.step:,}" if several and best is not None else "",
+        _point(split.last, said, error=True),
+        "" if change is None else with_error(change[0], change[1], sign=True),
+        perplexity_text(split.last.ppl),
+        "" if split.last.bits_per_byte is None else loss_text(split.last.bits_per_byte),
+    ]
+
+
+def _train_row(train: TrainProgress, said: Catalogue, *, perplexities: bool) -> list[str]:
+    last, first = train.last_loss, train.first_loss
+    # The Trainer writes 0.0 in place of NaN: a perplexity of 1 would read as success.
+    shown = said.line_of("nan-as-zero") if last == 0 else _loss(last, said)
+    fall = "" if train.points < 2 or not first or not last else f"{last / first - 1:+.1%}"
+    return [
+        said.line_of("training"),
+        _loss(first, said) if train.points > 1 else "",
+        "",
+        shown,
+        fall if columns(fall) < 10 else "",
+        perplexity_text(perplexity(last)) if last and perplexities else "",
+        "",
+    ]
+
+
+def _point(point: EvalPoint, said: Catalogue, *, error: bool) -> str:
+    if point.value is None or not point.finite:
+        return said.line_of("not-finite")
+    text = with_error(point.value, point.se if error else None)
+    return text if point.metric == keys.EXACT_LOSS else f"{text}*"
+
+
+def _loss(value: float | None, said: Catalogue) -> str:
+    return said.line_of("not-finite") if value is None else loss_text(value)
+
+
+def with_error(value: float, error: float | None, *, sign: bool = False) -> str:
+    """A loss, or bits per byte, with its standard error where it has one.
+
+    Args:
+        value: In its unit.
+        error: In the same unit.
+        sign: Whether a value above zero has a plus.
+    """
+    text = ("+" if sign and value > 0 else "") + loss_text(value)
+    return text if error is None else f"{text} ± {loss_text(error)}"
+
+
+def loss_text(value: float) -> str:
+    """A loss, or bits per byte, with 3 decimals."""
+    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.2e}"
+
+
+def perplexity_text(value: float | None) -> str:
+    """A perplexity with 3 significant digits; nothing where there is none."""
+    if value is None:
+        return ""
+    if value >= 1e9:
+        return f"{value:.2e}"
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """As many of the texts as fit, with a mark where some are left out."""
+    for count in range(len(texts), 0, -1):
+        text = "; ".join([*texts[:count], *([CUT] if count < len(texts) else [])])
+        if columns(text) <= _NOT_CHECKED:
+            return text
+    return shortened(texts[0], _NOT_CHECKED)

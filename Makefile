@@ -4,7 +4,7 @@ VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families docs golden \
+.PHONY: help install install-4.57 fix check test test-4.57 test-families docs docs-site golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory mutants mutants-limits
 
@@ -47,6 +47,11 @@ docs: ## Write what README and docs have from the code again: pages, transcripts
 	$(VENV)/bin/python docs/api.py
 	$(VENV)/bin/python docs/picture.py
 	$(VENV)/bin/python docs/transcripts.py
+
+docs-site: ## Build the site of docs/ with mkdocs-material; a warning fails it
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install -c constraints.txt mkdocs-material
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory ## Run every benchmark
 

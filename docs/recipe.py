@@ -19,6 +19,7 @@ from ko_cpt_callbacks.recipe.reference import json_schema
 PAGE: Final = Path(__file__).parent / "recipe.md"
 COMMAND: Final = "python docs/recipe.py"
 EXAMPLES: Final = Path(__file__).parent / "recipe_examples"
+DIFF: Final = EXAMPLES / "own.diff"
 
 _TOP: Final = "Page"
 # Where each part stands, in the order of the page.
@@ -74,6 +75,28 @@ Names are small letters, digits, - and _, and begin with a letter. Anchors (`&a`
 may be used. On the command line `--set KEY=VALUE` gives another value, `--set 'stages.*.arguments.max_steps=100'` one
 for every name that is there."""
 
+_COPY: Final = """\
+## A bundled recipe, made your own
+
+Another base and another corpus are three lines of a copy, the rest holds:
+
+```text
+$ ko-cpt recipes copy medgemma-a6000-8bit mine.yaml
+```
+
+```diff
+{diff}
+```
+
+`models/qwen3` is a folder with a model: its config.json counts, so `base.shape`, written for the model of before, may
+stay, and a note says what is not used of it. A revision is of the hub alone. Then:
+
+```text
+$ ko-cpt validate mine.yaml          # every mistake with its line, files and columns too
+$ ko-cpt train mine.yaml --smoke     # a few steps of each stage, on your model made small and the first of your texts
+$ ko-cpt train mine.yaml
+```"""
+
 
 def page() -> str:
     """The whole page."""
@@ -81,7 +104,7 @@ def page() -> str:
     parts = {_TOP: schema, **schema["$defs"]}
     if set(parts) != set(_PLACES):
         raise ValueError(f"expected a place for each part, found {sorted(set(parts) ^ set(_PLACES))} on one side only")
-    texts = [_HEAD.format(command=COMMAND), *_examples()]
+    texts = [_HEAD.format(command=COMMAND), _COPY.format(diff=DIFF.read_text("utf-8").rstrip()), *_examples()]
     texts += [_part(name, parts[name]) for name in _PLACES]
     return "\n\n".join(texts) + "\n"
 

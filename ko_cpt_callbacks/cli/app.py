@@ -14,7 +14,7 @@ from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.recipes import recipes, validate
-from ko_cpt_callbacks.cli.train import train
+from ko_cpt_callbacks.cli.train import SmokeCommand, train
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import (
     DEFAULT_LANGUAGE,
@@ -32,7 +32,7 @@ from ko_cpt_callbacks.watch.limit import checked_code
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
 app.command()(compare)
-app.command()(train)
+app.command(cls=SmokeCommand)(train)
 app.command()(validate)
 app.add_typer(baselines, name="baselines")
 app.add_typer(recipes, name="recipes")

@@ -11,11 +11,13 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from ko_cpt_callbacks.check.terminal import let_print_anything, printable_lines
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
@@ -41,6 +43,26 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Smoke(StrEnum):
+    """What a recipe is tried out on."""
+
+    OWN = "own"
+    BUNDLED = "bundled"
+
+
+class SmokeCommand(TyperCommand):
+    """A command whose ``--smoke`` may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, with the word that is meant where none is given."""
+        words: list[str] = []
+        for place, word in enumerate(args):
+            words.append(word)
+            if word == "--smoke" and args[place + 1 : place + 2] not in ([one.value] for one in Smoke):
+                words.append(Smoke.OWN.value)
+        return super().parse_args(ctx, words)
+
+
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Id of a bundled recipe, or a file.")],
     output: Annotated[
@@ -55,9 +77,14 @@ def train(
         str | None, typer.Option("--stage", metavar="NAME", help="Train this stage alone; those before it have ended.")
     ] = None,
     smoke: Annotated[
-        bool,
-        typer.Option("--smoke", help="Try it out: a tiny model of its kind, bundled text, a few steps a stage."),
-    ] = False,
+        Smoke | None,
+        typer.Option(
+            "--smoke",
+            metavar="[bundled]",
+            help="Try it out in a few steps a stage: its own model made small, the first of its own texts; bundled: a "
+            "model and texts that need no download.",
+        ),
+    ] = None,
     device: Annotated[
         Device | None, typer.Option("--device", help="Train there, whatever the recipe's arguments say.")
     ] = None,
@@ -74,21 +101,24 @@ def train(
         name = file.recipe.id
         _check_stage(stage, list(file.recipe.stages))
         place = "cpu" if smoke and device is None else device
-        if smoke:
-            file, name = smoke_recipe(file, str(place)), f"{name}-smoke"
+        if smoke is not None:
+            name = f"{name}-smoke"
+        if smoke is Smoke.BUNDLED:
+            smoke_recipe(file, str(place))  # of what family it is, before a library is loaded
         if place is not None:
             file = on_device(file, str(place))
         folder = _RUNS / name if output is None else output
-        words = _words(recipe, output, changes, stage, device, smoke=smoke)
+        words = _words(recipe, output, changes, stage, device, smoke)
         where = None if device is None else device.value
-        _run(file, folder, words, {"resume": resume, "stage": stage, "verify": smoke, "device": where})
+        options = {"resume": resume, "stage": stage, "smoke": smoke is not None, "device": where}
+        _run(file, folder, words, options, smoke)
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
             typer.echo(f"ko-cpt train: {printable(line)}", err=True)
         raise typer.Exit(_WRONG) from None
 
 
-def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any]) -> None:
+def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any], smoke: Smoke | None = None) -> None:
     from ko_cpt_callbacks.recipe.plausibility import recipe_notes
 
     began = time.monotonic()
@@ -107,6 +137,9 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         from ko_cpt_callbacks.training.trainer import InterruptedTrainingError
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # of weights that are read and written
+        needed: int | None = None
+        if smoke is not None:
+            file, needed = _small(file, folder, smoke, options)
         try:
             run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:
@@ -123,12 +156,35 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         line = printable(f"ko-cpt train: {folder}: {said}. Make room, then go on:")
         typer.echo(f"\n{line}\n  {printable(again)}", err=True)
         raise typer.Exit(_FAILED) from None
-    if _is_first():
+    if smoke is not None:
+        _say_smoke(file, needed, options["stage"], say)
+    elif _is_first():
         from ko_cpt_callbacks.check.closing_page import print_closing_page
 
         print_closing_page(file.recipe, folder)
         took = time.monotonic() - began
         say(f"\nTook {took:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
+
+
+def _small(file: RecipeFile, folder: Path, smoke: Smoke, options: dict[str, Any]) -> tuple[RecipeFile, int | None]:
+    """The recipe to try out, and the bytes that the whole one needs of a GPU; None where they are not known."""
+    place = options["device"] or Device.CPU.value
+    if smoke is Smoke.OWN:
+        from ko_cpt_callbacks.training.smoke import own_smoke
+
+        return own_smoke(file, folder, place, resume=options["resume"])
+    from ko_cpt_callbacks.cli.recipe_page import needs
+    from ko_cpt_callbacks.recipe.smoke import on_device, smoke_recipe
+
+    return on_device(smoke_recipe(file, place), place), needs(file)
+
+
+def _say_smoke(file: RecipeFile, needed: int | None, stage: str | None, say: Callable[[str], None]) -> None:
+    from ko_cpt_callbacks.cli.recipe_page import gibibytes
+
+    count = 1 if stage is not None else len(file.recipe.stages)
+    memory = "memory not estimated" if needed is None else f"{gibibytes(needed)} GiB estimated"
+    say(f"smoke ok: {count} stage{'' if count == 1 else 's'}, the right tensors moved, {memory}")
 
 
 def _no_place(error: BaseException | None, folder: Path) -> str | None:
@@ -164,7 +220,7 @@ def _stopped(what: str, again: str) -> None:
 
 
 def _words(
-    recipe: str, output: Path | None, changes: list[str], stage: str | None, device: Device | None, *, smoke: bool
+    recipe: str, output: Path | None, changes: list[str], stage: str | None, device: Device | None, smoke: Smoke | None
 ) -> list[str]:
     """The command that was given, without ``--resume``."""
     words = ["ko-cpt", "train", recipe]
@@ -172,7 +228,7 @@ def _words(
         words += [] if value is None else [name, str(value)]
     for change in changes:
         words += ["--set", change]
-    return [*words, *(["--smoke"] if smoke else [])]
+    return [*words, *([] if smoke is None else ["--smoke"]), *(["bundled"] if smoke is Smoke.BUNDLED else [])]
 
 
 def _is_first() -> bool:

@@ -26,7 +26,7 @@ MAX_BYTES: Final = 4_194_304
 """The largest that is read; chosen, not measured: real ones have a few thousand bytes, or a long list of labels."""
 
 _TEXT_PARTS: Final = ("text_config", "llm_config", "language_config")
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+NUMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "hidden_size": ("hidden_size", "n_embd", "d_model"),
     "num_hidden_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
@@ -36,6 +36,8 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "head_dim": ("head_dim",),
     "max_position_embeddings": ("max_position_embeddings", "n_positions", "n_ctx"),
 }
+"""What each number of a shape is called, family by family."""
+
 _NEEDED: Final = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 _TIE: Final = "tie_word_embeddings"
 # Where these say nothing of the inner width it is four times the width.
@@ -111,11 +113,11 @@ def config_of(values: Mapping[str, Any]) -> BaseConfig:
     text: Mapping[str, Any] = next((values[name] for name in _TEXT_PARTS if isinstance(values.get(name), dict)), values)
     family = str(text.get("model_type") or values["model_type"])
     usual = class_defaults(family) or {}
-    found = {name: _first(names, text, usual) for name, names in _NAMES.items()}
+    found = {name: _first(names, text, usual) for name, names in NUMBERS.items()}
     if found["intermediate_size"] is None and plain_family(family) in _FOUR_TIMES:
         found["intermediate_size"] = 4 * found["hidden_size"] if isinstance(found["hidden_size"], int) else None
     found[_TIE] = next((part[_TIE] for part in (values, text, usual) if part.get(_TIE) is not None), None)
-    lacking = [" or ".join(_NAMES[name]) for name in _NEEDED if found[name] is None]
+    lacking = [" or ".join(NUMBERS[name]) for name in _NEEDED if found[name] is None]
     if found[_TIE] is None:
         lacking.append(_TIE)
     if lacking:

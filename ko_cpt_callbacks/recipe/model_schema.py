@@ -126,8 +126,8 @@ class Base(Part):
     """Of the hub: a branch, a tag or a commit. None: whatever is newest."""
     shape: Shape | None = None
     """Of ``model``, where its config.json is not at hand: what can go wrong, and what it needs, is known before
-    anything is downloaded. Of a local folder its config.json counts, whatever stands here. None: as that of the hub says
-    when it is loaded."""
+    anything is downloaded. Of a local folder its config.json counts, whatever stands here. None: what that of the hub
+    says when it is loaded."""
     build: Build | None = None
     """A model made on the spot instead of one that is loaded."""
     dtype: Literal["bfloat16", "float16", "float32"]

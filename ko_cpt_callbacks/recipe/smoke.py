@@ -1,27 +1,35 @@
 """A recipe made small, to try out on any machine that all of it fits together: what trains, how, in which order.
 
 Kept: the family of the model, ties, precision, quantisation, the extension of the tokenizer, the stages with what they
-train and through which adapter, what they watch, task, packing, mixing, filters. Made small: the model, its vocabulary,
-texts, steps. Left out: what belongs to a large machine (FSDP, DeepSpeed, compilation, on a CPU optimizers in 8 bits
-too), a perplexity filter, whose model would have to be downloaded, and what would stop a stage.
+train and through which adapter, what they watch, task, packing, mixing, filters. Made small: the model, texts, steps.
+Left out: what belongs to a large machine (FSDP, DeepSpeed, compilation, on a CPU optimizers in 8 bits too), a
+perplexity filter, whose model would have to be downloaded, and what would stop a stage.
+
+The model and the texts are the recipe's own, cut down by `training.smoke`; or, where neither is at hand, a model made
+on the spot and texts that come with the package.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.base_config import LocalBase
 from ko_cpt_callbacks.recipe.family import plain_family
 from ko_cpt_callbacks.recipe.model_schema import MadeFamily
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.small_config import INNER, LAYERS, WIDTH
 
 STEPS: Final = 3
-_LAYERS: Final = 4
 _ROWS: Final = 64  # tokens of the longest
+TEXT_FIELD: Final = "text"
+PROMPT_FIELD: Final = "prompt"
+"""Where text and prompt are in the file of a source's first documents."""
+
 _TEXTS: Final = {"ko": ["ko_udhr.txt"], "en": ["en_udhr.txt"]}
 # Large enough for 3 steps to move a weight in bfloat16 by more than its rounding. Chosen, not measured.
 _RATE: Final = 5e-3
@@ -30,29 +38,44 @@ _TIME: Final = ("num_train_epochs", "warmup_ratio", "lr_scheduler_kwargs", "load
 _ON_CPU: Final = ("optim", "optim_args", "optim_target_modules", "dataloader_num_workers", "dataloader_prefetch_factor")
 
 
-def smoke_recipe(file: RecipeFile, device: str = "cpu") -> RecipeFile:
+@dataclass(frozen=True, slots=True)
+class OwnParts:
+    """What is cut down of a recipe's own.
+
+    Attributes:
+        model: The folder of the small model; None where the recipe makes its model on the spot.
+        texts: A file of the first documents of each source.
+    """
+
+    model: str | None
+    texts: Mapping[str, str]
+
+
+def smoke_recipe(file: RecipeFile, device: str = "cpu", own: OwnParts | None = None) -> RecipeFile:
     """The recipe, small.
 
     Args:
         file: A recipe without mistakes.
         device: ``cpu`` or ``cuda``: the optimizer stays the recipe's where it can run.
+        own: Its own model and texts; None: bundled ones.
 
     Raises:
         ConfigurationError: If no small model of its family can be made.
     """
     page = file.recipe
+    depth = min(LAYERS, page.base.sizes.num_hidden_layers) if own is not None and own.model is not None else LAYERS
 
     def change(values: dict[str, Any]) -> None:
-        values["base"] = _base(page)
+        values["base"] = _base(page, own)
         if page.tokenizer is not None:
             values["tokenizer"]["extend"] |= {"tokens": 40, "minimum_count": 2}
-        values["data"] = _data(page, values["data"])
+        values["data"] = _data(page, values["data"], own)
         for part in values["eval"].values():
             part["max_documents"] = 8
         for number, (name, stage) in enumerate(values["stages"].items()):
             layers = page.stages[name].trains.layers
             if isinstance(layers, list):
-                stage["trains"]["layers"] = sorted({index % _LAYERS for index in layers})
+                stage["trains"]["layers"] = sorted({index % depth for index in layers})
             stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
             watch = stage.get("watch") or {}
             stage["watch"] = {**watch, "targets": [], "stop_on": [], "patience": None, "min_delta": None}
@@ -60,31 +83,39 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu") -> RecipeFile:
     return with_values(file, change)
 
 
-def _base(page: Page) -> dict[str, Any]:
+def _base(page: Page, own: OwnParts | None) -> dict[str, Any]:
     base, shape = page.base, page.base.known_sizes
+    kept = {"dtype": base.dtype, "quantization": base.quantization, "untie": base.untie}
+    if own is not None and own.model is not None:
+        return {"model": own.model, **kept}
     made_of = get_args(MadeFamily)
     if shape is None or plain_family(shape.family) not in made_of:
         found = "no base.shape that tells it" if shape is None else shape.family
         raise ConfigurationError(
-            f"--smoke: found {found}, expected one of {', '.join(made_of)}: of these a small model is made on the spot"
+            f"--smoke bundled: found {found}, expected one of {', '.join(made_of)}: of these a small model is made on "
+            "the spot; --smoke alone takes the recipe's own"
         )
     grouped = shape.num_key_value_heads not in (None, shape.num_attention_heads)
     made = {
         "family": plain_family(shape.family),
-        "hidden_size": 64,
-        "intermediate_size": 128,  # a multiple of 64: the kernels of NF4 on a CPU want it
-        "num_hidden_layers": _LAYERS,
+        "hidden_size": WIDTH,
+        "intermediate_size": INNER,
+        "num_hidden_layers": LAYERS,
         "num_attention_heads": 2,
         "num_key_value_heads": 1 if grouped else 2,
         "tie_word_embeddings": shape.tie_word_embeddings,
         "tokenizer": {"algorithm": "byte-level-bpe", "vocab_size": 500, "sources": list(page.data.sources)},
     }
-    return {"build": made, "dtype": base.dtype, "quantization": base.quantization, "untie": base.untie}
+    return {"build": made, **kept}
 
 
-def _data(page: Page, values: dict[str, Any]) -> dict[str, Any]:
-    sources = {}
+def _data(page: Page, values: dict[str, Any], own: OwnParts | None) -> dict[str, Any]:
+    sources: dict[str, dict[str, Any]] = {}
     for name, source in page.data.sources.items():
+        if own is not None:
+            prompt = {} if source.prompt is None else {"prompt": PROMPT_FIELD}
+            sources[name] = {"language": source.language, "files": own.texts[name], "field": TEXT_FIELD, **prompt}
+            continue
         given = values["sources"][name]
         filters = {key: part for key, part in (given.get("filters") or {}).items() if key != "perplexity"}
         sources[name] = {
@@ -97,15 +128,30 @@ def _data(page: Page, values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "sequence_length": length, "held_out": 0.3, "sources": sources}
 
 
+def for_this_machine(file: RecipeFile, device: str) -> RecipeFile:
+    """The recipe without the arguments that a smoke test leaves out: what a CPU lacks is no mistake in it."""
+
+    def change(values: dict[str, Any]) -> None:
+        for arguments in each_arguments(values):
+            for name in left_out(device):
+                arguments.pop(name, None)
+
+    return with_values(file, change)
+
+
+def left_out(device: str) -> tuple[str, ...]:
+    """The arguments that belong to a large machine."""
+    return (*_LARGE, *(_ON_CPU if device == "cpu" else ()))
+
+
 def _arguments(given: dict[str, Any], device: str, *, first: bool) -> dict[str, Any]:
-    left_out = {*_LARGE, *_TIME, *(_ON_CPU if device == "cpu" else ())}
-    kept = {name: value for name, value in given.items() if name not in left_out}
+    kept = {name: value for name, value in given.items() if name not in {*left_out(device), *_TIME}}
     accumulated = given.get("gradient_accumulation_steps", 1)
     return {
         **kept,
         "max_steps": STEPS,
         "per_device_train_batch_size": 2,
-        "per_device_eval_batch_size": 8,
+        "per_device_eval_batch_size": 2,  # of a large vocabulary each row's logits take much
         "gradient_accumulation_steps": 2 if isinstance(accumulated, int) and accumulated > 1 else 1,
         "learning_rate": _RATE,
         "lr_scheduler_type": "constant",
@@ -125,8 +171,9 @@ def with_values(file: RecipeFile, change: Callable[[dict[str, Any]], None]) -> R
     """A recipe whose raw values were changed in place by a function."""
     values = copy.deepcopy(file.document.values)
     change(values)
-    recipe = file.base.completed(Page.model_validate(values))
-    return replace(file, recipe=recipe, document=replace(file.document, values=values))
+    base = LocalBase.of(values, file.path.parent)
+    recipe = base.completed(Page.model_validate(values))
+    return replace(file, recipe=recipe, document=replace(file.document, values=values), base=base)
 
 
 def each_arguments(values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import remove_stale, write_whole
 from ko_cpt_callbacks.run.lock import FolderLock, Hold
 from ko_cpt_callbacks.run.reading import FORMAT, PLAN_FILE
-from ko_cpt_callbacks.training.checksum import check_whole, checksum_of, seal
+from ko_cpt_callbacks.training.checksum import CHECKSUMS, check_whole, checksum_of, seal
 
 
 @contextmanager
@@ -143,7 +143,8 @@ _OWN_PLAN: Final = "the one that this run wrote; put a copy of it back, or name 
 class RunFolder:
     """One run on disk.
 
-    ``base/`` is the model that the stages start from, where it is this run's own; ``data/`` holds the rows;
+    ``base/`` is the model that the stages start from, where it is this run's own; ``data/`` holds the rows; ``smoke/``
+    what a smoke test made small of its recipe, which says that the run is one;
     ``stages/NN-name/`` is an ordinary run folder each, with ``model/`` for what the stage ended with;
     ``ko_cpt/plan.json`` says which recipe it is and where its stages are.
 
@@ -158,6 +159,7 @@ class RunFolder:
         self.base_tokenizer = self.base / "tokenizer"
         self.base_model = self.base / "model"
         self.data = path / "data"
+        self.smoke = path / "smoke"
         self.plan = path / keys.FOLDER / PLAN_FILE
         self._recipe = dict(recipe)
         self._stages = {
@@ -168,6 +170,11 @@ class RunFolder:
     def started(self) -> bool:
         """Whether a run was begun here, and not given back."""
         return self.plan.exists() and not self._read().get(_REFUSED)
+
+    @property
+    def is_smoke(self) -> bool:
+        """Whether a smoke test made its model and texts here."""
+        return (self.smoke / CHECKSUMS).is_file()
 
     @property
     def finished(self) -> bool:
@@ -219,12 +226,20 @@ class RunFolder:
                     "same one to go on with; use the same values, or name another folder with --output"
                 )
             return
+        self.check_free()
+        self._write(finished=False)
+
+    def check_free(self) -> None:
+        """Look whether the place is a run's, or nobody's.
+
+        Raises:
+            ConfigurationError: If something else is there.
+        """
         if not self.plan.exists() and self._is_foreign():
             raise ConfigurationError(
                 f"{self.path}: found something that is no run of ko-cpt train, expected an empty or a new folder; "
                 "name another one with --output"
             )
-        self._write(finished=False)
 
     def agree(self, name: str, value: Any) -> Any:
         """Note a fact of the run in its plan, or compare it with what was noted.
@@ -271,7 +286,9 @@ class RunFolder:
         if not self.path.is_dir():
             return self.path.exists()
         ours = {item for item in self.plan.parent.glob(".*") if item.is_file()}
-        return any(item != self.plan.parent or set(item.iterdir()) - ours for item in self.path.iterdir())
+        made = (self.smoke, part_of(self.smoke)) if self.is_smoke else (part_of(self.smoke),)
+        found = (item for item in self.path.iterdir() if item not in made)
+        return any(item != self.plan.parent or set(item.iterdir()) - ours for item in found)
 
     def _write(self, **notes: Any) -> None:
         stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]

@@ -41,13 +41,14 @@ class RunOptions:
     Attributes:
         resume: Whether to go on with a run that is there; a finished one is only summed up again.
         stage: The only stage to train; None for all. Those before it must have ended.
-        verify: Whether to look, after every stage, that what it trains moved and nothing else did.
+        smoke: Whether this only tries out that all fits together: after every stage it is looked whether what it
+            trains moved and nothing else did, and no curve is judged.
         device: ``cpu`` or ``cuda``, where it was asked for; None: as the recipe's arguments say.
     """
 
     resume: bool = False
     stage: str | None = None
-    verify: bool = False
+    smoke: bool = False
     device: str | None = None
 
 
@@ -204,8 +205,8 @@ class _Runner:
         total = sum(part.numel() for part in model.parameters())
         body = "" if self._page.base.quantization == "none" else f", body in {self._page.base.quantization}"
         self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
-        movement = Movement(model) if self._options.verify else None
-        callback = Recipe(self._file).callback(name)
+        movement = Movement(model) if self._options.smoke else None
+        callback = Recipe(self._file).callback(name, **({"rules": ()} if self._options.smoke else {}))
         own = rows.select(stage_rows(self._needed(), name, len(rows)))
         trainer = train_phase(name, model, tokenizer, own, evaluated, arguments, callback)
         if self._processes.count > 1:

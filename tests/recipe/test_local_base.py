@@ -153,7 +153,7 @@ def test_a_model_of_the_hub(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["recipes", "show", str(path), "--json"])
     values = json.loads(shown.stdout)
     assert (values["family"], values["parameters"], values["gpu_memory_bytes"]) == (None, None, None)
-    with pytest.raises(ConfigurationError, match=r"^--smoke: found no base.shape that tells it, expected "):
+    with pytest.raises(ConfigurationError, match=r"^--smoke bundled: found no base.shape that tells it, expected "):
         smoke_recipe(read_recipe(path))
 
 

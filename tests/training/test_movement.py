@@ -76,3 +76,13 @@ def test_rows_that_are_held() -> None:
         weight[9] += 1
     with pytest.raises(WrongMovementError, match=r"rows before 10 moved; .* did not move"):
         movement.check("x")
+
+
+def test_one_that_is_no_number_any_more() -> None:
+    """A trained tensor that moved to a NaN or an infinity did not move as it should."""
+    found = model()
+    movement = Movement(found)
+    with torch.no_grad():
+        found.get_input_embeddings().weight[5, 0] = torch.inf
+    with pytest.raises(WrongMovementError, match=r"model\.embed_tokens\.weight is not finite any more$"):
+        movement.check("x")

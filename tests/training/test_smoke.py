@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import forked
@@ -30,7 +31,7 @@ def test_a_recipe_holds_together(name: str, tmp_path: Path) -> None:
     moves and everything else is bit for bit as before; nothing is loaded from elsewhere."""
     recipe = Recipe.load(name)
     folder = tmp_path / "run"
-    arguments = ["train", name, "--smoke", "--output", str(folder)]
+    arguments = ["train", name, "--smoke", "bundled", "--output", str(folder)]
     outcome = forked.run(job_recipe.ko_cpt, arguments, folder=tmp_path, timeout=300)
     assert forked.value(outcome) == 0, outcome.text
     plan = json.loads((folder / "ko_cpt" / "plan.json").read_text("utf-8"))
@@ -49,6 +50,9 @@ def test_a_recipe_holds_together(name: str, tmp_path: Path) -> None:
         evaluated = {row["split"] for row in rows if row["kind"] == "eval" and row["step"] == STEPS}
         assert evaluated == {f"eval_{name}" for name in recipe.page.eval}
     assert outcome.text.count("bit for bit") == len(recipe.stages)
+    said = outcome.text.splitlines()[-1]
+    assert re.fullmatch(rf"smoke ok: {len(recipe.stages)} stages?, the right tensors moved, [\d.]+ GiB estimated", said)
+    assert all(run_files.findings(folder / stage["folder"]) == [] for stage in plan["stages"])
     assert ("new tokens" in outcome.text) == (recipe.page.tokenizer is not None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from ko_cpt_callbacks.recipe.schema import Filters
 from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
 from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import files_of
+from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
@@ -114,6 +116,18 @@ class RecipeTexts:
             reports = [FilterReport(part.name) for part in source.filters]
             for document in keep_documents(read_documents(source), source.filters, reports):
                 yield document.text
+
+    def first_documents(self, name: str, most: int) -> Iterator[Document]:
+        """What is first in a source, held-out documents too; what a filter drops is left out, no model is asked.
+
+        Args:
+            name: Of the source.
+            most: Documents that are looked at, those that are dropped too.
+        """
+        source = self._source(name, "all")
+        filters = [part for part in source.filters if not isinstance(part, _LazyBand)]
+        reports = [FilterReport(part.name) for part in filters]
+        yield from keep_documents(islice(read_documents(source), most), filters, reports)
 
     def held_out_texts(self, name: str) -> Iterator[str]:
         """What is held out of a source; where every set that evaluates it has a limit, not more than that."""

@@ -31,7 +31,7 @@ _SHOWN: Final = 5
 
 
 class WrongMovementError(KoCPTError):
-    """A tensor that must not move moved, or one that is trained did not."""
+    """A tensor that must not move moved, or one that is trained did not, or became a number that is none."""
 
 
 class Movement:
@@ -55,7 +55,7 @@ class Movement:
             A sentence with the counts.
 
         Raises:
-            WrongMovementError: If something moved or stayed that must not.
+            WrongMovementError: If something moved or stayed that must not, or is not finite.
         """
         wrong: list[str] = []
         moved = still = 0
@@ -73,6 +73,8 @@ class Movement:
                 wrong.append(f"{name}: rows before {held} moved")
             if _same(before[held:], now[held:]):
                 wrong.append(f"{name} did not move")
+            elif not torch.isfinite(now).all():
+                wrong.append(f"{name} is not finite any more")
         if wrong:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
             raise WrongMovementError(f"stage {stage}: {'; '.join(wrong[:_SHOWN])}{more}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -28,7 +28,7 @@ from ko_cpt_callbacks.run.observation import (
 from ko_cpt_callbacks.run.reading import Run, Source, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["ComparedRun", "ComparedSet", "as_baseline", "read_compared_run"]
+__all__ = ["ComparedRun", "ComparedSet", "as_baseline", "as_compared", "read_compared_run"]
 
 LAST_POINTS: Final = 50
 """Training rows whose mean stands for a run's training loss; chosen, not measured: the public runs were read so."""
@@ -95,15 +95,27 @@ def read_compared_run(path: str) -> ComparedRun:
             finite training loss.
     """
     run = read_run(path)
+    file = run.run_file()
+    told = None if file is None else read_recorded_run(file)
+    return as_compared(path, run, judge_run(run, asked_of(told)))
+
+
+def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
+    """A run that was judged, as one that is compared.
+
+    Args:
+        path: As the user named it.
+        run: The run.
+        judged: What was found in it.
+
+    Raises:
+        UnreadableRunError: If it holds neither an evaluation nor a finite training loss, or a file of per-row sums is
+            damaged.
+    """
     seen = run.observations()
     file = run.run_file()
-    facts: Mapping[str, Any] = {}
-    retention: tuple[str, ...] = ()
-    told = None if file is None else read_recorded_run(file)
-    if file is not None and told is not None:
-        retention = told.spec.retention
-        facts = json.loads(read_text(file))  # read_recorded_run has shown that this is an object
-    known = _known(facts)
+    retention = judged.watch.retention
+    known = _known({} if file is None else json.loads(read_text(file)))  # judged: it is an object
     sets = tuple(_compared_set(run, item, known, retention) for item in _last_evaluations(seen).values())
     training = _training(seen)
     if not sets and training is None:
@@ -111,7 +123,7 @@ def read_compared_run(path: str) -> ComparedRun:
     return ComparedRun(
         path=path,
         file=run.path,
-        facts=judge_run(run, asked_of(told)).facts,
+        facts=judged.facts,
         sets=sets,
         training=None if training is None else replace(training, measured=replace(training.measured, **known)),
         trains=_trains(seen),

@@ -25,6 +25,7 @@ from ko_cpt_callbacks.messages.catalogue import (
     language_of,
 )
 from ko_cpt_callbacks.messages.terminal import columns
+from ko_cpt_callbacks.report.command import report
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.watch.limit import checked_code
@@ -32,6 +33,7 @@ from ko_cpt_callbacks.watch.limit import checked_code
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
 app.command()(compare)
+app.command()(report)
 app.command(cls=SmokeCommand)(train)
 app.command()(validate)
 app.add_typer(baselines, name="baselines")

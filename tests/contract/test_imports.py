@@ -20,10 +20,10 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 # From the ground up: each imports itself and those before it.
 ORDER = (
     "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "rules", "recipe",
-    "hf", "training", "check", "cli",
+    "hf", "training", "check", "report", "cli",
 )
 # What judges a finished run needs no Trainer.
-WITHOUT = {"check": {"hf", "training"}}
+WITHOUT = {"check": {"hf", "training"}, "report": {"hf", "training"}}
 
 # Room -> libraries at module level, and further ones inside functions; None: anything.
 LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
@@ -35,6 +35,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "training": (None, None),
     "check": ({"typer", "rich"}, set()),
+    "report": ({"typer"}, set()),
     "cli": ({"typer", "rich", "pydantic", "click"}, None),
     # Importing the package must load nothing: its names are lazy.
     "": (set(), None),

@@ -1,0 +1,1 @@
+"""``ko-cpt report``: runs as one HTML page that opens from disk."""

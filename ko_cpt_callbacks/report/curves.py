@@ -1,0 +1,188 @@
+"""The curves of a run from its observations, on one axis of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.report.chart import Axis, Mark
+from ko_cpt_callbacks.report.line import Line, Point
+from ko_cpt_callbacks.report.subject import Part, Subject
+from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.progress import EvalPoint
+from ko_cpt_callbacks.run.retention import is_retention
+
+__all__ = ["axis_of", "bits", "gaps", "losses", "of_training", "retained", "speeds", "splits_of", "trainer_losses"]
+
+_GRAVE: Final = (Severity.ERROR, Severity.WARNING)
+
+
+def axis_of(subject: Subject) -> Axis:
+    """From the first step to the last, with seams between stages and the steps of grave findings."""
+    starts = [part.judgement.counts.first_step or 0 for part in subject.parts]
+    ends = [part.end for part in subject.parts]
+    seams = [Mark(part.offset, "seam", part.name) for part in subject.parts[1:]]
+    grave = [
+        Mark(part.offset + found.step, found.severity.value, found.code)
+        for part, found in subject.findings if found.step is not None and found.severity in _GRAVE
+    ]  # fmt: skip
+    return Axis(min(starts, default=0), max(ends, default=0), (*seams, *grave))
+
+
+def splits_of(subject: Subject, *, retention: bool | None = None) -> list[str]:
+    """The evaluation sets, in the order they came.
+
+    Args:
+        subject: The run.
+        retention: Whether those that must not be forgotten, or the others; None: all.
+    """
+    found: dict[str, bool] = {}
+    for part in subject.parts:
+        for split in part.judgement.summary.splits:
+            found.setdefault(split, is_retention(split, part.judgement.watch.retention))
+    return [split for split, kept in found.items() if retention in (None, kept)]
+
+
+def of_training(subject: Subject, name: str, value: str, color: int, style: str = "thin") -> Line:
+    """A number of the training rows.
+
+    Args:
+        subject: The run.
+        name: Of the curve.
+        value: An attribute of `TrainObservation`.
+        color: Of the curve.
+        style: Of the curve.
+    """
+
+    def points(part: Part) -> Iterable[Point]:
+        found: dict[int, Point] = {}
+        for seen in part.seen:
+            if isinstance(seen, TrainObservation):
+                number = getattr(seen, value)
+                if number is not None:
+                    # The Trainer writes 0.0 in place of a loss that is NaN.
+                    known = finite_number(number) if number or value != keys.LOSS else None
+                    found[seen.step] = Point(part.offset + seen.step, known)
+        return found.values()
+
+    return _line(subject, name, points, color, style)
+
+
+def losses(subject: Subject, split: str, name: str, color: int) -> Line:
+    """The loss of an evaluation set: exact where it was measured, else the Trainer's."""
+
+    def point(seen: EvalObservation, step: int) -> Point | None:
+        found = EvalPoint.of(seen)
+        if found is None:
+            return None
+        return Point(step, found.value if found.finite else None, found.se)
+
+    return _evaluations(subject, split, name, point, color)
+
+
+def trainer_losses(subject: Subject, split: str, name: str, color: int) -> Line:
+    """The Trainer's own loss of an evaluation set where there is an exact one beside it."""
+
+    def point(seen: EvalObservation, step: int) -> Point | None:
+        if seen.loss is None or seen.exact_loss is None:
+            return None
+        return Point(step, finite_number(seen.loss))
+
+    return _evaluations(subject, split, name, point, color, "dashed")
+
+
+def bits(subject: Subject, split: str, name: str, color: int) -> Line:
+    """Bits per byte of an evaluation set."""
+
+    def point(seen: EvalObservation, step: int) -> Point | None:
+        if seen.bits_per_byte is None:
+            return None
+        value = finite_number(seen.bits_per_byte)
+        return Point(step, value, None if value is None else finite_number(seen.bits_per_byte_se))
+
+    return _evaluations(subject, split, name, point, color)
+
+
+def retained(subject: Subject, split: str, name: str, color: int) -> Line:
+    """By what share the loss of a retention set lies above its first value; of one kind of loss only."""
+    first: list[EvalPoint] = []
+
+    def point(seen: EvalObservation, step: int) -> Point | None:
+        found = EvalPoint.of(seen)
+        if found is None:
+            return None
+        if not found.finite or not found.value:
+            return Point(step, None)
+        if not first:
+            first.append(found)
+        start = first[0]
+        if start.metric != found.metric or not start.value:
+            return None
+        return Point(step, found.value / start.value - 1.0)
+
+    return _evaluations(subject, split, name, point, color)
+
+
+def gaps(subject: Subject, split: str, name: str, color: int) -> Line:
+    """Evaluation loss less training loss over the same steps, in nats per token.
+
+    As the rules see it: the mean of two evaluations in a row less the mean of the training losses between them.
+    """
+
+    def points(part: Part) -> Iterable[Point]:
+        trained: list[float] = []
+        marks: dict[int, tuple[EvalPoint, list[float]]] = {}
+        for seen in part.seen:
+            if isinstance(seen, TrainObservation):
+                loss = finite_number(seen.loss)
+                trained.extend([loss] if loss else [])
+            elif isinstance(seen, EvalObservation) and seen.split == split:
+                found = EvalPoint.of(seen)
+                if found is not None and found.finite:
+                    # One of the same step replaces the other and is of the same training.
+                    between = trained if trained or seen.step not in marks else marks[seen.step][1]
+                    marks[seen.step], trained = (found, between), []
+        for (before, _), (now, between) in pairwise(marks.values()):
+            if between and before.value is not None and now.value is not None and before.metric == now.metric:
+                value = 0.5 * (before.value + now.value) - sum(between) / len(between)
+                yield Point(part.offset + now.step, value)
+
+    return _line(subject, name, points, color)
+
+
+def speeds(subject: Subject, name: str) -> Line:
+    """Tokens per GPU hour of the rows, where they have it: in our own record on accelerators."""
+
+    def points(part: Part) -> Iterable[Point]:
+        for row in part.judgement.run.rows:
+            step, speed = row.get(keys.STEP), finite_number(row.get(keys.TOKENS_PER_GPU_HOUR))
+            if isinstance(step, int) and speed is not None and speed > 0:
+                yield Point(part.offset + step, speed)
+
+    return _line(subject, name, points, 4, "line")
+
+
+def _evaluations(
+    subject: Subject, split: str, name: str, point: Callable[[EvalObservation, int], Point | None], color: int,
+    style: str = "line",
+) -> Line:  # fmt: skip
+    def points(part: Part) -> Iterable[Point]:
+        found: dict[int, Point] = {}
+        for seen in part.seen:
+            if isinstance(seen, EvalObservation) and seen.split == split:
+                made = point(seen, part.offset + seen.step)
+                if made is not None:
+                    found[seen.step] = made
+        return found.values()
+
+    return _line(subject, name, points, color, style)
+
+
+def _line(
+    subject: Subject, name: str, points: Callable[[Part], Iterable[Point]], color: int, style: str = "line"
+) -> Line:
+    segments = (tuple(sorted(points(part), key=lambda point: point.x)) for part in subject.parts)
+    return Line(name, tuple(segment for segment in segments if segment), color, style)

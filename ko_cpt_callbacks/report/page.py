@@ -1,0 +1,98 @@
+"""The page: one run whole, or several side by side and then each whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+import ko_cpt_callbacks
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.compared import Side
+from ko_cpt_callbacks.messages.catalogue import Catalogue
+from ko_cpt_callbacks.report import curves
+from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
+from ko_cpt_callbacks.report.element import Content, document, element, table
+from ko_cpt_callbacks.report.ladder import ladder
+from ko_cpt_callbacks.report.line import Line
+from ko_cpt_callbacks.report.run_section import run_section, verdict
+from ko_cpt_callbacks.report.scale import measured
+from ko_cpt_callbacks.report.subject import Subject
+
+__all__ = ["page"]
+
+
+def page(subjects: Sequence[Subject], words: Catalogue, named: Side | None = None) -> str:
+    """The report of one run or several.
+
+    Args:
+        subjects: At least one, each with another name.
+        words: Of the page's language.
+        named: What the user compares with, which the ladder marks.
+    """
+    names = ", ".join(subject.name for subject in subjects)
+    content: list[Content] = [element("h1", names)]
+    if len(subjects) == 1:
+        content += [verdict(subjects[0], words), run_section(subjects[0], words, named)]
+    else:
+        content += _beside(subjects, words, named)
+        for subject in subjects:
+            whole = run_section(subject, words, named, level="h3")
+            content += [element("h2", subject.name), verdict(subject, words), whole]
+    made = element("footer", words.say("made-by", version=ko_cpt_callbacks.__version__))
+    hint = element("p", words.say("hint"), class_="note hint")
+    return document(f"{names} · ko-cpt report", words.language, hint, *content, made)
+
+
+def _beside(subjects: Sequence[Subject], words: Catalogue, named: Side | None) -> list[Content]:
+    """A row a run, the curves that runs share in one chart each, and the ladder of all."""
+    head = [words.say(name) for name in ("run", "verdict", "state", "steps-word", "set", "loss", "bits-per-byte")]
+    rows: list[list[Content]] = []
+    for subject in subjects:
+        facts = subject.facts
+        start = [
+            subject.name, words.say(f"short {facts.verdict.value}"), words.say(f"short {facts.state.value}"),
+            f"{facts.steps_done:,}",
+        ]  # fmt: skip
+        ends = _ends(subject, words)
+        rows.extend([*(start if not at else [""] * 4), *end] for at, end in enumerate(ends or [("", "", "")]))
+    axes = [curves.axis_of(subject) for subject in subjects]
+    axis = Axis(min(one.start for one in axes), max(one.end for one in axes))
+    charts = [_shared(subjects, words, "training", [None])]
+    splits = dict.fromkeys(chain.from_iterable(curves.splits_of(subject) for subject in subjects))
+    charts += [_shared(subjects, words, split, [split]) for split in splits]
+    figures = [drawn(chart, axis, words) for chart in charts]
+    side = element("section", *figures, class_="run", data_linked=True)
+    return [
+        element("h2", words.say("side-by-side")),
+        table(head, rows, numbers=3, name=words.say("side-by-side")),
+        side,
+        element("h2", words.say("ladder")),
+        *ladder(subjects, named, words),
+    ]
+
+
+def _ends(subject: Subject, words: Catalogue) -> list[tuple[str, str, str]]:
+    """The last loss of every set, of a run without one that of training; of a staged run those of its last stage."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for part in subject.parts:
+        for split, seen in part.judgement.summary.splits.items():
+            last = seen.last
+            loss = measured(last.value, last.se)
+            found[split] = split, loss, measured(last.bits_per_byte, last.bits_per_byte_se)
+    if found or not subject.parts:
+        return list(found.values())
+    return [(words.say("training"), measured(subject.parts[-1].judgement.summary.train.last_loss, None), "–")]
+
+
+def _shared(subjects: Sequence[Subject], words: Catalogue, title: str, splits: Sequence[str | None]) -> Chart:
+    """A chart with a curve a run: of training for None, else of an evaluation set."""
+    lines: list[Line] = []
+    for color, subject in enumerate(subjects):
+        for split in splits:
+            if split is None:
+                lines.append(curves.of_training(subject, subject.name, keys.LOSS, color))
+            else:
+                lines.append(curves.losses(subject, split, subject.name, color))
+    name = words.say("training") if splits == [None] else title
+    return replace(Chart(words.say("chart-of", name=name), words.say("note shared"), tuple(lines)), perplexity=False)

@@ -116,6 +116,8 @@ class KoCPTCallback(TrainerCallback):
             stage=stage,
         )
         self._outputs = checked_outputs(outputs)
+        self.notes: list[tuple[str, dict[str, Any]]] = []
+        """Set-up rows, each kind and values, to be noted when training begins."""
         self._seats: list[Seat] = []
         self._events = EventCount()
         self._current: LiveRun | None = None
@@ -205,7 +207,7 @@ class KoCPTCallback(TrainerCallback):
         """What is asked of the Trainer, or what is wrong with a target."""
         run = self._arrive(args, state, control, kwargs)
         handler = None if run.handler is None else run.handler()
-        notes: list[tuple[str, dict[str, Any]]] = []
+        notes = list(self.notes)
         if not handlers.is_first(handler, self):
             notes.append(("trackers-not-reached", {}))
         other = handlers.early_stopping(handler)

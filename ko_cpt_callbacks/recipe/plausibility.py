@@ -15,6 +15,7 @@ from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.signal.limits import CORPUS_PASSES
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 LOWEST_RATE: Final = 1e-6
@@ -27,9 +28,7 @@ MOST_TOKENS: Final = 2**23
 """Tokens of an optimizer step. The most that was found is Thunder-LLM's 8.39M (1,024 rows of 8,192); the fewest is an
 eighth of the 32,768 of medgemma_korean's run on one card. The eighth is chosen, not measured."""
 
-MOST_EPOCHS: Final = 4.0
-"""Passes over a text up to which repeating it is worth almost as much as new text (Muennighoff et al. 2023,
-https://arxiv.org/abs/2305.16264)."""
+MOST_EPOCHS: Final = float(CORPUS_PASSES)
 
 _EPOCHS: Final = 3.0  # what TrainingArguments does without num_train_epochs, as of transformers 4.57 and 5.23
 _ROWS: Final = 8  # the same for per_device_train_batch_size

@@ -384,3 +384,11 @@ ZERO_SMALL_NATS: Final = 0.002
 from one row to the next was not learned away in small steps. Chosen, not measured."""
 ZERO_ROWS: Final = 5
 """Rows of exactly 0 in a row after it that are a warning. Chosen, not measured."""
+
+# -- the corpus of a recipe --------------------------------------------------------------------------------------------
+
+CORPUS_USED: Final = 0.9
+"""Share of a source's documents, below which a mixture leaves too much of it. Chosen, not measured."""
+CORPUS_PASSES: Final = 4
+"""Epochs of a text up to which repeating it is worth almost as much as new text. Source: Muennighoff et al. 2023,
+https://arxiv.org/abs/2305.16264."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +16,12 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.trained_parts import moving_numbers
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
 from ko_cpt_callbacks.training.data.rows import PackedRows, needed_rows, stage_rows
-from ko_cpt_callbacks.training.data.use import source_uses, use_lines
+from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RunFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel
@@ -165,7 +166,8 @@ class _Runner:
             if self._folder.ended(name):
                 self.say(f"{number}/{len(names)} {name}: there already")
                 continue
-            self._stage(name, f"{number}/{len(names)} {name}", tokenizer, mixed.rows, evaluated)
+            noted = uses if number == 1 else ()
+            self._stage(name, f"{number}/{len(names)} {name}", tokenizer, mixed.rows, evaluated, noted)
         if all(self._folder.ended(name) for name in names):
             with self._processes.first_before():
                 self._folder.finish()
@@ -197,7 +199,9 @@ class _Runner:
                 "the same to go on with; put the files back as they were, or name another folder with --output"
             )
 
-    def _stage(self, name: str, title: str, tokenizer: Any, rows: Any, evaluated: dict[str, Any]) -> None:
+    def _stage(
+        self, name: str, title: str, tokenizer: Any, rows: Any, evaluated: dict[str, Any], uses: Sequence[SourceUse]
+    ) -> None:
         arguments = _arguments(self._file, self._folder, name)
         set_seed(self._page.seed)
         model = self._weights.model_for(name)
@@ -207,6 +211,7 @@ class _Runner:
         self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
         movement = Movement(model) if self._options.smoke else None
         callback = Recipe(self._file).callback(name, **({"rules": ()} if self._options.smoke else {}))
+        callback.notes.extend((CORPUS_USE, values) for values in use_notes(uses))
         own = rows.select(stage_rows(self._needed(), name, len(rows)))
         trainer = train_phase(name, model, tokenizer, own, evaluated, arguments, callback)
         if self._processes.count > 1:

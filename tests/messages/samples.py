@@ -16,9 +16,9 @@ TRAINING: Final = frozenset({
 })  # fmt: skip
 """Codes whose findings are of training rows."""
 _OF_RUN: Final = frozenset({
-    "adapters-frozen", "embeddings-frozen", "embeddings-not-padded", "embeddings-untied", "foreign-record",
-    "half-precision-modules", "metric-not-delivered", "no-trainable-parameters", "not-enough-data", "record-behind",
-    "rule-failed", "two-writers", "worst-model-kept",
+    "adapters-frozen", "corpus-repeated", "corpus-unused", "embeddings-frozen", "embeddings-not-padded",
+    "embeddings-untied", "foreign-record", "half-precision-modules", "metric-not-delivered", "no-trainable-parameters",
+    "not-enough-data", "record-behind", "rule-failed", "two-writers", "worst-model-kept",
 })  # fmt: skip
 """Codes whose findings are of no set."""
 
@@ -59,8 +59,13 @@ _VALUES: Final[Mapping[str, Any]] = {
     "trained": ["embed_tokens"], "unit": "nats per token", "value": 2.7103, "why": "its text is not published",
     "widened": 0.21, "would_help": [{"code": "count-bytes"}], "zero_rows": 5,
 }  # fmt: skip
+_OF_CORPUS: Final = {
+    "source": "wikipedia-ko", "read": 17, "available": 28_975, "used": 17 / 28_975, "shortest": ["wikipedia-en"],
+    "passes": 5.2, "most_passes": 4,
+}  # fmt: skip
 _OF_TARGET: Final = {"unit": "loss", "low": 2.6903, "high": 2.7303, "metric": "bits_per_byte"}
 _OF_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
+    "corpus-unused": _OF_CORPUS, "corpus-repeated": _OF_CORPUS,
     "target-met": _OF_TARGET, "target-missed": _OF_TARGET, "target-inconclusive": _OF_TARGET,
     "eval-too-small": _OF_TARGET,
     "stage-regression": {"before": "even-layers"},

@@ -148,6 +148,20 @@ def test_it_says_what_it_does(whole: tuple[Path, str]) -> None:
     assert f"ko-cpt check {folder}" in lines[-1]
 
 
+def test_what_the_mixture_leaves_is_said_once(whole: tuple[Path, str]) -> None:
+    """Three of Korean to one of English, of two texts of one size: the first stage says that English is left over, with
+    its documents; no other stage does."""
+    folder, _ = whole
+    said = {
+        name: [item for item in run_files.findings(folder / place) if item["code"] == "corpus-unused"]
+        for name, place in FOLDERS.items()
+    }
+    assert [len(found) for found in said.values()] == [1, 0, 0, 0]
+    values = said["embedding"][0]["values"]
+    assert (values["source"], values["shortest"]) == ("en", ["ko"])
+    assert 0 < values["read"] < 0.9 * values["available"]
+
+
 def test_checked_again_it_is_the_same(whole: tuple[Path, str]) -> None:
     """What ``ko-cpt check`` finds in a stage is what was found while it ran; of the run it pairs every stage with the
     one before."""

@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from tiny import byte_level_tokenizer
 
+from ko_cpt_callbacks.rules.setup.corpus_repeated import CorpusRepeated
+from ko_cpt_callbacks.rules.setup.corpus_unused import CorpusUnused
+from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
+from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.observation import SetupObservation
+from ko_cpt_callbacks.signal.signals import SILENT
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Source
-from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines
+from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
 
 pytestmark = pytest.mark.both_versions
 
@@ -36,6 +42,17 @@ def uses(rows: PackedRows, times: float = 1.0) -> dict[str, SourceUse]:
     return {use.name: use for use in source_uses(rows, times * rows.report["rows"])}
 
 
+def judged(found: list[SourceUse]) -> list[Finding]:
+    """What the rules say of the rows that are noted of sources, rule by rule."""
+    said: list[Finding] = []
+    for rule in (CorpusUnused(), CorpusRepeated()):
+        state = rule.initial()
+        for values in use_notes(found):
+            state, new = rule.step(state, SetupObservation(0, CORPUS_USE, values), SILENT)
+            said += new
+    return said
+
+
 def test_what_a_short_source_leaves_of_a_long_one(tmp_path: Path) -> None:
     """Three to one, where the one has a hundredth of the other: the mixture ends with it, and that is said."""
     rows = mixed(tmp_path, source(tmp_path, "ko", 6000), source(tmp_path, "en", 20), ko=3, en=1)
@@ -43,30 +60,28 @@ def test_what_a_short_source_leaves_of_a_long_one(tmp_path: Path) -> None:
     ko, en = found["ko"], found["en"]
     assert (ko.available, en.available) == (6000, 20)
     assert 57 <= ko.read <= 62 and en.read == 20
-    assert ko.is_left and not en.is_left
     assert ko.used == ko.read / 6000
     assert ko.passes == en.passes == pytest.approx(5.2)
     assert ko.share + en.share == pytest.approx(1) and 0.7 < ko.share < 0.8
-    lines = "\n".join(use_lines([ko, en]))
-    assert "of 6,000 documents" in lines and "the mixture ends with en" in lines and "data.mix.ko" in lines
-    assert "5.2 passes are more than 4" in lines
+    assert "of 6,000 documents, 5.2 passes" in next(iter(use_lines([ko, en])))
+    said = [finding.code for finding in judged([ko, en])]
+    assert said == ["corpus-unused", "corpus-repeated", "corpus-repeated"]
+    assert judged([ko, en])[0].values["shortest"] == ["en"]
 
 
 def test_a_mixture_that_uses_both(tmp_path: Path) -> None:
     """As much of each as there is: nothing is odd, and each has a line."""
     rows = mixed(tmp_path, source(tmp_path, "ko", 100), source(tmp_path, "en", 100), ko=1, en=1)
     found = uses(rows)
-    assert not any(use.is_left or use.is_repeated for use in found.values())
+    assert judged(list(found.values())) == []
     assert len(list(use_lines(list(found.values())))) == 2
 
 
-def test_the_bounds(tmp_path: Path) -> None:
-    """Nine tenths are enough and four passes are not too many; a little less and a little more are said."""
-    whole = SourceUse("ko", 1.0, 90, 100, 4.0)
-    assert not whole.is_left and not whole.is_repeated
-    assert SourceUse("ko", 1.0, 89, 100, 4.0).is_left
-    assert SourceUse("ko", 1.0, 90, 100, 4.01).is_repeated
-    assert not SourceUse("ko", 1.0, 1, None, 1.0).is_left
+def test_a_mixture_that_the_stages_end() -> None:
+    """Beside a source of the hub rows are made for what the stages take: what is left of the other one is no waste."""
+    found = [SourceUse("ko", 0.5, 40, None, 1.0), SourceUse("en", 0.5, 10, 100, 1.0)]
+    assert judged(found) == []
+    assert [finding.code for finding in judged([*found, SourceUse("web", 0.1, 20, 20, 1.0)])] == ["corpus-unused"]
 
 
 def test_passes_of_a_source_count(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, fini
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = [
-    "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names", "some_of",
-    "text_of",
+    "CORPUS_USE", "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names",
+    "some_of", "text_of",
 ]  # fmt: skip
 
 FIRST_BATCH: Final = "padding-in-loss"
 """Kind of the row that holds the counts of the first batch: pads, prompts and ends are counted in one pass."""
+
+CORPUS_USE: Final = "corpus-use"
+"""Kind of the row that says how much of one source the stages of a recipe train on; each source has one."""
 
 Reading: TypeAlias = Callable[[SetupObservation, str], Any]
 """How a value of a row is read; None where the row has none that can be used."""
@@ -66,7 +69,7 @@ def first_of(reasons: Sequence[Reason], seen: SetupObservation) -> tuple[Reason,
 class SetupRule(Rule):
     """Speaks at the first set-up row that shows the mistake; a resumed run may bring it again.
 
-    Its state is the sentences said, by variant and set: one row may show two mistakes of a code, or two sets.
+    Its state is the sentences said, by variant and set or source: one row may show two mistakes of a code, or two sets.
     """
 
     @abstractmethod
@@ -82,7 +85,7 @@ class SetupRule(Rule):
         if not isinstance(seen, SetupObservation):
             return state, ()
         found = self.judge(seen)
-        said = "" if found is None else f"{found.variant} {found.split or ''}"
+        said = "" if found is None else f"{found.variant} {found.split or found.values.get('source') or ''}"
         if found is None or said in state:
             return state, ()
         return (*state, said), (found,)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from ko_cpt_callbacks.recipe.plausibility import MOST_EPOCHS
+from ko_cpt_callbacks.signal.limits import CORPUS_USED
 from ko_cpt_callbacks.training.data.rows import PackedRows
-
-LEAST_USED: Final = 0.9
-"""Share of a source below which the mixture leaves too much of it. Chosen, not measured."""
-
-MOST_PASSES: Final = MOST_EPOCHS
-"""Passes over a source from which on it is repeated too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +33,6 @@ class SourceUse:
         """Share of the documents that the mixture reaches, from 0 to 1; None where they were not counted."""
         return None if not self.available else self.read / self.available
 
-    @property
-    def is_left(self) -> bool:
-        """Whether the mixture leaves too much of the source."""
-        return self.used is not None and self.used < LEAST_USED
-
-    @property
-    def is_repeated(self) -> bool:
-        """Whether the stages repeat the source too often."""
-        return self.passes > MOST_PASSES
-
 
 def source_uses(rows: PackedRows, wanted: float) -> tuple[SourceUse, ...]:
     """The use of each source.
@@ -72,19 +56,19 @@ def source_uses(rows: PackedRows, wanted: float) -> tuple[SourceUse, ...]:
     )
 
 
+def use_notes(uses: Sequence[SourceUse]) -> Iterator[dict[str, Any]]:
+    """A set-up row a source: whether something is odd about it, rules decide.
+
+    ``shortest`` are the sources that are used up. Where none is, the mixture ended because the stages take no more.
+    """
+    shortest = [use.name for use in uses if use.used is not None and use.used >= CORPUS_USED]
+    for use in uses:
+        counts = {"read": use.read, "available": use.available, "passes": use.passes}
+        yield {"source": use.name, "share": use.share, **counts, "shortest": shortest}
+
+
 def use_lines(uses: Sequence[SourceUse]) -> Iterator[str]:
-    """A line a source, and a line for what is odd about it, with the setting that changes it."""
-    shortest = ", ".join(use.name for use in uses if not use.is_left)
+    """A line a source."""
     for use in uses:
         documents = f"{use.read:,}" if use.available is None else f"{use.read:,} of {use.available:,}"
         yield f"  {use.name}: {use.share:.1%} of the tokens, {documents} documents, {use.passes:.2g} passes"
-        if use.is_left:
-            yield (
-                f"  {use.name}: {use.used:.2%} of its documents are used, because the mixture ends with {shortest}; "
-                f"set a larger data.mix.{use.name}, more data.sources passes of {shortest}, or add text to it"
-            )
-        if use.is_repeated:
-            yield (
-                f"  {use.name}: {use.passes:.2g} passes are more than {MOST_PASSES:g}; add text, set a smaller "
-                f"data.mix.{use.name}, or fewer max_steps"
-            )

@@ -10,10 +10,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterable
 from importlib import import_module
+from importlib.metadata import distribution, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import ko_cpt_callbacks
 
@@ -113,6 +117,48 @@ def test_wheel_finds_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None
     found = json.loads(listed.stdout)
     assert [item["id"] for item in found] == sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")) != []
     assert all(item["file"].startswith(str(tmp_path)) for item in found)
+
+
+LIGHT = ("numpy", "pydantic", "rich", "ruamel.yaml", "typer")
+"""What `pip install --no-deps` of the package needs beside it to judge a finished run: README names them."""
+
+
+def _distributions(names: Iterable[str]) -> set[str]:
+    """These distributions with all that they require here, extras aside."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        wanted = (Requirement(text) for text in requires(name) or ())
+        waiting += [one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return found
+
+
+def test_check_in_an_environment_without_torch(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """The wheel beside five light libraries, nothing else installed: it imports, and judges README's example log."""
+    site = tmp_path / "site"
+    wheel.extractall(site)
+    for name in _distributions(LIGHT):
+        installed = distribution(name)
+        for top in {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}:
+            if not (site / top).is_symlink():
+                (site / top).symlink_to(Path(str(installed.locate_file(top))))
+    environment = {"PYTHONPATH": str(site), "PATH": os.environ["PATH"], "COLUMNS": "100"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-S", *words]  # -S: no other site-packages
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "No module named 'torch'" in run("-c", "import torch").stderr
+    assert run("-c", "import ko_cpt_callbacks; print(ko_cpt_callbacks.__version__)").stderr == ""
+    log = ROOT / "examples" / "padding" / "trainer_state.json"
+    found = run("-m", "ko_cpt_callbacks", "check", str(log), "--json")
+
+    assert found.stderr == ""
+    assert "padding-in-loss" in {one["code"] for one in json.loads(found.stdout)["findings"]}
 
 
 def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

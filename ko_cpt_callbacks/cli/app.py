@@ -30,7 +30,7 @@ from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rul
 from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.watch.limit import checked_code
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app: typer.Typer = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
 app.command()(check)
 app.command()(compare)
 app.command()(report)

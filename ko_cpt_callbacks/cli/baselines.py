@@ -24,7 +24,7 @@ _WIDTH: Final = 120
 _FORMAT: Final = 1
 _AS_JSON: Final = typer.Option("--json", help="JSON instead of text.")
 
-baselines = typer.Typer(
+baselines: typer.Typer = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
     help="List the runs to compare with: published ones, with the grade of what is known of them, and your own.",

@@ -31,7 +31,7 @@ _FORMAT: Final = 1
 _TARGET: Final = "eval_ko_bits_per_byte<-2%@end"
 """Two percent fewer bits per byte than before the first step; chosen, not measured."""
 
-recipes = typer.Typer(
+recipes: typer.Typer = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
     help="List the recipes that come with the package, show one, say what memory it needs, copy it.",

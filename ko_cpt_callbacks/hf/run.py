@@ -72,11 +72,11 @@ class LiveRun:
         self._baseline = LiveBaseline(watched_baseline(spec), spec.stage)
         self._args = args
         self.ranks = ranks
-        self.said = Reporter(ranks)
+        self.said: Reporter = Reporter(ranks)
         self.record = LiveRecord(spec, outputs, Path(args.output_dir or "."), writes=state.is_world_process_zero)
-        self.eval_meter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
-        self.train_meter = TrainMeter(self.ranks, self.said.report_error)
-        self.hooked = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
+        self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
+        self.train_meter: TrainMeter = TrainMeter(self.ranks, self.said.report_error)
+        self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
         self._counts = StepCounts(self.train_meter, self.ranks, devices, lambda: self.hooked.watching)
@@ -84,7 +84,7 @@ class LiveRun:
         self.published: dict[str, float | int] = {}
         self._unseen: UnseenEvaluation | None = None
         self._plan: dict[str, Any] | None = None
-        self.stopper = Stopper(spec.stop_on, spec.grace)
+        self.stopper: Stopper = Stopper(spec.stop_on, spec.grace)
         self._order = StopOrder(self.stopper, ranks, self.said.report)
         self.saved_step: int | None = None
         self._language = spec.language
@@ -94,7 +94,7 @@ class LiveRun:
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
         self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
-        self.training = False
+        self.training: bool = False
 
     def begin_training(
         self, model: nn.Module, state: TrainerState, scheduler: Any, tokenizer: Any, notes: Iterable[Note]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -43,7 +43,7 @@ Quantization = Literal["none", "8-bit", "4-bit"]
 class Part(BaseModel):
     """A mapping of a recipe: unknown keys are refused, a text is no number, and nothing changes once read."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Shape(Part):

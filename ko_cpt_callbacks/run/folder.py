@@ -61,7 +61,7 @@ class RunFolder(Output):
     name = "files"
 
     def __init__(self, output_dir: Path, language: str) -> None:
-        self.path = output_dir / keys.FOLDER
+        self.path: Path = output_dir / keys.FOLDER
         self._language = language
         self._backlog = Backlog()
         self._lock = FolderLock(self.path)

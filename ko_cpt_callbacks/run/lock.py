@@ -46,7 +46,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK_FILE
+        self.path: Path = folder / LOCK_FILE
         self._file: IO[bytes] | None = None
         self._locks = False
 

@@ -155,12 +155,12 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: Mapping[str, Any]) -> None:
         self.path = path
-        self.base = path / "base"
-        self.base_tokenizer = self.base / "tokenizer"
-        self.base_model = self.base / "model"
-        self.data = path / "data"
-        self.smoke = path / "smoke"
-        self.plan = path / keys.FOLDER / PLAN_FILE
+        self.base: Path = path / "base"
+        self.base_tokenizer: Path = self.base / "tokenizer"
+        self.base_model: Path = self.base / "model"
+        self.data: Path = path / "data"
+        self.smoke: Path = path / "smoke"
+        self.plan: Path = path / keys.FOLDER / PLAN_FILE
         self._recipe = dict(recipe)
         self._stages = {
             name: f"stages/{number:02d}-{name}" for number, name in enumerate(self._recipe["stages"], start=1)

@@ -23,7 +23,7 @@ class Processes:
     """
 
     def __init__(self, arguments: TrainingArguments) -> None:
-        self.device = "cpu" if arguments.device.type == "cpu" else str(arguments.device)
+        self.device: str = "cpu" if arguments.device.type == "cpu" else str(arguments.device)
         self._state = PartialState()
         self.count: int = self._state.num_processes
 

@@ -38,7 +38,7 @@ class PieceStore:
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         kept = list(pieces)
-        self.joined = b"".join(kept)
+        self.joined: bytes = b"".join(kept)
         self._bounds = array("q", accumulate(map(len, kept), initial=0))
 
     def __len__(self) -> int:

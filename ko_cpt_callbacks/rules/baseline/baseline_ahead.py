@@ -27,7 +27,7 @@ class BaselineAheadState:
 class BaselineAhead(BaselineRule):
     """Says once per evaluation set that it is ahead, at the first evaluation that shows it."""
 
-    info: ClassVar = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW, place=260)
+    info: ClassVar[RuleInfo] = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW, place=260)
 
     def initial(self) -> BaselineAheadState:
         """No row seen."""

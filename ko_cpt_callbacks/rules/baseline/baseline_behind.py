@@ -31,7 +31,7 @@ class BaselineBehind(BaselineRule):
     two Korean texts by more than most runs differ on one.
     """
 
-    info: ClassVar = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW, place=270)
+    info: ClassVar[RuleInfo] = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW, place=270)
 
     def initial(self) -> BaselineBehindState:
         """No row seen."""

@@ -31,7 +31,7 @@ class NotComparableState:
 class NotComparable(BaselineRule):
     """Says once that the run cannot be compared with its baseline."""
 
-    info: ClassVar = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW, place=280)
+    info: ClassVar[RuleInfo] = RuleInfo("not-comparable", (Severity.INFO,), ANY_ROW, place=280)
 
     def initial(self) -> NotComparableState:
         """No row seen."""

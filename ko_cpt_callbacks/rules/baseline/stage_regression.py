@@ -40,7 +40,7 @@ class StageRegression(Rule):
         confidence: Of the two-sided interval. Chosen, not measured: as everywhere in this package.
     """
 
-    info: ClassVar = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,), place=290)
+    info: ClassVar[RuleInfo] = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,), place=290)
 
     retention: tuple[str, ...] = ()
     confidence: float = limits.CONFIDENCE

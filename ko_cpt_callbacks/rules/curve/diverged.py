@@ -70,7 +70,7 @@ class Diverged(Rule):
         short_staying: or so many.
     """
 
-    info: ClassVar = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True, place=110)
+    info: ClassVar[RuleInfo] = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True, place=110)
 
     noises: float = limits.DIVERGED_NOISES
     nats: float = limits.DIVERGED_NATS

@@ -77,7 +77,7 @@ class LevelShift(Rule):
         seam_nats: Fall across a seam, nats.
     """
 
-    info: ClassVar = RuleInfo("level-shift", (Severity.WARNING,), (TrainObservation,), place=120)
+    info: ClassVar[RuleInfo] = RuleInfo("level-shift", (Severity.WARNING,), (TrainObservation,), place=120)
 
     sure: float = limits.SHIFT_SURE
     noises: float = limits.SHIFT_NOISES

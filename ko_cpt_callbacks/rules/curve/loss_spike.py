@@ -54,7 +54,7 @@ class LossSpike(Rule):
         most: Spikes that are said of one run; after them it is plain.
     """
 
-    info: ClassVar = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,), place=100)
+    info: ClassVar[RuleInfo] = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,), place=100)
 
     one_noises: float = limits.SPIKE_ONE_NOISES
     few_noises: float = limits.SPIKE_FEW_NOISES

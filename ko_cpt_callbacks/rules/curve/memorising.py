@@ -52,7 +52,9 @@ class Memorising(Rule):
         retention: Declared names of retention sets, whose evaluations do not count.
     """
 
-    info: ClassVar = RuleInfo("memorising", (Severity.WARNING,), (TrainObservation, EndObservation), place=210)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "memorising", (Severity.WARNING,), (TrainObservation, EndObservation), place=210
+    )
 
     ends: int = limits.STEP_ENDS
     drop: float = limits.STEP_DROP

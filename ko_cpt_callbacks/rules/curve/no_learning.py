@@ -25,7 +25,9 @@ class NoLearning(Rule):
     is not beyond its noise. A log without learning rates is judged at its end alone, since its warm-up cannot be seen.
     """
 
-    info: ClassVar = RuleInfo("no-learning", (Severity.WARNING,), (TrainObservation, EndObservation), place=240)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "no-learning", (Severity.WARNING,), (TrainObservation, EndObservation), place=240
+    )
 
     least_points: int = limits.STANDSTILL_POINTS
     least_after: int = limits.STANDSTILL_AFTER

@@ -89,7 +89,7 @@ class NonFinite(Rule):
         search_rows: so many before the first finite one, where the loss scaler looks for its scale.
     """
 
-    info: ClassVar = RuleInfo(
+    info: ClassVar[RuleInfo] = RuleInfo(
         "non-finite", (Severity.ERROR, Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation),
         may_stop=True, place=50,
     )

@@ -24,7 +24,7 @@ class Plateau(Rule):
     it should be. Nor where the loss has not fallen before: that is ``no-learning``.
     """
 
-    info: ClassVar = RuleInfo("plateau", (Severity.INFO,), (TrainObservation, EndObservation), place=230)
+    info: ClassVar[RuleInfo] = RuleInfo("plateau", (Severity.INFO,), (TrainObservation, EndObservation), place=230)
 
     share: float = limits.PLATEAU_SHARE
     rate_share: float = limits.PLATEAU_RATE_SHARE

@@ -66,7 +66,7 @@ class RunSeam(Rule):
         pace: The tokens per step changed by this factor, or its inverse. Chosen, not measured, all of them.
     """
 
-    info: ClassVar = RuleInfo("run-seam", (Severity.WARNING, Severity.INFO), (TrainObservation,), place=90)
+    info: ClassVar[RuleInfo] = RuleInfo("run-seam", (Severity.WARNING, Severity.INFO), (TrainObservation,), place=90)
 
     rows: int = limits.SEAM_ROWS
     after: int = limits.SEAM_AFTER

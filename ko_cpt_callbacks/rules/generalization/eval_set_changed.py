@@ -61,7 +61,7 @@ class EvalSetChanged(Rule):
     of a masked model): there it waits for the next evaluation, or for the end. Drawn sets are a note, once.
     """
 
-    info: ClassVar = RuleInfo(
+    info: ClassVar[RuleInfo] = RuleInfo(
         "eval-set-changed", (Severity.WARNING, Severity.INFO), (EvalObservation, EndObservation), place=140
     )
 

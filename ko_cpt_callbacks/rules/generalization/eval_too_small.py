@@ -37,7 +37,7 @@ class EvalTooSmall(Rule):
         targets: What the run must reach.
     """
 
-    info: ClassVar = RuleInfo("eval-too-small", (Severity.INFO,), (EvalObservation,), place=150)
+    info: ClassVar[RuleInfo] = RuleInfo("eval-too-small", (Severity.INFO,), (EvalObservation,), place=150)
 
     targets: tuple[Target, ...] = ()
     resolution: float = limits.TOO_SMALL_NATS

@@ -39,7 +39,7 @@ class Forgetting(Rule):
         retention: Declared names of retention sets, beside `ko_cpt_callbacks.run.retention.RETENTION_NAMES`.
     """
 
-    info: ClassVar = RuleInfo(
+    info: ClassVar[RuleInfo] = RuleInfo(
         "forgetting", (Severity.WARNING, Severity.INFO), (EvalObservation,), may_stop=True, place=220
     )
 

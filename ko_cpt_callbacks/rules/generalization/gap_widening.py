@@ -32,7 +32,7 @@ class GapWidening(Rule):
         retention: Declared names of retention sets, which are the business of ``forgetting``.
     """
 
-    info: ClassVar = RuleInfo("gap-widening", (Severity.WARNING,), (EvalObservation,), place=200)
+    info: ClassVar[RuleInfo] = RuleInfo("gap-widening", (Severity.WARNING,), (EvalObservation,), place=200)
 
     retention: tuple[str, ...] = ()
     limit: float = limits.GAP_NATS

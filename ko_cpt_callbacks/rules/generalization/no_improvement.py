@@ -53,7 +53,9 @@ class NoImprovement(Rule):
         leave_out: Prefixes of sets that do not count (retention sets), as long as another set is evaluated first.
     """
 
-    info: ClassVar = RuleInfo("no-improvement", (Severity.WARNING,), (EvalObservation,), may_stop=True, place=250)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "no-improvement", (Severity.WARNING,), (EvalObservation,), may_stop=True, place=250
+    )
 
     patience: Patience = field(default_factory=Patience)
     leave_out: tuple[str, ...] = ()

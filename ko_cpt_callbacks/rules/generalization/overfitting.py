@@ -34,7 +34,9 @@ class Overfitting(Rule):
         retention: Declared names of retention sets.
     """
 
-    info: ClassVar = RuleInfo("overfitting", (Severity.WARNING,), (EvalObservation,), may_stop=True, place=190)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "overfitting", (Severity.WARNING,), (EvalObservation,), may_stop=True, place=190
+    )
 
     patience: Patience = field(default_factory=Patience)
     retention: tuple[str, ...] = ()

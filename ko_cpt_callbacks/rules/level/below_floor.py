@@ -64,7 +64,7 @@ class BelowFloor(Rule):
         window: Training points behind the median.
     """
 
-    info: ClassVar = RuleInfo(
+    info: ClassVar[RuleInfo] = RuleInfo(
         "below-floor", (Severity.WARNING, Severity.INFO), (TrainObservation, EvalObservation), place=80
     )
 

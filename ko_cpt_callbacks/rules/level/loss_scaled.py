@@ -43,7 +43,7 @@ class LossScaled(Rule):
         retention: Declared names of retention sets, which are another text.
     """
 
-    info: ClassVar = RuleInfo(LOSS_SCALED, (Severity.WARNING,), (SetupObservation, EvalObservation), place=70)
+    info: ClassVar[RuleInfo] = RuleInfo(LOSS_SCALED, (Severity.WARNING,), (SetupObservation, EvalObservation), place=70)
 
     retention: tuple[str, ...] = ()
     least: float = limits.SCALED_TIMES

@@ -94,7 +94,7 @@ class PaddingInLoss(Rule):
         equal_tokens: Labels in runs of one token at the rows' ends.
     """
 
-    info: ClassVar = RuleInfo(
+    info: ClassVar[RuleInfo] = RuleInfo(
         "padding-in-loss", (Severity.ERROR, Severity.WARNING), (SetupObservation, TrainObservation), may_stop=True,
         place=60,
     )

@@ -74,7 +74,9 @@ class AttemptDiffers(Rule):
     per step are compared where they are constant in both, over three rows or more (chosen, not measured).
     """
 
-    info: ClassVar = RuleInfo("attempt-differs", (Severity.WARNING,), (SetupObservation, TrainObservation), place=130)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "attempt-differs", (Severity.WARNING,), (SetupObservation, TrainObservation), place=130
+    )
 
     def initial(self) -> AttemptDiffersState:
         """No attempt yet."""

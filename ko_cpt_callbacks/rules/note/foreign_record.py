@@ -20,7 +20,7 @@ class ForeignRecord(SetupRule):
     It never asks to stop: the foreign rows are superseded, and what is judged is this run.
     """
 
-    info: ClassVar = RuleInfo("foreign-record", (Severity.WARNING,), (SetupObservation,), place=320)
+    info: ClassVar[RuleInfo] = RuleInfo("foreign-record", (Severity.WARNING,), (SetupObservation,), place=320)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with how many rows do not count any more and, where there is one, the first that differs."""

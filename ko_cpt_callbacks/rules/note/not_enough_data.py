@@ -38,7 +38,7 @@ class NotEnoughData(Rule):
             one between.
     """
 
-    info: ClassVar = RuleInfo("not-enough-data", (Severity.INFO,), ANY_ROW, place=340)
+    info: ClassVar[RuleInfo] = RuleInfo("not-enough-data", (Severity.INFO,), ANY_ROW, place=340)
 
     min_train_points: int = limits.JUDGED_POINTS
     min_evaluations: int = limits.JUDGED_EVALUATIONS

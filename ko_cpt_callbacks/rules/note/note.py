@@ -63,7 +63,9 @@ class Note(Rule):
     Its state is what was said, by reason and set.
     """
 
-    info: ClassVar = RuleInfo(NOTE, (Severity.WARNING, Severity.INFO), (SetupObservation, EvalObservation), place=40)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        NOTE, (Severity.WARNING, Severity.INFO), (SetupObservation, EvalObservation), place=40
+    )
 
     def initial(self) -> tuple[str, ...]:
         """Nothing said."""

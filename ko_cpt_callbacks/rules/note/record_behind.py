@@ -21,7 +21,7 @@ class RecordBehind(SetupRule):
     It never asks to stop: the run is over, or its record is being made whole.
     """
 
-    info: ClassVar = RuleInfo(RECORD_BEHIND, (Severity.WARNING,), (SetupObservation,), place=310)
+    info: ClassVar[RuleInfo] = RuleInfo(RECORD_BEHIND, (Severity.WARNING,), (SetupObservation,), place=310)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with both last steps and the file that goes further."""

@@ -22,7 +22,7 @@ class RuleFailed(Rule):
     of this package is no reason to end a training.
     """
 
-    info: ClassVar = RuleInfo("rule-failed", (Severity.WARNING,), (SetupObservation,), place=300)
+    info: ClassVar[RuleInfo] = RuleInfo("rule-failed", (Severity.WARNING,), (SetupObservation,), place=300)
 
     def initial(self) -> tuple[str, ...]:
         """No rule named."""

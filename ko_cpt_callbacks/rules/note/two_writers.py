@@ -21,7 +21,7 @@ class TwoWriters(SetupRule):
     stop: both runs go on.
     """
 
-    info: ClassVar = RuleInfo("two-writers", (Severity.WARNING,), (SetupObservation,), place=330)
+    info: ClassVar[RuleInfo] = RuleInfo("two-writers", (Severity.WARNING,), (SetupObservation,), place=330)
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with the other process."""

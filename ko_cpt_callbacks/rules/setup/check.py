@@ -63,8 +63,8 @@ class NoTrainableParameters(SetupCheck):
     checkpointing the inputs require a gradient all the same, and it trains nothing to the end without a word.
     """
 
-    reasons: ClassVar = (Reason("", Severity.ERROR, {"parameters": some_of}),)
-    info: ClassVar = _info("no-trainable-parameters", reasons, may_stop=True)
+    reasons: ClassVar[tuple[Reason, ...]] = (Reason("", Severity.ERROR, {"parameters": some_of}),)
+    info: ClassVar[RuleInfo] = _info("no-trainable-parameters", reasons, may_stop=True)
 
 
 _OF_ADAPTERS: Final[Mapping[str, Reading]] = {"adapter_parameters": some_of, "trainable_parameters": count_of}
@@ -84,7 +84,7 @@ class AdaptersFrozen(SetupCheck):
     trainers freeze the adapters of a model that they are given (TRL issue 3926).
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason("beside-trained", Severity.INFO, _OF_ADAPTERS, _beside_adapters),
         Reason(
             "others-trained", Severity.ERROR, _OF_ADAPTERS,
@@ -92,7 +92,7 @@ class AdaptersFrozen(SetupCheck):
         ),
         Reason("nothing-trained", Severity.ERROR, _OF_ADAPTERS),
     )  # fmt: skip
-    info: ClassVar = _info("adapters-frozen", reasons, may_stop=True)
+    info: ClassVar[RuleInfo] = _info("adapters-frozen", reasons, may_stop=True)
 
 
 _OF_NEW_ROWS: Final[Mapping[str, Reading]] = {"new_tokens": some_of, "frozen": some_names, "fix": text_of}
@@ -113,7 +113,7 @@ class EmbeddingsFrozen(SetupCheck):
     the vocabulary are all that is left of it (``seen``: ``rows``), and they are enough.
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason(
             "alike", Severity.WARNING, _OF_NEW_ROWS,
             lambda seen: _untrained(seen) and text_of(seen, "seen") == "rows",
@@ -121,7 +121,7 @@ class EmbeddingsFrozen(SetupCheck):
         Reason("untrained", Severity.WARNING, _OF_NEW_ROWS, _untrained),
         Reason("maybe-trained", Severity.INFO, _OF_NEW_ROWS),
     )  # fmt: skip
-    info: ClassVar = _info("embeddings-frozen", reasons, may_stop=True)
+    info: ClassVar[RuleInfo] = _info("embeddings-frozen", reasons, may_stop=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ class EmbeddingsUntied(SetupCheck):
     loads the merged model ties them again, by the configuration, and loses one of them.
     """
 
-    reasons: ClassVar = (Reason("", Severity.WARNING, {"trained": some_names, "fix": text_of}),)
-    info: ClassVar = _info("embeddings-untied", reasons, may_stop=True)
+    reasons: ClassVar[tuple[Reason, ...]] = (Reason("", Severity.WARNING, {"trained": some_names, "fix": text_of}),)
+    info: ClassVar[RuleInfo] = _info("embeddings-untied", reasons, may_stop=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +144,10 @@ class EmbeddingsNotPadded(SetupCheck):
     none now. The numbers of the run are not touched by it, its speed may be.
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason("", Severity.INFO, {"rows": some_of, "padded_rows": some_of, "multiple": some_of}),
     )  # fmt: skip
-    info: ClassVar = _info("embeddings-not-padded", reasons, may_stop=False)
+    info: ClassVar[RuleInfo] = _info("embeddings-not-padded", reasons, may_stop=False)
 
 
 def _quantization(seen: SetupObservation, name: str) -> str:
@@ -168,11 +168,11 @@ class HalfPrecisionModules(SetupCheck):
     sentence differs where the model is quantised.
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason("plain", Severity.WARNING, _OF_HALVES, lambda seen: _quantization(seen, "quantization") == "none"),
         Reason("quantized", Severity.WARNING, _OF_HALVES),
     )
-    info: ClassVar = _info("half-precision-modules", reasons, may_stop=True)
+    info: ClassVar[RuleInfo] = _info("half-precision-modules", reasons, may_stop=True)
 
 
 def _ends_masked(seen: SetupObservation) -> bool:
@@ -191,9 +191,11 @@ class EosNotTrained(SetupCheck):
     labelled token: an end within a masked prompt is none. The weights get better all the same: nothing to stop for.
     """
 
-    reasons: ClassVar = (Reason("", Severity.WARNING, {"ends": some_of, "rows": some_of}, _ends_masked),)
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("", Severity.WARNING, {"ends": some_of, "rows": some_of}, _ends_masked),
+    )
     row: ClassVar = FIRST_BATCH
-    info: ClassVar = _info("eos-not-trained", reasons, may_stop=False)
+    info: ClassVar[RuleInfo] = _info("eos-not-trained", reasons, may_stop=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,12 @@ class WorstModelKept(SetupCheck):
     checkpoint that a stop asks for.
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason("stop-unsaved", Severity.WARNING, when=lambda seen: text_of(seen, "keeps") == "stop-unsaved"),
         Reason("highest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "highest"),
         Reason("lowest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "lowest"),
     )
-    info: ClassVar = _info("worst-model-kept", reasons, may_stop=True)
+    info: ClassVar[RuleInfo] = _info("worst-model-kept", reasons, may_stop=True)
 
 
 _OF_METRIC: Final[Mapping[str, Reading]] = {"metric": text_of, "near": text_of, "there": names_of}
@@ -224,7 +226,7 @@ class MetricNotDelivered(SetupCheck):
     nobody can add the name; an info where something of the user's may (``others``).
     """
 
-    reasons: ClassVar = (
+    reasons: ClassVar[tuple[Reason, ...]] = (
         Reason(
             "unless", Severity.INFO, {**_OF_METRIC, "others": names_of},
             lambda seen: seen.values.get("certain") is not True,
@@ -232,4 +234,4 @@ class MetricNotDelivered(SetupCheck):
         Reason("unmeasured", Severity.ERROR, {**_OF_METRIC, "reason": text_of}),
         Reason("unknown", Severity.ERROR, _OF_METRIC),
     )  # fmt: skip
-    info: ClassVar = _info("metric-not-delivered", reasons, may_stop=True)
+    info: ClassVar[RuleInfo] = _info("metric-not-delivered", reasons, may_stop=True)

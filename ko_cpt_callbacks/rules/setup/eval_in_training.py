@@ -26,7 +26,9 @@ class EvalInTraining(SetupRule):
             text that everybody quotes. Chosen, not measured.
     """
 
-    info: ClassVar = RuleInfo("eval-in-training", (Severity.WARNING,), (SetupObservation,), may_stop=True, place=30)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "eval-in-training", (Severity.WARNING,), (SetupObservation,), may_stop=True, place=30
+    )
 
     min_share: float = limits.TRAINED_ON_SHARE
     min_rows: int = limits.TRAINED_ON_ROWS

@@ -23,7 +23,9 @@ class PromptInLoss(SetupRule):
             labelled, and that is right.
     """
 
-    info: ClassVar = RuleInfo("prompt-in-loss", (Severity.WARNING,), (SetupObservation,), may_stop=True, place=20)
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "prompt-in-loss", (Severity.WARNING,), (SetupObservation,), may_stop=True, place=20
+    )
 
     task: str = "cpt"
 

@@ -23,7 +23,7 @@ class TargetInconclusive(TargetRule):
     ``warning`` where the target could not be judged at all, otherwise ``info``.
     """
 
-    info: ClassVar = RuleInfo("target-inconclusive", (Severity.WARNING, Severity.INFO), ANY_ROW, place=180)
+    info: ClassVar[RuleInfo] = RuleInfo("target-inconclusive", (Severity.WARNING, Severity.INFO), ANY_ROW, place=180)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are undecided."""

@@ -20,7 +20,7 @@ class TargetMet(TargetRule):
     It asks to stop with the last of the targets: a run that has reached one of two is not done.
     """
 
-    info: ClassVar = RuleInfo("target-met", (Severity.INFO,), ANY_ROW, may_stop=True, place=160)
+    info: ClassVar[RuleInfo] = RuleInfo("target-met", (Severity.INFO,), ANY_ROW, may_stop=True, place=160)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are met."""

@@ -21,7 +21,7 @@ class TargetMissed(TargetRule):
     wants to give up then. At the end of training there is nothing left to stop.
     """
 
-    info: ClassVar = RuleInfo("target-missed", (Severity.WARNING,), ANY_ROW, may_stop=True, place=170)
+    info: ClassVar[RuleInfo] = RuleInfo("target-missed", (Severity.WARNING,), ANY_ROW, may_stop=True, place=170)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are missed."""

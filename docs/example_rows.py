@@ -286,7 +286,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     ),
     "prompt-in-loss": (
         Example(
-            "Eight instructions with their answers, all of it labelled",
+            "Eight instructions with their answers, all of it labeled",
             [told("padding-in-loss", **_PADS, masked_labels=0, pad_run_rows=0, unlabelled=0)],
             {"task": "sft"},
         ),
@@ -353,7 +353,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     ),
     "padding-in-loss": (
         Example(
-            "The first batch of a run whose pads are labelled",
+            "The first batch of a run whose pads are labeled",
             [told("padding-in-loss", **_PADS, masked_labels=900, pad_run_rows=6, unlabelled=0)],
         ),
         Example(

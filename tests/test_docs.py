@@ -92,8 +92,8 @@ def test_transcripts_are_what_the_commands_print(page: Path) -> None:
 
 
 def test_no_transcript_is_typed() -> None:
-    """A prompt stands only in a block that the script renews."""
-    for page in TRANSCRIPTS.pages():
+    """A prompt stands only in a block that the script renews; docs/recipe.md is made whole by a script of its own."""
+    for page in (page for page in TRANSCRIPTS.pages() if page.name != "recipe.md"):
         text = page.read_text("utf-8")
         renewed = sum(1 for _ in TRANSCRIPTS.blocks(text))
         assert len(re.findall(r"^\$ ", text, re.MULTILINE)) == renewed, page

@@ -75,7 +75,7 @@ def compare(
         typer.Option(metavar="|".join(LANGUAGES), help=f"Language of reasons; default: {LANGUAGE_VARIABLE}, else en."),
     ] = None,
 ) -> None:
-    """Compare runs with a baseline: exactly, by way of indication, or say why not.
+    """Compare runs with a baseline: exactly or as an indication, or say why not.
 
     Exit status: 0 compared, whatever came out; 2 a run, a baseline or an option cannot be used.
     """

@@ -26,7 +26,7 @@ __all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """How the log's token count grows; ``target`` counts labelled tokens, otherwise input tokens."""
+    """How the log's token count grows; ``target`` counts labeled tokens, otherwise input tokens."""
 
     target: bool = False
     step: int | None = None
@@ -64,8 +64,8 @@ class PaddingInLoss(Rule):
     """Reports padding in the loss, from the first batches (live) or from the log's token counts.
 
     * A set-up row of this code's name, written at the first training and the first evaluation batch, with
-      ``masked_labels`` (labelled positions whose attention mask is 0) or ``pad_run_rows`` (rows that start or end
-      with two or more labelled pad tokens) above 0: ``error``, asks to stop.
+      ``masked_labels`` (labeled positions whose attention mask is 0) or ``pad_run_rows`` (rows that start or end
+      with two or more labeled pad tokens) above 0: ``error``, asks to stop.
     * Tokens per step become an exact constant where they varied before, as rows padded to one length do: ``warning``.
       With rows grouped by length the longest batches, all cut at one length, are constant too, for some rows of each
       mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.

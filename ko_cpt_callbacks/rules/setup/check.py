@@ -128,7 +128,7 @@ class EmbeddingsFrozen(SetupCheck):
 class EmbeddingsUntied(SetupCheck):
     """Reads the set-up row of this code's name, written when training begins.
 
-    ``modules_to_save=["embed_tokens", "lm_head"]`` makes two copies of one matrix. They drift apart, and whoever
+    ``modules_to_save=["embed_tokens", "lm_head"]`` makes two copies of one matrix. They drift apart, and anyone who
     loads the merged model ties them again, by the configuration, and loses one of them.
     """
 
@@ -188,7 +188,7 @@ class EosNotTrained(SetupCheck):
     transformers' ``DataCollatorForLanguageModeling`` and many others give every pad token the label -100. Where the
     end token serves as pad (``tokenizer.pad_token = tokenizer.eos_token``) the end of every text is masked with them.
     An end counts where it is text by the attention mask, or is followed by more text, and stands right behind a
-    labelled token: an end within a masked prompt is none. The weights get better all the same: nothing to stop for.
+    labeled token: an end within a masked prompt is none. The weights get better all the same: nothing to stop for.
     """
 
     reasons: ClassVar[tuple[Reason, ...]] = (

@@ -20,7 +20,7 @@ class PromptInLoss(SetupRule):
 
     Args:
         task: What the run was declared to be; only ``sft`` has prompts. In continued pretraining every token is
-            labelled, and that is right.
+            labeled, and that is right.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
@@ -30,7 +30,7 @@ class PromptInLoss(SetupRule):
     task: str = "cpt"
 
     def judge(self, seen: SetupObservation) -> Finding | None:
-        """A warning where every row is labelled from its second token to its end."""
+        """A warning where every row is labeled from its second token to its end."""
         if self.task != "sft" or seen.kind != FIRST_BATCH or text_of(seen, keys.SPLIT) != keys.TRAIN_PREFIX:
             return None
         rows, tokens = count_of(seen, "rows"), count_of(seen, "tokens")

@@ -1,0 +1,100 @@
+"""What a person reads is in the words of CONTRIBUTING.md: sentences, help, and the pages written by hand."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from ko_cpt_callbacks.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+MESSAGES = ROOT / "ko_cpt_callbacks" / "messages"
+DOCS = ROOT / "docs"
+HAND_WRITTEN = [
+    ROOT / "README.md", ROOT / "recipes" / "README.md",
+    *(DOCS / f"{name}.md" for name in ("index", "guide", "recipes", "baselines", "numbers", "extending")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]  # fmt: skip
+KOREAN = [ROOT / "README.ko.md", *sorted((DOCS / "ko").glob("*.md"))]
+
+AVOIDED = re.compile(
+    r"\b(told|nobody|whoever|by way of indication|(is|are) to be|noises|nothing is said|is said (only )?where)\b", re.I
+)
+BRITISH = re.compile(
+    r"\b(behaviours?|colou(?:r|rs|red)|favou(?:r|rs|red)|labell(?:ed|ing)|licences?|learnt|neighbours?|grey|judgements?"
+    r"|(?:general|initial|memor|normal|optim|organ|real|recogn|special|summar)is(?:e|es|ed|ation))\b",
+    re.I,
+)
+KOREAN_AVOIDED = re.compile(r"견주|본체|까닭")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a table, and of those in it, without placeholders."""
+    if isinstance(value, str):
+        yield re.sub(r"\{[^}]*\}", "", value)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)
+
+
+def _help(command: Any, name: str = "ko-cpt") -> Iterator[tuple[str, str]]:
+    """The help of a command, of its options, and of the commands in it."""
+    yield name, command.help or ""
+    for option in command.params:
+        yield f"{name} {option.name}", getattr(option, "help", None) or ""
+    for child, one in getattr(command, "commands", {}).items():
+        yield from _help(one, f"{name} {child}")
+
+
+def _wrong(text: str) -> list[str]:
+    return [match[0] for pattern in (AVOIDED, BRITISH) for match in pattern.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("The rule is told of it by nobody.", ["told", "nobody"]),
+        ("The labelled behaviour is to be memorised.", ["is to be", "labelled", "behaviour", "memorised"]),
+        ("The rule reports labeled rows. memorising is a code; colors are fine.", []),
+    ],
+)
+def test_the_words_are_seen(text: str, wrong: list[str]) -> None:
+    """Words of the style page's right column are found, the left column's are not."""
+    assert _wrong(text) == wrong
+
+
+def test_sentences() -> None:
+    """No English sentence of the catalogue has a word that the style page replaces."""
+    table = tomllib.loads((MESSAGES / "en.toml").read_text("utf-8"))
+
+    assert [(text, found) for text in _texts(table) if (found := _wrong(text))] == []
+
+
+def test_korean_sentences() -> None:
+    """비교, 모델, 이유: the catalogue and the Korean pages have no word that the style page replaces."""
+    table = tomllib.loads((MESSAGES / "ko.toml").read_text("utf-8"))
+
+    assert [text for text in _texts(table) if KOREAN_AVOIDED.search(text)] == []
+    assert [page.name for page in KOREAN if KOREAN_AVOIDED.search(page.read_text("utf-8"))] == []
+
+
+def test_help() -> None:
+    """No help of a command or option has such a word."""
+    found = dict(_help(get_command(app)))
+
+    assert len(found) > 40
+    assert {name: wrong for name, text in found.items() if (wrong := _wrong(text))} == {}
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages(page: Path) -> None:
+    """No page written by hand has such a word outside of code."""
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+    assert _wrong(prose) == []

@@ -10,6 +10,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.missing import Absence, absences
 from ko_cpt_callbacks.check.recorded_run import RecordedRun
 from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
@@ -110,6 +111,11 @@ class Judgement:
         kind = self.facts.kind
         return doubts_of(self.watch.targets, self.watch.task) if kind is None or kind.language else ()
 
+    def notes(self) -> list[str]:
+        """What is to be known of another tool's log."""
+        said = catalogue(self.watch.language)
+        return [said.line_of(note.name, **note.values) for note in self.run.notes]
+
     def as_dict(self, path: str) -> dict[str, Any]:
         """The judgement as strict JSON: ``schemas/check.schema.json``.
 
@@ -127,6 +133,7 @@ class Judgement:
                 "path": path,
                 "file": str(self.run.path),
                 "source": self.run.source.value,
+                **({"notes": self.notes()} if self.run.notes else {}),
                 "rows": counts.rows,
                 "training_rows": counts.training,
                 "evaluations": counts.evaluations,

@@ -19,6 +19,15 @@ __all__ = ["doubt_lines", "next_steps", "page_lines", "run_page", "section", "un
 _FROM_THE_CALLBACK: Final = {"exact-loss", "nonfinite-steps", "first-batch"}
 # What is lacking of single steps: less than what is lacking of evaluations and targets.
 _OF_STEPS: Final = {"grad-norm", "nonfinite-steps", "first-batch"}
+_TOOLS: Final = {
+    Source.LLAMAFACTORY: "LLaMA-Factory",
+    Source.WANDB: "W&B",
+    Source.TENSORBOARD: "TensorBoard",
+    Source.MLFLOW: "MLflow",
+    Source.TRACKIO: "trackio",
+    Source.TABLE: "CSV",
+    Source.PRINTED: "stdout",
+}
 
 
 def page_lines(judged: Judgement, path: str, width: int, *, whole: bool = False) -> list[PageLine]:
@@ -42,7 +51,7 @@ def run_page(judged: Judgement, path: str) -> RunPage:
         findings=judged.findings,
         curves=judged.curves,
         language=judged.watch.language,
-        head=[path, " · ".join(_read(judged, path)), *_stopped(judged)],
+        head=[path, " · ".join(_read(judged, path)), *judged.notes(), *_stopped(judged)],
         doubts=doubt_lines(judged),
         unchecked=list(unchecked(judged)),
         callback=any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences),
@@ -67,6 +76,8 @@ def _read(judged: Judgement, path: str) -> Iterator[str]:
         yield said.line_of("unused", rows=counts.unused)
     if judged.run.source is Source.TRAINER_STATE and str(judged.run.path) != path:
         yield said.line_of("behind", file=str(judged.run.path.name))
+    elif (tool := _TOOLS.get(judged.run.source)) is not None:
+        yield said.line_of("from-log", tool=tool, file=judged.run.path.name)
     if judged.summary.train.tokens_seen is not None:
         yield said.line_of("tokens", tokens=judged.summary.train.tokens_seen)
     yield said.line_of("task-default" if judged.asked.task_from == "default" else "task", task=watch.task)

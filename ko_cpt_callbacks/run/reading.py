@@ -19,6 +19,8 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log
+from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.run.resume import beyond, checkpoint_states
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
@@ -40,6 +42,20 @@ class Source(StrEnum):
     """Our own ``rows.jsonl``: everything that was observed."""
     TRAINER_STATE = "trainer_state"
     """The Trainer's state or metrics file: what the Trainer logged."""
+    LLAMAFACTORY = "llamafactory"
+    """LLaMA-Factory's ``trainer_log.jsonl``."""
+    WANDB = "wandb"
+    """The local file of a W&B run."""
+    TENSORBOARD = "tensorboard"
+    """TensorBoard's event files."""
+    MLFLOW = "mlflow"
+    """MLflow's file store, or its SQLite store."""
+    TRACKIO = "trackio"
+    """trackio's local store."""
+    TABLE = "table"
+    """A CSV: Lightning's, an export of W&B, a saved log."""
+    PRINTED = "printed"
+    """What a training printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +71,7 @@ class Run:
         global_step: The step that the file stands at, where it says so: it may lie behind the last row.
         behind: Whether our own rows end before the Trainer's state beside them, whose later rows are then among
             ``rows``.
+        notes: What is to be known of another tool's log: what it does not hold, what else was there.
     """
 
     path: Path
@@ -63,6 +80,7 @@ class Run:
     planned_steps: int | None = None
     global_step: int | None = None
     behind: bool = False
+    notes: tuple[LogNote, ...] = ()
 
     def told(self) -> tuple[Observation, ...]:
         """What the file says beside its rows, as the callback notes it when training begins: before every row."""
@@ -91,8 +109,9 @@ def read_run(path: str | Path) -> Run:
     """The run at a path.
 
     Args:
-        path: A ``rows.jsonl`` or ``trainer_state.json``; or a folder, where our own rows are taken first,
-            then the folder's state file, then that of its latest checkpoint.
+        path: A ``rows.jsonl``, a ``trainer_state.json`` or another tool's log; or a folder, where our own rows are
+            taken first, then the folder's state file, then that of its latest checkpoint, then the other log with
+            most to judge.
 
     Raises:
         UnreadableRunError: If nothing there can be read; the text says where, what was found, what to name.
@@ -100,7 +119,7 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     try:
         if path.is_dir():
-            return _file(_file_in(path))
+            return _in_folder(path)
         if not path.exists():
             raise UnreadableRunError(f"{path}: no such file or folder{_near(path)}")
         return _file(path)
@@ -108,9 +127,38 @@ def read_run(path: str | Path) -> Run:
         raise UnreadableRunError(f"{path}: {opening_failure(error)}") from None
 
 
+def _in_folder(folder: Path) -> Run:
+    folder = _snapshot(folder)
+    own = _own_file(folder)
+    if own is not None:
+        return _file(own)
+    alone = read_plan(folder) is None and not _runs_in(folder)
+    if alone and (log := richest_log(folder)) is not None:
+        path, tool, held = log
+        return Run(path, Source(tool), held.rows, held.planned_steps, notes=held.notes)
+    raise _nothing(folder)
+
+
+def _snapshot(folder: Path) -> Path:
+    """The revision ``main`` of a repository in the Hub's cache (``models--OWNER--NAME``); any other folder itself."""
+    ref = folder / "refs" / "main"
+    if not ref.is_file() or not (folder / "snapshots").is_dir():
+        return folder
+    place = folder / "snapshots" / read_text(ref).strip()
+    return place if place.is_dir() and place.parent == folder / "snapshots" else folder
+
+
 def _file(path: Path) -> Run:
+    other = None if path.name == keys.ROWS_FILE else read_log(path)
+    if other is not None:
+        tool, log = other
+        return Run(path, Source(tool), log.rows, log.planned_steps, notes=log.notes)
     if path.suffix != ".jsonl":
-        state = read_state_rows(path)
+        try:
+            state = read_state_rows(path)
+        except UnreadableRunError as error:
+            near = None if "did you mean" in str(error) else nearest_log(path)
+            raise error if near is None else UnreadableRunError(f"{error}; did you mean {near}?") from None
         return Run(path, Source.TRAINER_STATE, tuple(state.rows), state.planned_steps, state.global_step)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
@@ -131,32 +179,42 @@ def _file(path: Path) -> Run:
     return Run(path, Source.ROWS, (*live, *more.rows), planned, behind=True)
 
 
-def _file_in(folder: Path) -> Path:
-    """The file of a folder that holds its rows."""
+def _own_file(folder: Path) -> Path | None:
+    """The file of a folder that holds its rows, ours or the Trainer's."""
     candidates = [folder / keys.FOLDER / keys.ROWS_FILE, folder / keys.ROWS_FILE, folder / STATE_FILE]
     for candidate in [*candidates, *reversed(checkpoint_states(folder))]:
         if candidate.is_file():
             return candidate
+    return None
+
+
+def _runs_in(folder: Path) -> list[str]:
+    return [child.name for child in sorted(folder.iterdir()) if _is_run(child)]
+
+
+def _nothing(folder: Path) -> UnreadableRunError:
+    """What was looked for in a folder without a run, and what to name instead."""
     plan = read_plan(folder)
     if plan is not None:
         stages = [str(stage.path) for stage in plan.stages]
-        raise UnreadableRunError(
+        return UnreadableRunError(
             f"{folder}: found the plan of a staged training, expected one run; name a stage: {_list(stages, _NAMED)}"
         )
     names = sorted(child.name for child in folder.iterdir())
-    runs = [name for name in names if _is_run(folder / name)]
+    runs = _runs_in(folder)
     if len(runs) == 1:
-        raise UnreadableRunError(f"{folder}: no run, but a folder with one; did you mean {folder / runs[0]}?")
+        return UnreadableRunError(f"{folder}: no run, but a folder with one; did you mean {folder / runs[0]}?")
     if runs:
-        raise UnreadableRunError(
+        return UnreadableRunError(
             f"{folder}: found {len(runs)} runs ({_list(runs, _LISTED)}) and no plan that joins them, expected one "
             "run; name one of them"
         )
     metrics = [name for name in _METRICS_FILES if name in names]
     found = f"found {_list(names, _NAMED)}" if names else "found an empty folder"
     fix = f"did you mean {folder / metrics[0]}?" if metrics else "name the output_dir of a Trainer"
-    raise UnreadableRunError(
-        f"{folder}: {found}, expected {keys.FOLDER}/{keys.ROWS_FILE}, {STATE_FILE} or a {_CHECKPOINT}N with one; {fix}"
+    return UnreadableRunError(
+        f"{folder}: {found}, expected {keys.FOLDER}/{keys.ROWS_FILE}, {STATE_FILE}, a {_CHECKPOINT}N with one, or "
+        f"{LOGS}; {fix}"
     )
 
 

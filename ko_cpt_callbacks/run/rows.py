@@ -27,8 +27,8 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "live_rows", "observations", "observations_of",
-    "read_rows", "timed_prefixes",
+    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "live_rows", "number_in", "observations",
+    "observations_of", "read_rows", "timed_prefixes",
 ]  # fmt: skip
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -46,11 +46,20 @@ _ENVELOPE: Final = frozenset(
 )
 
 
+def number_in(text: str) -> float | None:
+    """The number that a text is, NaN and infinities among them; None for any other text.
+
+    >>> number_in("2.5e-1"), number_in("nan"), number_in("1_000")
+    (0.25, nan, None)
+    """
+    return float(text) if _AS_TEXT.fullmatch(text) else _WORDS.get(text.strip().lower())
+
+
 def _number(row: Mapping[str, Any], name: str) -> float | None:
     """The number under ``name``, also where it is a text (``"2.5"``, ``"NaN"``); no truth value, no other text."""
     value = row.get(name)
     if isinstance(value, str):
-        return float(value) if _AS_TEXT.fullmatch(value) else _WORDS.get(value.strip().lower())
+        return number_in(value)
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

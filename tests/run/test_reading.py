@@ -13,6 +13,7 @@ from privilege import unprivileged
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.run.log.found import LOGS
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.run.reading import Source, read_run
 from ko_cpt_callbacks.run.rows import live_rows, read_rows
@@ -316,7 +317,7 @@ def test_a_folder_prefers_our_rows(tmp_path: Path) -> None:
 
 def test_folders_without_a_run(tmp_path: Path) -> None:
     """No run: what is there and what to name. One run inside: that was meant. Several and no plan: their names."""
-    expected = "expected ko_cpt/rows.jsonl, trainer_state.json or a checkpoint-N with one"
+    expected = f"expected ko_cpt/rows.jsonl, trainer_state.json, a checkpoint-N with one, or {LOGS}"
     assert _refused(tmp_path) == f": found an empty folder, {expected}; name the output_dir of a Trainer"
     (tmp_path / "a.txt").write_text("")
     assert _refused(tmp_path) == f": found a.txt, {expected}; name the output_dir of a Trainer"

@@ -1,0 +1,125 @@
+"""Which logs of other tools a folder holds, and which of them is read: the one with most to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.log.database import read_database
+from ko_cpt_callbacks.run.log.llamafactory import FILE, llamafactory_log, of_llamafactory
+from ko_cpt_callbacks.run.log.mlflow import mlflow_runs, read_mlflow
+from ko_cpt_callbacks.run.log.printed import read_printed
+from ko_cpt_callbacks.run.log.row import Log, LogNote
+from ko_cpt_callbacks.run.log.table import read_table
+from ko_cpt_callbacks.run.log.tensorboard import EVENTS, read_events
+from ko_cpt_callbacks.run.log.wandb import read_wandb
+from ko_cpt_callbacks.run.rows import observations_of, read_rows
+
+__all__ = ["LOGS", "nearest_log", "read_log", "richest_log"]
+
+LOGS: Final = (
+    f"a log of another tool ({FILE}, run-*.wandb, {EVENTS}*, metrics.csv, mlruns, mlflow.db, trackio's *.db, *.csv, "
+    "*.log)"
+)
+_TABLES: Final = (".csv", ".tsv")
+_DATABASES: Final = (".db", ".sqlite", ".sqlite3")
+_PRINTED: Final = (".log", ".out", ".err", ".txt")
+# Names that only a training has; what else ends so may be anything.
+_CERTAIN: Final = (FILE, "metrics.csv")
+# From the folder of a run to where its tools put their logs.
+_WANDB: Final = ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb")
+_EVENTS: Final = tuple(f"{above}*{EVENTS}*" for above in ("", "*/", "*/*/"))
+_METRICS: Final = ("metrics.csv", "*/metrics.csv", "*/*/metrics.csv")
+# A folder with more logs than this is no run's: chosen, not measured.
+_MOST: Final = 200
+_NAMED: Final = 4
+
+
+def read_log(path: Path) -> tuple[str, Log] | None:
+    """The log at a path, and the tool it is of (a `Source`); ``None`` for a file that no reader here is for.
+
+    Raises:
+        UnreadableRunError: If there is a reader for it, and it holds no run, or is damaged.
+    """
+    if path.is_dir():
+        return ("mlflow", read_mlflow(path)) if (path / "metrics").is_dir() else ("tensorboard", read_events(path))
+    if EVENTS in path.name:
+        return "tensorboard", read_events(path)
+    if path.suffix == ".wandb":
+        return "wandb", read_wandb(path)
+    if path.suffix in _TABLES:
+        return "table", read_table(path)
+    if path.suffix in _DATABASES:
+        log, trackio = read_database(path)
+        return "trackio" if trackio else "mlflow", log
+    if path.suffix in _PRINTED or (not path.suffix and path.is_file()):
+        log_of_text = read_printed(path)
+        return None if log_of_text is None else ("printed", log_of_text)
+    if path.suffix == ".jsonl":
+        lines = read_rows(path)
+        if lines and all(of_llamafactory(line) for line in lines):
+            return "llamafactory", llamafactory_log(lines)
+    return None
+
+
+def richest_log(folder: Path) -> tuple[Path, str, Log] | None:
+    """The log in a folder with most to judge, earlier kinds first among equals; ``None`` where there is none.
+
+    Raises:
+        UnreadableRunError: If there are only such as cannot be read.
+    """
+    found: list[tuple[int, Path, str, Log]] = []
+    failed: UnreadableRunError | None = None
+    for path in islice(_logs(folder), _MOST):
+        try:
+            read = read_log(path)
+        except (UnreadableRunError, OSError) as error:
+            if _certain(path) and failed is None and isinstance(error, UnreadableRunError):
+                failed = error
+            continue
+        if read is not None:
+            found.append((len(observations_of(read[1].rows)), path, *read))
+    if not found:
+        if failed is not None:
+            raise failed
+        return None
+    best = max(found, key=lambda one: one[0])
+    others = [str(path.relative_to(folder)) for _, path, *_ in found if path != best[1]]
+    if not others:
+        return best[1:]
+    note = LogNote("log-richest", {"logs": len(found), "others": others[:_NAMED]})
+    return best[1], best[2], Log(best[3].rows, best[3].planned_steps, (note, *best[3].notes))
+
+
+def nearest_log(file: Path) -> Path | None:
+    """A log that stands beside a file, or a folder above it (``wandb-summary.json``); ``None`` where none does."""
+    patterns = (FILE, "*.wandb", f"*{EVENTS}*", "metrics.csv")
+    near = (path for place in (file.parent, file.parent.parent) for one in patterns for path in place.glob(one))
+    return next((path for path in near if path != file and path.is_file()), None)
+
+
+def _certain(path: Path) -> bool:
+    return path.is_dir() or path.name in _CERTAIN or path.suffix == ".wandb" or EVENTS in path.name
+
+
+def _logs(folder: Path) -> Iterator[Path]:
+    """Every log of a folder by its name, richest kinds first; event files by their folder, as a resume adds to them."""
+    patterns = [[FILE], _WANDB]
+    seen: set[Path] = set()
+    for path in (path for group in patterns for pattern in group for path in sorted(folder.glob(pattern))):
+        if path.is_file():
+            yield path
+    for pattern in _EVENTS:
+        for path in sorted({path.parent for path in folder.glob(pattern)} - seen):
+            seen.add(path)
+            yield path
+    yield from mlflow_runs(folder)
+    endings = (*_DATABASES, *_TABLES, *_PRINTED)
+    for pattern in (*_METRICS, *(f"{above}*{end}" for end in endings for above in ("", "trackio/"))):
+        for path in sorted(folder.glob(pattern)):
+            if path not in seen and path.is_file():
+                seen.add(path)
+                yield path

@@ -238,7 +238,7 @@ def _not_checked(subject: Subject, words: Catalogue) -> list[Content]:
     said: dict[str, list[str]] = {}
     for part in subject.parts:
         judged = part.judgement
-        texts = [words.say(f"absent {item.evidence}", split=item.split or "") for item in judged.absences]
+        texts = [item.message(words.language) for item in judged.absences]
         kind = judged.facts.kind
         left = [code for code in judged.rules if not applies(code, kind)]
         if left and kind is not None:

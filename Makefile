@@ -4,7 +4,7 @@ VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families docs docs-site types golden \
+.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser docs docs-site types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory mutants mutants-limits
 
@@ -34,6 +34,9 @@ test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 
 test-families: ## Stages of every family of models that is tried: a tiny one each, 8 bits and LoRA (four minutes)
 	$(VENV)/bin/python -m pytest tests/training/test_families.py -m "families or not families"
+
+test-browser: ## Reports in headless Chromium (apt-get install chromium); skipped without it
+	$(VENV)/bin/python -m pytest tests/report/test_browser.py -m browser
 
 test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Trainer (PEERS="--trl DIR …")
 	$(VENV)/bin/python benchmarks/peers.py $(PEERS)

@@ -47,6 +47,7 @@ golden: ## What the judge says of the suite, real logs and --json outputs, again
 docs: ## Write what README and docs have from the code again: pages, transcripts, the picture
 	$(VENV)/bin/python docs/findings.py
 	$(VENV)/bin/python docs/recipe.py
+	$(VENV)/bin/python docs/registry.py
 	$(VENV)/bin/python docs/api.py
 	$(VENV)/bin/python docs/picture.py
 	$(VENV)/bin/python docs/transcripts.py

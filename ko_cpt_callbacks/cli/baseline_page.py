@@ -12,15 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
+from ko_cpt_callbacks.compare.baseline import GRADES, PRETRAINING, Baseline, BaselineValue
 from ko_cpt_callbacks.compare.entry import Entry
 from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.messages.terminal import printable
 
-__all__ = ["NOTHING", "Headline", "Span", "cells", "entry_page", "headline", "list_page", "value_text"]
+__all__ = [
+    "GROUPS", "NOTHING", "Headline", "Span", "cells", "entry_page", "headline", "list_page", "standing_group",
+    "value_text",
+]  # fmt: skip
 
 NOTHING: Final = "–"
 """In a cell: there is no such figure."""
+
+GROUPS: Final = {
+    "bits": "A run with bits per byte of Korean text can be compared with these",
+    "loss": "A loss and no bytes: only with the same tokenizer and text",
+    "none": "To look at: no run on Korean is compared with these; show ID says why",
+}
+"""What can be compared with a baseline, in the order of the list."""
 
 _UNITS: Final = {"loss": "nats/token", "ppl": "perplexity", keys.BITS_PER_BYTE: "bits/byte"}
 # Told under headings of their own, or in the head.
@@ -69,7 +79,10 @@ def headline(baseline: Baseline) -> Headline:
 
 
 def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
-    """A baseline in a row of a table: id, title, grade, stages, loss on held-out text, bits per byte."""
+    """A baseline in a row of a table: id, title, grade, stages, loss on held-out text, bits per byte.
+
+    Bits per byte that no run on Korean is compared with stand in parentheses.
+    """
     found = headline(baseline)
     stages = [stage.name for stage in baseline.stages]
     loss = NOTHING if found.loss is None else str(found.loss)
@@ -78,6 +91,8 @@ def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
     elif found.loss is not None and found.loss.texts > 1:
         loss += f" ({found.loss.texts} texts)"
     bits = NOTHING if found.bits is None or found.bits.split != "eval" else str(found.bits)
+    if bits != NOTHING and not _is_reference(baseline):
+        bits = f"({bits})"
     return (
         baseline.id,
         baseline.title,
@@ -91,29 +106,58 @@ def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
 def value_text(value: BaselineValue) -> str:
     """A figure with its unit and what is known of its error."""
     text = f"{value.value:.3f}" if value.se is None else f"{value.value:.3f} ± {value.se:.3f}"
+    if value.seed_sd is not None:
+        text = f"{value.value:.5f} (sd {value.seed_sd:.2g} of {value.seeds} seeds)"
     if value.rounding:
         text = f"{value.low:.3f} to {value.high:.3f}"
     return f"{text} {_UNITS[value.metric]}"
 
 
+def standing_group(baseline: Baseline) -> str:
+    """Which of `GROUPS` a baseline belongs to."""
+    found = headline(baseline)
+    if not _is_reference(baseline):
+        return "none"
+    if found.bits is not None and found.bits.split == "eval":
+        return "bits"
+    return "loss" if found.loss is not None and found.loss.split == "eval" else "none"
+
+
+def _is_reference(baseline: Baseline) -> bool:
+    return baseline.kind in PRETRAINING and not baseline.why_not
+
+
 def list_page(entries: Iterable[Entry]) -> RenderableType:
-    """All baselines, one a row."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for title in ("id", "what", "grade", "stages", "eval loss", "bits/byte"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("id", "grade"))
-    grades = []
+    """All baselines: first those that a run can be compared with, then the others; in each group by id."""
+    groups: dict[str, list[Baseline]] = {group: [] for group in GROUPS}
     for entry in entries:
-        row = cells(entry.baseline())
-        grades.append(row[2])
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        baseline = entry.baseline()
+        groups[standing_group(baseline)].append(baseline)
+    grades = {baseline.grade for of_group in groups.values() for baseline in of_group}
     known = [f"{grade}: {text}" for grade, text in GRADES.items() if grade in grades]
+    tables = [
+        part
+        for group, of_group in groups.items()
+        if of_group
+        for part in (Text(GROUPS[group], style="bold"), _listed(sorted(of_group, key=lambda one: one.id)), Text())
+    ]
     return Group(
-        table,
-        Text(),
+        *tables,
         Text(f"Grade of the figures. {'; '.join(known)}."),
         Text("Losses in nats per token depend on the tokenizer; bits per byte can be compared, with care."),
         Text("ko-cpt baselines show ID tells what is known of one, and from where."),
     )
+
+
+def _listed(baselines: Iterable[Baseline]) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for title, width in (("id, what", 34), ("bits/byte", 11), ("eval loss", 11), ("text", 4), ("grade", 11)):
+        table.add_column(title, overflow="fold", width=width)  # 80 columns with the gaps
+    for baseline in baselines:
+        id, title, grade, _, loss, bits = cells(baseline)
+        name = Group(Text(printable(id)), Padding(Text(printable(title), style="dim"), (0, 0, 0, 2)))
+        table.add_row(name, *(Text(printable(cell)) for cell in (bits, loss, baseline.language, grade)))
+    return table
 
 
 def entry_page(entry: Entry) -> RenderableType:
@@ -146,7 +190,8 @@ def _span(baseline: Baseline, metric: str) -> Span | None:
     for split in ("eval", "unknown", "train"):
         for stage in reversed(baseline.stages):
             # Of a training loss the first figure: the rest are other points of the same curve.
-            values = [item for item in stage.values if item.metric == metric and item.split == split]
+            of_split = [item for item in stage.values if item.split == split and not item.language]
+            values = [item for item in of_split if item.metric == metric]
             values = values if split == "eval" else values[:1]
             if values and stage.reference:
                 exact = all(item.rounding == 0 for item in values)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["baselines"]
 
 _WIDTH: Final = 120
+_LIST_WIDTH: Final = 80
 _FORMAT: Final = 1
 _AS_JSON: Final = typer.Option("--json", help="JSON instead of text.")
 
@@ -105,7 +106,7 @@ def _list(*, as_json: bool) -> None:
     else:
         from ko_cpt_callbacks.cli.baseline_page import list_page
 
-        print_page(list_page(found), _WIDTH)
+        print_page(list_page(found), _LIST_WIDTH)
     for error in errors:
         complain("baselines", error)
 

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal, TypeAlias
 from ko_cpt_callbacks.compare.stage import NOT_STATED, UNKNOWN, StageFacts, Trains
 
 __all__ = [
-    "GRADES", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "MatchReason", "Metric",
-    "QuantizationOffset", "Split", "StageMatch", "matching_stage", "stage_values",
+    "GRADES", "PRETRAINING", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "MatchReason",
+    "Metric", "QuantizationOffset", "Split", "StageMatch", "Start", "matching_stage", "stage_values",
 ]  # fmt: skip
 
 Grade: TypeAlias = Literal["V", "S", "D", "UNCONFIRMED", "M", "OWN"]
@@ -30,7 +30,13 @@ GRADES: Final[Mapping[Grade, str]] = {
     "OWN": "measured by this package",
 }
 
-Kind: TypeAlias = Literal["continued pretraining", "from scratch", "instruction tuning", "note"]
+Kind: TypeAlias = Literal["continued pretraining", "from scratch", "base model", "instruction tuning", "note"]
+PRETRAINING: Final[tuple[Kind, ...]] = ("continued pretraining", "from scratch", "base model")
+"""Kinds whose loss on held-out text a run of continued pretraining may be compared with."""
+
+Start: TypeAlias = Literal["good base", "vocabulary surgery", "from scratch"]
+"""What a run began from: a base with its tokenizer whole, one whose vocabulary was changed, random weights."""
+
 Metric: TypeAlias = Literal["loss", "ppl", "bits_per_byte"]
 Split: TypeAlias = Literal["train", "eval", "unknown"]
 """``unknown``: whoever printed the figure calls it one thing and what is left of the run shows another, so that it
@@ -63,6 +69,9 @@ class BaselineValue:
         locator: Where in the source it stands.
         position: When in training: ``end of stage``, a step, or empty where the source does not say.
         quantization: How the model was loaded for it; empty where that is the run's.
+        language: Language of the text; empty where that is the run's.
+        seeds: Of a mean over runs that differ in their seed: how many; None for one run.
+        seed_sd: Their standard deviation, same unit; None where not known.
     """
 
     metric: Metric
@@ -83,6 +92,9 @@ class BaselineValue:
     rounding: float = 0.0
     tokens: int | None = None
     bytes: int | None = None
+    language: str = ""
+    seeds: int | None = None
+    seed_sd: float | None = None
 
     @property
     def lowest(self) -> float:
@@ -128,7 +140,7 @@ class Baseline:
     Args:
         id: Its name in the registry.
         title: One line for people.
-        kind: What it was; only ``continued pretraining`` and ``from scratch`` are references for pretraining.
+        kind: What it was; only those of `PRETRAINING` are references for pretraining.
         grade: The weakest grade among the figures that a comparison uses.
         tokenizer: Name of its tokenizer; empty where not known.
         vocabulary: Entries of its vocabulary; None where not known or the sources contradict each other.
@@ -141,6 +153,7 @@ class Baseline:
         language: Language of the text it was trained and evaluated on: ``ko``.
         tokenizer_hash: Of the vocabulary, as ``run.json`` has it; empty for a published run.
         superseded_by: Id of the entry that took its place; empty where it stands.
+        start: What it began from, in a word of `Start`; empty where not known.
     """
 
     id: str
@@ -158,6 +171,7 @@ class Baseline:
     language: str = "ko"
     tokenizer_hash: str = ""
     superseded_by: str = ""
+    start: str = ""
 
     def stage(self, name: str) -> BaselineStage | None:
         """The stage of a name; None where there is none."""

@@ -76,6 +76,7 @@ class Entry:
             language=file.language,
             tokenizer_hash=file.tokenizer.hash or "",
             superseded_by=file.superseded_by or "",
+            start="from scratch" if file.kind == "from scratch" else file.start or "",
         )
 
     @property
@@ -130,6 +131,9 @@ class Entry:
             quantization=item.quantization or "",
             tokens=item.tokens,
             bytes=item.bytes,
+            language=item.language or "",
+            seeds=item.seeds,
+            seed_sd=None if item.seed_sd is None else _interval(item.seed_sd)[0],
         )
 
 

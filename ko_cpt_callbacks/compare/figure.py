@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 _FORM: Final = re.compile(
-    r"(?:about )?(?P<digits>-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<decimals>\d+))?) ?(?P<unit>k|K|M|B|T|kB|MB|GB|TB|%)?"
+    r"(?:about )?"
+    r"(?P<digits>[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<decimals>\d+))?) ?(?P<unit>k|K|M|B|T|kB|MB|GB|TB|%)?"
 )
 _COUNTS: Final = {"": 1.0, "%": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 # Some write GB for 10^9 bytes and some for 2^30; who prints "43.9 GB" does not say which.
@@ -102,18 +104,27 @@ _FORMULAS: Final[Mapping[str, _Formula]] = MappingProxyType(
         "tokens / steps": _Formula(("tokens", "steps"), lambda tokens, steps: tokens / steps),
         "ln(ppl / reference)": _Formula(("ppl", "reference"), lambda ppl, reference: math.log(ppl / reference)),
         "ln ppl": _Formula(("ppl",), math.log),
+        "log2 ppl": _Formula(("ppl",), math.log2),
+        "rate in % * 8 / 100": _Formula(("rate",), lambda rate: rate * 8.0 / 100.0),
+        "reference + difference": _Formula(
+            ("reference", "difference"), lambda reference, difference: reference + difference
+        ),
         "old + new - shared": _Formula(("old", "new", "shared"), lambda old, new, shared: old + new - shared),
     }
 )
 MEAN: Final = "mean of the losses"
-"""The one formula over numbers of any count, all of them in the file."""
+SPREAD: Final = "standard deviation of the losses"
+OVER_MANY: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
+    {MEAN: lambda losses: math.fsum(losses) / len(losses), SPREAD: statistics.stdev}
+)
+"""The formulas over numbers of any count, all of them in the file; the deviation is the sample's, by one less."""
 
-FORMULAS: Final = (*_FORMULAS, MEAN)
+FORMULAS: Final = (*_FORMULAS, *OVER_MANY)
 
 
 def input_names(formula: str) -> tuple[str, ...]:
     """The names of a formula's inputs."""
-    return ("losses",) if formula == MEAN else _FORMULAS[formula].names
+    return ("losses",) if formula in OVER_MANY else _FORMULAS[formula].names
 
 
 def derive(formula: str, inputs: Inputs) -> Derived:
@@ -129,12 +140,12 @@ def derive(formula: str, inputs: Inputs) -> Derived:
     names = input_names(formula)
     if set(inputs) != set(names):
         raise ValueError(f"inputs {', '.join(sorted(inputs)) or 'none'}, where it has {', '.join(names)}")
-    if formula == MEAN:
+    if formula in OVER_MANY:
         losses = inputs["losses"]
-        if isinstance(losses, str) or not losses:
+        if isinstance(losses, str) or len(losses) < (2 if formula == SPREAD else 1):
             raise ValueError("losses that are no list of numbers")
-        mean = math.fsum(losses) / len(losses)
-        return Derived(mean, mean, mean)
+        found = OVER_MANY[formula](losses)
+        return Derived(found, found, found)
     printed = []
     for name in names:
         text = inputs[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.baseline import PRETRAINING, Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import catalogue
@@ -24,7 +24,6 @@ __all__ = [
     "AUTO", "Reference", "checked_stage", "read_baseline", "reference_of", "target_from_baseline", "watched_baseline",
 ]  # fmt: skip
 
-_KINDS: Final = ("continued pretraining", "from scratch")
 _EVAL: Final = "eval"
 
 
@@ -120,7 +119,7 @@ def reference_of(
         ConfigurationError: If the baseline has no stage of that name.
     """
     name = checked_stage(baseline, stage)
-    if baseline.kind not in _KINDS or baseline.why_not:
+    if baseline.kind not in PRETRAINING or baseline.why_not:
         why = baseline.why_not.strip().rstrip(".") or "its objective was another"
         return Reason("not-a-reference", {"baseline": baseline.id, "kind": baseline.kind, "why": why})
     chosen = _last(baseline) if name is None else baseline.stage(name)
@@ -130,7 +129,9 @@ def reference_of(
         return Reason("stage-without-figures", {"baseline": baseline.id, "stage": chosen.name})
     if not chosen.reference:
         return Reason("stage-not-a-reference", {"baseline": baseline.id, "stage": chosen.name})
-    values = [value for value in chosen.values if value.split == _EVAL]
+    held_out = [value for value in chosen.values if value.split == _EVAL]
+    # What it has in other languages, to see what was forgotten, is no reference for this one.
+    values = [value for value in held_out if not value.language]
     if not values:
         unknown = any(value.split == "unknown" for value in chosen.values)
         code = "reference-of-unknown-kind" if unknown else "reference-in-training"

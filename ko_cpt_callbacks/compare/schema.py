@@ -15,8 +15,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.compare.baseline import Grade, Kind, Metric, Split
-from ko_cpt_callbacks.compare.figure import FORMULAS, MEAN, Derived, derive, read_printed
+from ko_cpt_callbacks.compare.baseline import PRETRAINING, Grade, Kind, Metric, Split, Start
+from ko_cpt_callbacks.compare.figure import FORMULAS, OVER_MANY, Derived, derive, read_printed
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 
@@ -27,6 +27,8 @@ Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Count = Annotated[int, Field(ge=1)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+"""An ISO 639 code; ``mul`` is several, ``zxx`` no language (source code), ``und`` one that is not known."""
 
 T = TypeVar("T")
 Stated = Annotated[T | None, BeforeValidator(lambda value: None if value == NOT_STATED else value)]
@@ -87,6 +89,12 @@ class Value(Figure):
     rows_file: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*/[\w.-]+\.npz$")] | None = None
     quantization: Literal["none", "8-bit", "4-bit"] | None = None
     """How the model was loaded, where that is not the run's way."""
+    language: Language | None = None
+    """Of the scored text, where that is not the run's."""
+    seeds: Annotated[int, Field(ge=2)] | None = None
+    """Of a mean over runs that differ in nothing but their seed: how many."""
+    seed_sd: Figure | None = None
+    """Their standard deviation, in the same unit."""
 
 
 class Benchmark(Figure):
@@ -187,7 +195,9 @@ class BaselineFile(Part):
     superseded_by: Id | None = None
     status: Literal["published", "public log", "unconfirmed", "own"]
     kind: Kind
-    language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+    language: Language
+    start: Start | None = None
+    """What the model was before, as far as the noise of seeds depends on it."""
     why_not: Text | None = None
     """Of a run that no loss can be compared with: why."""
     base_model: Stated[Figure]
@@ -297,7 +307,7 @@ def _computed(key: Key, figure: Figure, quoted: set[str]) -> Told:
     except ValueError as error:
         yield (*key, "inputs"), str(error), f"the inputs of {figure.formula}", None
         return
-    if figure.formula != MEAN:
+    if figure.formula not in OVER_MANY:
         for name, text in (figure.inputs or {}).items():
             if text not in quoted:
                 yield (*key, "inputs", name), shown(text), "digits that another figure of this file quotes", None
@@ -342,8 +352,21 @@ def _value(key: Key, value: Value, file: BaselineFile) -> Told:
     for name in ("se", "fingerprint", "tokens", "bytes", "rows", "rows_file"):
         if value.origin != "measured" and getattr(value, name) is not None:
             yield (*key, name), "a key of what is measured", f"no such key in what is {value.origin}", None
+    yield from _seeds(key, value)
     if value.rows_file is not None and value.rows_file.partition("/")[0] != file.id:
         yield (*key, "rows_file"), shown(value.rows_file), f"a file in the folder {file.id}", None
+
+
+def _seeds(key: Key, value: Value) -> Told:
+    if value.seed_sd is None:
+        return
+    if value.seeds is None:
+        yield (*key, "seeds"), "nothing", "how many runs the standard deviation is of", None
+    losses = (value.inputs or {}).get("losses")
+    if value.formula in OVER_MANY and (value.seed_sd.inputs or {}).get("losses") != losses:
+        yield (*key, "seed_sd", "inputs"), "other losses", "the losses of the mean", None
+    if isinstance(losses, list) and len(losses) != value.seeds:
+        yield (*key, "seeds"), f"{value.seeds}", f"{len(losses)}, the number of its losses", None
 
 
 def _bibtex(file: BaselineFile) -> Told:
@@ -356,7 +379,7 @@ def _bibtex(file: BaselineFile) -> Told:
 
 def _standing(file: BaselineFile) -> Told:
     """What no loss can be compared with says why; the rest has something to compare with."""
-    usable = file.kind in ("continued pretraining", "from scratch") and any(
+    usable = file.kind in PRETRAINING and any(
         value.split == "eval" and stage.reference and value.stage == stage.name
         for value in file.values or ()
         for stage in file.stages

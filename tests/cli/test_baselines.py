@@ -15,7 +15,7 @@ from compare.tiny_run import VALID, write
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
-from ko_cpt_callbacks.cli.baseline_page import cells
+from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.entry import read_entry
 from ko_cpt_callbacks.compare.registry import FOLDER_VARIABLE, bundled_folder, bundled_ids
@@ -80,17 +80,21 @@ def test_the_list_as_json() -> None:
 
 
 def test_the_list_as_text() -> None:
-    """Every baseline with its grade and stages, and what the grades mean."""
+    """Every baseline with its grade in 80 columns, what can be compared with it first, and what the grades mean."""
     result = run()
     lines = result.stdout.splitlines()
 
     assert (result.exit_code, result.stderr) == (0, "")
     for name in bundled_ids():
         (line,) = (line for line in lines if line.split()[:1] == [name])
-        assert f" {cells(read_entry(bundled_folder() / f'{name}.yaml').baseline())[2]} " in line
-    assert "cool-down" in result.stdout
+        assert line.endswith(f" {cells(read_entry(bundled_folder() / f'{name}.yaml').baseline())[2]}")
+    places = [lines.index(heading) for heading in GROUPS.values()]
+    assert places == sorted(places)
+    assert places[0] < next(n for n, line in enumerate(lines) if line.startswith("redwhale ")) < places[1]
+    assert next(n for n, line in enumerate(lines) if line.startswith("sambalingo-thai ")) > places[2]
+    assert any(line.startswith("sambalingo-thai ") and " (0.365) " in line and " th " in line for line in lines)
     assert "UNCONFIRMED: stated by one research note" in " ".join(result.stdout.split())
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_broken_own_baseline_is_told_beside_the_list(own: Path) -> None:

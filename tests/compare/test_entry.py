@@ -33,7 +33,8 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "language: ko",
         "language: ko\nlanguages: ko",
         ["FILE:7: languages: found an unknown key, expected one of id, title, version, superseded_by, status, kind, "
-         "language, why_not, base_model, parameters, tokenizer, data, hardware, method, stages, values, benchmarks, "
+         "language, start, why_not, base_model, parameters, tokenizer, data, hardware, method, stages, values, "
+         "benchmarks, "
          "efficiency, quantization_offsets, bands, notes, sources. Did you mean language?"],
     ),
     "unknown key, inside a figure": (
@@ -187,6 +188,21 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "kind: instruction tuning",
         ["FILE:1: why_not: found nothing, expected why no loss can be compared with this (it has no loss on held-out "
          "text)."],
+    ),
+    "a deviation of how many seeds": (
+        'quoted: "3.1"\n    value: 3.1',
+        'quoted: "3.1"\n    seed_sd: {quoted: "0.01", value: 0.01, grade: V, source: paper, locator: table 1}\n'
+        "    value: 3.1",
+        ["FILE:29: values[0].seeds: found nothing, expected how many runs the standard deviation is of."],
+    ),
+    "a mean of fewer seeds than are said": (
+        'quoted: "3.1"\n    value: 3.1\n    grade: V\n    source: paper\n    locator: table 1',
+        "origin: computed\n    formula: mean of the losses\n    inputs: {losses: [3.0, 3.2]}\n    value: 3.1\n"
+        "    grade: D\n    seeds: 3\n    seed_sd: {origin: computed, formula: standard deviation of the losses,\n"
+        "      inputs: {losses: [3.0, 3.2]}, value: 0.14142, grade: D}",
+        ["FILE:38: values[0].seeds: found 3, expected 2, the number of its losses.",
+         'FILE:49: values[1].inputs.loss: found the text "3.1", expected digits that another figure of this file '
+         "quotes."],
     ),
     "several at once": (
         "version: 1\nstatus: published",

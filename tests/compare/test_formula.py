@@ -48,6 +48,10 @@ def test_without_an_open_reading_the_range_is_the_rounding() -> None:
         ("tokens / GPU hours", {"tokens": "33M", "gpu_hours": "13.2"}, 2.5e6),
         ("tokens / steps", {"tokens": "213B", "steps": "102K"}, 213e9 / 102e3),
         ("ln ppl", {"ppl": "6.9452"}, math.log(6.9452)),
+        ("log2 ppl", {"ppl": "1.559"}, math.log2(1.559)),
+        ("rate in % * 8 / 100", {"rate": "6.460"}, 0.5168),
+        ("reference + difference", {"reference": "0.8477", "difference": "+0.0027"}, 0.8504),
+        ("standard deviation of the losses", {"losses": [1.0, 2.0, 3.0]}, 1.0),
         ("old + new - shared", {"old": "32,000", "new": "20,000", "shared": "2,928"}, 49072),
         (MEAN, {"losses": [2.0, 3.0, 4.0]}, 3.0),
     ],
@@ -60,7 +64,7 @@ def test_every_formula(formula: str, inputs: dict[str, object], value: float) ->
 
 def test_no_formula_is_left_untested() -> None:
     """The tests above cover the closed set."""
-    tested = {mark.args[1][index][0] for mark in test_every_formula.pytestmark for index in range(6)}  # type: ignore[attr-defined]
+    tested = {case[0] for mark in test_every_formula.pytestmark for case in mark.args[1]}  # type: ignore[attr-defined]
     assert tested | {BITS, "ln(ppl / reference)"} == set(FORMULAS)
 
 

@@ -19,6 +19,7 @@ from ko_cpt_callbacks.compare.figure import read_printed
         ("3,150", 3150, 3149.5, 3150.5),
         ("4.60 %", 4.6, 4.595, 4.605),
         ("102K", 102e3, 101.5e3, 102.5e3),
+        ("+0.0027", 0.0027, 0.00265, 0.00275),
     ],
 )
 def test_half_a_unit_of_the_last_digit(text: str, value: float, low: float, high: float) -> None:

@@ -107,10 +107,14 @@ def test_efficiency_is_the_note_s_table() -> None:
 
 
 def test_quantisation_offsets() -> None:
-    """8-bit loading added 0.0109 nats to one model, 4-bit loading 0.0779."""
-    found = {item.quantization: round(item.nats, 4) for item in quantization_offsets()}
+    """8-bit loading added 0.0109 nats to a Chinese model, 4-bit loading 0.0779; Korean models lost less to 4 bits."""
+    found = [(item.id, item.quantization, round(item.nats, 4)) for item in quantization_offsets()]
 
-    assert found == {"8-bit": 0.0109, "4-bit": 0.0779}
+    assert found == [
+        ("chinese-llama-2-7b", "8-bit", 0.0109), ("chinese-llama-2-7b", "4-bit", 0.0779),
+        ("kanana-1.5-v-3b", "4-bit", 0.0444), ("kanana-1.5-v-3b", "4-bit", 0.0633),
+        ("llama-3.2-11b-vision", "4-bit", 0.0742), ("phi4-pruned-quantized", "4-bit", 0.0121),
+    ]  # fmt: skip
 
 
 def test_finding_one_loads_nothing_heavy() -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import math
 import re
+import statistics
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells
+from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells, standing_group
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline
 from ko_cpt_callbacks.compare.entry import Entry, read_entry
 from ko_cpt_callbacks.compare.figure import MEAN, derive, read_printed
+from ko_cpt_callbacks.compare.reference import Reference, reference_of
 from ko_cpt_callbacks.compare.registry import bundled_folder, bundled_ids, find_baseline
 from ko_cpt_callbacks.compare.schema import BaselineFile
 
@@ -30,6 +33,12 @@ SYSTEMS = {
     "redwhale", "eeve-korean", "thunder-llm", "dag-llm", "polyglot-ko-1.3b", "polyglot-ko-3.8b", "polyglot-ko-5.8b",
     "polyglot-ko-12.8b", "medgemma-a6000-unconfirmed", "ppl-bands-unconfirmed", "medgemma-a6000-a", "medgemma-a6000-b",
     "chinese-llama-2-7b",
+}  # fmt: skip
+
+
+BEST_KNOWN = {
+    "frankenstallm-1b", "goldfish-korean", "kotokenlab-0.5b-base", "kotokenlab-cosine", "kotokenlab-constant",
+    "kotokenlab-30k-constant",
 }  # fmt: skip
 
 
@@ -188,10 +197,61 @@ def test_redwhale() -> None:
 
 
 def test_who_is_a_reference() -> None:
-    """Two baselines have a loss on held-out text of pretraining; each of the others says why it has none."""
+    """Korean runs with a loss on held-out text of pretraining, and no others; each of those says why not."""
     found = {path.stem for path in FILES if _entry(path).file.why_not is None}
+    families = {name for name in bundled_ids() if name.startswith(("kotokenlab-", "script-tok-", "jamoflow-"))}
+    alone = {"redwhale", "frankenstallm-1b", "frankenstallm-3b", "gpt-neo-1.3b-ko", "phi4-pruned-9.9b"}
 
-    assert found == {"redwhale", "frankenstallm-1b"}
+    assert found == (families - {"script-tok-en-bnd-wpd-bpe"}) | alone | {"polyglot-ko-1.3b-klue"}
+    assert {_baseline(name).language for name in found} == {"ko"}
+    assert all(isinstance(reference_of(_baseline(name)), Reference) for name in found)
+
+
+def test_how_many_there_are() -> None:
+    """Counts that docs/baselines.md states: entries, those with bits per byte, those with a deviation between seeds."""
+    values = {path.stem: [value for stage in _baseline(path.stem).stages for value in stage.values] for path in FILES}
+    bits = {name for name, of in values.items() if any(one.metric == "bits_per_byte" for one in of)}
+    seeds = {name for name, of in values.items() if any(one.seed_sd is not None for one in of)}
+    korean = {name for name in bits if standing_group(_baseline(name)) == "bits"}
+
+    assert (len(FILES), len(bits), len(korean), len(seeds)) == (83, 53, 31, 10)
+    assert {_baseline(name).start for name in seeds} == {"good base", "vocabulary surgery", "from scratch"}
+
+
+def test_kotokenlab() -> None:
+    """The runs are told by their Korean text; three seeds of one set-up are one entry with mean and deviation."""
+    cosine, constant = (reference_of(_baseline(f"kotokenlab-{name}")) for name in ("cosine", "constant"))
+
+    assert isinstance(cosine, Reference) and cosine.bits is not None
+    assert (cosine.set, cosine.bits.value, cosine.bits.grade) == ("Korean, 434 documents", 1.137540, "V")
+    assert isinstance(constant, Reference) and constant.bits is not None and constant.bits.seed_sd is not None
+    assert constant.bits.value == pytest.approx((1.127397 + 1.127111 + 1.127276) / 3, abs=1e-9)
+    assert (constant.bits.seeds, round(constant.bits.seed_sd, 6)) == (3, 0.000144)
+    assert {value.language for value in _baseline("kotokenlab-cosine").stages[0].values} == {"", "en", "zxx"}
+
+
+def test_a_deviation_between_seeds_is_that_of_the_printed_runs() -> None:
+    """Where every seed is printed, mean and deviation are computed from the same numbers, as many as are said."""
+    computed = 0
+    for path in FILES:
+        for value in _entry(path).file.values or ():
+            losses = (value.inputs or {}).get("losses")
+            if value.seed_sd is not None and losses is not None:
+                computed += 1
+                assert len(losses) == value.seeds and (value.seed_sd.inputs or {})["losses"] == losses
+                assert value.seed_sd.value == pytest.approx(statistics.stdev(losses), rel=5e-4)
+    assert computed == 7
+
+
+def test_an_uncertain_unit_is_no_reference() -> None:
+    """SambaLingo's cards do not say of what their perplexity is: bits per byte are shown with that, never compared."""
+    names = [name for name in bundled_ids() if name.startswith("sambalingo-")]
+
+    assert len(names) == 7
+    for name in names:
+        assert "does not say whether its perplexity is per byte" in _baseline(name).why_not
+        (bits,) = (value for value in _baseline(name).stages[0].values if value.metric == "bits_per_byte")
+        assert "only if the perplexity is per byte" in bits.formula
 
 
 def test_the_note_s_run_is_no_evaluation() -> None:
@@ -268,6 +328,18 @@ def test_quantisation_offsets() -> None:
 # -- docs ------------------------------------------------------------------------------------------------------------
 
 
+def test_the_page_of_all_is_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/registry.md has every baseline, as docs/registry.py would write it now; if not: `make docs`."""
+    spec = importlib.util.spec_from_file_location("docs_registry", ROOT / "docs" / "registry.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+
+    assert script.main(["--check"]) == 0, capsys.readouterr().out
+    rows = re.findall(r"^\| `([^`]+)` \|", script.PAGE.read_text("utf-8").partition(script.BY_HAND)[0], re.MULTILINE)
+    assert sorted(rows) == sorted(bundled_ids())
+
+
 def _rows(name: str, heading: str) -> dict[str, list[str]]:
     """The cells of the table under a heading, by the first."""
     text = (ROOT / name).read_text("utf-8")
@@ -281,9 +353,14 @@ def _shown(path: Path) -> list[str]:
     return rest
 
 
+def _told() -> list[Path]:
+    """The baselines in the tables of docs: every system of the note, and what a run is best compared with."""
+    return [path for path in FILES if path.stem in SYSTEMS | BEST_KNOWN]
+
+
 def test_the_table_in_docs_is_the_folder() -> None:
-    """Every baseline has a row with what the list says of it, and there is no other row."""
-    assert _rows("docs/baselines.md", "## Baselines") == {path.stem: _shown(path) for path in FILES}
+    """Each of them has a row with what the list says of it, and there is no other row."""
+    assert _rows("docs/baselines.md", "## Baselines") == {path.stem: _shown(path) for path in _told()}
 
 
 def test_the_korean_table_is_the_folder() -> None:
@@ -291,9 +368,9 @@ def test_the_korean_table_is_the_folder() -> None:
     found = _rows("docs/ko/baselines.md", "## 기준 모델")
 
     assert {name: [row[1], row[4]] for name, row in found.items()} == {
-        path.stem: [_shown(path)[1], _shown(path)[4]] for path in FILES
+        path.stem: [_shown(path)[1], _shown(path)[4]] for path in _told()
     }
-    for path in FILES:
+    for path in _told():
         assert re.findall(r"\d\.\d{3}", found[path.stem][3]) == re.findall(r"\d\.\d{3}", _shown(path)[3])
         assert (found[path.stem][3] == NOTHING) == (_shown(path)[3] == NOTHING)
 

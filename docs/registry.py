@@ -1,0 +1,46 @@
+"""Writes the table of ``docs/registry.md`` from the registry: ``python docs/registry.py``.
+
+What stands below the second mark is written by hand. With ``--check`` nothing is written, and the status is 1 where the
+page differs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells, standing_group
+from ko_cpt_callbacks.compare.registry import bundled_ids, find_baseline
+
+PAGE: Final = Path(__file__).parent / "registry.md"
+COMMAND: Final = "python docs/registry.py"
+BY_HAND: Final = "<!-- Written by hand from here on. -->"
+_HEAD: Final = "| id | what | grade | stages | eval loss | bits/byte | text |\n|---|---|---|---|---|---|---|"
+
+
+def page(by_hand: str) -> str:
+    """The page with what is written by hand at its end."""
+    every = [find_baseline(name) for name in bundled_ids()]
+    parts = ["# Every baseline", f"<!-- Made from the registry by `{COMMAND}`, down to the next mark. -->"]
+    for group, heading in GROUPS.items():
+        rows = [one for one in every if standing_group(one) == group]
+        lines = "\n".join(f"| {' | '.join((f'`{one.id}`', *cells(one)[1:], one.language))} |" for one in rows)
+        parts.extend((f"## {heading} ({len(rows)})", f"{_HEAD}\n{lines}"))
+    return "\n\n".join((*parts, BY_HAND)) + by_hand
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or compare it."""
+    text = PAGE.read_text("utf-8")
+    made = page(text.partition(BY_HAND)[2])
+    if "--check" not in arguments:
+        PAGE.write_text(made, "utf-8")
+    elif made != text:
+        print(f"{PAGE.name} differs: {COMMAND}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -19,8 +19,8 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 
 # From the ground up: each imports itself and those before it.
 ORDER = (
-    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "rules", "recipe",
-    "hf", "training", "check", "report", "cli",
+    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "forecast", "rules",
+    "recipe", "hf", "training", "check", "report", "cli",
 )
 # What judges a finished run needs no Trainer.
 WITHOUT = {"check": {"hf", "training"}, "report": {"hf", "training"}}
@@ -31,6 +31,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "messages": (set(), {"rich"}),
     "yaml": ({"pydantic", "ruamel"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
+    "forecast": ({"numpy"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "training": (None, None),

@@ -116,8 +116,7 @@ class KoCPTCallback(TrainerCallback):
             stage=stage,
         )
         self._outputs = checked_outputs(outputs)
-        self.notes: list[tuple[str, dict[str, Any]]] = []
-        """Set-up rows, each kind and values, to be noted when training begins."""
+        self.notes: list[tuple[str, dict[str, Any]]] = []  # set-up rows for the beginning of training
         self._seats: list[Seat] = []
         self._events = EventCount()
         self._current: LiveRun | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, frame
 from ko_cpt_callbacks.report.element import Content, Element, element
@@ -16,7 +17,7 @@ __all__ = ["findings", "strip"]
 
 _GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 # Where a finding says since when it holds, under one of these names.
-_SINCE: Final = ("since_step", "before_step", "first_step", "nonfinite_first_step", "best_step", "peak_step")
+_SINCE: Final = ("since_step", "before_step", "first_step", keys.NONFINITE_FIRST_STEP, "best_step", "peak_step")
 _PER_TOPIC: Final = 5
 _LANES: Final = 12
 

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from ko_cpt_callbacks.check.terminal import let_print_anything, printable_lines
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, error_text
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
@@ -164,6 +164,20 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         print_closing_page(file.recipe, folder)
         took = time.monotonic() - began
         say(f"\nTook {took:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
+        _report(folder)
+
+
+def _report(folder: Path) -> None:
+    """Write the page of the run; a run that is over is no worse for a page that cannot be written."""
+    from ko_cpt_callbacks.report.page import REPORT_FILE, write_report
+
+    file = folder / REPORT_FILE
+    try:
+        write_report([str(folder)], file)
+    except Exception as error:
+        typer.echo(f"ko-cpt train: {printable(f'{file}: no report: {error_text(error)}')}", err=True)
+    else:
+        _say(f"Look at it: {file}")
 
 
 def _small(file: RecipeFile, folder: Path, smoke: Smoke, options: dict[str, Any]) -> tuple[RecipeFile, int | None]:

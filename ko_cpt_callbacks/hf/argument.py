@@ -12,7 +12,7 @@ from ko_cpt_callbacks.compare.registry import baseline_data
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import language_of
 from ko_cpt_callbacks.rules.registry import known_limits, rules_for
-from ko_cpt_callbacks.run.output import BUILT_IN, Output, output_names
+from ko_cpt_callbacks.run.output import USUAL, Output, output_names
 from ko_cpt_callbacks.watch.argument import one_of, several
 from ko_cpt_callbacks.watch.plausibility import doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -50,12 +50,12 @@ def checked_outputs(outputs: Iterable[str | Output] | None) -> tuple[str | Outpu
     """Outputs and names of outputs.
 
     Args:
-        outputs: As it was given; None: those of this package.
+        outputs: As it was given; None: the usual ones.
 
     Raises:
         ConfigurationError: For a name that is none; tells what was probably meant.
     """
-    places: list[str | Output] = list(BUILT_IN if outputs is None else several("outputs", outputs))
+    places: list[str | Output] = list(USUAL if outputs is None else several("outputs", outputs))
     for place in places:
         if not isinstance(place, Output):
             one_of("outputs", place, output_names())

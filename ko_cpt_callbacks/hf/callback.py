@@ -76,7 +76,8 @@ class KoCPTCallback(TrainerCallback):
             place of their own (``ko-cpt explain CODE`` lists them). A list, ``["non-finite", "loss-spike"]``, asks
             these rules alone, and may hold such mappings: ``["non-finite", {"loss-spike": {"most": 3}}]`` does both.
             None: all rules as they are.
-        outputs: ``"files"``, ``"console"``, or :class:`~ko_cpt_callbacks.run.output.Output` objects; None: both.
+        outputs: ``"files"``, ``"console"``, ``"report"`` (an HTML page at the end of the run), or
+            :class:`~ko_cpt_callbacks.run.output.Output` objects; None: files and console.
         alerts: Where to send findings. Not in this version.
         language: Language of the sentences, ``en`` or ``ko``; None: that of ``KO_CPT_LANG``, else English.
 

@@ -13,6 +13,7 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.report.output import ReportOutput
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
@@ -291,9 +292,10 @@ def _outputs(outputs: Sequence[str | Output], output_dir: Path, language: str) -
     built: dict[str, Callable[[], Output]] = {
         "files": lambda: RunFolder(output_dir, language),
         "console": lambda: ConsoleOutput(language),
+        ReportOutput.name: lambda: ReportOutput(output_dir, language),
     }
     made: list[Output | None] = []
-    for item in outputs:
+    for item in sorted(outputs, key=lambda one: one == ReportOutput.name):  # it reads what the files have
         if isinstance(item, Output):
             made.append(item)
         else:

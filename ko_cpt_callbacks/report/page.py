@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from typing import Final
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.compared import Side
-from ko_cpt_callbacks.messages.catalogue import Catalogue
+from ko_cpt_callbacks.check.compared import Side, find_side
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
 from ko_cpt_callbacks.report.element import Content, document, element, table
@@ -17,9 +20,12 @@ from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.run_section import run_section, verdict
 from ko_cpt_callbacks.report.scale import measured
-from ko_cpt_callbacks.report.subject import Subject
+from ko_cpt_callbacks.report.subject import Subject, read_subject
+from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["page"]
+__all__ = ["REPORT_FILE", "page", "write_report"]
+
+REPORT_FILE: Final = "report.html"
 
 
 def page(subjects: Sequence[Subject], words: Catalogue, named: Side | None = None) -> str:
@@ -96,3 +102,42 @@ def _shared(subjects: Sequence[Subject], words: Catalogue, title: str, splits: S
                 lines.append(curves.losses(subject, split, subject.name, color))
     name = words.say("training") if splits == [None] else title
     return replace(Chart(words.say("chart-of", name=name), words.say("note shared"), tuple(lines)), perplexity=False)
+
+
+def write_report(
+    runs: Sequence[str], output: Path, *, baseline: str | None = None, language: str | None = None
+) -> None:
+    """Write the report of runs.
+
+    Args:
+        runs: Paths, as ``ko-cpt check`` takes them.
+        output: The file.
+        baseline: An id or a run to compare with; None: what each ``run.json`` says.
+        language: Of the page; None: that of the first run.
+
+    Raises:
+        KoCPTError: If a run or the baseline cannot be read, or the file cannot be written.
+    """
+    side = None if baseline is None else find_side(baseline)
+    named = None if side is None else side.baseline
+    subjects = [
+        read_subject(path, name, named, language) for path, name in zip(runs, _names(runs), strict=True)
+    ]
+    if language is None:
+        language = next((part.judgement.watch.language for one in subjects for part in one.parts), DEFAULT_LANGUAGE)
+    text = page(subjects, catalogue(language), side)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise ConfigurationError(f"{output}: found {error.strerror or error}, expected a place to write to") from None
+
+
+def _names(runs: Sequence[str]) -> list[str]:
+    """What each run is called: the end of its path, as much of it as tells them apart."""
+    paths = [Path(run).absolute() for run in runs]
+    for length in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{run} ({at})" for at, run in enumerate(runs, start=1)]

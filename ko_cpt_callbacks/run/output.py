@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
-BUILT_IN: Final = ("files", "console")
+USUAL: Final = ("files", "console")
+"""Names of the outputs that a run has where none is named."""
+BUILT_IN: Final = (*USUAL, "report")
 """Names of the outputs of this package."""
 
 

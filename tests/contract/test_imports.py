@@ -20,10 +20,9 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 # From the ground up: each imports itself and those before it.
 ORDER = (
     "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "forecast", "rules",
-    "recipe", "hf", "training", "check", "report", "cli",
+    # What judges and shows a finished run needs no Trainer; a live one may show itself by it.
+    "recipe", "check", "report", "hf", "training", "cli",
 )
-# What judges a finished run needs no Trainer.
-WITHOUT = {"check": {"hf", "training"}, "report": {"hf", "training"}}
 
 # Room -> libraries at module level, and further ones inside functions; None: anything.
 LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
@@ -80,14 +79,7 @@ def _allowed(room: str) -> set[str]:
     """Rooms that a room may import; the package itself only what has no room."""
     if room == "":
         return {"errors", "keys"}
-    return {*ORDER[: ORDER.index(room) + 1]} - WITHOUT.get(room, set())
-
-
-def _allowed(room: str) -> set[str]:
-    """Rooms that a room may import; the package itself only what has no room."""
-    if room == "":
-        return {"errors", "keys"}
-    return {*ORDER[: ORDER.index(room) + 1]} - WITHOUT.get(room, set())
+    return {*ORDER[: ORDER.index(room) + 1]}
 
 
 def _wrong(path: Path) -> list[str]:

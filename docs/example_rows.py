@@ -342,13 +342,23 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     "corpus-unused": (
         Example(
             "`mix: {ko: 3, en: 1}` with 50 MB of Korean and 10 KB of English",
-            [told("corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=1.0, shortest=["en"])],
+            [
+                told(
+                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=1.0, bytes=50_000_000,
+                    shortest=["en"],
+                )
+            ],
         ),
     ),
     "corpus-repeated": (
         Example(
             "The stages of the same recipe, which take 484 rows of its 93",
-            [told("corpus-use", source="en", share=0.25, read=6, available=6, passes=5.2, shortest=["en"])],
+            [
+                told(
+                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=5.2, bytes=50_000_000,
+                    shortest=["en"],
+                )
+            ],
         ),
     ),
     "padding-in-loss": (

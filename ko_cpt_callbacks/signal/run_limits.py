@@ -392,3 +392,6 @@ CORPUS_USED: Final = 0.9
 CORPUS_PASSES: Final = 4
 """Epochs of a text up to which repeating it is worth almost as much as new text. Source: Muennighoff et al. 2023,
 https://arxiv.org/abs/2305.16264."""
+CORPUS_LEAST: Final = 100_000
+"""Bytes of a source's text below which it is there to try a recipe out, and is not judged. Chosen, not measured: those
+of the quickstart have some 26,000."""

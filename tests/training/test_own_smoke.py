@@ -39,11 +39,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_model("qwen3", folder / "models" / "qwen3", tie_word_embeddings=True, max_position_embeddings=512)
     text = folder / "text"
     text.mkdir()
-    korean = tiny.korean()
+    korean = [f"{part} {number}" for number in range(5) for part in tiny.korean()]
     third = len(korean) // 3
     lines = [json.dumps({"text": part, "id": 1}, ensure_ascii=False) for part in korean[:third]]
     (text / "news.jsonl").write_text("\n".join(lines), "utf-8")
-    pyarrow.parquet.write_table(pyarrow.table({"text": list(korean[third : 2 * third])}), text / "web.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": korean[third : 2 * third]}), text / "web.parquet")
     with pyarrow.output_stream(text / "books.txt.zst", compression="zstd") as file:
         file.write("\n".join(korean[2 * third :]).encode())
     (text / "english.txt").write_text("\n".join(tiny.english()), "utf-8")
@@ -93,7 +93,7 @@ def test_a_copy_with_three_lines_edited(own: Path, tmp_path: Path) -> None:
     )
     assert ours["input_ids"] == theirs["input_ids"]
     (first, *_) = (folder / "smoke" / "text" / "ko.jsonl").read_text("utf-8").splitlines()
-    assert tiny.korean()[0].startswith(json.loads(first)["text"])
+    assert f"{tiny.korean()[0]} 0".startswith(json.loads(first)["text"])
 
     (folder / "stages" / "mark").touch()
     assert _ko_cpt("train", str(own), "--smoke", "--output", str(folder))[0] == 0
@@ -101,14 +101,22 @@ def test_a_copy_with_three_lines_edited(own: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_copy_trains(own: Path, tmp_path: Path) -> None:
-    """Not made small but for its steps: on a CPU, all three files are in the evaluation set's line."""
+    """Not made small but for its steps: on a CPU, all three files are in the evaluation set's line; that as much
+    English, of which there is little, leaves most of the Korean is a finding, live and checked again."""
     steps = {"max_steps": 2, "warmup_steps": 0, "gradient_accumulation_steps": 1, "optim": "adamw_torch"}
     sets = [word for name, value in steps.items() for word in ("--set", f"stages.lora.arguments.{name}={value}")]
     more = ["--set", "data.sequence_length=64", "--set", "data.held_out=0.1", "--device", "cpu"]
+    more += ["--set", "data.mix.en=1", "--set", "eval.ko.max_documents=50", "--set", "eval.en.max_documents=50"]
     status, said = _ko_cpt("train", str(own), "--output", str(tmp_path / "run"), *sets, *more)
     assert status == 0, said
     (line,) = [line for line in said.splitlines() if line.startswith("  eval ko: ")]
     assert all(f"text/{name}" in line for name in ("news.jsonl", "web.parquet", "books.txt.zst"))
+    found = run_files.findings(tmp_path / "run" / "stages" / "01-lora")
+    (unused,) = [one["values"] for one in found if one["code"] == "corpus-unused"]
+    assert (unused["source"], unused["shortest"]) == ("ko", ["en"])
+    assert "[warning] corpus-unused @0: ko: " in said
+    again = CliRunner().invoke(app, ["check", str(tmp_path / "run" / "stages" / "01-lora"), "--json"])
+    assert json.loads(again.stdout)["findings"] == found
 
 
 @pytest.mark.parametrize(

@@ -148,18 +148,20 @@ def test_it_says_what_it_does(whole: tuple[Path, str]) -> None:
     assert f"ko-cpt check {folder}" in lines[-1]
 
 
-def test_what_the_mixture_leaves_is_said_once(whole: tuple[Path, str]) -> None:
-    """Three of Korean to one of English, of two texts of one size: the first stage says that English is left over, with
-    its documents; no other stage does."""
+def test_the_use_of_each_source_is_noted_once(whole: tuple[Path, str]) -> None:
+    """Three of Korean to one of English, of two texts of one size: the first stage notes what is used of each, no other
+    stage does; texts so small are not judged."""
     folder, _ = whole
-    said = {
-        name: [item for item in run_files.findings(folder / place) if item["code"] == "corpus-unused"]
+    noted = {
+        name: [row for row in run_files.rows(folder / place) if row.get("setup") == "corpus-use"]
         for name, place in FOLDERS.items()
     }
-    assert [len(found) for found in said.values()] == [1, 0, 0, 0]
-    values = said["embedding"][0]["values"]
-    assert (values["source"], values["shortest"]) == ("en", ["ko"])
-    assert 0 < values["read"] < 0.9 * values["available"]
+    assert [len(rows) for rows in noted.values()] == [2, 0, 0, 0]
+    ko, en = noted["embedding"]
+    assert (ko["source"], en["source"], en["shortest"]) == ("ko", "en", ["ko"])
+    assert ko["read"] >= 0.9 * ko["available"] and en["read"] < 0.9 * en["available"]
+    codes = [item["code"] for item in run_files.findings(folder / FOLDERS["embedding"])]
+    assert not any(code.startswith("corpus-") for code in codes)
 
 
 def test_checked_again_it_is_the_same(whole: tuple[Path, str]) -> None:

@@ -65,7 +65,8 @@ def test_what_a_short_source_leaves_of_a_long_one(tmp_path: Path) -> None:
     assert ko.share + en.share == pytest.approx(1) and 0.7 < ko.share < 0.8
     assert "of 6,000 documents, 5.2 passes" in next(iter(use_lines([ko, en])))
     said = [finding.code for finding in judged([ko, en])]
-    assert said == ["corpus-unused", "corpus-repeated", "corpus-repeated"]
+    assert said == ["corpus-unused", "corpus-repeated"], "English has too few bytes to be judged"
+    assert ko.bytes == pytest.approx(6000 * 37.5, rel=0.1) and en.bytes is not None and en.bytes < 1000
     assert judged([ko, en])[0].values["shortest"] == ["en"]
 
 

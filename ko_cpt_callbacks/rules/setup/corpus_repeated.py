@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
-from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE, SetupRule, text_of
+from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE, SetupRule, is_trial, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, finite_number
 from ko_cpt_callbacks.signal import limits
@@ -21,10 +21,13 @@ class CorpusRepeated(SetupRule):
     info: ClassVar = RuleInfo("corpus-repeated", (Severity.INFO,), (SetupObservation,), place=36)
 
     most_passes: int = limits.CORPUS_PASSES
+    least_bytes: int = limits.CORPUS_LEAST
 
     def judge(self, seen: SetupObservation) -> Finding | None:
         """An info where the source is passed too often."""
         source, passes = text_of(seen, "source"), finite_number(seen.values.get("passes"))
-        if seen.kind != CORPUS_USE or source is None or passes is None or passes <= self.most_passes:
+        if seen.kind != CORPUS_USE or is_trial(seen, self.least_bytes):
+            return None
+        if source is None or passes is None or passes <= self.most_passes:
             return None
         return self._found(seen, Severity.INFO, {"source": source, "passes": passes, "most_passes": self.most_passes})

@@ -18,8 +18,8 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, fini
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = [
-    "CORPUS_USE", "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "names_of", "some_names",
-    "some_of", "text_of",
+    "CORPUS_USE", "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "is_trial", "names_of",
+    "some_names", "some_of", "text_of",
 ]  # fmt: skip
 
 FIRST_BATCH: Final = "padding-in-loss"
@@ -109,6 +109,12 @@ def text_of(seen: SetupObservation, name: str) -> str | None:
     """A text in a row's values; None where there is none."""
     value = seen.values.get(name)
     return value if isinstance(value, str) and value else None
+
+
+def is_trial(seen: SetupObservation, least: int) -> bool:
+    """Whether a row of a source's use says that it has fewer bytes; what is not counted is no trial."""
+    size = count_of(seen, "bytes")
+    return size is not None and size < least
 
 
 def count_of(seen: SetupObservation, name: str) -> int | None:

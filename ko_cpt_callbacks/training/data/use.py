@@ -20,6 +20,8 @@ class SourceUse:
         read: Documents up to the last one that is in the rows, in one pass and before filters.
         available: All documents of one pass, before filters; None where they were not counted (a data set of the hub).
         passes: How often the stages go over the documents that are in the rows, on average.
+        bytes: UTF-8 bytes of one pass, as far as documents were counted, reckoned from those in the rows; None where
+            they were not.
     """
 
     name: str
@@ -27,6 +29,7 @@ class SourceUse:
     read: int
     available: int | None
     passes: float
+    bytes: int | None = None
 
     @property
     def used(self) -> float | None:
@@ -51,6 +54,7 @@ def source_uses(rows: PackedRows, wanted: float) -> tuple[SourceUse, ...]:
             entry["read"],
             entry["available"],
             times * entry["documents"] / entry["distinct"],
+            None if entry["available"] is None else round(entry["bytes"] / entry["documents"] * entry["available"]),
         )
         for name, entry in sources.items()
     )
@@ -63,7 +67,7 @@ def use_notes(uses: Sequence[SourceUse]) -> Iterator[dict[str, Any]]:
     """
     shortest = [use.name for use in uses if use.used is not None and use.used >= CORPUS_USED]
     for use in uses:
-        counts = {"read": use.read, "available": use.available, "passes": use.passes}
+        counts = {"read": use.read, "available": use.available, "passes": use.passes, "bytes": use.bytes}
         yield {"source": use.name, "share": use.share, **counts, "shortest": shortest}
 
 

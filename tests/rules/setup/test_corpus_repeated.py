@@ -14,9 +14,10 @@ from ko_cpt_callbacks.signal.signals import SILENT
 RULE = CorpusRepeated()
 
 
-def row(passes: Any, source: Any = "en") -> SetupObservation:
-    """What a run notes of a source of the hub, whose documents are not counted."""
-    return SetupObservation(0, "corpus-use", {"source": source, "read": 6, "available": None, "passes": passes})
+def row(passes: Any, source: Any = "en", size: Any = None) -> SetupObservation:
+    """What a run notes of a source; without a size of one of the hub, whose documents are not counted."""
+    values = {"source": source, "read": 6, "available": None, "passes": passes, "bytes": size}
+    return SetupObservation(0, "corpus-use", values)
 
 
 def test_a_source_that_is_repeated_too_often() -> None:
@@ -32,6 +33,12 @@ def test_four_passes_are_not_too_many() -> None:
     """Up to four nothing is said; a user sets another number."""
     assert RULE.step((), row(4.0), SILENT) == ((), ())
     assert CorpusRepeated(most_passes=2).step((), row(3), SILENT)[1] != ()
+
+
+def test_a_text_to_try_a_recipe_out() -> None:
+    """Below 100 kB a source is not judged."""
+    assert RULE.step((), row(9, size=99_999), SILENT) == ((), ())
+    assert RULE.step((), row(9, size=100_000), SILENT)[1] != ()
 
 
 @pytest.mark.parametrize(("passes", "source"), [("many", "en"), (float("nan"), "en"), (None, "en"), (9, None)])

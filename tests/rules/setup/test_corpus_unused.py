@@ -18,6 +18,7 @@ ROW: dict[str, Any] = {
     "read": 899,
     "available": 1000,
     "passes": 1.0,
+    "bytes": 100_000,
     "shortest": ["en"],
 }
 
@@ -42,6 +43,13 @@ def test_nine_tenths_are_enough() -> None:
     """From 90 % on nothing is said; a user sets another share."""
     assert RULE.step((), row(read=900), SILENT) == ((), ())
     assert CorpusUnused(least_used=0.95).step((), row(read=900), SILENT)[1] != ()
+
+
+def test_a_text_to_try_a_recipe_out() -> None:
+    """Below 100 kB a source is not judged; one whose bytes were not counted is."""
+    assert RULE.step((), row(bytes=99_999), SILENT) == ((), ())
+    assert RULE.step((), row(bytes=None), SILENT)[1] != ()
+    assert CorpusUnused(least_bytes=0).step((), row(bytes=10), SILENT)[1] != ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from importlib import import_module
 from importlib.metadata import distribution, requires
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
 
 import ko_cpt_callbacks
 
@@ -137,6 +139,14 @@ def _distributions(names: Iterable[str]) -> set[str]:
     return found
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md", ".ci/install"])
+def test_what_an_install_without_torch_needs(name: str) -> None:
+    """README's line and the script that tries the wheel out name the same libraries as the test below."""
+    text = (ROOT / name).read_text("utf-8")
+
+    assert re.search(rf"pip install (-c \S+ )?{re.escape(' '.join(LIGHT))}", text)
+
+
 def test_check_in_an_environment_without_torch(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     """The wheel beside five light libraries, nothing else installed: it imports, and judges README's example log."""
     site = tmp_path / "site"
@@ -159,6 +169,43 @@ def test_check_in_an_environment_without_torch(wheel: zipfile.ZipFile, tmp_path:
 
     assert found.stderr == ""
     assert "padding-in-loss" in {one["code"] for one in json.loads(found.stdout)["findings"]}
+
+
+def test_a_source_distribution_has_everything() -> None:
+    """MANIFEST.in names every file and folder of the repository."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("this is no git checkout")
+    lines = [line.split() for line in (ROOT / "MANIFEST.in").read_text("utf-8").splitlines()]
+    files = [pattern for line in lines if line[:1] == ["include"] for pattern in line[1:]]
+    folders = {line[1] for line in lines if line[:1] == ["graft"]} | {"ko_cpt_callbacks"}
+    left_out = {".gitignore", "MANIFEST.in", "pyproject.toml", "setup.cfg"}  # the last three are always in it
+
+    missing = [
+        name for name in listed.stdout.splitlines()
+        if name.partition("/")[0] not in folders | left_out | {".github"}
+        and not any(fnmatch(name, pattern) for pattern in files)
+    ]  # fmt: skip
+    assert missing == []
+
+
+def test_citation() -> None:
+    """CITATION.cff has this version, and the licence of setup.cfg."""
+    text = (ROOT / "CITATION.cff").read_text("utf-8")
+
+    assert f"\nversion: {ko_cpt_callbacks.__version__}\n" in text
+    assert "\nlicense: Apache-2.0\n" in text and "license = Apache-2.0" in (ROOT / "setup.cfg").read_text("utf-8")
+
+
+def test_publishing_needs_no_token() -> None:
+    """The workflow publishes by its identity, from one environment, what it has built and tried out."""
+    jobs = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "publish.yml")["jobs"]
+    commands = [step.get("run", "") for step in jobs["build"]["steps"]]
+
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert (jobs["publish"]["needs"], jobs["publish"]["environment"]) == ("build", "pypi")
+    assert "secrets." not in (ROOT / ".github" / "workflows" / "publish.yml").read_text("utf-8")
+    assert any(command.startswith(".ci/install ") for command in commands)
 
 
 def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:

@@ -83,6 +83,14 @@ def test_every_page_is_reached() -> None:
     assert [str(page) for page in DOCS.rglob("*.md") if page not in reached] == []
 
 
+def test_the_site_has_every_page() -> None:
+    """The navigation of mkdocs.yml names each page of docs, those of single findings aside, and no other."""
+    named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md") if path.parent.name != "findings"]
+
+    assert sorted(named) == sorted([*pages, "findings/README.md"])
+
+
 @pytest.mark.parametrize("page", TRANSCRIPTS.pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_transcripts_are_what_the_commands_print(page: Path) -> None:
     """Every block that begins with `$ ko-cpt …` is the command's output; the quickstart's where that run is there."""

@@ -1,51 +1,68 @@
-"""``ko-cpt check RUN``: the verdict on a finished or running training, from what it left behind.
+"""``ko-cpt check RUN…``: the verdict on finished or running trainings, from what they left behind.
 
-Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 nothing was judged (one line on stderr), or a
-stage of a staged training could not be read, or a rule failed (one line each; the others are judged all the same).
+Exit status: 0 judged, 1 judged and a finding reaches ``--fail-on``, 2 a run, or a stage of one, could not be read (one
+line each on stderr; the others are judged all the same), or a rule failed.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import os
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Final
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
+from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.page import page_lines
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
-from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_lines
+from ko_cpt_callbacks.check.runs import CheckOptions, RunRow, judge_path, rows_of, run_paths
+from ko_cpt_callbacks.check.staged import PlanJudgement
+from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
+from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.lock import is_written
-from ko_cpt_callbacks.run.reading import Plan, Source, read_plan, read_run
-from ko_cpt_callbacks.watch.limit import Limits, read_limits
+from ko_cpt_callbacks.watch.limit import read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
 
 __all__ = ["check"]
 
 _FAILED: Final = 1
 _UNREADABLE: Final = 2
+_FORMAT: Final = 1
 _SEVERITIES: Final = tuple(severity.value for severity in Severity)
+_FORMATS: Final = ("text", "json", "md", "csv", "github")
+_WATCH_SECONDS: Final = 5.0
+"""Between two looks at a run. Chosen, not measured."""
+_SUMMARY: Final = "GITHUB_STEP_SUMMARY"
+"""Where GitHub Actions names the file whose Markdown it shows with a job."""
+
+Judged: TypeAlias = Judgement | PlanJudgement | KoCPTError
 
 
 def check(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run folder (output_dir, or staged run), checkpoint, trainer_state.json."),
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders (output_dir, or staged run), checkpoints, trainer_state.json files, patterns, or folders "
+            "with runs in them.",
+        ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(_FORMATS), help="github: annotations and a job summary.")
+    ] = "text",
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     whole: Annotated[
         bool, typer.Option("--all", help="Every finding and rule, what was not checked and why, advice in full.")
     ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again as the run grows, until it ends.")] = False,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,86 +97,140 @@ def check(
         ),
     ] = None,
 ) -> None:
-    """Judge a run: its losses, what is wrong with it, what to do next.
+    """Judge runs: their losses, what is wrong with them, what to do next.
 
-    Exit status: 0 judged, 1 a finding reaches --fail-on, 2 RUN, a stage of it, or an option cannot be used, or a rule
-    failed.
+    One run gets a page, several get a table. Exit status: 0 judged, 1 a finding reaches --fail-on, 2 a run, a stage of
+    it, or an option cannot be used, or a rule failed.
     """
     let_print_anything()
     try:
-        _one_of("--task", task, TASKS)
+        form = "json" if as_json else form
+        for option, value, known in (("--format", form, _FORMATS), ("--task", task, TASKS)):
+            _one_of(option, value, known)
         _one_of("--fail-on", fail_on, _SEVERITIES)
-        beside = None if baseline is None else _baseline(baseline)
-        limits = read_limits("--rule", rule or (), known_limits())
-        language = language_of("--lang", lang, os.environ)
-        plan = read_plan(run) if run else None
-        if plan is not None:
-            _check_plan(
-                plan, run, target or (), task, beside, retention or (), limits, language,
-                as_json=as_json, whole=whole, fail_on=fail_on,
-            )  # fmt: skip
-            return
-        judged = _judge(run, target or (), task, beside, retention or (), limits, language)
+        if watch and form != "text":
+            raise ConfigurationError(f"--watch: found with --format {form}, expected text; leave one of them out")
+        options = CheckOptions(
+            target or (),
+            task,
+            None if baseline is None else _baseline(baseline),
+            retention or (),
+            read_limits("--rule", rule or (), known_limits()),
+            language_of("--lang", lang, os.environ),
+        )
+        paths = run_paths(runs)
+        judged: dict[str, Judged] = {}
+        while True:
+            judged = {path: _judged(path, options, alone=len(paths) == 1) for path in paths}
+            _show(judged, form, options.language, whole=whole)
+            if not watch or not _wait(judged):
+                break
     except KoCPTError as error:
         typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
         raise typer.Exit(_UNREADABLE) from None
-    if as_json:
-        # ASCII: whatever a file's texts hold, and wherever this is piped to.
-        typer.echo(json.dumps(judged.as_dict(run), allow_nan=False, indent=2))
+    raise typer.Exit(_status(judged, fail_on))
+
+
+def _judged(path: str, options: CheckOptions, *, alone: bool) -> Judged:
+    """What came of a run; of several one that cannot be read is a row of the table."""
+    try:
+        return judge_path(path, options)
+    except UnreadableRunError as error:
+        if alone:
+            raise
+        return error
+
+
+def _show(judged: dict[str, Judged], form: str, language: str | None, *, whole: bool) -> None:
+    (path, first), *more = judged.items()
+    if not more and form == "json":
+        assert not isinstance(first, KoCPTError)
+        print_json(first.as_dict(path))
+    elif not more and form == "text":
+        if isinstance(first, Judgement):
+            print_lines(page_lines(first, path, page_width(), whole=whole))
+        elif isinstance(first, PlanJudgement):
+            from ko_cpt_callbacks.check.staged_page import plan_lines
+
+            print_lines(plan_lines(first, path, page_width(), whole=whole))
     else:
-        print_lines(page_lines(judged, run, page_width(), whole=whole))
-    if _tell_failed(("", finding) for finding in judged.findings):
-        raise typer.Exit(_UNREADABLE)
-    if fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in judged.findings):
-        raise typer.Exit(_FAILED)
+        _show_rows([row for path, one in judged.items() for row in rows_of(path, one)], form, language, alone=not more)
 
 
-def _check_plan(
-    plan: Plan,
-    path: str,
-    targets: Sequence[str],
-    task: str | None,
-    baseline: Baseline | None,
-    retention: Sequence[str],
-    limits: Limits,
-    language: str | None,
-    *,
-    as_json: bool,
-    whole: bool,
-    fail_on: str | None,
-) -> None:
-    """A staged training: every stage that can be judged is, and one that cannot be read makes the status 2."""
-    from ko_cpt_callbacks.check.staged import judge_plan  # numpy, for the paired differences
+def _show_rows(rows: Sequence[RunRow], form: str, language: str | None, *, alone: bool) -> None:
+    from ko_cpt_callbacks.check.formats import as_csv, as_github, as_markdown, table_of_runs
 
-    asked_of(None, targets=targets, retention=retention)
-    judged = judge_plan(
-        plan, targets=targets, task=task, baseline=baseline, retention=retention, limits=limits, language=language
-    )
-    if as_json:
-        typer.echo(json.dumps(judged.as_dict(path), allow_nan=False, indent=2))
+    language = language or (rows[0].language if alone else DEFAULT_LANGUAGE)
+    if form == "json":
+        print_json({"format": _FORMAT, "runs": [row.as_dict() for row in rows]})
+    elif form == "text":
+        print_lines(table_of_runs(rows, language, page_width()))
+    elif form == "csv":
+        typer.echo(as_csv(rows), nl=False)
     else:
-        from ko_cpt_callbacks.check.staged_page import plan_lines
-
-        print_lines(plan_lines(judged, path, page_width(), whole=whole))
-    unread = [stage for stage in judged.stages if stage.message is not None]
-    for stage in unread:
-        typer.echo(f"ko-cpt check: stage {printable(f'{stage.planned.name}: {stage.message}')}", err=True)
-    failed = _tell_failed(judged.findings)
-    if unread or failed:
-        raise typer.Exit(_UNREADABLE)
-    if fail_on is not None and any(_reaches(finding.severity, fail_on) for _, finding in judged.findings):
-        raise typer.Exit(_FAILED)
+        markdown = as_markdown(rows, language, findings=alone)
+        if form == "github":
+            for line in as_github(rows):
+                typer.echo(line)
+            summary = os.environ.get(_SUMMARY)
+            if summary:
+                _append(summary, markdown)
+                return
+        typer.echo(markdown, nl=False)
 
 
-def _tell_failed(findings: Iterable[tuple[str, Finding]]) -> bool:
-    """Name the rules that failed on stderr, each with its stage; whether there are any."""
-    failed = [(stage, finding) for stage, finding in findings if finding.code == RuleFailed().code]
-    for stage, finding in failed:
-        where = f"stage {stage}: " if stage else ""
-        rule, error = finding.values["rule"], finding.values["error"]
-        text = printable(f"{where}rule {rule} failed at step {finding.step}: {error}")
-        typer.echo(f"ko-cpt check: {text}", err=True)
-    return bool(failed)
+def _append(path: str, text: str) -> None:
+    try:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise ConfigurationError(f"{_SUMMARY}: {path}: {error.strerror}, expected a file to write to") from None
+
+
+def _wait(judged: dict[str, Judged]) -> bool:
+    """Whether something may still come, once it was waited for."""
+    states = [one.facts.state for one in judged.values() if not isinstance(one, KoCPTError)]
+    if not any(state in (RunState.RUNNING, RunState.UNFINISHED) for state in states):
+        return False
+    try:
+        time.sleep(_WATCH_SECONDS)
+    except KeyboardInterrupt:
+        return False
+    typer.echo("\x1b[2J\x1b[H" if sys.stdout.isatty() else "")
+    return True
+
+
+def _status(judged: dict[str, Judged], fail_on: str | None) -> int:
+    """The worst of all runs; what could not be read, and rules that failed, are named on stderr."""
+    complaints = [text for one in judged.values() for text in _complaints(one)]
+    for text in complaints:
+        typer.echo(f"ko-cpt check: {printable(text)}", err=True)
+    if complaints:
+        return _UNREADABLE
+    found = [finding for one in judged.values() for _, finding in _findings(one)]
+    grave = fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in found)
+    return _FAILED if grave else 0
+
+
+def _complaints(judged: Judged) -> Iterator[str]:
+    if isinstance(judged, KoCPTError):
+        yield str(judged)
+        return
+    if isinstance(judged, PlanJudgement):
+        for stage in judged.stages:
+            if stage.message is not None:
+                yield f"stage {stage.planned.name}: {stage.message}"
+    for stage_name, finding in _findings(judged):
+        if finding.code == RuleFailed().code:
+            where = f"stage {stage_name}: " if stage_name else ""
+            rule, error = finding.values["rule"], finding.values["error"]
+            yield f"{where}rule {rule} failed at step {finding.step}: {error}"
+
+
+def _findings(judged: Judged) -> Sequence[tuple[str, Finding]]:
+    if isinstance(judged, PlanJudgement):
+        return judged.findings
+    return [("", finding) for finding in judged.findings] if isinstance(judged, Judgement) else []
 
 
 def _baseline(name: str) -> Baseline:
@@ -168,30 +239,6 @@ def _baseline(name: str) -> Baseline:
     if not name:
         raise ConfigurationError("--baseline: found an empty text, expected an id; is a variable unset?")
     return find_baseline(name)
-
-
-def _judge(
-    path: str,
-    targets: Sequence[str],
-    task: str | None,
-    baseline: Baseline | None,
-    retention: Sequence[str],
-    limits: Limits,
-    language: str | None,
-) -> Judgement:
-    if not path:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    asked_of(None, targets=targets, retention=retention)  # a mistake of the command line is told before one of the run
-    run = read_run(path)
-    told = run.run_file()
-    try:
-        said = None if told is None else read_recorded_run(told)
-        asked = asked_of(
-            said, task=task, targets=targets, baseline=baseline, retention=retention, limits=limits, language=language
-        )
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{told}: {error}") from None
-    return judge_run(run, asked, running=run.source is Source.ROWS and is_written(run.path.parent))
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from ko_cpt_callbacks.run.resume import beyond, checkpoint_states
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
-__all__ = ["FORMAT", "PLAN_FILE", "Plan", "PlannedStage", "Run", "Source", "read_plan", "read_run"]
+__all__ = ["FORMAT", "PLAN_FILE", "Plan", "PlannedStage", "Run", "Source", "holds_run", "read_plan", "read_run"]
 
 _CHECKPOINT: Final = "checkpoint-"
 _KINDS: Final = (keys.KIND_TRAIN, keys.KIND_EVAL, keys.KIND_END, keys.KIND_CHECKPOINT, keys.KIND_SETUP)
@@ -224,6 +224,16 @@ def _is_run(folder: Path) -> bool:
         return folder.is_dir() and (any(file.is_file() for file in own) or bool(checkpoint_states(folder)))
     except OSError:  # a folder that may not be looked into does not make its neighbours unreadable
         return False
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is a run of any form, or a staged one.
+
+    Raises:
+        OSError: If it may not be looked into.
+    """
+    own = folder / keys.ROWS_FILE, folder / keys.FOLDER / PLAN_FILE
+    return _is_run(folder) or any(file.is_file() for file in own)
 
 
 def _list(names: Sequence[str], limit: int) -> str:

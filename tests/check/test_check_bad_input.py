@@ -51,17 +51,6 @@ def _told(**told: Any) -> Callable[[Path], Path]:
     return _run_file(json.dumps({"format": 1, "told": {"task": "cpt", **told}}))
 
 
-def _several_runs(folder: Path) -> Path:
-    for name in ("night", "morning"):
-        write_state(folder / name / "checkpoint-10" / "trainer_state.json", [])
-    return folder
-
-
-def _one_run_below(folder: Path) -> Path:
-    write_state(folder / "night" / "trainer_state.json", [])
-    return folder
-
-
 def _folder_as_state(folder: Path) -> Path:
     (folder / "trainer_state.json").mkdir()
     return folder
@@ -97,8 +86,6 @@ BAD: Final[dict[str, tuple[Callable[[Path], Path], str]]] = {
     "empty folder": (lambda folder: folder, "found an empty folder, expected ko_cpt/rows.jsonl"),
     "folder of something else": (lambda folder: _file("notes.txt", "x")(folder).parent, "found notes.txt, expected"),
     "folder called as the file": (_folder_as_state, "found trainer_state.json, expected"),
-    "several runs and no plan": (_several_runs, "found 2 runs (morning, night) and no plan that joins them"),
-    "one run a folder further": (_one_run_below, "/night?"),
     "Git-LFS pointer": (
         _state("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
         "found a Git-LFS pointer, expected the file itself; fetch it with `git lfs pull`",

@@ -68,6 +68,7 @@ class LevelShift(Rule):
     Args:
         sure: Standard errors of its size that a shift must have,
         noises: and noises of one point before it,
+        jitters: and noises as first differences of the whole window tell it,
         gain: and squared noises by which it fits better than what is none.
         large: From so many noises it is large.
         few: Points after a large one.
@@ -81,6 +82,7 @@ class LevelShift(Rule):
 
     sure: float = limits.SHIFT_SURE
     noises: float = limits.SHIFT_NOISES
+    jitters: float = limits.SHIFT_JITTERS
     gain: float = limits.SHIFT_GAIN
     large: float = limits.SHIFT_LARGE
     few: int = limits.SHIFT_FEW
@@ -142,7 +144,10 @@ class LevelShift(Rule):
         local = losses[-count - 1 - limits.SHIFT_BEFORE :]
         step = step_of(local, count, noise)
         sign, size, base = 1.0 if step.size > 0 else -1.0, abs(step.size), step.before
-        needed = max(self.sure * step.error, self.noises * noise, self.least_nats, self.least_share * abs(base))
+        needed = max(
+            self.sure * step.error, self.noises * noise, self.jitters * jitter, self.least_nats,
+            self.least_share * abs(base),
+        )  # fmt: skip
         moved = sign * (middles[-1] - middles[-count - 2])
         if size < needed or moved < limits.SHIFT_MOVED * noise or (count == self.few and size < self.large * noise):
             return None

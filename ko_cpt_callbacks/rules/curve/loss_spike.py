@@ -29,8 +29,8 @@ class LossSpike(Rule):
     on what else the window held: the second farthest point of it (heavy tails), and how far points went the other way
     (a noisy stretch). A point that closes an epoch holds a short batch and must be higher still.
 
-    All chosen, not measured; a batch's noise is rarely above 7 noises, and the peers ask for twice the mean
-    (llm-foundry's KillLossSpike) or 6 standard deviations (OLMo) of a point.
+    The noises are measured on the labelled suite, the rest is chosen. The peers ask for twice the mean (llm-foundry's
+    KillLossSpike) or 6 standard deviations (OLMo) of a point.
 
     Args:
         one_noises: Height of a single point, in noises.

@@ -235,7 +235,7 @@ NOISE = 1.4826 * 0.2 / math.sqrt(6.0)
 @pytest.mark.parametrize(("noises", "points"), [(8.5, 9), (9.6, 6)])
 def test_how_soon_a_shift_is_said(noises: float, points: int) -> None:
     """After nine points, and after six where it is nine noises large; the noise is that of the points before it."""
-    (found,) = _step(noises * NOISE, zigzag=0.05)
+    (found,) = _step(noises * NOISE, zigzag=0.05, rule=LevelShift(jitters=0.0))
     assert (found.values["points"], found.values["noise"]) == (points, pytest.approx(NOISE))
     if points == 9:
         assert found.values["threshold"] == pytest.approx(4.6 * 0.88 * NOISE, rel=0.02)
@@ -247,6 +247,27 @@ def test_how_sure_a_shift_is() -> None:
     for rule, noises in ((RULE, 4.6 * 0.88), (LevelShift(sure=0.0), 3.5)):
         assert _step(0.9 * noises * NOISE, zigzag=0.05, rule=rule) == []
         assert len(_step(1.12 * noises * NOISE, zigzag=0.05, rule=rule)) == 1
+
+
+def test_how_many_noises_of_first_differences_a_shift_has() -> None:
+    """3.6: the points before it may be quiet by chance."""
+    losses = [2.0] * 60 + [2.36] * 6
+    for jitter, said in ((0.098, True), (0.102, False)):
+        seen = rows(losses)
+        signals = Monitor([]).fold(seen)[0].signals
+        signals = replace(signals, window=replace(signals.window, jitter=jitter))
+        found = RULE.step(RULE.initial(), seen[-1], signals)[1]
+        assert [one.values["threshold"] for one in found] == [pytest.approx(3.6 * jitter)] * said
+
+
+def test_how_far_the_level_moved() -> None:
+    """3.2 noises from the short median before to that of now: else a line only makes up for its slope."""
+    seen = rows([2.0 + 0.05 * (-1) ** i + 1.5 * (i >= 60) for i in range(66)])
+    signals = Monitor([]).fold(seen)[0].signals
+    for noises, said in ((3.15, False), (3.25, True)):
+        middles = (*[2.0] * 10, *[2.0 + noises * NOISE] * 7)
+        shifted = replace(signals, watch=replace(signals.watch, middles=middles))
+        assert bool(RULE.step(RULE.initial(), seen[-1], shifted)[1]) is said
 
 
 def test_a_slope_that_changes() -> None:

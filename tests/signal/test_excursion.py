@@ -399,6 +399,9 @@ def test_where_a_steep_level_goes() -> None:
     flatter = [2.9, 2.8, 2.7, 2.6, 2.3, 1.99, 2.0, 2.01, 2.02]
     rise = _add([*(5.0 - 0.1 * i for i in range(21)), *flatter], 4.0, **steep).rise
     assert rise is not None and rise.base == 2.0
+    # What has come to rest goes nowhere: its level is the line's, which is still on its way down.
+    rise = _add([*(4.1 - 0.1 * i for i in range(21)), *[2.0] * 9], 4.0, line=(2.2, -0.1), noise=0.01, jitter=0.01).rise
+    assert rise is not None and rise.base == 2.2
 
 
 def test_how_wild_the_last_points_are() -> None:

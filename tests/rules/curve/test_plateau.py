@@ -122,7 +122,8 @@ def test_at_the_end_noise_decides() -> None:
     """With much noise nothing is said while the run goes on, and at its end what is not beyond it is none."""
     seen = _run(_still, noise=0.1, points=60)
     assert _findings(seen, close=False) == []
-    assert [one.step for one in _findings([*seen, EndObservation(600, 2.6)])] == [600]
+    (found,) = _findings([*seen, EndObservation(600, 2.6)])
+    assert (found.step, found.values["points"], found.values["share"]) == (600, 18, 0.3)
 
 
 # -- how much it takes: losses with exactly these numbers ----

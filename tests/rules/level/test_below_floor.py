@@ -221,6 +221,15 @@ def test_a_fall_below_ln_3_is_a_warning_whatever_the_bytes() -> None:
     assert _findings(_measured(0, 0.9, 1.2), *_train(*gradual), task="cpt") == []
 
 
+def test_a_small_fall_to_a_healthy_level() -> None:
+    """At 1.2 bytes per token 0.3 nats are much in bits per byte, and no sudden fall where the level after it is none
+    too low."""
+    for before, said in ((0.9, False), (1.2, True)):
+        losses = [before if i < 30 else 0.6 for i in range(60)]
+        found = _findings(_measured(0, before / math.log(2.0) / 1.2, 1.2), *_train(*losses))
+        assert ("train-fall" in [one.variant for one in found]) is said
+
+
 def test_evaluations_fall_too() -> None:
     """A level, then far below it: a warning; a spike and back is none."""
     (found,) = _findings(*_evals(2.7, 2.68, 0.5))

@@ -6,6 +6,7 @@ Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line f
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.memory import StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
     from ko_cpt_callbacks.recipe.schema import Page
+    from ko_cpt_callbacks.yaml.reading import Told
 
 __all__ = ["recipes", "validate"]
 
@@ -253,9 +255,9 @@ def _validate(file: str) -> None:
     from ko_cpt_callbacks.recipe.family import NotCountedError
     from ko_cpt_callbacks.recipe.plausibility import recipe_notes
     from ko_cpt_callbacks.recipe.reading import is_bundled
-    from ko_cpt_callbacks.recipe.text_checks import look_at_texts
+    from ko_cpt_callbacks.recipe.text_checks import look_at_texts, text_mistakes
 
-    read = _read(file)
+    read = _read(file, further=text_mistakes)
     page = read.recipe
     look = look_at_texts(read)
     bundled = is_bundled(read.path)
@@ -315,10 +317,12 @@ def _arguments_checked() -> str:
     )
 
 
-def _read(recipe: str, overrides: list[str] | None = None) -> RecipeFile:
+def _read(
+    recipe: str, overrides: list[str] | None = None, further: Callable[[Any, Path], list[Told]] | None = None
+) -> RecipeFile:
     # Not at the top: the other commands need neither YAML nor a schema.
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
     if not recipe:
         raise ConfigurationError("found an empty text, expected a recipe's id or file; is a variable unset?")
-    return read_recipe(find_recipe(recipe), overrides or [])
+    return read_recipe(find_recipe(recipe), overrides or [], further)

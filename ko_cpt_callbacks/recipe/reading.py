@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from ko_cpt_callbacks.recipe.override import OPTION, override
 from ko_cpt_callbacks.recipe.schema import Defaults, Page
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, read_document, read_text
+from ko_cpt_callbacks.yaml.reading import Document, Told, read_document, read_text
 from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 __all__ = ["MAX_BYTES", "RecipeFile", "copy_recipe", "find_recipe", "read_recipe", "recipe_text"]
@@ -101,13 +101,17 @@ def recipe_text(path: Path, *, as_it_is: bool = False) -> str:
     return read_text(path, MAX_BYTES, RecipeError, _WHAT, f"{_WHAT} of a page or two", as_it_is=as_it_is)
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
+def read_recipe(
+    path: Path, overrides: Sequence[str] = (), further: Callable[[Any, Path], Iterable[Told]] | None = None
+) -> RecipeFile:
     """The recipe of a file.
 
     Args:
         path: The file.
         overrides: ``key=value`` texts: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single
             text is one.
+        further: What else is asked of the raw values and the folder of a recipe that cannot be used, such as
+            `recipe.text_checks.text_mistakes`: so that its mistakes are told together with the others.
 
     Raises:
         RecipeError: If it cannot be used. It tells every mistake, one a line: file and line, key, what was found,
@@ -131,6 +135,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> RecipeFile:
         *agreement_mistakes(base.told(document), sourced, base.mistakes),
     ]
     if told or recipe is None:
+        for key, found, expected, near in () if further is None else further(document.values, path.parent):
+            told.append(Mistake(key, line_of(document, key), found, expected, near))
         raise _error(done.once(told_once(told, document)), file)
     recipe = base.completed(recipe).model_copy(update={"defaults": Defaults()})
     given = {dotted(key): value for key, value in done.values.items()}

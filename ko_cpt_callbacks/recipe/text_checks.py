@@ -10,10 +10,13 @@ import json
 import lzma
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Source
@@ -31,7 +34,7 @@ from ko_cpt_callbacks.recipe.text_files import (
     open_unpacked,
 )
 from ko_cpt_callbacks.yaml.mistake import Key, cut, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Told
+from ko_cpt_callbacks.yaml.reading import Told, at, mapping
 
 _LONG_HEAD: Final = 1 << 22
 """Bytes that are looked at where the first row is longer; chosen, not measured."""
@@ -64,30 +67,47 @@ class TextLook:
 
 def look_at_texts(file: RecipeFile) -> TextLook:
     """Look at the files that a recipe names, as far as they are here."""
+    return _look(file.path.parent, file.recipe.base.model, file.recipe.data.sources)
+
+
+def text_mistakes(values: Any, folder: Path) -> list[Told]:
+    """The same mistakes of a recipe that has others: of the sources that can be read in it.
+
+    Args:
+        values: Its raw values.
+        folder: Where its paths begin.
+    """
+    sources: dict[str, Source] = {}
+    for name, given in mapping(values, "data", "sources").items():
+        with suppress(ValidationError):  # told elsewhere
+            sources[name] = Source.model_validate(given)
+    model = at(values, "base", "model")
+    return _look(folder, model if isinstance(model, str) and model else None, sources).mistakes
+
+
+def _look(folder: Path, model: str | None, sources: Mapping[str, Source]) -> TextLook:
     look = TextLook()
-    look.mistakes.extend(_base(file))
-    for name, source in file.recipe.data.sources.items():
+    look.mistakes.extend(_base(folder, model))
+    for name, source in sources.items():
         key: Key = ("data", "sources", name)
         if source.hub is not None:
             look.unseen.append(f"{source.hub} (on the hub)")
-        told = list(_source(file, key, source, look))
+        told = list(_source(folder, key, source, look))
         look.mistakes.extend(told[:_TOLD])
     return look
 
 
-def _base(file: RecipeFile) -> Iterator[Told]:
+def _base(folder: Path, model: str | None) -> Iterator[Told]:
     """A base that can only be a folder is one."""
-    model = file.recipe.base.model
     if model is None or (model[0] not in "./~" and model.count("/") < 2):
         return
-    places = (file.path.parent / model, Path(model))
+    places = (folder / model, Path(model))
     if not any(place.is_dir() for place in places):
         _, _, near = _absent(places[0])
         yield ("base", "model"), f"no folder {model}", "one that is there, or owner/name of the hub", near
 
 
-def _source(file: RecipeFile, key: Key, source: Source, look: TextLook) -> Iterator[Told]:
-    folder = file.path.parent
+def _source(folder: Path, key: Key, source: Source, look: TextLook) -> Iterator[Told]:
     looked = 0
     for number, pattern in enumerate(source.patterns):
         place = (*key, "files") if isinstance(source.files, str) else (*key, "files", number)

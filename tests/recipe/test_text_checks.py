@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import text_checks
 from ko_cpt_callbacks.recipe.reading import RecipeFile, read_recipe
@@ -239,6 +241,30 @@ def test_a_base_that_can_only_be_a_folder(model: str, tmp_path: Path) -> None:
         path.write_text(given, "utf-8")
         mistakes = look_at_texts(read_recipe(path)).mistakes
         assert [key for key, *_ in mistakes] == [("base", "model")] * told
+
+
+def test_files_and_the_page_are_told_together(tmp_path: Path) -> None:
+    """A missing file, a column and an encoding are found in one go with what is wrong on the page, each with its line;
+    a source that is wrong itself is not looked into, and without mistakes on the page nothing comes twice."""
+    _write(tmp_path / "rows.jsonl", '{"body": "글"}\n')
+    _write(tmp_path / "old.txt", SAID.encode("cp949"))
+    more = ["web: {language: ko, files: rows.jsonl}", "books: {language: ko, files: old.txt}",
+            "wrong: {language: korean, files: nowhere.txt}"]  # fmt: skip
+    added = "".join(f"    {one}\n" for one in more)
+    text = RECIPE.format(source="files: news.jsonl").replace("  mix:", f"{added}  mix:")
+    path = tmp_path / "local.yaml"
+    path.write_text(text.replace("held_out: 0.3", "held_out: 3").replace("layers: all", "layers: most"), "utf-8")
+    found = CliRunner().invoke(app, ["validate", str(path)])
+    assert found.exit_code == 2
+    lines = found.stderr.splitlines()
+    told = [line.removeprefix(f"ko-cpt validate: {path}:").partition(": found ")[0] for line in lines]
+    assert told == [
+        "7: data.held_out", "11: data.sources.ko.files", "12: data.sources.web.field", "13: data.sources.books.files",
+        "14: data.sources.wrong.language", "17: stages.whole.trains.layers",
+    ]  # fmt: skip
+    path.write_text(text.replace("    wrong: {language: korean, files: nowhere.txt}\n", ""), "utf-8")
+    alone = CliRunner().invoke(app, ["validate", str(path)])
+    assert len(alone.stderr.splitlines()) == 3
 
 
 def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:

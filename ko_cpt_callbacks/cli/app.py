@@ -24,20 +24,23 @@ from ko_cpt_callbacks.messages.catalogue import (
     catalogue,
     language_of,
 )
-from ko_cpt_callbacks.messages.terminal import columns
+from ko_cpt_callbacks.messages.terminal import wrapped
 from ko_cpt_callbacks.report.command import report
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.watch.limit import checked_code
 
-app: typer.Typer = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None)
-app.command()(check)
-app.command()(compare)
-app.command()(report)
-app.command(cls=SmokeCommand)(train)
-app.command()(validate)
-app.add_typer(baselines, name="baselines")
-app.add_typer(recipes, name="recipes")
+app: typer.Typer = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+# Each has a short help, because one that is taken from a docstring is cut off at 80 columns.
+app.command(short_help="Judge runs: what they reached, what is wrong, what to do next.")(check)
+app.command(short_help="Compare runs with a baseline, or with each other.")(compare)
+app.command(short_help="Write runs as one HTML file with their curves.")(report)
+app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)
+app.command(short_help="Check a recipe before anything is loaded: every mistake at once.")(validate)
+app.add_typer(baselines, name="baselines", short_help="List the runs to compare with, published and your own.")
+app.add_typer(recipes, name="recipes", short_help="List the recipes that come with the package; show or copy one.")
 
 _UNKNOWN: Final = 2  # as for every other wrong argument
 _WIDTH: Final = 96
@@ -59,7 +62,7 @@ def ko_cpt(
     """Exact loss, perplexity and bits per byte for continued pretraining."""
 
 
-@app.command()
+@app.command(short_help="Say what a finding's code means, how it is decided, what to do.")
 def explain(
     code: Annotated[str | None, typer.Argument(metavar="CODE", help="A finding's code; none: list them.")] = None,
     lang: Annotated[
@@ -106,16 +109,4 @@ def _explain(said: Explanation, words: Mapping[str, str]) -> None:
 def _section(title: str, text: str) -> None:
     typer.echo(f"\n{title}")
     for fact in text.split("\n"):
-        typer.echo("\n".join(_wrapped(fact)))
-
-
-def _wrapped(fact: str) -> list[str]:
-    """A fact on lines of its own; Hangul counts two columns, and a code such as non-finite is one word."""
-    lines = [_INDENT]
-    for word in fact.split(" "):
-        longer = lines[-1] + (" " if lines[-1].strip() else "") + word
-        if columns(longer) <= _WIDTH or not lines[-1].strip():
-            lines[-1] = longer
-        else:
-            lines.append(_INDENT + word)
-    return lines
+        typer.echo("\n".join(wrapped(f"{_INDENT}{fact}", _WIDTH, _INDENT)))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import ko_cpt_callbacks
+from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.messages.catalogue import catalogue, codes
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import limits_of
@@ -106,3 +109,17 @@ def test_no_command_shows_help() -> None:
     found = ko_cpt()
 
     assert "explain" in found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("check",), ("compare",), ("train",), ("baselines",), ("recipes", "show")])
+def test_help(command: tuple[str, ...]) -> None:
+    """``-h`` and ``--help`` are the same; no description is cut off at 80 columns."""
+    short, long = (CliRunner().invoke(app, [*command, name], terminal_width=80) for name in ("-h", "--help"))
+    assert (short.exit_code, short.stdout) == (0, long.stdout)
+    assert not re.search(r"[a-z]\.\.\.", short.stdout)
+    assert max(map(len, short.stdout.splitlines())) <= 80
+
+
+def test_completion_is_offered() -> None:
+    """typer's own."""
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout

@@ -12,6 +12,7 @@ from ko_cpt_callbacks.compare.registry import baseline_data
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import language_of
 from ko_cpt_callbacks.rules.registry import known_limits, rules_for
+from ko_cpt_callbacks.run.alert import ALERTS_VARIABLE, alert_output
 from ko_cpt_callbacks.run.output import USUAL, Output, output_names
 from ko_cpt_callbacks.watch.argument import one_of, several
 from ko_cpt_callbacks.watch.plausibility import doubts_of
@@ -71,14 +72,22 @@ def _environment_language() -> str | None:
         return None
 
 
-def refuse_unready(**arguments: Any) -> None:
-    """Arguments that this version knows and cannot serve yet are refused, never silently ignored.
+def alert_outputs(alerts: Iterable[str] | str | None, language: str) -> tuple[Output, ...]:
+    """What sends findings to people; nothing where neither the argument nor the environment asks for it.
+
+    Args:
+        alerts: As it was given; None: what the environment says, of which a mistake ends no run.
+        language: Of the sentences.
 
     Raises:
-        ConfigurationError: If one of them is given.
+        ConfigurationError: For an argument that cannot be used; no address is in the error.
     """
-    for name, value in arguments.items():
-        if value is not None and value != ():
-            raise ConfigurationError(
-                f"KoCPTCallback({name}={value!r}): this version does not act on {name} yet; leave it out"
-            )
+    if alerts is not None:
+        given = [alerts] if isinstance(alerts, str) else list(alerts)
+        return (alert_output("alerts", given, language, os.environ),) if given else ()
+    try:
+        words = os.environ.get(ALERTS_VARIABLE, "").split()
+        return (alert_output(ALERTS_VARIABLE, words, language, os.environ),) if words else ()
+    except ConfigurationError as error:
+        _log.warning("%s; no alert is sent", error)
+        return ()

@@ -15,7 +15,7 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.hf import trainer_access as handlers
-from ko_cpt_callbacks.hf.argument import callback_spec, checked_outputs, refuse_unready
+from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
 from ko_cpt_callbacks.hf.ranks import SHARED_EVENTS, EventCount
 from ko_cpt_callbacks.hf.run import LiveRun
@@ -76,9 +76,9 @@ class KoCPTCallback(TrainerCallback):
             place of their own (``ko-cpt explain CODE`` lists them). A list, ``["non-finite", "loss-spike"]``, asks
             these rules alone, and may hold such mappings: ``["non-finite", {"loss-spike": {"most": 3}}]`` does both.
             None: all rules as they are.
-        outputs: ``"files"``, ``"console"``, ``"report"`` (an HTML page at the end of the run), or
-            :class:`~ko_cpt_callbacks.run.output.Output` objects; None: files and console.
-        alerts: Where to send findings. Not in this version.
+        outputs: ``"files"``, ``"console"``, ``"report"`` (an HTML page at the end), or
+            :class:`~ko_cpt_callbacks.run.output.Output` objects; None: the first two.
+        alerts: Where findings go: the least grave that is sent, and addresses; :mod:`ko_cpt_callbacks.run.alert`.
         language: Language of the sentences, ``en`` or ``ko``; None: that of ``KO_CPT_LANG``, else English.
 
     Raises:
@@ -99,10 +99,9 @@ class KoCPTCallback(TrainerCallback):
         min_delta: float | str | None = None,
         rules: Iterable[str | Limits] | Limits | None = None,
         outputs: Iterable[str | Output] | None = None,
-        alerts: Any = None,
+        alerts: Iterable[str] | str | None = None,
         language: str | None = None,
     ) -> None:
-        refuse_unready(alerts=alerts)
         self._spec = callback_spec(
             task=task,
             retention=retention,
@@ -116,7 +115,7 @@ class KoCPTCallback(TrainerCallback):
             baseline=baseline,
             stage=stage,
         )
-        self._outputs = checked_outputs(outputs)
+        self._outputs = (*checked_outputs(outputs), *alert_outputs(alerts, self._spec.language))
         self.notes: list[tuple[str, dict[str, Any]]] = []  # set-up rows for the beginning of training
         self._seats: list[Seat] = []
         self._events = EventCount()
@@ -141,8 +140,7 @@ class KoCPTCallback(TrainerCallback):
     def best(self) -> tuple[int, float] | None:
         """Step and exact loss of the best evaluation; None before the first, and where none was measured.
 
-        Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in:
-        with label smoothing, a loss function of one's own or a preference Trainer it is another quantity.
+        Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in.
         """
         return None if self._current is None else self._current.best(self._spec.retention)
 

@@ -29,6 +29,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "metrics": ({"numpy"}, set()),
     "messages": (set(), {"rich"}),
     "yaml": ({"pydantic", "ruamel"}, set()),
+    "run": (set(), {"apprise"}),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
     "forecast": ({"numpy"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -170,10 +171,18 @@ def test_a_baseline_that_cannot_be_used(change: dict[str, Any], said: str) -> No
         KoCPTCallback(**change)
 
 
-def test_arguments_of_later_versions_are_refused() -> None:
-    """What this version cannot act on is refused by name, never silently ignored."""
-    with pytest.raises(ConfigurationError, match="does not act on alerts yet"):
-        KoCPTCallback(alerts="x")
+@pytest.mark.parametrize(
+    ("alerts", "said"),
+    [
+        ("loud", "found a text that is no address, expected info, warning, error"),
+        (["error", "$NOT_SET_HERE"], "NOT_SET_HERE, which is not set"),
+        ([3], "found int, expected texts"),
+    ],
+)
+def test_alerts_that_cannot_be_used(alerts: Any, said: str) -> None:
+    """What is neither a severity nor an address is refused before training."""
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        KoCPTCallback(alerts=alerts)
 
 
 @pytest.mark.parametrize("name", ["stop_on", "retention", "targets", "outputs"])

@@ -180,7 +180,7 @@ def entry_page(entry: Entry) -> RenderableType:
         *_section("Losses", _table(("stage", "split", "figure", "range", "grade", "where or how"), _values(baseline))),
         *_section("Adds to the loss when loaded in fewer bits", _table(("in", "", "grade", "how"), _offsets(entry))),
         *_section("Benchmarks", _table(("name", "of", "score", "grade", "where"), _benchmarks(entry))),
-        *_section("Called good or bad, by nobody's measurement", _table(("word", "range", "grade"), _bands(entry))),
+        *_section("Called good or bad, without a measurement", _table(("word", "range", "grade"), _bands(entry))),
         *_section("Notes", *(_line(text) for text in file.notes)),
         *_section("Sources", *(_source(name, entry) for name in file.sources)),
     )

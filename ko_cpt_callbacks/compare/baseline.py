@@ -1,6 +1,6 @@
 """A run to compare with, as plain values: published, or one of the user's own; and its stage that trains the same.
 
-Where the values come from (a file of the registry, a run folder) is nobody's business here; each carries its
+Where the values come from (a file of the registry, a run folder) is not known here; each carries its
 grade of evidence and the range that its print or its derivation leaves open. Where two stages fit, none is named.
 """
 
@@ -39,7 +39,7 @@ Start: TypeAlias = Literal["good base", "vocabulary surgery", "from scratch"]
 
 Metric: TypeAlias = Literal["loss", "ppl", "bits_per_byte"]
 Split: TypeAlias = Literal["train", "eval", "unknown"]
-"""``unknown``: whoever printed the figure calls it one thing and what is left of the run shows another, so that it
+"""``unknown``: its source calls it one thing and what is left of the run shows another, so that it
 is compared with neither."""
 
 

@@ -192,7 +192,7 @@ def _same_tokenizer(run: Measured, baseline: Baseline) -> bool:
 
 
 def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bool | None:
-    """Whether one tokenizer scored equally much of one text on both sides; None where nobody can tell.
+    """Whether one tokenizer scored equally much of one text on both sides; None where it cannot be known.
 
     Labels of -100 leave text out of the loss that the fingerprint, which is of all text, still has.
     """

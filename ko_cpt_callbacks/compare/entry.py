@@ -39,7 +39,7 @@ class Entry:
     Attributes:
         path: The file.
         file: What it says.
-        values: The same as plain values, ``not stated`` and all, for whoever shows it.
+        values: The same as plain values, ``not stated`` and all, for what shows it.
     """
 
     path: Path
@@ -219,7 +219,7 @@ def _interval(figure: Figure) -> tuple[float, float, float, float]:
         derived: Derived = derived_figure(figure)
         return derived.value, derived.low, derived.high, derived.rounding
     value = figure.value
-    assert value is not None  # of a text nobody asks for the range
+    assert value is not None  # of a text no one asks for the range
     if figure.quoted is None:
         return value, value, value, 0.0
     printed = read_printed(figure.quoted)

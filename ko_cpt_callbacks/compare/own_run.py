@@ -120,7 +120,7 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
 
 
 def _stage(rows: list[SetupObservation]) -> tuple[dict[str, str], Any]:
-    """Name and title of what was trained, and its four words; ``whole`` where nobody looked."""
+    """Name and title of what was trained, and its four words; ``whole`` where it was not looked at."""
     for row in reversed(rows):
         trains = {name: row.values.get(name) for name in _WORDS}
         title = row.values.get("name")
@@ -148,7 +148,7 @@ def _number(value: Any, note: str = "") -> Any:
 
 
 def _bytes_per_token(evaluations: Mapping[str, EvalObservation], told: Mapping[str, Any]) -> Any:
-    """Of the first set that is to be learnt: sets in other languages have others."""
+    """Of the first set that is to be learned: sets in other languages have others."""
     retention = _part(told, "told").get("retention")
     texts = [item for item in retention if isinstance(item, str)] if isinstance(retention, list) else []
     kept = [f"eval_{name}" for name in retention_names(texts)]

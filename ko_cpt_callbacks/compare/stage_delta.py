@@ -195,7 +195,7 @@ def _bytes_per_token(end: EvalEnd) -> float | None:
 
 
 def _same_tokens(before: EvalEnd, after: EvalEnd) -> bool | None:
-    """Whether the text was cut into the same tokens; None where nobody knows.
+    """Whether the text was cut into the same tokens; None where it is not known.
 
     One text in equally many tokens gives one unit, whatever the vocabularies are called.
     """

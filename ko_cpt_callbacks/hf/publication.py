@@ -1,6 +1,6 @@
 """Rows that others read too: which are the Trainer's own, what the callback adds, and what it leaves the readers.
 
-The Trainer hands one dictionary to its trackers, to the callbacks after this one and to whoever called ``evaluate()``,
+The Trainer hands one dictionary to its trackers, to the callbacks after this one and to the caller of ``evaluate()``,
 and one list of rows to its state and its model card. Some of these readers take every number they find for their own.
 
 ``Trainer.log`` is open to everyone: a ``compute_loss`` logs the parts of its loss with it, a callback logs what it

@@ -7,10 +7,10 @@ most one an event.
 
 A collective hangs when a rank does not take part. Three things keep that from happening:
 
-* Before the first exchange the ranks sign in at the process group's key-value store, with a time limit; whoever is
+* Before the first exchange the ranks sign in at the process group's key-value store, with a time limit; one that is
   alone (the callback was added on the main process only) stays alone and says so.
-* Every exchange has a number. Whoever comes first marks it in the store as begun. A rank that failed, wherever that
-  was, marks the next one as refused: those that come to it read why, and none of them waits. Where that exchange has
+* Every exchange has a number. The first rank marks it in the store as begun. A rank that failed, wherever that was,
+  marks the next one as refused: those that come to it read why, and none of them waits. Where that exchange has
   already begun, the failed rank still goes to it, in the event in which it takes place, and contributes the reason.
 * That event is known by its number alone, :class:`EventCount`, and never by time. It is counted before anything of
   ours that can fail: a rank that were one behind would come to the exchange after the Trainer's next collective, and

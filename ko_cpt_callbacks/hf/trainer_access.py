@@ -53,7 +53,7 @@ def unknown_set(targets: Iterable[Target], names: Collection[str]) -> str | None
     for target in targets:
         split, known = target.split, sorted(names)
         whole = keys.key("eval", split)  # what is meant where the prefix was forgotten
-        # Rows under other prefixes ("test") come from calls of evaluate() that nobody can know of yet.
+        # Rows under other prefixes ("test") come from calls of evaluate() that no one can know of yet.
         named = split == "eval" or split.startswith("eval_") or whole in names
         if split in names or not named:
             continue
@@ -184,7 +184,7 @@ def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Cal
 
 
 class _Removals(list[tuple[TrainerCallback, Callable[[], None]]]):
-    """Who is told of a removal. A copy of the handler tells nobody: its callbacks join it anew."""
+    """Who is told of a removal. A copy of the handler tells no one: its callbacks join it anew."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _Removals, ()

@@ -2,7 +2,7 @@
 
 `attempt-differs` compares it when a run is resumed. Rows of the training set are read at fixed places of the set, not
 of the epoch: a resume goes on in the middle of an epoch, and would see other batches with the same data. They are read
-only where that runs nobody's code: lists, and map-style ``datasets.Dataset`` without a transform. Of any other set (a
+only where that runs no other code: lists, and map-style ``datasets.Dataset`` without a transform. Of any other set (a
 stream, a class of one's own) nothing is known.
 """
 

@@ -57,7 +57,7 @@ class RowSums:
             `HASH_WORDS`). Of an older file: 8 bytes, shape (rows, 1).
         order: Sort key (batch, rank, position in the batch); int64, shape (rows, 3).
         flags: What kind of row it is: `OPENS`, `SEVERAL`, `READ`, `SPECIAL_SCORED`; uint8, shape (rows,). Left out:
-            nobody looked.
+            it was not looked at.
     """
 
     nll: NDArray[np.float64]

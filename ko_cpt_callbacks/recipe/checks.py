@@ -201,7 +201,7 @@ def watch_mistakes(values: Any) -> Said:
 def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps: int | None) -> Said:
     """Every target can be read, once, and its set is evaluated in time."""
     prefixes = [f"eval_{name}" for name in sets]
-    learnt = [name for name, part in sets.items() if at(part, "retention") is not True]
+    learned = [name for name, part in sets.items() if at(part, "retention") is not True]
     seen = []
     for number, text in enumerate(entries(watch, "targets")):
         place = (*key, "targets", number)
@@ -221,8 +221,8 @@ def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps:
         if not sets:
             continue  # what is wrong with eval is told there
         if text.strip() in PRESETS:
-            if not learnt:
-                yield place, f"{text.strip()} and only sets that must not be forgotten", "a set that is learnt", None
+            if not learned:
+                yield place, f"{text.strip()} and only sets that must not be forgotten", "a set that is learned", None
         elif target.split not in prefixes:
             expected = f"a set of eval ({', '.join(prefixes)})"
             yield place, f"the set {target.split}", expected, near_miss(target.split, prefixes)

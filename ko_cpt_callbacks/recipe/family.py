@@ -98,7 +98,7 @@ class Kind:
         norms: Numbers of a block's norms.
         last_norm: Vectors of the width in the norm after the last block.
         key_heads: Whether keys may have fewer heads than queries.
-        positions: Whether positions are learnt: a vector for each.
+        positions: Whether positions are learned: a vector for each.
         usual: What the formula takes for granted, by key of ``config.json``.
     """
 

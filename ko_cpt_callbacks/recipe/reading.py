@@ -225,7 +225,7 @@ def _place(stem: str, target: str | None) -> Path:
 
 
 def _renamed(text: str, id: str, path: Path) -> str:
-    """The text with the new id, however it is spelt; commands in its comments name the file. The rest stays."""
+    """The text with the new id, however it is spelled; commands in its comments name the file. The rest stays."""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         found = _ID.match(line)

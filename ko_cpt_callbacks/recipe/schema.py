@@ -151,7 +151,7 @@ class EvalSet(Part):
     source: Name
     """The name of one of ``data.sources``."""
     retention: bool = False
-    """Whether it stands for what must not be forgotten, rather than for what is to be learnt."""
+    """Whether it stands for what must not be forgotten, rather than for what is to be learned."""
     max_documents: Count | None = None
     """At most so many of the held-out documents. None: all."""
 

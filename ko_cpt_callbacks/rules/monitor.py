@@ -43,7 +43,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class LostSignals:
-    """In place of signals that raised: whoever looks at them raises too.
+    """In place of signals that raised: what looks at them raises too.
 
     Args:
         step: Step of the row at which they did.

@@ -201,7 +201,7 @@ NO_STEP: Final = Length()
 
 DRAWN: Final = 3
 """Changes in a row, with no two evaluations of the same rows between, from which a set is drawn anew each time. Chosen,
-not measured: a resume changes the rows once, and nobody resumes three times with one evaluation between."""
+not measured: a resume changes the rows once, and no one resumes three times with one evaluation between."""
 
 
 class Likeness(StrEnum):

@@ -72,7 +72,7 @@ class RunFolder(Output):
         """Make sure that no other process writes here, without waiting.
 
         Returns:
-            The process that does, as it names itself; None where none does, or nobody can tell.
+            The process that does, as it names itself; None where none does, or it cannot be known.
         """
         try:
             hold = self._lock.take()

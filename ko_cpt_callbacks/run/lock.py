@@ -35,7 +35,7 @@ class Hold(Enum):
     OTHER = "other"
     """Another process does."""
     NO_LOCKS = "no locks"
-    """Nobody can tell: this file system, or this Python, has no such locks."""
+    """No one can tell: this file system, or this Python, has no such locks."""
 
 
 class FolderLock:
@@ -129,7 +129,7 @@ def is_written(folder: Path) -> bool:
 
 
 def _is_gone(file: IO[bytes]) -> bool:
-    """Whether the file was deleted: a lock on it keeps nobody away any more."""
+    """Whether the file was deleted: a lock on it keeps no one away any more."""
     try:
         return os.fstat(file.fileno()).st_nlink == 0
     except OSError:

@@ -35,7 +35,7 @@ class TrainObservation:
             transformers 4.38.
         learning_rate: As scheduled at this step.
         nonfinite_steps: Optimizer steps since the previous row whose raw loss was NaN or infinite, counted by
-            our forward hook. ``None``: nobody counted. 0: counted, none.
+            our forward hook. ``None``: not counted. 0: counted, none.
         nonfinite_first_step: The first of them.
         targetless_micro_batches: Micro-batches since the previous row without a target token, whose loss of 0/0
             counts in ``nonfinite_steps`` no more. ``None``: none.
@@ -83,7 +83,7 @@ class EvalObservation:
         tokens: Target tokens.
         bytes: UTF-8 bytes of the scored text.
         rows: Rows with at least one target token.
-        nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: nobody counted.
+        nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: not counted.
         fingerprint: Which text was evaluated.
         exact_loss_absent: Why the callback measured no exact loss.
         error_bar_absent: Why its exact loss has no standard error.

@@ -293,7 +293,7 @@ def read_plan(path: str | Path) -> Plan | None:
     try:
         if not file.is_file():
             return None
-    except OSError:  # a path that cannot be looked at: whoever reads the run says why
+    except OSError:  # a path that cannot be looked at: the reader of the run says why
         return None
     listed = _stages(file)
     if [folder for _, folder in listed] == [_HERE]:

@@ -266,7 +266,7 @@ def observations_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Observation, ...
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """Every line of a ``rows.jsonl``, superseded ones included.
 
-    A last line that was cut off (the run was killed while writing) is left out: whoever wrote it had not
+    A last line that was cut off (the run was killed while writing) is left out: its writer had not
     finished the row. A damaged line before the last is an error: rows after it would be judged without it.
 
     Raises:

@@ -6,7 +6,7 @@ A fold beside `ko_cpt_callbacks.signal.window`, which it looks at. It keeps
 * the rise that is going on (`Rise`): it begins with a point above the band and ends with the first that is back;
 * jumps between two points that stayed (`Jump`): teeth have one after the other.
 
-Everything is in log points, not in steps. All thresholds are chosen, not measured; they were tried on a labelled suite
+Everything is in log points, not in steps. All thresholds are chosen, not measured; they were tried on a labeled suite
 of made runs and on 14 public logs.
 """
 

@@ -105,7 +105,7 @@ PLATEAU_ERRORS: Final = 1.0
 """Standard errors that the fall over that part is below. Chosen, not measured: it is looked at again and again, so
 that a run at a standstill is found although at one look chance may hide it."""
 PLATEAU_END_ERRORS: Final = 1.75
-"""Standard errors. The same at the end of the run, where nobody looks again. Chosen, not measured."""
+"""Standard errors. The same at the end of the run, where no one looks again. Chosen, not measured."""
 PLATEAU_HIDDEN: Final = 0.02
 """Share of all that the loss had fallen before. While the run goes on, the fall and two of its standard errors are
 below it. Chosen, not measured."""

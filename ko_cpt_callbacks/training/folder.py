@@ -230,7 +230,7 @@ class RunFolder:
         self._write(finished=False)
 
     def check_free(self) -> None:
-        """Look whether the place is a run's, or nobody's.
+        """Look whether the place is a run's, or no one's.
 
         Raises:
             ConfigurationError: If something else is there.

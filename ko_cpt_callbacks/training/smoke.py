@@ -29,7 +29,7 @@ from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.config import KEY, base_layout, load_config, place_of, with_config
 from ko_cpt_callbacks.training.recipe import Recipe
 
-# The first is what a few steps of a few stages need, and new tokens are learnt from. All chosen, not measured.
+# The first is what a few steps of a few stages need, and new tokens are learned from. All chosen, not measured.
 _BYTES: Final = 65_536
 _PIECE: Final = 500  # characters: of one long text there are several, and so some are held out
 _LOOKED_AT: Final = 20_000  # documents

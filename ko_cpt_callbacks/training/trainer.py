@@ -131,7 +131,7 @@ class InterruptSave(TrainerCallback):
         tqdm.write("Ctrl-C: saving a checkpoint after this step (again: stop at once, back to the last checkpoint)")
 
 
-# Seconds between two drawings where nobody looks on: each is a line in a log file.
+# Seconds between two drawings where no one looks on: each is a line in a log file.
 _INTERVAL_IN_FILE: Final = 10.0
 _INTERVAL: Final = 0.2
 

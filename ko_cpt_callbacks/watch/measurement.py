@@ -13,7 +13,7 @@ from ko_cpt_callbacks.watch.target import Target
 
 __all__ = ["Measured", "measure", "rows_needed", "shown", "unit"]
 
-_MOST_ROWS: Final = 10_000_000  # nobody evaluates on more. Chosen, not measured.
+_MOST_ROWS: Final = 10_000_000  # no one evaluates on more. Chosen, not measured.
 
 
 @dataclass(frozen=True, slots=True)

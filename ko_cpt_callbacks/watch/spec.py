@@ -300,11 +300,11 @@ def recipe_kwargs(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """
     watch = dict(values["stages"][stage]["watch"])
     sets = values["eval"]
-    learnt = next((f"eval_{name}" for name, part in sets.items() if not part["retention"]), None)
+    learned = next((f"eval_{name}" for name, part in sets.items() if not part["retention"]), None)
     targets = []
     for text in watch["targets"]:
         target = parse_target(text)
-        targets.append(replace(target, split=learnt) if text.strip() in PRESETS and learnt else target)
+        targets.append(replace(target, split=learned) if text.strip() in PRESETS and learned else target)
     retention = tuple(name for name, part in sets.items() if part["retention"])
     return {**watch, "targets": tuple(targets), "task": values["task"], "retention": retention}
 

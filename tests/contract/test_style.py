@@ -1,9 +1,8 @@
-"""What a person reads is in the words of CONTRIBUTING.md: sentences, help, and the pages written by hand."""
+"""Help and the pages written by hand are in the words of CONTRIBUTING.md; `tests/messages` asks the sentences."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typer.main import get_command
 from ko_cpt_callbacks.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
-MESSAGES = ROOT / "ko_cpt_callbacks" / "messages"
 DOCS = ROOT / "docs"
 HAND_WRITTEN = [
     ROOT / "README.md", ROOT / "recipes" / "README.md",
@@ -32,15 +30,6 @@ BRITISH = re.compile(
     re.I,
 )
 KOREAN_AVOIDED = re.compile(r"견주|본체|까닭")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """The texts of a table, and of those in it, without placeholders."""
-    if isinstance(value, str):
-        yield re.sub(r"\{[^}]*\}", "", value)
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
 
 
 def _help(command: Any, name: str = "ko-cpt") -> Iterator[tuple[str, str]]:
@@ -69,18 +58,8 @@ def test_the_words_are_seen(text: str, wrong: list[str]) -> None:
     assert _wrong(text) == wrong
 
 
-def test_sentences() -> None:
-    """No English sentence of the catalogue has a word that the style page replaces."""
-    table = tomllib.loads((MESSAGES / "en.toml").read_text("utf-8"))
-
-    assert [(text, found) for text in _texts(table) if (found := _wrong(text))] == []
-
-
-def test_korean_sentences() -> None:
-    """비교, 모델, 이유: the catalogue and the Korean pages have no word that the style page replaces."""
-    table = tomllib.loads((MESSAGES / "ko.toml").read_text("utf-8"))
-
-    assert [text for text in _texts(table) if KOREAN_AVOIDED.search(text)] == []
+def test_korean_pages() -> None:
+    """비교, 모델, 이유: no Korean page has a word that the style page replaces."""
     assert [page.name for page in KOREAN if KOREAN_AVOIDED.search(page.read_text("utf-8"))] == []
 
 

@@ -255,7 +255,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
         [
             "42: stages.some.watch.targets[0]: found korean-loss-3 and only sets that must not be forgotten, "
             "expected a set "
-            "that is learnt."
+            "that is learned."
         ],
     ),
     "an unknown baseline": (

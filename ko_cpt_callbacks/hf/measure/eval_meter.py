@@ -178,7 +178,7 @@ class EvalMeter:
 
     def commit(self, dataloader: Any) -> None:
         """The Trainer ended a prediction step over ``dataloader``."""
-        # A pass under another data loader, or under none, came before this evaluation: it is nobody's.
+        # A pass under another data loader, or under none, came before this evaluation: it is no one's.
         active = GradientState().active_dataloader
         here = get_ident()
         pending = [item for item in self._pending if item.dataloader is active and item.thread == here]

@@ -122,7 +122,7 @@ def leave_out_starts(
 
     Args:
         evidence: Of one batch.
-        starts: Where documents begin; None: nobody says.
+        starts: Where documents begin; None: not known.
         loss: What the model returned; 0-dim.
         kwargs: The forward call's keyword arguments.
     """

@@ -26,12 +26,12 @@ class PaddingCounts:
 
     Attributes:
         masked_labels: Labelled positions whose attention mask is 0.
-        pad_run_rows: Rows that begin or end with two or more labelled pad tokens. One alone may be the end of a
+        pad_run_rows: Rows that begin or end with two or more labeled pad tokens. One alone may be the end of a
             text where the end-of-text token serves as pad.
         rows: Rows of the batch.
         tokens: Labelled positions.
         unlabelled: Positions of text without a label, the first of a text left out: nothing predicts it.
-        ends: Pad tokens that stand behind a labelled token, are text, and have no label: where the end token serves
+        ends: Pad tokens that stand behind a labeled token, are text, and have no label: where the end token serves
             as pad, a text's end that is not trained on.
         end_labels: Labels that are the pad token.
         equal_ends: Rows that begin or end with eight or more labels of one token, the same in all these rows.
@@ -67,39 +67,39 @@ def count_padding(kwargs: Mapping[str, Any], pad_id: int | None) -> Tensor | Non
     labels, mask = kwargs.get("labels"), kwargs.get("attention_mask")
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.shape[1] < 2:
         return None
-    labelled = labels != IGNORE
+    labeled = labels != IGNORE
     masked = torch.zeros((), dtype=torch.int64, device=labels.device)
     if isinstance(mask, Tensor) and mask.shape == labels.shape:
-        masked = (labelled & (mask.to(labels.device) == 0)).sum()
+        masked = (labeled & (mask.to(labels.device) == 0)).sum()
     runs = torch.zeros_like(masked)
     if pad_id is not None:
         pads = labels == pad_id
         runs = ((pads[:, 0] & pads[:, 1]) | (pads[:, -1] & pads[:, -2])).sum()
     rows = torch.full_like(masked, labels.shape[0])
-    unlabelled = _unlabelled(kwargs, labelled, pad_id).sum()
-    ends = _unlabelled_ends(kwargs, labelled, pad_id).sum()
+    unlabelled = _unlabelled(kwargs, labeled, pad_id).sum()
+    ends = _unlabelled_ends(kwargs, labeled, pad_id).sum()
     end_labels = torch.zeros_like(masked) if pad_id is None else (labels == pad_id).sum()
-    return torch.stack([masked, runs, rows, labelled.sum(), unlabelled, ends, end_labels, *_equal_ends(labels)])
+    return torch.stack([masked, runs, rows, labeled.sum(), unlabelled, ends, end_labels, *_equal_ends(labels)])
 
 
-def _unlabelled_ends(kwargs: Mapping[str, Any], labelled: Tensor, pad_id: int | None) -> Tensor:
-    """Pad tokens without a label right behind a labelled token, where they are text.
+def _unlabelled_ends(kwargs: Mapping[str, Any], labeled: Tensor, pad_id: int | None) -> Tensor:
+    """Pad tokens without a label right behind a labeled token, where they are text.
 
     The mask says what is text; a masked one, or one that another unmasked pad follows, may be a pad. Without a mask a
     pad token is text where another token follows, as in a packed row.
     """
     ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-    none = torch.zeros_like(labelled)
-    if pad_id is None or not isinstance(ids, Tensor) or ids.shape != labelled.shape:
+    none = torch.zeros_like(labeled)
+    if pad_id is None or not isinstance(ids, Tensor) or ids.shape != labeled.shape:
         return none
-    pads = ids.to(labelled.device) == pad_id
-    behind = torch.cat([none[:, :1], labelled[:, :-1]], dim=1)
-    if isinstance(mask, Tensor) and mask.shape == labelled.shape:
-        text = mask.to(labelled.device) != 0
+    pads = ids.to(labeled.device) == pad_id
+    behind = torch.cat([none[:, :1], labeled[:, :-1]], dim=1)
+    if isinstance(mask, Tensor) and mask.shape == labeled.shape:
+        text = mask.to(labeled.device) != 0
         more = torch.cat([(pads & text)[:, 1:], none[:, :1]], dim=1)
     else:
         text, more = ~none, torch.cat([pads[:, 1:], ~none[:, :1]], dim=1)
-    return pads & text & ~more & behind & ~labelled
+    return pads & text & ~more & behind & ~labeled
 
 
 def _equal_ends(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,18 +116,18 @@ def _equal_ends(labels: Tensor) -> tuple[Tensor, Tensor]:
     return best[0], best[1]
 
 
-def _unlabelled(kwargs: Mapping[str, Any], labelled: Tensor, pad_id: int | None) -> Tensor:
+def _unlabelled(kwargs: Mapping[str, Any], labeled: Tensor, pad_id: int | None) -> Tensor:
     """Which positions hold text and have no label. Without token ids every position counts as text: silence is safe."""
     ids, mask, places = (kwargs.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
-    text = torch.ones_like(labelled)
-    if pad_id is not None and isinstance(ids, Tensor) and ids.shape == labelled.shape:
-        text = ids.to(labelled.device) != pad_id
-    if isinstance(mask, Tensor) and mask.shape == labelled.shape:
-        text = text & (mask.to(labelled.device) != 0)
+    text = torch.ones_like(labeled)
+    if pad_id is not None and isinstance(ids, Tensor) and ids.shape == labeled.shape:
+        text = ids.to(labeled.device) != pad_id
+    if isinstance(mask, Tensor) and mask.shape == labeled.shape:
+        text = text & (mask.to(labeled.device) != 0)
     first = text & (text.cumsum(1) == 1)
-    if isinstance(places, Tensor) and places.shape == labelled.shape:  # several texts in a row
-        first = first | (places.to(labelled.device) == 0)
-    return text & ~first & ~labelled
+    if isinstance(places, Tensor) and places.shape == labeled.shape:  # several texts in a row
+        first = first | (places.to(labeled.device) == 0)
+    return text & ~first & ~labeled
 
 
 def add_padding(parts: list[list[int] | None]) -> PaddingCounts | None:
@@ -245,7 +245,7 @@ class Measurement:
         reason: Why there is no exact loss; None when there is one.
         unit: What the rows' hashes were taken of, ``utf8`` (text) or ``ids``; None where ranks differ.
         bytes_absent: Why bytes are not counted on some rank; None when they are on all.
-        padding: Pads among the labels of the first batch; None where nobody looked.
+        padding: Pads among the labels of the first batch; None where it was not looked at.
     """
 
     rows: RowSums | None

@@ -14,7 +14,7 @@ class ModelHook:
 
     ``torch.save(model)`` and ``copy.deepcopy(model)`` write a model's hooks too. Of this one they write a function of
     the standard library that takes as many arguments and does nothing, so that the model also loads where this package
-    is not installed, and a copy is watched by nobody.
+    is not installed, and a copy is watched by no one.
 
     Args:
         call: What the hook does; its result is dropped, so that nothing of the model's changes.

@@ -147,7 +147,7 @@ class _ForwardEnd:
     """Lives as long as the frame of a forward pass, and ends the window with it.
 
     Ctrl-C leaves a forward pass without any hook being called. The frame that computes the loss holds this object as
-    its trace function, which Python calls for nobody that does not trace; when the frame goes, so does the window.
+    its trace function, which Python calls for no one that does not trace; when the frame goes, so does the window.
     """
 
     def __init__(self, window: LossWindow) -> None:

@@ -55,7 +55,7 @@ class StepCounts:
             due: Whether a row or a checkpoint is to come; asked where there are other ranks.
 
         Returns:
-            After the first step of an attempt: pads among its labels; None where nobody looked.
+            After the first step of an attempt: pads among its labels; None where it was not looked at.
         """
         self._meter.end_step()
         if self._first or (self._ranks.together and due()):
@@ -101,6 +101,6 @@ class StepCounts:
     def _part(self, first: bool) -> bytes:
         part = self._meter.part()
         if not self._counting():
-            part.update(tokens=None, bad=None, losses=None)  # nobody counted, which is not none
+            part.update(tokens=None, bad=None, losses=None)  # not counted, which is not none
         part["padding"] = self._meter.first_padding() if first else None
         return json.dumps(part).encode()

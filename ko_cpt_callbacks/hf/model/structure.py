@@ -238,7 +238,7 @@ def rows_seen(parts: EmbeddingParts, *, hooked: bool, new_rows_from: int | None)
     Args:
         parts: The embedding or head.
         hooked: Whether a gradient hook on the matrix may hold rows back.
-        new_rows_from: First row that the hook lets move; None where nobody says.
+        new_rows_from: First row that the hook lets move; None where it is not known.
     """
     rows = parts.rows
     if any(item.requires_grad for item in parts.adapter):

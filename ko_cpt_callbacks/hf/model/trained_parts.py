@@ -45,7 +45,7 @@ def read_stage(model: nn.Module, *, new_rows_from: int | None = None) -> StageFa
         model: As the Trainer has it; inside PEFT, DDP, FSDP or ``torch.compile`` too.
         new_rows_from: First row of the embeddings that moves, where a gradient hook holds the earlier ones back:
             a parameter does not show which of its rows move, so this number is believed. Where only one of
-            embeddings and head has a hook it is that one's. None: nobody says.
+            embeddings and head has a hook it is that one's. None: not known.
 
     Raises:
         ValueError: If ``new_rows_from`` is no row of the embeddings.

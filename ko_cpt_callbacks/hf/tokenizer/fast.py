@@ -23,7 +23,7 @@ from ko_cpt_callbacks.hf.tokenizer.reading import (
 
 __all__ = ["read_fast"]
 
-_NO_TOKEN_OF_ITS_OWN = "\U0010fffd"  # a private-use character: no vocabulary has learnt it
+_NO_TOKEN_OF_ITS_OWN = "\U0010fffd"  # a private-use character: no vocabulary has learned it
 _DROPS_SPACE = {"BertPreTokenizer", "CharDelimiterSplit", "Whitespace", "WhitespaceSplit"}
 
 
@@ -176,7 +176,7 @@ def _add_tokens(tokenizer: Any, reading: Reading, spell: Callable[[str], bytes],
     """Enter special and added tokens.
 
     An added token is cut out of the text before the model sees it, so it stands for its literal text; a
-    normalised one is looked for in the normalised text, so it stands for that (with a Prepend step it takes the
+    normalized one is looked for in the normalized text, so it stands for that (with a Prepend step it takes the
     ``▁`` in front of it along).
     """
     normalizer = tokenizer.backend_tokenizer.normalizer
@@ -192,7 +192,7 @@ def _add_tokens(tokenizer: Any, reading: Reading, spell: Callable[[str], bytes],
             if reading.prefix == "always":
                 reading.swallowing.add(index)
         elif reading.prefix == "always":
-            reading.reopens.add(index)  # what follows is normalised by itself and gets its own space
+            reading.reopens.add(index)  # what follows is normalized by itself and gets its own space
         reading.pieces[index] = spell(text)
         if every_segment:
             reading.reopens.add(index)

@@ -47,7 +47,7 @@ class Diverged(Rule):
     ever. With rows grouped by length the loss jumps up at each mega-batch and drifts back: within so many points of a
     jump, and not above where it led, that is one.
 
-    All chosen, not measured: healthy runs of the labelled suite rise by up to 0.5 nats in a warm-up and by less
+    All chosen, not measured: healthy runs of the labeled suite rise by up to 0.5 nats in a warm-up and by less
     than 0.15 afterwards; spikes of 20 points are back before.
 
     Args:

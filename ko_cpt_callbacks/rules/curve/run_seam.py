@@ -54,7 +54,7 @@ class RunSeam(Rule):
     Signs within ``rows`` rows belong together. One strong sign or two weak ones are a warning, one weak sign is a
     note (table: `ko_cpt_callbacks.signal.restart`). The beginning of another stage that was told of is neither; nor
     is a learning rate that jumps at a resume that was told of. TRL counts tokens anew at every resume, so that alone is
-    a note, where nobody told of the resume; with another level, or another number of tokens per step, in the points
+    a note, where no one told of the resume; with another level, or another number of tokens per step, in the points
     after it, it is a warning.
 
     Args:

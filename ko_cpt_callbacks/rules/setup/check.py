@@ -223,7 +223,7 @@ class MetricNotDelivered(SetupCheck):
     """Reads the set-up row of this code's name, written when training begins.
 
     The Trainer looks the name up after its first evaluation and raises a KeyError, hours into a run. An error where
-    nobody can add the name; an info where something of the user's may (``others``).
+    no one can add the name; an info where something of the user's may (``others``).
     """
 
     reasons: ClassVar[tuple[Reason, ...]] = (

@@ -16,7 +16,7 @@ class Document:
     Attributes:
         id: The source's name and the document's place in it, from 0: ``ko/17``. Blank ones have a place too.
         text: What it says.
-        prompt: What stands before it and is not learnt; empty for ordinary text.
+        prompt: What stands before it and is not learned; empty for ordinary text.
         file: The file that it stands in, with its folder's name; empty where it is of the hub.
         number: How many documents of its part the source gave before it, in one pass.
     """

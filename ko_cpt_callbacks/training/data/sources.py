@@ -155,7 +155,7 @@ class Source:
             stands there twice is on one side.
         limit: Documents at most; None for all. Of files and bundled texts they are drawn from all there are, by their
             hash; of a data set of the hub, which is not read to its end for it, they are the first.
-        prompt: The column of what stands before the text and is not learnt; None where there is none. In a bundled
+        prompt: The column of what stands before the text and is not learned; None where there is none. In a bundled
             text, which has no columns, the first half stands for it: to try a recipe out.
     """
 

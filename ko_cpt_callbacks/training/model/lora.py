@@ -141,7 +141,7 @@ def merged(model: PeftModel) -> Any:
     """The model with its adapter in the weights.
 
     Raises:
-        ConfigurationError: If the weights are quantised: to round the sum again would lose part of what was learnt.
+        ConfigurationError: If the weights are quantised: to round the sum again would lose part of what was learned.
     """
     kind = quantization(base_of(model))
     if kind != "none":

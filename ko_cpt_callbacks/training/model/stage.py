@@ -79,7 +79,7 @@ def extend(model: Any, tokenizer: Any, texts: Iterable[str], page: Page) -> Any:
     Args:
         model: Without adapters; changed in place. Its configuration gets `FIRST_NEW_ROW`.
         tokenizer: The model's own; left as it is.
-        texts: What new tokens are learnt from, read once.
+        texts: What new tokens are learned from, read once.
         page: The recipe.
 
     Returns:

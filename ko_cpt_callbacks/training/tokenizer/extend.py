@@ -15,7 +15,7 @@ of words too.
 
 Source: the choice of tokens (absent from the base, a least count on the corpus, single letters by the same count)
 is EEVE's (https://arxiv.org/abs/2402.14714). EEVE trains its tokenizer apart from the base's; here it goes on from
-the base, because a merge learnt apart may never be reached after the base's merges.
+the base, because a merge learned apart may never be reached after the base's merges.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     inner.train_from_iterator(texts, trainer)
-    # As Llama's: a text begins with the begin token. Asked for by whoever makes rows of documents.
+    # As Llama's: a text begins with the begin token. Asked for where rows are made of documents.
     inner.post_processor = processors.TemplateProcessing(
         single=f"{_BEGIN} $A", special_tokens=[(_BEGIN, inner.token_to_id(_BEGIN))]
     )

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ko_cpt_callbacks.forecast.evidence import Doubt, Evidence, RateSums, doubts_of_points, gathered, rate_sums
+from ko_cpt_callbacks.forecast.evidence import Doubt, Evidence, Points, RateSums, gathered, rate_sums, usable
 from ko_cpt_callbacks.forecast.posterior import HEALTHY, STEEP, Floats, Future, Prior, draw_curves
 from ko_cpt_callbacks.forecast.schedule import Schedule
 
@@ -122,17 +122,18 @@ def forecast(
         kind: ``train``, or ``eval``: those are few, so all from the fourth on are used.
         prior: What is believed of a curve that is not steep; another one is for measuring the method.
     """
-    used, wrong = doubts_of_points(points)
+    used, wrong = usable(points)
+    now = float(used.steps[-1]) if len(used.steps) else None
 
     def none(*doubts: Doubt) -> Forecast:
-        now = int(used[-1][0]) if used else None
-        return Forecast(None, None, None, (*doubts, *wrong), now, last_step, schedule.kind)
+        at = None if now is None else int(now)
+        return Forecast(None, None, None, (*doubts, *wrong), at, last_step, schedule.kind)
 
-    if not used:
+    if now is None:
         return none(Doubt.TOO_FEW_POINTS)
-    if used[-1][0] >= last_step:
+    if now >= last_step:
         return none(Doubt.FINISHED)
-    sums = rate_sums(schedule, used[-1][0], last_step)
+    sums = rate_sums(schedule, now, last_step)
     if sums is None:
         return none(Doubt.NO_LEARNING_RATE)
     evidence = gathered(used, sums, last_step, kind)
@@ -169,14 +170,13 @@ def _ends(
     return np.maximum(curves[:, -1] + noise, 0.0), tuple(path)
 
 
-def _misses(
-    points: Sequence[tuple[float, float]], schedule: Schedule, kind: str, evidence: Evidence, prior: Prior
-) -> bool:
+def _misses(points: Points, schedule: Schedule, kind: str, evidence: Evidence, prior: Prior) -> bool:
     """Whether the forecast of the present from the first part of the points is wrong."""
-    early = [point for point in points if point[0] <= BACK_TEST_PART * evidence.now]
-    if not early:
+    count = int(np.searchsorted(points.steps, BACK_TEST_PART * evidence.now, side="right"))
+    if not count:
         return False
-    sums = rate_sums(schedule, early[-1][0], evidence.now)
+    early = Points(points.steps[:count], points.losses[:count])
+    sums = rate_sums(schedule, float(early.steps[-1]), evidence.now)
     before = None if sums is None else gathered(early, sums, evidence.now, kind)
     if sums is None or before is None:
         return False

@@ -72,7 +72,7 @@ HEALTHY: Final = Prior(
     alpha=(0.5, 0.4),
     alphas=_ALPHAS,
     offsets=(-0.6, -0.3, 0.0),
-    late_offset=0.3,
+    late_offset=1.0,
     drifts=(0.002, 0.005, 0.012, 0.03),
 )
 """A pretraining or continued-pretraining run after its first fall. That a full decay of the rate is worth 3.8 +- 1.6 %
@@ -173,7 +173,7 @@ def draw_curves(past: Past, future: Future, nodes: tuple[Floats, Floats], prior:
     kept = (drawn >= 0).all(axis=1)
     drawn, chosen, shocks = drawn[kept], chosen[kept], shocks[kept]
     rate, drift, _, cell = np.unravel_index(chosen, log_evidence.shape)
-    shapes = bases[rate * cells + cell][:, count:]
+    shapes = bases[:, count:][rate * cells + cell]
     curves: Floats = np.einsum("dni,di->dn", shapes, drawn)
     spread = np.sqrt(np.maximum(np.diff(np.log(future.steps)), 0.0)) * np.array(prior.drifts)[drift][:, None]
     off = ANNEALING_ERROR * prior.kappa[0] * np.sqrt(np.abs(np.diff(shapes[:, :, 2], axis=1)))
@@ -215,8 +215,9 @@ def _fitted(columns: Floats, losses: Floats, covariance: Floats, prior: Prior) -
         mean = np.einsum("cij,cj->ci", spread, right)
         explained = np.einsum("ci,ci->c", mean, right)
         misfit = log_determinant + square + float(precision @ center**2) - explained
-        size = np.linalg.slogdet(posterior)[1] - float(np.log(precision).sum())
+        root = np.linalg.cholesky(spread)
+        size = -2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1) - float(np.log(precision).sum())
         evidence.append(math.log(weight) - 0.5 * (misfit + size))
         means.append(mean)
-        roots.append(np.linalg.cholesky(spread))
+        roots.append(root)
     return np.array(evidence), np.array(means), np.array(roots)

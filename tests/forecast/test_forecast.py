@@ -161,7 +161,7 @@ def test_why_it_is_withheld() -> None:
     assert "jump" in withheld(jump)
     assert withheld(spike) == ("jump",)
     assert "rising" in withheld(rising)
-    assert withheld([p for p in half if not 1500 < p[0] < 3500]) == ("gap",)
+    assert withheld([p for p in half if not 2500 < p[0] < 4200]) == ("gap",)
     assert withheld(half, last=LAST // 2) == ("finished",)
 
 

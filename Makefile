@@ -6,7 +6,7 @@ VENV_4_57 ?= .venv-4.57
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser docs docs-site types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
-	bench-detection bench-pairs bench-memory mutants mutants-limits
+	bench-detection bench-pairs bench-memory bench-forecast mutants mutants-limits
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,7 +62,7 @@ types: ## How much of the public surface pyright knows the type of (99 % or more
 	.venv-types/bin/pip install -c constraints.txt pyright
 	PYTHONPATH=. .venv-types/bin/pyright --pythonpath $(VENV)/bin/python --verifytypes ko_cpt_callbacks --ignoreexternal | tail -3
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -86,6 +86,9 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 	$(VENV)/bin/python benchmarks/detection.py --seeds 100-104
 	$(VENV)/bin/python benchmarks/check_time.py --rows 10000 --limit 3
 	$(VENV)/bin/python benchmarks/check_time.py --rows 100000 --repeats 1 --limit 20
+
+bench-forecast: ## How far a forecast is from where the loss ended, beside other laws
+	$(VENV)/bin/python benchmarks/forecast.py
 
 bench-pairs: ## How often the interval of a paired difference holds the true difference
 	$(VENV)/bin/python benchmarks/paired_intervals.py

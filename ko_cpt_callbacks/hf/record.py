@@ -18,12 +18,14 @@ from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
 from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
 from ko_cpt_callbacks.rules.registry import rules_for
-from ko_cpt_callbacks.run.console import ConsoleOutput
+from ko_cpt_callbacks.run.console import ConsoleOutput, Goal
+from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import read_text, strict
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import RUN_FORMAT, RunFolder
 from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
+from ko_cpt_callbacks.run.reading import PLAN_FILE
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -51,7 +53,7 @@ class LiveRecord:
         self._has_files = writes and "files" in outputs
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
-        made = _outputs(outputs, output_dir, spec.language) if writes else []
+        made = _outputs(outputs, output_dir, spec) if writes else []
         self._outputs = OutputFan(made)
         self._files = next((item for item in made if isinstance(item, RunFolder)), None)
         # The process that writes in this folder already, where one does.
@@ -183,6 +185,12 @@ class LiveRecord:
             self._outputs.finding(finding)
         return tuple(found)
 
+    def close(self) -> None:
+        """Training is over: the outputs may say what became of it."""
+        if self.begun and self.mode is None:
+            known = self.summary()
+            self._outputs.close(known, facts_of(known, self.findings))
+
     def note_evaluation(self, prefix: str, facts: Mapping[str, Any], rows: RowSums | None, step: int) -> None:
         """How an evaluation was measured; its per-row sums, where there are any."""
         if rows is not None and not self._state.progress.settled(prefix, step):
@@ -288,11 +296,14 @@ def _aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _outputs(outputs: Sequence[str | Output], output_dir: Path, language: str) -> list[Output]:
+def _outputs(outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec) -> list[Output]:
+    goals = [Goal(one.split, one.metric, one.below, str(one)) for one in spec.targets if not one.relative]
+    # The page of a stage is that of the staged run, which comes when all stages are over.
+    staged = (output_dir.parent.parent / keys.FOLDER / PLAN_FILE).is_file()
     built: dict[str, Callable[[], Output]] = {
-        "files": lambda: RunFolder(output_dir, language),
-        "console": lambda: ConsoleOutput(language),
-        ReportOutput.name: lambda: ReportOutput(output_dir, language),
+        "files": lambda: RunFolder(output_dir, spec.language),
+        "console": lambda: ConsoleOutput(spec.language, goals, None if staged else output_dir),
+        ReportOutput.name: lambda: ReportOutput(output_dir, spec.language),
     }
     made: list[Output | None] = []
     for item in sorted(outputs, key=lambda one: one == ReportOutput.name):  # it reads what the files have

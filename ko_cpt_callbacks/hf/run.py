@@ -89,8 +89,7 @@ class LiveRun:
         self.saved_step: int | None = None
         self._language = spec.language
         self._unjudged: list[Finding] = []
-        self._padding_said: set[str] = set()
-        self._nan_said = False
+        self._padding_said, self._nan_said = set[str](), False
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
         self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
@@ -261,6 +260,7 @@ class LiveRun:
         if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
             handler = None if self.handler is None else self.handler()
             self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
+        self.record.close()
 
     def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:
         # Numbers go to everyone; texts would be plotted as metrics by some trackers.

@@ -191,7 +191,7 @@ class Catalogue:
         """What evidence is missing: what was not checked for it in a few words, and in full; raises as `doubt` does."""
         return self._both(self.absences[name], values)
 
-    def line_of(self, name: str, **values: Any) -> str:
+    def line_of(self, name: str, /, **values: Any) -> str:
         """A line of a page; raises as `doubt` does."""
         return self._shown().render(self.page[name], values)
 

@@ -132,8 +132,11 @@ def encodable(text: str, encoding: str | None) -> str:
     'loss 3.078 +- 0.041 -> \\uc190'
     """
     encoding = encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = "".join(_PLAIN.get(char, char) if not char.isascii() else char for char in text)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    shown = ""
+    for char in text:
+        try:
+            char.encode(encoding)
+            shown += char
+        except UnicodeEncodeError:
+            shown += _PLAIN.get(char, char)
+    return shown.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,46 +1,135 @@
-"""One line per evaluation and per finding, in the terminal."""
+"""What a terminal, a log file or a notebook shows of a run while it trains, and its page when training ends."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.terminal import encodable, printable, shortened
+from ko_cpt_callbacks.run.facts import RunFacts
+from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.run.page import RunPage, perplexity_text, trace, with_error
+from ko_cpt_callbacks.run.progress import EvalProgress, RunProgress, Summary
+from ko_cpt_callbacks.run.rows import live_rows, observations
 
-__all__ = ["ConsoleOutput", "evaluation_line"]
+__all__ = ["ConsoleOutput", "Goal", "evaluation_line"]
+
+WIDTH: Final = 160
+"""Terminal columns of an evaluation's line, at most."""
+_NAME: Final = 40
+_REASON: Final = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A number that an evaluation set is to get below, as far as a line shows it.
+
+    Args:
+        split: The set.
+        metric: As in a row's keys, without the prefix.
+        below: The bound, in the metric's unit.
+        text: The target as it is written.
+    """
+
+    split: str
+    metric: str
+    below: float
+    text: str
 
 
 class ConsoleOutput(Output):
     """Prints through tqdm where a progress bar is at work, so that no bar is torn.
 
     Args:
-        language: Language of the findings' sentences.
+        language: Language of the sentences.
+        goals: What the sets are to get below.
+        folder: The run's ``output_dir``, which its page names; None: there is no page.
     """
 
     name = "console"
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, goals: Sequence[Goal] = (), folder: Path | None = None) -> None:
         self._language = language
+        self._said = catalogue(language)
+        self._goals = tuple(goals)
+        self._folder = folder
+        self._progress = RunProgress()
+        self._curves: dict[str, list[float | None]] = {}
+        self._findings: list[Finding] = []
+        self._shown: set[object] = set()
+        self._stop: Mapping[str, Any] | None = None
+        self._stop_said = False
+
+    def begin(self, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], findings: Sequence[Finding]) -> None:
+        """Take up what a resumed run has reached; nothing of it is printed again."""
+        self._progress, self._curves, self._findings = RunProgress(), {}, list(findings)
+        for row in live_rows(list(rows)):
+            self._add(row)
+        self._shown = {_same(finding) for finding in findings}
+        self._stop, self._stop_said = None, False
 
     def row(self, row: Mapping[str, Any]) -> None:
         """Print an evaluation; training rows are the progress bar's."""
-        if row.get(keys.KIND) == keys.KIND_EVAL:
-            self._print(evaluation_line(row))
+        kind, split = row.get(keys.KIND), str(row.get(keys.SPLIT, "eval"))
+        before = self._progress.splits.get(split)
+        self._add(row)
+        if kind == keys.KIND_EVAL:
+            after = self._progress.splits.get(split)
+            self._print(evaluation_line(row, self._language, before, after, self._goals))
+        elif kind == keys.KIND_CHECKPOINT:
+            self._say_stop(row.get(keys.STEP))
+        elif kind == keys.KIND_END:
+            self._say_stop(None)
 
     def finding(self, finding: Finding) -> None:
-        """Print its line."""
-        self._print(finding.line(self._language))
+        """Print its line; one that says again what was printed is kept for the page."""
+        self._findings.append(finding)
+        if _same(finding) not in self._shown:
+            self._shown.add(_same(finding))
+            self._print(finding.line(self._language))
+
+    def run(self, run: Mapping[str, Any]) -> None:
+        """Note that the run was asked to stop; the line comes with the checkpoint."""
+        stop = run.get("stop")
+        self._stop = stop if isinstance(stop, Mapping) else None
+
+    def close(self, summary: Summary, facts: RunFacts) -> None:
+        """Print the page of the run."""
+        self._say_stop(None)
+        if self._folder is None:
+            return
+        said, run = self._said, str(self._folder)
+        end = [said.line_of("files", folder=str(self._folder / keys.FOLDER)), said.line_of("judged-again", run=run)]
+        page = RunPage(facts, summary, self._findings, self._curves, self._language, head=[run], end=end)
+        self._print("")
+        for line in page.lines(WIDTH):
+            self._print(line.text)
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        for seen in observations(row):
+            self._progress = self._progress.add(seen)
+            trace(self._curves, seen)
+
+    def _say_stop(self, checkpoint: Any) -> None:
+        if self._stop is None or self._stop_said:
+            return
+        self._stop_said = True
+        code, step = self._stop.get("code"), self._stop.get("step")
+        if checkpoint is None:
+            self._print(self._said.line_of("stop-unsaved", code=code, step=step))
+        else:
+            self._print(self._said.line_of("stop-saved", code=code, step=step, checkpoint=str(checkpoint)))
 
     @staticmethod
     def _print(text: str) -> None:
         text = printable(text)  # set names, sentences and an error's text may hold anything
-        # A terminal or pipe of few characters (LC_ALL=C) shows the code of those that it lacks.
-        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        text = encodable(text, getattr(sys.stdout, "encoding", None))
         tqdm = sys.modules.get("tqdm")
         if tqdm is not None:
             tqdm.tqdm.write(text, file=sys.stdout)
@@ -48,32 +137,83 @@ class ConsoleOutput(Output):
             print(text, flush=True)
 
 
-def evaluation_line(row: Mapping[str, Any]) -> str:
-    """``step 40 · eval_ko: loss 3.078 ± 0.041 · PPL 21.7 · 1.234 bits/byte · 12,345 tokens``.
+def _same(finding: Finding) -> object:
+    """What two findings have in common that say the same: a note's numbers are no news, those of a warning are."""
+    if finding.severity is Severity.INFO:
+        return (finding.topic, finding.variant, finding.split)
+    return (finding.topic, finding.variant, finding.split, str(finding.values))
+
+
+def evaluation_line(
+    row: Mapping[str, Any],
+    language: str = "en",
+    before: EvalProgress | None = None,
+    after: EvalProgress | None = None,
+    goals: Sequence[Goal] = (),
+) -> str:
+    """An evaluation on a line of at most `WIDTH` columns.
+
+    ``step 40 · eval_ko: loss 3.078 ± 0.041 · -0.312 since start · best · PPL 21.7 · 1.234 bits/byte``
 
     Args:
         row: An evaluation line of ``rows.jsonl``; what it lacks is left out, or replaced by the reason.
+        language: Of the words.
+        before: What the set had reached before.
+        after: What it has reached now.
+        goals: What the sets are to get below.
     """
-    prefix = str(row.get(keys.SPLIT, "eval"))
+    prefix, said = str(row.get(keys.SPLIT, "eval")), catalogue(language)
+    values = {name: row.get(keys.key(prefix, name)) for name in _SHOWN}
+    parts = [*_loss(values, said)]
+    if isinstance(values[keys.EXACT_LOSS], (int, float)):
+        parts += _changes(before, after, said)
+        if isinstance(values[keys.PPL], (int, float)):
+            parts.append(f"PPL {perplexity_text(values[keys.PPL])}")
+    if isinstance(values[keys.BITS_PER_BYTE], (int, float)):
+        parts.append(f"{values[keys.BITS_PER_BYTE]:.3f} {said.words['short bits per byte']}")
+    if before is None and values[keys.TOKENS] is not None:  # the same at every evaluation of the set
+        parts.append(said.line_of("tokens", tokens=values[keys.TOKENS]))
+    parts += _distances(prefix, values, goals, said)
+    head = f"{said.line_of('at-step', step=row.get(keys.STEP))} · {shortened(printable(prefix), _NAME)}: "
+    return shortened(head + " · ".join(parts), WIDTH)
 
-    def get(suffix: str) -> Any:
-        return row.get(keys.key(prefix, suffix))
 
-    loss, error, ppl, bits = get(keys.EXACT_LOSS), get(keys.EXACT_LOSS_SE), get(keys.PPL), get(keys.BITS_PER_BYTE)
-    parts = []
+_SHOWN: Final = (
+    keys.EXACT_LOSS, keys.EXACT_LOSS_SE, keys.EXACT_LOSS_ABSENT, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE, keys.TOKENS,
+    keys.NONFINITE_BATCHES,
+)  # fmt: skip
+
+
+def _loss(values: Mapping[str, Any], said: Catalogue) -> Iterator[str]:
+    loss, error = values[keys.EXACT_LOSS], values[keys.EXACT_LOSS_SE]
     if loss is None:
-        parts.append(f"no exact loss: {get(keys.EXACT_LOSS_ABSENT) or 'not measured'}")
-        if isinstance(get(keys.LOSS), (int, float)):
-            parts.append(f"the Trainer's eval_loss {get(keys.LOSS):.3f}")
+        reason = values[keys.EXACT_LOSS_ABSENT] or said.line_of("not-measured")
+        yield said.line_of("no-exact-loss", reason=shortened(printable(str(reason)), _REASON))
+        if isinstance(values[keys.LOSS], (int, float)):
+            yield said.line_of("trainers-loss", name="eval_loss", loss=values[keys.LOSS])
     elif isinstance(loss, str):
-        parts.append(f"loss not finite in {get(keys.NONFINITE_BATCHES)} batches")
+        yield said.line_of("not-finite-batches", batches=values[keys.NONFINITE_BATCHES])
     else:
-        parts.append(f"loss {loss:.3f}" + (f" ± {error:.3f}" if isinstance(error, (int, float)) else ""))
-    if isinstance(ppl, (int, float)):
-        # Three significant digits, never 1.23e+03.
-        parts.append(f"PPL {float(f'{ppl:.3g}'):,.0f}" if ppl >= 100 else f"PPL {ppl:#.3g}")
-    if isinstance(bits, (int, float)):
-        parts.append(f"{bits:.3f} bits/byte")
-    if get(keys.TOKENS) is not None:
-        parts.append(f"{get(keys.TOKENS):,} tokens")
-    return f"step {row.get(keys.STEP)} · {prefix}: " + " · ".join(parts)
+        yield f"loss {with_error(loss, error if isinstance(error, (int, float)) else None)}"
+
+
+def _changes(before: EvalProgress | None, after: EvalProgress | None, said: Catalogue) -> Iterator[str]:
+    """Since the first evaluation, and against the best before."""
+    if before is None or after is None or after.last.value is None or after.change is None:
+        return
+    yield said.line_of("since-start", change=after.change[0])
+    best = before.best
+    if best is None or best.value is None or best.metric != after.last.metric or after.rows.anew:
+        return
+    if after.last.value < best.value:
+        yield said.line_of("new-best")
+    else:
+        yield said.line_of("since-best", change=after.last.value - best.value, step=best.step)
+
+
+def _distances(prefix: str, values: Mapping[str, Any], goals: Sequence[Goal], said: Catalogue) -> Iterator[str]:
+    for goal in goals:
+        value = values.get(goal.metric)
+        if goal.split == prefix and isinstance(value, (int, float)):
+            distance = value - goal.below
+            yield said.line_of("on-target" if distance < 0 else "to-target", target=goal.text, distance=distance)

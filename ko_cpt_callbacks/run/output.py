@@ -17,6 +17,8 @@ from ko_cpt_callbacks.run.finding import Finding
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums
+    from ko_cpt_callbacks.run.facts import RunFacts
+    from ko_cpt_callbacks.run.progress import Summary
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -54,6 +56,14 @@ class Output:
 
     def run(self, run: Mapping[str, Any]) -> None:
         """``run.json`` says something new."""
+
+    def close(self, summary: Summary, facts: RunFacts) -> None:
+        """Training is over; evaluations may still come.
+
+        Args:
+            summary: What the run has reached.
+            facts: How far it came, and what its findings come to.
+        """
 
 
 OutputMaker: TypeAlias = Callable[[Path], Output]
@@ -151,6 +161,10 @@ class OutputFan(Output):
     def run(self, run: Mapping[str, Any]) -> None:
         """Tell every output."""
         self._each(lambda output: output.run(run))
+
+    def close(self, summary: Summary, facts: RunFacts) -> None:
+        """Tell every output."""
+        self._each(lambda output: output.close(summary, facts))
 
 
 class MemoryOutput(Output):

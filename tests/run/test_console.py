@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ko_cpt_callbacks.run.console import ConsoleOutput, evaluation_line
+from ko_cpt_callbacks.messages.terminal import columns
+from ko_cpt_callbacks.run.console import ConsoleOutput, Goal, evaluation_line
+from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.observation import EndObservation
+from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.run.rows import observations
 
 
 def _row(**numbers: Any) -> dict[str, Any]:
@@ -21,11 +30,12 @@ def _row(**numbers: Any) -> dict[str, Any]:
 
 
 def test_a_whole_line() -> None:
-    """Loss and its error in 3 decimals, PPL in 3 significant digits, bits per byte, tokens with separators."""
+    """Loss and its error in 3 decimals, PPL in 3 significant digits, bits per byte; tokens where it is the first."""
     row = _row(exact_loss=3.0781, exact_loss_se=0.0412, ppl=21.717, bits_per_byte=1.2341, tokens=12345)
     assert evaluation_line(row) == (
         "step 40 · eval_ko: loss 3.078 ± 0.041 · PPL 21.7 · 1.234 bits/byte · 12,345 tokens"
     )
+    assert columns(evaluation_line(row, "ko")) <= 160
 
 
 @pytest.mark.parametrize(
@@ -85,3 +95,93 @@ def test_names_cannot_move_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
     first, second = capsys.readouterr().out.splitlines()
     assert first == "step 1 · eval_\\x1b[2J\\u202e: loss 2.000"
     assert "(ValueError: a\\nb\\x07)" in second
+
+
+def _evaluations(*losses: float) -> list[dict[str, Any]]:
+    shown = {"exact_loss_se": 0.01, "tokens": 10, "runtime": 1.0}
+    return [{**_row(exact_loss=loss, loss=loss, **shown), "step": 10 * at} for at, loss in enumerate(losses, 1)]
+
+
+def test_changes_since_start_and_best(capsys: pytest.CaptureFixture[str]) -> None:
+    """From the second evaluation on: the change since the first, and that it is the best or how far above; the tokens,
+    which stay, once; how far the target is."""
+    console = ConsoleOutput("en", [Goal("eval_ko", "exact_loss", 2.5, "exact<2.5")])
+    for row in _evaluations(3.0, 2.75, 2.875, 2.25):
+        console.row(row)
+    assert capsys.readouterr().out.splitlines() == [
+        "step 10 · eval_ko: loss 3.000 ± 0.010 · 10 tokens · +0.500 to target exact<2.5",
+        "step 20 · eval_ko: loss 2.750 ± 0.010 · -0.250 since start · best · +0.250 to target exact<2.5",
+        "step 30 · eval_ko: loss 2.875 ± 0.010 · -0.125 since start · +0.125 on the best, @20 · "
+        "+0.375 to target exact<2.5",
+        "step 40 · eval_ko: loss 2.250 ± 0.010 · -0.750 since start · best · below target exact<2.5",
+    ]
+
+
+def test_the_same_finding_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A note of the same set is printed once, a warning again where its numbers are others; what a resumed run printed
+    before is not printed again."""
+    console = ConsoleOutput("en")
+    console.begin({}, [], [Finding("of-old", Severity.INFO, 1, "eval")])
+    for step, value in ((1, 1.0), (2, 1.0), (3, 2.0)):
+        console.finding(Finding("of-old", Severity.INFO, step, "eval"))
+        console.finding(Finding("noted", Severity.INFO, step, "eval", values={"value": step}))
+        console.finding(Finding("warned", Severity.WARNING, step, "eval", values={"value": value}))
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["[info] noted eval@1", "[warning] warned eval@1", "[warning] warned eval@3"]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_stop_is_told_with_its_checkpoint(saved: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, when the checkpoint is there, or when training ends without one."""
+    console = ConsoleOutput("en")
+    console.run({"stop": {"code": "target-met", "step": 20}})
+    for _ in range(2):
+        console.row({"kind": "checkpoint", "step": 20} if saved else {"kind": "end", "step": 20})
+    what = "checkpoint-20 saved" if saved else "no checkpoint saved"
+    assert capsys.readouterr().out == f"[stop] target-met at step 20 · {what}\n"
+
+
+def test_the_page_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Verdict, table, curves, findings, what to do and where the files are, in at most 25 lines; a resumed run's curve
+    has its earlier rows, and what they were replaced by is not in it twice."""
+    console, progress = ConsoleOutput("en", folder=tmp_path), RunProgress()
+    rows = _evaluations(3.0, 2.75, 2.5)
+    console.begin({}, [{**rows[0], "superseded": True}, *rows[:2]], [])
+    console.row(rows[2])
+    for row in rows:
+        for seen in observations(row):
+            progress = progress.add(seen)
+    summary = progress.add(EndObservation(30)).summary()
+    console.finding(Finding("mine", Severity.WARNING, 30, "eval_ko"))
+    capsys.readouterr()
+    console.close(summary, facts_of(summary, [Finding("mine", Severity.WARNING, 30, "eval_ko")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "LOOK: 1 warning"
+    assert len(lines) <= 25 and "eval_ko  █▅▁" in lines
+    assert any(line.split()[:4] == ["eval_ko", "3.000", "2.500", "@30"] for line in lines)
+    assert lines[-2:] == [f"Files: {tmp_path / 'ko_cpt'}", f"Again, with every detail: ko-cpt check {tmp_path} --all"]
+    ConsoleOutput("en").close(summary, facts_of(summary, ()))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+@given(
+    name=st.text(min_size=1, max_size=90), loss=st.floats(0, 1e30), reason=st.text(max_size=200), step=st.integers(0)
+)
+@settings(max_examples=60, deadline=None)
+def test_a_line_is_at_most_160_columns(language: str, name: str, loss: float, reason: str, step: int) -> None:
+    """Whatever the set is called, the numbers are and the reason says."""
+    long = {"exact_loss": loss, "exact_loss_se": loss, "ppl": 1e200, "bits_per_byte": 1e5, "tokens": 10**15}
+    for numbers in (long, {"exact_loss_absent": reason, "loss": loss}):
+        named = {f"{name}_{key}": number for key, number in numbers.items()}
+        row = {"kind": "eval", "split": name, "step": step % 10**9, **named}
+        assert columns(evaluation_line(row, language)) <= 160
+
+
+def test_a_terminal_of_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a C locale the known signs are ASCII, and nothing is raised."""
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.delitem(sys.modules, "tqdm", raising=False)
+    ConsoleOutput("en").row(_evaluations(3.0)[0])
+    assert stream.buffer.getvalue() == b"step 10 - eval_ko: loss 3.000 +- 0.010 - 10 tokens\n"  # type: ignore[attr-defined]

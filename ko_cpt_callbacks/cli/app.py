@@ -25,7 +25,7 @@ from ko_cpt_callbacks.messages.catalogue import (
     language_of,
 )
 from ko_cpt_callbacks.messages.terminal import wrapped
-from ko_cpt_callbacks.report.command import report
+from ko_cpt_callbacks.report.command import card, report
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.watch.limit import checked_code
@@ -37,6 +37,7 @@ app: typer.Typer = typer.Typer(
 app.command(short_help="Judge runs: what they reached, what is wrong, what to do next.")(check)
 app.command(short_help="Compare runs with a baseline, or with each other.")(compare)
 app.command(short_help="Write runs as one HTML file with their curves.")(report)
+app.command(short_help="Write a model card: measured numbers and findings.")(card)
 app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)
 app.command(short_help="Check a recipe before anything is loaded: every mistake at once.")(validate)
 app.add_typer(baselines, name="baselines", short_help="List the runs to compare with, published and your own.")

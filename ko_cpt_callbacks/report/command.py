@@ -1,4 +1,4 @@
-"""``ko-cpt report RUN…``: an HTML file that shows runs.
+"""``ko-cpt report RUN…``: an HTML file that shows runs; ``ko-cpt card RUN``: a model card.
 
 Exit status: 0 written, 2 a run, a baseline or the file cannot be used (one line on stderr).
 """
@@ -13,11 +13,13 @@ from typing import Annotated
 import typer
 
 from ko_cpt_callbacks.check.terminal import guarded
-from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.report.page import REPORT_FILE, write_report
+from ko_cpt_callbacks.report.page import REPORT_FILE, write_page, write_report
+from ko_cpt_callbacks.report.subject import read_subject
+from ko_cpt_callbacks.run.file import read_text
 
-__all__ = ["report"]
+__all__ = ["card", "report"]
 
 
 def report(
@@ -49,3 +51,38 @@ def report(
     typer.echo(printable(str(output)))
     if open_:
         webbrowser.open(output.absolute().as_uri())
+
+
+def card(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder, staged run, checkpoint or trainer_state.json.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="A card to write, or to bring up to date; none: print it."),
+    ] = None,
+    lang: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else run.json's."),
+    ] = None,
+) -> None:
+    """Write a model card: the measured numbers as model-index, a section with losses, findings, versions.
+
+    Exit status: 0 written, 2 RUN or the file cannot be used.
+    """
+
+    def write() -> None:
+        from ko_cpt_callbacks.report.card import card_text
+
+        language = language_of("--lang", lang, os.environ)
+        subject = read_subject(run, Path(run).absolute().name, None, language)
+        spoken = next((part.judgement.watch.language for part in subject.parts), DEFAULT_LANGUAGE)
+        existing = read_text(output) if output is not None and output.exists() else None
+        text = card_text(subject, catalogue(language or spoken), existing)
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            write_page(output, text)
+            typer.echo(printable(str(output)))
+
+    guarded("card", write)

@@ -23,7 +23,7 @@ from ko_cpt_callbacks.report.scale import measured
 from ko_cpt_callbacks.report.subject import Subject, read_subject
 from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["REPORT_FILE", "page", "write_report"]
+__all__ = ["REPORT_FILE", "page", "write_page", "write_report"]
 
 REPORT_FILE: Final = "report.html"
 
@@ -126,6 +126,15 @@ def write_report(
     if language is None:
         language = next((part.judgement.watch.language for one in subjects for part in one.parts), DEFAULT_LANGUAGE)
     text = page(subjects, catalogue(language), side)
+    write_page(output, text)
+
+
+def write_page(output: Path, text: str) -> None:
+    """Write a file whole.
+
+    Raises:
+        ConfigurationError: If there is no place for it.
+    """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, text.encode("utf-8", "backslashreplace"))

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["curve_charts", "loss_lines", "run_section", "verdict"]
+__all__ = ["curve_charts", "known_facts", "loss_lines", "run_section", "set_rows", "standing", "verdict"]
 
 _TRAINING_COLOR: Final = 7
 _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", "quantization", "adapter")
@@ -67,6 +67,22 @@ def _titled(level: str, title: str, content: Sequence[Content]) -> list[Content]
 def verdict(subject: Subject, words: Catalogue) -> Element:
     """What is to be made of the run, in one sentence, with how far it came and how much was found."""
     facts = subject.facts
+    whole = None
+    if facts.steps_planned:
+        share = min(100.0, 100.0 * facts.steps_done / facts.steps_planned)
+        whole = element("div", element("i", style=f"width:{share:.1f}%"), class_="progress")
+    return element(
+        "div",
+        element("p", words.say(f"verdict {facts.verdict.value}"), class_="sentence"),
+        element("p", standing(subject, words)),
+        whole,
+        class_=f"verdict {facts.verdict.value}",
+    )
+
+
+def standing(subject: Subject, words: Catalogue) -> str:
+    """Where the run stands, how far it came, and how much was found in it."""
+    facts = subject.facts
     counts = dict.fromkeys(Severity, 0)
     for _, found in subject.findings:
         counts[found.severity] += 1
@@ -77,26 +93,21 @@ def verdict(subject: Subject, words: Catalogue) -> Element:
     else:
         steps = words.say("steps-of", done=facts.steps_done, planned=facts.steps_planned)
     listed = [words.say(f"count {severity.value}", count=count) for severity, count in counts.items() if count]
-    whole = None
-    if facts.steps_planned:
-        share = min(100.0, 100.0 * facts.steps_done / facts.steps_planned)
-        whole = element("div", element("i", style=f"width:{share:.1f}%"), class_="progress")
-    return element(
-        "div",
-        element("p", words.say(f"verdict {facts.verdict.value}"), class_="sentence"),
-        element("p", " · ".join(text for text in (state, steps, ", ".join(listed)) if text)),
-        whole,
-        class_=f"verdict {facts.verdict.value}",
-    )
+    return " · ".join(text for text in (state, steps, ", ".join(listed)) if text)
 
 
 # -- the table of sets -------------------------------------------------------------------------------------------------
 
 
 def _sets(subject: Subject, words: Catalogue) -> Element:
-    """A row a set, of a staged run a row a set and stage: where its loss began, was lowest and is."""
+    head, rows = set_rows(subject, words)
+    return table(head, rows, name=words.say("losses")) if rows else element("p", words.say("no-losses"), class_="none")
+
+
+def set_rows(subject: Subject, words: Catalogue) -> tuple[list[str], list[list[str]]]:
+    """Titles, and a row a set, of a staged run a row a set and stage: where its loss began, was lowest and is."""
     names = ("set", "steps-word", "first", "best", "last", "perplexity", "bits-per-byte", "since-start")
-    rows: list[list[Content]] = []
+    rows: list[list[str]] = []
     for part in subject.parts:
         summary = part.judgement.summary
         for split, seen in summary.splits.items():
@@ -120,11 +131,8 @@ def _sets(subject: Subject, words: Catalogue) -> Element:
             ends = [words.say("no-number") if not one else number(one, "loss") for one in losses]
             steps = _steps(part, train.first_step or 0, train.last_step or 0)
             rows.append([_named(part, words.say("training")), steps, ends[0], "", ends[1], "", "", ""])
-    if not rows:
-        return element("p", words.say("no-losses"), class_="none")
     filled = [at for at in range(len(names)) if any(row[at] for row in rows)]
-    head = [words.say(names[at]) for at in filled]
-    return table(head, [[row[at] for at in filled] for row in rows], name=words.say("losses"))
+    return [words.say(names[at]) for at in filled], [[row[at] for at in filled] for row in rows]
 
 
 def _named(part: Part, name: str) -> str:
@@ -257,18 +265,22 @@ def _not_checked(subject: Subject, words: Catalogue) -> list[Content]:
 
 
 def _facts(subject: Subject, words: Catalogue) -> Element:
+    rows = known_facts(subject, words)
+    return table([words.say("what"), words.say("value")], rows, numbers=2, name=words.say("facts"))
+
+
+def known_facts(subject: Subject, words: Catalogue) -> list[list[str]]:
+    """What the run is: name and value; where stages differ, every value."""
     rows: dict[str, list[str]] = {}
     for part in subject.parts:
         for name, value in _known(part.recorded, words):
             rows.setdefault(name, [])
             if value not in rows[name]:
                 rows[name].append(value)
-    first = subject.parts[0].judgement if subject.parts else None
-    if first is not None:
-        rows[words.say("task")] = [first.watch.task]
+    if subject.parts:
+        rows[words.say("task")] = [subject.parts[0].judgement.watch.task]
         rows[words.say("file")] = [str(part.judgement.run.path) for part in subject.parts]
-    listed = [[name, "; ".join(values)] for name, values in rows.items() if values]
-    return table([words.say("what"), words.say("value")], listed, numbers=2, name=words.say("facts"))
+    return [[name, "; ".join(values)] for name, values in rows.items() if values]
 
 
 def _known(run: Mapping[str, Any], words: Catalogue) -> Iterator[tuple[str, str]]:

@@ -36,7 +36,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "training": (None, None),
     "check": ({"typer", "rich"}, set()),
-    "report": ({"typer"}, set()),
+    "report": ({"typer"}, {"huggingface_hub"}),
     "cli": ({"typer", "rich", "pydantic", "click"}, None),
     # Importing the package must load nothing: its names are lazy.
     "": (set(), None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ko_cpt_callbacks.check.compared import Compared, Side, compared_run
 from ko_cpt_callbacks.check.compared_run import ComparedRun, as_compared
@@ -17,6 +18,9 @@ from ko_cpt_callbacks.report.subject import Subject
 from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = ["ladder"]
+
+_NEAREST: Final = 8
+"""Baselines that are drawn; the table has all. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,11 @@ def ladder(subjects: Sequence[Subject], named: Side | None, words: Catalogue) ->
         return [element("p", words.say("no-bits"), class_="none")]
     compared = [(side, one) for side in _sides(named) for one in _compared(subjects[0], side)]
     rungs, absent = [*own], []
+    marked = {part.judgement.watch.baseline["id"] for part in subjects[0].parts if part.judgement.watch.baseline}
+    marked |= set() if named is None else {named.baseline.id}
     for side, one in compared:
         found = one.comparison
-        kind = "named" if named is not None and side.baseline.id == named.baseline.id else "baseline"
+        kind = "named" if side.baseline.id in marked else "baseline"
         if found.unit == BITS and found.reference_low is not None and found.reference_high is not None:
             text = _range(found.reference_low, found.reference_high)
             rungs.append(
@@ -60,12 +66,12 @@ def ladder(subjects: Sequence[Subject], named: Side | None, words: Catalogue) ->
             reasons = "; ".join(words.reason(reason.as_dict()).rstrip(".") for reason in found.reasons)
             absent.append((side.baseline.title, reasons))
     rungs.sort(key=lambda rung: rung.middle)
-    low, high = min(rung.low for rung in rungs), max(rung.high for rung in rungs)
+    low, high = min(rung.low for rung in _nearest(rungs)), max(rung.high for rung in _nearest(rungs))
     room = 0.05 * (high - low) or 0.05 * high
     made = [
-        element("div", *(_rung(rung, low - room, high + room) for rung in rungs), class_="ladder"),
+        element("div", *(_rung(rung, low - room, high + room) for rung in _nearest(rungs)), class_="ladder"),
         element(
-            "details", element("summary", words.say("values")),
+            "details", element("summary", words.say("every-rung", count=len(rungs))),
             table([words.say(word) for word in ("what", "bits-per-byte", "compared")],
                   [[rung.name, rung.text, rung.remark] for rung in rungs], name=words.say("ladder"), numbers=1),
         ),
@@ -76,6 +82,14 @@ def ladder(subjects: Sequence[Subject], named: Side | None, words: Catalogue) ->
                     table([words.say("what"), words.say("why")], absent, numbers=2))
         )  # fmt: skip
     return made
+
+
+def _nearest(rungs: Sequence[_Rung]) -> list[_Rung]:
+    """Every run and what it is compared with, the lowest of all, and the baselines nearest to where a run is."""
+    ends = [rung.middle for rung in rungs if rung.kind == "own"]
+    others = [rung for rung in rungs if rung.kind == "baseline"]
+    others = sorted(others, key=lambda rung: min(abs(rung.middle - end) for end in ends))[:_NEAREST] + others[:1]
+    return [rung for rung in rungs if rung.kind != "baseline" or rung in others]
 
 
 def _own(subject: Subject, *, several: bool, words: Catalogue) -> Iterator[_Rung]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,6 +162,26 @@ def test_names_that_a_page_uses_can_be_imported(page: Path) -> None:
     ]
 
     assert missing == []
+
+
+@LANGUAGES
+def test_jq_lines_of_the_guide(folder: str) -> None:
+    """Each line that pipes a command into jq gives something."""
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    lines = re.findall(r"^ko-cpt (.*) \| jq (.*)$", (ROOT / folder / "guide.md").read_text("utf-8"), re.MULTILINE)
+    printed = {}
+    for command in {command for command, _ in lines}:
+        words = [sys.executable, "-m", "ko_cpt_callbacks", *shlex.split(command)]
+        printed[command] = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = [
+        subprocess.run(["jq", *shlex.split(rest)], input=printed[command], capture_output=True, text=True, check=True)
+        for command, rest in lines
+    ]
+
+    assert found[0].stdout == "unfinished look\n"
+    assert "3560 padding-in-loss\n" in found[1].stdout
+    assert found[2].stdout == "true\n"
 
 
 @LANGUAGES

@@ -382,7 +382,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             "Continued pretraining on a few short texts, again and again; an evaluation tells the bytes per token",
             [evaluation(0, 2.7), *training([0.9] * 40)],
         ),
-        Example("The same log, and nobody said what it is",
+        Example("The same log, of a task that is not named",
                 [evaluation(0, 2.7), *training([0.9] * 40)], {"task": "other"}),
         Example("The same losses in a log that has no bytes", training([0.9] * 40)),
     ),

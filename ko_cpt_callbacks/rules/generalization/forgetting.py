@@ -31,9 +31,9 @@ class Forgetting(Rule):
     """Says once per retention set that it is above its first evaluation for good; a gap that closes is a note.
 
     At the start of continued pretraining the loss on the old text rises and mostly comes back (the stability gap, arXiv
-    2406.14833). Nothing is said before the warm-up of the learning rate and the first tenth of the run are over. How
-    long a run is to be is told (a ``plan`` row) or read off a falling learning rate; where neither is to be had, the
-    first evaluations count as the beginning.
+    2406.14833). No finding comes before the warm-up of the learning rate and the first tenth of the run are over. A
+    ``plan`` row has the length of the run, or a falling learning rate shows it; where neither is there, the first
+    evaluations count as the beginning.
 
     Args:
         retention: Declared names of retention sets, beside `ko_cpt_callbacks.run.retention.RETENTION_NAMES`.

@@ -70,7 +70,7 @@ class PaddingInLoss(Rule):
       With rows grouped by length the longest batches, all cut at one length, are constant too, for some rows of each
       mega-batch; so a row of rows as long as twice one that ended is asked for, and more where the loss does not fall.
     * They are constant from the start, which packed rows are too, while the loss collapses: ``warning``. It comes down
-      to a share of the first loss, or falls suddenly, to below the floor: in bits per byte where an evaluation has told
+      to a share of the first loss, or falls suddenly, to below the floor: in bits per byte where an evaluation gave
       the bytes per token, else to below ``floor_nats``.
 
     Token counts are not judged where the callback looked at the first batch and saw no pad: what was seen wins.

@@ -56,9 +56,9 @@ _OF_ROWS: Final[Mapping[str, tuple[Reason, ...]]] = {
 class Note(Rule):
     """Says each reason once: what the callback noted in a set-up row, or what an evaluation's row says of itself.
 
-    Reasons of an evaluation (no exact loss, no error bar) are said once per set; that a run was stopped before, at each
-    resume. All are infos but one: a run in which no exact loss can be measured at all has not what the callback was put
-    there for, and that is a warning. It stands for all sets. No note asks to stop.
+    Reasons of an evaluation (no exact loss, no error bar) come once per set; that a run was stopped before comes at
+    each resume. All are infos but one: a run in which no exact loss can be measured at all has not what the callback
+    was put there for, and that is a warning. It stands for all sets. No note asks to stop.
 
     Its state is what was said, by reason and set.
     """

@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
+FRAMEWORKS ?= .venv-frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser docs docs-site types golden \
+.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs docs-site types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory bench-forecast mutants mutants-limits
 
@@ -37,6 +38,10 @@ test-families: ## Stages of every family of models that is tried: a tiny one eac
 
 test-browser: ## Reports in headless Chromium (apt-get install chromium); skipped without it
 	$(VENV)/bin/python -m pytest tests/report/test_browser.py -m browser
+
+test-frameworks: ## Axolotl and LLaMA-Factory themselves, in the environments of tests/integrations/environments.sh
+	$(FRAMEWORKS)/axolotl/bin/python -m pytest -m framework tests/integrations/test_axolotl.py
+	$(FRAMEWORKS)/llamafactory/bin/python -m pytest -m framework tests/integrations/test_llamafactory.py
 
 test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Trainer (PEERS="--trl DIR …")
 	$(VENV)/bin/python benchmarks/peers.py $(PEERS)

@@ -13,6 +13,7 @@ from ko_cpt_callbacks.check.command import check
 from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
+from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import SmokeCommand, train
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -39,6 +40,11 @@ app.command(short_help="Compare runs with a baseline, or with each other.")(comp
 app.command(short_help="Write runs as one HTML file with their curves.")(report)
 app.command(short_help="Write a model card: measured numbers and findings.")(card)
 app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)
+for framework, named in ((axolotl, "Axolotl"), (llamafactory, "LLaMA-Factory")):
+    app.command(
+        short_help=f"Run {named} with the ko_cpt: block of its page.",
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )(framework)
 app.command(short_help="Check a recipe before anything is loaded: every mistake at once.")(validate)
 app.add_typer(baselines, name="baselines", short_help="List the runs to compare with, published and your own.")
 app.add_typer(recipes, name="recipes", short_help="List the recipes that come with the package; show or copy one.")

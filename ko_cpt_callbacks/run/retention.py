@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -9,6 +10,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = ["RETENTION_NAMES", "checked_retention", "is_retention", "retention_limit", "retention_names"]
 
+_PURPOSE: Final = re.compile(r"[_-](?:eval|evaluation|val|valid|validation|dev|test)$", re.IGNORECASE)
 RETENTION_NAMES: Final = ("en", "english", "retention", "base", "orig")
 """Names that mean it undeclared: in continued pretraining on Korean the base model's language is English."""
 
@@ -22,9 +24,20 @@ def is_retention(split: str, declared: Collection[str] = ()) -> bool:
 
     >>> is_retention("eval_en"), is_retention("eval_ko"), is_retention("eval_old", ["old<5%"])
     (True, False, True)
+    >>> is_retention("eval_en_eval"), is_retention("eval_ko_eval")
+    (True, False)
+    """
+    names = _names(split)
+    return names[-1].lower() in RETENTION_NAMES or any(item in names for item in retention_names(declared))
+
+
+def _names(split: str) -> tuple[str, ...]:
+    """How an evaluation may be named: its prefix, its set, and the set without the word of what it is for.
+
+    LLaMA-Factory's sets have the names of data sets: ``eval_en_eval``, ``eval_en_test``.
     """
     name = split.partition("_")[2]
-    return name.lower() in RETENTION_NAMES or any(item in (name, split) for item in retention_names(declared))
+    return split, name, _PURPOSE.sub("", name) or name
 
 
 def retention_names(declared: Iterable[str]) -> tuple[str, ...]:
@@ -49,10 +62,10 @@ def retention_limit(split: str, declared: Iterable[str]) -> float | None:
     >>> retention_limit("eval_en", ["ko", "en<5%"])
     0.05
     """
-    name = split.partition("_")[2]
+    names = _names(split)
     for item in declared:
         named, limited, text = (part.strip() for part in item.partition("<"))
-        if limited and named in (name, split):
+        if limited and named in names:
             return _fraction(item, text)
     return None
 

@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 ORDER = (
     "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "forecast", "rules",
     # What judges and shows a finished run needs no Trainer; a live one may show itself by it.
-    "recipe", "check", "report", "hf", "training", "cli",
+    "recipe", "check", "report", "hf", "integrations", "training", "cli",
 )
 
 # Room -> libraries at module level, and further ones inside functions; None: anything.
@@ -34,6 +34,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "forecast": ({"numpy"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
+    "integrations": ({"pydantic", "axolotl"}, {"axolotl", "transformers"}),
     "training": (None, None),
     "check": ({"typer", "rich"}, set()),
     "report": ({"typer"}, {"huggingface_hub"}),
@@ -179,7 +180,7 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if _room(path) not in ("hf", "training", "cli", "")
+        if _room(path) not in ("hf", "integrations", "training", "cli", "")
     ]
     code = OFFLINE.format(blocked=HEAVY, modules=modules)
     found = subprocess.run(

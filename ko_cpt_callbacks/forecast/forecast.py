@@ -31,6 +31,9 @@ BACK_TEST_MISS: Final = 0.01
 """And part of the loss: a smaller miss does not count."""
 FEWEST_DRAWS: Final = 200
 """Drawn curves from which quantiles are taken: below, 5 % of them are fewer than ten."""
+WHAT_IF: Final = 1.5
+"""How many times as wide the interval is for a schedule that was asked for: no curve was measured that changed its
+schedule on the way (chosen, not measured)."""
 LAST_PART: Final = 0.01
 """The end of a run is the mean loss of its last hundredth."""
 PATH: Final = 16
@@ -145,6 +148,8 @@ def forecast(
         return none(Doubt.UNSTABLE, *evidence.doubts)
     if _misses(used, schedule, kind, evidence, prior):
         doubts.append(Doubt.BACK_TEST)
+    if schedule.asked:
+        ends = np.maximum(np.median(ends) + WHAT_IF * (ends - np.median(ends)), 0.0)
     lower, median, upper = np.quantile(ends, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
     kept = tuple(np.quantile(ends, np.linspace(0.0, 1.0, KEPT)).tolist())
     return Forecast(

@@ -1,0 +1,229 @@
+"""``ko-cpt forecast RUN``: where the losses of a run will end, how sure, and whether its targets are in reach.
+
+Exit status: 0 forecast, or withheld with the reason; 2 an argument, a run or a file cannot be used (on stderr).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.terminal import guarded, print_json
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
+from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, loss_from_perplexity, perplexity
+from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
+
+if TYPE_CHECKING:  # numpy: only for who forecasts
+    from ko_cpt_callbacks.forecast.curve import Curve, Curves
+    from ko_cpt_callbacks.forecast.forecast import Forecast
+    from ko_cpt_callbacks.forecast.schedule import Schedule
+
+__all__ = ["forecast"]
+
+_FORMAT: Final = 1
+
+
+def forecast(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder, checkpoint, trainer_state.json, or CSV (step,lr,loss).")
+    ],
+    at: Annotated[
+        float | None, typer.Option(metavar="PART", help="As it was at this part of the run's steps: 0.3.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="What if it ended at step N; default: as planned.")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="The rate from now on: constant, cosine[:END], linear[:END], wsd[:DECAY]."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="How likely it is met: 'eval_exact_loss<3.0', or a loss. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    lang: Annotated[
+        str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
+    ] = None,
+) -> None:
+    """Say where the losses of a run will end, with an interval, or why that cannot be said."""
+    guarded("forecast", lambda: _forecast(run, at, steps, schedule, target or (), lang, as_json=as_json))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """A target beside a forecast: its text, its bound in nats, and the forecast of its deadline."""
+
+    text: str
+    bound: float
+    by: Forecast
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "target": self.text,
+            "loss": self.bound,
+            "probability": self.by.probability_below(self.bound),
+            "step_to_reach": self.by.step_to_reach(self.bound),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What was asked of every curve.
+
+    Args:
+        curves: Those of the log, cut at ``--at``.
+        schedule: The rate, past and future.
+        last: The step that is forecast.
+    """
+
+    curves: Curves
+    schedule: Schedule
+    last: int
+
+    def answer(self, curve: Curve, last: int | None = None) -> Forecast:
+        """The forecast of a curve, to the deadline of a target where one is given."""
+        from ko_cpt_callbacks.forecast.forecast import forecast as forecast_of
+
+        return forecast_of(curve.points, self.schedule, self.last if last is None else last, kind=curve.kind)
+
+    def reached(self, curve: Curve, text: str, target: Target | float) -> _Reached | None:
+        """A target beside the forecast of its curve; None where it is another curve's."""
+        if isinstance(target, float):
+            return _Reached(text, target, self.answer(curve))
+        if target.split != curve.name:
+            return None
+        step = target.deadline_step
+        return _Reached(text, _nats(target, curve), self.answer(curve, None if step is None else min(step, self.last)))
+
+
+def _forecast(
+    run: str, at: float | None, steps: int | None, schedule: str | None, targets: Sequence[str], lang: str | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
+    asked = [(text, _target(text)) for text in targets]
+    question = _question(run, at, steps, schedule)
+    names = {curve.name for curve in question.curves.curves}
+    for text, target in asked:
+        if isinstance(target, Target) and target.split not in names:
+            known = ", ".join(names)
+            raise ConfigurationError(f"--target: found set {target.split!r} in {text!r}, expected one of {known}")
+    answers = []
+    for curve in question.curves.curves:
+        reached = [one for text, target in asked if (one := question.reached(curve, text, target))]
+        answers.append((curve, question.answer(curve), reached))
+    if as_json:
+        told = [
+            {"set": curve.name, "metric": curve.metric, **found.as_dict(), **_units(curve, found),
+             "targets": [one.as_dict() for one in reached]}
+            for curve, found, reached in answers
+        ]  # fmt: skip
+        print_json({"format": _FORMAT, "run": run, "what_if": question.schedule.asked, "forecasts": told})
+        return
+    for curve, found, reached in answers:
+        for line in _lines(curve, found, reached, question.schedule, language):
+            typer.echo(printable(line))
+
+
+def _question(run: str, at: float | None, steps: int | None, schedule: str | None) -> _Question:
+    from ko_cpt_callbacks.forecast.curve import Curves, curves_of, read_curve
+    from ko_cpt_callbacks.forecast.schedule import asked_schedule, inferred_schedule
+
+    if not run:
+        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    if at is not None and not 0 < at <= 1:
+        raise ConfigurationError(f"--at: found {at!r}, expected a part of the run above 0 and at most 1")
+    if steps is not None and steps < 1:
+        raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1")
+    path = Path(run)
+    held = read_curve(path) if path.suffix == ".csv" and path.is_file() else curves_of(read_run(path).observations())
+    if not held.curves:
+        raise ConfigurationError(f"{run}: found no loss, expected training rows or evaluations with one")
+    planned = max(held.planned or held.done, held.done)
+    last = planned if steps is None else steps
+    if last > planned and schedule is None:
+        raise ConfigurationError(
+            f"--steps: found {last}, beyond the {planned} of the run; say with --schedule what the rate does until then"
+        )
+    now = held.done if at is None else int(at * planned)
+    rates = held.rates
+    rate = inferred_schedule(rates, now, planned) if schedule is None else asked_schedule(schedule, rates, now, last)
+    cut = [curve.until(now) for curve in held.curves]
+    return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last)
+
+
+def _target(text: str) -> Target | float:
+    """A target, or a loss in nats per token for every curve."""
+    try:
+        number = float(text)
+    except ValueError:
+        target = parse_target(text)
+        if target.by.startswith(TOKENS):
+            expected = "expected @end or @step:N"
+            raise ConfigurationError(f"--target: found a deadline in tokens in {text!r}, {expected}") from None
+        return target
+    if not 0 < number < math.inf:
+        raise ConfigurationError(f"--target: found {text!r}, expected a loss above 0 or a target such as 'eval_ppl<20'")
+    return number
+
+
+def _nats(target: Target, curve: Curve) -> float:
+    """The bound of a target as a loss."""
+    if target.relative:
+        first = next((loss for _, loss in curve.points if math.isfinite(loss)), math.nan)
+        if target.metric != keys.PPL:
+            return first * (1 + target.below)
+        return first + math.log1p(target.below)
+    if target.metric == keys.PPL:
+        return loss_from_perplexity(target.below)
+    if target.metric != keys.BITS_PER_BYTE:
+        return target.below
+    if curve.bytes_per_token is None:
+        raise ConfigurationError(f"--target: {target} needs the bytes of the scored text, which no row has")
+    return target.below * math.log(2.0) * curve.bytes_per_token
+
+
+def _units(curve: Curve, found: Forecast) -> dict[str, Any]:
+    """The same in perplexity and, where the bytes are known, bits per byte."""
+    names = ("median", "lower", "upper")
+    losses = [found.median, found.lower, found.upper]
+    ppl = [None if loss is None or not perplexity(loss) < math.inf else perplexity(loss) for loss in losses]
+    told: dict[str, Any] = {"perplexity": dict(zip(names, ppl, strict=True))}
+    if (reach := curve.bytes_per_token) is not None:
+        bits = [None if loss is None else bits_per_byte(loss, reach) for loss in losses]
+        told["bits_per_byte"] = dict(zip(names, bits, strict=True))
+    return told
+
+
+def _lines(
+    curve: Curve, found: Forecast, reached: Sequence[_Reached], schedule: Schedule, language: str
+) -> Iterator[str]:
+    said = catalogue(language)
+    where = {"set": curve.name, "step": found.now, "last": found.last_step}
+    if found.median is None:
+        yield said.line_of("forecast-none", **where)
+    else:
+        values = {"median": found.median, "lower": found.lower, "upper": found.upper, "level": found.level}
+        ppl = perplexity(found.median)
+        yield said.line_of("forecast", **where, **values, ppl=ppl, schedule=said.line_of(f"schedule-{schedule.kind}"))
+    if schedule.asked:
+        yield "  " + said.line_of("forecast-what-if")
+    for doubt in found.withheld:
+        yield "  " + said.line_of("forecast-withheld", why=said.line_of(f"withheld-{doubt}"))
+    for one in reached:
+        told = one.as_dict()
+        if told["probability"] is not None:
+            name = "forecast-target" if told["step_to_reach"] is None else "forecast-target-step"
+            odds = min(max(round(told["probability"], 2), 0.01), 0.99)  # the tails are not known any better
+            yield "  " + said.line_of(name, target=one.text, odds=odds, step=told["step_to_reach"])

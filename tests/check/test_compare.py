@@ -481,10 +481,11 @@ def test_constants_are_those_of_the_registry() -> None:
     """What quantised weights cost, and how far text alone moves a loss: the numbers in the sentences are recorded."""
     from ko_cpt_callbacks.compare.registry import quantization_offsets
 
-    recorded = {item.quantization: item for item in quantization_offsets()}
-    assert set(recorded) == set(QUANTIZATION_COST)
-    for name, cost in QUANTIZATION_COST.items():
-        assert recorded[name].low <= cost <= recorded[name].high
+    recorded = quantization_offsets()
+    assert {item.quantization for item in recorded} == set(QUANTIZATION_COST)
+    for name, cost in QUANTIZATION_COST.items():  # of several the largest
+        most = max((item for item in recorded if item.quantization == name), key=lambda item: item.nats)
+        assert most.low <= cost <= most.high
     (whole,) = ko_cpt_callbacks.find_baseline("frankenstallm-1b").stages
     losses = [math.log(value.value) if value.metric == "ppl" else value.value for value in whole.values]
     assert [round(loss, 3) for loss in (min(losses), max(losses))] == list(TEXT_SPREAD)

@@ -9,6 +9,7 @@ import json
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -26,6 +27,7 @@ from ko_cpt_callbacks.check.compared import (
     side_of_run,
 )
 from ko_cpt_callbacks.check.compared_run import ComparedRun, read_compared_run
+from ko_cpt_callbacks.check.compared_seeds import STARTS, ToldSeeds, told_seeds
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import checked_stage
@@ -69,6 +71,17 @@ def compare(
     ] = None,
     bits_per_byte: Annotated[float | None, typer.Option(help="With --loss: bits per byte of the same text.")] = None,
     se: Annotated[float | None, typer.Option(help="With --loss: its standard error in nats per token.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(STARTS),
+            help="What a RUN began from, for what another seed would change; default: as its rows show.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        list[str] | None,
+        typer.Option("--repeat", metavar="RUN", help="RUN with another seed, twice or more: their spread is measured."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
     lang: Annotated[
         str | None,
@@ -83,7 +96,8 @@ def compare(
     try:
         language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
         lone = LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
-        side, read, compared = _compared(runs or [], baseline, lone, stage, only)
+        seeds = told_seeds(start, repeats or [])
+        side, read, compared = _compared(runs or [], baseline, lone, stage, only, seeds)
         speeds = efficiency(read)
     except KoCPTError as error:
         typer.echo(f"ko-cpt compare: {printable(str(error))}", err=True)
@@ -102,7 +116,7 @@ def compare(
 
 
 def _compared(
-    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None
+    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None, seeds: ToldSeeds
 ) -> tuple[Side, list[ComparedRun], list[Compared]]:
     measured = lone.measured()
     if measured is not None:
@@ -112,7 +126,7 @@ def _compared(
             )
         side = find_side(baseline)
         checked_stage(side.baseline, stage)
-        return side, [], [compared_loss(measured, side, stage)]
+        return side, [], [compared_loss(replace(measured, start=seeds.start), side, stage)]
     if not runs or (baseline is None and len(runs) < 2):
         raise ConfigurationError(
             f"RUN: found {len(runs) or 'none'}, expected a run and --baseline, or two runs; list baselines with "
@@ -122,7 +136,7 @@ def _compared(
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     side = find_side(baseline) if baseline is not None else side_of_run(runs[0])
     checked_stage(side.baseline, stage)
-    read = [read_compared_run(path) for path in (runs if baseline is not None else runs[1:])]
+    read = [seeds.of(read_compared_run(path)) for path in (runs if baseline is not None else runs[1:])]
     return side, read, [one for run in read for one in compared_run(run, side, stage, only)]
 
 
@@ -171,6 +185,7 @@ def _one(one: Compared, baseline: Baseline, state: str, language: str) -> list[s
         *_wrapped(state),
         "",
         *_wrapped(_headline(found)),
+        *_wrapped(_error_parts(found)),
         "",
         *_wrapped(f"this run   {_run_side(measured)}"),
         *_wrapped(f"reference  {_reference_side(found, baseline)}"),
@@ -195,6 +210,14 @@ def _headline(found: Comparison) -> str:
         rows = f", paired over {found.rows:,} rows" if found.se_kind == "paired" else ""
         parts.append(f"{found.confidence * 100:g} % interval {_signed(found.low)} to {_signed(found.high)}{rows}")
     return " · ".join(parts)
+
+
+def _error_parts(found: Comparison) -> str:
+    """What the interval is made of: the documents' part and the seeds'."""
+    if found.se is None:
+        return ""
+    seeds = "from seeds not known" if found.seed_se is None else f"{found.seed_se:.2g} from seeds"
+    return f"standard error {found.se:.2g} from the documents, {seeds}"
 
 
 def _run_side(measured: Measured) -> str:

@@ -12,6 +12,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
+from ko_cpt_callbacks.compare.resolution import start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.value import Measured
 from ko_cpt_callbacks.errors import UnreadableRunError
@@ -69,6 +70,7 @@ class ComparedRun:
         vocabulary: Entries of its tokenizer.
         tokens_per_gpu_hour: The last that a row has; None where none has, as on a CPU.
         facts: What every verdict carries, as ``ko-cpt check`` finds it.
+        start: What it began from, as far as a row says; empty where none does.
     """
 
     path: str
@@ -79,6 +81,7 @@ class ComparedRun:
     trains: Trains | None = None
     vocabulary: int | None = None
     tokens_per_gpu_hour: float | None = None
+    start: str = ""
 
     @property
     def compared(self) -> tuple[ComparedSet, ...]:
@@ -115,8 +118,10 @@ def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
     seen = run.observations()
     file = run.run_file()
     retention = judged.watch.retention
+    start = _start(seen)
     known = _known({} if file is None else json.loads(read_text(file)))  # judged: it is an object
-    sets = tuple(_compared_set(run, item, known, retention) for item in _last_evaluations(seen).values())
+    last = _last_evaluations(seen).values()
+    sets = tuple(_compared_set(run, item, {**known, "start": start}, retention) for item in last)
     training = _training(seen)
     if not sets and training is None:
         raise UnreadableRunError(f"{run.path}: found no loss, expected an evaluation or a training row with one")
@@ -129,6 +134,7 @@ def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
         trains=_trains(seen),
         vocabulary=known["vocabulary"],
         tokens_per_gpu_hour=_last_number(run.rows, keys.TOKENS_PER_GPU_HOUR),
+        start=start,
     )
 
 
@@ -152,6 +158,7 @@ def as_baseline(run: ComparedRun) -> Baseline:
         quantization=first.quantization or _NOT_STATED,
         stages=(BaselineStage(_WHOLE, trains=run.trains, values=tuple(values)),),
         tokenizer_hash=first.tokenizer or "",
+        start=run.start,
     )
 
 
@@ -225,6 +232,11 @@ def _training(seen: Sequence[Observation]) -> ComparedSet | None:
     mean = sum(loss for _, loss in last) / len(last)
     measured = Measured("train", keys.TRAIN_PREFIX, mean, metric=keys.LOSS)
     return ComparedSet(measured, last[-1][0], points=len(last), first_step=last[0][0])
+
+
+def _start(seen: Sequence[Observation]) -> str:
+    rows = [item.values for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
+    return start_of(rows[-1]) if rows else ""
 
 
 def _trains(seen: Sequence[Observation]) -> Trains | None:

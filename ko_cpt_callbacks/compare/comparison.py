@@ -7,9 +7,9 @@
 * **not comparable**: anything else. A loss per token of another tokenizer is another unit, and a training loss, a mean
   over changing weights on text that is being learned, is no loss on held-out text.
 
-*Ahead* and *behind* are said only where the whole interval, with the range that the reference's print or derivation
-leaves open, is on one side of zero, and the difference is no smaller than what another seed makes
-(`ko_cpt_callbacks.compare.value.RESOLUTION_BITS`).
+*Ahead* and *behind* are said only where the whole interval is on one side of zero. It holds the documents' error, what
+another seed would change where that is known (`ko_cpt_callbacks.compare.resolution`), and the range that the
+reference's print or derivation leaves open.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
 from ko_cpt_callbacks.compare.reference import Reference, reference_of
+from ko_cpt_callbacks.compare.resolution import NO_TRAINING, Seeds, resolution_of, seed_part
 from ko_cpt_callbacks.compare.value import (
     BITS,
     NATS,
@@ -32,7 +33,6 @@ from ko_cpt_callbacks.compare.value import (
     Range,
     Reason,
     quantization_note,
-    resolution_of,
     standing_of,
 )
 from ko_cpt_callbacks.metrics.fingerprint import same_text
@@ -81,13 +81,13 @@ def compare(
     if run.retention:  # no number of it says where the run stands
         start = replace(start, notes=(), equal_loss=None, equal_bytes_per_token=None)
     if not refused and paired is not None and not paired.reasons and paired.difference is not None:
-        return _paired(start, run, found, paired)
+        return _paired(start, run, baseline, found, paired)
     same = same_text(run.fingerprint, found.fingerprint) is True and _same_tokenizer(run, baseline)
     same = same and _scored_alike(run, baseline, found) is True
     if not refused and paired is None and same and found.loss is not None:
-        return _same_text(start, run, found.loss)
+        return _same_text(start, run, baseline, found.loss)
     if not refused and run.bits_per_byte is not None and found.bits is not None:
-        return _indicative(start, run, found.bits, tuple(_why_indicative(run, baseline, found, paired)))
+        return _indicative(start, run, baseline, found.bits, tuple(_why_indicative(run, baseline, found, paired)))
     missing = tuple(_missing(run, baseline, found))
     if refused and run.split == "train":
         missing = tuple(reason for reason in missing if reason.code in ("no-bytes", "vocabularies"))
@@ -205,7 +205,7 @@ def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bo
     return None if None in counts[0] else True
 
 
-def _paired(start: Comparison, run: Measured, reference: Reference, paired: Paired) -> Comparison:
+def _paired(start: Comparison, run: Measured, baseline: Baseline, reference: Reference, paired: Paired) -> Comparison:
     in_bits = paired.unit == BITS
     value = run.bits_per_byte if in_bits else run.loss
     other = reference.bits if in_bits else reference.loss
@@ -228,25 +228,25 @@ def _paired(start: Comparison, run: Measured, reference: Reference, paired: Pair
         high=high,
         rows=paired.rows,
     )
-    return _decided(done, run, (Reason("rows-only"),))
+    return _decided(done, run, baseline, other)
 
 
-def _same_text(start: Comparison, run: Measured, loss: BaselineValue) -> Comparison:
+def _same_text(start: Comparison, run: Measured, baseline: Baseline, loss: BaselineValue) -> Comparison:
     assert run.loss is not None
     done = replace(start, outcome="exact", **_difference(run.loss, run.loss_se, loss, start.confidence))
     done = replace(done, unit=NATS, se_kind=None if done.se is None else "at most")
-    return _decided(done, run, (Reason("at-most"), Reason("rows-only")), (Reason("keep-rows"),))
+    return _decided(done, run, baseline, loss, (Reason("at-most"),), (Reason("keep-rows"),))
 
 
 def _indicative(
-    start: Comparison, run: Measured, bits: BaselineValue, reasons: tuple[Reason, ...]
+    start: Comparison, run: Measured, baseline: Baseline, bits: BaselineValue, reasons: tuple[Reason, ...]
 ) -> Comparison:
     assert run.bits_per_byte is not None
     numbers = _difference(run.bits_per_byte, run.bits_per_byte_se, bits, start.confidence)
     done = replace(start, outcome="indicative", unit=BITS, reasons=reasons, **numbers)
     done = replace(done, se_kind=None if done.se is None else "independent")
     notes = () if bits.se is not None else (Reason("reference-without-error"),)
-    return _decided(done, run, notes, tuple(_help(reasons)))
+    return _decided(done, run, baseline, bits, notes, tuple(_help(reasons)))
 
 
 def _difference(value: float, se: float | None, other: BaselineValue, confidence: float) -> dict[str, Any]:
@@ -265,17 +265,34 @@ def _difference(value: float, se: float | None, other: BaselineValue, confidence
 
 
 def _decided(
-    done: Comparison, run: Measured, notes: tuple[Reason, ...], helps: tuple[Reason, ...] = ()
+    done: Comparison,
+    run: Measured,
+    baseline: Baseline,
+    value: BaselineValue | None,
+    notes: tuple[Reason, ...] = (),
+    helps: tuple[Reason, ...] = (),
 ) -> Comparison:
-    """With the standing that its interval gives, and the notes that only now can be said."""
-    resolution, notes = resolution_of(done.unit or NATS, run.bytes_per_token), (*done.notes, *notes)
-    done = replace(done, resolution=resolution, would_help=helps)
-    if done.low is None or done.high is None or done.difference is None:
+    """With the seeds' part in the interval, the standing that this gives, and the notes that only now can be said."""
+    unit, notes = done.unit or NATS, (*done.notes, *notes)
+    start = NO_TRAINING if baseline.kind == "base model" else baseline.start
+    ours = Seeds(run.start, run.seed_sd.get(unit))
+    theirs = Seeds(start) if value is None else Seeds(start, value.seed_sd, value.seeds or 1)
+    if baseline.grade == "OWN" and theirs.error(unit, run.bytes_per_token) is None:
+        theirs = ours  # one's own reference spreads as one's own run does
+    seeds = seed_part(unit, run.bytes_per_token, ours, theirs)
+    if seeds is not None:
+        words = {"se": seeds.se, "unit": unit, "run": seeds.run, "reference": seeds.reference}
+        notes = (*notes, Reason("seed-part", words))
+    elif done.outcome == "exact":
+        notes = (*notes, Reason("rows-only"))
+    done = replace(done, would_help=helps, seed_se=None if seeds is None else seeds.se)
+    if done.low is None or done.high is None or done.difference is None or done.se is None:
         return replace(done, notes=(Reason("no-error-bar"), *notes))
-    standing = standing_of(done.difference, done.low, done.high, resolution)
-    if standing == "level" and not done.low <= 0.0 <= done.high:
-        notes = (Reason("below-resolution", {"resolution": resolution, "unit": done.unit}), *notes)
-    return replace(done, standing=standing, notes=notes)
+    resolution = resolution_of(done.se, done.seed_se, done.confidence)
+    wider = resolution - resolution_of(done.se, None, done.confidence)
+    low, high = done.low - wider, done.high + wider
+    standing = standing_of(done.difference, low, high, resolution)
+    return replace(done, standing=standing, resolution=resolution, low=low, high=high, notes=notes)
 
 
 def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:

@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineValue
 from ko_cpt_callbacks.compare.pairing import paired_with
-from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Standing, resolution_of, standing_of
+from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
+from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Standing, standing_of
 from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
@@ -103,7 +104,8 @@ class StageDelta:
         se: Its standard error.
         low: Lower end of the interval.
         high: Upper end.
-        resolution: The smallest difference that is called one, in that unit; None where there is no difference.
+        resolution: The smallest difference that is called one, in that unit: another seed of the later stage included.
+            None where there is no error bar.
         value_before: What the stage before ended at, in that unit.
         value_after: What this stage ended at.
         rows: Rows that were paired; 0 where none were.
@@ -170,7 +172,6 @@ def stage_delta(before: EvalEnd, after: EvalEnd, confidence: float = 0.95) -> St
         outcome="shown",
         unit=NATS if same is not False else BITS,
         difference=values[1] - values[0],
-        resolution=resolution_of(NATS if same is not False else BITS, _bytes_per_token(after)),
         value_before=values[0],
         value_after=values[1],
     )
@@ -229,7 +230,8 @@ def _with_error(found: StageDelta, before: EvalEnd, after: EvalEnd, same: bool, 
         found = replace(found, outcome="unpaired", se=math.hypot(errors[0], errors[1]), reasons=reasons)
     assert found.difference is not None and found.se is not None
     low, high = interval(found.difference, found.se, confidence)
-    return replace(found, low=low, high=high)
+    seeds = Seeds(STAGE_START).error(NATS if same else BITS, _bytes_per_token(after))
+    return replace(found, low=low, high=high, resolution=resolution_of(found.se, seeds, confidence))
 
 
 def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:

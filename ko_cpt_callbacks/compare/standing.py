@@ -20,6 +20,7 @@ from typing import Any, Final
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.comparison import compare
 from ko_cpt_callbacks.compare.reference import AUTO, checked_stage, reference_of
+from ko_cpt_callbacks.compare.resolution import start_of
 from ko_cpt_callbacks.compare.stage import STAGE
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
 from ko_cpt_callbacks.messages.catalogue import catalogue
@@ -81,6 +82,7 @@ class Standings:
     stage: str | None = None
     unmatched: bool = False
     quantization: str | None = None
+    start: str = ""
     seats: Mapping[str, _Seat] = field(default_factory=dict)
 
     def last(self) -> tuple[Judged, ...]:
@@ -114,7 +116,7 @@ def advance(watched: Watched, state: Standings, seen: Observation) -> tuple[Stan
     paired = before.paired if before is not None and before.step == seen.step else None
     measured = Measured.of(seen)
     if measured is not None:
-        measured = replace(measured, quantization=state.quantization)
+        measured = replace(measured, quantization=state.quantization, start=state.start)
     seat = _Seat(seen.step, measured, paired)
     state, now = _seated(watched, baseline, state, seen.split, seat, waits=True)
     return state, judged + now
@@ -140,6 +142,7 @@ def _staged(baseline: Baseline, state: Standings, seen: SetupObservation) -> Sta
         stage=str(named) if known else None,
         unmatched=not known,
         quantization=weights if isinstance(weights, str) else None,
+        start=start_of(seen.values),
     )
 
 

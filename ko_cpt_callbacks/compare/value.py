@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
@@ -11,9 +10,8 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.run.observation import EvalObservation, level_of
 
 __all__ = [
-    "BITS", "NATS", "QUANTIZATION_COST", "RESOLUTION_BITS", "RESOLUTION_NATS", "TEXT_SPREAD", "Comparison",
-    "Measured", "Outcome", "Paired", "Range", "Reason", "Standing", "quantization_note", "resolution_of",
-    "standing_of",
+    "BITS", "NATS", "QUANTIZATION_COST", "TEXT_SPREAD", "Comparison", "Measured", "Outcome", "Paired", "Range",
+    "Reason", "Standing", "quantization_note", "standing_of",
 ]  # fmt: skip
 
 QUANTIZATION_COST: Final[Mapping[str, float]] = {"8-bit": 0.0109, "4-bit": 0.0779}
@@ -65,27 +63,6 @@ Range: TypeAlias = tuple[float, float]
 NATS: Final = "nats per token"
 BITS: Final = "bits per byte"
 
-RESOLUTION_BITS: Final = 0.008
-"""Bits per byte below which two runs are level however narrow the interval is: what a Korean project that compares by
-bits per byte quotes as its practical resolution. The interval of a paired difference holds the choice of the rows
-alone, and on many rows it shuts out zero between two seeds of one set-up; 8-bit weights cost less than half of this."""
-RESOLUTION_NATS: Final = 0.02
-"""The same in nats per token where the bytes per token are not known: at 3.6, the middle of what Korean text has (2 to
-5). Chosen, not measured."""
-_LN2: Final = math.log(2.0)
-
-
-def resolution_of(unit: str, bytes_per_token: float | None) -> float:
-    """The smallest difference that is called one, in the unit.
-
-    Args:
-        unit: `BITS` or `NATS`.
-        bytes_per_token: UTF-8 bytes of the scored text per target token; ``None`` where not known.
-    """
-    if unit == BITS:
-        return RESOLUTION_BITS
-    return RESOLUTION_NATS if bytes_per_token is None else RESOLUTION_BITS * _LN2 * bytes_per_token
-
 
 def standing_of(difference: float, low: float, high: float, resolution: float) -> Standing:
     """How a difference is called: the one rule, for two runs and for two stages of one.
@@ -94,7 +71,7 @@ def standing_of(difference: float, low: float, high: float, resolution: float) -
         difference: Less what it is compared with: negative where the loss is lower.
         low: Lower end of its interval.
         high: Upper end.
-        resolution: `resolution_of`.
+        resolution: `ko_cpt_callbacks.compare.resolution.resolution_of`.
 
     Returns:
         ``level`` where the interval holds zero or the difference is below the resolution.
@@ -124,6 +101,8 @@ class Measured:
         bytes: UTF-8 bytes of the scored text.
         metric: ``exact_loss``, or ``loss`` (the Trainer's own, which depends on the batch size).
         retention: Whether the set is there to see what is forgotten: such a set is never compared.
+        start: What the run began from, a word of `ko_cpt_callbacks.compare.resolution.SEED_SD_BITS`; empty: not known.
+        seed_sd: Standard deviation between repeats of the run with other seeds, by unit; empty where there are none.
     """
 
     split: Literal["train", "eval"] = "eval"
@@ -141,6 +120,8 @@ class Measured:
     retention: bool = False
     tokens: int | None = None
     bytes: int | None = None
+    start: str = ""
+    seed_sd: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, seen: EvalObservation) -> Measured | None:
@@ -205,8 +186,9 @@ class Comparison:
         se: Its standard error.
         se_kind: ``paired``, ``at most`` (both sides' errors added as if independent: the true one on the same text is
             smaller as long as the same rows are hard for both), or ``independent`` (different text).
-        resolution: The smallest difference that is called one, in the unit: see `RESOLUTION_BITS`.
-        low: Lower end of the interval of the difference, the reference's range included.
+        seed_se: What other seeds add to that error, apart from it; ``None`` where it is not known.
+        resolution: The smallest difference that is called one, in the unit: half the interval of both parts.
+        low: Lower end of the interval of the difference, both parts and the reference's range included.
         high: Its upper end.
         confidence: Of the interval, two-sided.
         rows: Rows behind a paired difference.
@@ -233,6 +215,7 @@ class Comparison:
     difference: float | None = None
     se: float | None = None
     se_kind: str | None = None
+    seed_se: float | None = None
     resolution: float | None = None
     low: float | None = None
     high: float | None = None

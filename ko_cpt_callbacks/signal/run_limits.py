@@ -268,7 +268,7 @@ TOO_SMALL_NATS: Final = 0.05
 between training stages that were published are 0.03 to 0.2 nats (RedWhale, arXiv 2408.11294)."""
 TOO_SMALL_DISTANCE: Final = 0.01
 """Nats per token, bits per byte, or a fraction. A target nearer than this is not worth telling apart: every run passes
-it on its way. Chosen: 0.008 bits per byte is what a Korean project gives as practical resolution."""
+it on its way. Chosen, not measured: a target is set on a level, not on the difference of two runs."""
 SCALED_TIMES: Final = 1.8
 """Times the evaluation's loss. Chosen: dropout and unlike texts make less; 2 is the least accumulation."""
 SCALED_EVALUATIONS: Final = 3

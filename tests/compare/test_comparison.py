@@ -7,11 +7,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from compare.made_baseline import LN2, own, published, value
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
 from ko_cpt_callbacks.compare.comparison import compare, same_run
+from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS
 from ko_cpt_callbacks.compare.value import (
     BITS,
     NATS,
@@ -93,25 +95,62 @@ def test_paired_rows_of_two_tokenizers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "se", "standing", "said"),
+    ("difference", "se", "start", "standing"),
     [
-        (-0.05, 0.004, "ahead", False),
-        (0.05, 0.004, "behind", False),
-        (-0.05, 0.03, "level", False),
-        (0.0, 0.0, "level", False),
-        # 0.008 bits per byte at 4 bytes per token are 0.0222 nats.
-        (-0.0221, 0.0001, "level", True),
-        (0.0221, 0.0001, "level", True),
-        (-0.0223, 0.0001, "ahead", False),
-        (0.0001, 0.0, "level", True),
+        (-0.05, 0.004, "", "ahead"),
+        (0.05, 0.004, "", "behind"),
+        (-0.05, 0.03, "", "level"),
+        (0.0, 0.0, "", "level"),
+        # At 4 bytes per token 0.000144 bits per byte are 0.0004 nats, 0.001234 are 0.0034, 0.01957 are 0.0543; of two
+        # runs 1.41 times that, and 1.96 times for the interval.
+        (-0.0010, 0.0001, "", "ahead"),
+        (-0.0010, 0.0001, "good base", "level"),
+        (-0.0012, 0.0001, "good base", "ahead"),
+        (0.0094, 0.0001, "vocabulary surgery", "level"),
+        (0.0096, 0.0001, "vocabulary surgery", "behind"),
+        (0.1400, 0.0001, "from scratch", "level"),
     ],
 )
-def test_standing(difference: float, se: float, standing: str, said: bool) -> None:
-    """Ahead or behind needs an interval without zero and a difference that another seed does not make."""
-    found = compare(measured(fingerprint="utf8-00aa"), own(), None, Paired(NATS, difference, se, 9))
+def test_standing(difference: float, se: float, start: str, standing: str) -> None:
+    """Ahead or behind needs an interval without zero, what another seed of such a run would change included."""
+    run = measured(fingerprint="utf8-00aa", start=start)
+    found = compare(run, own(), None, Paired(NATS, difference, se, 9))
     assert found.standing == standing
-    assert ("below-resolution" in notes(found)) is said
-    assert found.resolution == pytest.approx(0.008 * LN2 * 4.0)
+    assert found.se == se
+    sd = SEED_SD_BITS.get(start, 0.0) * LN2 * 4.0
+    assert found.seed_se == (pytest.approx(math.sqrt(2.0) * sd) if start else None)
+    assert found.resolution == pytest.approx(Z * math.hypot(se, math.sqrt(2.0) * sd))
+    assert (found.low, found.high) == pytest.approx((difference - found.resolution, difference + found.resolution))
+    assert notes(found) == ["seed-part" if start else "rows-only"]
+
+
+def test_seeds_of_a_published_run() -> None:
+    """Printed seeds count before the class, divided by the root of their number; without the run's class: not known."""
+    stage = BaselineStage("whole", values=(value("bits_per_byte", 1.0, seeds=4, seed_sd=0.002),))
+    base = replace(published(), stages=(stage,), start="good base")
+    run = measured(bits_per_byte=1.2, bits_per_byte_se=0.01)
+    found = compare(replace(run, start="good base"), base)
+    assert found.seed_se == pytest.approx(math.hypot(SEED_SD_BITS["good base"], 0.002 / 2.0))
+    assert compare(run, base).seed_se is None
+    assert compare(replace(run, seed_sd={BITS: 0.003}), base).seed_se == pytest.approx(math.hypot(0.003, 0.001))
+    no_training = replace(base, kind="base model", start="")
+    assert compare(replace(run, start="good base"), no_training).seed_se == pytest.approx(SEED_SD_BITS["good base"])
+
+
+def test_two_seeds_of_one_set_up_are_told_apart_no_more_often_than_is_allowed() -> None:
+    """500 comparisons of two seeds of one class, documents and seeds both noisy: a difference is claimed in 5 % or
+    fewer; at twice the resolution it is claimed in 90 % or more."""
+    rng = np.random.default_rng(0)
+    sd, se = SEED_SD_BITS["vocabulary surgery"], 0.0004
+    run = measured(fingerprint="utf8-00aa", tokenizer="xyz", start="vocabulary surgery")
+
+    def claims(truth: float) -> float:
+        noise = rng.normal(0.0, math.hypot(se, math.sqrt(2.0) * sd), 500)
+        found = [compare(run, own(), None, Paired(BITS, float(truth + one), se, 400)).standing for one in noise]
+        return sum(one != "level" for one in found) / len(found)
+
+    assert claims(0.0) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
+    assert claims(2.0 * Z * math.hypot(se, math.sqrt(2.0) * sd)) >= 0.9
 
 
 def test_one_row_has_no_standing() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
+from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS
 from ko_cpt_callbacks.compare.stage_delta import EvalEnd, baseline_delta, stage_delta
-from ko_cpt_callbacks.compare.value import resolution_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.metrics.uncertainty import paired_difference, ratio_estimate
@@ -68,14 +68,16 @@ def test_unpaired_is_wider() -> None:
 
 
 def test_level_is_what_two_runs_would_be() -> None:
-    """A stage that moved every row by a thousandth is level, though its paired interval shuts out zero: so ``compare``
-    says of two runs with the same numbers."""
+    """A stage that moved every row by a thousandth is level, though its paired interval shuts out zero: another seed of
+    the stage would move it as much."""
     moved = RowSums(BEFORE.nll * 0.9997, BEFORE.tokens, BEFORE.bytes, BEFORE.hash, BEFORE.order)
     found = stage_delta(end("a", BEFORE), end("b", moved))
     assert found.high is not None and found.high < 0.0
     assert found.difference == pytest.approx(-0.001, abs=0.0005)
     assert found.standing == "level"
-    assert found.resolution == resolution_of("nats per token", 3.0)
+    assert found.se is not None
+    seeds = SEED_SD_BITS["vocabulary surgery"] * math.log(2) * 3.0
+    assert found.resolution == pytest.approx(1.959964 * math.hypot(found.se, seeds))
     assert stage_delta(end("a", BEFORE), end("b", AFTER)).standing == "ahead"
     assert stage_delta(end("a", AFTER), end("b", BEFORE)).standing == "behind"
     assert stage_delta(end("a", BEFORE, fingerprint=None), end("b", AFTER)).standing is None

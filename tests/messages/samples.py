@@ -49,7 +49,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "reason": "the model returned no logits", "reason_step": 12_000,
     "reasons": [{"code": "no-bytes"}], "record_step": 12_000, "reference": 32_000, "reference_high": 0.895,
     "reference_low": 0.833, "resolution": 0.05, "rise": 0.32, "rows": 400, "rows_needed": 1_537, "rule": "memorising",
-    "run": 40_192, "scaler_rows": 3, "set": "eval_ko", "set_rows": 400, "sets": ["eval_ko", "eval_en"], "share": 0.3,
+    "run": 40_192, "scaler_rows": 3, "se": 0.00017, "set": "eval_ko", "set_rows": 400, "sets": ["eval_ko", "eval_en"], "share": 0.3,
     "signs": ["rewarm"], "split": "eval_ko", "stage": "odd-layers", "start": 3.402, "state_step": 12_400,
     "step": 12_400,
     "target": "eval_ko_exact_loss<3.0@end", "targetless_micro_batches": 2, "tensors": 2,

@@ -202,7 +202,7 @@ def _units(curve: Curve, found: Forecast) -> dict[str, Any]:
     told: dict[str, Any] = {"perplexity": dict(zip(names, ppl, strict=True))}
     if (reach := curve.bytes_per_token) is not None:
         bits = [None if loss is None else bits_per_byte(loss, reach) for loss in losses]
-        told["bits_per_byte"] = dict(zip(names, bits, strict=True))
+        told[keys.BITS_PER_BYTE] = dict(zip(names, bits, strict=True))
     return told
 
 

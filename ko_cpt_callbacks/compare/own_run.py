@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.figure import MEAN
+from ko_cpt_callbacks.compare.resolution import start_of
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
@@ -55,7 +56,9 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
     """
     seen = run.observations()
     evaluations = counting_evaluations([item for item in seen if isinstance(item, EvalObservation)], best=best)
-    stage, trains = _stage([item for item in seen if isinstance(item, SetupObservation) and item.kind == _STAGE])
+    stages = [item for item in seen if isinstance(item, SetupObservation) and item.kind == _STAGE]
+    stage, trains = _stage(stages)
+    start = start_of(stages[-1].values) if stages else ""
     values: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     left_out: list[str] = []
@@ -84,6 +87,7 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
         "status": "own",
         "kind": "continued pretraining",
         "language": "ko",
+        **({"start": start} if start else {}),
         **({} if evaluations else {"why_not": "it has no evaluation: there is a training loss only"}),
         "base_model": _text(name),
         "parameters": _number(model.get("parameters")),

@@ -135,6 +135,15 @@ def test_what_was_trained_is_kept(tmp_path: Path) -> None:
     assert stage.trains == Trains(layers="odd", adapter="lora")
 
 
+def test_what_it_began_from_is_kept(tmp_path: Path) -> None:
+    """Rows that are new show surgery of the vocabulary; where none are, nothing is said."""
+    words = {"name": "new rows", "input": "new", "output": "new", "layers": "none", "adapter": "none"}
+    add_own(a_run(tmp_path / "surgery", {**words, "new_rows": 8}), "surgery")
+    add_own(a_run(tmp_path / "none", {**words, "new_rows": None}), "none")
+
+    assert (find_baseline("surgery").start, find_baseline("none").start) == ("vocabulary surgery", "")
+
+
 def test_a_stage_that_is_no_stage(tmp_path: Path) -> None:
     """A damaged stage row is no stage: the run has one, ``whole``."""
     add_own(a_run(tmp_path / "run", {"name": "x", "input": "every"}), "mine")

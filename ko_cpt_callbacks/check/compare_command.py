@@ -36,6 +36,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.facts import RunFacts, run_state
+from ko_cpt_callbacks.run.page import aligned
 
 __all__ = ["compare", "page"]
 
@@ -165,11 +166,34 @@ def page(
         facts: What every verdict carries, by the run as it was named.
         language: Language of the reasons.
     """
-    lines: list[str] = []
+    lines = _table(compared, baseline, language)
     for one in compared:
         state = "" if one.run is None else run_state(facts[one.run])
         lines.extend([*([""] if lines else []), *_one(one, baseline, state, language)])
     return [*lines, *_efficiency(efficiency)]
+
+
+def _table(compared: Sequence[Compared], baseline: Baseline, language: str) -> list[str]:
+    """Every run and set in one table: those that can be compared first, the lowest first; nothing of a single one."""
+    if len(compared) < 2:
+        return []
+    said = catalogue(language)
+    head = [said.line_of("run"), said.line_of("set"), "loss", said.words["short bits per byte"], baseline.id, ""]
+    ranked = sorted(compared, key=lambda one: (one.comparison.difference is None, one.comparison.difference or 0.0))
+    return aligned([head, *(_table_row(one) for one in ranked)], _WIDTH)
+
+
+def _table_row(one: Compared) -> list[str]:
+    measured, found = one.measured, one.comparison
+    bits = measured.bits_per_byte
+    return [
+        one.run or "",
+        measured.set,
+        "" if measured.loss is None else _with_error(measured.loss, measured.loss_se),
+        "" if bits is None else f"{bits:.3f}",
+        "" if found.difference is None else f"{_signed(found.difference)} {found.unit}",
+        found.outcome if found.standing is None else f"{found.outcome}: {found.standing}",
+    ]
 
 
 def _one(one: Compared, baseline: Baseline, state: str, language: str) -> list[str]:

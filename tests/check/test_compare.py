@@ -361,6 +361,18 @@ def test_several_runs_and_sets(tmp_path: Path) -> None:
     assert "did you mean eval_law?" in refused(second, "--baseline", first, "--set", "eval_lawn")
 
 
+def test_several_are_one_table(tmp_path: Path) -> None:
+    """Every run and set in a row of its own before the details, the lowest first; a single comparison has no table."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    worse, better = (write_run(tmp_path / name, {"eval_ko": sums(loss)}) for name, loss in (("b", 3.1), ("c", 2.8)))
+    lines = CliRunner().invoke(app, ["compare", first, worse, better]).stdout.splitlines()
+    text = "\n".join(lines)
+    assert text.index(better) < text.index(worse)
+    rows = [line for line in lines if "exact: " in line and " · " not in line]
+    assert [line.split("exact: ")[1] for line in rows] == ["ahead", "behind"]
+    assert "exact: ahead" not in CliRunner().invoke(app, ["compare", first, better]).stdout.splitlines()[0]
+
+
 def test_a_baselines_retention_sets_stand_for_nothing(tmp_path: Path) -> None:
     """A run whose only counting set has another name is not compared with a set that the other keeps for retention."""
     second = write_run(tmp_path / "b", {"eval": sums(2.9, text=5)})

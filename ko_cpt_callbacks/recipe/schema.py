@@ -204,6 +204,9 @@ class Trains(Part):
     embeddings, the last norm too."""
 
 
+AlertWord = Annotated[str, StringConstraints(pattern=r"^(info|warning|error|\$[A-Za-z_][A-Za-z0-9_]*)$")]
+
+
 class StageWatch(Part):
     """For ``KoCPTCallback``."""
 
@@ -230,6 +233,9 @@ class StageWatch(Part):
         | None
     ) = None
     """What counts as improvement: nats per token, or ``1%`` of the best loss."""
+    alerts: list[AlertWord] = Field(default_factory=list)
+    """Where findings go: the least grave that is sent, and ``$NAME``, an environment variable with an address, which
+    is a secret and stands in no recipe itself. None: what ``KO_CPT_ALERTS`` says."""
 
 
 class Stage(Part):

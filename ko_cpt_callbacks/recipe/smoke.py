@@ -78,7 +78,7 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu", own: OwnParts | None = N
                 stage["trains"]["layers"] = sorted({index % depth for index in layers})
             stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
             watch = stage.get("watch") or {}
-            stage["watch"] = {**watch, "targets": [], "stop_on": [], "patience": None, "min_delta": None}
+            stage["watch"] = {**watch, "targets": [], "stop_on": [], "patience": None, "min_delta": None, "alerts": []}
 
     return with_values(file, change)
 

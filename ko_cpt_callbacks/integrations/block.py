@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
+from ko_cpt_callbacks.run.alert import ALERTS_VARIABLE
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 __all__ = ["KEY", "Block", "read_block"]
@@ -36,6 +37,8 @@ class Block(BaseModel):
         known = (*_TAKEN, *self.own)
         unknown = [name for name in self.model_extra or {} if name not in known]
         if unknown:
+            if "alerts" in unknown:
+                raise ValueError(f"{KEY}.alerts: a page is logged, addresses are not; set {ALERTS_VARIABLE}")
             near = near_miss(unknown[0], known)
             hint = f"did you mean {near}?" if near else f"expected {', '.join(known)}"
             raise ValueError(f"{KEY}.{unknown[0]}: no argument of KoCPTCallback; {hint}")

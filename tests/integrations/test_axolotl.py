@@ -105,7 +105,7 @@ def test_the_exact_loss_is_the_reference(tmp_path: Path, changes: dict[str, Any]
 
 WRONG: dict[str, Any] = {
     "unknown": ({"target": "eval_exact_loss<3"}, "ko_cpt.target: no argument of KoCPTCallback; did you mean targets?"),
-    "alerts": ({"alerts": ["x"]}, "ko_cpt.alerts: no argument"),
+    "alerts": ({"alerts": ["x"]}, "ko_cpt.alerts: a page is logged"),
 }
 
 

@@ -16,7 +16,7 @@ from ko_cpt_callbacks.integrations.block import read_block
 WRONG: list[tuple[Any, str]] = [
     ({"target": []}, "ko_cpt.target: no argument of KoCPTCallback; did you mean targets?"),
     ({"xyz": 1}, "ko_cpt.xyz: no argument of KoCPTCallback; expected targets, "),
-    ({"alerts": ["slack"]}, "ko_cpt.alerts: no argument"),
+    ({"alerts": ["slack"]}, "ko_cpt.alerts: a page is logged, addresses are not; set KO_CPT_ALERTS"),
     ({"targets": ["eval_loss"]}, "ko_cpt: target 'eval_loss': found a text that is no target"),
     ({"targets": ["eval_loss<x"]}, "ko_cpt: target 'eval_loss<x': found bound"),
     ({"targets": [3]}, "ko_cpt: target 3: found int"),

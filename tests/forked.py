@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PRELOAD = ["torch", "transformers.trainer", "peft", "bitsandbytes", "tiny", "ko_cpt_callbacks.hf.callback"]
+PRELOAD = [
+    "torch", "transformers.trainer", "peft", "bitsandbytes", "datasets", "tiny", "ko_cpt_callbacks.hf.callback",
+    "ko_cpt_callbacks.training.run", "ko_cpt_callbacks.cli.app", "ko_cpt_callbacks.check.closing_page",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ SMALL = {
     "base.build.pretraining.arguments.max_steps": BASE_STEPS,
     "base.build.pretraining.arguments.save_steps": SAVE_STEPS,
     "base.build.pretraining.arguments.eval_steps": BASE_STEPS,
+    "base.build.pretraining.arguments.per_device_eval_batch_size": 32,
     "data.sequence_length": 64,
     "data.mix.ko": 3,  # of six steps, most have to be Korean to be seen in it
     "stages.embedding.arguments.learning_rate": "6e-3",
@@ -29,7 +30,10 @@ SMALL = {
     **{
         f"stages.{stage}.arguments.{name}": value
         for stage in STAGES
-        for name, value in (("max_steps", STAGE_STEPS), ("save_steps", SAVE_STEPS), ("eval_steps", SAVE_STEPS))
+        for name, value in (
+            ("max_steps", STAGE_STEPS), ("save_steps", SAVE_STEPS), ("eval_steps", SAVE_STEPS),
+            ("per_device_eval_batch_size", 32),
+        )
     },
 }
 STEP, SAVE, MODEL = "after the step", "inside the save of the step", "inside the save of the model"
@@ -41,19 +45,24 @@ def command(folder: str, *more: str) -> list[str]:
     return ["train", "quickstart", "--output", folder, *sets, *more]
 
 
-def ko_cpt(arguments: list[str], *, at: tuple[str, int, int] | None = None, when: str = STEP) -> Any:
+def ko_cpt(
+    arguments: list[str], *, at: tuple[str, int, int] | None = None, when: str = STEP, report: bool = False
+) -> Any:
     """The command line as a user runs it.
 
     Args:
         arguments: Of ``ko-cpt``.
         at: A phase, one of its steps and a signal's number: this process gets it.
         when: At which moment of that step.
+        report: Whether a training writes its report, which takes as long as a third of the training.
 
     Returns:
         The exit status.
     """
-    from ko_cpt_callbacks.cli import main
+    from ko_cpt_callbacks.cli import main, train
 
+    if not report:
+        train._report = lambda folder: None
     if at is not None:
         {STEP: _after_step, SAVE: _in_save, MODEL: _in_model}[when](*at)
     # Python of a forked child may have inherited a parent's way with Ctrl-C.

@@ -17,6 +17,8 @@ from e2e import run_files
 from training import job_recipe
 from training.job_recipe import FOLDERS, MODEL, SAVE, STAGES, STEP
 
+from ko_cpt_callbacks.report.page import REPORT_FILE
+
 STEPS = job_recipe.STAGE_STEPS
 LAST = FOLDERS["lora"]
 
@@ -40,7 +42,7 @@ def _run(folder: Path, *more: str, **how: Any) -> forked.Outcome:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run that nothing interrupts: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    outcome = _run(folder)
+    outcome = _run(folder, report=True)
     assert forked.value(outcome) == 0, outcome.text
     return folder, outcome.text
 
@@ -137,15 +139,18 @@ def test_it_says_what_it_does(whole: tuple[Path, str]) -> None:
         assert f"{number}/4 {name}: " in text and f"{name}:" in text
         table = [line.split() for line in lines if line.split()[:1] == [name] and "±" in line]
         assert len(table) == 2
-        assert {row[2] for row in table} == {"–"}, "GPU hours of a CPU"
-        assert all(row[-1] in ("better", "worse", "level", "missed", "met", "inconclusive") for row in table)
+        assert all(float(row[2]) > 0 for row in table), "the last loss stands behind the tokens"
+        verdicts = ("better", "worse", "level", "missed", "met", "inconclusive")
+        assert all(row[-1].removeprefix("target-") in verdicts for row in table)
+    assert "GPU hours" not in text, "on a CPU there are none"
     assert "(must not be forgotten; not judged)" in text
     assert "'loss':" not in text and "Traceback" not in text
     written = lines[lines.index("Written") + 1 : lines.index("", lines.index("Written"))]
     paths = [Path(line.split()[0]) for line in written]
     assert {path.name for path in paths} >= {"plan.json", "model", "data", "ko_cpt"}
     assert all(path.exists() for path in paths)
-    assert f"ko-cpt check {folder}" in lines[-1]
+    assert f"ko-cpt check {folder}" in lines[-2]
+    assert lines[-1] == f"Look at it: {folder / REPORT_FILE}" and (folder / REPORT_FILE).exists()
 
 
 def test_the_use_of_each_source_is_noted_once(whole: tuple[Path, str]) -> None:

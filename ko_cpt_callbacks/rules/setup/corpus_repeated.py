@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
@@ -30,4 +30,5 @@ class CorpusRepeated(SetupRule):
             return None
         if source is None or passes is None or passes <= self.most_passes:
             return None
-        return self._found(seen, Severity.INFO, {"source": source, "passes": passes, "most_passes": self.most_passes})
+        values = {"source": source, "passes": passes, "most_passes": self.most_passes}
+        return replace(self._found(seen, Severity.INFO, values), split=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
@@ -46,4 +46,4 @@ class CorpusUnused(SetupRule):
         if shortest is None or read >= self.least_used * available:
             return None
         values = {"source": source, "read": read, "available": available, "used": read / available}
-        return self._found(seen, Severity.WARNING, {**values, "shortest": shortest})
+        return replace(self._found(seen, Severity.WARNING, {**values, "shortest": shortest}), split=None)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.signal.limits import CORPUS_USED
 from ko_cpt_callbacks.training.data.rows import PackedRows
 
@@ -61,14 +62,14 @@ def source_uses(rows: PackedRows, wanted: float) -> tuple[SourceUse, ...]:
 
 
 def use_notes(uses: Sequence[SourceUse]) -> Iterator[dict[str, Any]]:
-    """A set-up row a source: whether something is odd about it, rules decide.
+    """A set-up row a source, told apart by its set: whether something is odd about it, rules decide.
 
     ``shortest`` are the sources that are used up. Where none is, the mixture ended because the stages take no more.
     """
     shortest = [use.name for use in uses if use.used is not None and use.used >= CORPUS_USED]
     for use in uses:
         counts = {"read": use.read, "available": use.available, "passes": use.passes, "bytes": use.bytes}
-        yield {"source": use.name, "share": use.share, **counts, "shortest": shortest}
+        yield {keys.SPLIT: use.name, "source": use.name, "share": use.share, **counts, "shortest": shortest}
 
 
 def use_lines(uses: Sequence[SourceUse]) -> Iterator[str]:

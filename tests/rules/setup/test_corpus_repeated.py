@@ -16,7 +16,7 @@ RULE = CorpusRepeated()
 
 def row(passes: Any, source: Any = "en", size: Any = None) -> SetupObservation:
     """What a run notes of a source; without a size of one of the hub, whose documents are not counted."""
-    values = {"source": source, "read": 6, "available": None, "passes": passes, "bytes": size}
+    values = {"split": source, "source": source, "read": 6, "available": None, "passes": passes, "bytes": size}
     return SetupObservation(0, "corpus-use", values)
 
 
@@ -24,6 +24,7 @@ def test_a_source_that_is_repeated_too_often() -> None:
     """An info with the passes, once for each source."""
     state, (found,) = RULE.step(RULE.initial(), row(4.01), SILENT)
     assert (found.code, found.severity, found.asks_to_stop) == ("corpus-repeated", Severity.INFO, False)
+    assert found.split is None
     assert found.values == {"source": "en", "passes": 4.01, "most_passes": 4}
     assert RULE.step(state, row(4.01), SILENT) == (state, ())
     assert len(RULE.step(state, row(9, "ko"), SILENT)[1]) == 1

@@ -13,6 +13,7 @@ from ko_cpt_callbacks.signal.signals import SILENT
 
 RULE = CorpusUnused()
 ROW: dict[str, Any] = {
+    "split": "ko",
     "source": "ko",
     "share": 0.75,
     "read": 899,
@@ -35,7 +36,7 @@ def test_a_source_of_which_too_little_is_used() -> None:
     values = {"source": "ko", "read": 899, "available": 1000, "used": 0.899, "shortest": ["en"]}
     assert (found.split, found.values) == (None, values)
     assert RULE.step(state, row(), SILENT) == (state, ())
-    _, (other,) = RULE.step(state, row(source="web"), SILENT)
+    _, (other,) = RULE.step(state, row(source="web", split="web"), SILENT)
     assert other.values["source"] == "web"
 
 

@@ -106,7 +106,7 @@ class RunRow:
             "best_loss": self.best,
             "best_loss_se": self.best_se,
             "best_loss_exact": self.exact,
-            "best_bits_per_byte": self.bits_per_byte,
+            f"best_{keys.BITS_PER_BYTE}": self.bits_per_byte,
             "last_training_loss": self.training_loss,
             "retention_change": self.forgotten,
             "tokens": self.tokens,

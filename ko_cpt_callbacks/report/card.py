@@ -83,7 +83,7 @@ def _results(subject: Subject) -> Iterator[EvalResult]:
         if point.metric != keys.EXACT_LOSS or not point.finite or point.value is None:
             continue
         numbers = {keys.EXACT_LOSS: point.value, keys.PPL: point.ppl, keys.BITS_PER_BYTE: point.bits_per_byte}
-        types = {keys.EXACT_LOSS: "loss", keys.PPL: "perplexity", keys.BITS_PER_BYTE: "bits_per_byte"}
+        types = {keys.EXACT_LOSS: "loss", keys.PPL: "perplexity", keys.BITS_PER_BYTE: keys.BITS_PER_BYTE}
         for metric, value in numbers.items():
             if value is not None:
                 yield EvalResult(

@@ -49,10 +49,12 @@ class KoCPTPlugin(BasePlugin):  # type: ignore[misc, unused-ignore]
         block = read_block(cfg.get(KEY))
         if block.eval_sets:
             trainer.eval_dataset = self._named(cfg, block.eval_sets)
-        if cfg.get("sample_packing") and cfg.get("eval_sample_packing") is not False:
+        if trainer.args.dataloader_drop_last or (
+            cfg.get("sample_packing") and cfg.get("eval_sample_packing") is not False
+        ):
             _log.warning(
-                "Axolotl drops the last rows of an evaluation set that fill no packed batch: what is measured is exact "
-                "for the others; `eval_sample_packing: false` evaluates all of them"
+                "Axolotl's packing drops the last rows of an evaluation set, that fill no batch: what is measured "
+                "is exact for the others; `eval_sample_packing: false` and `dataloader_drop_last: false` keep them"
             )
         callback = block.callback()
         trainer.add_callback(callback)

@@ -20,12 +20,13 @@ if __name__ == "__main__":
     found = {}
     for name, rows in sets.items():
         prefix = f"eval_{name}" if name else "eval"
+        whole = len(rows) // trainer.args.eval_batch_size * trainer.args.eval_batch_size  # packing drops the rest
         last = [row for row in trainer.state.log_history if f"{prefix}_runtime" in row][-1]
         found[prefix] = {
             "exact": last.get(f"{prefix}_exact_loss"),
             "why": last.get(f"{prefix}_exact_loss_absent"),
             "tokens": last.get(f"{prefix}_tokens"),
             "trainer": last.get(f"{prefix}_loss"),
-            "reference": loss_of(model, rows),
+            "reference": loss_of(model, rows.select(range(whole)) if trainer.args.dataloader_drop_last else rows),
         }
     print("RESULT", json.dumps({"first": isinstance(callback, KoCPTCallback), "sets": found}))

@@ -137,15 +137,15 @@ def _forecast(
 
 
 def _question(run: str, at: float | None, steps: int | None, schedule: str | None) -> _Question:
-    from ko_cpt_callbacks.forecast.curve import Curves, curves_of, read_curve
+    from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, curves_of, read_curve
     from ko_cpt_callbacks.forecast.schedule import asked_schedule, inferred_schedule
 
     if not run:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     if at is not None and not 0 < at <= 1:
         raise ConfigurationError(f"--at: found {at!r}, expected a part of the run above 0 and at most 1")
-    if steps is not None and steps < 1:
-        raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1")
+    if steps is not None and not 1 <= steps <= LARGEST_STEP:
+        raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1 and at most 2**53")
     path = Path(run)
     held = read_curve(path) if path.suffix == ".csv" and path.is_file() else curves_of(read_run(path).observations())
     if not held.curves:

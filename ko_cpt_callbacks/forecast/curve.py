@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Train
 __all__ = ["Curve", "Curves", "curves_of", "read_curve"]
 
 COLUMNS: Final = ("step", "lr", "loss")
+LARGEST_STEP: Final = 2**53
+"""Beyond it a float does not hold every whole number: such a step is damage, and its row is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def curves_of(seen: Iterable[Observation]) -> Curves:
     sets: dict[str, list[EvalObservation]] = {}
     length = Length()
     for item in seen:
+        if item.step > LARGEST_STEP:
+            continue
         length = length.add(item)
         if isinstance(item, TrainObservation):
             train += [] if item.loss is None else [(item.step, item.loss)]
@@ -83,7 +86,8 @@ def curves_of(seen: Iterable[Observation]) -> Curves:
         points = tuple((step, loss) for step, loss in both if loss is not None)
         metric = keys.EXACT_LOSS if exact else keys.LOSS
         curves += [Curve(name, metric, points, of_set[-1].bytes_per_token)] if points else []
-    return Curves(tuple(curves), tuple(rates), length.planned, length.done)
+    planned = length.planned if length.planned is not None and length.planned <= LARGEST_STEP else None
+    return Curves(tuple(curves), tuple(rates), planned, min(length.done, LARGEST_STEP))
 
 
 def read_curve(path: Path) -> Curves:
@@ -104,7 +108,7 @@ def read_curve(path: Path) -> Curves:
         try:
             step, rate, loss = (cells[place].strip() for place in places)
             rows.append((float(step), float(rate), float(loss) if loss else None))
-            if not 0 <= rows[-1][0] < math.inf:
+            if not 0 <= rows[-1][0] <= LARGEST_STEP:
                 raise ValueError
         except (ValueError, IndexError):
             line = f"{path}:{lines.line_num}"

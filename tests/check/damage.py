@@ -101,6 +101,8 @@ _COMMANDS: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
     (("check", "{work}/run", "--baseline", "kept", "--target", "eval_ko_exact_loss<-20%@end"), ("run", "baselines")),
     (("check", "{work}/run/trainer_state.json", "--task", "cpt"), ("run",)),
     (("check", "{work}/staged"), ("staged",)),
+    (("forecast", "{work}/run", "--at", "0.5"), ("run",)),
+    (("forecast", "{work}/run/trainer_state.json", "--target", "2"), ("run",)),
     (("compare", "{work}/run", "--baseline", "kept"), ("run", "baselines")),
     (("compare", "{work}/run", "{work}/other"), ("run", "other")),
     (("compare", "{work}/run", "--baseline", "tiny"), ("run", "baselines")),

@@ -193,6 +193,17 @@ def test_no_bytes_no_bits(half: Path) -> None:
     assert found.exit_code == 2 and "needs the bytes" in found.stderr
 
 
+def test_a_step_that_no_float_holds_is_left_out(half: Path) -> None:
+    """A row of hundreds of digits changes no number; a plan of as many is none."""
+    state = json.loads(half.read_text("utf-8"))
+    state["log_history"].insert(5, {"step": 10**400, "loss": 2.0, "learning_rate": 1e-4})
+    half.write_text(json.dumps(state), "utf-8")
+    damaged = told(half)["train"]
+    assert (damaged["step"], damaged["last_step"], damaged["withheld"]) == (LAST // 2, LAST, [])
+    half.write_text(json.dumps({**state, "max_steps": 10**400}), "utf-8")
+    assert told(half)["train"]["withheld"] == ["finished"]
+
+
 def test_nothing_to_forecast(tmp_path: Path) -> None:
     """A run without a loss, and no run at all."""
     path = write_state(tmp_path / "trainer_state.json", [])

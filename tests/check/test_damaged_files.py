@@ -45,7 +45,7 @@ def test_the_damage_is_of_every_kind(place: Place) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [outcome(place, seed) for seed in range(FIRST, FIRST + 60)]
-    assert {one.command[0] for one in found} == {"check", "compare", "baselines"}
+    assert {one.command[0] for one in found} == {"check", "compare", "baselines", "forecast"}
     assert {0, 2} <= {one.exit_code for one in found}
 
 

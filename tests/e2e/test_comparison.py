@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.check.compared import compared_run, side_of_run
 from ko_cpt_callbacks.check.compared_run import read_compared_run
+from ko_cpt_callbacks.check.compared_seeds import told_seeds
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison
 
 pytestmark = pytest.mark.both_versions
@@ -72,13 +73,33 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained(tmp_path_factory.mktemp("base"))
 
 
-def test_two_seeds_of_one_set_up_are_level(base: Path, tmp_path: Path) -> None:
-    """Another order of the same rows: exact, and no difference that another seed does not make."""
-    for seed in (1, 2):
-        found = beside(trained(tmp_path / str(seed), seed=seed), base)
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same with two other orders of the rows."""
+    return [trained(tmp_path_factory.mktemp(f"seed-{seed}"), seed=seed) for seed in (1, 2)]
+
+
+def test_two_seeds_of_one_set_up_are_level(base: Path, seeds: list[Path]) -> None:
+    """Another order of the same rows: exact, and no difference that another seed does not make, whether the spread of
+    the seeds is measured by repeats or is the registry's for models from scratch."""
+    one, other = seeds
+    for told in (told_seeds(None, [str(other), str(base)]), told_seeds("from-scratch", [])):
+        run = told.of(read_compared_run(str(one)))
+        (found,) = [item.comparison for item in compared_run(run, side_of_run(str(base)))]
         assert (found.outcome, found.unit, found.rows) == ("exact", NATS, HELD_OUT)
+        assert found.difference != 0.0 and (found.seed_se or 0.0) > 0.0
         assert found.standing == "level"
-        assert found.difference != 0.0
+
+
+def test_seeds_that_are_not_known_are_named(base: Path, seeds: list[Path]) -> None:
+    """The interval is about the documents alone, and a note says so; it is narrower than with the seeds' part."""
+    found = beside(seeds[0], base)
+    assert (found.outcome, found.seed_se) == ("exact", None)
+    assert "rows-only" in [note.code for note in found.notes]
+    known = told_seeds("from-scratch", []).of(read_compared_run(str(seeds[0])))
+    (whole,) = [item.comparison for item in compared_run(known, side_of_run(str(base)))]
+    assert whole.resolution > found.resolution
+    assert "rows-only" not in [note.code for note in whole.notes]
 
 
 def test_twice_the_training_is_ahead(base: Path, tmp_path: Path) -> None:

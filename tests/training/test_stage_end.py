@@ -45,7 +45,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped") / "run"
     outcome = _run(folder, *MET)
     assert forked.value(outcome) == 0, outcome.text
-    assert "; stopped: target met" in outcome.text
+    assert "; stopped: target-met" in outcome.text
     return folder
 
 

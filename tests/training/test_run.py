@@ -134,7 +134,8 @@ def test_it_says_what_it_does(whole: tuple[Path, str]) -> None:
     the closing table has a line for every stage and set; the summary names files, and each of them is there."""
     folder, text = whole
     lines = text.splitlines()
-    assert len([line for line in lines if "step " in line and " bits/byte" in line and "eval_" in line and "±" in line]) == 1 + 4 * 3 * 2
+    evaluations = [line for line in lines if "step " in line and " · eval_" in line and " bits/byte" in line]
+    assert len(evaluations) == 1 + 4 * 3 * 2
     for number, name in enumerate(STAGES, start=1):
         assert f"{number}/4 {name}: " in text and f"{name}:" in text
         table = [line.split() for line in lines if line.split()[:1] == [name] and "±" in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ Key = tuple[str | int, ...]
 """The way to a value: names of mappings, places in lists."""
 
 _SHOWN: Final = 60
+_ADDRESS: Final = re.compile(r"(?<!http)(?<!https)://\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"the text {json.dumps(cut(value), ensure_ascii=False)}"
+        # What follows a scheme such as slack:// or mailto:// may be a secret; a page's address is none.
+        return f"the text {json.dumps(cut(_ADDRESS.sub('://…', value)), ensure_ascii=False)}"
     if isinstance(value, dict):
         return f"a mapping ({cut(', '.join(map(str, value))) or 'empty'})"
     if isinstance(value, list):

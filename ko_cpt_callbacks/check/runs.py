@@ -233,7 +233,7 @@ def _row(judged: Judgement, path: str, plan: str = "", name: str = "") -> RunRow
     first = next((split for set_, split in splits.items() if not is_retention(set_, kept)), None)
     best = None if first is None else first.best
     changes = [split.change for set_, split in splits.items() if is_retention(set_, kept)]
-    forgotten = next((change[0] for change in changes if change is not None), None)
+    forgotten = next((change for change in changes if change is not None), None)
     try:
         when: float | None = judged.run.path.stat().st_mtime
     except OSError:

@@ -201,7 +201,7 @@ def _changes(before: EvalProgress | None, after: EvalProgress | None, said: Cata
     """Since the first evaluation, and against the best before."""
     if before is None or after is None or after.last.value is None or after.change is None:
         return
-    yield said.line_of("since-start", change=after.change[0])
+    yield said.line_of("since-start", change=after.change)
     best = before.best
     if best is None or best.value is None or best.metric != after.last.metric or after.rows.anew:
         return

@@ -254,7 +254,7 @@ def _set_row(name: str, split: EvalProgress, said: Catalogue) -> list[str]:
         _point(split.first, said, error=False) if several else "",
         f"{_point(best, said, error=False)} @{best.step:,}" if several and best is not None else "",
         _point(split.last, said, error=True),
-        "" if change is None else with_error(change[0], change[1], sign=True),
+        "" if change is None else f"{'+' if change > 0 else ''}{loss_text(change)}",
         perplexity_text(split.last.ppl),
         "" if split.last.bits_per_byte is None else loss_text(split.last.bits_per_byte),
     ]

@@ -121,20 +121,19 @@ class EvalProgress:
     before: EvalProgress | None = None
 
     @property
-    def change(self) -> tuple[float, float | None] | None:
-        """The last loss less the first, in nats per token, with its standard error.
+    def change(self) -> float | None:
+        """The last loss less the first, in nats per token.
 
         None where there is one evaluation, where one of the two was not finite, and where an exact loss would be
-        compared with the Trainer's. The error is that of two independent sets of rows: of the same rows, which are hard
-        before and after, the true one is smaller.
+        compared with the Trainer's. It has no standard error: both are of the same rows, and what the loss of each was
+        is not kept here; the two losses' own errors added are too wide where the same rows are hard before and after.
         """
         first, last = self.first, self.last
         if first.step == last.step or first.metric != last.metric or not (first.finite and last.finite):
             return None
         if first.value is None or last.value is None:
             return None
-        error = None if first.se is None or last.se is None else math.hypot(first.se, last.se)
-        return last.value - first.value, error
+        return last.value - first.value
 
     def told_by(self, seen: KindSeen) -> EvalProgress:
         """The same, without the perplexities that such a run does not have."""

@@ -118,7 +118,7 @@ def test_healthy_run(healthy: Path) -> None:
     assert lines[0] == "UNFINISHED after step 400 · nothing wrong so far"
     assert "40 training rows, 4 evaluations, steps 10 to 400 · task other (none declared)" in text
     assert "set first best @step last change PPL bits/byte" in text
-    assert "eval 4.000 2.900 @400 2.900 ± 0.020 -1.100 ± 0.028 18.2 1.160" in text
+    assert "eval 4.000 2.900 @400 2.900 ± 0.020 -1.100 18.2 1.160" in text
     assert "training 6.000 2.874 -52.1% 17.7" in text
     assert "eval █▄▂▁" in text
     assert "\nNot checked: a target (none set); NaN inside a mean (not counted); padding (no batch, no token" in text

@@ -40,6 +40,9 @@ _SEVERITIES: Final = tuple(severity.value for severity in Severity)
 _FORMATS: Final = ("text", "json", "md", "csv", "github")
 _WATCH_SECONDS: Final = 5.0
 """Between two looks at a run. Chosen, not measured."""
+_MOST_LOST: Final = 12
+"""Looks in a row at which a watched run may not be readable: a file that is being written, a checkpoint that is being
+replaced. Chosen, not measured: a minute."""
 _SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 """Where GitHub Actions names the file whose Markdown it shows with a job."""
 
@@ -120,8 +123,18 @@ def check(
         )
         paths = run_paths(runs)
         judged: dict[str, Judged] = {}
+        lost = dict.fromkeys(paths, 0)
         while True:
-            judged = {path: _judged(path, options, alone=len(paths) == 1) for path in paths}
+            for path in paths:
+                found, before = _judged(path, options), judged.get(path)
+                gone = isinstance(found, KoCPTError) and before is not None and not isinstance(before, KoCPTError)
+                lost[path] = lost[path] + 1 if gone else 0
+                if 0 < lost[path] <= _MOST_LOST:
+                    typer.echo(f"ko-cpt check: {printable(path)}: cannot be read now; the last look stands", err=True)
+                    continue
+                if isinstance(found, KoCPTError) and len(paths) == 1:
+                    raise found
+                judged[path] = found
             _show(judged, form, options.language, whole=whole)
             if not watch or not _wait(judged):
                 break
@@ -131,13 +144,11 @@ def check(
     raise typer.Exit(_status(judged, fail_on))
 
 
-def _judged(path: str, options: CheckOptions, *, alone: bool) -> Judged:
-    """What came of a run; of several one that cannot be read is a row of the table."""
+def _judged(path: str, options: CheckOptions) -> Judged:
+    """What came of a run: one that cannot be read is a row of the table, where there are several."""
     try:
         return judge_path(path, options)
     except UnreadableRunError as error:
-        if alone:
-            raise
         return error
 
 

@@ -216,6 +216,29 @@ def test_watching_ends_with_the_run(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert check(path, "--watch", "--format", "md").exit_code == 2
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_watching_outlives_a_file_that_is_away(folder: Path, several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is half written or away at one look is looked at again, and what was seen before stands; away for good, it
+    is named and the watch ends."""
+    path = folder / "c-killed" / "trainer_state.json"
+    text, looks = path.read_text("utf-8"), iter((lambda: path.write_text(text[:300], "utf-8"), path.unlink))
+    whole = {"log_history": sample.healthy(), "max_steps": 400, "global_step": 400}
+
+    def write(seconds: float) -> None:
+        next(looks, lambda: path.write_text(json.dumps(whole), "utf-8"))()
+
+    monkeypatch.setattr("time.sleep", write)
+    runs = (str(path.parent), str(folder / "a-healthy")) if several else (str(path),)
+    result = check(*runs, "--watch")
+    assert (result.exit_code, result.stderr.count("cannot be read now")) == (0, 2)
+    assert "400/900" in result.stdout if several else "UNFINISHED 400 of 900 steps" in result.stdout
+
+    path.write_text(text, "utf-8")
+    monkeypatch.setattr("time.sleep", lambda seconds: path.unlink(missing_ok=True))
+    result = check(*runs, "--watch")
+    assert result.exit_code == 2 and result.stderr.splitlines()[-1].startswith(f"ko-cpt check: {runs[0]}: ")
+
+
 @pytest.mark.skipif(not REAL_RUNS.is_dir(), reason="the real logs are not beside this checkout")
 def test_the_public_logs() -> None:
     """One table: 14 logs, one unreadable; those that ended early say so."""

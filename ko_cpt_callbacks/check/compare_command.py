@@ -125,6 +125,8 @@ def _compared(
             raise ConfigurationError(
                 "--loss: it stands in place of RUN and --set and needs --baseline; leave those out and name a baseline"
             )
+        if seeds.repeats:
+            raise ConfigurationError("--repeat: found it with --loss, expected it with the RUN that was repeated")
         side = find_side(baseline)
         checked_stage(side.baseline, stage)
         return side, [], [compared_loss(replace(measured, start=seeds.start), side, stage)]
@@ -137,7 +139,10 @@ def _compared(
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     side = find_side(baseline) if baseline is not None else side_of_run(runs[0])
     checked_stage(side.baseline, stage)
-    read = [seeds.of(read_compared_run(path)) for path in (runs if baseline is not None else runs[1:])]
+    others = runs if baseline is not None else runs[1:]
+    if seeds.repeats and len(others) > 1:
+        raise ConfigurationError(f"--repeat: found {len(others)} runs to compare, expected the one that was repeated")
+    read = [seeds.of(read_compared_run(path)) for path in others]
     return side, read, [one for run in read for one in compared_run(run, side, stage, only)]
 
 

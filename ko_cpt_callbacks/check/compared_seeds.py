@@ -10,9 +10,10 @@ from typing import Final
 
 from ko_cpt_callbacks.check.compared_run import ComparedRun, ComparedSet, read_compared_run
 from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS
-from ko_cpt_callbacks.compare.value import BITS, NATS
+from ko_cpt_callbacks.compare.value import BITS, NATS, Measured
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.metrics.fingerprint import same_text
+from ko_cpt_callbacks.run.facts import RunState
 
 __all__ = ["STARTS", "ToldSeeds", "told_seeds"]
 
@@ -36,7 +37,7 @@ class ToldSeeds:
         """A run with what was said of its seeds.
 
         Raises:
-            ConfigurationError: If a repeat did not evaluate the same text.
+            ConfigurationError: If a repeat did not evaluate the same text, is a run that is there already, or is cut.
         """
         return replace(run, sets=tuple(self._of_set(run, item) for item in run.sets), start=self.start or run.start)
 
@@ -44,15 +45,28 @@ class ToldSeeds:
         measured = replace(item.measured, start=self.start or item.measured.start)
         if not self.repeats or measured.retention:
             return replace(item, measured=measured)
-        others = []
+        others: list[Measured] = []
         for repeat in self.repeats:
-            of_set = [one.measured for one in repeat.sets if one.measured.set == measured.set]
-            if not of_set or same_text(of_set[0].fingerprint, measured.fingerprint) is not True:
+            of_set = [one for one in repeat.sets if one.measured.set == measured.set]
+            if not of_set or same_text(of_set[0].measured.fingerprint, measured.fingerprint) is not True:
                 raise ConfigurationError(
                     f"--repeat: found no evaluation of the text of {measured.set} of {run.path} in {repeat.path}, "
                     "expected the same run with another seed"
                 )
-            others.append(of_set[0])
+            cut = [one.path for one in (run, repeat) if one.facts.state in (RunState.RUNNING, RunState.UNFINISHED)]
+            if cut and of_set[0].step != item.step:
+                raise ConfigurationError(
+                    f"--repeat: found step {of_set[0].step:,} in {repeat.path} and {item.step:,} in {run.path}, "
+                    f"expected the same run with another seed; let {cut[0]} come to its end"
+                )
+            # Two seeds never agree to the last digit: a run counted twice would make the spread too small.
+            loss = of_set[0].measured.loss
+            if loss is not None and loss in [one.loss for one in (measured, *others)]:
+                raise ConfigurationError(
+                    f"--repeat: found in {repeat.path} the loss of another run to the last digit, expected another "
+                    "seed; name each run once"
+                )
+            others.append(of_set[0].measured)
         both = [measured, *others]
         numbers = {NATS: [one.loss for one in both], BITS: [one.bits_per_byte for one in both]}
         if any(one.tokenizer != measured.tokenizer for one in others):

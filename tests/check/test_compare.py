@@ -234,17 +234,35 @@ def test_two_seeds_are_level(tmp_path: Path) -> None:
 
 
 def test_seeds_that_cannot_be_used(tmp_path: Path) -> None:
-    """An unknown start, one repeat alone, a repeat on another text: one line and nothing compared."""
+    """An unknown start, one repeat alone, a repeat on another text, a run named twice or copied, a repeat of one of
+    two runs, or of a lone loss: one line and nothing compared."""
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     other = write_run(tmp_path / "b", {"eval_ko": sums(3.0, text=1)})
+    near, copy = (write_run(tmp_path / name, {"eval_ko": sums(2.99)}) for name in ("c", "d"))
+    last = write_run(tmp_path / "e", {"eval_ko": sums(2.98)})
     for options, said in (
         (("--start", "good"), "--start: found 'good', expected one of good-base, vocabulary-surgery, from-scratch"),
         (("--repeat", first), "--repeat: found 1 run, expected 2 or more: three seeds"),
         (("--repeat", other, "--repeat", first), "--repeat: found no evaluation of the text of eval_ko"),
+        (("--repeat", near, "--repeat", first), f"--repeat: found in {first} the loss of another run"),
+        (("--repeat", near, "--repeat", copy), f"--repeat: found in {copy} the loss of another run"),
+        ((near, "--repeat", copy, "--repeat", last), "--repeat: found 2 runs to compare, expected the one"),
     ):
         result = compare(first, "--baseline", "redwhale", *options)
         assert (result.exit_code, result.stdout) == (2, "")
         assert said in result.stderr and result.stderr.count("\n") == 1
+    lone = compare("--loss", 3.0, "--baseline", "redwhale", "--repeat", near, "--repeat", last)
+    assert (lone.exit_code, lone.stdout) == (2, "") and "--repeat: found it with --loss" in lone.stderr
+
+
+def test_a_repeat_that_is_not_whole_is_no_repeat(tmp_path: Path) -> None:
+    """Runs that were cut at another step differ by their length, not by their seed alone."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    near = write_run(tmp_path / "b", {"eval_ko": sums(2.99)})
+    short = write_run(tmp_path / "c", {"eval_ko": sums(3.5)}, step=60)
+    result = compare(first, "--baseline", "redwhale", "--repeat", near, "--repeat", short)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--repeat: found step 60 in {short} and " in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_two_tokenizers(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ def to_do(facts: RunFacts, findings: Iterable[Finding], said: Catalogue, *, call
         return said.line_of("next-resume")
     if facts.state is RunState.RUNNING:
         return said.line_of("next-watch")
+    for one in asking:
+        if one.code == _TOO_LITTLE:
+            return said.line_of("next", action=one.action(said.language), code=one.code)
     return said.line_of("next-callback" if callback else "next-nothing")
 
 

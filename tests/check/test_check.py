@@ -228,6 +228,8 @@ def test_nothing_to_judge_is_readable(tmp_path: Path, rows: list[dict[str, Any]]
     text = check(path).stdout
     assert "LOOK: too little to judge" in text.splitlines()[0]
     assert "No row has a loss." in text
+    told = "find out why it ended" if text.startswith("UNFINISHED") else "log and evaluate more often"
+    assert text.splitlines()[-1].startswith(f"To do: {told}")
 
 
 def test_empty_rows_file_is_readable(tmp_path: Path) -> None:

@@ -200,8 +200,7 @@ def _append(path: str, text: str) -> None:
 
 def _wait(judged: dict[str, Judged]) -> bool:
     """Whether something may still come, once it was waited for."""
-    states = [one.facts.state for one in judged.values() if not isinstance(one, KoCPTError)]
-    if not any(state in (RunState.RUNNING, RunState.UNFINISHED) for state in states):
+    if not any(_may_grow(one) for one in judged.values() if not isinstance(one, KoCPTError)):
         return False
     try:
         time.sleep(_WATCH_SECONDS)
@@ -209,6 +208,13 @@ def _wait(judged: dict[str, Judged]) -> bool:
         return False
     typer.echo("\x1b[2J\x1b[H" if sys.stdout.isatty() else "")
     return True
+
+
+def _may_grow(one: Judgement | PlanJudgement) -> bool:
+    """Whether it is not whole; the Trainer's closing row ends a run wherever it stands."""
+    if isinstance(one, Judgement) and one.summary.ended:
+        return False
+    return one.facts.state in (RunState.RUNNING, RunState.UNFINISHED)
 
 
 def _status(judged: dict[str, Judged], fail_on: str | None) -> int:

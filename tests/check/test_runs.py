@@ -216,6 +216,15 @@ def test_watching_ends_with_the_run(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert check(path, "--watch", "--format", "md").exit_code == 2
 
 
+def test_watching_ends_with_the_trainers_last_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Trainer that ended before its planned last step adds no row any more."""
+    rows = [*sample.healthy(), {"step": 400, "train_loss": 3.0, "train_runtime": 1.0}]
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps({"log_history": rows, "max_steps": 900, "global_step": 400}), "utf-8")
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("nothing more can come"))
+    assert check(path, "--watch").stdout.startswith("UNFINISHED 400 of 900 steps")
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_watching_outlives_a_file_that_is_away(folder: Path, several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is half written or away at one look is looked at again, and what was seen before stands; away for good, it

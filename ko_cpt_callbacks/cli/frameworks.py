@@ -53,7 +53,7 @@ def _page(words: list[str]) -> tuple[Path, dict[str, Any]]:
         raise ConfigurationError("found no page of YAML among the arguments, expected one; write `train page.yaml`")
     try:
         page = YAML(typ="safe").load(Path(name).read_text("utf-8"))
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
+    except (OSError, YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{name}: cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(page, dict):
         raise ConfigurationError(f"{name}: found no keys, expected those of a training")
@@ -67,7 +67,7 @@ def _axolotl(words: list[str]) -> None:
     plugins = page.get("plugins") or []
     if KEY in page:
         read_block(page[KEY])
-    if PLUGIN not in plugins:
+    if not isinstance(plugins, list) or PLUGIN not in plugins:
         raise ConfigurationError(f"{path}: plugins: found {plugins}, expected [{PLUGIN}] among them")
     os.execv(sys.executable, [sys.executable, "-m", "axolotl.cli.main", *words])
 

@@ -83,8 +83,8 @@ def alert_outputs(alerts: Iterable[str] | str | None, language: str) -> tuple[Ou
         ConfigurationError: For an argument that cannot be used; no address is in the error.
     """
     if alerts is not None:
-        given = [alerts] if isinstance(alerts, str) else list(alerts)
-        return (alert_output("alerts", given, language, os.environ),) if given else ()
+        given = list(alerts) if isinstance(alerts, Iterable) and not isinstance(alerts, str) else alerts
+        return () if given == [] else (alert_output("alerts", given, language, os.environ),)
     try:
         words = os.environ.get(ALERTS_VARIABLE, "").split()
         return (alert_output(ALERTS_VARIABLE, words, language, os.environ),) if words else ()

@@ -132,7 +132,7 @@ def language_of(where: str, named: str | None, environment: Mapping[str, str]) -
 
 
 def _expected(language: str) -> str:
-    near = difflib.get_close_matches(language.lower()[:2], LANGUAGES, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(language).lower()[:2], LANGUAGES, n=1, cutoff=0.5)
     return f"expected one of {', '.join(LANGUAGES)}" + (f"; did you mean {near[0]}?" if near else "")
 
 

@@ -178,6 +178,8 @@ def alert_output(where: str, given: Iterable[str] | str, language: str, environm
             address is never in the error.
     """
     level, channels = Severity.WARNING, []
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(f"{where}: found {type(given).__name__}, expected texts")
     for text in [given] if isinstance(given, str) else given:
         if not isinstance(text, str):
             raise ConfigurationError(f"{where}: found {type(text).__name__}, expected texts")
@@ -185,6 +187,8 @@ def alert_output(where: str, given: Iterable[str] | str, language: str, environm
             level = Severity(text)
             continue
         if text.startswith("$"):
+            if not text[1:].isidentifier():  # an address behind it would be a secret
+                raise ConfigurationError(f"{where}: found a text with $ that is no $NAME, expected a variable's name")
             if not environment.get(text[1:]):
                 raise ConfigurationError(f"{where}: found {text}, which is not set; set it to an address")
             text = environment[text[1:]]

@@ -330,7 +330,7 @@ def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target
     """
     if isinstance(values, Mapping):
         raise refused("targets", "a mapping", f"a list of texts {FORM}", f"write for example {EXAMPLE}")
-    listed = [values] if isinstance(values, (Target, str)) else list(values)
+    listed = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     found: list[Target] = []
     for value in listed:
         target = value if isinstance(value, Target) else parse_target(value)

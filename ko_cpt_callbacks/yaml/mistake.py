@@ -13,7 +13,7 @@ Key = tuple[str | int, ...]
 """The way to a value: names of mappings, places in lists."""
 
 _SHOWN: Final = 60
-_ADDRESS: Final = re.compile(r"(?<!http)(?<!https)://\S+")
+_ADDRESS: Final = re.compile(r"://\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,17 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # What follows a scheme such as slack:// or mailto:// may be a secret; a page's address is none.
-        return f"the text {json.dumps(cut(_ADDRESS.sub('://…', value)), ensure_ascii=False)}"
+        return f"the text {json.dumps(cut(_scheme_only(value)), ensure_ascii=False)}"
     if isinstance(value, dict):
-        return f"a mapping ({cut(', '.join(map(str, value))) or 'empty'})"
+        return f"a mapping ({cut(_scheme_only(', '.join(map(str, value)))) or 'empty'})"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return cut(str(value))
+
+
+def _scheme_only(text: str) -> str:
+    """A text without what follows a scheme: of a webhook (``slack://``, ``https://``) it is a secret."""
+    return _ADDRESS.sub("://…", text)
 
 
 def cut(text: str) -> str:

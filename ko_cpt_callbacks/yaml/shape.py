@@ -36,6 +36,7 @@ _PATTERNS: Final = {
     r"^[a-z0-9][a-z0-9._-]{0,63}$": "a name of at most 64 small letters, digits, -, _ and .",
     r"^[a-z]{2,3}$": "a language's code such as ko",
     r"^all-linear$": "a list of names of linear layers, or all-linear",
+    r"^(info|warning|error|\$[A-Za-z_][A-Za-z0-9_]*)$": "info, warning, error, or $NAME, a variable with an address",
     r"^[1-9][0-9]{0,3}$": "a whole number of at most four digits in quotation marks",
 }
 

@@ -123,12 +123,14 @@ WRONG = [
     ({"task": "cptt"}, ["task", "expected one of cpt, sft, other", "Did you mean 'cpt'?"]),
     ({"task": None}, ["task", "None"]),
     ({"language": "xx"}, ["language", "'xx'", "en"]),
+    ({"language": 5}, ["language", "5", "en"]),
     ({"outputs": ["file"]}, ["outputs", "Did you mean 'files'?"]),
     ({"outputs": [3]}, ["outputs", "3"]),
     ({"grace": -1}, ["grace=-1", "0 or more"]),
     ({"grace": True}, ["grace=True"]),
     ({"grace": 0.5}, ["grace=0.5"]),
     ({"grace": "epoch:2"}, ["grace='epoch:2'", "grace='tokens:1e6'"]),
+    ({"targets": 3.0}, ["target 3.0", "eval_exact_loss<3.0@end"]),
     ({"targets": [3.0]}, ["target 3.0", "eval_exact_loss<3.0@end"]),
     ({"targets": "eval_exact_los<3"}, ["exact_loss"]),
     ({"patience": 0}, ["patience=0", "at least 1"]),
@@ -177,12 +179,15 @@ def test_a_baseline_that_cannot_be_used(change: dict[str, Any], said: str) -> No
         ("loud", "found a text that is no address, expected info, warning, error"),
         (["error", "$NOT_SET_HERE"], "NOT_SET_HERE, which is not set"),
         ([3], "found int, expected texts"),
+        (3, "found int, expected texts"),
+        (["$slack://a-token"], "found a text with $ that is no $NAME"),
     ],
 )
 def test_alerts_that_cannot_be_used(alerts: Any, said: str) -> None:
     """What is neither a severity nor an address is refused before training."""
-    with pytest.raises(ConfigurationError, match=re.escape(said)):
+    with pytest.raises(ConfigurationError, match=re.escape(said)) as refused:
         KoCPTCallback(alerts=alerts)
+    assert "token" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["stop_on", "retention", "targets", "outputs"])

@@ -20,6 +20,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"targets": ["eval_loss"]}, "ko_cpt: target 'eval_loss': found a text that is no target"),
     ({"targets": ["eval_loss<x"]}, "ko_cpt: target 'eval_loss<x': found bound"),
     ({"targets": [3]}, "ko_cpt: target 3: found int"),
+    ({"targets": 3}, "ko_cpt: target 3: found int"),
     ({"baseline": "redwale"}, "redwale"),
     ({"stage": "first"}, "stage"),
     ({"task": "cpd"}, "task"),
@@ -81,6 +82,8 @@ def _as_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ko_cpt: {target: 1}\n", "ko_cpt.target: no argument of KoCPTCallback; did you mean targets?"),
         ("[1]\n", "found no keys, expected those of a training"),
         ("a: [\n", "cannot be read"),
+        ("a: 2024-13-45\n", "cannot be read"),
+        ("plugins: 5\n", "plugins: found 5, expected"),
     ],
 )
 def test_a_page_that_axolotl_would_take_without_the_callback(

@@ -162,9 +162,15 @@ def test_alerts_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.alerts=[error]",))
     assert [one.name for one in recipe.callback("odd")._outputs if not isinstance(one, str)] == ["alerts"]
     assert [one for one in recipe.callback("even")._outputs if not isinstance(one, str)] == []
-    with pytest.raises(RecipeError, match=r"stages\.odd\.watch\.alerts\[0\]: found the text \"slack://…\"") as refused:
-        made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.alerts=['slack://a-token/another']",))
-    assert "token" not in str(refused.value)
+    for given, said in (
+        ("['slack://a-token/another']", r'alerts\[0\]: found the text "slack://…", expected info, warning, error, or \$'),
+        ("['https://hooks.example/a-token']", r'alerts\[0\]: found the text "https://…"'),
+        ("https://hooks.example/a-token", r'alerts: found the text "https://…", expected a list'),
+        ("{'https://hooks.example/a-token': 1}", r"alerts: found a mapping \(https://…\), expected a list"),
+    ):
+        with pytest.raises(RecipeError, match=said) as refused:
+            made_recipe(tmp_path, FIVE_STAGES, overrides=(f"stages.odd.watch.alerts={given}",))
+        assert "token" not in str(refused.value)
     monkeypatch.delenv("NOT_SET_HERE", raising=False)
     recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.alerts=['$NOT_SET_HERE']",))
     with pytest.raises(ConfigurationError, match="NOT_SET_HERE, which is not set"):

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
 
 from ko_cpt_callbacks import KoCPTCallback
+from ko_cpt_callbacks.run.alert import AlertOutput
 
 STEPS = 12
 TRAIN_ROWS, EVAL_ROWS = slice(0, 24), slice(24, 33)
@@ -107,6 +108,7 @@ def train(
     baselines: str | None = None,
     patience: int | None = None,
     min_delta: float | None = None,
+    alerts: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """One run, written out with ``save_state`` at its end.
 
@@ -125,11 +127,12 @@ def train(
         baselines: The user's folder of baselines.
         patience: Evaluations without improvement after which it stops.
         min_delta: What counts as improvement.
+        alerts: The callback's; at the end all have been sent.
     """
     if baselines is not None:
         os.environ["KO_CPT_BASELINES"] = baselines
     watcher = KoCPTCallback(
-        stop_on=stop_on, outputs=outputs, baseline=baseline, patience=patience, min_delta=min_delta
+        stop_on=stop_on, outputs=outputs, baseline=baseline, patience=patience, min_delta=min_delta, alerts=alerts
     )
     sets = {"ko": rows()[EVAL_ROWS], "en": english_rows()} if two_sets else None
     trainer = build(folder, [] if without_callback else [watcher], eval_dataset=sets, **(changes or {}))
@@ -141,6 +144,9 @@ def train(
         KILLS[kill[0]](trainer, kill[1])
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_state()
+    for output in watcher._outputs:
+        for sender in (output._senders or ()) if isinstance(output, AlertOutput) else ():
+            sender.end()
     return report(trainer, watcher)
 
 

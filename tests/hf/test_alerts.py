@@ -10,8 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import tiny
+from e2e import job
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.run import alert
@@ -80,6 +82,41 @@ def test_a_training_ends_though_its_endpoint_hangs(tmp_path: Path, monkeypatch: 
         callback = _train(tmp_path, ["info", f"json://127.0.0.1:{silent.getsockname()[1]}/SECRET"])
         assert callback.findings
         _wait(callback)
+
+
+def test_steps_do_not_wait_for_an_alert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All steps are done while the first alert is still on its way."""
+    begun, released, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hangs(_: alert.Alert) -> bool:
+        begun.set()
+        released.wait(30)
+        done.set()
+        return True
+
+    monkeypatch.setattr(alert, "_apprise_channel", lambda where, address: ("test", hangs))
+    callback = _train(tmp_path, ["info", "test://"])
+    assert begun.wait(30)
+    assert not done.is_set()
+    released.set()
+    _wait(callback)
+    assert done.is_set()
+
+
+def test_of_two_ranks_one_sends(tmp_path: Path, endpoint: tuple[str, list[dict[str, Any]]]) -> None:
+    """Both ranks have the findings, a NaN on the second alone among them; the webhook gets each code once."""
+    pytest.importorskip("apprise")
+    address, got = endpoint
+    plan = {"alerts": ["info", address], "changes": {"max_steps": 4, "logging_steps": 2, "eval_steps": 2}}
+    ended = forked.run_ranks(
+        job.train_ranks, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=60, nan_steps=[3], **plan
+    )
+    first, second = (forked.value(one)["findings"] for one in ended)
+    assert first == second
+    assert "non-finite" in {found["code"] for found in first}
+    sent = [one["title"].split(": ")[2].split(" @")[0] for one in got]
+    assert sorted(sent) == sorted(set(sent))
+    assert "non-finite" in sent
 
 
 def test_the_environment_asks_for_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ _BEGIN: Final = "<!-- ko-cpt: begin -->"
 _END: Final = "<!-- ko-cpt: end -->"
 # What Markdown, or a hub's Markdown, would read as more than itself: marks, mentions, addresses, entities, formulas.
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]<>|&~#!@$]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
-_HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_HUB_NAME: Final = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)  # ../base is a folder
+_OURS: Final = tuple(f"_{metric}" for metric in (keys.EXACT_LOSS, keys.PPL, keys.BITS_PER_BYTE))
 
 
 def card_text(subject: Subject, words: Catalogue, existing: str | None = None) -> str:
@@ -47,7 +48,13 @@ def card_text(subject: Subject, words: Catalogue, existing: str | None = None) -
     data: Any = card.data
     results = list(_results(subject))
     name = data.model_name or subject.name
-    kept = [one for one in data.eval_results or () if one.metric_name not in {new.metric_name for new in results}]
+    # Where a section is, an earlier run wrote it and its numbers; they are not this run's.
+    known = {new.metric_name for new in results}
+    earlier = _OURS if _BEGIN in card.text else ()
+    kept = [
+        one for one in data.eval_results or ()
+        if one.metric_name not in known and not (one.metric_name or "").endswith(earlier)
+    ]  # fmt: skip
     values = {**data.to_dict(), **_metadata(subject, data)}
     values.pop("model-index", None)
     if kept or results:

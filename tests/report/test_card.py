@@ -86,6 +86,28 @@ def test_a_card_that_there_is_keeps_its_own(tmp_path: Path) -> None:
     assert "Words of mine." in once
 
 
+def test_numbers_of_an_earlier_run_go(tmp_path: Path) -> None:
+    """A card brought up to date from a run with other sets has that run's numbers alone, beside its owner's."""
+    file = tmp_path / "README.md"
+    file.write_text(OWN.replace("KMMLU accuracy", "their_ppl"), "utf-8")
+    _card(write_run(tmp_path / "first", {"eval_ko": sums()}), "-o", str(file))
+    assert {"their_ppl", "eval_ko_ppl"} <= set(_results(file.read_text("utf-8")))
+    file.write_text(file.read_text("utf-8").replace("their_ppl", "KMMLU accuracy"), "utf-8")
+    _card(write_run(tmp_path / "second", {"eval_legal": sums()}), "-o", str(file))
+    names = {"KMMLU accuracy", *(f"eval_legal_{metric}" for metric in ("exact_loss", "ppl", "bits_per_byte"))}
+    assert set(_results(file.read_text("utf-8"))) == names
+
+
+@pytest.mark.parametrize("name", ["../base", "./base"])
+def test_a_folder_beside_is_no_base_model(tmp_path: Path, name: str) -> None:
+    """A relative path is no name on the hub."""
+    run = write_run(tmp_path / "run", {"eval_ko": sums()}, run={"model": {"name_or_path": name}})
+    text = _card(run)
+    data: Any = ModelCard(text).data
+    assert data.base_model is None
+    assert name not in text
+
+
 def test_hostile_names_are_inert(tmp_path: Path) -> None:
     """Names of sets and models open no tag, link, table cell, mention or code, and break no front matter."""
     name = f"{HOSTILE}|x|`y`[a](http://b)![i](c)@all www.d.e\n---\n# big"

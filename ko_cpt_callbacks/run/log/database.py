@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import clip
 from ko_cpt_callbacks.run.log.mlflow import mlflow_log
-from ko_cpt_callbacks.run.log.row import Log, LogNote, planned_in, trainer_log, trainer_row
+from ko_cpt_callbacks.run.log.row import Log, LogNote, planned_in, trainer_log, trainer_rows
 from ko_cpt_callbacks.run.rows import NONFINITE
 
 __all__ = ["read_database"]
@@ -56,18 +56,16 @@ def read_database(path: Path) -> tuple[Log, bool]:
 
 def _trackio(path: Path, connection: sqlite3.Connection) -> Log:
     run, note = _richest(path, connection.execute("SELECT run_name, count(*) FROM metrics GROUP BY run_name"))
-    rows = []
+    logged = []
     for number, step, text in connection.execute(
         "SELECT id, step, metrics FROM metrics WHERE run_name = ? ORDER BY id", (run,)
     ):
         values = _object(text)
         if values is None:
             raise UnreadableRunError(f"{path}: row {number} of metrics: found {clip(text)}, expected a JSON object")
-        row = trainer_row({**values, "_step": step})
-        if row is not None:
-            rows.append(row)
+        logged.append({**values, "_step": step})
     configs = connection.execute("SELECT config FROM configs WHERE run_name = ?", (run,)).fetchone()
-    return trainer_log(rows, planned_in((configs and _object(configs[0])) or {}), _LACKS, note)
+    return trainer_log(trainer_rows(logged), planned_in((configs and _object(configs[0])) or {}), _LACKS, note)
 
 
 def _object(text: object) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
 
-__all__ = ["Log", "LogNote", "Point", "planned_in", "rows_of_points", "trainer_log", "trainer_row"]
+__all__ = ["Log", "LogNote", "Point", "planned_in", "rows_of_points", "trainer_log", "trainer_row", "trainer_rows"]
 
 # (name, value, step), in the order in which they were logged.
 Point: TypeAlias = tuple[str, Any, int]
@@ -80,6 +80,16 @@ def trainer_row(values: Mapping[str, Any], step: int | None = None) -> dict[str,
         return None
     named = {trainer_name(name): value for name, value in values.items() if name not in (*_STEP_NAMES, *_CALLS)}
     return {**named, keys.STEP: step}
+
+
+def trainer_rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a tool that counts its calls: what was logged without an optimizer step, where others have one, is out.
+
+    The counter is another one: such a row would stand at a step at which it was not logged.
+    """
+    values = list(logged)
+    stepped = [one for one in values if any(_whole(one.get(name)) is not None for name in _STEP_NAMES)]
+    return [row for one in stepped or values if (row := trainer_row(one)) is not None]
 
 
 def _whole(value: object) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import clip, read_text
-from ko_cpt_callbacks.run.log.row import Log, LogNote, trainer_log, trainer_row
+from ko_cpt_callbacks.run.log.row import Log, LogNote, trainer_log, trainer_rows
 from ko_cpt_callbacks.run.rows import number_in
 
 __all__ = ["read_table"]
@@ -47,7 +47,7 @@ def read_table(path: Path) -> Log:
     twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if twice is not None:
         raise UnreadableRunError(f"{path}:1: found the column {clip(twice)} twice; {_EXPECTED}")
-    rows = [row for values in _rows(path, names, lines) if (row := trainer_row(values)) is not None and len(row) > 1]
+    rows = [row for row in trainer_rows(_rows(path, names, lines)) if len(row) > 1]
     if not rows:
         raise UnreadableRunError(f"{path}: found no row with a step and a number; {_EXPECTED}")
     calls = _CALLS if step in ("Step", "_step") and not any("global_step" in name for name in names) else None

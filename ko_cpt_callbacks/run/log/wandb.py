@@ -12,7 +12,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.log.protobuf import Damaged, Value, fields, text
-from ko_cpt_callbacks.run.log.row import Log, LogNote, planned_in, trainer_log, trainer_row
+from ko_cpt_callbacks.run.log.row import Log, LogNote, planned_in, trainer_log, trainer_rows
 from ko_cpt_callbacks.run.rows import NONFINITE
 
 __all__ = ["read_wandb"]
@@ -57,7 +57,7 @@ def read_wandb(path: Path) -> Log:
                             config |= _items(part)
         except (Damaged, ValueError, RecursionError) as error:
             raise _damaged(path, place, str(error)) from None
-    rows = [row for values in history if (row := trainer_row(values)) is not None]
+    rows = trainer_rows(history)
     if not rows:
         raise UnreadableRunError(f"{path}: found no row in its history, expected train/loss or eval/loss")
     if _CLOSING[0] in summary and not any(_CLOSING[0] in row for row in rows):

@@ -30,6 +30,13 @@ def test_a_history_of_wandb(tmp_path: Path) -> None:
     assert len(run.notes) == 1
 
 
+def test_a_call_that_no_optimizer_step_stands_beside(tmp_path: Path) -> None:
+    """What somebody logged without the Trainer's step, beside rows that have it, is not put at the count of calls."""
+    text = "_step,train/global_step,train/loss,eval/loss\n0,10,2.5,\n1,,,9.0\n2,20,2.25,\n"
+    run = _read(tmp_path / "history.csv", text)
+    assert list(run.rows) == [{"loss": 2.5, "step": 10}, {"loss": 2.25, "step": 20}]
+
+
 def test_an_export_of_a_chart(tmp_path: Path) -> None:
     """A column a run, with the least and greatest beside it; its Step is none of the optimizer, which is said."""
     text = (

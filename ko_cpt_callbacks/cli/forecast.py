@@ -71,7 +71,7 @@ class _Reached:
     def as_dict(self) -> dict[str, Any]:
         return {
             "target": self.text,
-            "loss": self.bound,
+            "loss": self.bound if math.isfinite(self.bound) else None,
             "probability": self.by.probability_below(self.bound),
             "step_to_reach": self.by.step_to_reach(self.bound),
         }
@@ -179,7 +179,16 @@ def _target(text: str) -> Target | float:
 
 
 def _nats(target: Target, curve: Curve) -> float:
-    """The bound of a target as a loss."""
+    """The bound of a target as a loss.
+
+    Raises:
+        ConfigurationError: If it is of another loss than the curve, or in bytes that no row has.
+    """
+    if target.metric in (keys.LOSS, keys.EXACT_LOSS) and target.metric != curve.metric:
+        expected = str(target).replace(f"{target.split}_{target.metric}", keys.key(target.split, curve.metric), 1)
+        raise ConfigurationError(
+            f"--target: found {target}, but what is forecast of {curve.name} is {curve.metric}; write {expected}"
+        )
     if target.relative:
         first = next((loss for _, loss in curve.points if math.isfinite(loss)), math.nan)
         if target.metric != keys.PPL:
@@ -227,3 +236,5 @@ def _lines(
             name = "forecast-target" if told["step_to_reach"] is None else "forecast-target-step"
             odds = min(max(round(told["probability"], 2), 0.01), 0.99)  # the tails are not known any better
             yield "  " + said.line_of(name, target=one.text, odds=odds, step=told["step_to_reach"])
+        elif one.by.last_step < found.last_step and found.now is not None and one.by.last_step <= found.now:
+            yield "  " + said.line_of("forecast-target-passed", target=one.text, step=one.by.last_step)

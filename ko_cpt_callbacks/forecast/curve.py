@@ -97,12 +97,16 @@ def read_curve(path: Path) -> Curves:
         UnreadableRunError: If a column is missing, or a cell is no number; names the line.
     """
     lines = csv.reader(read_text(path).splitlines())
-    head = [name.strip() for name in next(lines, [])]
+    try:
+        head = [name.strip() for name in next(lines, [])]
+        body = [(lines.line_num, cells) for cells in lines]
+    except csv.Error as error:
+        raise UnreadableRunError(f"{path}:{lines.line_num}: no table ({error}), expected {','.join(COLUMNS)}") from None
     if not set(COLUMNS) <= set(head):
         raise UnreadableRunError(f"{path}:1: found {clip(','.join(head))}, expected the columns {','.join(COLUMNS)}")
     places = [head.index(name) for name in COLUMNS]
     rows: list[tuple[float, float, float | None]] = []
-    for cells in lines:
+    for number, cells in body:
         if not any(cell.strip() for cell in cells):
             continue
         try:
@@ -111,7 +115,7 @@ def read_curve(path: Path) -> Curves:
             if not 0 <= rows[-1][0] <= LARGEST_STEP:
                 raise ValueError
         except (ValueError, IndexError):
-            line = f"{path}:{lines.line_num}"
+            line = f"{path}:{number}"
             raise UnreadableRunError(f"{line}: found {clip(','.join(cells))}, expected three numbers") from None
     if not rows:
         raise UnreadableRunError(f"{path}: found no row, expected a step, a learning rate and a loss a line")

@@ -107,6 +107,33 @@ def test_targets_in_every_unit(half: Path) -> None:
     assert early < 0.2 < 0.5 < late
 
 
+def test_a_target_of_an_exact_loss_needs_one(half: Path) -> None:
+    """On a set of which the log has the Trainer's loss alone no probability is given for an exact one."""
+    state = json.loads(half.read_text("utf-8"))
+    for row in state["log_history"]:
+        row.pop("eval_exact_loss", None)
+    half.write_text(json.dumps(state), "utf-8")
+    found = run(half, "--target", "eval_exact_loss<3")
+    assert found.exit_code == 2 and "forecast of eval is loss; write eval_loss<3" in found.stderr
+    assert run(half, "--target", "eval_loss<3").exit_code == 0
+
+
+def test_a_deadline_that_is_passed_is_said(half: Path) -> None:
+    """What has no probability because its step is behind has a line that says so."""
+    lines = run(half, "--target", "eval_exact_loss<3@step:100").stdout.splitlines()
+    assert lines[-1] == "  target eval_exact_loss<3@step:100: no probability; its step 100 is passed"
+
+
+def test_a_change_since_nothing_finite(half: Path) -> None:
+    """Where no evaluation is finite a change has no loss, and the JSON is one still."""
+    state = json.loads(half.read_text("utf-8"))
+    for row in state["log_history"]:
+        row |= {"eval_exact_loss": math.nan} if "eval_exact_loss" in row else {}
+    half.write_text(json.dumps(state), "utf-8")
+    (one,) = told(half, "--target", "eval_exact_loss<-20%")["eval"]["targets"]
+    assert (one["loss"], one["probability"], one["step_to_reach"]) == (None, None, None)
+
+
 def test_as_it_was(tmp_path: Path) -> None:
     """`--at` of a finished run is what was known then, and the schedule of its log; without it, it is finished."""
     path = write_state(tmp_path / "trainer_state.json", rows())
@@ -148,6 +175,7 @@ def test_a_csv_file(tmp_path: Path) -> None:
         ("step,lr,loss\n", ": found no row"),
         ("step,lr,loss\n1,2\n", ":2: found '1,2', expected three numbers"),
         ("step,lr,loss\n1,1,1\n2,x,1\n", ":3: found '2,x,1', expected three numbers"),
+        (f"step,lr,loss\n1,1,{'1' * 200_000}\n", ":2: no table (field larger than field limit"),
         ("step,lr,loss\ninf,1,1\n", ":2: found 'inf,1,1', expected three numbers"),
     ],
 )
@@ -171,6 +199,11 @@ def test_a_csv_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
         (("--target", "-1"), "--target: found '-1'"),
         (("--target", "eval_ppl"), "target "),
         (("--target", "eval_ppl<20@tokens:1e9"), "--target: found a deadline in tokens"),
+        (
+            ("--target", "eval_loss<3@step:3000"),
+            "--target: found eval_loss<3.0@step:3000, but what is forecast of eval is exact_loss; write "
+            "eval_exact_loss<3.0@step:3000",
+        ),
         (("--target", "other_ppl<20"), "--target: found set 'other'"),
         (("--lang", "fr"), "--lang: found 'fr'"),
     ],

@@ -73,7 +73,7 @@ class ToldSeeds:
             numbers.pop(NATS)
         known = {unit: [value for value in values if value is not None] for unit, values in numbers.items()}
         spread = {unit: statistics.stdev(values) for unit, values in known.items() if len(values) == len(both)}
-        return replace(item, measured=replace(measured, seed_sd=spread))
+        return replace(item, measured=replace(measured, seed_sd=spread, seed_runs=len(both)))
 
 
 def told_seeds(start: str | None, repeats: Sequence[str]) -> ToldSeeds:

@@ -275,8 +275,8 @@ def _decided(
     """With the seeds' part in the interval, the standing that this gives, and the notes that only now can be said."""
     unit, notes = done.unit or NATS, (*done.notes, *notes)
     start = NO_TRAINING if baseline.kind == "base model" else baseline.start
-    ours = Seeds(run.start, run.seed_sd.get(unit))
-    theirs = Seeds(start) if value is None else Seeds(start, value.seed_sd, value.seeds or 1)
+    ours = Seeds(run.start, run.seed_sd.get(unit), measured_on=run.seed_runs)
+    theirs = Seeds(start) if value is None else Seeds(start, value.seed_sd, value.seeds or 1, value.seeds or 0)
     if baseline.grade == "OWN" and theirs.error(unit, run.bytes_per_token) is None:
         theirs = ours  # one's own reference spreads as one's own run does
     seeds = seed_part(unit, run.bytes_per_token, ours, theirs)
@@ -288,7 +288,7 @@ def _decided(
     done = replace(done, would_help=helps, seed_se=None if seeds is None else seeds.se)
     if done.low is None or done.high is None or done.difference is None or done.se is None:
         return replace(done, notes=(Reason("no-error-bar"), *notes))
-    resolution = resolution_of(done.se, done.seed_se, done.confidence)
+    resolution = resolution_of(done.se, None if seeds is None else seeds.wide, done.confidence)
     wider = resolution - resolution_of(done.se, None, done.confidence)
     low, high = done.low - wider, done.high + wider
     standing = standing_of(done.difference, low, high, resolution)

@@ -103,6 +103,7 @@ class Measured:
         retention: Whether the set is there to see what is forgotten: such a set is never compared.
         start: What the run began from, a word of `ko_cpt_callbacks.compare.resolution.SEED_SD_BITS`; empty: not known.
         seed_sd: Standard deviation between repeats of the run with other seeds, by unit; empty where there are none.
+        seed_runs: How many runs that is of, this one among them; 0 where there are none.
     """
 
     split: Literal["train", "eval"] = "eval"
@@ -122,6 +123,7 @@ class Measured:
     bytes: int | None = None
     start: str = ""
     seed_sd: Mapping[str, float] = field(default_factory=dict)
+    seed_runs: int = 0
 
     @classmethod
     def of(cls, seen: EvalObservation) -> Measured | None:

@@ -13,7 +13,7 @@ Key = tuple[str | int, ...]
 """The way to a value: names of mappings, places in lists."""
 
 _SHOWN: Final = 60
-_ADDRESS: Final = re.compile(r"://\S+")
+_ADDRESS: Final = re.compile(r"://[^\s{}]+")
 
 
 @dataclass(frozen=True, slots=True)

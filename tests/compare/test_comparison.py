@@ -153,6 +153,19 @@ def test_two_seeds_of_one_set_up_are_told_apart_no_more_often_than_is_allowed() 
     assert claims(2.0 * Z * math.hypot(se, math.sqrt(2.0) * sd)) >= 0.9
 
 
+def test_a_spread_of_three_seeds_claims_no_more_often() -> None:
+    """2,000 comparisons of two seeds, the spread measured on three runs each time: a difference is claimed in 5 % or
+    fewer, although three runs know their spread badly. A normal interval would claim one in about one of six."""
+    rng = np.random.default_rng(1)
+    run, claimed = measured(fingerprint="utf8-00aa", tokenizer="xyz"), 0
+    for _ in range(2_000):
+        sd = float(np.std(rng.normal(0.0, 0.003, 3), ddof=1))
+        found = Paired(BITS, float(rng.normal(0.0, math.sqrt(2.0) * 0.003)), 1e-6, 400)
+        repeated = replace(run, seed_sd={BITS: sd}, seed_runs=3)
+        claimed += compare(repeated, own(), None, found).standing != "level"
+    assert claimed / 2_000 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2_000)
+
+
 def test_one_row_has_no_standing() -> None:
     """The difference is exact, but nothing says how sure: no interval, no ahead or behind."""
     found = compare(measured(fingerprint="utf8-00aa"), own(), None, Paired(NATS, -0.5, None, 1))

@@ -175,7 +175,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
     "BibTeX that is cut off": (
         "url = {https://arxiv.org/abs/0000.00000}}",
         "url = {https://arxiv.org/abs/0000.00000}",
-        ['FILE:59: sources.paper.bibtex: found the text "@misc{a, url = {https://arxiv.org/abs/0000.00000}", expected '
+        ['FILE:59: sources.paper.bibtex: found the text "@misc{a, url = {https://…}", expected '
          "one BibTeX entry that names https://arxiv.org/abs/0000.00000."],
     ),
     "two values where sources disagree": (

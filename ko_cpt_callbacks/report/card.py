@@ -60,7 +60,7 @@ def card_text(subject: Subject, words: Catalogue, existing: str | None = None) -
     if kept or results:
         values |= {"model_name": printable(name), "eval_results": [*kept, *results]}
     front = ModelCardData(**values).to_yaml()
-    return f"---\n{front}\n---\n{_with_section(card.text, _section(subject, words))}"
+    return f"---\n{front}\n---\n{_with_section(card.text, _section(subject, words, exact=bool(results)))}"
 
 
 def _metadata(subject: Subject, data: Any) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _results(subject: Subject) -> Iterator[EvalResult]:
                 )  # fmt: skip
 
 
-def _section(subject: Subject, words: Catalogue) -> str:
+def _section(subject: Subject, words: Catalogue, *, exact: bool) -> str:
     facts = subject.facts
     lines = [
         f"## {words.say('card-title')}",
@@ -118,7 +118,7 @@ def _section(subject: Subject, words: Catalogue) -> str:
     local = [words.say("file")] + ([] if _base(subject) else [words.say("model name_or_path")])
     rows = [row for row in known_facts(subject, words) if row[0] not in local]
     lines += [*_table([words.say("what"), words.say("value")], rows), ""]
-    lines.append(_plain(words.say("card-made", version=ko_cpt_callbacks.__version__)))
+    lines.append(_plain(words.say("card-made" if exact else "card-judged", version=ko_cpt_callbacks.__version__)))
     return "\n".join(lines)
 
 

@@ -65,10 +65,13 @@ def test_the_card_has_the_exact_numbers(tmp_path: Path) -> None:
 
 
 def test_the_trainers_loss_is_no_exact_number(tmp_path: Path) -> None:
-    """A run without the callback has a section, in which the loss is called the Trainer's, and no result."""
+    """A run without the callback has a section, in which the loss is called the Trainer's, and no result;
+    nothing of it is called exact."""
     text = _card(state(tmp_path / "run", rows(100), max_steps=100))
     assert _results(text) == {}
     assert "(Trainer's)" in text
+    assert "no exact loss was measured" in text
+    assert "standard error" not in text
 
 
 def test_a_card_that_there_is_keeps_its_own(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ ALERTS_VARIABLE: Final = "KO_CPT_ALERTS"
 INTERVAL_SECONDS: Final = 10.0
 """Least seconds between two messages to people. Chosen, not measured."""
 PATIENCE_SECONDS: Final = 8.0
-"""How long a process that ends waits for messages on their way: twice what Apprise waits for an answer."""
+"""How long a process that ends waits for each destination: twice what Apprise waits for an answer."""
 
 _SEVERITIES: Final = tuple(severity.value for severity in Severity)
 _KIND: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.IGNORECASE)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import beside, read_bytes
-from ko_cpt_callbacks.run.log.row import Log, LogNote, trainer_log
+from ko_cpt_callbacks.run.log.row import Log, LogNote, step_of, trainer_log
 from ko_cpt_callbacks.run.rows import eval_prefixes, is_closing, number_in
 
 __all__ = ["printed_log", "read_printed"]
@@ -122,9 +122,9 @@ def _trainings(printed: Iterator[_Printed]) -> list[list[_Printed]]:
 
 def _steps(printed: Sequence[_Printed]) -> tuple[list[int], int | None, LogNote | None]:
     """The step of each row, the planned steps where the bar says them, and what is to be known of it."""
-    given = [item.row.get(keys.STEP) for item in printed]
-    if all(isinstance(step, int) and step >= 0 for step in given):
-        return [int(step) for step in given if step is not None], None, None
+    given = [step for item in printed if (step := step_of(item.row.get(keys.STEP))) is not None]
+    if len(given) == len(printed):
+        return given, None, None
     total = _total(printed)
     for found, note in ((_from_bar(printed, total), None), (_from_epochs(printed, total), _FROM_EPOCHS)):
         if found is not None:

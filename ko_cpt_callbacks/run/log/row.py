@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
 
-__all__ = ["Log", "LogNote", "Point", "planned_in", "rows_of_points", "trainer_log", "trainer_row", "trainer_rows"]
+__all__ = [
+    "Log", "LogNote", "Point", "planned_in", "rows_of_points", "step_of", "trainer_log", "trainer_row", "trainer_rows",
+]  # fmt: skip
 
 # (name, value, step), in the order in which they were logged.
 Point: TypeAlias = tuple[str, Any, int]
@@ -74,7 +76,7 @@ def trainer_row(values: Mapping[str, Any], step: int | None = None) -> dict[str,
         step: Its step; ``None``: one of the values.
     """
     if step is None:
-        given = (_whole(values.get(name)) for name in (*_STEP_NAMES, *_CALLS))
+        given = (step_of(values.get(name)) for name in (*_STEP_NAMES, *_CALLS))
         step = next((value for value in given if value is not None), None)
     if step is None:
         return None
@@ -88,11 +90,19 @@ def trainer_rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The counter is another one: such a row would stand at a step at which it was not logged.
     """
     values = list(logged)
-    stepped = [one for one in values if any(_whole(one.get(name)) is not None for name in _STEP_NAMES)]
-    return [row for one in stepped or values if (row := trainer_row(one)) is not None]
+    stepped = [one for one in values if any(step_of(one.get(name)) is not None for name in _STEP_NAMES)]
+    other = _shadowed({name for one in values for name in one})
+    own = ({name: value for name, value in one.items() if name not in other} for one in stepped or values)
+    return [row for one in own if (row := trainer_row(one)) is not None]
 
 
-def _whole(value: object) -> int | None:
+def _shadowed(names: Collection[str]) -> set[str]:
+    """Names that are the Trainer's already, where a tracker has its value under another: ``loss`` by ``train/loss``."""
+    return {trainer_name(name) for name in names if trainer_name(name) != name} & set(names)
+
+
+def step_of(value: object) -> int | None:
+    """The step that a value is; ``None`` for a part of one, a negative number, a text."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return int(value) if value >= 0 and value == int(value) else None
@@ -104,7 +114,8 @@ def rows_of_points(points: Sequence[Point]) -> Iterator[dict[str, Any]]:
     A training row, the evaluation of a set and the closing row of one step are rows of their own, as the Trainer logs
     them.
     """
-    named = [(trainer_name(name), value, step) for name, value, step in points]
+    other = _shadowed({name for name, *_ in points})
+    named = [(trainer_name(name), value, step) for name, value, step in points if name not in other]
     prefixes = sorted({name.removesuffix(_RUNTIME) for name, _, _ in named if name.endswith(_RUNTIME)}, key=len)
     row: dict[str, Any] = {}
     kind = ""
@@ -163,4 +174,4 @@ def planned_in(config: Mapping[str, Any]) -> int | None:
     value = config.get("max_steps")
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    return _whole(value) or None
+    return step_of(value) or None

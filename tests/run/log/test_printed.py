@@ -77,3 +77,13 @@ def test_text_without_a_row(tmp_path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
     with pytest.raises(UnreadableRunError, match=r"found no line like \{'loss': 2.5"):
         read_run(path)
+
+
+@pytest.mark.parametrize("steps", ["'10', '20'", "10.0, 20.0"])
+def test_a_step_that_was_printed_is_the_step(steps: str) -> None:
+    """Also as a text or with a point; only where none is printed are rows counted."""
+    first, second = steps.split(", ")
+    log = printed_log(f"{{'loss': '2.5', 'step': {first}}}\n{{'loss': '2.4', 'step': {second}}}\n")
+    assert log is not None
+    assert [row["step"] for row in log.rows] == [10, 20]
+    assert "log-counted" not in {note.name for note in log.notes}

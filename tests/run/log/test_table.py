@@ -37,6 +37,14 @@ def test_a_call_that_no_optimizer_step_stands_beside(tmp_path: Path) -> None:
     assert list(run.rows) == [{"loss": 2.5, "step": 10}, {"loss": 2.25, "step": 20}]
 
 
+@pytest.mark.parametrize("order", [("loss", "train/loss"), ("train/loss", "loss")])
+def test_the_trackers_own_loss_counts(tmp_path: Path, order: tuple[str, str]) -> None:
+    """Of a loss that somebody logged beside the Trainer's, the Trainer's is read, whichever column is first."""
+    cells = {"loss": "9", "train/loss": "2.5"}
+    text = f"train/global_step,{','.join(order)}\n10,{','.join(cells[name] for name in order)}\n"
+    assert list(_read(tmp_path / "history.csv", text).rows) == [{"loss": 2.5, "step": 10}]
+
+
 def test_an_export_of_a_chart(tmp_path: Path) -> None:
     """A column a run, with the least and greatest beside it; its Step is none of the optimizer, which is said."""
     text = (

@@ -344,8 +344,8 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             "`mix: {ko: 3, en: 1}` with 50 MB of Korean and 10 KB of English",
             [
                 told(
-                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=1.0, bytes=50_000_000,
-                    shortest=["en"],
+                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=1.0,
+                    corpus_bytes=50_010_000, shortest=["en"],
                 )
             ],
         ),
@@ -355,8 +355,8 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             "The stages of the same recipe, which take 484 rows of its 93",
             [
                 told(
-                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=5.2, bytes=50_000_000,
-                    shortest=["en"],
+                    "corpus-use", source="ko", share=0.75, read=17, available=28_975, passes=5.2,
+                    corpus_bytes=50_010_000, shortest=["en"],
                 )
             ],
         ),

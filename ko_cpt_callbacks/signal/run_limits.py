@@ -393,5 +393,5 @@ CORPUS_PASSES: Final = 4
 """Epochs of a text up to which repeating it is worth almost as much as new text. Source: Muennighoff et al. 2023,
 https://arxiv.org/abs/2305.16264."""
 CORPUS_LEAST: Final = 100_000
-"""Bytes of a source's text below which it is there to try a recipe out, and is not judged. Chosen, not measured: those
-of the quickstart have some 26,000."""
+"""Bytes of all sources together below which a corpus is there to try a recipe out, and is not judged. Chosen, not
+measured: the quickstart's has some 48,000."""

@@ -54,7 +54,8 @@ def judged(found: list[SourceUse]) -> list[Finding]:
 
 
 def test_what_a_short_source_leaves_of_a_long_one(tmp_path: Path) -> None:
-    """Three to one, where the one has a hundredth of the other: the mixture ends with it, and that is said."""
+    """Three to one, where the one has a hundredth of the other: the mixture ends with it, and that is said; so is that
+    both are repeated, however small the one is."""
     rows = mixed(tmp_path, source(tmp_path, "ko", 6000), source(tmp_path, "en", 20), ko=3, en=1)
     found = uses(rows, times=5.2)
     ko, en = found["ko"], found["en"]
@@ -65,9 +66,18 @@ def test_what_a_short_source_leaves_of_a_long_one(tmp_path: Path) -> None:
     assert ko.share + en.share == pytest.approx(1) and 0.7 < ko.share < 0.8
     assert "of 6,000 documents, 5.2 passes" in next(iter(use_lines([ko, en])))
     said = [finding.code for finding in judged([ko, en])]
-    assert said == ["corpus-unused", "corpus-repeated"], "English has too few bytes to be judged"
+    assert said == ["corpus-unused", "corpus-repeated", "corpus-repeated"], "the few English bytes are judged too"
+    assert [finding.values["source"] for finding in judged([ko, en])] == ["ko", "ko", "en"]
     assert ko.bytes == pytest.approx(6000 * 37.5, rel=0.1) and en.bytes is not None and en.bytes < 1000
     assert judged([ko, en])[0].values["shortest"] == ["en"]
+
+
+def test_a_corpus_to_try_a_recipe_out() -> None:
+    """All sources together below 100 kB: none is judged; one that was not counted may be large, and they are."""
+    found = [SourceUse("ko", 0.75, 5, 50, 9.0, 60_000), SourceUse("en", 0.25, 20, 20, 9.0, 30_000)]
+    assert judged(found) == []
+    assert len(judged([*found, SourceUse("more", 0.1, 20, 20, 1.0, 10_000)])) == 3
+    assert len(judged([*found, SourceUse("web", 0.1, 20, None, 1.0)])) == 3
 
 
 def test_a_mixture_that_uses_both(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def text_of(seen: SetupObservation, name: str) -> str | None:
 
 
 def is_trial(seen: SetupObservation, least: int) -> bool:
-    """Whether a row of a source's use says that it has fewer bytes; what is not counted is no trial."""
-    size = count_of(seen, "bytes")
+    """Whether a row of a source's use says that all sources together have fewer bytes; not counted is no trial."""
+    size = count_of(seen, "corpus_bytes")
     return size is not None and size < least
 
 

@@ -65,10 +65,13 @@ def use_notes(uses: Sequence[SourceUse]) -> Iterator[dict[str, Any]]:
     """A set-up row a source, told apart by its set: whether something is odd about it, rules decide.
 
     ``shortest`` are the sources that are used up. Where none is, the mixture ended because the stages take no more.
+    ``corpus_bytes`` are those of all sources; None where one was not counted.
     """
     shortest = [use.name for use in uses if use.used is not None and use.used >= CORPUS_USED]
+    sizes = [use.bytes for use in uses if use.bytes is not None]
+    whole = sum(sizes) if len(sizes) == len(uses) else None
     for use in uses:
-        counts = {"read": use.read, "available": use.available, "passes": use.passes, "bytes": use.bytes}
+        counts = {"read": use.read, "available": use.available, "passes": use.passes, "corpus_bytes": whole}
         yield {keys.SPLIT: use.name, "source": use.name, "share": use.share, **counts, "shortest": shortest}
 
 

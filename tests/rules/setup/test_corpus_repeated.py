@@ -15,8 +15,8 @@ RULE = CorpusRepeated()
 
 
 def row(passes: Any, source: Any = "en", size: Any = None) -> SetupObservation:
-    """What a run notes of a source; without a size of one of the hub, whose documents are not counted."""
-    values = {"split": source, "source": source, "read": 6, "available": None, "passes": passes, "bytes": size}
+    """What a run notes of a source; without a size beside one of the hub, whose documents are not counted."""
+    values = {"split": source, "source": source, "read": 6, "available": None, "passes": passes, "corpus_bytes": size}
     return SetupObservation(0, "corpus-use", values)
 
 
@@ -37,7 +37,7 @@ def test_four_passes_are_not_too_many() -> None:
 
 
 def test_a_text_to_try_a_recipe_out() -> None:
-    """Below 100 kB a source is not judged."""
+    """Below 100 kB of all sources together none is judged."""
     assert RULE.step((), row(9, size=99_999), SILENT) == ((), ())
     assert RULE.step((), row(9, size=100_000), SILENT)[1] != ()
 

@@ -19,7 +19,7 @@ ROW: dict[str, Any] = {
     "read": 899,
     "available": 1000,
     "passes": 1.0,
-    "bytes": 100_000,
+    "corpus_bytes": 100_000,
     "shortest": ["en"],
 }
 
@@ -47,10 +47,10 @@ def test_nine_tenths_are_enough() -> None:
 
 
 def test_a_text_to_try_a_recipe_out() -> None:
-    """Below 100 kB a source is not judged; one whose bytes were not counted is."""
-    assert RULE.step((), row(bytes=99_999), SILENT) == ((), ())
-    assert RULE.step((), row(bytes=None), SILENT)[1] != ()
-    assert CorpusUnused(least_bytes=0).step((), row(bytes=10), SILENT)[1] != ()
+    """Below 100 kB of all sources together none is judged; a corpus whose bytes were not counted is."""
+    assert RULE.step((), row(corpus_bytes=99_999), SILENT) == ((), ())
+    assert RULE.step((), row(corpus_bytes=None), SILENT)[1] != ()
+    assert CorpusUnused(least_bytes=0).step((), row(corpus_bytes=10), SILENT)[1] != ()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def write_whole(path: Path, payload: bytes) -> None:
         OSError: If it cannot be written, or a device or a pipe is there: the new file would take its place.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "found no regular file, expected one or none", str(path))
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded = path.name.encode("utf-8", "surrogatepass")
     name = path.name if len(encoded) <= _LONG_NAME else hashlib.sha256(encoded).hexdigest()[:16]

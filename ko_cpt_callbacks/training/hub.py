@@ -96,6 +96,12 @@ def load_pretrained(loader: Any, path: str | Path, wanted_by: str, **more: Any) 
         at = f" at {more['revision']}" if "revision" in more else ""
         # transformers advises to trust the code.
         reason = "it has code of its own, which is never run" if "custom code" in str(error) else said(error)
+        if Path(path).is_dir():
+            part = loader.__name__.removeprefix("Auto")
+            raise ConfigurationError(
+                f"{wanted_by}: found no {part} that can be loaded in the folder {path} ({reason}), expected the files "
+                "that save_pretrained writes of model and tokenizer; put them there"
+            ) from error
         raise ConfigurationError(
             f"{wanted_by}: found nothing that can be loaded from {path}{at} ({reason}), expected a folder, or an id "
             f"and a revision of the hub, of a model that transformers has the code of; {_LOG_IN}; {_AGAIN}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ko_cpt_callbacks.cli import train
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
@@ -97,3 +98,26 @@ def test_help_shows_how(tmp_path: Path) -> None:
     options = ("--output", "--resume", "--set", "--stage", "--smoke", "--device")
     for word in ("RECIPE", *options, "ko-cpt train quickstart"):
         assert word in found.stdout
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run is over: one line says that there is no page, and why; no error ends the command."""
+    page = tmp_path / "report.html"
+    page.mkdir()
+    (tmp_path / "trainer_state.json").write_bytes((ROOT / "examples" / "padding" / "trainer_state.json").read_bytes())
+    train._report(tmp_path)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"{page}: no report: " in told
+    assert "found no regular file, expected a place to write to" in told
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    """Of a model that lies at hand neither the hub nor the network is to blame: the part that is missing is named."""
+    from transformers import AutoTokenizer
+
+    from ko_cpt_callbacks.training.hub import load_pretrained
+
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"^base\.model: found no Tokenizer that can be loaded in ") as told:
+        load_pretrained(AutoTokenizer, tmp_path, "base.model")
+    assert "hf auth login" not in str(told.value)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.run.progress import Summary
 
 __all__ = ["ReportOutput"]
 
@@ -29,11 +31,18 @@ class ReportOutput(Output):
         self._language = language
         self._ended = False
 
-    def row(self, row: Mapping[str, Any]) -> None:
-        """Write the page where the run is over."""
-        kind = row.get(keys.KIND)
-        self._ended = kind == keys.KIND_END or (self._ended and kind == keys.KIND_EVAL)
-        if self._ended:
-            from ko_cpt_callbacks.report.page import REPORT_FILE, write_report  # only for who wants a page
+    def close(self, summary: Summary, facts: RunFacts) -> None:
+        """Write the page; why a run ended early stands in the last row of its training."""
+        self._ended = True
+        self._write()
 
-            write_report([str(self._folder / keys.ROWS_FILE)], self._folder / REPORT_FILE, language=self._language)
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Write the page anew with an evaluation after the end."""
+        self._ended = self._ended and row.get(keys.KIND) != keys.KIND_TRAIN
+        if self._ended and row.get(keys.KIND) == keys.KIND_EVAL:
+            self._write()
+
+    def _write(self) -> None:
+        from ko_cpt_callbacks.report.page import REPORT_FILE, write_report  # only for who wants a page
+
+        write_report([str(self._folder / keys.ROWS_FILE)], self._folder / REPORT_FILE, language=self._language)

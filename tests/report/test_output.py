@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 from report.page import Read
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
 
@@ -33,6 +34,21 @@ def test_an_evaluation_after_training_is_in_the_report(tmp_path: Path) -> None:
     after = Read((tmp_path / REPORT).read_text("utf-8"))
     assert "eval_last" not in before.shown
     assert "eval_last" in after.shown
+
+
+def test_who_ended_a_run_early_is_in_the_report(tmp_path: Path) -> None:
+    """The row that says so comes after the Trainer's closing row; the page has it all the same."""
+
+    class Stop(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = state.global_step == 2
+
+    trainer = _trainer(tmp_path, ("files", "report"))
+    trainer.add_callback(Stop())
+    trainer.train()
+    read = Read((tmp_path / REPORT).read_text("utf-8"))
+    assert "2 of 4 steps" in read.shown
+    assert "stopped by should_training_stop" in read.shown
 
 
 def test_a_report_without_a_record_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

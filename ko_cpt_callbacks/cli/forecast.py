@@ -189,6 +189,12 @@ def _nats(target: Target, curve: Curve) -> float:
         raise ConfigurationError(
             f"--target: found {target}, but what is forecast of {curve.name} is {curve.metric}; write {expected}"
         )
+    if target.metric == keys.PPL and curve.metric != keys.EXACT_LOSS and not target.relative:
+        bound = f"{keys.key(target.split, curve.metric)}<{loss_from_perplexity(target.below):.4g}@{target.by}"
+        raise ConfigurationError(
+            f"--target: found {target}, but a perplexity is that of an exact loss, and of {curve.name} there is none; "
+            f"write {bound}"
+        )
     if target.relative:
         first = next((loss for _, loss in curve.points if math.isfinite(loss)), math.nan)
         if target.metric != keys.PPL:

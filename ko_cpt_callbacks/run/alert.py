@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -33,7 +34,7 @@ ALERTS_VARIABLE: Final = "KO_CPT_ALERTS"
 INTERVAL_SECONDS: Final = 10.0
 """Least seconds between two messages to people. Chosen, not measured."""
 PATIENCE_SECONDS: Final = 8.0
-"""How long a process that ends waits for each destination: twice what Apprise waits for an answer."""
+"""How long a process that ends waits for all destinations together: twice what Apprise waits for an answer."""
 
 _SEVERITIES: Final = tuple(severity.value for severity in Severity)
 _KIND: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.IGNORECASE)
@@ -82,19 +83,21 @@ class _Sender:
             # A daemon: a destination that hangs does not keep the process.
             self._thread = threading.Thread(target=self._work, name=f"ko-cpt alerts ({self._kind})", daemon=True)
             self._thread.start()
-            atexit.register(self.end)
         self._queue.put((contextvars.copy_context(), alert))
 
     def hurry(self) -> None:
         """Wait between alerts no more: the run is over."""
         self._hurry.set()
 
-    def end(self) -> None:
-        """Send what is left, for so long as is waited for it."""
+    def close(self) -> None:
+        """Send what is left without waiting between, and end the thread after it."""
         self._hurry.set()
         self._queue.put(None)
+
+    def join(self, seconds: float) -> None:
+        """Wait until all is sent, no longer than so many seconds."""
         if self._thread is not None:
-            self._thread.join(PATIENCE_SECONDS)
+            self._thread.join(seconds)
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
@@ -147,6 +150,15 @@ class AlertOutput(Output):
             for sender in self._senders or ():
                 sender.hurry()
 
+    def end(self) -> None:
+        """Send what is left, to all destinations at a time: one that hangs takes nothing from the others."""
+        senders = self._senders or ()
+        for sender in senders:
+            sender.close()
+        until = time.monotonic() + PATIENCE_SECONDS
+        for sender in senders:
+            sender.join(max(0.0, until - time.monotonic()))
+
     def finding(self, finding: Finding) -> None:
         """Send it, unless its code was sent or it is not grave enough."""
         level, channels, language, interval = self._settings
@@ -156,6 +168,7 @@ class AlertOutput(Output):
         if self._senders is None:
             trackers = (_Sender(name, channel, 0.0) for name, channel in _TRACKERS.items())
             self._senders = [*trackers, *(_Sender(kind, channel, interval) for kind, channel in channels)]
+            atexit.register(self.end)
         where = "" if finding.step is None else f" @ {finding.step:,}"
         title = printable(f"ko-cpt: {finding.severity.value}: {finding.topic}{where}")
         alert = Alert(title, printable(finding.message(language)), finding.severity)

@@ -46,8 +46,7 @@ def note(step: int = 1) -> Finding:
 
 
 def _all_sent(output: AlertOutput) -> None:
-    for sender in output._senders or ():
-        sender.end()
+    output.end()
 
 
 def test_each_code_is_sent_once_from_the_level_on() -> None:
@@ -97,6 +96,21 @@ def test_a_destination_that_hangs_holds_nothing_up(monkeypatch: pytest.MonkeyPat
     stuck.set()
 
 
+def test_destinations_that_hang_share_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hang, the process ends after one patience: each is waited for with what the others left of it."""
+    now = [0.0]
+
+    def hangs(self: Any, seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(module._Sender, "join", hangs)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    output = AlertOutput(Severity.WARNING, [(f"test{at}", lambda one: True) for at in range(5)], "en", interval=0.0)
+    output.finding(lost())
+    output.end()
+    assert now == [module.PATIENCE_SECONDS]
+
+
 @pytest.mark.parametrize("fails", ["raises", "refuses"])
 def test_a_dead_destination_is_said_once_without_its_address(fails: str, caplog: pytest.LogCaptureFixture) -> None:
     """One warning names the kind; what the error says, where an address may be, is left out; the others are sent."""
@@ -124,14 +138,13 @@ def test_alerts_to_people_keep_their_distance() -> None:
     output = AlertOutput(Severity.WARNING, [("test", lambda one: not got.append(one))], "en", interval=3600.0)
     output.finding(stands_still())
     output.finding(lost())
-    (sender,) = (one for one in output._senders or () if one._kind == "test")
     for _ in range(1000):
         if got:
             break
         time.sleep(0.01)
     assert len(got) == 1
     output.row({"kind": "end"})
-    sender.end()
+    _all_sent(output)
     assert len(got) == 2
 
 
@@ -159,7 +172,7 @@ def test_trackio_keeps_the_alert(tmp_path: Path) -> None:
         "trackio.init(project='alerts', name='one'); trackio.log({'loss': 1.0})\n"
         "out = AlertOutput(S.WARNING, [], 'en')\n"
         "out.finding(Finding('non-finite', S.ERROR, 7, 'train', {'loss': 'NaN'}, variant='loss'))\n"
-        "[one.end() for one in out._senders]; trackio.finish()"
+        "out.end(); trackio.finish()"
     )
     env = {**os.environ, "TRACKIO_DIR": str(tmp_path), "HF_HOME": str(tmp_path)}
     told = {"capture_output": True, "text": True, "env": env, "check": False, "timeout": 120}

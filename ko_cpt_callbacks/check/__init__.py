@@ -1,1 +1,1 @@
-"""``ko-cpt check`` and ``ko-cpt compare``: the commands, what they judge and compare, and their pages."""
+"""``ko-cpt check`` and ``ko-cpt compare``: what they judge and compare, and their pages."""

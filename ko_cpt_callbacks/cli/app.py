@@ -9,10 +9,10 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
-from ko_cpt_callbacks.check.command import check
 from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
+from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.forecast import forecast
 from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
 from ko_cpt_callbacks.cli.recipes import recipes, validate

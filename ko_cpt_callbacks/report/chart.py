@@ -17,14 +17,16 @@ from ko_cpt_callbacks.report.element import Content, Element, element, table
 from ko_cpt_callbacks.report.line import Line, Point
 from ko_cpt_callbacks.report.scale import HEIGHT, Format, Scale, number, round_steps, tick
 
-__all__ = ["INTERVAL", "Axis", "Chart", "Mark", "drawn", "frame"]
+__all__ = ["EDGE", "INTERVAL", "STEPS", "Axis", "Chart", "Drawing", "Mark", "drawn", "frame"]
 
 INTERVAL: Final = 1.96
 """Standard errors on either side in a 95 % interval."""
+EDGE: Final = 0.012
+"""Of the steps, free on either side."""
+STEPS: Final = 6
+"""Steps that are written below a chart, about."""
 _DOTS: Final = 80
 _LISTED: Final = 24
-_EDGE: Final = 0.012
-_STEPS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +40,28 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The steps that every chart of a run shows, and the marks in them."""
+    """The steps that every chart of a run shows.
+
+    Args:
+        start: The first.
+        end: The last.
+        marks: Steps that are marked.
+        unit: Units of x a step; 1 in a page, whose script reads the steps back.
+    """
 
     start: int
     end: int
     marks: tuple[Mark, ...] = ()
+    unit: float = 1
 
     @property
     def width(self) -> int:
         """Steps from first to last, at least 1."""
         return max(self.end - self.start, 1)
+
+    def x(self, step: int) -> float:
+        """Units from the left."""
+        return round((step - self.start) * self.unit, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +87,39 @@ class Chart:
     logarithmic: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What is drawn of a chart over its steps.
+
+    Args:
+        lines: Its curves, thinned.
+        scale: Of their values.
+        paths: Everything in the box.
+    """
+
+    lines: tuple[Line, ...]
+    scale: Scale
+    paths: tuple[Element, ...]
+
+    @classmethod
+    def of(cls, chart: Chart, axis: Axis) -> Drawing | None:
+        """The drawing; None where no curve has a point."""
+        lines = tuple(line.thin(axis.start, axis.end) for line in chart.lines if line.points)
+        if not lines:
+            return None
+        bands = [end for line in lines for point in line.points for end in _ends(point)]
+        values = [value for line in lines for value in line.values] + [level for _, level in chart.levels] + bands
+        scale = Scale.of(values, logarithmic=chart.logarithmic)
+        curves = [path for line in lines for path in _paths(line, scale, axis)]
+        return cls(lines, scale, (*_grid(scale), *_marked(axis), *_levels(chart, scale), *curves))
+
+
 def drawn(chart: Chart, axis: Axis, words: Catalogue) -> Element | None:
     """The chart as a figure with its legend and its table; None where no curve has a point."""
-    lines = [line.thin(axis.start, axis.end) for line in chart.lines if line.points]
-    if not lines:
+    drawing = Drawing.of(chart, axis)
+    if drawing is None:
         return None
-    bands = [end for line in lines for point in line.points for end in _ends(point)]
-    values = [value for line in lines for value in line.values] + [level for _, level in chart.levels] + bands
-    scale = Scale.of(values, logarithmic=chart.logarithmic)
-    paths = [*_grid(scale), *_marked(axis), *_levels(chart, scale)]
-    for line in lines:
-        paths.extend(_paths(line, scale, axis))
+    lines, scale, paths = drawing.lines, drawing.scale, drawing.paths
     beside = [
         element("div", *(_tick(tick(one, chart.format), "top", scale.height(one)) for one in scale.ticks()), class_="y")
     ]
@@ -107,10 +143,10 @@ def frame(
     scale: Scale | None = None, perplexity: bool = False, class_: str = "plot",
 ) -> Element:  # fmt: skip
     """What is drawn over the steps, with the numbers of the steps below it."""
-    low, wide = -_EDGE * axis.width, (1 + 2 * _EDGE) * axis.width
+    low, wide = -EDGE * axis.width, (1 + 2 * EDGE) * axis.width
     steps = [
         _tick(f"{at:,.0f}", "left", HEIGHT * (at - axis.start - low) / wide)
-        for at in round_steps(axis.start, axis.end, _STEPS) if at == int(at)
+        for at in round_steps(axis.start, axis.end, STEPS) if at == int(at)
     ] or [_tick(f"{axis.start:,}", "left", HEIGHT * -low / wide)]  # fmt: skip
     svg = element(
         "svg", *paths, viewBox=f"{low:g} 0 {wide:g} {HEIGHT}", preserveAspectRatio="none", role="img", aria_label=label
@@ -135,7 +171,7 @@ def _grid(scale: Scale) -> Iterator[Element]:
 def _marked(axis: Axis) -> Iterator[Element]:
     """A line from top to bottom at every mark, one path a kind."""
     for kind in dict.fromkeys(mark.kind for mark in axis.marks):
-        steps = sorted({mark.step - axis.start for mark in axis.marks if mark.kind == kind})
+        steps = sorted({axis.x(mark.step) for mark in axis.marks if mark.kind == kind})
         yield element("path", class_=f"mark {kind}", d="".join(f"M{step} 0V{HEIGHT}" for step in steps))
 
 
@@ -153,7 +189,7 @@ def _paths(line: Line, scale: Scale, axis: Axis) -> Iterator[Element]:
     """The error band, the curve, its points where they are few, and where it is no number."""
 
     def at(x: int, y: float) -> str:
-        return f"{x - axis.start} {scale.height(y)}"
+        return f"{axis.x(x)} {scale.height(y)}"
 
     color = f"c{line.color % 8}"
     pieces = list(line.pieces())
@@ -175,7 +211,7 @@ def _paths(line: Line, scale: Scale, axis: Axis) -> Iterator[Element]:
     if (len(line.points) <= _DOTS and line.style != "thin") or len(line.points) == 1:
         dots = "".join(f"M{at(point.x, point.y)}h0" for point in line.points if point.y is not None)
         yield element("path", class_=f"dots {color}", d=dots)
-    lost = "".join(f"M{point.x - axis.start} 0V{HEIGHT}" for point in line.points if point.y is None)
+    lost = "".join(f"M{axis.x(point.x)} 0V{HEIGHT}" for point in line.points if point.y is None)
     if lost:
         yield element("path", class_="lost", d=lost)
 

@@ -15,7 +15,10 @@ from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation, 
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["axis_of", "bits", "gaps", "losses", "of_training", "retained", "speeds", "splits_of", "trainer_losses"]
+__all__ = [
+    "axis_of", "bits", "gaps", "losses", "of_training", "retained", "shared_axis", "speeds", "splits_of",
+    "trainer_losses",
+]  # fmt: skip
 
 _GRAVE: Final = (Severity.ERROR, Severity.WARNING)
 
@@ -30,6 +33,12 @@ def axis_of(subject: Subject) -> Axis:
         for part, found in subject.findings if found.step is not None and found.severity in _GRAVE
     ]  # fmt: skip
     return Axis(min(starts, default=0), max(ends, default=0), (*seams, *grave))
+
+
+def shared_axis(subjects: Iterable[Subject]) -> Axis:
+    """From the first step of all to the last, without marks."""
+    axes = [axis_of(subject) for subject in subjects]
+    return Axis(min(axis.start for axis in axes), max(axis.end for axis in axes))
 
 
 def splits_of(subject: Subject, *, retention: bool | None = None) -> list[str]:

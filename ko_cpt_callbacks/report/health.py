@@ -49,7 +49,7 @@ def _spans(of: list[tuple[Part, Finding]], axis: Axis) -> Iterator[Element]:
     for part, found in of:
         assert found.step is not None
         start, end = part.offset + _since(found), part.offset + found.step
-        d = f"M{start - axis.start} {HEIGHT // 2}H{end - axis.start}"
+        d = f"M{axis.x(start)} {HEIGHT // 2}H{axis.x(end)}"
         yield element("path", class_=f"span {found.severity.value}", d=d)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from itertools import chain
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +12,7 @@ from ko_cpt_callbacks.check.compared import Side, find_side
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
 from ko_cpt_callbacks.report import curves
-from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
+from ko_cpt_callbacks.report.chart import Chart, drawn
 from ko_cpt_callbacks.report.element import Content, document, element, table
 from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.line import Line
@@ -23,7 +21,7 @@ from ko_cpt_callbacks.report.scale import measured
 from ko_cpt_callbacks.report.subject import Subject, read_subject
 from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["REPORT_FILE", "page", "write_page", "write_report"]
+__all__ = ["REPORT_FILE", "names_of", "page", "shared_charts", "write_page", "write_report"]
 
 REPORT_FILE: Final = "report.html"
 
@@ -62,12 +60,8 @@ def _beside(subjects: Sequence[Subject], words: Catalogue, named: Side | None) -
         ]  # fmt: skip
         ends = _ends(subject, words)
         rows.extend([*(start if not at else [""] * 4), *end] for at, end in enumerate(ends or [("", "", "")]))
-    axes = [curves.axis_of(subject) for subject in subjects]
-    axis = Axis(min(one.start for one in axes), max(one.end for one in axes))
-    charts = [_shared(subjects, words, "training", [None])]
-    splits = dict.fromkeys(chain.from_iterable(curves.splits_of(subject) for subject in subjects))
-    charts += [_shared(subjects, words, split, [split]) for split in splits]
-    figures = [drawn(chart, axis, words) for chart in charts]
+    axis = curves.shared_axis(subjects)
+    figures = [drawn(chart, axis, words) for chart in shared_charts(subjects, words)]
     side = element("section", *figures, class_="run", data_linked=True)
     return [
         element("h2", words.say("side-by-side")),
@@ -91,17 +85,19 @@ def _ends(subject: Subject, words: Catalogue) -> list[tuple[str, str, str]]:
     return [(words.say("training"), measured(subject.parts[-1].judgement.summary.train.last_loss, None), "–")]
 
 
-def _shared(subjects: Sequence[Subject], words: Catalogue, title: str, splits: Sequence[str | None]) -> Chart:
-    """A chart with a curve a run: of training for None, else of an evaluation set."""
-    lines: list[Line] = []
-    for color, subject in enumerate(subjects):
-        for split in splits:
-            if split is None:
-                lines.append(curves.of_training(subject, subject.name, keys.LOSS, color))
-            else:
-                lines.append(curves.losses(subject, split, subject.name, color))
-    name = words.say("training") if splits == [None] else title
-    return replace(Chart(words.say("chart-of", name=name), words.say("note shared"), tuple(lines)), perplexity=False)
+def shared_charts(subjects: Sequence[Subject], words: Catalogue) -> list[Chart]:
+    """A chart of training and one a set, each with a curve a run."""
+
+    def chart(name: str, lines: Iterable[Line]) -> Chart:
+        return Chart(words.say("chart-of", name=name), words.say("note shared"), tuple(lines))
+
+    trained = (curves.of_training(one, one.name, keys.LOSS, color) for color, one in enumerate(subjects))
+    splits = dict.fromkeys(split for one in subjects for split in curves.splits_of(one))
+    return [
+        chart(words.say("training"), trained),
+        *(chart(split, (curves.losses(one, split, one.name, color) for color, one in enumerate(subjects)))
+          for split in splits),
+    ]  # fmt: skip
 
 
 def write_report(
@@ -121,7 +117,7 @@ def write_report(
     side = None if baseline is None else find_side(baseline)
     named = None if side is None else side.baseline
     subjects = [
-        read_subject(path, name, named, language) for path, name in zip(runs, _names(runs), strict=True)
+        read_subject(path, name, named, language) for path, name in zip(runs, names_of(runs), strict=True)
     ]
     if language is None:
         language = next((part.judgement.watch.language for one in subjects for part in one.parts), DEFAULT_LANGUAGE)
@@ -129,20 +125,24 @@ def write_report(
     write_page(output, text)
 
 
-def write_page(output: Path, text: str) -> None:
+def write_page(output: Path, page: str | bytes) -> None:
     """Write a file whole.
+
+    Args:
+        output: Where.
+        page: A text, or a picture's bytes.
 
     Raises:
         ConfigurationError: If there is no place for it.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(output, text.encode("utf-8", "backslashreplace"))
+        write_whole(output, page if isinstance(page, bytes) else page.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise ConfigurationError(f"{output}: found {error.strerror or error}, expected a place to write to") from None
 
 
-def _names(runs: Sequence[str]) -> list[str]:
+def names_of(runs: Sequence[str]) -> list[str]:
     """What each run is called: the end of its path, as much of it as tells them apart."""
     paths = [Path(run).absolute() for run in runs]
     for length in range(1, max((len(path.parts) for path in paths), default=1) + 1):

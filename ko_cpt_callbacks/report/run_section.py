@@ -24,7 +24,7 @@ from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["curve_charts", "known_facts", "loss_lines", "run_section", "set_rows", "standing", "verdict"]
+__all__ = ["curve_charts", "known_facts", "loss_lines", "run_charts", "run_section", "set_rows", "standing", "verdict"]
 
 _TRAINING_COLOR: Final = 7
 _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", "quantization", "adapter")
@@ -166,6 +166,12 @@ def loss_lines(subject: Subject, words: Catalogue) -> list[Line]:
 
 def curve_charts(subject: Subject, axis: Axis, words: Catalogue) -> list[Content]:
     """Every chart of the run that has a point; a sentence where none has."""
+    found = [drawn(one, axis, words) for one in run_charts(subject, words)]
+    return [one for one in found if one is not None] or [element("p", words.say("no-curves"), class_="none")]
+
+
+def run_charts(subject: Subject, words: Catalogue) -> list[Chart]:
+    """The charts of a run, the loss first."""
     own, kept = (curves.splits_of(subject, retention=retention) for retention in (False, True))
     language = all(part.judgement.summary.seen.language for part in subject.parts)
 
@@ -176,7 +182,7 @@ def curve_charts(subject: Subject, axis: Axis, words: Catalogue) -> list[Content
         curves.of_training(subject, words.say(f"chart {key}"), value, color)
         for key, value, color in (("rate", keys.LEARNING_RATE, 1), ("norm", keys.GRAD_NORM, 5))
     )
-    charts = [
+    return [
         chart("loss" if own else "training", loss_lines(subject, words), perplexity=language,
               levels=_targets(subject, keys.EXACT_LOSS, keys.LOSS, keys.PPL)),
         chart("gap", [curves.gaps(subject, split, split, at) for at, split in enumerate(own)], format="signed"),
@@ -188,8 +194,6 @@ def curve_charts(subject: Subject, axis: Axis, words: Catalogue) -> list[Content
         chart("norm", [norm], format="short"),
         chart("speed", [curves.speeds(subject, words.say("chart speed"))], format="short"),
     ]  # fmt: skip
-    found = [drawn(one, axis, words) for one in charts]
-    return [one for one in found if one is not None] or [element("p", words.say("no-curves"), class_="none")]
 
 
 def _targets(subject: Subject, *metrics: str) -> tuple[tuple[str, float], ...]:

@@ -64,6 +64,17 @@ class Subject:
     parts: tuple[Part, ...]
     plan: PlanJudgement | None = None
 
+    @classmethod
+    def of(cls, path: str, name: str, judged: Judgement | PlanJudgement) -> Subject:
+        """A run, or a staged run, that was judged."""
+        if isinstance(judged, Judgement):
+            return cls(name, path, judged.facts, (_part("", judged, 0),))
+        parts: list[Part] = []
+        for stage in judged.stages:
+            if stage.judgement is not None:
+                parts.append(_part(stage.planned.name, stage.judgement, parts[-1].end if parts else 0))
+        return cls(name, path, judged.facts, tuple(parts), judged)
+
     @property
     def findings(self) -> Iterator[tuple[Part, Finding]]:
         """Every finding with its part, in order."""
@@ -87,13 +98,7 @@ def read_subject(path: str, name: str, baseline: Baseline | None, language: str 
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     plan = read_plan(path)
     if plan is not None:
-        judged = judge_plan(plan, baseline=baseline, language=language)
-        parts: list[Part] = []
-        for stage in judged.stages:
-            if stage.judgement is not None:
-                offset = parts[-1].end if parts else 0
-                parts.append(_part(stage.planned.name, stage.judgement, offset))
-        return Subject(name, path, judged.facts, tuple(parts), judged)
+        return Subject.of(path, name, judge_plan(plan, baseline=baseline, language=language))
     run = read_run(path)
     file = run.run_file()
     try:
@@ -101,8 +106,7 @@ def read_subject(path: str, name: str, baseline: Baseline | None, language: str 
         asked = asked_of(recorded, baseline=baseline, language=language)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from None
-    judgement = judge_run(run, asked)
-    return Subject(name, path, judgement.facts, (_part("", judgement, 0),))
+    return Subject.of(path, name, judge_run(run, asked))
 
 
 def _part(name: str, judgement: Judgement, offset: int) -> Part:

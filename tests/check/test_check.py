@@ -135,7 +135,7 @@ def test_a_healthy_page_fits_a_small_terminal(
     healthy: Path, language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """24 lines of 80 columns, whatever the terminal's language; in a pipe no finding is broken."""
-    monkeypatch.setattr("ko_cpt_callbacks.check.command.page_width", lambda: 80)
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.page_width", lambda: 80)
     monkeypatch.chdir(healthy.parent)
     lines = check(healthy.name, "--lang", language).stdout.splitlines()
     assert len(lines) <= 24

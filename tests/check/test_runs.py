@@ -132,7 +132,7 @@ def test_a_table_fits_the_width(folder: Path, language: str, monkeypatch: pytest
     """140 columns where there is no terminal, and no line broken in the middle of a number at 80."""
     wide = check(folder, "--lang", language).stdout.splitlines()
     assert max(columns(line) for line in wide if "/" not in line.split(" ")[0]) <= 140
-    monkeypatch.setattr("ko_cpt_callbacks.check.command.page_width", lambda: 80)
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.page_width", lambda: 80)
     narrow = check(folder, "--lang", language).stdout
     assert "2.900 ± 0.020 (1.160)" in narrow
 

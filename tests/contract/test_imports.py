@@ -37,7 +37,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "integrations": ({"pydantic", "axolotl"}, {"axolotl", "transformers"}),
     "training": (None, None),
     "check": ({"typer", "rich"}, set()),
-    "report": ({"typer"}, {"huggingface_hub"}),
+    "report": ({"typer"}, {"huggingface_hub", "resvg_py"}),
     "cli": ({"typer", "rich", "pydantic", "click"}, None),
     # Importing the package must load nothing: its names are lazy.
     "": (set(), None),

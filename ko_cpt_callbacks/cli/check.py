@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
 import typer
@@ -22,7 +23,7 @@ from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
@@ -65,6 +66,9 @@ def check(
     whole: Annotated[
         bool, typer.Option("--all", help="Every finding and rule, what was not checked and why, advice in full.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the losses too, as a .svg or .png.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again as the run grows, until it ends.")] = False,
     target: Annotated[
         list[str] | None,
@@ -122,6 +126,10 @@ def check(
             language_of("--lang", lang, os.environ),
         )
         paths = run_paths(runs)
+        if plot is not None:
+            from ko_cpt_callbacks.report.plot import checked_plot
+
+            checked_plot(plot, len(paths))
         judged: dict[str, Judged] = {}
         lost = dict.fromkeys(paths, 0)
         while True:
@@ -136,6 +144,8 @@ def check(
                     raise found
                 judged[path] = found
             _show(judged, form, options.language, whole=whole)
+            if plot is not None:
+                _draw(judged, plot, options.language)
             if not watch or not _wait(judged):
                 break
     except KoCPTError as error:
@@ -188,6 +198,17 @@ def _show_rows(rows: Sequence[RunRow], form: str, language: str | None, *, alone
                 _append(summary, markdown)
                 return
         typer.echo(markdown, nl=False)
+
+
+def _draw(judged: dict[str, Judged], output: Path, language: str | None) -> None:
+    """Draw what could be read; what could not be is named on stderr in the end."""
+    from ko_cpt_callbacks.report.plot import write_plot  # only for who wants a picture
+
+    read = [(path, one) for path, one in judged.items() if not isinstance(one, KoCPTError)]
+    if read:
+        spoken = rows_of(*read[0])[0].language if len(read) == 1 else DEFAULT_LANGUAGE
+        write_plot(read, output, catalogue(language or spoken))
+        typer.echo(f"ko-cpt check: {printable(str(output))}: written", err=True)
 
 
 def _append(path: str, text: str) -> None:

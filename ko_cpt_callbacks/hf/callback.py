@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -13,13 +12,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.errors import ConfigurationError, error_text
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs
+from ko_cpt_callbacks.hf.audit.run import Note
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
-from ko_cpt_callbacks.hf.ranks import SHARED_EVENTS, EventCount
 from ko_cpt_callbacks.hf.run import LiveRun
-from ko_cpt_callbacks.hf.seat import Seat
+from ko_cpt_callbacks.hf.seat import Seats
 from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
@@ -27,10 +26,7 @@ from ko_cpt_callbacks.run.rows import eval_prefixes
 from ko_cpt_callbacks.watch.limit import Limits
 from ko_cpt_callbacks.watch.target import Target
 
-_log = logging.getLogger("ko_cpt_callbacks")
-
 Event = TypeVar("Event", bound=Callable[..., Any])
-Result = TypeVar("Result")
 
 
 def _guarded(event: Event) -> Event:
@@ -41,7 +37,7 @@ def _guarded(event: Event) -> Event:
     def guarded(
         self: KoCPTCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        return self._do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
+        return self._seats.do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
 
     return cast("Event", guarded)
 
@@ -116,17 +112,15 @@ class KoCPTCallback(TrainerCallback):
             stage=stage,
         )
         self._outputs = (*checked_outputs(outputs), *alert_outputs(alerts, self._spec.language))
-        self.notes: list[tuple[str, dict[str, Any]]] = []  # set-up rows for the beginning of training
-        self._seats: list[Seat] = []
-        self._events = EventCount()
-        self._current: LiveRun | None = None
+        self._notes: list[Note] = []
+        self._seats = Seats(self._spec, self._outputs)
 
     # -- what a program can ask ----------------------------------------------------------------------------------
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything found in the current run so far, a resumed run's earlier findings included."""
-        return () if self._current is None else tuple(self._current.record.findings)
+        return () if self._seats.current is None else tuple(self._seats.current.record.findings)
 
     def summary(self) -> dict[str, Any]:
         """First, last and best evaluation of every set, and the facts that every verdict carries; JSON-safe.
@@ -134,7 +128,7 @@ class KoCPTCallback(TrainerCallback):
         The facts are those of `ko_cpt_callbacks.run.facts`: ``state``, ``complete``, ``steps_done``,
         ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``.
         """
-        return {} if self._current is None else self._current.summary()
+        return {} if self._seats.current is None else self._seats.current.summary()
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -142,12 +136,25 @@ class KoCPTCallback(TrainerCallback):
 
         Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in.
         """
-        return None if self._current is None else self._current.best(self._spec.retention)
+        return None if self._seats.current is None else self._seats.current.best(self._spec.retention)
 
     @property
     def stop_reason(self) -> Finding | None:
         """The finding that stopped the run; None while nothing did."""
-        return None if self._current is None else self._current.stopper.reason
+        return None if self._seats.current is None else self._seats.current.stopper.reason
+
+    def notes(self) -> tuple[Note, ...]:
+        """What `note` was given: kind and values of every set-up row that a training begins with."""
+        return tuple(self._notes)
+
+    def note(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Begin every training from now on with a set-up row of your own.
+
+        Args:
+            kind: What kind of row it is; a rule that reads set-up rows knows it by this name.
+            values: The row's keys and values, JSON-safe.
+        """
+        self._notes.append((kind, dict(values)))
 
     def attach(self, trainer: Trainer) -> KoCPTCallback:
         """Join ``trainer`` by hand: first in its callback list, hooks in place.
@@ -159,21 +166,16 @@ class KoCPTCallback(TrainerCallback):
             The callback itself.
         """
         handlers.move_to_front(trainer.callback_handler, self)
-        run = self._run(trainer.args, trainer.state, trainer.control)
+        run = self._seats.run(trainer.args, trainer.state, trainer.control)
         run.trainer = weakref.ref(trainer)
         keep_texts_off_cards(trainer)
         self._join(run, trainer.callback_handler)
-        self._watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
+        self._seats.watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
         return self
 
     def detach(self) -> None:
         """Take every hook off every model; numbers and findings stay readable."""
-        for seat in self._seats:
-            seat.release()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has the same settings and has seen nothing: hooks, files and other ranks stay with the original."""
-        return {**self.__dict__, "_seats": [], "_events": EventCount(), "_current": None}
+        self._seats.release()
 
     # -- the Trainer's events --------------------------------------------------------------------------------------
 
@@ -193,7 +195,8 @@ class KoCPTCallback(TrainerCallback):
             ConfigurationError: On every process, before the first step: a target names an evaluation set that the
                 Trainer does not have. Nothing else that goes wrong here ends a run.
         """
-        begun = self._do("on_train_begin", args, state, control, lambda: self._begin(args, state, control, kwargs))
+        begin = functools.partial(self._begin, args, state, control, kwargs)
+        begun = self._seats.do("on_train_begin", args, state, control, begin)
         asked, problem = begun or (None, None)
         if problem is not None:
             raise ConfigurationError(problem)
@@ -205,7 +208,7 @@ class KoCPTCallback(TrainerCallback):
         """What is asked of the Trainer, or what is wrong with a target."""
         run = self._arrive(args, state, control, kwargs)
         handler = None if run.handler is None else run.handler()
-        notes = list(self.notes)
+        notes = list(self._notes)
         if not handlers.is_first(handler, self):
             notes.append(("trackers-not-reached", {}))
         other = handlers.early_stopping(handler)
@@ -220,14 +223,14 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """An optimizer step begins."""
-        self._run(args, state, control).step_begins()
+        self._seats.run(args, state, control).step_begins()
 
     @_guarded
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """An optimizer step is over."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         run.step_ends(args, state, control)
         return run.obey(state, control, STEP_END)
 
@@ -236,7 +239,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """The last moment to save after a stop: ``save_strategy="best"`` overrules a request made earlier."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         run.epoch_ends(args, state, control)
         return run.obey(state, control, "epoch-end")
 
@@ -245,7 +248,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """One batch of an evaluation or prediction is over."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         model = kwargs.get("model")
         if model is not None and not run.hooked.watches(model):
             run.eval_meter.refuse(
@@ -265,7 +268,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> TrainerControl | None:
         """A row is logged: where it is the Trainer's own, complete it, judge it."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         what = run.row(logs, state, kwargs.get("model")) if logs else None
         return None if what is None else run.obey(state, control, what)
 
@@ -279,7 +282,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> TrainerControl | None:
         """An evaluation is over: its result gets the numbers too, whatever a Trainer's own ``log`` did with them."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         what = None if metrics is None else run.evaluated(metrics, state, kwargs.get("model"))
         run.train_meter.exclude()
         return run.obey(state, control, what or "")
@@ -294,7 +297,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """A prediction is over: the same numbers for its metrics; no row of the run."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         prefixes = eval_prefixes(metrics)
         metrics.update(run.prediction_numbers(prefixes[0] if prefixes else "test"))
 
@@ -303,7 +306,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A checkpoint is on disk."""
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         run.train_meter.exclude()
         run.saved_step = state.global_step
         if run.record.begun:
@@ -311,52 +314,10 @@ class KoCPTCallback(TrainerCallback):
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _do(
-        self,
-        event: str,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        act: Callable[[], Result],
-    ) -> Result | None:
-        """Do what an event asks for; whatever goes wrong, the Trainer goes on."""
-        if event in SHARED_EVENTS:  # here, where nothing can have failed yet: every rank counts alike
-            self._events.number += 1
-        try:
-            return self._seat(args, state, control).do(event, act)
-        except Exception as error:  # in what guards the rest
-            _log.warning("The callback met an error and goes on: %s: %s", event, error_text(error))
-            for seat in self._seats:
-                if seat.control() is control:
-                    seat.fail(event, error, said=True)
-            return None
-
-    def _seat(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> Seat:
-        """The place of the Trainer that owns ``control``."""
-        seat = next((item for item in self._seats if item.control() is control), None)
-        if seat is None:
-            for item in self._seats:
-                if item.control() is None:
-                    item.release()
-            kept = [item for item in self._seats if item.control() is not None or item.run is self._current]
-            make = functools.partial(LiveRun, self._spec, self._outputs, args, state)
-            seat = Seat(args, control, make, self._events)
-            self._seats = [*kept, seat]
-        if seat.run is not None:
-            self._current = seat.run
-        return seat
-
-    def _run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
-        """The run of the Trainer that owns ``control``, in an event that its seat guards."""
-        run = self._seat(args, state, control).run
-        if run is None:
-            raise RuntimeError("the callback could not begin for this Trainer")
-        return run
-
     def _arrive(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
     ) -> LiveRun:
-        run = self._run(args, state, control)
+        run = self._seats.run(args, state, control)
         found = handlers.find_handler(self)
         if found is not None:
             handlers.move_to_front(found, self)
@@ -367,33 +328,15 @@ class KoCPTCallback(TrainerCallback):
         model = kwargs.get("model")
         if model is not None:
             try:
-                self._watch(run, model, kwargs.get("processing_class"))
+                self._seats.watch(run, model, kwargs.get("processing_class"))
             except Exception as error:  # the record goes on without the model's numbers
                 run.said.report_error(error)
         return run
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
         run.handler = weakref.ref(handler)
-        handlers.on_removal(handler, self, self._release_removed)
+        handlers.on_removal(handler, self, functools.partial(self._seats.release_removed, self))
         # Two instances measure the same; one folder has room for one record.
         before = handlers.joined_before(handler, self)
         if any(isinstance(other, KoCPTCallback) and "files" in other._outputs for other in before):
             run.record.leave_files("another KoCPTCallback of this Trainer writes them")
-
-    def _release_removed(self) -> None:
-        """Hooks off where this callback left the Trainer's list, or the Trainer is gone."""
-        for seat in self._seats:
-            if seat.run is not None and seat.run.handler is not None:
-                handler = seat.run.handler()
-                if handler is None:
-                    seat.release()
-                elif not any(item is self for item in handler.callbacks):
-                    seat.removed()
-
-    def _watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
-        for seat in self._seats:
-            # Trainers that follow one another on one model: only the one at work has its hooks on it.
-            if seat.run is not None and seat.run is not run and seat.run.hooked.watches(model):
-                seat.release()
-        run.hooked.watch(model, tokenizer)
-        run.look_at_trainer(model)

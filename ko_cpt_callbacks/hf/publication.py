@@ -146,6 +146,24 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
     return numbers, texts
 
 
+def evaluation_facts(prefix: str, measured: Measurement, texts: Mapping[str, str], bytes_note: Any) -> dict[str, Any]:
+    """How an evaluation was measured, for ``run.json``.
+
+    Args:
+        prefix: The evaluation's prefix.
+        measured: What it came to, over all ranks.
+        texts: Those of `evaluation_entries`.
+        bytes_note: What is to be known of the tokenizer's bytes.
+    """
+    kept = (keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT, keys.FINGERPRINT)
+    return {
+        "evidence": measured.evidence,
+        "error_bar": measured.rows is not None,
+        "bytes_note": bytes_note,
+        **{name: texts.get(keys.key(prefix, name)) for name in kept},
+    }
+
+
 def _why_no_loss(prefix: str, numbers: Mapping[str, float | int]) -> dict[str, str]:
     """The reason where everything was seen and nothing of it was to be scored."""
     if keys.key(prefix, keys.EXACT_LOSS) in numbers:

@@ -32,6 +32,7 @@ from ko_cpt_callbacks.hf.publication import (
     best_exact,
     complete_metrics,
     evaluation_entries,
+    evaluation_facts,
     row_is_due,
     without_clock,
 )
@@ -40,11 +41,10 @@ from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
-from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import json_text
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.fold import ENDED_EARLY, LOSS_SCALED, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
+from ko_cpt_callbacks.run.fold import ENDED_EARLY, PLAN, PLANNED_STEPS, TRAINED_ON, TRAINER_KIND
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.progress import LOADS_BEST
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -79,7 +79,8 @@ class LiveRun:
         self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
-        self._counts = StepCounts(self.train_meter, self.ranks, devices, lambda: self.hooked.watching)
+        loss = TrainLoss(args.gradient_accumulation_steps, ranks.size)
+        self._counts = StepCounts(self.train_meter, ranks, devices, lambda: self.hooked.watching, loss)
         # Numbers added to the row being logged, until `on_evaluate` has seen them.
         self.published: dict[str, float | int] = {}
         self._unseen: UnseenEvaluation | None = None
@@ -89,10 +90,9 @@ class LiveRun:
         self.saved_step: int | None = None
         self._language = spec.language
         self._unjudged: list[Finding] = []
-        self._padding_said, self._nan_said = set[str](), False
+        self._padding_said = set[str]()
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
         self._resuming = False
-        self._train_loss = TrainLoss(args.gradient_accumulation_steps, self.ranks.size)
         self.training: bool = False
 
     def begin_training(
@@ -126,7 +126,7 @@ class LiveRun:
         self.eval_meter.drop_pending()
         self._counts.begin(live, step)
         self._own, self._unseen, self._plan = OwnRows(), None, None
-        self._unjudged, self._nan_said, self.saved_step = [], False, None
+        self._unjudged, self.saved_step = [], None
         self.training, self._resuming = True, step > 0
         if state.max_steps > 0:
             self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
@@ -169,7 +169,7 @@ class LiveRun:
         except Exception as error:  # nothing is known of it
             self.said.report_error(error)
             return {}
-        self._train_loss.cross_entropy = read.perplexity
+        self._counts.loss.cross_entropy = read.perplexity
         if read.absent is not None:
             self.eval_meter.refuse_all(read.absent)
         return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
@@ -178,12 +178,9 @@ class LiveRun:
         return None if self.trainer is None else self.trainer()
 
     def _say_stopped_before(self, start_step: int) -> None:
-        """A resumed run says what already asked to stop it; named in ``stop_on``, it stops again."""
-        earlier = list(self.record.findings)
-        asked = self.stopper.begin(earlier)
-        reached = asked or next((item for item in earlier if item.code == TargetMet().code), None)
-        if start_step and reached is not None:
-            values = {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
+        """Note what asked to stop a run that resumes at ``start_step``; named in ``stop_on``, it stops again."""
+        values = self._order.begin(self.record.findings)
+        if start_step and values is not None:
             self.note_setup("stopped-before", start_step, **values)
 
     def step_begins(self) -> None:
@@ -286,20 +283,9 @@ class LiveRun:
 
     def _training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
         """What a training row gets: perplexity, tokens, speed, non-finite steps."""
-        self._counts.up_to(step)
-        if self._counts.blind and self._args.logging_nan_inf_filter and not self._nan_said:
-            self._nan_said = True
-            self.note_setup("nan-filter-on", step)
-        sums, probe = self._counts.losses(step)
-        numbers = dict(self._counts.close_row(step))
-        loss = logs.get(keys.LOSS)
-        # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
-        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
-            value, scaled = self._train_loss.judge(float(loss), sums, probe)
-            if value is not None:
-                numbers[keys.PPL] = value
-            if scaled is not None:
-                self.note_setup(LOSS_SCALED, step, **scaled)
+        numbers, notes = self._counts.close_row(logs, step, nan_filter=self._args.logging_nan_inf_filter)
+        for kind, values in notes:
+            self.note_setup(kind, step, **values)
         return numbers
 
     def _evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
@@ -307,14 +293,7 @@ class LiveRun:
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
         self._note_padding(prefix, measured.padding, step)
-        facts = {
-            "evidence": measured.evidence,
-            keys.EXACT_LOSS_ABSENT: texts.get(keys.key(prefix, keys.EXACT_LOSS_ABSENT)),
-            keys.BITS_PER_BYTE_ABSENT: texts.get(keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)),
-            "error_bar": measured.rows is not None,
-            keys.FINGERPRINT: texts.get(keys.key(prefix, keys.FINGERPRINT)),
-            "bytes_note": self.hooked.tokenizer_facts()["note"],
-        }
+        facts = evaluation_facts(prefix, measured, texts, self.hooked.tokenizer_facts()["note"])
         self.record.note_evaluation(prefix, facts, measured.rows, step)
         self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
         return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts

@@ -1,4 +1,4 @@
-"""The place of one Trainer at the callback, and the guard around everything that is done there.
+"""The place of every Trainer at the callback, and the guard around everything that is done there.
 
 An exception of ours never reaches the run. On one process the event at hand is lost and the next goes on. Where other
 ranks take part, a rank that missed something would judge otherwise than they do, or be waited for: it leaves, tells
@@ -7,22 +7,26 @@ the others why, and the callback is off on all of them for the rest of the run.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from transformers import TrainerControl, TrainingArguments
+from torch import nn
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf import ranks as rank
-from ko_cpt_callbacks.hf.ranks import OUTSIDE, EventCount, RankFailedError
+from ko_cpt_callbacks.hf.ranks import OUTSIDE, SHARED_EVENTS, EventCount, RankFailedError
 from ko_cpt_callbacks.hf.run import LiveRun
+from ko_cpt_callbacks.run.output import Output
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
-__all__ = ["Seat"]
+__all__ = ["Seat", "Seats"]
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -139,3 +143,88 @@ class Seat:
             self.release()
         except Exception as error:
             _log.warning("The hooks could not be taken off the model: %s", error_text(error))
+
+
+class Seats:
+    """The Trainers that one callback serves.
+
+    Args:
+        spec: What is watched.
+        outputs: Outputs and names of outputs.
+    """
+
+    def __init__(self, spec: WatchSpec, outputs: Sequence[str | Output]) -> None:
+        self._spec = spec
+        self._outputs = outputs
+        self._seats: list[Seat] = []
+        self._events = EventCount()
+        self.current: LiveRun | None = None
+        """The run of the Trainer that was at work last."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the same settings and has seen nothing: hooks, files and other ranks stay with the original."""
+        return {**self.__dict__, "_seats": [], "_events": EventCount(), "current": None}
+
+    def do(
+        self,
+        event: str,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        act: Callable[[], Result],
+    ) -> Result | None:
+        """Do what an event asks for; whatever goes wrong, the Trainer goes on."""
+        if event in SHARED_EVENTS:  # here, where nothing can have failed yet: every rank counts alike
+            self._events.number += 1
+        try:
+            return self._seat(args, state, control).do(event, act)
+        except Exception as error:  # in what guards the rest
+            _log.warning("The callback met an error and goes on: %s: %s", event, error_text(error))
+            for seat in self._seats:
+                if seat.control() is control:
+                    seat.fail(event, error, said=True)
+            return None
+
+    def run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
+        """The run of the Trainer that owns ``control``, in an event that its seat guards."""
+        run = self._seat(args, state, control).run
+        if run is None:
+            raise RuntimeError("the callback could not begin for this Trainer")
+        return run
+
+    def _seat(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> Seat:
+        seat = next((item for item in self._seats if item.control() is control), None)
+        if seat is None:
+            for item in self._seats:
+                if item.control() is None:
+                    item.release()
+            kept = [item for item in self._seats if item.control() is not None or item.run is self.current]
+            make = functools.partial(LiveRun, self._spec, self._outputs, args, state)
+            seat = Seat(args, control, make, self._events)
+            self._seats = [*kept, seat]
+        if seat.run is not None:
+            self.current = seat.run
+        return seat
+
+    def watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
+        """Put the hooks of ``run`` on ``model``; of Trainers that share one, only the one at work has them there."""
+        for seat in self._seats:
+            if seat.run is not None and seat.run is not run and seat.run.hooked.watches(model):
+                seat.release()
+        run.hooked.watch(model, tokenizer)
+        run.look_at_trainer(model)
+
+    def release(self) -> None:
+        """Take the hooks off every model."""
+        for seat in self._seats:
+            seat.release()
+
+    def release_removed(self, callback: object) -> None:
+        """Take the hooks off where ``callback`` left the Trainer's list, or the Trainer is gone."""
+        for seat in self._seats:
+            if seat.run is not None and seat.run.handler is not None:
+                handler = seat.run.handler()
+                if handler is None:
+                    seat.release()
+                elif not any(item is callback for item in handler.callbacks):
+                    seat.removed()

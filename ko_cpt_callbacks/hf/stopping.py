@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from ko_cpt_callbacks.hf.ranks import Ranks
+from ko_cpt_callbacks.rules.target.target_met import TargetMet
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.watch.stopping import Stopper
 
@@ -29,6 +30,14 @@ class StopOrder:
         self._report = report
         self._step = -1
         self._moments: Counter[str] = Counter()
+
+    def begin(self, earlier: Sequence[Finding]) -> dict[str, Any] | None:
+        """Training begins: what asked to stop it before a resume, for a row; None where nothing did."""
+        asked = self._stopper.begin(earlier)
+        reached = asked or next((item for item in earlier if item.code == TargetMet().code), None)
+        if reached is None:
+            return None
+        return {"reason": reached.code, "reason_step": reached.step, "stops": asked is not None}
 
     def take(self, found: Sequence[Finding], step: int, tokens: int | None, moment: str) -> Finding | None:
         """New findings; the reason to stop now, when there is one for the first time.

@@ -211,7 +211,8 @@ class _Runner:
         self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
         movement = Movement(model) if self._options.smoke else None
         callback = Recipe(self._file).callback(name, **({"rules": ()} if self._options.smoke else {}))
-        callback.notes.extend((CORPUS_USE, values) for values in use_notes(uses))
+        for values in use_notes(uses):
+            callback.note(CORPUS_USE, values)
         own = rows.select(stage_rows(self._needed(), name, len(rows)))
         trainer = train_phase(name, model, tokenizer, own, evaluated, arguments, callback)
         if self._processes.count > 1:

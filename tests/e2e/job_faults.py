@@ -37,7 +37,7 @@ EVENT: Final = "hf/seat:Seat.do"
 # Frames that are called from outside and do nothing but guard: an exception at their own entry is nobody's to catch.
 # What they do themselves (counting events) comes before anything that can fail. Not ours to lose either: PyTorch calls
 # them with the model's work in hand.
-GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "KoCPTCallback._do", "ModelHook.__call__")
+GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "Seats.do", "ModelHook.__call__")
 GUARDS_OF_TORCH: Final = ("_NllWatch.__torch_dispatch__", "_ForwardEnd.__del__")
 
 

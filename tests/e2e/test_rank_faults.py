@@ -34,7 +34,7 @@ FAULTS: list[tuple[Any, ...]] = [
     (0, "hf/publication:OwnRows.unseen_evaluation", 1),
     (1, "hf/seat:Seat.__init__", 1),
     # In an event that both reach, before the callback has begun with it, at the end of a step.
-    (1, "hf/callback:KoCPTCallback._seat", 7, 0.5),
+    (1, "hf/seat:Seats._seat", 7, 0.5),
     (1, "hf/seat:Seat.do", 4, 0.5),
     (0, "hf/seat:Seat.do", 4, 0.5),
     (1, "hf/ranks:Ranks.answer", 4, 0.5),

@@ -149,6 +149,15 @@ def test_attach_alone(model: LlamaForCausalLM, tmp_path: Path) -> None:
     assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
 
 
+def test_notes_begin_a_training(model: LlamaForCausalLM, tmp_path: Path) -> None:
+    """What ``note`` is given comes back from ``notes()``, is a row of every training."""
+    callback = KoCPTCallback()
+    callback.note("mine", {"one": 1})
+    tiny.trainer(model, tmp_path, ROWS, callbacks=[callback]).train()
+    assert callback.notes() == (("mine", {"one": 1}),)
+    assert [row["one"] for row in _lines(tmp_path) if row.get("setup") == "mine"] == [1]
+
+
 def test_handler_not_found(model: LlamaForCausalLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the list cannot be reached, log_history and metrics are complete and one info finding names attach."""
     monkeypatch.setattr(trainer_access, "find_handler", lambda callback: None)

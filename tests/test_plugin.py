@@ -180,7 +180,7 @@ def test_files_and_outputs(install: Install, tmp_path: Path, caplog: pytest.LogC
     assert baselines.installed_ids() == baselines.bundled_ids()
     assert [one for one in bundle.recipe_ids() if one in ("own", "absent")] == ["own"]
     assert bundle.recipe_path("own") == tmp_path / "odd_data" / "own.yaml"
-    assert output.output_names() == ("files", "console", "report", "broken")
+    assert output.output_names() == ("files", "console", "trackers", "report", "broken")
     assert output.made_by_plugin("broken", tmp_path) is None
     said = _reports(caplog)
     for part in (

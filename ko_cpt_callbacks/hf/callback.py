@@ -72,8 +72,8 @@ class KoCPTCallback(TrainerCallback):
             place of their own (``ko-cpt explain CODE`` lists them). A list, ``["non-finite", "loss-spike"]``, asks
             these rules alone, and may hold such mappings: ``["non-finite", {"loss-spike": {"most": 3}}]`` does both.
             None: all rules as they are.
-        outputs: ``"files"``, ``"console"``, ``"report"`` (an HTML page at the end), or
-            :class:`~ko_cpt_callbacks.run.output.Output` objects; None: the first two.
+        outputs: ``"files"``, ``"console"``, ``"trackers"`` (notes), ``"report"`` (an HTML page at the end), or
+            :class:`~ko_cpt_callbacks.run.output.Output` objects; None: the first three.
         alerts: Where findings go: the least grave that is sent, and addresses; :mod:`ko_cpt_callbacks.run.alert`.
         language: Language of the sentences, ``en`` or ``ko``; None: that of ``KO_CPT_LANG``, else English.
 

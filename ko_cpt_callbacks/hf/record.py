@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.hf.tracker import TrackerOutput
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.report.output import ReportOutput
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
@@ -43,17 +44,19 @@ class LiveRecord:
         spec: What is watched.
         outputs: Outputs and names of outputs.
         output_dir: The Trainer's ``output_dir``.
+        callbacks: The Trainer's callbacks, its trackers among them.
         writes: Whether this process writes (world rank 0).
     """
 
     def __init__(
-        self, spec: WatchSpec, outputs: Sequence[str | Output], output_dir: Path, *, writes: bool
-    ) -> None:
+        self, spec: WatchSpec, outputs: Sequence[str | Output], output_dir: Path,
+        callbacks: Callable[[], Iterable[object]] = tuple, *, writes: bool,
+    ) -> None:  # fmt: skip
         self._folder = output_dir / keys.FOLDER
         self._has_files = writes and "files" in outputs
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
-        made = _outputs(outputs, output_dir, spec) if writes else []
+        made = _outputs(outputs, output_dir, spec, callbacks) if writes else []
         self._outputs = OutputFan(made)
         self._files = next((item for item in made if isinstance(item, RunFolder)), None)
         # The process that writes in this folder already, where one does.
@@ -296,7 +299,9 @@ def _aside(path: Path, why: str) -> Path:
     return aside
 
 
-def _outputs(outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec) -> list[Output]:
+def _outputs(
+    outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec, callbacks: Callable[[], Iterable[object]]
+) -> list[Output]:
     goals = [Goal(one.split, one.metric, one.below, str(one)) for one in spec.targets if not one.relative]
     # The page of a stage is that of the staged run, which comes when all stages are over.
     staged = (output_dir.parent.parent / keys.FOLDER / PLAN_FILE).is_file()
@@ -304,6 +309,7 @@ def _outputs(outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec)
         "files": lambda: RunFolder(output_dir, spec.language),
         "console": lambda: ConsoleOutput(spec.language, goals, None if staged else output_dir),
         ReportOutput.name: lambda: ReportOutput(output_dir, spec.language),
+        TrackerOutput.name: lambda: TrackerOutput(spec.language, callbacks),
     }
     made: list[Output | None] = []
     for item in sorted(outputs, key=lambda one: one == ReportOutput.name):  # it reads what the files have

@@ -39,7 +39,7 @@ from ko_cpt_callbacks.hf.publication import (
 from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
-from ko_cpt_callbacks.hf.trainer_access import early_stop, target_problem
+from ko_cpt_callbacks.hf.trainer_access import callbacks_of, early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
 from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import json_text
@@ -70,10 +70,10 @@ class LiveRun:
         self.trainer: weakref.ref[Any] | None = None
         self._targets = spec.targets
         self._baseline = LiveBaseline(watched_baseline(spec), spec.stage)
-        self._args = args
-        self.ranks = ranks
+        self._args, self.ranks = args, ranks
         self.said: Reporter = Reporter(ranks)
-        self.record = LiveRecord(spec, outputs, Path(args.output_dir or "."), writes=state.is_world_process_zero)
+        folder, shown = Path(args.output_dir or "."), lambda: callbacks_of(self.handler)
+        self.record = LiveRecord(spec, outputs, folder, shown, writes=state.is_world_process_zero)
         self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
         self.train_meter: TrainMeter = TrainMeter(self.ranks, self.said.report_error)
         self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
@@ -255,8 +255,8 @@ class LiveRun:
         """The Trainer's closing row was logged: did it come to its planned last step, and if not, why?"""
         self.training = False
         if 0 < state.global_step < state.max_steps and self.stopper.reason is None:
-            handler = None if self.handler is None else self.handler()
-            self.note_setup(ENDED_EARLY, state.global_step, by=early_stop(handler) or "should_training_stop")
+            by = early_stop(callbacks_of(self.handler)) or "should_training_stop"
+            self.note_setup(ENDED_EARLY, state.global_step, by=by)
         self.record.close()
 
     def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:

@@ -24,8 +24,8 @@ from ko_cpt_callbacks.run.rows import eval_prefixes
 from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
-    "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer", "is_first", "joined_before",
-    "move_to_front", "on_removal", "target_problem", "unknown_set",
+    "callbacks_of", "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer", "is_first",
+    "joined_before", "move_to_front", "on_removal", "target_problem", "unknown_set",
 ]  # fmt: skip
 
 
@@ -156,10 +156,15 @@ def early_stopping(handler: CallbackHandler | None) -> str | None:
     return next((type(item).__name__ for item in present if isinstance(item, EarlyStoppingCallback)), None)
 
 
-def early_stop(handler: CallbackHandler | None) -> str | None:
-    """The class of an early-stopping callback in the list whose patience has run out; None where there is none."""
-    present = [] if handler is None else handler.callbacks
-    for item in present:
+def callbacks_of(handler: weakref.ref[CallbackHandler] | None) -> list[TrainerCallback]:
+    """The callbacks of a Trainer; none where its handler is not known, or gone."""
+    found = None if handler is None else handler()
+    return [] if found is None else found.callbacks
+
+
+def early_stop(callbacks: Iterable[TrainerCallback]) -> str | None:
+    """The class of an early-stopping callback whose patience has run out; None where there is none."""
+    for item in callbacks:
         if isinstance(item, EarlyStoppingCallback):
             counter = getattr(item, "early_stopping_patience_counter", 0)
             if counter >= item.early_stopping_patience:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
-USUAL: Final = ("files", "console")
+USUAL: Final = ("files", "console", "trackers")
 """Names of the outputs that a run has where none is named."""
 BUILT_IN: Final = (*USUAL, "report")
 """Names of the outputs of this package."""

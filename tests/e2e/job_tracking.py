@@ -16,24 +16,25 @@ from ko_cpt_callbacks import KoCPTCallback
 
 
 def tensorboard(folder: str) -> dict[str, Any]:
-    """A run that reports to TensorBoard: steps and values of its event file's scalars, and the names of its texts."""
+    """A run that reports to TensorBoard: steps and values of its event file's scalars, and its texts."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    job.build(folder, [KoCPTCallback()], report_to=["tensorboard"]).train()
+    job.build(folder, [KoCPTCallback(targets=["eval_exact_loss<9@end"])], report_to=["tensorboard"]).train()
     (events,) = Path(folder).rglob("events.out.tfevents.*")
     reader = EventAccumulator(str(events.parent))
     reader.Reload()
     tags = reader.Tags()
     scalars = {tag: {str(point.step): point.value for point in reader.Scalars(tag)} for tag in tags["scalars"]}
-    return {"scalars": scalars, "texts": tags["tensors"]}
+    texts = {tag: reader.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in tags["tensors"]}
+    return {"scalars": scalars, "texts": texts}
 
 
-def trackio(folder: str) -> list[dict[str, Any]]:
-    """A run that reports to a local trackio database: what it logged, as trackio's own API gives it back."""
+def trackio(folder: str) -> dict[str, Any]:
+    """A run that reports to a local trackio database: its rows and configuration, as trackio's own API gives them."""
     os.environ.update(TRACKIO_DIR=f"{folder}/trackio", HF_HUB_DISABLE_TELEMETRY="1")
     job.build(
         folder,
-        [KoCPTCallback()],
+        [KoCPTCallback(targets=["eval_exact_loss<9@end"])],
         report_to=["trackio"],
         project="ko",
         run_name="run",
@@ -41,7 +42,7 @@ def trackio(folder: str) -> list[dict[str, Any]]:
     ).train()
     from trackio.sqlite_storage import SQLiteStorage
 
-    return list(SQLiteStorage.get_logs("ko", "run"))
+    return {"rows": list(SQLiteStorage.get_logs("ko", "run")), "config": SQLiteStorage.get_run_config("ko", "run")}
 
 
 class _Ordered(Trainer):

@@ -38,7 +38,8 @@ def test_defaults() -> None:
     """Every rule, files and console, nothing stops, English; run.json shows all of it."""
     found = _spec()
     assert rules_for(found) == rules_for(WatchSpec(retention=("en",)))
-    assert (checked_outputs(None), found.stop_on, found.language) == (("files", "console"), frozenset(), "en")
+    assert checked_outputs(None) == ("files", "console", "trackers")
+    assert (found.stop_on, found.language) == (frozenset(), "en")
     assert (found.grace, found.targets, found.patience) == (Grace(), (), Patience())
     assert found.to_json()["rules"] == [rule.code for rule in ALL_RULES]
 

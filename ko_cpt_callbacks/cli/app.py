@@ -13,6 +13,7 @@ from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
+from ko_cpt_callbacks.cli.checkpoints import checkpoints
 from ko_cpt_callbacks.cli.forecast import forecast
 from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
 from ko_cpt_callbacks.cli.recipes import recipes, validate
@@ -39,6 +40,7 @@ app: typer.Typer = typer.Typer(
 app.command(short_help="Judge runs: what they reached, what is wrong, what to do next.")(check)
 app.command(short_help="Compare runs with a baseline, or with each other.")(compare)
 app.command(short_help="Say where the losses of a run will end, and whether targets are in reach.")(forecast)
+app.command(short_help="Say which checkpoints equal the best, which are lost, which can go.")(checkpoints)
 app.command(short_help="Write runs as one HTML file with their curves.")(report)
 app.command(short_help="Write a model card: measured numbers and findings.")(card)
 app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)

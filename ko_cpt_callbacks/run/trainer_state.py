@@ -21,6 +21,7 @@ __all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "w
 _LOG_HISTORY: Final = "log_history"
 _MAX_STEPS: Final = "max_steps"
 _GLOBAL_STEP: Final = "global_step"
+_BEST: Final = "best_model_checkpoint"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
 _EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
 _SHOWN_KEYS: Final = 4
@@ -71,7 +72,7 @@ def whole_rows(text: str) -> WholeRows:
 
 @dataclass(frozen=True, slots=True)
 class StateRows:
-    """A Trainer's state file: its rows, the last step that the run was to have, and the one that it stands at.
+    """A Trainer's state file: rows, the last step it was to have, the one it stands at, the best checkpoint's path.
 
     Each is ``None`` where the file does not say it.
     """
@@ -79,6 +80,7 @@ class StateRows:
     rows: list[dict[str, Any]]
     planned_steps: int | None = None
     global_step: int | None = None
+    best_checkpoint: str | None = None
 
 
 def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
@@ -119,7 +121,9 @@ def read_state_rows(path: str | Path) -> StateRows:
             return StateRows([{**state, keys.STEP: state.get(keys.STEP, 0)}])
         raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
     rows = _rows(path, state[_LOG_HISTORY])
-    return StateRows(rows, _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP)))
+    best = state.get(_BEST)
+    planned, reached = _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP))
+    return StateRows(rows, planned, reached, best if isinstance(best, str) else None)
 
 
 def _planned(value: object) -> int | None:

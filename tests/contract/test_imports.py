@@ -19,7 +19,8 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 
 # From the ground up: each imports itself and those before it.
 ORDER = (
-    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "watch", "signal", "compare", "forecast", "rules",
+    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "checkpoint", "watch", "signal", "compare",
+    "forecast", "rules",
     # What judges and shows a finished run needs no Trainer; a live one may show itself by it.
     "recipe", "check", "report", "hf", "integrations", "training", "cli",
 )
@@ -30,6 +31,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "messages": (set(), {"rich"}),
     "yaml": ({"pydantic", "ruamel"}, set()),
     "run": (set(), {"apprise"}),
+    "checkpoint": ({"numpy"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
     "forecast": ({"numpy"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),

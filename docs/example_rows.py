@@ -604,6 +604,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             [told("no-first-evaluation", eval_steps=50, eval_strategy="epoch")],
         ),
         Example(
+            '`retention=["wiki_en"]`, and the sets are `ko` and `en`',
+            [told("retention-not-evaluated", names=["wiki_en"], sets=["ko", "en"])],
+        ),
+        Example(
             "The same run resumed without `stop_on`",
             [told("stopped-before", 800, reason="target-met", reason_step=800, stops=False)],
         ),

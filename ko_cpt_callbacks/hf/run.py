@@ -68,7 +68,7 @@ class LiveRun:
     ) -> None:  # fmt: skip
         self.handler: weakref.ref[CallbackHandler] | None = None
         self.trainer: weakref.ref[Any] | None = None
-        self._targets = spec.targets
+        self._spec = spec
         self._baseline = LiveBaseline(watched_baseline(spec), spec.stage)
         self._args, self.ranks = args, ranks
         self.said: Reporter = Reporter(ranks)
@@ -88,7 +88,6 @@ class LiveRun:
         self.stopper: Stopper = Stopper(spec.stop_on, spec.grace)
         self._order = StopOrder(self.stopper, ranks, self.said.report)
         self.saved_step: int | None = None
-        self._language = spec.language
         self._unjudged: list[Finding] = []
         self._padding_said = set[str]()
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
@@ -141,7 +140,7 @@ class LiveRun:
         return None
 
     def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
-        problem = target_problem(self._targets, self._trainer(), state.log_history, self.said.report_error)
+        problem = target_problem(self._spec.targets, self._trainer(), state.log_history, self.said.report_error)
         parts = {"problem": problem.encode()}
         read = self.look_at_trainer(model)
         if self.ranks.first and (not problem or self.ranks.alone):  # a refused run leaves no folder
@@ -156,7 +155,8 @@ class LiveRun:
             known = self.record.planned()
             absent = unmeasured(alone or self.eval_meter.refused, self.hooked.bytes_absent())
             processes, stops = self.ranks.size, self.stopper.armed
-            seen = SetUp(model, self._args, tokenizer, self._trainer(), stops, known, step, absent, processes)
+            shown = (model, self._args, tokenizer, self._trainer())
+            seen = SetUp(*shown, stops, known, step, absent, processes, self._spec)
             plan["notes"] = [*audit(seen, self.said.report_error), *notes]
             parts["plan"] = json_text(plan).encode()
             parts |= self._baseline.files_to_send(self.said.report_error)
@@ -360,7 +360,7 @@ class LiveRun:
             moment = ""  # nothing was looked at on any rank
         reason = self._order.take(found, step, self._counts.tokens_seen, moment)
         if reason is not None:
-            self.record.note(stop=reason.as_dict(self._language))
+            self.record.note(stop=reason.as_dict(self._spec.language))
             self.note_setup(ENDED_EARLY, step, by=reason.code)
         if self.stopper.reason is None:
             return None

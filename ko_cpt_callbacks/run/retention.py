@@ -8,7 +8,7 @@ from typing import Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["RETENTION_NAMES", "checked_retention", "is_retention", "retention_limit", "retention_names"]
+__all__ = ["RETENTION_NAMES", "checked_retention", "is_retention", "names_set", "retention_limit", "retention_names"]
 
 _PURPOSE: Final = re.compile(r"[_-](?:eval|evaluation|val|valid|validation|dev|test)$", re.IGNORECASE)
 RETENTION_NAMES: Final = ("en", "english", "retention", "base", "orig")
@@ -27,8 +27,17 @@ def is_retention(split: str, declared: Collection[str] = ()) -> bool:
     >>> is_retention("eval_en_eval"), is_retention("eval_ko_eval")
     (True, False)
     """
-    names = _names(split)
-    return names[-1].lower() in RETENTION_NAMES or any(item in names for item in retention_names(declared))
+    usual = _names(split)[-1].lower() in RETENTION_NAMES
+    return usual or any(names_set(name, split) for name in retention_names(declared))
+
+
+def names_set(name: str, split: str) -> bool:
+    """Whether a declared name is that of an evaluation: its set, or its whole prefix.
+
+    >>> names_set("old", "eval_old"), names_set("eval_old", "eval_old"), names_set("old", "eval_older")
+    (True, True, False)
+    """
+    return name in _names(split)
 
 
 def _names(split: str) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "lowest": 2.78, "lowest_bits": 0.895, "lowest_ppl": 4.33, "lowest_published": 0.519, "lowest_step": 9_800,
     "masked_labels": 900, "meaning": "printed by its authors", "meant_loss": 3.0, "meant_ppl": 20.1, "measured": 3.4,
     "metric": "eval_loss", "min_delta": 0.0, "min_evaluations": 3, "min_train_points": 10, "modules": ["lm_head"],
-    "multiple": 64, "near": "eval_ko_loss", "new_tokens": 8_000, "noise": 0.0248, "noises": 15.8,
+    "multiple": 64, "names": ["wiki_en"], "near": "eval_ko_loss", "new_tokens": 8_000, "noise": 0.0248, "noises": 15.8,
     "nonfinite_batches": 2, "nonfinite_first_step": 12_391, "nonfinite_steps": 3, "notes": [],
     "other": "EarlyStoppingCallback", "others": ["MyTrainer"], "pad_run_rows": 7, "padded_rows": 40_192,
     "parameters": 4_300_000_000, "patience": 3, "peak": 4.354, "peak_step": 12_390, "points": 22,

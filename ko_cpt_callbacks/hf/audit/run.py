@@ -27,8 +27,13 @@ from ko_cpt_callbacks.hf.trainer_access import eval_sets
 from ko_cpt_callbacks.hf.trainer_reading import attempt_facts, taken_up
 from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.progress import Summary
+from ko_cpt_callbacks.run.retention import RETENTION_NAMES, is_retention, names_set, retention_names
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
-__all__ = ["METRICS", "Note", "SetUp", "argument_mistakes", "audit", "full_name", "metric_mistakes", "unmeasured"]
+__all__ = [
+    "METRICS", "Note", "SetUp", "argument_mistakes", "audit", "full_name", "metric_mistakes", "retention_mistakes",
+    "unmeasured",
+]  # fmt: skip
 
 # What a metric's name must be, or end in after an underscore, to be known as better the lower, or the higher.
 # Names of the metrics of Hugging Face's evaluate and of this package; any other name is not judged.
@@ -67,6 +72,22 @@ def argument_mistakes(args: TrainingArguments, *, stops: bool, starts: bool) -> 
         yield "no-first-evaluation", {}
 
 
+def retention_mistakes(watch: WatchSpec, args: TrainingArguments, trainer: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The set-up row of names in ``retention`` that are no evaluation set's; nothing where the sets are not known.
+
+    A usual name (``en`` is there unasked) is missed only where continued pretraining has several sets and keeps none.
+    """
+    prefixes = list(eval_sets(trainer))
+    sets = [prefix.removeprefix("eval_") for prefix in prefixes]
+    if not sets or _text(args.eval_strategy) == "no":
+        return
+    kept = [one for one in prefixes if is_retention(one, watch.retention)]
+    missing = [name for name in retention_names(watch.retention) if not any(names_set(name, one) for one in prefixes)]
+    unwatched = watch.task == "cpt" and len(sets) > 1 and not kept
+    if any(name.lower() not in RETENTION_NAMES for name in missing) or (missing and unwatched):
+        yield "retention-not-evaluated", {"names": missing, "sets": [*sets[:_SHOWN], *(["…"] if sets[_SHOWN:] else [])]}
+
+
 def _wrong_way(metric: str | None, greater_is_better: bool | None) -> str | None:
     """``highest`` or ``lowest``: what is kept where that is the worst; None where it is not, or not known."""
     if metric is None or greater_is_better is None:
@@ -99,6 +120,7 @@ class SetUp:
         step: The step that training begins at.
         unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
         processes: How many train together.
+        watch: What is watched.
     """
 
     model: nn.Module
@@ -110,6 +132,7 @@ class SetUp:
     step: int = 0
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     processes: int = 1
+    watch: WatchSpec = field(default_factory=WatchSpec)
 
 
 def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
@@ -122,6 +145,7 @@ def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
     checks: tuple[Callable[[], Iterator[Note]], ...] = (
         lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),
         lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),
+        lambda: retention_mistakes(set_up.watch, set_up.args, set_up.trainer),
         lambda: metric_mistakes(set_up.args, set_up.trainer, set_up.unmeasured),
         lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
         lambda: _attempt(set_up),

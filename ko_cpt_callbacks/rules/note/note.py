@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.messages.catalogue import NOTE
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, text_of
+from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, some_names, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.signal.signals import Signals
@@ -43,6 +43,9 @@ _OF_ROWS: Final[Mapping[str, tuple[Reason, ...]]] = {
     "no-first-evaluation": (
         Reason("no-first-evaluation", Severity.INFO, when=lambda seen: "eval_steps" not in seen.values),
         Reason("eval-steps-ignored", Severity.INFO, {"eval_steps": _as_it_is, "eval_strategy": text_of}),
+    ),
+    "retention-not-evaluated": (
+        Reason("retention-not-evaluated", Severity.INFO, {"names": some_names, "sets": some_names}),
     ),
     _EXACT_LOSS: (Reason(_WHOLE_RUN, Severity.WARNING, {"reason": text_of}),),
     _RESUME: (

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, LlamaForCausalLM, Tr
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback
 from ko_cpt_callbacks.hf.audit import data as audit_data
 from ko_cpt_callbacks.hf.audit import model as audit_model
+from ko_cpt_callbacks.hf.audit.run import retention_mistakes
 from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.watch.spec import WatchSpec
 
 pytestmark = pytest.mark.both_versions
 
@@ -532,6 +535,40 @@ def test_no_evaluation_at_the_start(tmp_path: Path) -> None:
     trainer.evaluate()
     trainer.train()
     assert "no-first-evaluation" not in {item.topic for item in callback.findings}
+
+
+SETS = {"ko": EVAL, "news": EVAL[:3]}
+
+
+@pytest.mark.parametrize(
+    ("sets", "retention", "task", "missing"),
+    [
+        (SETS, ("old", "ko"), "sft", ["old"]),
+        (EVAL, ("old<5%",), "cpt", ["old"]),
+        (SETS, ("en",), "cpt", ["en"]),
+        (SETS, ("en",), "sft", None),
+        (SETS, ("en", "news"), "cpt", None),
+        (EVAL, ("en",), "cpt", None),
+        ({"ko_eval": EVAL, "en_eval": EVAL}, ("en",), "cpt", None),
+        (SETS, ("eval_news",), "cpt", None),
+    ],
+)
+def test_retention_names_that_are_no_sets(sets: Any, retention: tuple[str, ...], task: str, missing: Any) -> None:
+    """A name of one's own that no set has; a usual name only where several sets are pretrained on and none is kept."""
+    trainer, args = SimpleNamespace(eval_dataset=sets), SimpleNamespace(eval_strategy="steps")
+    watch = WatchSpec(retention=retention, task=task)
+    noted = list(retention_mistakes(watch, args, trainer))  # type: ignore[arg-type]
+    shown = list(sets) if isinstance(sets, dict) else ["eval"]
+    assert noted == ([("retention-not-evaluated", {"names": missing, "sets": shown})] if missing else [])
+    args.eval_strategy = "no"
+    assert list(retention_mistakes(watch, args, trainer)) == []  # type: ignore[arg-type]
+
+
+def test_a_retention_name_that_is_no_set_is_said(tmp_path: Path) -> None:
+    """In a training: one info with the name and the sets."""
+    settings = {"eval_strategy": "steps", "eval_steps": 5, "eval_on_start": True}
+    found = _findings(_llama(), tmp_path, {"retention": ["old"]}, evaluation={"ko": EVAL}, **settings)
+    assert [(item.severity, item.topic) for item in found.values()] == [("info", "retention-not-evaluated")]
 
 
 @pytest.mark.parametrize("strategy", ["no", "epoch"])

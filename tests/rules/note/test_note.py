@@ -24,6 +24,7 @@ TOLD: list[tuple[SetupObservation, str]] = [
     (SetupObservation(10, "nan-filter-on"), "nan-filter-on"),
     (SetupObservation(0, "no-first-evaluation"), "no-first-evaluation"),
     (SetupObservation(0, "no-first-evaluation", {"eval_steps": 50, "eval_strategy": "epoch"}), "eval-steps-ignored"),
+    (SetupObservation(0, "retention-not-evaluated", {"names": ["old"], "sets": ["ko"]}), "retention-not-evaluated"),
     (SetupObservation(0, "exact-loss-absent", {"reason": WHY}), "exact-loss-absent-in-run"),
     (SetupObservation(24, "stopped-before", {**TARGET_MET, "stops": True}), "stopped-before"),
     (SetupObservation(24, "stopped-before", {**TARGET_MET, "stops": False}), "stopped-before-goes-on"),

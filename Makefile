@@ -7,7 +7,7 @@ FRAMEWORKS ?= .venv-frameworks
 .DEFAULT_GOAL := help
 .PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs docs-site types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
-	bench-detection bench-pairs bench-memory bench-forecast mutants mutants-limits
+	bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints mutants mutants-limits
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +67,7 @@ types: ## How much of the public surface pyright knows the type of (99 % or more
 	.venv-types/bin/pip install -c constraints.txt pyright
 	PYTHONPATH=. .venv-types/bin/pyright --pythonpath $(VENV)/bin/python --verifytypes ko_cpt_callbacks --ignoreexternal | tail -3
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -94,6 +94,9 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 
 bench-forecast: ## How far a forecast is from where the loss ended, beside other laws
 	$(VENV)/bin/python benchmarks/forecast.py
+
+bench-checkpoints: ## How often the true best is among the checkpoints called as good as the best, and how many are
+	$(VENV)/bin/python benchmarks/checkpoints.py
 
 bench-pairs: ## How often the interval of a paired difference holds the true difference
 	$(VENV)/bin/python benchmarks/paired_intervals.py

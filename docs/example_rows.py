@@ -133,6 +133,26 @@ def plan(steps: int) -> SetupObservation:
     return told("plan", planned_steps=steps)
 
 
+def decaying(step: float, last: int) -> float:
+    """A learning rate that decays to zero along a cosine."""
+    return 2e-4 * (1 + math.cos(math.pi * step / last)) / 2
+
+
+def ahead(last: int) -> SetupObservation:
+    """The same, as the callback notes it."""
+    steps = [float(step) for step in range(0, last + 1, last // 80)]
+    return told("rate-ahead", scheduler="LambdaLR", steps=steps, rates=[decaying(step, last) for step in steps])
+
+
+def heading(until: int, last: int) -> list[Observation]:
+    """A run that loses less and less, evaluated every 40 steps."""
+    seen: list[Observation] = []
+    for off, step in zip(noise(until // 40, 0.003), range(40, until + 1, 40), strict=True):
+        loss = 2.32 + 2.0 * (step + 100) ** -0.25 - 0.1 * (1 - decaying(step, last) / 2e-4) + off
+        seen += [TrainObservation(step, loss=loss, learning_rate=decaying(step, last)), evaluation(step, loss)]
+    return seen
+
+
 def spiked() -> list[float]:
     """A healthy curve with one high point."""
     losses = curve(60)
@@ -424,6 +444,20 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             '`targets=["eval_ko_exact_loss<2.5@step:500"]`',
             evaluated(training(HEALTHY), FALLING),
             {"targets": parse_targets(["eval_ko_exact_loss<2.5@step:500"])},
+        ),
+    ),
+    "target-unreachable": (
+        Example(
+            '`targets=["eval_ko_exact_loss<2.5@end"]`, planned for 1,600 steps; the loss falls towards 2.6',
+            [plan(1600), ahead(1600), *heading(640, 1600)],
+            {"targets": parse_targets(["eval_ko_exact_loss<2.5@end"])},
+        ),
+    ),
+    "target-likely": (
+        Example(
+            '`targets=["eval_ko_exact_loss<2.66@end"]`, the same run',
+            [plan(1600), ahead(1600), *heading(640, 1600)],
+            {"targets": parse_targets(["eval_ko_exact_loss<2.66@end"])},
         ),
     ),
     "target-inconclusive": (

@@ -150,7 +150,8 @@ def _limits(rule: Rule) -> dict[str, str]:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
             texts[one.target.id] = " ".join(str(ast.literal_eval(text.value)).replace("``", "`").split())
     found: dict[str, str] = {}
-    for one in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(type(rule))))):
+    kinds = [kind for kind in reversed(type(rule).__mro__) if issubclass(kind, Rule)]
+    for one in (one for kind in kinds for one in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(kind))))):
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(one.value, ast.Attribute):
             found[one.target.id] = texts.get(one.value.attr, "")
     return found

@@ -17,6 +17,7 @@ import typer
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.terminal import guarded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, loss_from_perplexity, perplexity
@@ -61,23 +62,6 @@ def forecast(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reached:
-    """A target beside a forecast: its text, its bound in nats, and the forecast of its deadline."""
-
-    text: str
-    bound: float
-    by: Forecast
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "target": self.text,
-            "loss": self.bound if math.isfinite(self.bound) else None,
-            "probability": self.by.probability_below(self.bound),
-            "step_to_reach": self.by.step_to_reach(self.bound),
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class _Question:
     """What was asked of every curve.
 
@@ -97,14 +81,14 @@ class _Question:
 
         return forecast_of(curve.points, self.schedule, self.last if last is None else last, kind=curve.kind)
 
-    def reached(self, curve: Curve, text: str, target: Target | float) -> _Reached | None:
+    def chance(self, curve: Curve, text: str, target: Target | float) -> Chance | None:
         """A target beside the forecast of its curve; None where it is another curve's."""
         if isinstance(target, float):
-            return _Reached(text, target, self.answer(curve))
+            return Chance(text, target, self.answer(curve))
         if target.split != curve.name:
             return None
         step = target.deadline_step
-        return _Reached(text, _nats(target, curve), self.answer(curve, None if step is None else min(step, self.last)))
+        return Chance(text, _nats(target, curve), self.answer(curve, None if step is None else min(step, self.last)))
 
 
 def _forecast(
@@ -121,7 +105,7 @@ def _forecast(
             raise ConfigurationError(f"--target: found set {target.split!r} in {text!r}, expected one of {known}")
     answers = []
     for curve in question.curves.curves:
-        reached = [one for text, target in asked if (one := question.reached(curve, text, target))]
+        reached = [one for text, target in asked if (one := question.chance(curve, text, target))]
         answers.append((curve, question.answer(curve), reached))
     if as_json:
         told = [
@@ -137,8 +121,9 @@ def _forecast(
 
 
 def _question(run: str, at: float | None, steps: int | None, schedule: str | None) -> _Question:
-    from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, curves_of, read_curve
-    from ko_cpt_callbacks.forecast.schedule import asked_schedule, inferred_schedule
+    from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, read_curve
+    from ko_cpt_callbacks.forecast.outlook import outlook_of
+    from ko_cpt_callbacks.forecast.schedule import asked_schedule, schedule_of
 
     if not run:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
@@ -147,7 +132,8 @@ def _question(run: str, at: float | None, steps: int | None, schedule: str | Non
     if steps is not None and not 1 <= steps <= LARGEST_STEP:
         raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1 and at most 2**53")
     path = Path(run)
-    held = read_curve(path) if path.suffix == ".csv" and path.is_file() else curves_of(read_run(path).observations())
+    table = path.suffix == ".csv" and path.is_file()
+    held = read_curve(path) if table else outlook_of(read_run(path).observations()).curves()
     if not held.curves:
         raise ConfigurationError(f"{run}: found no loss, expected training rows or evaluations with one")
     planned = max(held.planned or held.done, held.done)
@@ -158,7 +144,10 @@ def _question(run: str, at: float | None, steps: int | None, schedule: str | Non
         )
     now = held.done if at is None else int(at * planned)
     rates = held.rates
-    rate = inferred_schedule(rates, now, planned) if schedule is None else asked_schedule(schedule, rates, now, last)
+    if schedule is None:
+        rate = schedule_of(held.ahead, rates, now, planned)
+    else:
+        rate = asked_schedule(schedule, rates, now, last)
     cut = [curve.until(now) for curve in held.curves]
     return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last)
 
@@ -190,23 +179,15 @@ def _nats(target: Target, curve: Curve) -> float:
             f"--target: found {target}, but what is forecast of {curve.name} is {curve.metric}; write {expected}"
         )
     if target.metric == keys.PPL and curve.metric != keys.EXACT_LOSS and not target.relative:
-        bound = f"{keys.key(target.split, curve.metric)}<{loss_from_perplexity(target.below):.4g}@{target.by}"
+        same = f"{keys.key(target.split, curve.metric)}<{loss_from_perplexity(target.below):.4g}@{target.by}"
         raise ConfigurationError(
             f"--target: found {target}, but a perplexity is that of an exact loss, and of {curve.name} there is none; "
-            f"write {bound}"
+            f"write {same}"
         )
-    if target.relative:
-        first = next((loss for _, loss in curve.points if math.isfinite(loss)), math.nan)
-        if target.metric != keys.PPL:
-            return first * (1 + target.below)
-        return first + math.log1p(target.below)
-    if target.metric == keys.PPL:
-        return loss_from_perplexity(target.below)
-    if target.metric != keys.BITS_PER_BYTE:
-        return target.below
-    if curve.bytes_per_token is None:
-        raise ConfigurationError(f"--target: {target} needs the bytes of the scored text, which no row has")
-    return target.below * math.log(2.0) * curve.bytes_per_token
+    bound = bound_of(target, curve)
+    if bound is None:
+        raise ConfigurationError(f"--target: {target} needs the bytes of the text and an exact loss; no row has both")
+    return bound
 
 
 def _units(curve: Curve, found: Forecast) -> dict[str, Any]:
@@ -222,7 +203,7 @@ def _units(curve: Curve, found: Forecast) -> dict[str, Any]:
 
 
 def _lines(
-    curve: Curve, found: Forecast, reached: Sequence[_Reached], schedule: Schedule, language: str
+    curve: Curve, found: Forecast, reached: Sequence[Chance], schedule: Schedule, language: str
 ) -> Iterator[str]:
     said = catalogue(language)
     where = {"set": curve.name, "step": found.now, "last": found.last_step}
@@ -237,10 +218,8 @@ def _lines(
     for doubt in found.withheld:
         yield "  " + said.line_of("forecast-withheld", why=said.line_of(f"withheld-{doubt}"))
     for one in reached:
-        told = one.as_dict()
-        if told["probability"] is not None:
-            name = "forecast-target" if told["step_to_reach"] is None else "forecast-target-step"
-            odds = min(max(round(told["probability"], 2), 0.01), 0.99)  # the tails are not known any better
-            yield "  " + said.line_of(name, target=one.text, odds=odds, step=told["step_to_reach"])
+        if one.odds is not None:
+            name = "forecast-target" if one.step is None else "forecast-target-step"
+            yield "  " + said.line_of(name, target=one.target, odds=one.odds, step=one.step)
         elif one.by.last_step < found.last_step and found.now is not None and one.by.last_step <= found.now:
-            yield "  " + said.line_of("forecast-target-passed", target=one.text, step=one.by.last_step)
+            yield "  " + said.line_of("forecast-target-passed", target=one.target, step=one.by.last_step)

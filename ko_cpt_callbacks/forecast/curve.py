@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,8 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import clip, read_text
-from ko_cpt_callbacks.run.fold import Length
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 
-__all__ = ["Curve", "Curves", "curves_of", "read_curve"]
+__all__ = ["LARGEST_STEP", "Ahead", "Curve", "Curves", "read_curve"]
 
 COLUMNS: Final = ("step", "lr", "loss")
 LARGEST_STEP: Final = 2**53
@@ -48,6 +45,21 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Ahead:
+    """The learning rate of a whole run, as its scheduler has planned it.
+
+    Args:
+        name: The scheduler's class.
+        steps: Nodes, increasing; none where the class follows no plan.
+        rates: The rate at each; straight lines between them.
+    """
+
+    name: str
+    steps: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Curves:
     """What a log holds.
 
@@ -56,38 +68,14 @@ class Curves:
         rates: ``(step, learning rate)`` as logged.
         planned: The last step that the run is to have; None where nothing says it.
         done: The last step that is known of.
+        ahead: What the scheduler has planned; None where nothing says it.
     """
 
     curves: tuple[Curve, ...]
     rates: tuple[tuple[float, float], ...]
     planned: int | None
     done: int
-
-
-def curves_of(seen: Iterable[Observation]) -> Curves:
-    """The curves of a run; of a set the exact loss where one was measured, never a mixture."""
-    train: list[tuple[float, float]] = []
-    rates: list[tuple[float, float]] = []
-    sets: dict[str, list[EvalObservation]] = {}
-    length = Length()
-    for item in seen:
-        if item.step > LARGEST_STEP:
-            continue
-        length = length.add(item)
-        if isinstance(item, TrainObservation):
-            train += [] if item.loss is None else [(item.step, item.loss)]
-            rates += [] if item.learning_rate is None else [(item.step, item.learning_rate)]
-        elif isinstance(item, EvalObservation):
-            sets.setdefault(item.split, []).append(item)
-    curves = [Curve(keys.TRAIN_PREFIX, keys.LOSS, tuple(train))] if train else []
-    for name, of_set in sets.items():
-        exact = any(item.exact_loss is not None for item in of_set)
-        both = [(item.step, item.exact_loss if exact else item.loss) for item in of_set]
-        points = tuple((step, loss) for step, loss in both if loss is not None)
-        metric = keys.EXACT_LOSS if exact else keys.LOSS
-        curves += [Curve(name, metric, points, of_set[-1].bytes_per_token)] if points else []
-    planned = length.planned if length.planned is not None and length.planned <= LARGEST_STEP else None
-    return Curves(tuple(curves), tuple(rates), planned, min(length.done, LARGEST_STEP))
+    ahead: Ahead | None = None
 
 
 def read_curve(path: Path) -> Curves:

@@ -69,6 +69,7 @@ class Doubt(StrEnum):
     NON_FINITE = "non-finite"
     NO_LEARNING_RATE = "no-learning-rate"
     SCHEDULE_UNKNOWN = "schedule-unknown"
+    SCHEDULE_UNPLANNED = "schedule-unplanned"
     RESTART = "restart"
     STEP_RESET = "step-reset"
     TOO_EARLY = "too-early"

@@ -142,7 +142,7 @@ def forecast(
     evidence = gathered(used, sums, last_step, kind)
     if evidence is None:
         return none(Doubt.TOO_FEW_POINTS)
-    doubts = [*wrong, *evidence.doubts, *([] if schedule.known else [Doubt.SCHEDULE_UNKNOWN])]
+    doubts = [*wrong, *evidence.doubts, *([] if schedule.known else [Doubt(f"schedule-{schedule.kind}")])]
     ends, path = _ends(evidence, sums, last_step, prior, PATH)
     if not len(ends):
         return none(Doubt.UNSTABLE, *evidence.doubts)

@@ -10,13 +10,16 @@ from typing import Final
 import numpy as np
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.forecast.curve import Ahead
 from ko_cpt_callbacks.forecast.posterior import Floats
 
-__all__ = ["KINDS", "Schedule", "asked_schedule", "inferred_schedule"]
+__all__ = ["KINDS", "Schedule", "asked_schedule", "inferred_schedule", "schedule_of"]
 
 KINDS: Final = ("constant", "cosine", "linear", "wsd")
 """What the rate can be asked to do from now on."""
 LOGGED: Final = "logged"
+PLANNED: Final = "planned"
+UNPLANNED: Final = "unplanned"
 UNKNOWN: Final = "unknown"
 
 NODES: Final = 512
@@ -33,6 +36,9 @@ FALLEN: Final = 0.01
 (chosen, not measured)."""
 WARMUPS: Final = 64
 """Starts of a decay that are tried."""
+ASTRAY: Final = 0.02
+"""How far the last logged rate may be from the planned one, part of the peak, for the plan to hold: a loss scaler that
+skips optimizer steps holds the rate back by as many (chosen, not measured)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +46,9 @@ class Schedule:
     """A learning rate over steps, straight lines between its nodes.
 
     Args:
-        kind: ``logged``, a kind that was asked for or inferred (``cosine``, ``linear``, ``inverse-sqrt``), or
-            ``unknown``, whose last rate is held.
+        kind: ``planned`` (by the live scheduler), ``logged``, a kind that was asked for or inferred (``cosine``,
+            ``linear``, ``inverse-sqrt``), or one whose last rate is held: ``unplanned`` (the live scheduler follows no
+            plan) and ``unknown``.
         steps: Nodes, increasing.
         rates: The rate at each, >= 0.
         asked: Whether the kind was asked for: a what-if.
@@ -55,12 +62,35 @@ class Schedule:
     @property
     def known(self) -> bool:
         """Whether the future rate is known."""
-        return self.kind != UNKNOWN
+        return self.kind not in (UNPLANNED, UNKNOWN)
 
     def at(self, steps: Floats) -> Floats:
         """The rate at steps; before the first node and after the last one it is theirs."""
         found: Floats = np.interp(steps, self.steps, self.rates)
         return found
+
+
+def schedule_of(ahead: Ahead | None, logged: Sequence[tuple[float, float]], now: float, last_step: float) -> Schedule:
+    """The schedule of a run: the live scheduler's plan while the logged rate follows it, else what the log shows.
+
+    Args:
+        ahead: What the scheduler has planned; None where nothing says it.
+        logged: ``(step, rate)``, in the order of the log.
+        now: The present step.
+        last_step: The last step that the run is to have.
+    """
+    if ahead is None:
+        return inferred_schedule(logged, now, last_step)
+    if not ahead.steps:
+        steps, rates = _clean([one for one in logged if one[0] <= now])
+        held = (tuple(steps.tolist()), tuple(rates.tolist())) if len(steps) else ((0.0,), (0.0,))
+        return Schedule(UNPLANNED, *held)
+    planned = Schedule(PLANNED, ahead.steps, ahead.rates)
+    step, rate = next((one for one in reversed(logged) if one[0] <= now), (0.0, ahead.rates[0]))
+    near = planned.at(step + np.array([-1.0, 0.0, 1.0]))  # logged a step early or late
+    slack = ASTRAY * max(ahead.rates)
+    follows = near.min() - slack <= rate <= near.max() + slack
+    return planned if follows else inferred_schedule(logged, now, last_step)
 
 
 def inferred_schedule(logged: Sequence[tuple[float, float]], now: float, last_step: float) -> Schedule:

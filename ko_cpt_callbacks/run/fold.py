@@ -26,8 +26,8 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 
 __all__ = [
     "ATTEMPT", "DRAWN", "ENDED_EARLY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP", "PLAN",
-    "PLANNED_STEPS", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen", "Length", "Likeness",
-    "likeness",
+    "PLANNED_STEPS", "RATE_AHEAD", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen", "Length",
+    "Likeness", "likeness",
 ]  # fmt: skip
 
 TRAINER_KIND: Final = "trainer_kind"
@@ -133,6 +133,9 @@ PLAN: Final = "plan"
 PLANNED_STEPS: Final = "planned_steps"
 GLOBAL_STEP: Final = "global_step"
 """In the same row: the step that a Trainer's state stands at, which may lie behind its last logged row."""
+RATE_AHEAD: Final = "rate-ahead"
+"""Kind of the set-up row that says what the scheduler has planned for the whole run: ``scheduler``, its class, and
+``steps`` and ``rates``, straight lines between them; a class that follows no plan has neither."""
 ENDED_EARLY: Final = "ended-early"
 """Kind of the set-up row that says what asked a run to end before its planned last step: ``by``."""
 RECORD_BEHIND: Final = "record-behind"

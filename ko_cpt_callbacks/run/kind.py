@@ -200,7 +200,7 @@ _OF_LANGUAGE: Final = frozenset(
     {
         "below-floor", "memorising", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
         "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small",
-        "embeddings-frozen", "embeddings-untied", "eos-not-trained",
+        "embeddings-frozen", "embeddings-untied", "eos-not-trained", "target-likely", "target-unreachable",
     }
 )  # fmt: skip
 # A loss of reinforcement learning is an advantage times a ratio: it starts at 0 and its level says nothing, so neither

@@ -45,6 +45,7 @@ class TrainObservation:
             Trainer (``num_input_tokens_seen``) counts them; pads count in the latter, and in the former where the
             mask is all ones. May restart at a resume.
         kind: What the row's other keys say that is trained; ``None``, as mostly: nothing.
+        tokens_per_gpu_hour: Target tokens per accelerator and hour of training; ``None`` on a CPU.
     """
 
     step: int
@@ -59,6 +60,7 @@ class TrainObservation:
     input_tokens: int | None = None
     targetless_micro_batches: int | None = None
     kind: TrainerKind | None = None
+    tokens_per_gpu_hour: float | None = None
 
     @property
     def split(self) -> str:

@@ -196,6 +196,7 @@ def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
         tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
         input_tokens=_first_count(row, keys.INPUT_TOKENS),
         kind=kind_of_keys(row),
+        tokens_per_gpu_hour=_number(row, keys.TOKENS_PER_GPU_HOUR),
     )
 
 

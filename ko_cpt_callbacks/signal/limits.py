@@ -280,3 +280,16 @@ LENGTHS_DRIFT: Final = 0.1
 
 MAD_TO_SD: Final = 1.4826
 """Standard deviations of normal noise per median absolute deviation. Source: 1 / quantile(0.75) of the normal law."""
+
+# -- where a target's loss is heading ----------------------------------------------------------------------------------
+
+HEADING_EVALUATIONS: Final = 2
+"""Evaluations in a row whose forecasts must agree on a target. Chosen, not measured: a single one may be unlucky."""
+HEADING_FROM: Final = 0.3
+"""Share of the steps to a target's deadline before which nothing is said of it. Measured: the earliest cut at which
+forecasts were compared with the end (benchmarks/forecast.py)."""
+HEADING_UNREACHABLE: Final = 0.05
+"""Share of the drawn ends, below which a target is out of reach. Measured: of 39 forecasts of 13 public curves, six
+targets each, none that was so sure was wrong (benchmarks/forecast.py)."""
+HEADING_LIKELY: Final = 0.95
+"""Share of the drawn ends, above which a target is likely met. Measured together with HEADING_UNREACHABLE."""

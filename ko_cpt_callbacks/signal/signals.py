@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
@@ -35,6 +36,7 @@ class Signals:
         trend: The start of the segment, for what it has come to since.
         total: Sum of the segment's losses.
         told: Whether the attempt's arguments say that rows are grouped by length.
+        outlook: What a forecast is made from.
     """
 
     window: Recent = EMPTY
@@ -45,6 +47,7 @@ class Signals:
     trend: Trend = LEVEL
     total: float = 0.0
     told: bool = False
+    outlook: Outlook = field(default_factory=Outlook)
 
     @property
     def grouped(self) -> bool:
@@ -53,23 +56,24 @@ class Signals:
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
+        outlook = self.outlook.add(seen)
         if isinstance(seen, TrainObservation):
             past = self.window
             window = past.add(seen)
             total = (0.0 if window.seam else self.total) + (window.losses[-1] if window.grew else 0.0)
             return Signals(
                 window, past, self.watch.add(window, past), self.evaluations.trained(window),
-                self.bytes_per_token, self.trend.add(window, past), total, self.told,
+                self.bytes_per_token, self.trend.add(window, past), total, self.told, outlook,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
-            return replace(self, evaluations=evaluations, bytes_per_token=reach)
+            return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook)
         told = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
         window = self.window.add(seen)
-        if window is self.window and told in (None, self.told):
+        if window is self.window and told in (None, self.told) and outlook is self.outlook:
             return self
-        return replace(self, window=window, told=self.told if told is None else told)
+        return replace(self, window=window, told=self.told if told is None else told, outlook=outlook)
 
 
 SILENT: Final = Signals()

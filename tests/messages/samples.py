@@ -65,10 +65,14 @@ _OF_CORPUS: Final = {
     "passes": 5.2, "most_passes": 4,
 }  # fmt: skip
 _OF_TARGET: Final = {"unit": "loss", "low": 2.6903, "high": 2.7303, "metric": "bits_per_byte"}
+_OF_FORECAST: Final = {
+    "probability": 0.01, "bound": 3.0, "median": 3.104, "lower": 3.051, "upper": 3.163, "last_step": 40_000,
+    "evaluations": 2,
+}  # fmt: skip
 _OF_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
     "corpus-unused": _OF_CORPUS, "corpus-repeated": _OF_CORPUS,
     "target-met": _OF_TARGET, "target-missed": _OF_TARGET, "target-inconclusive": _OF_TARGET,
-    "eval-too-small": _OF_TARGET,
+    "eval-too-small": _OF_TARGET, "target-unreachable": _OF_FORECAST, "target-likely": _OF_FORECAST,
     "stage-regression": {"before": "even-layers"},
     "plateau": {"error": 0.012, "level": 2.594},
     "diverged": {"level": 3.3061}, "loss-spike": {"level": 2.9}, "no-learning": {"level": 3.3997},

@@ -1,0 +1,103 @@
+"""How likely a target is met by its deadline, and when."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curve
+from ko_cpt_callbacks.forecast.outlook import Outlook
+from ko_cpt_callbacks.metrics.perplexity import loss_from_perplexity
+from ko_cpt_callbacks.watch.target import Target
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.forecast.forecast import Forecast
+
+__all__ = ["Chance", "bound_of", "chance_of", "deadline_of"]
+
+TAIL: Final = 0.01
+"""Probability beyond which a sentence names no other: the tails are not known any better (chosen, not measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """A target beside the forecast of its deadline.
+
+    Args:
+        target: The target as it is written.
+        bound: Its bound in nats per token.
+        by: The forecast.
+    """
+
+    target: str
+    bound: float
+    by: Forecast
+
+    @property
+    def probability(self) -> float | None:
+        """How likely the loss is below the bound at the deadline; None where that is withheld."""
+        return self.by.probability_below(self.bound)
+
+    @property
+    def odds(self) -> float | None:
+        """The probability as a sentence names it: whole percents, from 1 to 99."""
+        odds = self.probability
+        return None if odds is None else min(max(round(odds, 2), TAIL), 1 - TAIL)
+
+    @property
+    def step(self) -> int | None:
+        """The first step at which the median is below the bound; None where it is not, or that is withheld."""
+        return self.by.step_to_reach(self.bound)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The chance as JSON values."""
+        return {
+            "target": self.target,
+            "loss": self.bound if math.isfinite(self.bound) else None,
+            "probability": self.probability,
+            "step_to_reach": self.step,
+        }
+
+
+def chance_of(target: Target, outlook: Outlook) -> Chance | None:
+    """The chance of a target; None where no forecast can be compared with it, or nothing says when the run ends."""
+    curve, last = outlook.curve(target.split), deadline_of(target, outlook)
+    bound = None if curve is None else bound_of(target, curve)
+    by = None if bound is None or last is None else outlook.forecast(target.split, last)
+    return None if bound is None or by is None else Chance(str(target), bound, by)
+
+
+def bound_of(target: Target, curve: Curve) -> float | None:
+    """The bound of a target as a loss in nats per token; None where the curve is of another loss, or has no bytes.
+
+    A perplexity and bits per byte are those of an exact loss. A change is one since the curve's first point; NaN where
+    no point is a number.
+    """
+    if target.metric in (keys.LOSS, keys.EXACT_LOSS):
+        comparable = target.metric == curve.metric
+    else:
+        comparable = target.relative or curve.metric == keys.EXACT_LOSS
+    if not comparable:
+        return None
+    if target.relative:
+        first = next((loss for _, loss in curve.points if math.isfinite(loss) and loss > 0), math.nan)
+        return first + math.log1p(target.below) if target.metric == keys.PPL else first * (1 + target.below)
+    if target.metric == keys.PPL:
+        return loss_from_perplexity(target.below)
+    if target.metric != keys.BITS_PER_BYTE:
+        return target.below
+    return None if curve.bytes_per_token is None else target.below * math.log(2.0) * curve.bytes_per_token
+
+
+def deadline_of(target: Target, outlook: Outlook) -> int | None:
+    """The step by which a target must be met; of one in tokens, at the tokens per step so far.
+
+    None where nothing says it. No deadline is after the planned last step: there the run is judged.
+    """
+    planned, step = outlook.planned, target.deadline_step
+    if planned is None or target.deadline_tokens is None:
+        return planned if planned is None or step is None else min(step, planned)
+    counted, tokens = outlook.tokens
+    return min(math.ceil(target.deadline_tokens * counted / tokens), planned, LARGEST_STEP) if tokens else None

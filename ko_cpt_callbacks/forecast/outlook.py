@@ -1,0 +1,207 @@
+"""What the forecasts of a run are made from, folded row by row, so that live, offline and resumed runs forecast alike.
+
+A forecast is made when it is asked for, and once: the value keeps it. Who asks for none pays for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Ahead, Curve, Curves
+from ko_cpt_callbacks.run.fold import NO_ROWS, NO_STEP, RATE_AHEAD, EvalRows, Length
+from ko_cpt_callbacks.run.observation import (
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    finite_number,
+)
+
+if TYPE_CHECKING:  # numpy: only for who forecasts
+    from ko_cpt_callbacks.forecast.forecast import Forecast
+
+__all__ = ["Outlook", "outlook_of"]
+
+CHUNK: Final = 256
+"""Training rows that are copied at most when one is added."""
+
+Row = tuple[int, float | None, float | None]
+"""A training row: step, loss, learning rate. An evaluation: step, the Trainer's loss, the exact one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Training rows in their order, in whole chunks and a begun one."""
+
+    chunks: tuple[tuple[Row, ...], ...] = ()
+    begun: tuple[Row, ...] = ()
+
+    def add(self, row: Row) -> Trail:
+        """The trail with one more row."""
+        begun = (*self.begun, row)
+        return Trail((*self.chunks, begun)) if len(begun) == CHUNK else Trail(self.chunks, begun)
+
+    def __iter__(self) -> Iterator[Row]:
+        for chunk in (*self.chunks, self.begun):
+            yield from chunk
+
+
+@dataclass(frozen=True, slots=True)
+class SetRows:
+    """The evaluations of one set since its rows last changed.
+
+    Args:
+        seen: The evaluations.
+        exact: Whether one of them has an exact loss: then the others do not count.
+        bytes_per_token: As the last one that has it tells.
+        rows: Which rows they are of.
+    """
+
+    seen: tuple[Row, ...] = ()
+    exact: bool = False
+    bytes_per_token: float | None = None
+    rows: EvalRows = NO_ROWS
+
+    def add(self, seen: EvalObservation) -> SetRows:
+        """With one more evaluation."""
+        rows = self.rows.add(seen)
+        before = SetRows() if rows.anew else self
+        return SetRows(
+            (*before.seen, (seen.step, _sound(seen.loss), _sound(seen.exact_loss))),
+            before.exact or seen.exact_loss is not None,
+            seen.bytes_per_token or before.bytes_per_token,
+            rows,
+        )
+
+    def curve(self, name: str) -> Curve | None:
+        """The curve of the set; None where no loss was logged."""
+        both = [(step, exact if self.exact else loss) for step, loss, exact in self.seen]
+        points = tuple((float(step), loss) for step, loss in both if loss is not None)
+        metric = keys.EXACT_LOSS if self.exact else keys.LOSS
+        return Curve(name, metric, points, self.bytes_per_token) if points else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The run up to a row, as far as a forecast looks at it.
+
+    Args:
+        trail: The training rows.
+        sets: The evaluations, by set.
+        ahead: The learning rate that the scheduler has planned; None where nothing says it.
+        length: How far the run has come.
+        tokens: Step and target tokens seen of the last training row that has them; zeros before.
+        per_second: Target tokens per second of the last training row that has them, in all processes.
+        per_gpu_hour: The same per accelerator and hour; None on a CPU.
+    """
+
+    trail: Trail = Trail()
+    sets: Mapping[str, SetRows] = field(default_factory=dict)
+    ahead: Ahead | None = None
+    length: Length = NO_STEP
+    tokens: tuple[int, int] = (0, 0)
+    per_second: float | None = None
+    per_gpu_hour: float | None = None
+    # Forecasts that were made, by set and last step.
+    _made: dict[tuple[str, int], Forecast] = field(init=False, default_factory=dict, compare=False, repr=False)
+
+    def add(self, seen: Observation) -> Outlook:
+        """The outlook after one more row."""
+        if seen.step > LARGEST_STEP:
+            return self
+        length = self.length.add(seen)
+        if isinstance(seen, TrainObservation):
+            tokens = self.tokens if seen.tokens_seen is None else (seen.step, seen.tokens_seen)
+            return Outlook(
+                self.trail.add((seen.step, _sound(seen.loss), finite_number(seen.learning_rate))), self.sets,
+                self.ahead, length, tokens, finite_number(seen.tokens_per_second) or self.per_second,
+                finite_number(seen.tokens_per_gpu_hour) or self.per_gpu_hour,
+            )  # fmt: skip
+        if isinstance(seen, EvalObservation):
+            known = self.sets.get(seen.split, SetRows())
+            return replace(self, sets={**self.sets, seen.split: known.add(seen)}, length=length)
+        ahead = _joined(self.ahead, seen) if isinstance(seen, SetupObservation) else self.ahead
+        return self if length is self.length and ahead is self.ahead else replace(self, ahead=ahead, length=length)
+
+    @property
+    def planned(self) -> int | None:
+        """The last step that the run is to have; None where nothing says it."""
+        planned = self.length.planned
+        return planned if planned is not None and planned <= LARGEST_STEP else None
+
+    @property
+    def done(self) -> int:
+        """The last step that is known of."""
+        return min(self.length.done, LARGEST_STEP)
+
+    def curve(self, name: str) -> Curve | None:
+        """The curve of training or of a set; None where it has no loss."""
+        if name != keys.TRAIN_PREFIX:
+            return self.sets[name].curve(name) if name in self.sets else None
+        points = tuple((float(step), loss) for step, loss, _ in self.trail if loss is not None)
+        return Curve(name, keys.LOSS, points) if points else None
+
+    def curves(self) -> Curves:
+        """All there is to be forecast from."""
+        found = (self.curve(name) for name in (keys.TRAIN_PREFIX, *self.sets))
+        curves = tuple(one for one in found if one is not None)
+        return Curves(curves, self._rates(), self.planned, self.done, self.ahead)
+
+    def forecast(self, name: str, last: int | None = None) -> Forecast | None:
+        """Where a curve will end; None where it has no loss, or nothing says when.
+
+        Args:
+            name: ``train``, or a set.
+            last: The step that is forecast; None: the planned last one.
+        """
+        curve, end = self.curve(name), self.planned if last is None else last
+        if curve is None or end is None or self.planned is None:
+            return None
+        if (name, end) not in self._made:
+            from ko_cpt_callbacks.forecast.forecast import forecast
+            from ko_cpt_callbacks.forecast.schedule import schedule_of
+
+            schedule = schedule_of(self.ahead, self._rates(), self.done, self.planned)
+            self._made[name, end] = forecast(curve.points, schedule, end, kind=curve.kind)
+        return self._made[name, end]
+
+    def _rates(self) -> tuple[tuple[float, float], ...]:
+        return tuple((float(step), rate) for step, _, rate in self.trail if rate is not None)
+
+
+def outlook_of(seen: Iterable[Observation]) -> Outlook:
+    """The outlook of a whole run."""
+    outlook = Outlook()
+    for item in seen:
+        outlook = outlook.add(item)
+    return outlook
+
+
+def _sound(loss: float | None) -> float | None:
+    """A loss; what is no number is 0.0, which no forecast uses and each names."""
+    return loss if loss is None or math.isfinite(loss) else 0.0
+
+
+def _joined(before: Ahead | None, seen: SetupObservation) -> Ahead | None:
+    """The rate as planned: up to a resume as it was planned before, from there on as it is planned now."""
+    name = seen.values.get("scheduler")
+    if seen.kind != RATE_AHEAD or not isinstance(name, str):
+        return before
+    steps, rates = (_numbers(seen.values.get(part)) for part in ("steps", "rates"))
+    if not steps or len(steps) != len(rates) or any(b <= a for a, b in pairwise(steps)):
+        return Ahead(name)
+    past = [] if before is None else [one for one in zip(before.steps, before.rates, strict=True) if one[0] < seen.step]
+    ahead = [one for one in zip(steps, rates, strict=True) if not past or one[0] >= seen.step]
+    both = [*past, *ahead]
+    return Ahead(name, tuple(step for step, _ in both), tuple(rate for _, rate in both))
+
+
+def _numbers(values: object) -> list[float]:
+    """The numbers of a list, 0 or more; none where it holds anything else."""
+    found = [finite_number(one) for one in values] if isinstance(values, (list, tuple)) else []
+    return [one for one in found if one is not None and one >= 0] if None not in found else []

@@ -129,6 +129,8 @@ RUN_FILE: Final = "run.json"
 ROWS_FILE: Final = "rows.jsonl"
 FINDINGS_FILE: Final = "findings.jsonl"
 EVAL_ROWS_FOLDER: Final = "eval_rows"
+# In run.json: how `ko-cpt measure` measured a model that it did not train.
+MEASURED: Final = "measured"
 # Bytes of a file's name on most systems.
 _LONGEST_FILE: Final = 255
 # Digits of a step; a damaged row may have one of hundreds.

@@ -55,7 +55,7 @@ def test_schema_is_a_schema() -> None:
 def test_trained_run(trained: Any) -> None:
     """A trained run has every part, and each is as the schema says."""
     assert wrong(trained) == []
-    assert set(trained) == set(SCHEMA["properties"])
+    assert set(trained) == set(SCHEMA["properties"]) - {keys.MEASURED}  # of a model that was not trained
     assert set(trained["told"]) == set(SCHEMA["properties"]["told"]["properties"])
     assert set(trained["model"]) == set(SCHEMA["properties"]["model"]["properties"])
     assert set(trained["tokenizer"]) == set(SCHEMA["properties"]["tokenizer"]["properties"])

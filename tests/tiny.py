@@ -59,6 +59,28 @@ def byte_level_tokenizer(vocab_size: int = 600) -> PreTrainedTokenizerFast:
     )
 
 
+@lru_cache
+def metaspace_tokenizer(vocab_size: int = 700) -> PreTrainedTokenizerFast:
+    """A BPE with ▁ and byte fallback that puts a space in front of a text: ``<s>``, ``</s>``, ``<pad>``, ``<unk>``."""
+    inner = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    back = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    inner.decoder = decoders.Sequence(back)
+    bytes_of = [f"<0x{byte:02X}>" for byte in range(256)]
+    special = [*SPECIAL, "<unk>"]
+    inner.train_from_iterator(
+        [*korean(), *english()],
+        trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=[*special, *bytes_of], limit_alphabet=200, show_progress=False
+        ),
+    )
+    # The trainer lists the byte tokens among the added ones; in a real vocabulary they are ordinary.
+    layout = json.loads(inner.to_str())
+    layout["added_tokens"] = [token for token in layout["added_tokens"] if token["content"] in special]
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(layout)), **names)
+
+
 def llama(vocab_size: int, *, seed: int = 0, hidden: int = 32, layers: int = 2, **config: Any) -> LlamaForCausalLM:
     """A tiny Llama with seeded weights."""
     torch.manual_seed(seed)

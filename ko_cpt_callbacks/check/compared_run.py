@@ -12,7 +12,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
-from ko_cpt_callbacks.compare.resolution import start_of
+from ko_cpt_callbacks.compare.resolution import NO_TRAINING, start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.value import Measured
 from ko_cpt_callbacks.errors import UnreadableRunError
@@ -118,8 +118,9 @@ def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
     seen = run.observations()
     file = run.run_file()
     retention = judged.watch.retention
-    start = _start(seen)
-    known = _known({} if file is None else json.loads(read_text(file)))  # judged: it is an object
+    page = {} if file is None else json.loads(read_text(file))  # judged: it is an object
+    start = NO_TRAINING if keys.MEASURED in page else _start(seen)
+    known = _known(page)
     last = _last_evaluations(seen).values()
     sets = tuple(_compared_set(run, item, {**known, "start": start}, retention) for item in last)
     training = _training(seen)

@@ -16,6 +16,7 @@ from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.checkpoints import checkpoints
 from ko_cpt_callbacks.cli.forecast import forecast
 from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
+from ko_cpt_callbacks.cli.measure import measure
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import SmokeCommand, train
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -41,6 +42,7 @@ app.command(short_help="Judge runs: what they reached, what is wrong, what to do
 app.command(short_help="Compare runs with a baseline, or with each other.")(compare)
 app.command(short_help="Say where the losses of a run will end, and whether targets are in reach.")(forecast)
 app.command(short_help="Say which checkpoints equal the best, which are lost, which can go.")(checkpoints)
+app.command(short_help="Measure models on a fixed text: loss, perplexity, bits per byte.")(measure)
 app.command(short_help="Write runs as one HTML file with their curves.")(report)
 app.command(short_help="Write a model card: measured numbers and findings.")(card)
 app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)

@@ -76,16 +76,22 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
         raise UnreadableRunError(
             f"{run.path}: found no loss that is a number, expected a run with one; nothing is added"
         )
-    model, tokenizer = _part(told, "model"), _part(told, "tokenizer")
+    model, tokenizer, measured = (_part(told, name) for name in ("model", "tokenizer", keys.MEASURED))
     name = model.get("name_or_path")
     url = run.path.absolute().as_uri()
-    title = title or f"Own run{f' of {name}' if isinstance(name, str) and name else ''}"
+    title = title or f"{'Measured' if measured else 'Own run'}{f' of {name}' if isinstance(name, str) and name else ''}"
+    method = f"{stage['title']}, as its rows and its {keys.RUN_FILE} have it"
+    if measured:
+        method = f"ko-cpt measure on {measured.get('text')}, windows of {measured.get('window')} tokens"
+        for value in values:
+            value["position"] = "as loaded"
+            value.update(_language(value["set"].removeprefix("eval_"), measured))
     content: dict[str, Any] = {
         "id": id,
         "title": title,
         "version": 1,
         "status": "own",
-        "kind": "continued pretraining",
+        "kind": "base model" if measured else "continued pretraining",
         "language": "ko",
         **({"start": start} if start else {}),
         **({} if evaluations else {"why_not": "it has no evaluation: there is a training loss only"}),
@@ -104,7 +110,7 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
             "quantization": _text(model.get("quantization")),
         },
         "method": {
-            "summary": f"{stage['title']}, as its rows and its {keys.RUN_FILE} have it",
+            "summary": method,
             "new_rows": NOT_STATED,
             "hyper_parameters": _hyper_parameters(told),
         },
@@ -132,6 +138,12 @@ def _stage(rows: list[SetupObservation]) -> tuple[dict[str, str], Any]:
         if all(trains[key] in get_args(words) for key, words in _WORDS.items()) and name[:1].isalpha():
             return {"name": name, "title": str(title)}, trains
     return {"name": _WHOLE, "title": "the whole run"}, NOT_STATED
+
+
+def _language(name: str, measured: Mapping[str, Any]) -> dict[str, str]:
+    """The language of a measured set, where it is not Korean."""
+    language = _part(measured, "languages").get(name)
+    return {} if not isinstance(language, str) or language == "ko" else {"language": language or "und"}
 
 
 def _part(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:

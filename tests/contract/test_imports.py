@@ -22,7 +22,7 @@ ORDER = (
     "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "checkpoint", "watch", "forecast", "signal",
     "compare", "rules",
     # What judges and shows a finished run needs no Trainer; a live one may show itself by it.
-    "recipe", "check", "report", "hf", "integrations", "training", "cli",
+    "recipe", "check", "report", "hf", "integrations", "training", "measure", "cli",
 )
 
 # Room -> libraries at module level, and further ones inside functions; None: anything.
@@ -38,6 +38,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "integrations": ({"pydantic", "axolotl"}, {"axolotl", "transformers"}),
     "training": (None, None),
+    "measure": (None, None),
     "check": ({"typer", "rich"}, set()),
     "report": ({"typer"}, {"huggingface_hub", "resvg_py"}),
     "cli": ({"typer", "rich", "pydantic", "click"}, None),
@@ -184,7 +185,7 @@ def test_offline_without_the_heavy_libraries(tmp_path: Path) -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if _room(path) not in ("hf", "integrations", "training", "cli", "")
+        if _room(path) not in ("hf", "integrations", "training", "measure", "cli", "")
     ]
     code = OFFLINE.format(blocked=HEAVY, modules=modules)
     found = subprocess.run(

@@ -1,0 +1,181 @@
+"""``ko-cpt measure MODEL …``: loss, perplexity and bits per byte of models on a fixed text, without a Trainer.
+
+Exit status: 0 measured, 2 an argument, a model, a text or a folder cannot be used (on stderr), 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ko_cpt_callbacks.check.terminal import guarded, print_json
+from ko_cpt_callbacks.errors import ConfigurationError
+
+__all__ = ["measure"]
+
+_FORMAT: Final = 1
+_FOLDER: Final = Path("measured")
+_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
+
+
+class By(StrEnum):
+    """What the bits are shown by."""
+
+    SCRIPT = "script"
+    DOCUMENT = "document"
+
+
+def measure(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders, or ids of the hub; later ones beside the first.")
+    ],
+    text: Annotated[
+        list[str] | None,
+        typer.Option("--text", metavar="reference|FILE", help="The package's text (default), or a file; repeatable."),
+    ] = None,
+    unit: Annotated[
+        str, typer.Option("--unit", metavar="line|paragraph|file", help="What a document is in a .txt of yours.")
+    ] = "paragraph",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="KIND", help="auto (as saved), float32, bfloat16, float16, float64.")
+    ] = "auto",
+    quantization: Annotated[
+        str, typer.Option("--quantization", metavar="none|8-bit|4-bit", help="Weights in fewer bits (bitsandbytes).")
+    ] = "none",
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", metavar="DIR", help="An adapter of PEFT on the one MODEL.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="PLACE", help="cpu, cuda or cuda:1; a GPU where there is one.")
+    ] = "",
+    window: Annotated[
+        int | None, typer.Option("--window", metavar="N", help="Tokens of a window; 2048, or what the model takes.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", metavar="N", help="Tokens before what a later window scores; half of it."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", help="Windows of a batch; default: what fits.")
+    ] = None,
+    by: Annotated[
+        By | None, typer.Option("--by", metavar="script|document", help="Show where the bits are, too.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results, a folder for each model.")
+    ] = _FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+) -> None:
+    """Measure models on a fixed text: the numbers of the callback, without a Trainer."""
+
+    def action() -> None:
+        choices = {"dtype": dtype, "quantization": quantization, "device": device, "adapter": adapter}
+        sizes = {"window": window, "context": context, "batch_size": batch_size}
+        _measure(models, choices, text or ["reference"], unit, {"folder": output, **sizes}, by, as_json=as_json)
+
+    try:
+        guarded("measure", action)
+    except KeyboardInterrupt:
+        typer.echo("ko-cpt measure: stopped; the same command goes on from here", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _measure(
+    models: list[str],
+    choices: dict[str, Any],
+    text: list[str],
+    unit: str,
+    settings: dict[str, Any],
+    by: By | None,
+    *,
+    as_json: bool,
+) -> None:
+    if choices["adapter"] is not None and len(models) > 1:
+        raise ConfigurationError(
+            f"--adapter: found {len(models)} models, expected the one that it was trained on; what is measured already "
+            "is read from -o"
+        )
+    if len(set(models)) < len(models):
+        raise ConfigurationError("MODEL: found one twice, expected each once")
+    # Not at the top: the other commands need no torch.
+    with _quiet():
+        from ko_cpt_callbacks.measure.model import ModelChoice
+        from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
+        from ko_cpt_callbacks.measure.text import read_text_sets
+
+    wanted = [ModelChoice(name, **choices) for name in models]
+    how = MeasureSettings(**settings)
+    measured_text = read_text_sets(text, unit)
+    found = []
+    for choice in wanted:
+        with _quiet(), _bar(choice.short_name, shown=not as_json) as progress:
+            found.append(measure_model(choice, measured_text, how, progress))
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if as_json:
+        later = [{name: vars_of(one) for name, one in model.against(found[0]).items()} for model in found[1:]]
+        print_json({"format": _FORMAT, "models": [model.as_dict() for model in found], "less_first": later})
+        return
+    from ko_cpt_callbacks.measure import page
+
+    for model, choice in zip(found, wanted, strict=True):
+        _say(page.model_lines(model))
+        typer.echo(f"  kept in {how.folder / choice.short_name}; ko-cpt baselines add takes it\n")
+    if len(found) > 1:
+        _say(page.ladder_lines(found))
+    if by is By.SCRIPT:
+        _say(page.script_lines(found))
+    elif by is By.DOCUMENT:
+        _say(page.document_lines(found))
+    _say(page.markdown_lines(found))
+
+
+def vars_of(paired: Any) -> dict[str, Any]:
+    """A paired difference as JSON values."""
+    return {"difference": paired.difference, "se": paired.se, "documents": paired.rows, "reasons": list(paired.reasons)}
+
+
+def _say(lines: Iterator[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and advice of libraries: what matters is checked, and said in one line."""
+    import warnings
+
+    from transformers.utils import logging as of_transformers
+
+    before = logging.root.manager.disable
+    of_transformers.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _bar(name: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr where a terminal reads it."""
+    if not shown or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)

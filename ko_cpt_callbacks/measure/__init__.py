@@ -1,0 +1,1 @@
+"""A model measured on a text that everyone has, without a Trainer: the same losses, the same bytes."""

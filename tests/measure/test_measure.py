@@ -1,0 +1,233 @@
+"""`ko-cpt measure`: its numbers against those of float64 and of a Trainer, its files, its pages."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
+
+import ko_cpt_callbacks
+from ko_cpt_callbacks import KoCPTCallback, keys
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.measure.measurement import MeasuredModel
+from ko_cpt_callbacks.measure.model import ModelChoice
+from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
+from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
+from ko_cpt_callbacks.measure.windows import token_windows
+from ko_cpt_callbacks.run.folder import read_eval_rows
+
+WINDOW, CONTEXT = 48, 16
+_LN2 = math.log(2.0)
+
+
+def _tokenizer(kind: str) -> Any:
+    if kind == "byte-level":
+        return tiny.byte_level_tokenizer()
+    if kind == "extended":
+        extended = tiny.byte_level_tokenizer.__wrapped__(500)
+        extended.add_tokens(["사람", "자유", "모든"])
+        return extended
+    if kind == "bytes":
+        from transformers import ByT5Tokenizer
+
+        return ByT5Tokenizer()
+    return tiny.metaspace_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Four tiny models with tokenizers of different kinds, wide weights, saved."""
+    found = {}
+    for seed, kind in enumerate(("byte-level", "extended", "bytes", "metaspace")):
+        folder = tmp_path_factory.mktemp("models") / kind
+        tokenizer = _tokenizer(kind)
+        tiny.llama(len(tokenizer), seed=seed, layers=1, initializer_range=0.4).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        found[kind] = folder
+    return found
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two Korean sets and an English one: short rows, and one document of several windows."""
+    folder = tmp_path_factory.mktemp("texts")
+    korean, english = tiny.korean(), tiny.english()
+    sets = {"ko_prose": [korean[0] * 2, *korean[1:4]], "ko_law": list(korean[50:58]), "en": list(english[:3])}
+    for name, texts in sets.items():
+        lines = [json.dumps({"text": text[:400] if name != "ko_prose" else text}) for text in texts]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return [str(folder / f"{name}.jsonl") for name in sets]
+
+
+def _measured(model: Path, files: list[str], folder: Path, **more: Any) -> MeasuredModel:
+    settings = MeasureSettings(folder, **{"window": WINDOW, "context": CONTEXT, **more})
+    return measure_model(ModelChoice(str(model), device="cpu"), read_text_sets(files), settings)
+
+
+def _reference(folder: Path, text: MeasuredText) -> dict[str, float]:
+    """Bits per byte of every set in float64, from windows cut here, over the bytes of the texts themselves."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder).double()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    front = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    found = {}
+    for item in text.sets:
+        bits = 0.0
+        for document in item.documents:
+            ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
+            done = 0
+            while done < len(ids):
+                end = min(len(ids), done + (WINDOW - 1 if not done else WINDOW - 1 - CONTEXT))
+                row = torch.tensor([[front, *ids[max(0, end - WINDOW + 1) : end]]])
+                with torch.no_grad():
+                    scores = torch.log_softmax(model(row).logits[0, :-1], dim=-1)
+                losses = -scores.gather(1, row[0, 1:, None]).squeeze(1)
+                bits += float(losses[len(losses) - (end - done) :].sum()) / _LN2
+                done = end
+        found[item.name] = bits / sum(len(document.text.encode()) for document in item.documents)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "extended", "bytes", "metaspace"])
+def test_bits_per_byte_are_those_of_float64(
+    kind: str, models: dict[str, Path], files: list[str], tmp_path: Path
+) -> None:
+    """Whatever the tokenizer and the batch size, bits per byte are those of a computation in float64, to 1e-6."""
+    wanted = _reference(models[kind], read_text_sets(files))
+    for size in (1, 3, 8):
+        measured = _measured(models[kind], files, tmp_path / str(size), batch_size=size)
+        found = {item.name: item.number(keys.BITS_PER_BYTE) for item in measured.sets}
+        assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
+        assert measured.changed == 0
+        assert found["ko"] == pytest.approx(
+            sum(item.rows.nll.sum() for item in measured.sets if item.name.startswith("ko_"))
+            / _LN2
+            / sum(item.rows.bytes.sum() for item in measured.sets if item.name.startswith("ko_")),
+            abs=1e-12,
+        )
+
+
+def test_a_trainer_gives_the_same_number(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """The callback in a Trainer that evaluates the same rows finds the same losses, bytes and texts row by row."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    text = read_text_sets(files[1:])
+    measured = _measured(models["metaspace"], files[1:], tmp_path / "measured", window=500, context=None)
+    tokenizer = AutoTokenizer.from_pretrained(models["metaspace"])
+    rows = {
+        item.name: [
+            {"input_ids": [0, *tokenizer(one.text, add_special_tokens=False)["input_ids"]]} for one in item.documents
+        ]
+        for item in text.sets
+    }
+    model = AutoModelForCausalLM.from_pretrained(models["metaspace"])
+    callback = KoCPTCallback(rules=())
+    trainer = tiny.trainer(model, tmp_path, evaluation=rows, callbacks=[callback], processing_class=tokenizer)
+    found = trainer.evaluate()
+    for item in measured.sets:
+        for key in (keys.EXACT_LOSS, keys.EXACT_LOSS_SE, keys.BITS_PER_BYTE, keys.BITS_PER_BYTE_SE):
+            assert found[f"eval_{item.name}_{key}"] == pytest.approx(item.number(key), abs=1e-6)
+        theirs = read_eval_rows(tmp_path / "ko_cpt" / "eval_rows" / f"eval_{item.name}-0.npz")
+        assert item.entries[keys.FINGERPRINT] == f"utf8-{theirs.fingerprint()}"
+        assert np.array_equal(item.rows.bytes, theirs.bytes)
+        assert np.array_equal(item.rows.flags, theirs.flags)
+
+
+def test_what_was_killed_goes_on(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """Killed between two documents, in the middle of a line, the next call scores the rest only, with equal sums."""
+    whole = _measured(models["byte-level"], files, tmp_path / "whole")
+
+    class Killed(BaseException):
+        """Stands for a signal."""
+
+    def kill(done: int, of: int) -> None:
+        if done > of / 2:
+            raise Killed
+
+    settings = MeasureSettings(tmp_path / "killed", window=WINDOW, context=CONTEXT)
+    choice, text = ModelChoice(str(models["byte-level"]), device="cpu"), read_text_sets(files)
+    with pytest.raises(Killed):
+        measure_model(choice, text, settings, kill)
+    lines = next((tmp_path / "killed").rglob("0.jsonl"))
+    kept = lines.read_text("utf-8").splitlines()
+    assert 1 < len(kept) < 1 + sum(len(item.documents) for item in text.sets)
+    with lines.open("a", encoding="utf-8") as file:
+        file.write(kept[-1][: len(kept[-1]) // 2])
+    scored: list[int] = []
+    again = measure_model(choice, text, settings, lambda done, of: scored.append(done))
+    assert len(scored) == sum(len(item.documents) for item in text.sets) - len(kept) + 1
+    for one, other in zip(whole.sets, again.sets, strict=True):
+        assert one.entries[keys.FINGERPRINT] == other.entries[keys.FINGERPRINT]
+        assert one.rows.nll == pytest.approx(other.rows.nll, abs=1e-4)
+    nothing: list[int] = []
+    third = measure_model(choice, text, settings, lambda done, of: nothing.append(done))
+    assert nothing == []
+    assert third.as_dict() == again.as_dict()
+
+
+def test_scripts_add_up(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """Bits by script add up to the bits of the set to 1e-9, and their bytes to its bytes, in every vocabulary."""
+    for kind, folder in models.items():
+        for item in _measured(folder, files, tmp_path / kind).sets:
+            scripts = item.scripts()
+            assert sum(bits for bits, _ in scripts.values()) == pytest.approx(item.rows.nll.sum() / _LN2, rel=1e-9)
+            assert sum(size for _, size in scripts.values()) == item.rows.bytes.sum()
+            assert (("hangul" in scripts), ("latin" in scripts)) == (item.name != "en", item.name == "en")
+
+
+@pytest.mark.parametrize(("tokens", "room", "context"), [(0, 5, 2), (1, 5, 2), (5, 5, 2), (6, 5, 4), (97, 10, 3)])
+def test_every_token_is_scored_once_with_text_before_it(tokens: int, room: int, context: int) -> None:
+    """Windows score each token once, hold no more than they have room for, and later ones reach back far enough."""
+    windows = list(token_windows(tokens, room, context))
+    assert [at for one in windows for at in range(one.scored, one.end)] == list(range(tokens))
+    assert all(one.end - one.start <= room for one in windows)
+    assert all(one.scored - one.start >= context for one in windows[1:])
+
+
+def test_ladder_and_baseline(
+    models: dict[str, Path], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command prints a ladder with paired differences; what it keeps is taken as a baseline, without training."""
+    monkeypatch.setenv("KO_CPT_BASELINES", str(tmp_path / "own"))
+    out = tmp_path / "out"
+    options = [part for file in files for part in ("--text", file)]
+    args = ["measure", str(models["byte-level"]), str(models["metaspace"]), *options, "-o", str(out)]
+    result = CliRunner().invoke(app, [*args, "--window", "64", "--device", "cpu", "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    first, second = ({item["set"]: item for item in model["sets"]} for model in said["models"])
+    paired = said["less_first"][0]["ko"]
+    wanted = second["ko"][keys.BITS_PER_BYTE] - first["ko"][keys.BITS_PER_BYTE]
+    assert paired["difference"] == pytest.approx(wanted, abs=1e-9)
+    assert 0 < paired["se"] < math.hypot(first["ko"]["bits_per_byte_se"], second["ko"]["bits_per_byte_se"])
+    text = CliRunner().invoke(app, [*args, "--window", "64", "--device", "cpu", "--by", "document"])
+    assert text.exit_code == 0, text.output
+    assert f"{paired['difference']:+.4f}" in text.stdout
+    page = text.stdout.split("| model |")[0].replace(str(out), "out")
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+    run = json.loads((out / "metaspace" / "ko_cpt" / "run.json").read_text("utf-8"))
+    schema = json.loads((Path(ko_cpt_callbacks.__file__).parent / "schemas" / "run.schema.json").read_text("utf-8"))
+    assert [error.message for error in Draft202012Validator(schema).iter_errors(run)] == []
+    added = CliRunner().invoke(app, ["baselines", "add", str(out / "byte-level"), "--id", "measured-tiny"])
+    assert added.exit_code == 0, added.output
+    shown = CliRunner().invoke(app, ["baselines", "show", "measured-tiny", "--json"])
+    entry = json.loads(shown.stdout)["entry"]
+    assert entry["kind"] == "base model"
+    values = {(value["set"], value["metric"]): value for value in entry["values"]}
+    assert values["eval_ko", keys.BITS_PER_BYTE]["value"] == first["ko"][keys.BITS_PER_BYTE]
+    assert values["eval_en", keys.BITS_PER_BYTE]["language"] == "en"
+    compared = CliRunner().invoke(app, ["compare", str(out / "metaspace"), "--baseline", "measured-tiny", "--json"])
+    assert compared.exit_code == 0, compared.output
+    found = json.loads(compared.stdout)
+    exact = [item["comparison"] for item in found["comparisons"] if item["measured"]["set"] == "eval_ko"]
+    assert [one["outcome"] for one in exact] == ["exact"]
+    assert exact[0]["seed_se"] == 0.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,13 +15,13 @@ from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.comparison import compare, same_run
 from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = [
-    "SPLITS", "Compared", "LoneLoss", "Side", "compared_loss", "compared_run", "efficiency", "find_side",
-    "side_of_run",
+    "SPLITS", "Compared", "ComparedRuns", "LoneLoss", "Side", "compared_loss", "compared_run", "compared_runs",
+    "find_side", "side_of_run",
 ]  # fmt: skip
 
 
@@ -60,6 +60,56 @@ class Compared:
         for name in ("reasons", "notes", "would_help"):
             compared[name] = [{**item, "message": catalogue(language).reason(item)} for item in compared[name]]
         return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRuns:
+    """Everything that was compared with one baseline.
+
+    Args:
+        side: What it was compared with.
+        runs: The runs that were read.
+        compared: Every loss of them.
+        unread: Why a run cannot be read, by its path.
+        only: The set that was named; None: every set.
+    """
+
+    side: Side
+    runs: tuple[ComparedRun, ...]
+    compared: tuple[Compared, ...]
+    unread: Mapping[str, str] = field(default_factory=dict)
+    only: str | None = None
+
+    @property
+    def all_runs(self) -> tuple[ComparedRun, ...]:
+        """The runs, and the one that they are compared with."""
+        return self.runs if self.side.run is None else (self.side.run, *self.runs)
+
+    @property
+    def efficiency(self) -> dict[str, Any] | None:
+        """Tokens per GPU hour of the runs that logged them and of the baselines; None where no run did."""
+        known = {run.path: run.tokens_per_gpu_hour for run in self.runs if run.tokens_per_gpu_hour is not None}
+        if not known:
+            return None
+        from ko_cpt_callbacks.compare.registry import efficiency_table
+
+        names = ("id", "title", "gpu", keys.TOKENS_PER_GPU_HOUR, "grade")
+        return {
+            "runs": [{"run": path, keys.TOKENS_PER_GPU_HOUR: speed} for path, speed in known.items()],
+            "baselines": [{name: getattr(row, name) for name in names} for row in efficiency_table()],
+        }
+
+    def as_dict(self, language: str = DEFAULT_LANGUAGE) -> dict[str, Any]:
+        """As strict JSON: ``schemas/compare.schema.json``."""
+        names = ("id", "title", "kind", "grade", "version", "language", "vocabulary", "quantization")
+        return {
+            "format": _FORMAT,
+            "baseline": {name: getattr(self.side.baseline, name) for name in names},
+            "runs": [{"run": run.path, "stage": run.stage or None, **run.facts.as_dict()} for run in self.runs],
+            "unreadable": [{"run": path, "error": error} for path, error in self.unread.items()],
+            "comparisons": [one.as_dict(language) for one in self.compared],
+            "efficiency": self.efficiency,
+        }
 
 
 def find_side(named: str) -> Side:
@@ -112,18 +162,36 @@ def compared_loss(measured: Measured, side: Side, stage: str | None = None) -> C
     return Compared(None, None, measured, compare(measured, side.baseline, stage))
 
 
-def efficiency(runs: Iterable[ComparedRun]) -> dict[str, Any] | None:
-    """Tokens per GPU hour of the runs that logged them and of the baselines; None where no run did."""
-    known = {run.path: run.tokens_per_gpu_hour for run in runs if run.tokens_per_gpu_hour is not None}
-    if not known:
-        return None
-    from ko_cpt_callbacks.compare.registry import efficiency_table
+def compared_runs(
+    paths: Sequence[str], side: Side, read: Callable[[str], ComparedRun], stage: str | None = None,
+    only: str | None = None,
+) -> ComparedRuns:  # fmt: skip
+    """Runs beside a baseline; of several, one that cannot be read is kept with its reason.
 
-    names = ("id", "title", "gpu", keys.TOKENS_PER_GPU_HOUR, "grade")
-    return {
-        "runs": [{"run": path, keys.TOKENS_PER_GPU_HOUR: speed} for path, speed in known.items()],
-        "baselines": [{name: getattr(row, name) for name in names} for row in efficiency_table()],
-    }
+    Args:
+        paths: As the user named them.
+        side: What they are compared with.
+        read: Reads one.
+        stage: The baseline's; None: the one that trains the same, or the last.
+        only: One set; None: every set but retention sets.
+
+    Raises:
+        UnreadableRunError: If none can be read.
+        ConfigurationError: If there is no such stage or set.
+    """
+    runs: list[ComparedRun] = []
+    compared: list[Compared] = []
+    unread: dict[str, str] = {}
+    for path in paths:
+        try:
+            run = read(path)
+            compared += compared_run(run, side, stage, only)
+            runs.append(run)
+        except UnreadableRunError as error:
+            if len(unread) + 1 == len(set(paths)):
+                raise
+            unread[path] = str(error)
+    return ComparedRuns(side, tuple(runs), tuple(compared), unread, only)
 
 
 def _chosen(run: ComparedRun, only: str | None) -> Sequence[ComparedSet]:
@@ -180,6 +248,7 @@ def _paired(item: ComparedSet, baseline: Baseline, stage: str | None) -> Paired 
 
 
 SPLITS: Final = ("eval", "train")
+_FORMAT: Final = 1
 
 _LN2: Final = math.log(2.0)
 _AGREE: Final = 0.01  # how far three printed numbers may disagree, as a share. Chosen, not measured.

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.staged import judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -26,7 +27,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
     finite_number,
 )
-from ko_cpt_callbacks.run.reading import Run, Source, read_run
+from ko_cpt_callbacks.run.reading import Run, Source, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = ["ComparedRun", "ComparedSet", "as_baseline", "as_compared", "read_compared_run"]
@@ -71,6 +72,7 @@ class ComparedRun:
         tokens_per_gpu_hour: The last that a row has; None where none has, as on a CPU.
         facts: What every verdict carries, as ``ko-cpt check`` finds it.
         start: What it began from, as far as a row says; empty where none does.
+        stage: The stage that stands for a staged run, the last that can be judged; empty where it is none.
     """
 
     path: str
@@ -82,6 +84,7 @@ class ComparedRun:
     vocabulary: int | None = None
     tokens_per_gpu_hour: float | None = None
     start: str = ""
+    stage: str = ""
 
     @property
     def compared(self) -> tuple[ComparedSet, ...]:
@@ -89,14 +92,27 @@ class ComparedRun:
         kept = tuple(item for item in self.sets if not item.measured.retention)
         return kept or self.sets or (() if self.training is None else (self.training,))
 
+    @property
+    def every(self) -> tuple[ComparedSet, ...]:
+        """What a comparison looks at, and the retention sets, with which nothing is compared."""
+        return (*self.compared, *(item for item in self.sets if item not in self.compared))
+
 
 def read_compared_run(path: str) -> ComparedRun:
-    """The run at a path, as ``ko-cpt check`` finds it.
+    """The run at a path, as ``ko-cpt check`` finds it; a staged run as the last stage that can be judged.
 
     Raises:
         UnreadableRunError: If there is none, its ``run.json`` is damaged, or it holds neither an evaluation nor a
             finite training loss.
     """
+    plan = read_plan(path)
+    if plan is not None:
+        staged = judge_plan(plan)
+        for stage in reversed(staged.stages):
+            if stage.judgement is not None:
+                whole = as_compared(path, stage.judgement.run, stage.judgement)
+                return replace(whole, facts=staged.facts, stage=stage.planned.name)
+        raise UnreadableRunError(f"{path}: found no stage that can be judged, expected one with a loss")
     run = read_run(path)
     file = run.run_file()
     told = None if file is None else read_recorded_run(file)

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
-from ko_cpt_callbacks.check.compare_command import compare
 from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.checkpoints import checkpoints
+from ko_cpt_callbacks.cli.compare import compare
 from ko_cpt_callbacks.cli.forecast import forecast
 from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
 from ko_cpt_callbacks.cli.measure import measure

@@ -70,7 +70,7 @@ class Catalogue:
         absences: What evidence a run lacks, by key.
         page: Lines of the pages in a terminal, by key.
         reasons: Reasons of a comparison, by code.
-        labels: Those why two runs are not comparable, in a few words.
+        labels: Those why two runs are not comparable, or not exactly, in a few words.
         notes: Notes inside a detail, by key.
         deltas: Why a stage's difference is no better than it is, by code.
         matches: How a stage was matched with a baseline's, by code.
@@ -208,6 +208,10 @@ class Catalogue:
             KeyError: If there is no such reason, or ``reason`` lacks a number.
         """
         return self._sentences(self.reasons[reason["code"]], reason)
+
+    def label(self, reason: Mapping[str, Any]) -> str:
+        """The same in a few words; raises as `reason` does."""
+        return self._sentences(self.labels[reason["code"]], reason)
 
     def say(self, key: str, **values: Any) -> str:
         """Words of the report page, with their values.

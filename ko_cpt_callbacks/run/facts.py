@@ -14,7 +14,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.progress import Summary
 
-__all__ = ["RunFacts", "RunState", "RunVerdict", "facts_of", "joined_facts", "run_state"]
+__all__ = ["RunFacts", "RunState", "RunVerdict", "facts_of", "joined_facts"]
 
 _TOO_LITTLE: Final = "not-enough-data"
 
@@ -120,18 +120,6 @@ def facts_of(
     else:
         verdict = RunVerdict.OK
     return RunFacts(state, complete, length.done, length.planned, verdict, summary.seen.kind, by)
-
-
-def run_state(facts: RunFacts) -> str:
-    """A sentence on a run that is not whole; empty where it is, or where it still runs."""
-    of = "" if facts.steps_planned is None else f" of {facts.steps_planned:,}"
-    if facts.state is RunState.UNFINISHED:
-        return f"Unfinished: {facts.steps_done:,}{of} steps." if of else f"Unfinished after step {facts.steps_done:,}."
-    if facts.state is RunState.STOPPED:
-        return f"Stopped by {facts.stopped_by} after {facts.steps_done:,}{of} steps."
-    if facts.state is RunState.FAILED:
-        return f"Failed: the last loss, at step {facts.steps_done:,}{of}, is no number."
-    return ""
 
 
 _WORST_FIRST: Final = (RunState.FAILED, RunState.STOPPED, RunState.UNFINISHED, RunState.RUNNING)

@@ -22,7 +22,7 @@ from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, Trai
 
 __all__ = [
     "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "finding_lines", "listed",
-    "loss_text", "perplexity_text", "table_lines", "to_do", "trace", "verdict_line", "with_error",
+    "loss_text", "perplexity_text", "state_text", "table_lines", "to_do", "trace", "verdict_line", "with_error",
 ]  # fmt: skip
 
 GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
@@ -130,7 +130,7 @@ def verdict_line(facts: RunFacts, findings: Iterable[Finding], said: Catalogue) 
     found = list(findings)
     counts = Counter(finding.severity for finding in found)
     errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
-    parts = [] if facts.state is RunState.FINISHED else [_state(facts, said)]
+    parts = [] if facts.state is RunState.FINISHED else [state_text(facts, said)]
     if errors:
         name = "errors-warnings" if warnings else "errors"
         parts.append(said.line_of(name, errors=errors, warnings=warnings))
@@ -145,7 +145,8 @@ def verdict_line(facts: RunFacts, findings: Iterable[Finding], said: Catalogue) 
     return PageLine(printable(" · ".join(parts)), facts.verdict.value)
 
 
-def _state(facts: RunFacts, said: Catalogue) -> str:
+def state_text(facts: RunFacts, said: Catalogue) -> str:
+    """Where a run stands, and how far it came: ``UNFINISHED 300 of 10,000 steps``."""
     name = facts.state.value
     if facts.steps_planned is None and facts.state is not RunState.FAILED:
         name += "-unplanned"

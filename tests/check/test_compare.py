@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from check import command
+from check import command, staged
 from check.command import REAL_RUNS, ROOT, real_run, write_state
 from check.made_run import sums, write_run
 from check.sample import healthy, train_rows
@@ -80,8 +82,8 @@ def codes(found: dict[str, Any], what: str = "reasons") -> list[str]:
 
 
 def text(*arguments: object) -> str:
-    """The page, every run of blanks one blank."""
-    result = compare(*arguments)
+    """The whole page, every run of blanks one blank."""
+    result = compare(*arguments, "--all")
     assert (result.exit_code, result.stderr) == (0, "")
     return " ".join(result.stdout.split())
 
@@ -113,7 +115,7 @@ def test_a_training_log_against_redwhale() -> None:
     )  # fmt: skip
     assert [f"{reach:.2f}" for reach in found["equal_bytes_per_token"]] == ["4.23", "4.54"]
     said = text(run, "--baseline", "redwhale")
-    assert "not comparable." in said
+    assert "not comparable" in said
     assert (
         "4.23 bytes per token, with this run's loss of 2.624, if the reference's text has 4.526; 4.54, if it has 4.860 "
         "(a training loss against an evaluation loss: no verdict)"
@@ -379,16 +381,71 @@ def test_several_runs_and_sets(tmp_path: Path) -> None:
     assert "did you mean eval_law?" in refused(second, "--baseline", first, "--set", "eval_lawn")
 
 
+def _table(*arguments: object) -> list[list[str]]:
+    """The cells of the table, row by row, without its head."""
+    lines = compare(*arguments).stdout.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.split()[:2] == ["run", "set"])
+    rows = list(itertools.takewhile(bool, lines[first + 1 :]))
+    return [re.split(" {2,}", row) for row in rows]
+
+
 def test_several_are_one_table(tmp_path: Path) -> None:
-    """Every run and set in a row of its own before the details, the lowest first; a single comparison has no table."""
-    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    """A row a run and set: what is better than the reference, the reference, what is worse; then what nothing is
+    compared with. No sentence stands on the page, and a single comparison has no table."""
+    first = write_run(tmp_path / "a", {"eval_ko": sums(3.0), "eval_en": sums(text=3)})
     worse, better = (write_run(tmp_path / name, {"eval_ko": sums(loss)}) for name, loss in (("b", 3.1), ("c", 2.8)))
-    lines = CliRunner().invoke(app, ["compare", first, worse, better]).stdout.splitlines()
-    text = "\n".join(lines)
-    assert text.index(better) < text.index(worse)
-    rows = [line for line in lines if "exact: " in line and " · " not in line]
-    assert [line.split("exact: ")[1] for line in rows] == ["ahead", "behind"]
-    assert "exact: ahead" not in CliRunner().invoke(app, ["compare", first, better]).stdout.splitlines()[0]
+    bare = write_state(tmp_path / "d.json", [{"eval_loss": 3.0, "eval_runtime": 1.0, "step": 10}])
+    rows = _table(first, worse, better, bare)
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        ("c", "eval_ko", "exact: ahead"),
+        ("a", "eval_ko", "reference"),
+        ("b", "eval_ko", "exact: behind"),
+        ("d.json", "eval", "not comparable: bytes per token are not known"),
+        ("a", "eval_en", "not comparable: a retention set"),
+    ]
+    found = {item["run"]: item["comparison"] for item in compared(first, worse, better)["comparisons"]}
+    assert rows[0][4:6] == [f"{found[better]['difference']:+.3f} nats",
+                            f"{found[better]['low']:+.3f} to {found[better]['high']:+.3f}"]  # fmt: skip
+    assert ". " not in compare(first, worse, better, bare).stdout
+    assert "To know" in compare(first, worse, better, "--all").stdout
+    assert "exact: ahead" not in compare(first, better).stdout.splitlines()[0]
+
+
+def test_a_page_of_one_comparison_gives_its_reasons_in_a_few_words(tmp_path: Path) -> None:
+    """Why it is not exact is one line; the sentences are behind --all."""
+    run = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
+    page = compare(run, "--baseline", "published").stdout
+    assert "Why not exact: whether it is the same text is not known" in page
+    assert "text alone makes a large difference" not in page
+    assert "text alone makes a large difference" in text(run, "--baseline", "published")
+
+
+def test_a_staged_run_stands_with_its_last_stage(tmp_path: Path) -> None:
+    """As a run and as the reference; the facts are those of the whole training."""
+    names = ["embedding", "lora"]
+    for folder, name in zip(staged.plan(tmp_path / "whole", names), names, strict=True):
+        staged.stage(folder, name, (5.0, 4.0) if name == "embedding" else (4.0, 3.0))
+    alone = staged.stage(tmp_path / "alone", "lora", (4.0, 3.5))
+    (run,) = (found := compared(alone, tmp_path / "whole"))["runs"]
+    assert (run["stage"], run["state"], run["steps_done"]) == ("lora", "finished", 800)
+    (only_ko,) = (item["comparison"] for item in found["comparisons"])
+    assert (only_ko["set"], only_ko["outcome"], only_ko["standing"]) == ("eval_ko", "exact", "ahead")
+    assert only(tmp_path / "whole", alone)["standing"] == "behind"
+    staged.plan(tmp_path / "none", names)
+    assert "no stage has begun" in refused(tmp_path / "none", "--baseline", "published")
+
+
+def test_one_of_several_that_cannot_be_read_is_a_row(tmp_path: Path) -> None:
+    """The others are compared, the reason stands in the table, in JSON and on stderr, and the exit status is 2."""
+    first, second = (write_run(tmp_path / name, {"eval_ko": sums(loss)}) for name, loss in (("a", 3.0), ("b", 3.1)))
+    lost = str(tmp_path / "lost")
+    result = compare(first, second, lost)
+    assert (result.exit_code, result.stderr.count("no such file or folder")) == (2, 1)
+    assert _table(first, second, lost)[-1][-1].startswith("unreadable: no such file or folder")
+    told = json.loads(compare(first, second, lost, "--json").stdout)
+    jsonschema.Draft202012Validator(SCHEMA).validate(told)
+    assert [item["run"] for item in told["unreadable"]] == [lost]
+    assert "no such file" in refused(first, lost)
 
 
 def test_a_baselines_retention_sets_stand_for_nothing(tmp_path: Path) -> None:
@@ -434,7 +491,7 @@ def test_efficiency(tmp_path: Path) -> None:
     table = compared(slow, "--baseline", "published")["efficiency"]
     assert table["runs"] == [{"run": slow, "tokens_per_gpu_hour": 2_700_000.0}]
     assert {"redwhale"} <= {row["id"] for row in table["baselines"]}
-    page = compare(slow, "--baseline", "published").stdout
+    page = compare(slow, "--baseline", "published", "--all").stdout
     lines = page.split("Tokens per GPU hour")[1].splitlines()[1:]
     speeds = [float(line.split()[0]) for line in lines if line.strip()]
     assert speeds == sorted(speeds)
@@ -560,5 +617,5 @@ def test_every_run_carries_its_facts(tmp_path: Path) -> None:
     (run,) = compared(first, second)["runs"]
     assert (run["run"], run["state"], run["complete"], run["kind"]) == (second, "unfinished", False, "causal")
     assert (run["steps_planned"], run["verdict"]) == (90_000, "look")
-    assert f"Unfinished: {run['steps_done']:,} of 90,000 steps." in text(first, second)
-    assert "Unfinished after step 100." in text(second, first)
+    assert f"UNFINISHED {run['steps_done']:,} of 90,000 steps" in text(first, second)
+    assert "UNFINISHED after step 100" in text(second, first)

@@ -17,6 +17,10 @@ from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.messages.catalogue import catalogue
 
 KOREAN = re.compile("[가-힣]")
+KEPT = {
+    "all", "json", "eval", "train", "en", "ko", "nats", "redwhale", "Red", "Whale", "continued", "on", "Korean", "lora",
+}  # fmt: skip
+"""Words of a Korean page that are names: of sets, files, options, classes, units, and titles of baselines."""
 
 
 @pytest.fixture
@@ -88,6 +92,17 @@ def test_compare_in_korean(tmp_path: Path) -> None:
     (compared,) = json.loads(done.stdout)["comparisons"]
     reasons = [one["message"] for kind in ("reasons", "notes", "would_help") for one in compared["comparison"][kind]]
     assert reasons and all(KOREAN.search(reason) for reason in reasons)
+
+
+def test_the_page_of_a_comparison_is_korean(tmp_path: Path) -> None:
+    """No English word is left but names, units and titles of baselines, in the table and in a single comparison."""
+    first = made_run.write_run(tmp_path / "1", {"eval_ko": made_run.sums(3.0), "eval_en": made_run.sums(text=3)})
+    second = made_run.write_run(tmp_path / "2", {"eval_ko": made_run.sums(2.9)})
+    several = [first, second, second]
+    for words in ([first, second], several, [*several, "--all"], [second, "--baseline", "redwhale"]):
+        page = CliRunner().invoke(app, ["compare", *words, "--lang", "ko"]).stdout.replace(str(tmp_path), "")
+        left = set(re.findall("[A-Za-z][a-z]+", page)) - KEPT
+        assert not left, page
 
 
 def test_a_terminal_of_few_letters(joined: Path) -> None:

@@ -14,7 +14,6 @@ from ko_cpt_callbacks.run.facts import (
     RunVerdict,
     facts_of,
     joined_facts,
-    run_state,
 )
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
@@ -102,18 +101,6 @@ def test_facts_do_not_depend_on_the_cut() -> None:
     whole = monitor.fold(rows)[0]
     for cut in range(len(rows)):
         assert monitor.fold(rows[cut:], monitor.fold(rows[:cut])[0])[0] == whole
-
-
-def test_sentences() -> None:
-    """A run that is not whole says so, with its steps; a whole one, or one that runs, has nothing to add."""
-    assert run_state(facts(plan(10_000), *trained(300))) == "Unfinished: 300 of 10,000 steps."
-    assert run_state(facts(*trained(300))) == "Unfinished after step 300."
-    stopped = facts(plan(900), *trained(300), stopped_by="EarlyStoppingCallback")
-    assert run_state(stopped) == "Stopped by EarlyStoppingCallback after 300 of 900 steps."
-    failed = facts(plan(300), *trained(290), TrainObservation(300, loss=math.nan))
-    assert run_state(failed) == "Failed: the last loss, at step 300 of 300, is no number."
-    assert run_state(facts(plan(300), *trained(300))) == ""
-    assert run_state(facts(plan(900), *trained(300), running=True)) == ""
 
 
 def test_stages_together() -> None:

@@ -1,0 +1,136 @@
+"""``ko-cpt compare RUN… --baseline ID|RUN``: how far a run is from another, in which unit, how sure, or why not.
+
+Exit status: 0 compared, whatever came out; 2 a run, a baseline or an option cannot be used (one line each on stderr;
+the others are compared all the same).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Final
+
+import typer
+
+from ko_cpt_callbacks.check.compare_page import compare_lines
+from ko_cpt_callbacks.check.compared import (
+    SPLITS,
+    ComparedRuns,
+    LoneLoss,
+    compared_loss,
+    compared_runs,
+    find_side,
+    side_of_run,
+)
+from ko_cpt_callbacks.check.compared_run import read_compared_run
+from ko_cpt_callbacks.check.compared_seeds import STARTS, ToldSeeds, told_seeds
+from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
+from ko_cpt_callbacks.compare.reference import checked_stage
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.messages.terminal import printable
+
+__all__ = ["compare"]
+
+_UNUSABLE: Final = 2
+
+
+def compare(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders, staged runs, checkpoints or trainer_state.json files."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID|RUN", help="What to compare with: an id (ko-cpt baselines) or a run; default: the first RUN."
+        ),
+    ] = None,
+    stage: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The baseline's stage; default: the one that trains the same, or the last."),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--set", metavar="NAME", help="One evaluation set: eval_ko. Default: all but retention sets."),
+    ] = None,
+    loss: Annotated[float | None, typer.Option(help="In place of a RUN: a loss in nats per token.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="|".join(SPLITS), help="With --loss: what it was measured on; default: eval.")
+    ] = None,
+    bytes_per_token: Annotated[
+        float | None, typer.Option(help="With --loss: UTF-8 bytes of the scored text per token.")
+    ] = None,
+    bits_per_byte: Annotated[float | None, typer.Option(help="With --loss: bits per byte of the same text.")] = None,
+    se: Annotated[float | None, typer.Option(help="With --loss: its standard error in nats per token.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(STARTS),
+            help="What a RUN began from, for what another seed would change; default: as its rows show.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        list[str] | None,
+        typer.Option("--repeat", metavar="RUN", help="RUN with another seed, twice or more: their spread is measured."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Why, what to know and what would help, in full; tokens per GPU hour.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    lang: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en."),
+    ] = None,
+) -> None:
+    """Compare runs with a baseline: exactly or as an indication, or say why not.
+
+    Exit status: 0 compared, whatever came out; 2 a run, a baseline or an option cannot be used.
+    """
+    let_print_anything()
+    try:
+        language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
+        lone = LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
+        seeds = told_seeds(start, repeats or [])
+        found = _compared(runs or [], baseline, lone, stage, only, seeds)
+    except KoCPTError as error:
+        typer.echo(f"ko-cpt compare: {printable(str(error))}", err=True)
+        raise typer.Exit(_UNUSABLE) from None
+    if as_json:
+        print_json(found.as_dict(language))
+    else:
+        print_lines(compare_lines(found, language, page_width(), whole=whole))
+    for reason in found.unread.values():
+        typer.echo(f"ko-cpt compare: {printable(reason)}", err=True)
+    if found.unread:
+        raise typer.Exit(_UNUSABLE)
+
+
+def _compared(
+    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None, seeds: ToldSeeds
+) -> ComparedRuns:
+    measured = lone.measured()
+    if measured is not None:
+        if runs or only is not None or baseline is None:
+            raise ConfigurationError(
+                "--loss: it stands in place of RUN and --set and needs --baseline; leave those out and name a baseline"
+            )
+        if seeds.repeats:
+            raise ConfigurationError("--repeat: found it with --loss, expected it with the RUN that was repeated")
+        side = find_side(baseline)
+        checked_stage(side.baseline, stage)
+        return ComparedRuns(side, (), (compared_loss(replace(measured, start=seeds.start), side, stage),))
+    if not runs or (baseline is None and len(runs) < 2):
+        raise ConfigurationError(
+            f"RUN: found {len(runs) or 'none'}, expected a run and --baseline, or two runs; list baselines with "
+            "ko-cpt baselines"
+        )
+    if "" in runs:
+        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    side = find_side(baseline) if baseline is not None else side_of_run(runs[0])
+    checked_stage(side.baseline, stage)
+    others = runs if baseline is not None else runs[1:]
+    if seeds.repeats and len(others) > 1:
+        raise ConfigurationError(f"--repeat: found {len(others)} runs to compare, expected the one that was repeated")
+    return compared_runs(others, side, lambda path: seeds.of(read_compared_run(path)), stage, only)

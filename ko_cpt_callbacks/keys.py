@@ -19,6 +19,11 @@ evaluation key               unit             meaning
 ``_exact_loss_absent``       text             why there is no exact loss (likewise)
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
 ``_error_bar_absent``        text             why the exact loss has no standard error (likewise)
+``_final_loss_median``       nats per token   forecast of the set's loss at the end of the run; absent
+                                              while that cannot be told (likewise the next three)
+``_final_loss_lower``        nats per token   lower end of its 90 % interval
+``_final_loss_upper``        nats per token   upper end
+``_target_probability``      1                how likely the first target of the set is met by its deadline
 ``_at_resume``               truth            made because training resumed (``eval_on_start``): no point of the run
                                               (likewise)
 ===========================  ===============  =================================================================
@@ -59,7 +64,13 @@ EXACT_LOSS_ABSENT: Final = "exact_loss_absent"
 BITS_PER_BYTE_ABSENT: Final = "bits_per_byte_absent"
 ERROR_BAR_ABSENT: Final = "error_bar_absent"
 AT_RESUME: Final = "at_resume"
+FINAL_LOSS_MEDIAN: Final = "final_loss_median"
+FINAL_LOSS_LOWER: Final = "final_loss_lower"
+FINAL_LOSS_UPPER: Final = "final_loss_upper"
+TARGET_PROBABILITY: Final = "target_probability"
 
+# Numbers of a forecast: not before there is one.
+FORECAST_SUFFIXES: Final = (FINAL_LOSS_MEDIAN, FINAL_LOSS_LOWER, FINAL_LOSS_UPPER, TARGET_PROBABILITY)
 EVAL_SUFFIXES: Final = (
     EXACT_LOSS,
     EXACT_LOSS_SE,
@@ -74,6 +85,7 @@ EVAL_SUFFIXES: Final = (
     EXACT_LOSS_ABSENT,
     BITS_PER_BYTE_ABSENT,
     ERROR_BAR_ABSENT,
+    *FORECAST_SUFFIXES,
     AT_RESUME,
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,12 +11,13 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curve
 from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.metrics.perplexity import loss_from_perplexity
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.watch.target import Target
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.forecast.forecast import Forecast
 
-__all__ = ["Chance", "bound_of", "chance_of", "deadline_of"]
+__all__ = ["Chance", "bound_of", "chance_of", "deadline_of", "row_numbers"]
 
 TAIL: Final = 0.01
 """Probability beyond which a sentence names no other: the tails are not known any better (chosen, not measured)."""
@@ -67,6 +69,31 @@ def chance_of(target: Target, outlook: Outlook) -> Chance | None:
     bound = None if curve is None else bound_of(target, curve)
     by = None if bound is None or last is None else outlook.forecast(target.split, last)
     return None if bound is None or by is None else Chance(str(target), bound, by)
+
+
+def row_numbers(outlook: Outlook, seen: EvalObservation, targets: Iterable[Target]) -> dict[str, float]:
+    """What an evaluation's row gets: where its set's loss will end, and the probability of the first target of the set.
+
+    Nothing while that is withheld: a number in a row cannot name a doubt.
+
+    Args:
+        outlook: The run up to the evaluation, it included.
+        seen: The evaluation.
+        targets: What the run must reach.
+    """
+    ends = outlook.forecast(seen.split)
+    if ends is None or ends.now != seen.step or ends.withheld:
+        return {}
+    if ends.median is None or ends.lower is None or ends.upper is None:
+        return {}
+    found = {
+        keys.FINAL_LOSS_MEDIAN: ends.median, keys.FINAL_LOSS_LOWER: ends.lower, keys.FINAL_LOSS_UPPER: ends.upper,
+    }  # fmt: skip
+    first = next((target for target in targets if target.split == seen.split), None)
+    chance = None if first is None else chance_of(first, outlook)
+    if chance is not None and chance.probability is not None:
+        found[keys.TARGET_PROBABILITY] = chance.probability
+    return {keys.key(seen.split, suffix): value for suffix, value in found.items()}
 
 
 def bound_of(target: Target, curve: Curve) -> float | None:

@@ -142,7 +142,7 @@ class HookedModel:
             "planned_steps": state.max_steps if state.max_steps > 0 else None,
             "planned_epochs": self._args.num_train_epochs,
             "arguments": inspection.argument_facts(self._args),
-            "schedule": None if scheduler is None else inspection.schedule(scheduler, state.max_steps),
+            "schedule": inspection.schedule(scheduler, state.global_step, state.max_steps),
         }
 
     def _alignment(self) -> Alignment | None:

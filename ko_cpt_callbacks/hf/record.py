@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.errors import UnreadableRunError, error_text
+from ko_cpt_callbacks.forecast.chance import row_numbers
 from ko_cpt_callbacks.hf.tracker import TrackerOutput
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.report.output import ReportOutput
@@ -24,6 +25,7 @@ from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import read_text, strict
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import RUN_FORMAT, RunFolder
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.reading import PLAN_FILE
@@ -53,6 +55,7 @@ class LiveRecord:
         callbacks: Callable[[], Iterable[object]] = tuple, *, writes: bool,
     ) -> None:  # fmt: skip
         self._folder = output_dir / keys.FOLDER
+        self._targets = spec.targets
         self._has_files = writes and "files" in outputs
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
@@ -70,6 +73,9 @@ class LiveRecord:
         self._lines: list[dict[str, Any]] = []
         self._folded: tuple[MonitorState, tuple[Finding, ...]] | None = None
         self.findings: list[Finding] = []
+        # Numbers of the forecasts that were added to the last row.
+        self.ahead: dict[str, float] = {}
+        self._unforeseen = False
         self.run: dict[str, Any] = {}
         self.attempt = 0
         self.mode: str | None = None
@@ -169,7 +175,7 @@ class LiveRecord:
         return live
 
     def add(self, row: Mapping[str, Any], **envelope: Any) -> tuple[Finding, ...]:
-        """A row of ``log_history`` was logged; what the rules say about it.
+        """A row of ``log_history`` was logged; what the rules say about it. Its forecasts are in ``ahead``.
 
         Args:
             row: The row with its step; an evaluation's or a training row.
@@ -177,16 +183,32 @@ class LiveRecord:
         """
         lines = [{**envelope, keys.ATTEMPT: self.attempt, **row}] if envelope else line_of(row, self.attempt)
         found: list[Finding] = []
+        self.ahead = {}
         for line in lines:
-            clean = strict({**line, keys.MODE: self.mode} if self.mode else line)
-            self._outputs.row(clean)
+            clean, ahead = strict({**line, keys.MODE: self.mode} if self.mode else line), dict[str, float]()
             for seen in observations(clean):
                 self._state, new = self._monitor.step(self._state, seen)
                 found.extend(new)
+                if isinstance(seen, EvalObservation):
+                    ahead |= self._heading(seen)
+            self._outputs.row({**clean, **ahead})
+            self.ahead |= ahead
         for finding in found:
             self.findings.append(finding)
             self._outputs.finding(finding)
         return tuple(found)
+
+    def _heading(self, seen: EvalObservation) -> dict[str, float]:
+        """Where the loss of an evaluation's set will end; nothing where that cannot be told, or goes wrong."""
+        if self.mode is not None or not self._state.progress.seen.language:
+            return {}
+        try:
+            return row_numbers(self._state.signals.outlook, seen, self._targets)
+        except Exception as error:  # no forecast is worth a row
+            if not self._unforeseen:
+                self._unforeseen = True
+                _log.warning("A forecast failed at step %d (said once): %s", seen.step, error_text(error))
+            return {}
 
     def close(self) -> None:
         """Training is over: the outputs may say what became of it."""

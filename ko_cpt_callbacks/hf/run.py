@@ -262,9 +262,11 @@ class LiveRun:
     def _complete(self, logs: dict[str, Any], row: dict[str, Any], texts: Mapping[str, Any], step: int) -> None:
         # Numbers go to everyone; texts would be plotted as metrics by some trackers.
         add_numbers(logs, self.published)
-        row.update(without_clock(self.published))
-        row.update(texts)
+        row.update({**without_clock(self.published), **texts})
         self._unjudged.extend(self.record.add({**logs, **texts, keys.STEP: step}))
+        self.published |= self.record.ahead  # made of the row
+        add_numbers(logs, self.record.ahead)
+        row.update(self.record.ahead)
 
     def evaluated(self, metrics: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
         """An evaluation is over: its result gets the numbers of its row.
@@ -339,8 +341,7 @@ class LiveRun:
     def summary(self) -> dict[str, Any]:
         """What ``callback.summary()`` returns."""
         known = self.record.summary()
-        facts = facts_of(known, self.record.findings, running=self.training)
-        return {**facts.as_dict(), **known.as_dict()}
+        return {**facts_of(known, self.record.findings, running=self.training).as_dict(), **known.as_dict()}
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""
@@ -371,8 +372,7 @@ class LiveRun:
 
     def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
         try:
-            facts = self.hooked.facts(model, state, scheduler)
-            return {**facts, "world_size": self.ranks.size, "stop": None}
+            return {**self.hooked.facts(model, state, scheduler), "world_size": self.ranks.size, "stop": None}
         except Exception as error:  # the record begins without them
             self.said.report_error(error)
             return {}

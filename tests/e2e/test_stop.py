@@ -11,6 +11,15 @@ import forked
 import pytest
 from e2e import job_stop
 
+from ko_cpt_callbacks.forecast.chance import row_numbers
+from ko_cpt_callbacks.forecast.outlook import Outlook
+from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.registry import rules_for
+from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.reading import read_run
+from ko_cpt_callbacks.watch.spec import WatchSpec
+from ko_cpt_callbacks.watch.target import parse_targets
+
 pytestmark = pytest.mark.both_versions
 
 
@@ -65,6 +74,36 @@ def test_two_processes_stop_at_the_same_step(tmp_path: Path) -> None:
     assert first["step"] == second["step"] < 40
     assert first["stop_reason"] == second["stop_reason"] is not None
     assert f"checkpoint-{first['step']}" in first["checkpoints"]
+
+
+def test_a_target_out_of_reach_stops_both_processes(tmp_path: Path) -> None:
+    """From 30 % of the run on, at the second evaluation whose forecast rules the target out: both ranks stop there with
+    a checkpoint; the rows have the forecasts, the same on both, and the fold of the folder says the same again."""
+    told = {"targets": ["eval_exact_loss<6.0"], "stop_on": ["target-unreachable"]}
+    changes = {"learning_rate": 1e-3, "save_strategy": "no"}
+    outcomes = forked.run_ranks(
+        job_stop.stopping, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=90, told=told, changes=changes
+    )
+    first, second = (forked.value(outcome) for outcome in outcomes)
+    assert first["stop_reason"] == second["stop_reason"] is not None
+    assert first["stop_reason"]["code"] == "target-unreachable"
+    assert first["step"] == second["step"] == first["stop_reason"]["step"] == 16
+    assert f"checkpoint-{first['step']}" in first["checkpoints"]
+    suffixes = ("final_loss_median", "final_loss_lower", "final_loss_upper", "target_probability")
+    logged = [[row for row in one["log_history"] if "eval_loss" in row] for one in (first, second)]
+    both = [[{name: row[name] for name in row if name.endswith(suffixes)} for row in rows] for rows in logged]
+    assert both[0] == both[1] and [len(row) for row in both[0]] == [0] * 6 + [4, 4]
+    run = read_run(tmp_path / "run")
+    lines = [row for row in run.rows if row.get("kind") == "eval"]
+    assert [{name: row[name] for name in row if name.endswith(suffixes)} for row in lines] == both[0]
+    observations, targets = list(run.observations()), parse_targets(told["targets"])
+    outlook = Outlook()
+    for seen in observations:
+        outlook = outlook.add(seen)
+        if isinstance(seen, EvalObservation):
+            assert row_numbers(outlook, seen, targets) == both[0].pop(0)
+    spec = WatchSpec(targets, rules=("target-unreachable",))
+    assert [one.step for one in Monitor(rules_for(spec)).fold(observations)[1]] == [16]
 
 
 def test_one_and_two_processes_stop_alike(tmp_path: Path, stopped: tuple[Path, dict[str, Any]]) -> None:

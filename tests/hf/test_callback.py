@@ -185,7 +185,7 @@ def test_two_trainers_one_instance(tmp_path: Path) -> None:
     assert two.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(second, OTHER), rel=EXACT)
     assert callback.summary()["train"]["points"] == 2
     assert one.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(first, ROWS), rel=EXACT)
-    begun = ["setup"] * 4
+    begun = ["setup"] * 5
     assert [line["kind"] for line in _lines(tmp_path / "one")] == [*begun, "train", "end", "eval", "eval"]
     assert [line["kind"] for line in _lines(tmp_path / "two")] == [*begun, "train", "train", "end", "eval"]
 
@@ -220,7 +220,7 @@ def test_two_instances_in_one_trainer(model: LlamaForCausalLM, tmp_path: Path) -
     trainer = tiny.trainer(model, tmp_path, ROWS, ROWS, callbacks=[one, two], max_steps=2)
     trainer.train()
     assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
-    assert [line["kind"] for line in _lines(tmp_path)] == [*["setup"] * 4, "train", "train", "end", "eval"]
+    assert [line["kind"] for line in _lines(tmp_path)] == [*["setup"] * 5, "train", "train", "end", "eval"]
     assert one.best == two.best
 
 
@@ -810,7 +810,7 @@ def test_evaluate_then_train(model: LlamaForCausalLM, tmp_path: Path) -> None:
     assert callback.summary()["splits"]["eval"]["evaluations"] == 1
     trainer.train()
     lines = _lines(tmp_path)
-    assert [line["kind"] for line in lines] == ["eval", *["setup"] * 4, "train", "end"]
+    assert [line["kind"] for line in lines] == ["eval", *["setup"] * 5, "train", "end"]
     assert {line["attempt"] for line in lines} == {1} and not any("mode" in line for line in lines)
 
 
@@ -928,7 +928,7 @@ def test_output_that_fails(model: LlamaForCausalLM, tmp_path: Path, caplog: pyte
     trainer = tiny.trainer(model, tmp_path, ROWS, None, callbacks=[KoCPTCallback(outputs=[fails, memory])])
     trainer.train()
     assert fails.calls == 1
-    assert [row["kind"] for row in memory.rows] == [*["setup"] * 4, "train", "train", "train", "end"]
+    assert [row["kind"] for row in memory.rows] == [*["setup"] * 5, "train", "train", "train", "end"]
     said = _said(caplog)
     assert len(said) == 1 and "fails" in said[0] and "no space left" in said[0]
 

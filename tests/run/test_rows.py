@@ -74,7 +74,8 @@ def test_evaluation_row() -> None:
     row.update({keys.key("eval_ko", suffix): value for suffix, value in numbers.items()})
     row[keys.key("eval_ko", keys.PPL)] = 11.0
     # The mark of an evaluation that is no point of the run has a test of its own.
-    assert set(numbers) | {keys.PPL, keys.AT_RESUME} == set(keys.EVAL_SUFFIXES)
+    # A forecast follows from the rows, and is read from none.
+    assert set(numbers) | {keys.PPL, keys.AT_RESUME, *keys.FORECAST_SUFFIXES} == set(keys.EVAL_SUFFIXES)
     assert observations(row) == (EvalObservation(40, epoch=1.0, split="eval_ko", loss=2.5, **numbers),)
 
 

@@ -22,10 +22,10 @@ from transformers import TrainerCallback, TrainingArguments
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.audit.data import data_mistakes
 from ko_cpt_callbacks.hf.audit.model import model_mistakes
-from ko_cpt_callbacks.hf.model.facts import model_facts
+from ko_cpt_callbacks.hf.model.facts import model_facts, planned_rates
 from ko_cpt_callbacks.hf.trainer_access import eval_sets
 from ko_cpt_callbacks.hf.trainer_reading import attempt_facts, taken_up
-from ko_cpt_callbacks.run.fold import ATTEMPT
+from ko_cpt_callbacks.run.fold import ATTEMPT, RATE_AHEAD
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.retention import RETENTION_NAMES, is_retention, names_set, retention_names
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -149,6 +149,7 @@ def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
         lambda: metric_mistakes(set_up.args, set_up.trainer, set_up.unmeasured),
         lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
         lambda: _attempt(set_up),
+        lambda: _rate_ahead(set_up),
     )
     found: list[Note] = []
     for check in checks:
@@ -166,18 +167,32 @@ def _attempt(set_up: SetUp) -> Iterator[Note]:
     yield ATTEMPT, {**facts, "state": taken_up(set_up.trainer, set_up.step)}
 
 
+def _rate_ahead(set_up: SetUp) -> Iterator[Note]:
+    """What the scheduler has planned; no mistake, but what a forecast goes by."""
+    scheduler = getattr(set_up.trainer, "lr_scheduler", None)
+    last = getattr(getattr(set_up.trainer, "state", None), "max_steps", 0)
+    if scheduler is None or last <= 0:
+        return
+    planned = planned_rates(scheduler, set_up.step, last)
+    found = {"scheduler": type(getattr(scheduler, "scheduler", scheduler)).__name__}
+    yield RATE_AHEAD, found if planned is None else {**found, "steps": planned[0], "rates": planned[1]}
+
+
 def _starts(set_up: SetUp) -> bool:
     """Whether training begins at step 0, with no evaluation of that step on record."""
     splits = {} if set_up.known is None else set_up.known.splits
     return set_up.step == 0 and all(split.first.step for split in splits.values())
 
 
-# What is published of an evaluation: the texts go to log_history and our files, never into the metrics.
+# What is published of each evaluation: the texts go to log_history and our files, never into the metrics.
 METRICS: Final = tuple(
     suffix
     for suffix in keys.EVAL_SUFFIXES
-    if suffix not in (keys.FINGERPRINT, keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT, keys.ERROR_BAR_ABSENT)
-)
+    if suffix not in (
+        keys.FINGERPRINT, keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT, keys.ERROR_BAR_ABSENT,
+        *keys.FORECAST_SUFFIXES,
+    )
+)  # fmt: skip
 # What the Trainer adds depends on its version and on `skip_memory_metrics`: never judged.
 _TRAINERS_OWN: Final = re.compile(r".*_(runtime|\w+_per_second|\w+_time|mem_\w+)")
 # Methods through which a Trainer of one's own can put names into the metrics, or never ask for one.

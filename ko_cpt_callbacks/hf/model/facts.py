@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import math
 import platform
+from collections.abc import Callable
 from importlib import metadata
+from itertools import pairwise
+from types import FunctionType
 from typing import Any, Final
 
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from ko_cpt_callbacks.hf.model.structure import module_asked
 
@@ -58,6 +65,8 @@ _ARGUMENTS: Final = (
 )
 
 _SCHEDULE_POINTS: Final = 200
+_SCHEDULE_OFF: Final = 1e-3
+"""Part of the peak by which a straight line between two steps may be off the rate (chosen, not measured)."""
 
 
 def versions() -> dict[str, str | None]:
@@ -147,20 +156,55 @@ def plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-def schedule(scheduler: Any, max_steps: int) -> list[list[float]] | None:
-    """The learning rate to come, as ``[[step, rate], …]`` with at most about 200 points.
+def schedule(scheduler: Any, step: int, last: int) -> list[list[float]] | None:
+    """`planned_rates` as ``[[step, rate], …]``; None where there is no scheduler, or no plan."""
+    found = None if scheduler is None else planned_rates(scheduler, step, last)
+    return None if found is None else [[at, rate] for at, rate in zip(*found, strict=True)]
+
+
+def planned_rates(scheduler: Any, step: int, last: int) -> tuple[list[int], list[float]] | None:
+    """The learning rate of a whole run, as its scheduler has planned it: steps, and the rate at each.
+
+    About `_SCHEDULE_POINTS` even steps, and more where straight lines between them would be off. The scheduler is not
+    moved: only what its rate is a function of is asked.
 
     Args:
         scheduler: The Trainer's scheduler.
-        max_steps: Planned optimizer steps.
+        step: The present optimizer step.
+        last: The planned last step.
 
     Returns:
-        None where the schedule is not a function of the step alone (``ReduceLROnPlateau`` and the like).
+        None where the rate is not a function of the step alone (``ReduceLROnPlateau``, a class of one's own), or where
+        that function does not give the present rate.
     """
     inner = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper
-    lambdas, rates = getattr(inner, "lr_lambdas", None), getattr(inner, "base_lrs", None)
-    if not lambdas or not rates or max_steps <= 0:
+    lambdas, bases = getattr(inner, "lr_lambdas", None), getattr(inner, "base_lrs", None)
+    if not lambdas or not bases or last <= 0 or getattr(type(inner), "get_lr", None) is not LambdaLR.get_lr:
         return None
-    count = min(max_steps, _SCHEDULE_POINTS)
-    steps = sorted({round(index * max_steps / count) for index in range(count + 1)})
-    return [[step, float(rates[0] * lambdas[0](step))] for step in steps]
+    try:
+        # An object may count its calls; a function does not.
+        rule = lambdas[0] if isinstance(lambdas[0], FunctionType | functools.partial) else copy.deepcopy(lambdas[0])
+        behind = step - inner.last_epoch  # 0 but for a scheduler that began anew at a resume
+        rate = functools.cache(lambda at: float(bases[0] * rule(max(at - behind, 0))))
+        if not math.isclose(rate(step), float(inner.get_last_lr()[0]), rel_tol=1e-6, abs_tol=1e-12):
+            return None
+        steps = _bent(rate, last)
+        return steps, [rate(at) for at in steps]
+    except Exception:  # a function of one's own, which need not know every step
+        return None
+
+
+def _bent(rate: Callable[[int], float], last: int) -> list[int]:
+    """Steps between which a rate is all but straight: even ones, and halfway where it is not."""
+    count = min(last, _SCHEDULE_POINTS)
+    steps = sorted({round(index * last / count) for index in range(count + 1)})
+    slack = _SCHEDULE_OFF * max(map(rate, steps))
+    spans = list(pairwise(steps))
+    while spans:
+        begin, end = spans.pop()
+        middle = (begin + end) // 2
+        between = rate(begin) + (rate(end) - rate(begin)) * (middle - begin) / (end - begin)
+        if begin < middle and abs(rate(middle) - between) > slack:
+            steps.append(middle)
+            spans += [(begin, middle), (middle, end)]
+    return sorted(steps)

@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 FRAMEWORKS ?= .venv-frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs docs-site types golden \
+.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs docs-site reference-text types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints mutants mutants-limits
 
@@ -56,6 +56,12 @@ docs: ## Write what README and docs have from the code again: pages, transcripts
 	$(VENV)/bin/python docs/api.py
 	$(VENV)/bin/python docs/picture.py
 	$(VENV)/bin/python docs/transcripts.py
+
+reference-text: ## Make the reference text of `ko-cpt measure` again from Debian 12's packages, and compare
+	mkdir -p build/reference
+	cd build/reference && apt-get download gnome-user-docs=43.0-2 debian-history=2.28 \
+		libreoffice-help-ko=4:7.4.7-1+deb12u14 libreoffice-help-en-us=4:7.4.7-1+deb12u14
+	$(VENV)/bin/python benchmarks/reference_text.py build/reference --check
 
 docs-site: ## Build the site of docs/ with mkdocs-material; a warning fails it
 	$(PYTHON) -m venv .venv-docs

@@ -101,6 +101,7 @@ def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
 
     assert found == wanted
     assert len([name for name in wanted if "/recipes/text/" in name]) >= 6
+    assert sum(item.compress_size for item in wheel.infolist()) < 4_000_000  # the reference text is most of it
     assert {"ko_cpt_callbacks/py.typed", "ko_cpt_callbacks/schemas/run.schema.json"} <= wanted
     assert wheel.read("ko_cpt_callbacks/recipes/text/ko_udhr.txt") == (ROOT / "recipes/text/ko_udhr.txt").read_bytes()
 

@@ -162,9 +162,7 @@ WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_one_line_and_nothing_written(
-    case: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_line_and_nothing_written(case: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is said in one line on stderr with status 2, and no folder of results is begun."""
     monkeypatch.chdir(place)
     (place / "sub").mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
 ``python benchmarks/checkpoints.py``
 
-500 runs are made of which every checkpoint's true loss is known. A run falls to a plateau and moves around it; some rise
-again at the end. Its evaluation set is drawn once from rows as uneven as real ones (`benchmarks/targets.py`), so that a
+500 runs are made of which every checkpoint's true loss is known. A run falls to a plateau and moves around it; some
+rise again at the end. Its evaluation set is drawn once from rows as uneven as real ones (`benchmarks/targets.py`): a
 loss carries the error of the whole set; each checkpoint moves every row by a little of its own, 0.02 to 0.08 nats, so
 that two checkpoints on the same rows differ by far less than their errors. The package chooses; the truth is the loss
 over the population of rows.

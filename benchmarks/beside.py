@@ -43,7 +43,7 @@ LATER = ("signal/*.py", "rules/curve/*.py", "rules/generalization/overfitting.py
 EARLIER = (
     "recent", "departure", "sudden", "tooth", "epoch_level", "slope", "stretch", "run_length", "seam", "eval_series",
     "rules/diverged", "rules/level_shift", "rules/loss_spike", "rules/run_seam", "rules/plateau", "rules/no_learning",
-    "rules/non_finite", "rules/memorising", "rules/overfitting", "rules/gap_widening", "rules/forgetting",
+    "rules/non_finite", "rules/memorizing", "rules/overfitting", "rules/gap_widening", "rules/forgetting",
 )  # fmt: skip
 
 

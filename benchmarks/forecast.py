@@ -4,7 +4,7 @@
 
 Curves: ``curves/`` and ``runs/`` of FOLDER (default ``../shared/data`` beside the repository). Nine 100M-parameter
 pretraining curves (Multi-Power Law repository, MIT), three public runs of continued pretraining and instruction tuning,
-one of them with its evaluations too: these are *healthy*. *Hard* ones are five tiny models, memorising runs, and run 00
+one of them with its evaluations too: these are *healthy*. *Hard* ones are five tiny models, memorizing runs, and run 00
 with a fault put in. Every curve is cut at 30, 50 and 70 %, and what is forecast is the mean of its last hundredth. The
 schedule ahead is that of the log, as a Trainer knows it.
 
@@ -138,11 +138,11 @@ def healthy(data: Path) -> list[Curve]:
 
 
 def hard(data: Path) -> list[Curve]:
-    """Curves that must be withheld or covered: steep, memorising, broken."""
+    """Curves that must be withheld or covered: steep, memorizing, broken."""
     found = [one for path in sorted((data / "curves").glob("*.json")) for one in logged(path, path.stem, "tiny")]
     for start in ("02", "03", "15", "54", "59"):
         (path,) = (data / "runs").glob(f"{start}_*.json")
-        found.extend(logged(path, f"run {start}", "memorising"))
+        found.extend(logged(path, f"run {start}", "memorizing"))
     (path,) = (data / "runs").glob("00_*.json")
     (base,) = logged(path, "run 00", "broken")
     begin = 0.25 * base.last

@@ -531,7 +531,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             evaluated(training(curve(100, 3.4, 2.0, 60.0)), [3.3, 2.9, 2.72, 2.66, *[2.65] * 7]),
         ),
     ),
-    "memorising": (Example("Four epochs of twenty rows", training(stairs(4, 20), per_epoch=20)),),
+    "memorizing": (Example("Four epochs of twenty rows", training(stairs(4, 20), per_epoch=20)),),
     "forgetting": (
         Example(
             "Korean alone, and an English set to watch",
@@ -648,8 +648,8 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
     ),
     "rule-failed": (
         Example(
-            "`memorising` raised in the row of step 70",
-            [told("rule-failed", 70, rule="memorising", error="IndexError: tuple index out of range")],
+            "`memorizing` raised in the row of step 70",
+            [told("rule-failed", 70, rule="memorizing", error="IndexError: tuple index out of range")],
         ),
     ),
     "record-behind": (

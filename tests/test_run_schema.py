@@ -56,7 +56,7 @@ def test_trained_run(trained: Any) -> None:
     """A trained run has every part, and each is as the schema says."""
     assert wrong(trained) == []
     assert set(trained) == set(SCHEMA["properties"]) - {keys.MEASURED}  # of a model that was not trained
-    assert set(trained["told"]) == set(SCHEMA["properties"]["told"]["properties"])
+    assert set(trained["watch"]) == set(SCHEMA["properties"]["watch"]["properties"])
     assert set(trained["model"]) == set(SCHEMA["properties"]["model"]["properties"])
     assert set(trained["tokenizer"]) == set(SCHEMA["properties"]["tokenizer"]["properties"])
     assert set(trained["evaluations"]) == {"eval_ko", "eval_en"}
@@ -93,8 +93,8 @@ def test_stopped_run(tmp_path: Path) -> None:
     [
         (("format",), 2),
         (("more",), 1),
-        (("told", "task"), "pretraining"),
-        (("told", "more"), 1),
+        (("watch", "task"), "pretraining"),
+        (("watch", "more"), 1),
         (("attempts",), []),
         (("attempts", 0, "start_step"), -1),
         (("evaluations", "eval_ko", "evidence"), "guess"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.memory import StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
     from ko_cpt_callbacks.recipe.schema import Page
-    from ko_cpt_callbacks.yaml.reading import Told
+    from ko_cpt_callbacks.yaml.reading import KeyMistake
 
 __all__ = ["recipes", "validate"]
 
@@ -318,7 +318,7 @@ def _arguments_checked() -> str:
 
 
 def _read(
-    recipe: str, overrides: list[str] | None = None, further: Callable[[Any, Path], list[Told]] | None = None
+    recipe: str, overrides: list[str] | None = None, further: Callable[[Any, Path], list[KeyMistake]] | None = None
 ) -> RecipeFile:
     # Not at the top: the other commands need neither YAML nor a schema.
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe

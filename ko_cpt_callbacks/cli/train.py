@@ -132,7 +132,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
             say(note.line)
         from transformers.utils.logging import disable_progress_bar
 
-        from ko_cpt_callbacks.training.model.handover import WrongMovementError
+        from ko_cpt_callbacks.training.model.handover import WrongChangeError
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
         from ko_cpt_callbacks.training.trainer import InterruptedTrainingError
 
@@ -144,7 +144,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
             run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:
             _stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
-        except (FailedStageError, WrongMovementError) as failure:
+        except (FailedStageError, WrongChangeError) as failure:
             typer.echo(f"ko-cpt train: {printable(str(failure))}", err=True)
             raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
 from ko_cpt_callbacks.compare.reference import Reference, reference_of
-from ko_cpt_callbacks.compare.resolution import NO_TRAINING, Seeds, resolution_of, seed_part
+from ko_cpt_callbacks.compare.resolution import NO_TRAINING, Seeds, resolution_of, seed_spread
 from ko_cpt_callbacks.compare.value import (
     BITS,
     NATS,
@@ -279,7 +279,7 @@ def _decided(
     theirs = Seeds(start) if value is None else Seeds(start, value.seed_sd, value.seeds or 1, value.seeds or 0)
     if baseline.grade == "OWN" and theirs.error(unit, run.bytes_per_token) is None:
         theirs = ours  # one's own reference spreads as one's own run does
-    seeds = seed_part(unit, run.bytes_per_token, ours, theirs)
+    seeds = seed_spread(unit, run.bytes_per_token, ours, theirs)
     if seeds is not None:
         words = {"se": seeds.se, "unit": unit, "run": seeds.run, "reference": seeds.reference}
         notes = (*notes, Reason("seed-part", words))

@@ -41,12 +41,12 @@ class OwnRun:
     left_out: tuple[str, ...]
 
 
-def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None, *, best: bool = False) -> OwnRun:
+def own_run(run: Run, run_file: Mapping[str, Any], id: str, title: str | None = None, *, best: bool = False) -> OwnRun:
     """The baseline that a run is.
 
     Args:
         run: The run.
-        told: Its ``run.json``; empty where there is none.
+        run_file: Its ``run.json``; empty where there is none.
         id: Id of the baseline.
         title: One line for people; None: made from the model's name.
         best: Take the evaluation with the lowest loss of each set instead of the last.
@@ -76,7 +76,7 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
         raise UnreadableRunError(
             f"{run.path}: found no loss that is a number, expected a run with one; nothing is added"
         )
-    model, tokenizer, measured = (_part(told, name) for name in ("model", "tokenizer", keys.MEASURED))
+    model, tokenizer, measured = (_part(run_file, name) for name in ("model", "tokenizer", keys.MEASURED))
     name = model.get("name_or_path")
     url = run.path.absolute().as_uri()
     title = title or f"{'Measured' if measured else 'Own run'}{f' of {name}' if isinstance(name, str) and name else ''}"
@@ -100,19 +100,19 @@ def own_run(run: Run, told: Mapping[str, Any], id: str, title: str | None = None
         "tokenizer": {
             "name": _text(tokenizer.get("class")),
             "vocabulary": _number(tokenizer.get("vocabulary")),
-            "bytes_per_token": _bytes_per_token(evaluations, told),
+            "bytes_per_token": _bytes_per_token(evaluations, run_file),
             **({"hash": tokenizer["hash"]} if isinstance(tokenizer.get("hash"), str) and tokenizer["hash"] else {}),
         },
         "data": {"text": NOT_STATED, "tokens": _tokens(run), "bytes": NOT_STATED, "documents": NOT_STATED},
         "hardware": {
-            "gpu": _text(told.get("device")),
+            "gpu": _text(run_file.get("device")),
             "gpu_hours": NOT_STATED,
             "quantization": _text(model.get("quantization")),
         },
         "method": {
             "summary": method,
             "new_rows": NOT_STATED,
-            "hyper_parameters": _hyper_parameters(told),
+            "hyper_parameters": _hyper_parameters(run_file),
         },
         "stages": [{**stage, "trains": trains, "reference": True, "grade": OWN, "source": "run", "locator": "rows"}],
         "values": values,
@@ -146,8 +146,8 @@ def _language(name: str, measured: Mapping[str, Any]) -> dict[str, str]:
     return {} if not isinstance(language, str) or language == "ko" else {"language": language or "und"}
 
 
-def _part(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = told.get(name)
+def _part(run_file: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = run_file.get(name)
     return part if isinstance(part, dict) else {}
 
 
@@ -163,9 +163,9 @@ def _number(value: Any, note: str = "") -> Any:
     return {"value": value, "origin": "measured", "grade": OWN, **({"note": note} if note else {})}
 
 
-def _bytes_per_token(evaluations: Mapping[str, EvalObservation], told: Mapping[str, Any]) -> Any:
+def _bytes_per_token(evaluations: Mapping[str, EvalObservation], run_file: Mapping[str, Any]) -> Any:
     """Of the first set that is to be learned: sets in other languages have others."""
-    retention = _part(told, "told").get("retention")
+    retention = (_part(run_file, "watch") or _part(run_file, "told")).get("retention")
     texts = [item for item in retention if isinstance(item, str)] if isinstance(retention, list) else []
     kept = [f"eval_{name}" for name in retention_names(texts)]
     for item in sorted(evaluations.values(), key=lambda item: item.split in kept):
@@ -185,8 +185,8 @@ def _efficiency(run: Run) -> Any:
     return _number(statistics.median(numbers), "median over the training rows") if numbers else NOT_STATED
 
 
-def _hyper_parameters(told: Mapping[str, Any]) -> dict[str, Any]:
-    arguments, world = _part(told, "arguments"), told.get("world_size")
+def _hyper_parameters(run_file: Mapping[str, Any]) -> dict[str, Any]:
+    arguments, world = _part(run_file, "arguments"), run_file.get("world_size")
     found = {
         name: _number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
         for name, value in arguments.items()
@@ -302,8 +302,8 @@ def training_values(seen: list[TrainObservation], stage: str) -> Iterator[dict[s
 
 def rows_file_of(run: Run, item: EvalObservation) -> tuple[Path | None, str]:
     """The file with the per-row sums of an evaluation, and what is wrong with it."""
-    told = run.run_file()
-    record = run.path.absolute().parent if run.source is Source.ROWS else told and told.parent
+    run_file = run.run_file()
+    record = run.path.absolute().parent if run.source is Source.ROWS else run_file and run_file.parent
     if record is None or item.exact_loss is None:
         return None, ""
     path = eval_rows_path(record, item.split, item.step)

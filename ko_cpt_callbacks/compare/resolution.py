@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.metrics.perplexity import interval
 
-__all__ = ["NO_TRAINING", "SEED_SD_BITS", "STAGE_START", "SeedPart", "Seeds", "resolution_of", "seed_part", "start_of"]
+__all__ = [
+    "NO_TRAINING", "SEED_SD_BITS", "STAGE_START", "SeedSpread", "Seeds", "resolution_of", "seed_spread", "start_of",
+]  # fmt: skip
 
 SEED_SD_BITS: Final[Mapping[str, float]] = {
     "good base": 0.000144,
@@ -85,7 +87,7 @@ class Seeds:
 
 
 @dataclass(frozen=True, slots=True)
-class SeedPart:
+class SeedSpread:
     """What other seeds would change in a difference.
 
     Args:
@@ -101,7 +103,7 @@ class SeedPart:
     reference: str
 
 
-def seed_part(unit: str, bytes_per_token: float | None, run: Seeds, reference: Seeds) -> SeedPart | None:
+def seed_spread(unit: str, bytes_per_token: float | None, run: Seeds, reference: Seeds) -> SeedSpread | None:
     """The seed part of a difference; None where that of a side is not known.
 
     Args:
@@ -114,7 +116,7 @@ def seed_part(unit: str, bytes_per_token: float | None, run: Seeds, reference: S
     if ours is None or theirs is None:
         return None
     wide = math.hypot(ours * run.widening, theirs * reference.widening)
-    return SeedPart(math.hypot(ours, theirs), wide, run.source, reference.source)
+    return SeedSpread(math.hypot(ours, theirs), wide, run.source, reference.source)
 
 
 def resolution_of(se: float, seeds: float | None, confidence: float = 0.95) -> float:

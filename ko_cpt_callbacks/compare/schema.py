@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import PRETRAINING, Grade, Kind, Metric, Split, Start
 from ko_cpt_callbacks.compare.figure import FORMULAS, OVER_MANY, Derived, derive, read_printed
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.reading import KeyMistakes
+from ko_cpt_callbacks.yaml.shape import StrictMapping
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 """Of an id: it becomes a file's name."""
@@ -35,13 +37,7 @@ Stated = Annotated[T | None, BeforeValidator(lambda value: None if value == NOT_
 """A value, or None for the text ``not stated``. A key left blank is refused elsewhere."""
 
 
-class Part(BaseModel):
-    """A mapping of a baseline: unknown keys are refused, a text is no number, and nothing changes once read."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Said(Part):
+class Contradiction(StrictMapping):
     """What another source says of the same thing."""
 
     quoted: Text
@@ -50,7 +46,7 @@ class Said(Part):
     locator: Text
 
 
-class Figure(Part):
+class Figure(StrictMapping):
     """One thing that is known of a run, a number or a text."""
 
     quoted: Text | None = None
@@ -68,7 +64,7 @@ class Figure(Part):
     locator: Text | None = None
     note: Text | None = None
     """What the figure takes for granted."""
-    contradicted_by: Annotated[list[Said], Field(min_length=1)] | None = None
+    contradicted_by: Annotated[list[Contradiction], Field(min_length=1)] | None = None
     """Where sources disagree: what the others say. Then there is no ``value``: one of them would be a guess."""
 
 
@@ -118,7 +114,7 @@ class Offset(Figure):
     quantization: Literal["8-bit", "4-bit"]
 
 
-class Tokenizer(Part):
+class Tokenizer(StrictMapping):
     """The tokenizer of the run."""
 
     name: Stated[Figure]
@@ -127,7 +123,7 @@ class Tokenizer(Part):
     hash: Text | None = None
 
 
-class Data(Part):
+class Data(StrictMapping):
     """What it was trained on."""
 
     text: Stated[Figure]
@@ -136,7 +132,7 @@ class Data(Part):
     documents: Stated[Figure]
 
 
-class Hardware(Part):
+class Hardware(StrictMapping):
     """What it was trained with."""
 
     gpu: Stated[Figure]
@@ -145,7 +141,7 @@ class Hardware(Part):
     """How the weights were loaded: ``none``, ``8-bit``, ``4-bit``."""
 
 
-class Method(Part):
+class Method(StrictMapping):
     """How it was trained."""
 
     summary: Text
@@ -154,7 +150,7 @@ class Method(Part):
     hyper_parameters: dict[Name, Stated[Figure]]
 
 
-class StageTrains(Part):
+class StageTrains(StrictMapping):
     """What moves, in the words of `ko_cpt_callbacks.compare.stage`."""
 
     input: Rows
@@ -163,7 +159,7 @@ class StageTrains(Part):
     adapter: Adapter
 
 
-class Stage(Part):
+class Stage(StrictMapping):
     """One stage; a run without stages has one, ``whole``."""
 
     name: Name
@@ -173,10 +169,10 @@ class Stage(Part):
     grade: Grade
     source: Name
     locator: Text
-    hyper_parameters: dict[Name, Stated[Figure]] = {}
+    hyper_parameters: dict[Name, Stated[Figure]] = Field(default_factory=dict)
 
 
-class Source(Part):
+class Source(StrictMapping):
     """Where figures come from."""
 
     title: Text
@@ -184,7 +180,7 @@ class Source(Part):
     bibtex: Text
 
 
-class BaselineFile(Part):
+class BaselineFile(StrictMapping):
     """One run."""
 
     id: Id
@@ -211,13 +207,11 @@ class BaselineFile(Part):
     benchmarks: Stated[list[Benchmark]]
     efficiency: Stated[Figure]
     """Tokens per GPU hour."""
-    quantization_offsets: list[Offset] = []
-    bands: list[Band] = []
-    notes: list[Text] = []
+    quantization_offsets: list[Offset] = Field(default_factory=list)
+    bands: list[Band] = Field(default_factory=list)
+    notes: list[Text] = Field(default_factory=list)
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
 
-
-Told = Iterator[tuple[Key, str, str, str | None]]
 
 _UNITS: Final = {"loss": "nats per token", "ppl": "perplexity", keys.BITS_PER_BYTE: "bits per byte"}
 # A computed number in the file is for people; it may be rounded, but not more than this share.
@@ -225,7 +219,7 @@ _SHOWN: Final = 5e-4  # chosen: three digits and a half
 _OWN: Final = "own"
 
 
-def disagreements(file: BaselineFile) -> Told:
+def disagreements(file: BaselineFile) -> KeyMistakes:
     """Key, found, expected and near miss of everything that contradicts something else."""
     figures = list(figures_of(file))
     quoted = {figure.quoted for _, figure in figures if figure.quoted is not None}
@@ -243,11 +237,11 @@ def disagreements(file: BaselineFile) -> Told:
     yield from _standing(file)
 
 
-def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Said]]:
+def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Contradiction]]:
     """Every figure of a file with its place."""
-    if isinstance(at, (Figure, Said)):
+    if isinstance(at, (Figure, Contradiction)):
         yield key, at
-    if isinstance(at, BaseModel):
+    if isinstance(at, StrictMapping):
         for name in type(at).model_fields:
             yield from figures_of(getattr(at, name), (*key, name))
     elif isinstance(at, dict):
@@ -258,7 +252,7 @@ def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Said]]:
             yield from figures_of(item, (*key, number))
 
 
-def _figure(key: Key, figure: Figure, quoted: set[str], *, own: bool) -> Told:
+def _figure(key: Key, figure: Figure, quoted: set[str], *, own: bool) -> KeyMistakes:
     origin = figure.origin
     wanted = {"computed": "OWN" if own else "D", "note-only": "UNCONFIRMED", "measured": "OWN"}.get(origin)
     if wanted is not None and figure.grade != wanted:
@@ -282,7 +276,7 @@ def _figure(key: Key, figure: Figure, quoted: set[str], *, own: bool) -> Told:
         yield from _rounding(key, figure.quoted, figure.value)
 
 
-def _rounding(key: Key, quoted: str, value: float) -> Told:
+def _rounding(key: Key, quoted: str, value: float) -> KeyMistakes:
     try:
         printed = read_printed(quoted)
     except ValueError:
@@ -293,7 +287,7 @@ def _rounding(key: Key, quoted: str, value: float) -> Told:
         yield (*key, "value"), f"{value:.10g}", expected, None
 
 
-def _computed(key: Key, figure: Figure, quoted: set[str]) -> Told:
+def _computed(key: Key, figure: Figure, quoted: set[str]) -> KeyMistakes:
     missing = [name for name in ("formula", "inputs", "value") if getattr(figure, name) is None]
     yield from (((*key, name), "nothing", "this key, in what is computed", None) for name in missing)
     if figure.formula is not None and figure.formula not in FORMULAS:
@@ -331,7 +325,7 @@ def derived_figure(figure: Figure) -> Derived:
     return derive(figure.formula or "", inputs)
 
 
-def _stages(file: BaselineFile) -> Told:
+def _stages(file: BaselineFile) -> KeyMistakes:
     seen: set[str] = set()
     for number, stage in enumerate(file.stages):
         if stage.name in seen:
@@ -339,7 +333,7 @@ def _stages(file: BaselineFile) -> Told:
         seen.add(stage.name)
 
 
-def _value(key: Key, value: Value, file: BaselineFile) -> Told:
+def _value(key: Key, value: Value, file: BaselineFile) -> KeyMistakes:
     known = [stage.name for stage in file.stages]
     if value.stage not in known:
         yield (*key, "stage"), shown(value.stage), f"a stage ({', '.join(known)})", near_miss(value.stage, known)
@@ -357,7 +351,7 @@ def _value(key: Key, value: Value, file: BaselineFile) -> Told:
         yield (*key, "rows_file"), shown(value.rows_file), f"a file in the folder {file.id}", None
 
 
-def _seeds(key: Key, value: Value) -> Told:
+def _seeds(key: Key, value: Value) -> KeyMistakes:
     if value.seed_sd is None:
         return
     if value.seeds is None:
@@ -369,7 +363,7 @@ def _seeds(key: Key, value: Value) -> Told:
         yield (*key, "seeds"), f"{value.seeds}", f"{len(losses)}, the number of its losses", None
 
 
-def _bibtex(file: BaselineFile) -> Told:
+def _bibtex(file: BaselineFile) -> KeyMistakes:
     for name, source in file.sources.items():
         text = source.bibtex
         whole = text.startswith("@") and text.endswith("}") and text.count("{") == text.count("}")
@@ -377,7 +371,7 @@ def _bibtex(file: BaselineFile) -> Told:
             yield ("sources", name, "bibtex"), shown(text), f"one BibTeX entry that names {source.url}", None
 
 
-def _standing(file: BaselineFile) -> Told:
+def _standing(file: BaselineFile) -> KeyMistakes:
     """What no loss can be compared with says why; the rest has something to compare with."""
     usable = file.kind in PRETRAINING and any(
         value.split == "eval" and stage.reference and value.stage == stage.name

@@ -35,7 +35,7 @@ STEEP_RATIO: Final = 1.35
 """First tenth of the used groups over the last tenth from which on a curve is steep."""
 STEEP_SLOPE: Final = 0.17
 """Slope of the logarithm of the loss over that of the step from which on it is steep, too: at most 0.143 in 12 healthy
-curves at 30, 50 and 70 %, at least 0.21 in tiny models and memorising runs."""
+curves at 30, 50 and 70 %, at least 0.21 in tiny models and memorizing runs."""
 JUMP: Final = 8.0
 """Standard errors by which neighboring groups must rise to be a jump: 2.6 at most in 12 healthy curves."""
 JUMP_PART: Final = 0.02
@@ -43,7 +43,7 @@ JUMP_PART: Final = 0.02
 FALL: Final = 4.0
 """Standard errors by which neighboring groups must fall to be a jump: an epoch end that is one reaches 4.3."""
 FALL_PART: Final = 0.06
-"""And part of the loss: 0.021 at most in those curves, 0.16 at an epoch end of a run that memorises."""
+"""And part of the loss: 0.021 at most in those curves, 0.16 at an epoch end of a run that memorizes."""
 FALL_SHARE: Final = 0.5
 """And part of all that the groups fall by: a steep curve falls as far, but not at once (chosen, not measured)."""
 SPIKE: Final = 12.0

@@ -1,4 +1,4 @@
-"""The live side of the fold: rows in, findings out, every output told."""
+"""The live side of the fold: rows in, findings out, every output served."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LiveRecord:
         # The process that writes in this folder already, where one does.
         self._other: str | None = None
         named = [item if isinstance(item, str) else item.name for item in outputs]
-        self._told = {**spec.to_json(), "outputs": named}
+        self._watch = {**spec.to_json(), "outputs": named}
         # Evaluating in the folder of a trained run, whose run.json and findings.jsonl tell of its training.
         self._guest = False
         # What the first rank read to make its plan, until the record begins.
@@ -251,7 +251,7 @@ class LiveRecord:
             **{name: facts[name] for name in _OF_AN_ATTEMPT if name in facts},
         }
         evaluations = self.run.get("evaluations", {})
-        new = {"format": RUN_FORMAT, "told": self._told, "attempts": [], "evaluations": evaluations, **facts}
+        new = {"format": RUN_FORMAT, "watch": self._watch, "attempts": [], "evaluations": evaluations, **facts}
         self.run = {**(known if self._guest else new), "attempts": [*others, this]}
 
     def _earlier(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -117,9 +117,9 @@ class TrackerOutput(Output):
 
 
 def _watched(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    told = run.get("told", {})
+    watch = run.get("watch", {})
     for name in _WATCHED:
-        value = told.get(name)
+        value = watch.get(name)
         if name == "baseline" and value:
             value = value.get("id")
         if value:

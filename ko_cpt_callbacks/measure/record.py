@@ -97,7 +97,7 @@ class MeasureFolder:
             write_whole(folder / keys.ROWS_FILE, json_lines(lines))
             page = {
                 "format": RUN_FORMAT,
-                "told": _NOTHING_JUDGED,
+                "watch": _NOTHING_JUDGED,
                 "attempts": [attempt],
                 **facts,
                 keys.MEASURED: measured,

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from ko_cpt_callbacks.recipe.installed import installed_folder
 from ko_cpt_callbacks.recipe.model_schema import MOST
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Said, at, mapping
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, mapping
 from ko_cpt_callbacks.yaml.shape import is_number
 
 Kind: TypeAlias = Literal["int", "float", "bool", "str", "list", "dict", "None"]
@@ -191,7 +191,7 @@ _RANGES: Final[Mapping[str, _Range]] = {
 }
 
 
-def argument_mistakes(values: Any) -> Said:
+def argument_mistakes(values: Any) -> KeyMistakes:
     """Names, kinds and ranges; where the installed class is not known, only what this module knows of itself."""
     installed = installed_arguments()
     stated = {name: part.annotation for name, part in _RANGES.items()} if installed is None else installed
@@ -208,7 +208,7 @@ def argument_mistakes(values: Any) -> Said:
             yield (*way, "load_best_model_at_end"), "true", expected, None
 
 
-def name_mistakes(key: Key, given: Iterable[str], known: Iterable[str] | None, where: str = INSTALLED) -> Said:
+def name_mistakes(key: Key, given: Iterable[str], known: Iterable[str] | None, where: str = INSTALLED) -> KeyMistakes:
     """Arguments that there are not, or that are not the recipe's to say.
 
     Args:
@@ -225,7 +225,7 @@ def name_mistakes(key: Key, given: Iterable[str], known: Iterable[str] | None, w
             yield (*key, name), "an unknown argument", f"an argument of {where}", near_miss(name, free)
 
 
-def _value(key: Key, value: Any, annotation: str | None, limits: _Range | None) -> Said:
+def _value(key: Key, value: Any, annotation: str | None, limits: _Range | None) -> KeyMistakes:
     """A value is of a kind that its argument takes, and in range."""
     kinds = None if annotation is None else taken_kinds(annotation)
     if kinds is not None and not _is_of(value, kinds):

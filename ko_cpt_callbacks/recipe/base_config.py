@@ -19,7 +19,7 @@ from ko_cpt_callbacks.recipe.installed import causal_families, class_defaults
 from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, Said, Told, at, mapping, whole
+from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, KeyMistakes, at, mapping, whole
 
 FILE: Final = "config.json"
 MAX_BYTES: Final = 4_194_304
@@ -189,7 +189,7 @@ class LocalBase:
 
     folder: Path | None = None
     config: BaseConfig | None = None
-    mistakes: tuple[Told, ...] = ()
+    mistakes: tuple[KeyMistake, ...] = ()
     note: str = ""
 
     @classmethod
@@ -211,7 +211,7 @@ class LocalBase:
         mistakes = (*_known(config), *_length(values, config.shape))
         return cls(folder, config, mistakes, _unused(values, config))
 
-    def told(self, document: Document) -> Document:
+    def with_shape(self, document: Document) -> Document:
         """The document with the shape that the folder's file gives, whatever it says itself."""
         # Of a model without code, what its family has is told once.
         if self.config is None or self.config.shape is None or any(key == _MODEL for key, *_ in self.mistakes):
@@ -229,7 +229,7 @@ def with_shape(page: Page, shape: Shape) -> Page:
     return page.model_copy(update={"base": page.base.model_copy(update={"shape": shape})})
 
 
-def _known(config: BaseConfig) -> Said:
+def _known(config: BaseConfig) -> KeyMistakes:
     """The installed transformers has the code of the model."""
     known = causal_families()
     if known is not None and config.model_type not in known:
@@ -249,7 +249,7 @@ def _unused(values: Any, config: BaseConfig) -> str:
     return f"not used: the {FILE} of {at(values, *_MODEL)} says {', '.join(others)}"
 
 
-def _length(values: Any, read: Shape | None) -> Said:
+def _length(values: Any, read: Shape | None) -> KeyMistakes:
     """No row is longer than the model reads."""
     said = whole(at(values, "base", "shape", "max_position_embeddings"))
     most = said if read is None else read.max_position_embeddings

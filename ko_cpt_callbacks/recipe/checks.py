@@ -15,7 +15,7 @@ from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import retired
-from ko_cpt_callbacks.recipe.argument_words import word_mistakes
+from ko_cpt_callbacks.recipe.argument_choices import choice_mistakes
 from ko_cpt_callbacks.recipe.arguments import argument_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
@@ -24,7 +24,7 @@ from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.watch.stopping import read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, Said, Told, at, entries, mapping, whole
+from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, KeyMistakes, at, entries, mapping, whole
 from ko_cpt_callbacks.yaml.shape import line_of
 
 _SOURCE: Final = "source"
@@ -33,7 +33,7 @@ _WATCH: Final = "watch"
 _SAID: Final = ("grace", "min_delta")
 
 
-def source_mistakes(document: Document, overridden: Sequence[Key]) -> Said:
+def source_mistakes(document: Document, overridden: Sequence[Key]) -> KeyMistakes:
     """Numbers without a source, and sources without a number.
 
     Args:
@@ -80,7 +80,7 @@ _HUB_ONLY: Final = ("revision", "config", "split")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
-def data_mistakes(values: Any) -> Said:
+def data_mistakes(values: Any) -> KeyMistakes:
     """Where the texts contradict each other or the task."""
     yield from _names(values)
     for name, source in mapping(values, "data", "sources").items():
@@ -91,7 +91,7 @@ def data_mistakes(values: Any) -> Said:
     yield from _task(values)
 
 
-def _names(values: Any) -> Said:
+def _names(values: Any) -> KeyMistakes:
     """Every source that is used is given."""
     known = list(mapping(values, "data", "sources"))
     used: list[tuple[Key, Any]] = [(("data", "mix", name), name) for name in mapping(values, "data", "mix")]
@@ -105,7 +105,7 @@ def _names(values: Any) -> Said:
             yield key, shown(name), f"one of data.sources ({', '.join(known)})", near_miss(name, known)
 
 
-def _origin(key: Key, source: Mapping[str, Any]) -> Said:
+def _origin(key: Key, source: Mapping[str, Any]) -> KeyMistakes:
     """A source comes from one place, and what is said of it belongs to that place."""
     given = [way for way in _WAYS if source.get(way) is not None]
     if len(given) != 1:
@@ -129,14 +129,14 @@ def _origin(key: Key, source: Mapping[str, Any]) -> Said:
             yield (*key, name), f"a {name} of {given[0]}", f"no {name}: only what is on the hub has one", None
 
 
-def _band(key: Key, source: Mapping[str, Any]) -> Said:
+def _band(key: Key, source: Mapping[str, Any]) -> KeyMistakes:
     """A perplexity band has an inside."""
     low, high = (at(source, "filters", "perplexity", name) for name in ("low", "high"))
     if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low >= high:
         yield (*key, "filters", "perplexity", "low"), shown(low), f"less than high {shown(high)}", None
 
 
-def _task(values: Any) -> Said:
+def _task(values: Any) -> KeyMistakes:
     """Prompts are there for instruction tuning, and for nothing else."""
     sources, mixed = mapping(values, "data", "sources"), mapping(values, "data", "mix")
     tuning = values.get("task") == "sft"
@@ -152,8 +152,8 @@ def _task(values: Any) -> Said:
         yield ("data", "packing"), "true", "false for task: sft: an answer sees its own prompt alone", None
 
 
-def agreement_mistakes(
-    document: Document, sourced: Iterable[Told] = (), of_base: Iterable[Told] = ()
+def consistency_mistakes(
+    document: Document, sourced: Iterable[KeyMistake] = (), of_base: Iterable[KeyMistake] = ()
 ) -> list[Mistake]:
     """Where parts of the document contradict each other.
 
@@ -163,14 +163,14 @@ def agreement_mistakes(
         of_base: What is wrong with a base that is a folder.
     """
     values = document.values
-    found: list[Told] = [
+    found: list[KeyMistake] = [
         *data_mistakes(values),
         *of_base,
         *model_mistakes(values),
         *stage_mistakes(values),
         *watch_mistakes(values),
         *argument_mistakes(values),
-        *word_mistakes(values),
+        *choice_mistakes(values),
         *sourced,
     ]
     return [
@@ -182,7 +182,7 @@ _NEVER = (None, False, "no")
 _UNITS = ("step", "tokens")
 
 
-def watch_mistakes(values: Any) -> Said:
+def watch_mistakes(values: Any) -> KeyMistakes:
     """What no stage can watch for."""
     sets = mapping(values, "eval")
     for name, stage in mapping(values, "stages").items():
@@ -198,7 +198,7 @@ def watch_mistakes(values: Any) -> Said:
             yield from _evaluations(key, arguments)
 
 
-def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps: int | None) -> Said:
+def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps: int | None) -> KeyMistakes:
     """Every target can be read, once, and its set is evaluated in time."""
     prefixes = [f"eval_{name}" for name in sets]
     learned = [name for name, part in sets.items() if at(part, "retention") is not True]
@@ -228,12 +228,12 @@ def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps:
             yield place, f"the set {target.split}", expected, near_miss(target.split, prefixes)
 
 
-def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
+def _codes(key: Key, watch: Mapping[str, Any]) -> KeyMistakes:
     """Every code is one, and is named once."""
     named = entries(watch, "stop_on")
     for number, code in enumerate(named):
         if isinstance(code, str) and code in retired():
-            now = f"{retired()[code]}, of which it is a reason now"
+            now = f"{retired()[code]}, as it is called now"
             gone = "nothing: it is no finding any more; parsing the target reports it"
             expected = now if retired()[code] else gone
             yield (*key, "stop_on", number), shown(code), expected, None
@@ -243,14 +243,14 @@ def _codes(key: Key, watch: Mapping[str, Any]) -> Said:
             yield (*key, "stop_on", number), "the same code a second time", "each once", None
 
 
-def _evaluations(key: Key, arguments: Mapping[str, Any]) -> Said:
+def _evaluations(key: Key, arguments: Mapping[str, Any]) -> KeyMistakes:
     """Patience counts evaluations: one at the stage's end is too late to stop anything."""
     if arguments.get("eval_strategy") in _NEVER:
         expected = "eval_strategy: steps with eval_steps in its arguments, or no patience"
         yield (*key, "patience"), "patience in a stage that evaluates at its end only", expected, None
 
 
-def _baseline(key: Key, watch: Mapping[str, Any]) -> Said:
+def _baseline(key: Key, watch: Mapping[str, Any]) -> KeyMistakes:
     """The baseline exists and has the stage."""
     name, stage = watch.get("baseline"), watch.get("stage", AUTO)
     if name is None:
@@ -273,7 +273,7 @@ def _baseline(key: Key, watch: Mapping[str, Any]) -> Said:
         yield (*key, "stage"), shown(stage), f"auto or a stage of {name} ({', '.join(known)})", near_miss(stage, known)
 
 
-def _waiting(key: Key, watch: Mapping[str, Any]) -> Said:
+def _waiting(key: Key, watch: Mapping[str, Any]) -> KeyMistakes:
     """Grace and patience can be read."""
     grace, patience, delta = watch.get("grace"), watch.get("patience"), watch.get("min_delta")
     if isinstance(grace, str) and not _is_grace(grace):

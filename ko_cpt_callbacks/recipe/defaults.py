@@ -55,7 +55,7 @@ def without_defaults(document: Document) -> Document:
     return replace(document, values=values)
 
 
-def told_once(mistakes: Iterable[Mistake], document: Document) -> list[Mistake]:
+def reported_once(mistakes: Iterable[Mistake], document: Document) -> list[Mistake]:
     """Mistakes of values that stand in one place and count in several, told of that place.
 
     Args:
@@ -79,7 +79,7 @@ def told_once(mistakes: Iterable[Mistake], document: Document) -> list[Mistake]:
         everywhere = all(((*key, *rest), *_words(item)) in words for key in heirs[origin])
         kept.append(replace(item, key=(*origin, *rest)) if everywhere and _is_unread(origin) else item)
     # Of a default that comes from an alias there is one place more to go back.
-    return kept if kept == said else told_once(_each_once(kept), document)
+    return kept if kept == said else reported_once(_each_once(kept), document)
 
 
 def _is_unread(origin: Key) -> bool:

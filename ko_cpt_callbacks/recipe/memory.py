@@ -22,7 +22,7 @@ from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, PartCount
 from ko_cpt_callbacks.recipe.schema import Adapter, Page, layer_indices, stage_adapter
 from ko_cpt_callbacks.yaml.reading import whole
 
-Part = Literal["input", "other", "adapter"]
+ParameterKind = Literal["input", "other", "adapter"]
 
 _SCALE_8_BIT: Final = 4 / 256
 """Bytes of a moment's scale: a float32 for 256 numbers, in bitsandbytes' 8-bit optimizers."""
@@ -31,7 +31,7 @@ _SCALE_8_BIT: Final = 4 / 256
 _MOMENTS: Final = (("sgd", 0), ("lion", 1), ("paged_lion", 1), ("adagrad", 1), ("rmsprop", 1), ("adafactor", 0))
 
 
-def state_bytes(optim: str, parts: Mapping[Part, tuple[int, int]]) -> tuple[int, str]:
+def state_bytes(optim: str, parts: Mapping[ParameterKind, tuple[int, int]]) -> tuple[int, str]:
     """What an optimizer keeps, and in words.
 
     Args:

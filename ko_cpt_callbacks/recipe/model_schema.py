@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.yaml.shape import StrictMapping
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 """A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages. 64 letters are as
@@ -35,18 +36,12 @@ MadeFamily = Literal[
 """What a model can be made of on the spot: families whose numbers follow from their shape."""
 
 NewRow = Literal["mean", "first", "random"]
-RowsWord = Literal["none", "new", "all"]
-LayersWord = Literal["none", "odd", "even", "all"]
+RowsChoice = Literal["none", "new", "all"]
+LayersChoice = Literal["none", "odd", "even", "all"]
 Quantization = Literal["none", "8-bit", "4-bit"]
 
 
-class Part(BaseModel):
-    """A mapping of a recipe: unknown keys are refused, a text is no number, and nothing changes once read."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Shape(Part):
+class Shape(StrictMapping):
     """How large a model is, under the names of most ``config.json``."""
 
     family: Text
@@ -72,7 +67,7 @@ class Shape(Part):
     """Tokens of the longest row that it reads; None: not known before it is loaded."""
 
 
-class NewTokenizer(Part):
+class NewTokenizer(StrictMapping):
     """A tokenizer trained on the spot."""
 
     algorithm: Literal["byte-level-bpe"]
@@ -83,7 +78,7 @@ class NewTokenizer(Part):
     """Names of ``data.sources``; held-out pieces are never seen."""
 
 
-class Pretraining(Part):
+class Pretraining(StrictMapping):
     """What a model made on the spot is trained on before the stages."""
 
     sources: Annotated[list[Name], Field(min_length=1)]
@@ -92,7 +87,7 @@ class Pretraining(Part):
     """For ``transformers.TrainingArguments``, passed on unchanged."""
 
 
-class Build(Part):
+class Build(StrictMapping):
     """A model made on the spot, with random weights: the beginning of a training from scratch, or a stand-in."""
 
     family: MadeFamily
@@ -117,7 +112,7 @@ class Build(Part):
     """Then it stands for a model that would be downloaded. None: the stages begin with random weights."""
 
 
-class Base(Part):
+class Base(StrictMapping):
     """The model that training starts from: either ``model``, or ``build``."""
 
     model: Text | None = None
@@ -167,7 +162,7 @@ class Base(Part):
         return self.sizes.tie_word_embeddings and not self.untie
 
 
-class Extension(Part):
+class Extension(StrictMapping):
     """New tokens for a tokenizer that keeps all it has."""
 
     source: Name
@@ -190,7 +185,7 @@ class Extension(Part):
     """Rows of both matrices are filled up to a multiple. None: as many as there are tokens."""
 
 
-class Tokenizer(Part):
+class Tokenizer(StrictMapping):
     """What becomes of the base's tokenizer; a recipe without this part keeps it."""
 
     extend: Extension

@@ -12,13 +12,13 @@ from typing import Any, Final
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_config import LocalBase
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids, recipe_path
-from ko_cpt_callbacks.recipe.checks import agreement_mistakes, source_mistakes
-from ko_cpt_callbacks.recipe.defaults import told_once, with_defaults, without_defaults
+from ko_cpt_callbacks.recipe.checks import consistency_mistakes, source_mistakes
+from ko_cpt_callbacks.recipe.defaults import reported_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.override import OPTION, override
 from ko_cpt_callbacks.recipe.schema import Defaults, Page
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, Told, read_document, read_text
+from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, read_document, read_text
 from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 __all__ = ["MAX_BYTES", "RecipeFile", "copy_recipe", "find_recipe", "read_recipe", "recipe_text"]
@@ -59,7 +59,7 @@ class RecipeFile:
         for key, found, expected, near in mistakes:
             origin = OPTION if dotted(key) in self.overrides else None
             told.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
-        return _error(told_once(told, self.document), str(self.path))
+        return _error(reported_once(told, self.document), str(self.path))
 
 
 def find_recipe(name: str) -> Path:
@@ -102,7 +102,7 @@ def recipe_text(path: Path, *, as_it_is: bool = False) -> str:
 
 
 def read_recipe(
-    path: Path, overrides: Sequence[str] = (), further: Callable[[Any, Path], Iterable[Told]] | None = None
+    path: Path, overrides: Sequence[str] = (), further: Callable[[Any, Path], Iterable[KeyMistake]] | None = None
 ) -> RecipeFile:
     """The recipe of a file.
 
@@ -132,12 +132,12 @@ def read_recipe(
         *_name_mistakes(document, path),
         *document.mistakes,
         *mistakes,
-        *agreement_mistakes(base.told(document), sourced, base.mistakes),
+        *consistency_mistakes(base.with_shape(document), sourced, base.mistakes),
     ]
     if told or recipe is None:
         for key, found, expected, near in () if further is None else further(document.values, path.parent):
             told.append(Mistake(key, line_of(document, key), found, expected, near))
-        raise _error(done.once(told_once(told, document)), file)
+        raise _error(done.once(reported_once(told, document)), file)
     recipe = base.completed(recipe).model_copy(update={"defaults": Defaults()})
     given = {dotted(key): value for key, value in done.values.items()}
     return RecipeFile(path, recipe, without_defaults(document), given, base)

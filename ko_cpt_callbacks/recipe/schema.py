@@ -24,30 +24,30 @@ from ko_cpt_callbacks.recipe.model_schema import (
     Count,
     Index,
     Language,
-    LayersWord,
+    LayersChoice,
     Limit,
     Name,
-    Part,
-    RowsWord,
+    RowsChoice,
     Share,
     Size,
     Text,
     Tokenizer,
 )
+from ko_cpt_callbacks.yaml.shape import StrictMapping
 
 
 def _list_or_text(value: Any) -> str:
     return "<list>" if isinstance(value, list) else "<text>"
 
 
-class HangulShare(Part):
+class HangulShare(StrictMapping):
     """Keeps documents whose letters are Hangul, for the most part."""
 
     minimum: Limit
     """Share of letters that are Hangul, at least."""
 
 
-class Repetition(Part):
+class Repetition(StrictMapping):
     """Drops documents that repeat themselves: for each n, the largest share of characters in n-grams."""
 
     unit: Literal["word", "character"] = "word"
@@ -58,7 +58,7 @@ class Repetition(Part):
     """Inside n-grams that come more than once. None: Gopher's."""
 
 
-class PerplexityBand(Part):
+class PerplexityBand(StrictMapping):
     """Keeps documents that a given model finds neither too easy nor too hard."""
 
     model: Text
@@ -73,7 +73,7 @@ class PerplexityBand(Part):
     """Of a longer document the beginning is judged."""
 
 
-class Filters(Part):
+class Filters(StrictMapping):
     """What documents must pass, in this order."""
 
     hangul_share: HangulShare | None = None
@@ -84,7 +84,7 @@ class Filters(Part):
     """By what a model says of it; it is loaded for that."""
 
 
-class Source(Part):
+class Source(StrictMapping):
     """Texts of one language: one of ``bundled``, ``files`` and ``hub``."""
 
     language: Language
@@ -126,7 +126,7 @@ class Source(Part):
         return (self.files,) if isinstance(self.files, str) else tuple(self.files or ())
 
 
-class Data(Part):
+class Data(StrictMapping):
     """Texts, and how they become rows."""
 
     sequence_length: Annotated[int, Field(ge=16, le=10**8)]
@@ -145,7 +145,7 @@ class Data(Part):
     """What the proportions are of."""
 
 
-class EvalSet(Part):
+class EvalSet(StrictMapping):
     """Held-out documents of a source, evaluated as ``eval_<name>``."""
 
     source: Name
@@ -171,7 +171,7 @@ def _text_or_number(value: Any) -> str:
 TargetWord = Annotated[str, StringConstraints(pattern=r"^all-linear$")]
 
 
-class Lora(Part):
+class Lora(StrictMapping):
     """For ``peft.LoraConfig``, under its own names. What is trained whole beside it, ``trains`` says."""
 
     r: Count
@@ -189,15 +189,15 @@ class Lora(Part):
     """Whether the scale is divided by the root of the rank."""
 
 
-class Trains(Part):
+class Trains(StrictMapping):
     """Which parts of the model move."""
 
-    input: RowsWord = "none"
+    input: RowsChoice = "none"
     """Rows of the input embedding: those of new tokens, or all."""
-    output: RowsWord = "none"
+    output: RowsChoice = "none"
     """The same of the head."""
     layers: Annotated[
-        Annotated[LayersWord, Tag("<word>")] | Annotated[list[Index], Field(min_length=1), Tag("<list>")],
+        Annotated[LayersChoice, Tag("<word>")] | Annotated[list[Index], Field(min_length=1), Tag("<list>")],
         Discriminator(_list_or_word),
     ] = "none"
     """Transformer blocks, counted from 0: ``odd`` is 1, 3, 5, …; ``all`` without LoRA is everything but the
@@ -207,7 +207,7 @@ class Trains(Part):
 AlertWord = Annotated[str, StringConstraints(pattern=r"^(info|warning|error|\$[A-Za-z_][A-Za-z0-9_]*)$")]
 
 
-class StageWatch(Part):
+class StageWatch(StrictMapping):
     """For ``KoCPTCallback``."""
 
     targets: list[Text] = Field(default_factory=list)
@@ -238,7 +238,7 @@ class StageWatch(Part):
     is a secret and stands in no recipe itself. None: what ``KO_CPT_ALERTS`` says."""
 
 
-class Stage(Part):
+class Stage(StrictMapping):
     """One training."""
 
     trains: Trains
@@ -263,7 +263,7 @@ class Stage(Part):
         return any(self.arguments.get(name) for name in ("activation_checkpointing", "gradient_checkpointing"))
 
 
-class Defaults(Part):
+class Defaults(StrictMapping):
     """Written once for all stages; where a stage says the same key, the stage's value counts."""
 
     arguments: dict[Name, Any] = Field(default_factory=dict)
@@ -272,7 +272,7 @@ class Defaults(Part):
     """As in a stage."""
 
 
-class Page(Part):
+class Page(StrictMapping):
     """One recipe: what a run is, on a page."""
 
     id: Name = ""

@@ -9,12 +9,12 @@ from ko_cpt_callbacks.recipe.family import kind_of, linear_paths
 from ko_cpt_callbacks.recipe.installed import causal_families
 from ko_cpt_callbacks.recipe.parameter_count import Linear
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Said, at, entries, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, entries, mapping, whole
 
 QUANTIZED = ("8-bit", "4-bit")
 
 
-def model_mistakes(values: Any) -> Said:
+def model_mistakes(values: Any) -> KeyMistakes:
     """Where the parts of ``base`` and ``tokenizer`` contradict each other."""
     base = mapping(values, "base")
     yield from _kind(values)
@@ -47,7 +47,7 @@ def _tie_wanted(values: Any) -> bool:
     return base_shape(values).get("tie_word_embeddings") is True
 
 
-def _kind(values: Any) -> Said:
+def _kind(values: Any) -> KeyMistakes:
     """The base is loaded or made."""
     base = at(values, "base")
     if not isinstance(base, Mapping):
@@ -61,7 +61,7 @@ def _kind(values: Any) -> Said:
                 yield ("base", name), f"a {name} beside build", f"no {name}: build says it all", None
 
 
-def _family(shape: Mapping[str, Any], way: str) -> Said:
+def _family(shape: Mapping[str, Any], way: str) -> KeyMistakes:
     """The family is one that the installed transformers makes a causal language model of."""
     family, known = shape.get("family"), causal_families()
     if isinstance(family, str) and known is not None and family not in known:
@@ -69,7 +69,7 @@ def _family(shape: Mapping[str, Any], way: str) -> Said:
         yield ("base", way, "family"), shown(family), expected, near_miss(family, known)
 
 
-def _heads(shape: Mapping[str, Any], way: str) -> Said:
+def _heads(shape: Mapping[str, Any], way: str) -> KeyMistakes:
     """The width can be divided among the heads, and those among the key heads."""
     width, heads = whole(shape.get("hidden_size")), whole(shape.get("num_attention_heads"))
     keys = whole(shape.get("num_key_value_heads"))
@@ -83,7 +83,7 @@ def _heads(shape: Mapping[str, Any], way: str) -> Said:
         yield ("base", way, "num_key_value_heads"), str(keys), f"a divisor of num_attention_heads {heads}", None
 
 
-def _new_rows(values: Any) -> Said:
+def _new_rows(values: Any) -> KeyMistakes:
     """New rows are trained some time, and those of one matrix begin in one way."""
     extend = mapping(values, "tokenizer", "extend")
     stages = mapping(values, "stages")
@@ -103,7 +103,7 @@ NOTHING = "none"
 _PARTS = ("input", "output", "layers")
 
 
-def stage_mistakes(values: Any) -> Said:
+def stage_mistakes(values: Any) -> KeyMistakes:
     """Where the stages contradict each other, the base or the tokenizer."""
     for name, stage in mapping(values, "stages").items():
         yield from _modules(values, ("stages", name, "lora", "target_modules"), stage)
@@ -115,7 +115,7 @@ def stage_mistakes(values: Any) -> Said:
     yield from _adapters(values)
 
 
-def _modules(values: Any, key: Key, stage: Any) -> Said:
+def _modules(values: Any, key: Key, stage: Any) -> KeyMistakes:
     """The layers that get an adapter are there, each once."""
     family, names = base_shape(values).get("family"), entries(stage, "lora", "target_modules")
     known = linear_paths(family) if isinstance(family, str) else None
@@ -143,7 +143,7 @@ def wanted_layer(name: str, whose: str, paths: Sequence[str]) -> tuple[str, str 
     return expected, near_miss(name, words)
 
 
-def _moving(values: Any, key: Key, stage: Any) -> Said:
+def _moving(values: Any, key: Key, stage: Any) -> KeyMistakes:
     """Something moves, is there, and can."""
     rows, layers = _rows(stage), _layers(stage)
     if rows == (NOTHING, NOTHING) and layers == NOTHING:
@@ -162,7 +162,7 @@ def _moving(values: Any, key: Key, stage: Any) -> Said:
         yield (*key, "trains", "layers"), f"layers that move themselves, in {kind}", expected, None
 
 
-def _there(values: Any, key: Key, layers: Any) -> Said:
+def _there(values: Any, key: Key, layers: Any) -> KeyMistakes:
     """The layers are there, each once."""
     count = whole(base_shape(values).get("num_hidden_layers"))
     if count == 1 and layers == "odd":
@@ -176,7 +176,7 @@ def _there(values: Any, key: Key, layers: Any) -> Said:
             yield (*key, place), f"layer {index} a second time", "each layer once", None
 
 
-def _new(values: Any, key: Key, stage: Any) -> Said:
+def _new(values: Any, key: Key, stage: Any) -> KeyMistakes:
     """New rows are there, and nothing moves the old ones."""
     rows = _rows(stage)
     if "new" not in rows:
@@ -191,7 +191,7 @@ def _new(values: Any, key: Key, stage: Any) -> Said:
         yield (*key, "arguments", "weight_decay"), f"{shown(decay)} beside new rows that train alone", expected, None
 
 
-def _half(values: Any) -> Said:
+def _half(values: Any) -> KeyMistakes:
     """No weight is trained in float16."""
     if at(values, "base", "dtype") != "float16":
         return
@@ -205,7 +205,7 @@ def _whole_weights(stage: Any) -> bool:
     return _rows(stage) != (NOTHING, NOTHING) or (_layers(stage) != NOTHING and at(stage, "lora") is None)
 
 
-def _adapters(values: Any) -> Said:
+def _adapters(values: Any) -> KeyMistakes:
     """Names of adapters lead to one that is still there; over a quantised body there is one alone."""
     stages, kind = mapping(values, "stages"), quantization(values)
     made: dict[str, str] = {}  # by stage, the stage that the settings of its adapter are in

@@ -34,7 +34,7 @@ from ko_cpt_callbacks.recipe.text_files import (
     open_unpacked,
 )
 from ko_cpt_callbacks.yaml.mistake import Key, cut, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Told, at, mapping
+from ko_cpt_callbacks.yaml.reading import KeyMistake, at, mapping
 
 _LONG_HEAD: Final = 1 << 22
 """Bytes that are looked at where the first row is longer; chosen, not measured."""
@@ -61,7 +61,7 @@ class TextLook:
         unseen: What was not looked at, and why.
     """
 
-    mistakes: list[Told] = field(default_factory=list)
+    mistakes: list[KeyMistake] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ def look_at_texts(file: RecipeFile) -> TextLook:
     return _look(file.path.parent, file.recipe.base.model, file.recipe.data.sources)
 
 
-def text_mistakes(values: Any, folder: Path) -> list[Told]:
+def text_mistakes(values: Any, folder: Path) -> list[KeyMistake]:
     """The same mistakes of a recipe that has others: of the sources that can be read in it.
 
     Args:
@@ -97,7 +97,7 @@ def _look(folder: Path, model: str | None, sources: Mapping[str, Source]) -> Tex
     return look
 
 
-def _base(folder: Path, model: str | None) -> Iterator[Told]:
+def _base(folder: Path, model: str | None) -> Iterator[KeyMistake]:
     """A base that can only be a folder is one."""
     if model is None or (model[0] not in "./~" and model.count("/") < 2):
         return
@@ -107,7 +107,7 @@ def _base(folder: Path, model: str | None) -> Iterator[Told]:
         yield ("base", "model"), f"no folder {model}", "one that is there, or owner/name of the hub", near
 
 
-def _source(folder: Path, key: Key, source: Source, look: TextLook) -> Iterator[Told]:
+def _source(folder: Path, key: Key, source: Source, look: TextLook) -> Iterator[KeyMistake]:
     looked = 0
     for number, pattern in enumerate(source.patterns):
         place = (*key, "files") if isinstance(source.files, str) else (*key, "files", number)
@@ -147,7 +147,7 @@ def _absent(place: Path) -> tuple[str, str, str | None]:
     return f"no file {place}", "one or more", None if near is None else str(place.parent / near)
 
 
-def _file(place: Key, key: Key, source: Source, path: Path, look: TextLook) -> Iterator[Told]:
+def _file(place: Key, key: Key, source: Source, path: Path, look: TextLook) -> Iterator[KeyMistake]:
     kind = format_of(path)
     try:
         if not path.stat().st_size:
@@ -191,7 +191,7 @@ def _parquet_names(path: Path) -> Sequence[str]:
     return found
 
 
-def _json(place: Key, key: Key, source: Source, path: Path, head: bytes, *, more: bool) -> Iterator[Told]:
+def _json(place: Key, key: Key, source: Source, path: Path, head: bytes, *, more: bool) -> Iterator[KeyMistake]:
     text = head.decode("utf-8-sig", "ignore")
     rows: list[Any] = []
     whole = ".json" in path.suffixes[-2:]  # it may be one list, or an object over several lines
@@ -238,7 +238,7 @@ def _rows_of_array(text: str) -> list[Any]:
     return rows
 
 
-def _columns(key: Key, source: Source, path: Path, names: Sequence[str], what: str) -> Iterator[Told]:
+def _columns(key: Key, source: Source, path: Path, names: Sequence[str], what: str) -> Iterator[KeyMistake]:
     """The fields that the recipe names are among those of a file."""
     for name, part in ((source.field, "field"), (source.prompt, "prompt")):
         if name is not None and name not in names:

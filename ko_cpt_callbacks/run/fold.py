@@ -44,7 +44,7 @@ _WIDE: Final = 10.0
 # text by heart is as low, but does not jump. Chosen on one public GRPO log (first ten: 0.0003 to 0.0648); not measured.
 
 # Findings that compare a training loss with the levels of language models, or with an evaluation's.
-_OF_TRAINING_LOSS: Final = frozenset({"below-floor", "memorising", "gap-widening"})
+_OF_TRAINING_LOSS: Final = frozenset({"below-floor", "memorizing", "gap-widening"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,7 +198,7 @@ def _bare(name: str) -> tuple[str, ...]:
 # seams, arguments, parameters.
 _OF_LANGUAGE: Final = frozenset(
     {
-        "below-floor", "memorising", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
+        "below-floor", "memorizing", "forgetting", "loss-scaled", "padding-in-loss", "prompt-in-loss",
         "baseline-ahead", "baseline-behind", "not-comparable", "stage-regression", "eval-too-small",
         "embeddings-frozen", "embeddings-untied", "eos-not-trained", "target-likely", "target-unreachable",
     }

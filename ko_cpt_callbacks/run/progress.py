@@ -135,7 +135,7 @@ class EvalProgress:
             return None
         return last.value - first.value
 
-    def told_by(self, seen: KindSeen) -> EvalProgress:
+    def of_kind(self, seen: KindSeen) -> EvalProgress:
         """The same, without the perplexities that such a run does not have."""
         if seen.language and seen.trained_on is None:
             return self
@@ -294,5 +294,5 @@ class RunProgress:
 
     def summary(self) -> Summary:
         """What a user is shown."""
-        splits = {name: split.told_by(self.seen) for name, split in self.splits.items()}
+        splits = {name: split.of_kind(self.seen) for name, split in self.splits.items()}
         return Summary(self.train, splits, self.ended, self.seen, self.length)

@@ -32,7 +32,7 @@ _CLOSING: Final = "]}"
 _OTHER_FILES: Final = {
     "train/loss": "a tracker's summary",
     "_wandb": "a tracker's summary",
-    "told": "this package's run.json, which holds no rows",
+    "watch": "this package's run.json, which holds no rows",
     "architectures": "a model's config.json",
     "model_type": "a model's config.json",
     "peft_type": "a PEFT adapter's config",

@@ -260,7 +260,7 @@ RATE_FALLS: Final = 0.08
 """Share of the peak by which a learning rate falls at once that explains a fall. Chosen, not measured."""
 
 EPOCH_NATS: Final = 0.5
-"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorising has its own rule.
+"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorizing has its own rule.
 Chosen, not measured."""
 
 GROUPED_POINTS: Final = 2

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.recipe.arguments import INSTALLED, name_mistakes
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, shown
-from ko_cpt_callbacks.yaml.reading import Told
+from ko_cpt_callbacks.yaml.reading import KeyMistake
 
 Make: TypeAlias = Callable[[Mapping[str, Any]], Any]
 """An object of a class, of a recipe's arguments."""
@@ -45,7 +45,7 @@ def check_arguments(file: RecipeFile) -> None:
         return training_arguments(given, Path("unused"), file.recipe.seed)
 
     known = _names(TrainingArguments)
-    told: list[Told] = []
+    told: list[KeyMistake] = []
     for key, given in _all(file.recipe):
         wrong = list(name_mistakes(key, given, known))
         told += wrong
@@ -126,7 +126,7 @@ def _words(arguments_class: type[Any]) -> str:
     return INSTALLED if arguments_class is TrainingArguments else f"the installed {arguments_class.__name__}"
 
 
-def _refused(key: Key, given: Mapping[str, Any], make: Make, reason: str, where: str, on_cpu: str) -> Told:
+def _refused(key: Key, given: Mapping[str, Any], make: Make, reason: str, where: str, on_cpu: str) -> KeyMistake:
     """Why a class does not take arguments, at the one that is to blame where there is one."""
     wide = next((name for name in _NEED_A_GPU if given.get(name)), None)
     if (

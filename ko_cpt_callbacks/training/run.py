@@ -26,9 +26,9 @@ from ko_cpt_callbacks.training.folder import RunFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel
 from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
-from ko_cpt_callbacks.training.model.handover import Movement, Weights
+from ko_cpt_callbacks.training.model.handover import WeightChange, Weights
 from ko_cpt_callbacks.training.recipe import Recipe
-from ko_cpt_callbacks.training.trainer import train_phase
+from ko_cpt_callbacks.training.trainer import train_stage
 
 
 class FailedStageError(Exception):
@@ -209,12 +209,12 @@ class _Runner:
         total = sum(part.numel() for part in model.parameters())
         body = "" if self._page.base.quantization == "none" else f", body in {self._page.base.quantization}"
         self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
-        movement = Movement(model) if self._options.smoke else None
+        movement = WeightChange(model) if self._options.smoke else None
         callback = Recipe(self._file).callback(name, **({"rules": ()} if self._options.smoke else {}))
         for values in use_notes(uses):
             callback.note(CORPUS_USE, values)
         own = rows.select(stage_rows(self._needed(), name, len(rows)))
-        trainer = train_phase(name, model, tokenizer, own, evaluated, arguments, callback)
+        trainer = train_stage(name, model, tokenizer, own, evaluated, arguments, callback)
         if self._processes.count > 1:
             self.say(wrapper_line(trainer))
         reason = callback.stop_reason

@@ -192,7 +192,7 @@ class ProgressBar(TrainerCallback):
             self._bar = None
 
 
-def train_phase(
+def train_stage(
     title: str,
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -39,7 +39,7 @@ def checked_code(where: str, code: object, known: Collection[str]) -> str:
     if isinstance(code, str) and code in retired():
         now = retired()[code]
         gone = "which is no finding any more; parsing the target reports it now, so leave it out"
-        what = f"which is a reason of {now!r} now; write {now!r}" if now else gone
+        what = f"which is called {now!r} now; write {now!r}" if now else gone
         raise ConfigurationError(f"{where}: found {code!r}, {what}")
     raise ConfigurationError(f"{where}: found {code!r}, expected one of {', '.join(known)}.{_near(code, known)}")
 

@@ -17,7 +17,7 @@ FIX: Final = "move it away to judge the rows with the default rules"
 
 
 def recorded(run: object, where: str) -> Mapping[str, Any]:
-    """What a ``run.json`` has under ``told``.
+    """What a ``run.json`` has under ``watch``.
 
     Args:
         run: The file's JSON.
@@ -32,10 +32,10 @@ def recorded(run: object, where: str) -> Mapping[str, Any]:
     if number != RUN_FORMAT or isinstance(number, bool):
         expected = f"expected {RUN_FORMAT}; a newer ko-cpt reads it, or {FIX}"
         raise UnreadableRunError(f'{where}: "format" is {clip(number)}, {expected}')
-    told = run.get("told")
-    if not isinstance(told, dict):
-        raise UnreadableRunError(f'{where}: found {name_of(told)} under "told", expected an object; {FIX}')
-    return told
+    watch = run.get("watch", run.get("told"))  # "told" before 0.1.0
+    if not isinstance(watch, dict):
+        raise UnreadableRunError(f'{where}: found {name_of(watch)} under "watch", expected an object; {FIX}')
+    return watch
 
 
 def present(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -53,23 +53,23 @@ def recorded_limits(where: str, value: object) -> dict[str, dict[str, float]]:
     for code, limits in value.items() if isinstance(value, dict) else [(None, None)]:
         if not isinstance(code, str) or not isinstance(limits, dict):
             expected = "expected limits by code and name"
-            raise UnreadableRunError(f'{where}: "told.limits" is {clip(value)}, {expected}; {FIX}')
+            raise UnreadableRunError(f'{where}: "watch.limits" is {clip(value)}, {expected}; {FIX}')
         for name, number in limits.items():
             if isinstance(number, bool) or not isinstance(number, (int, float)):
                 raise UnreadableRunError(
-                    f'{where}: "told.limits.{code}.{name}" is {clip(number)}, expected a number; {FIX}'
+                    f'{where}: "watch.limits.{code}.{name}" is {clip(number)}, expected a number; {FIX}'
                 )
-        found[code] = limits
+        found[retired().get(code, code)] = limits
     return found
 
 
-def recorded_texts(where: str, told: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
-    """A list of texts under ``told``; None where there is none."""
-    value = told.get(name)
+def recorded_texts(where: str, watch: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """A list of texts under ``watch``; None where there is none."""
+    value = watch.get(name)
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise UnreadableRunError(f'{where}: "told.{name}" is {clip(value)}, expected a list of texts; {FIX}')
+        raise UnreadableRunError(f'{where}: "watch.{name}" is {clip(value)}, expected a list of texts; {FIX}')
     return tuple(value)
 
 

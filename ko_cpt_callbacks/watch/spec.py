@@ -166,21 +166,21 @@ class WatchSpec:
             UnreadableRunError: If the file is of another version, or says something that cannot be watched: a verdict
                 that silently left out a target would be worse than none.
         """
-        told = recorded(run, where)
-        task = told.get("task")
+        watch = recorded(run, where)
+        task = watch.get("task")
         if task not in TASKS:
             expected = f"expected one of {', '.join(TASKS)}; {FIX}"
-            raise UnreadableRunError(f'{where}: "told.task" is {clip(task)}, {expected}')
-        language, stage, baseline = told.get("language"), told.get("stage", AUTO), told.get("baseline")
+            raise UnreadableRunError(f'{where}: "watch.task" is {clip(task)}, {expected}')
+        language, stage, baseline = watch.get("language"), watch.get("stage", AUTO), watch.get("baseline")
         if baseline is not None:
             try:
                 check_baseline(baseline, stage)
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 found = f"found no baseline that can be used ({error})"
-                raise UnreadableRunError(f'{where}: under "told": {found}; {FIX}') from None
-        targets = recorded_texts(where, told, "targets") or ()
-        retention = recorded_texts(where, told, "retention") or ()
-        patience = told.get("patience")
+                raise UnreadableRunError(f'{where}: under "watch": {found}; {FIX}') from None
+        targets = recorded_texts(where, watch, "targets") or ()
+        retention = recorded_texts(where, watch, "retention") or ()
+        patience = watch.get("patience")
         try:
             goals = parse_targets(targets)
         except ConfigurationError as error:
@@ -189,18 +189,18 @@ class WatchSpec:
             return cls(
                 targets=goals,
                 task=task,
-                rules=present(recorded_texts(where, told, "rules")),
-                patience=read_patience(patience, None if patience is None else told.get("min_delta")),
+                rules=present(recorded_texts(where, watch, "rules")),
+                patience=read_patience(patience, None if patience is None else watch.get("min_delta")),
                 retention=checked_retention(retention),
                 baseline=baseline,
                 stage=AUTO if baseline is None or stage is None else stage,
-                limits=recorded_limits(where, told.get("limits")),
-                stop_on=recorded_codes(told.get("stop_on")),
-                grace=recorded_grace(told.get("grace")),
+                limits=recorded_limits(where, watch.get("limits")),
+                stop_on=recorded_codes(watch.get("stop_on")),
+                grace=recorded_grace(watch.get("grace")),
                 language=language if language in LANGUAGES else DEFAULT_LANGUAGE,
             )
         except ConfigurationError as error:
-            raise UnreadableRunError(f'{where}: under "told": {error}; {FIX}') from None
+            raise UnreadableRunError(f'{where}: under "watch": {error}; {FIX}') from None
 
     @classmethod
     def from_options(

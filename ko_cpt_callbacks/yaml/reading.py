@@ -25,10 +25,10 @@ from ruamel.yaml.reader import ReaderError
 from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, cut, shown
 
-Told: TypeAlias = tuple[Key, str, str, str | None]
+KeyMistake: TypeAlias = tuple[Key, str, str, str | None]
 """A mistake without its line: key, found, expected, what was probably meant."""
 
-Said: TypeAlias = Iterator[Told]
+KeyMistakes: TypeAlias = Iterator[KeyMistake]
 
 
 def at(values: Any, *key: str | int) -> Any:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import Document
+
+
+class StrictMapping(BaseModel):
+    """A mapping of a file: unknown keys are refused, a text is no number, and nothing changes once read."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
+
 
 _KINDS: Final = {
     "int_type": "a whole number",

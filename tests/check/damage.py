@@ -193,9 +193,8 @@ def _values(text: bytes, draw: random.Random) -> bytes:
         elif what < 0.8:
             del holder[name]
         elif isinstance(holder, dict):
-            holder[draw.choice(("step", "eval_ko_loss", "\x1b_loss", "told", "stop", "\u202eeval_loss"))] = draw.choice(
-                _ODD
-            )
+            odd = draw.choice(_ODD)
+            holder[draw.choice(("step", "eval_ko_loss", "\x1b_loss", "watch", "stop", "\u202eeval_loss"))] = odd
         else:
             holder.insert(name, draw.choice((holder[name], *_ODD[:8])))
         if not values:

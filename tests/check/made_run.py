@@ -64,7 +64,7 @@ def write_run(
     """
     inside = folder / "ko_cpt"
     (inside / "eval_rows").mkdir(parents=True)
-    told = {"format": 1, "told": {"task": "cpt", "retention": ["old"]}}
+    told = {"format": 1, "watch": {"task": "cpt", "retention": ["old"]}}
     facts = {"tokenizer": {"hash": "abc", "vocabulary": 600}, "model": {"quantization": "none"}, **(run or {})}
     (inside / "run.json").write_text(json.dumps({**told, **facts}), "utf-8")
     rows: list[Mapping[str, Any]] = [*more]

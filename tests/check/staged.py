@@ -94,7 +94,7 @@ def stage(
     if ended:
         lines.append({"kind": "end", "attempt": 1, "step": 400, "train_loss": 3.0, "train_runtime": 9.0})
     (record / keys.ROWS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    run = {"format": 1, "told": {**TOLD, **(told or {})}, "tokenizer": {"hash": tokenizer}, "stop": None}
+    run = {"format": 1, "watch": {**TOLD, **(told or {})}, "tokenizer": {"hash": tokenizer}, "stop": None}
     (record / keys.RUN_FILE).write_text(json.dumps(run), "utf-8")
     return folder
 

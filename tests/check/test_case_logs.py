@@ -42,14 +42,14 @@ def _scaler(found: Found) -> bool:
     return "non-finite" not in _above_info(found)
 
 
-def _memorising_alone(found: Found) -> bool:
+def _memorizing_alone(found: Found) -> bool:
     """A step down at each end of an epoch, whose epochs have two decimals: the ends explain it."""
-    return set(_above_info(found)) == {"memorising"}
+    return set(_above_info(found)) == {"memorizing"}
 
 
-def _not_memorising(found: Found) -> bool:
+def _not_memorizing(found: Found) -> bool:
     """Pads are among the labels, and the evaluation falls along with training: it is no recognised text."""
-    return "memorising" not in {one["code"] for one in found}
+    return "memorizing" not in {one["code"] for one in found}
 
 
 def _another_set(found: Found) -> bool:
@@ -66,8 +66,8 @@ RIGHT: dict[str, Callable[[Found], bool]] = {
     "rises-from-row-two": _diverged,
     "zeros-after-a-small-loss": _two_readings,
     "nan-gradient-in-a-steep-fall": _scaler,
-    "epoch-ends-in-two-decimals": _memorising_alone,
-    "pads-in-the-labels-seq2seq": _not_memorising,
+    "epoch-ends-in-two-decimals": _memorizing_alone,
+    "pads-in-the-labels-seq2seq": _not_memorizing,
     "falls-in-the-first-rows": _quiet,
     "evaluation-set-swapped": _another_set,
 }

@@ -16,7 +16,7 @@ from check.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.messages.terminal import columns
-from ko_cpt_callbacks.rules.curve.memorising import Memorising
+from ko_cpt_callbacks.rules.curve.memorizing import Memorizing
 
 jsonschema = pytest.importorskip("jsonschema")
 RECORDED = Path(__file__).resolve().parents[1] / "parity" / "runs"
@@ -39,13 +39,13 @@ VERDICTS: dict[str, list[tuple[str, str, int | None]]] = {
         ("padding-in-loss", "warning", 3560),
         ("level-shift", "warning", 3600),
         ("below-floor", "warning", 3630),
-        ("memorising", "warning", 5600),
+        ("memorizing", "warning", 5600),
     ],
-    "02": [("memorising", "warning", 230)],
+    "02": [("memorizing", "warning", 230)],
     "03": [("below-floor", "info", 200)],
     "04": [("not-enough-data", "info", 60)],
     "05": [("not-enough-data", "info", None)],
-    "15": [("memorising", "warning", 25000), ("below-floor", "info", 52000)],
+    "15": [("memorizing", "warning", 25000), ("below-floor", "info", 52000)],
     "23": [("below-floor", "info", 200), ("below-floor", "info", 400)],
     "26": [("non-finite", "info", 10), ("below-floor", "info", 200), ("below-floor", "info", 200)],
     "54": [("below-floor", "info", 500), ("below-floor", "info", 2000)],
@@ -54,7 +54,7 @@ VERDICTS: dict[str, list[tuple[str, str, int | None]]] = {
         ("below-floor", "info", 500),
         ("below-floor", "info", 1000),
         ("below-floor", "info", 1675),
-        ("memorising", "warning", 2050),
+        ("memorizing", "warning", 2050),
         ("overfitting", "warning", 3000),
     ],
     "61": [("below-floor", "info", 0), ("not-enough-data", "info", 0)],
@@ -362,7 +362,7 @@ def _folder(tmp_path: Path, rows: list[dict[str, Any]], **told: Any) -> Path:
     folder.mkdir(parents=True)
     lines = [{"kind": "train" if "loss" in row else "eval", "attempt": 1, **row} for row in rows]
     (folder / keys.ROWS_FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    run = {"format": 1, "told": {"task": "cpt", **told}, "attempts": [], "evaluations": {}, "stop": None}
+    run = {"format": 1, "watch": {"task": "cpt", **told}, "attempts": [], "evaluations": {}, "stop": None}
     (folder / keys.RUN_FILE).write_text(json.dumps(run))
     return folder.parent
 
@@ -570,19 +570,19 @@ def test_a_rule_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     path = write_state(tmp_path / "trainer_state.json", [*sample.healthy(), {"step": 900, "loss": float("nan")}])
     whole = judged(path)
-    monkeypatch.setattr(Memorising, "step", broken)
+    monkeypatch.setattr(Memorizing, "step", broken)
     for options in ((), ("--json",), ("--fail-on", "warning")):
         result = check(path, *options)
         assert result.exit_code == 2
         assert result.stderr == (
-            f"ko-cpt check: rule memorising failed at step {whole['run']['first_step']}: "
+            f"ko-cpt check: rule memorizing failed at step {whole['run']['first_step']}: "
             "IndexError: tuple index\\n\\x1b[31m out of range\n"
         )
         assert "\x1b" not in result.stdout
     found = json.loads(check(path, "--json").stdout)
     assert _valid(found)
     assert [item for item in found["findings"] if item["code"] != "rule-failed"] == whole["findings"]
-    assert [item["values"]["rule"] for item in found["findings"] if item["code"] == "rule-failed"] == ["memorising"]
+    assert [item["values"]["rule"] for item in found["findings"] if item["code"] == "rule-failed"] == ["memorizing"]
 
 
 def test_a_rule_that_fails_in_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -594,10 +594,10 @@ def test_a_rule_that_fails_in_a_stage(tmp_path: Path, monkeypatch: pytest.Monkey
     (folder,) = staged.plan(tmp_path, ["embedding"])
     staged.stage(folder, "embedding", (4.0, 3.5))
     assert check(tmp_path).exit_code == 0
-    monkeypatch.setattr(Memorising, "close", broken)
+    monkeypatch.setattr(Memorizing, "close", broken)
     result = check(tmp_path)
     assert (result.exit_code, result.stderr) == (
-        2, "ko-cpt check: stage embedding: rule memorising failed at step 400: KeyError: 'loss'\n",
+        2, "ko-cpt check: stage embedding: rule memorizing failed at step 400: KeyError: 'loss'\n",
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def _run_file(text: str) -> Callable[[Path], Path]:
 
 
 def _told(**told: Any) -> Callable[[Path], Path]:
-    return _run_file(json.dumps({"format": 1, "told": {"task": "cpt", **told}}))
+    return _run_file(json.dumps({"format": 1, "watch": {"task": "cpt", **told}}))
 
 
 def _folder_as_state(folder: Path) -> Path:
@@ -126,7 +126,7 @@ BAD: Final[dict[str, tuple[Callable[[Path], Path], str]]] = {
     "object without keys": (_state("{}"), "not a Trainer's state (found: an object without keys)"),
     "tracker's summary": (_state('{"train/loss": 0.4, "_wandb": {}}'), "a tracker's summary"),
     "model's config": (_file("config.json", '{"model_type": "llama"}'), "a model's config.json"),
-    "our run.json": (_file("run.json", '{"format": 1, "told": {}}'), "this package's run.json, which holds no rows"),
+    "our run.json": (_file("run.json", '{"format": 1, "watch": {}}'), "this package's run.json, which holds no rows"),
     "our findings": (_file("findings.jsonl", '{"code": "x"}\n'), "findings are made from the rows"),
     "another tool's log": (_file("trainer_log.jsonl", '{"current_steps": 5}\n'), "not a row of rows.jsonl"),
     "key that breaks the line": (_state('{"a\\nb\\u001b[31m": 1}'), "not a Trainer's state (found: a\\nb\\x1b[31m)"),
@@ -135,12 +135,12 @@ BAD: Final[dict[str, tuple[Callable[[Path], Path], str]]] = {
     "history of no rows": (_history([1, "a", None]), "no row in any of its 3"),
     "no usable step": (_history([{"loss": 1.0, "step": "1"}, {"loss": 1.0}]), "a usable step in none of its 2"),
     "damaged line": (_damaged_rows, ":2: not a JSON object: '{oops'"),
-    "run.json cut off": (_run_file('{"format": 1, "told'), "JSON cut off or damaged; expected a run.json"),
+    "run.json cut off": (_run_file('{"format": 1, "watch'), "JSON cut off or damaged; expected a run.json"),
     "run.json of another version": (_run_file('{"format": 7}'), '"format" is 7, expected 1'),
-    "run.json without told": (_run_file('{"format": 1}'), 'found null under "told"'),
-    "unknown task in run.json": (_told(task="CPT"), "\"told.task\" is 'CPT', expected one of cpt, sft, other"),
+    "run.json without told": (_run_file('{"format": 1}'), 'found null under "watch"'),
+    "unknown task in run.json": (_told(task="CPT"), "\"watch.task\" is 'CPT', expected one of cpt, sft, other"),
     "wrong target in run.json": (_told(targets=["eval_exact_loss<3,0"]), "run.json: target "),
-    "rules of another type": (_told(rules={"a": 1}), '"told.rules" is'),
+    "rules of another type": (_told(rules={"a": 1}), '"watch.rules" is'),
 }
 
 # Options -> what the line must say
@@ -216,7 +216,7 @@ def test_no_permission(tmp_path: Path, closed: str) -> None:
     if closed in ("rows", "run.json"):
         own.mkdir()
         rows.write_text("")
-        run.write_text('{"format": 1, "told": {"task": "cpt"}}')
+        run.write_text('{"format": 1, "watch": {"task": "cpt"}}')
     path.mkdir(exist_ok=True) if closed == "neighbour" else None
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents:

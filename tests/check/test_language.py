@@ -58,7 +58,7 @@ def test_the_run_names_it(tmp_path: Path) -> None:
     rows = [{"kind": "train", "attempt": 1, **row} for row in sample.joined() if "loss" in row]
     (folder / keys.ROWS_FILE).write_text("\n".join(map(json.dumps, rows)), "utf-8")
     told = {"task": "cpt", "targets": [], "language": "ko"}
-    (folder / keys.RUN_FILE).write_text(json.dumps({"format": 1, "told": told}), "utf-8")
+    (folder / keys.RUN_FILE).write_text(json.dumps({"format": 1, "watch": told}), "utf-8")
     assert all(_sentences(judged(folder.parent))) and judged(folder.parent)["findings"]
     assert not any(_sentences(judged(folder.parent, "--lang", "en")))
 

@@ -16,7 +16,7 @@ from ko_cpt_callbacks.watch.target import parse_targets
 
 def _run(path: Path, **changes: Any) -> Path:
     told = {"task": "sft", "rules": ["non-finite"], "targets": ["ppl<20"], "language": "en", **changes}
-    path.write_text(json.dumps({"format": 1, "told": told, "stop": None}))
+    path.write_text(json.dumps({"format": 1, "watch": told, "stop": None}))
     return path
 
 
@@ -25,7 +25,7 @@ def test_what_a_run_was_told(tmp_path: Path) -> None:
     spec = WatchSpec(parse_targets(["ppl<20"]), "sft", ("non-finite",), language="ko")
     assert read_recorded_run(_run(tmp_path / "a.json", language="ko")) == RecordedRun(spec)
     assert read_recorded_run(_run(tmp_path / "c.json", language="xx")).spec.language == "en"
-    (tmp_path / "b.json").write_text('{"format": 1, "told": {"task": "cpt"}}')
+    (tmp_path / "b.json").write_text('{"format": 1, "watch": {"task": "cpt"}}')
     assert read_recorded_run(tmp_path / "b.json") == RecordedRun(WatchSpec())
 
 
@@ -48,13 +48,13 @@ def test_why_it_was_stopped(tmp_path: Path) -> None:
     """Code, step and sentence; what is no finding is left out."""
     path = tmp_path / "run.json"
     stop = '{"code": "a", "step": 3, "short": "s", "detail": "d", "x": 1}'
-    path.write_text(f'{{"format": 1, "told": {{"task": "cpt"}}, "stop": {stop}}}')
+    path.write_text(f'{{"format": 1, "watch": {{"task": "cpt"}}, "stop": {stop}}}')
     assert read_recorded_run(path).stop == {"code": "a", "step": 3, "short": "s", "detail": "d"}
-    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m"}}')
+    path.write_text('{"format": 1, "watch": {"task": "cpt"}, "stop": {"code": "a", "step": 3, "message": "m"}}')
     assert read_recorded_run(path).stop == {"code": "a", "step": 3, "short": "m", "detail": "m"}
-    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": {"code": "a", "step": true, "short": 1}}')
+    path.write_text('{"format": 1, "watch": {"task": "cpt"}, "stop": {"code": "a", "step": true, "short": 1}}')
     assert read_recorded_run(path).stop == {"code": "a", "step": None, "short": "", "detail": ""}
-    path.write_text('{"format": 1, "told": {"task": "cpt"}, "stop": [1]}')
+    path.write_text('{"format": 1, "watch": {"task": "cpt"}, "stop": [1]}')
     assert read_recorded_run(path).stop is None
 
 
@@ -66,17 +66,20 @@ def test_why_it_was_stopped(tmp_path: Path) -> None:
         ("[]", ": found a list, expected a run.json (an object)"),
         ('{"format": 2}', ': "format" is 2, expected 1; a newer ko-cpt reads it, or move it away'),
         ('{"format": true}', ': "format" is True, expected 1'),
-        ('{"format": 1}', ': found null under "told", expected an object'),
-        ('{"format": 1, "told": {"task": "ctp"}}', ": \"told.task\" is 'ctp', expected one of cpt, sft, other"),
-        ('{"format": 1, "told": {"task": ["cpt"]}}', ": \"told.task\" is ['cpt'], expected one of cpt, sft, other"),
-        ('{"format": 1, "told": {"task": "cpt", "rules": "all"}}', ": \"told.rules\" is 'all', expected a list of"),
-        ('{"format": 1, "told": {"task": "cpt", "limits": [3]}}', ': "told.limits" is [3], expected limits by code'),
-        ('{"format": 1, "told": {"task": "cpt", "limits": {"a": 3}}}', ": \"told.limits\" is {'a': 3}, expected"),
+        ('{"format": 1}', ': found null under "watch", expected an object'),
+        ('{"format": 1, "watch": {"task": "ctp"}}', ": \"watch.task\" is 'ctp', expected one of cpt, sft, other"),
+        ('{"format": 1, "watch": {"task": ["cpt"]}}', ": \"watch.task\" is ['cpt'], expected one of cpt, sft, other"),
+        ('{"format": 1, "watch": {"task": "cpt", "rules": "all"}}', ": \"watch.rules\" is 'all', expected a list of"),
+        ('{"format": 1, "watch": {"task": "cpt", "limits": [3]}}', ': "watch.limits" is [3], expected limits by code'),
+        ('{"format": 1, "watch": {"task": "cpt", "limits": {"a": 3}}}', ": \"watch.limits\" is {'a': 3}, expected"),
         (
-            '{"format": 1, "told": {"task": "cpt", "limits": {"a": {"b": true}}}}',
-            ': "told.limits.a.b" is True, expected a number',
+            '{"format": 1, "watch": {"task": "cpt", "limits": {"a": {"b": true}}}}',
+            ': "watch.limits.a.b" is True, expected a number',
         ),
-        ('{"format": 1, "told": {"task": "cpt", "targets": [3]}}', ': "told.targets" is [3], expected a list of texts'),
+        (
+            '{"format": 1, "watch": {"task": "cpt", "targets": [3]}}',
+            ': "watch.targets" is [3], expected a list of texts',
+        ),
     ],
     ids=lambda text: text[:40],
 )

@@ -94,14 +94,13 @@ def test_code_like_no_other() -> None:
     assert "Did you mean" not in ko_cpt("explain", "zzz").stderr
 
 
-def test_a_code_of_an_earlier_version() -> None:
-    """It is refused with the code that it is a reason of."""
-    found = ko_cpt("explain", "nan-filter-on")
+@pytest.mark.parametrize(("code", "now"), [("nan-filter-on", "note"), ("memorising", "memorizing")])
+def test_a_code_of_an_earlier_version(code: str, now: str) -> None:
+    """It is refused with the code by which it goes now."""
+    found = ko_cpt("explain", code)
 
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == (
-        "ko-cpt explain: found 'nan-filter-on', which is a reason of 'note' now; write 'note'\n"
-    )
+    assert found.stderr == f"ko-cpt explain: found {code!r}, which is called {now!r} now; write {now!r}\n"
 
 
 def test_no_command_shows_help() -> None:

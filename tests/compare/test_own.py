@@ -68,7 +68,7 @@ def a_run(folder: Path, setup: dict[str, Any] | None = None, *, rows_files: bool
     (record / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     told = {
         "format": 1,
-        "told": {"task": "cpt", "retention": ["en"]},
+        "watch": {"task": "cpt", "retention": ["en"]},
         "model": {"name_or_path": "some/model", "parameters": 12, "quantization": "8-bit"},
         "tokenizer": {"class": "Tok", "vocabulary": 500, "hash": "abc"},
         "arguments": {"learning_rate": 1e-4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},

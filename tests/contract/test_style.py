@@ -50,7 +50,7 @@ def _wrong(text: str) -> list[str]:
     [
         ("The rule is told of it by nobody.", ["told", "nobody"]),
         ("The labelled behaviour is to be memorised.", ["is to be", "labelled", "behaviour", "memorised"]),
-        ("The rule reports labeled rows. memorising is a code; colors are fine.", []),
+        ("The rule reports labeled rows. memorizing is a code; colors are fine.", []),
     ],
 )
 def test_the_words_are_seen(text: str, wrong: list[str]) -> None:

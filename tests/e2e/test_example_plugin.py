@@ -111,8 +111,8 @@ def test_live(trained: tuple[Path, list[str]]) -> None:
         assert [CODE, "warning", "3", "train"] in list(csv.reader(file))
     run = json.loads((folder / "ko_cpt" / "run.json").read_text("utf-8"))
     assert run["stop"]["code"] == CODE
-    assert run["told"]["baseline"]["id"] == "clipping-example"
-    assert run["told"]["outputs"] == ["files", "findings-csv", "memory"]
+    assert run["watch"]["baseline"]["id"] == "clipping-example"
+    assert run["watch"]["outputs"] == ["files", "findings-csv", "memory"]
 
 
 def test_in_korean(environment: Environment) -> None:

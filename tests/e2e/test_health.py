@@ -53,7 +53,7 @@ CASES = {
     ),
     # Twelve rows, so an epoch is three steps.
     "few-rows": Case(
-        "overfitting", 20, 45, {"evaluations": 2}, {"save_strategy": "best"}, frozenset({"memorising", "gap-widening"})
+        "overfitting", 20, 45, {"evaluations": 2}, {"save_strategy": "best"}, frozenset({"memorizing", "gap-widening"})
     ),
     # Not in the first tenth of the run, and twice in a row.
     "english-forgotten": Case("forgetting", 15, 30, {"first_step": 0, "limit": 0.03}),

@@ -53,7 +53,7 @@ def test_a_published_baseline(tmp_path: Path) -> None:
     (found,) = _said(result["findings"])
     assert (found["code"], found["severity"]) == ("baseline-behind", "info")
     assert found["values"]["unit"] == "bits per byte"
-    told = run_files.run(folder)["told"]
+    told = run_files.run(folder)["watch"]
     assert (told["baseline"]["id"], told["stage"]) == ("redwhale", "auto")
     (stage,) = [row for row in run_files.rows(folder) if row.get("setup") == "stage"]
     assert stage["layers"] == "all"

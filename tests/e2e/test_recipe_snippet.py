@@ -78,7 +78,7 @@ def test_the_snippet(trl: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     recipe, model = space["recipe"], space["model"]
     for stage in recipe.stages:
         record = tmp_path / "run" / stage / "ko_cpt"
-        told = json.loads((record / "run.json").read_text("utf-8"))["told"]
+        told = json.loads((record / "run.json").read_text("utf-8"))["watch"]
         assert told["targets"] == list(recipe.page.stages[stage].watch.targets)
         rows = [json.loads(line) for line in (record / "rows.jsonl").read_text("utf-8").splitlines()]
         last = [row for row in rows if row["kind"] == "eval" and row["step"] == STEPS]

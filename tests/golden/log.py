@@ -61,9 +61,9 @@ _CASES: dict[str, LabelledRun] = {
     "group-by-length-wide": _healthy(),
     "group-by-length-mild": _healthy(),
     "rises-from-row-two": _faulty({"diverged": 0}),
-    "zeros-after-a-small-loss": _faulty({"memorising": 0}, "non-finite", "padding-in-loss", *_LOW),
+    "zeros-after-a-small-loss": _faulty({"memorizing": 0}, "non-finite", "padding-in-loss", *_LOW),
     "nan-gradient-in-a-steep-fall": _healthy(),
-    "epoch-ends-in-two-decimals": _faulty({"memorising": 0}),
+    "epoch-ends-in-two-decimals": _faulty({"memorizing": 0}),
     "pads-in-the-labels-seq2seq": _healthy("padding-in-loss"),
     "falls-in-the-first-rows": _healthy(),
     "evaluation-set-swapped": _faulty({"eval-set-changed": 401}, "level-shift"),
@@ -72,16 +72,16 @@ _CASES: dict[str, LabelledRun] = {
 }
 _PUBLIC: dict[str, LabelledRun] = {
     "00": _healthy(),
-    "01": _faulty({"run-seam": 3510, "padding-in-loss": 3510, "level-shift": 3510, "below-floor": 3510}, "memorising"),
-    "02": _healthy("memorising"),
+    "01": _faulty({"run-seam": 3510, "padding-in-loss": 3510, "level-shift": 3510, "below-floor": 3510}, "memorizing"),
+    "02": _healthy("memorizing"),
     "03": _healthy(),
     "04": _healthy(),
-    "15": _faulty({"memorising": 0}),
+    "15": _faulty({"memorizing": 0}),
     "23": _healthy(),
     "26": _healthy(),
     "54": _healthy(),
     "55": _healthy(),
-    "59": _faulty({"overfitting": 0}, "gap-widening", "memorising"),
+    "59": _faulty({"overfitting": 0}, "gap-widening", "memorizing"),
 }
 _PRETRAINING = ("00", "01", "02", "03", "04", "15")
 

@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import ConfigurationError, Finding, KoCPTCallback, MemoryOutput, Output, keys
 from ko_cpt_callbacks.hf import trainer_access
-from ko_cpt_callbacks.rules.curve.memorising import Memorising
+from ko_cpt_callbacks.rules.curve.memorizing import Memorizing
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.rows import observations_of
 
@@ -568,7 +568,7 @@ def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.
     def broken(self: object, state: Any, seen: Any, signals: Any) -> Any:
         raise IndexError("tuple index out of range")
 
-    monkeypatch.setattr(Memorising, "step", broken)
+    monkeypatch.setattr(Memorizing, "step", broken)
     callback = KoCPTCallback(outputs=["files"], stop_on={"non-finite"})
     trainer = tiny.trainer(_breaks(at=3), tmp_path, ROWS, None, callbacks=[callback], max_steps=20)
     trainer.train()
@@ -577,7 +577,7 @@ def test_a_rule_that_raises_blinds_no_other(tmp_path: Path, monkeypatch: pytest.
     assert [(item.code, item.step, item.asks_to_stop) for item in told] == [
         ("rule-failed", 1, False), ("non-finite", 3, True),
     ]  # fmt: skip
-    assert told[0].values["rule"] == "memorising"
+    assert told[0].values["rule"] == "memorizing"
     assert callback.stop_reason is not None and callback.stop_reason.code == "non-finite"
     again = Monitor().fold(observations_of(_lines(tmp_path)))[1]
     assert again == tuple(callback.findings)
@@ -741,7 +741,7 @@ def test_run_file(model: LlamaForCausalLM, tmp_path: Path) -> None:
     )
     trainer.train()
     run = _run(tmp_path)
-    assert run["told"]["stop_on"] == ["non-finite"] and run["told"]["grace"]["steps"] == 2
+    assert run["watch"]["stop_on"] == ["non-finite"] and run["watch"]["grace"]["steps"] == 2
     assert run["planned_steps"] == 4 and run["world_size"] == 1 and run["device"] == "cpu"
     assert run["schedule"] == [[0, 0.5], [1, 0.375], [2, 0.25], [3, 0.125], [4, 0.0]]
     assert run["model"]["class"] == "LlamaForCausalLM" and run["model"]["quantization"] == "none"
@@ -796,8 +796,8 @@ def test_evaluation_in_the_folder_of_a_trained_run(model: LlamaForCausalLM, tmp_
     after = _run(tmp_path)
     assert [line.get("mode") for line in _lines(tmp_path)][-1] == "evaluate"
     assert _lines(tmp_path, "findings.jsonl") == findings
-    assert {name: after[name] for name in ("schedule", "planned_steps", "told")} == {
-        name: before[name] for name in ("schedule", "planned_steps", "told")
+    assert {name: after[name] for name in ("schedule", "planned_steps", "watch")} == {
+        name: before[name] for name in ("schedule", "planned_steps", "watch")
     }
     assert [item["mode"] for item in after["attempts"]] == ["train", "evaluate"]
 

@@ -10,7 +10,7 @@ import pytest
 from ko_cpt_callbacks.hf.tracker import TrackerOutput
 from ko_cpt_callbacks.run.finding import Finding, Severity
 
-RUN: dict[str, Any] = {"told": {"task": "cpt", "targets": ["eval_loss<3@end"], "baseline": {"id": "x"}, "stop_on": []}}
+RUN: dict[str, Any] = {"watch": {"task": "cpt", "targets": ["eval_loss<3@end"], "baseline": {"id": "x"}, "stop_on": []}}
 BROKEN = Finding("non-finite", Severity.ERROR, 3, "train", {"step": 3, "loss": "NaN"}, variant="loss")
 
 

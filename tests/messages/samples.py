@@ -11,7 +11,7 @@ from ko_cpt_callbacks.messages.formatter import placeholders
 __all__ = ["TRAINING", "every_value", "values_of"]
 
 TRAINING: Final = frozenset({
-    "attempt-differs", "diverged", "level-shift", "loss-spike", "loss-scaled", "memorising", "no-learning", "plateau",
+    "attempt-differs", "diverged", "level-shift", "loss-spike", "loss-scaled", "memorizing", "no-learning", "plateau",
     "run-seam",
 })  # fmt: skip
 """Codes whose findings are of training rows."""
@@ -48,7 +48,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "previous_loss": 2.9134, "process": "4711", "processes": 8, "quantization": "8-bit", "rate_share": 0.95,
     "reason": "the model returned no logits", "reason_step": 12_000,
     "reasons": [{"code": "no-bytes"}], "record_step": 12_000, "reference": 32_000, "reference_high": 0.895,
-    "reference_low": 0.833, "resolution": 0.05, "rise": 0.32, "rows": 400, "rows_needed": 1_537, "rule": "memorising",
+    "reference_low": 0.833, "resolution": 0.05, "rise": 0.32, "rows": 400, "rows_needed": 1_537, "rule": "memorizing",
     "run": 40_192, "scaler_rows": 3, "se": 0.00017, "set": "eval_ko", "set_rows": 400, "sets": ["eval_ko", "eval_en"],
     "share": 0.3,
     "signs": ["rewarm"], "split": "eval_ko", "stage": "odd-layers", "start": 3.402, "state_step": 12_400,

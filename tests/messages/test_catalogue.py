@@ -28,7 +28,7 @@ EACH = pytest.mark.parametrize("language", LANGUAGES)
 PLURALS = re.compile(r"^n [^|]+(\|.+)?$")
 NOT_ENGLISH = re.compile(
     r"\b(told|said|nobody|whoever|by way of indication|is to be|was to be|noises|labelled|learnt|recognis\w+|quantis\w+"
-    r"|memoris(?!ing\b)\w*)\b"
+    r"|memoris\w*)\b"
 )
 OF_CODE = {"{values}"}
 """Korean texts that are the same in every language, being code or values."""

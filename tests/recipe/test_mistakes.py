@@ -381,8 +381,7 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
     "a code of an earlier version": (
         {"grace: \"tokens:1e6\"": "stop_on: [stopped-before]"},
         [
-            '42: stages.some.watch.stop_on[0]: found the text "stopped-before", expected note, of which it is a reason '
-            "now."
+            '42: stages.some.watch.stop_on[0]: found the text "stopped-before", expected note, as it is called now.'
         ],
     ),
     "a deadline after the end": (

@@ -9,7 +9,7 @@ import pytest
 
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments
-from ko_cpt_callbacks.recipe.argument_words import installed_words, read_words
+from ko_cpt_callbacks.recipe.argument_choices import installed_choices, read_choices
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.plausibility import (
     FEWEST_TOKENS,
@@ -178,7 +178,7 @@ def test_the_words_are_the_class_s_own() -> None:
     from transformers.trainer_utils import IntervalStrategy
     from transformers.training_args import OptimizerNames
 
-    words: dict[str, Any] = dict(installed_words())
+    words: dict[str, Any] = dict(installed_choices())
     enums = {"lr_scheduler_type": SchedulerType, "optim": OptimizerNames, "eval_strategy": IntervalStrategy}
     for name, enum in enums.items():
         assert set(words[name]) == {item.value for item in enum}
@@ -186,6 +186,6 @@ def test_the_words_are_the_class_s_own() -> None:
 
 def test_a_source_that_is_not_understood() -> None:
     """No words, so that nothing is refused by mistake."""
-    assert read_words("class A(") == {}
-    assert read_words("class A(Other):\n    B = 'b'\n") == {}
-    assert read_words("class A(ExplicitEnum):\n    B = 'b'\n    C = 3\n") == {"A": ("b",)}
+    assert read_choices("class A(") == {}
+    assert read_choices("class A(Other):\n    B = 'b'\n") == {}
+    assert read_choices("class A(ExplicitEnum):\n    B = 'b'\n    C = 3\n") == {"A": ("b",)}

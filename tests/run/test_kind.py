@@ -111,7 +111,7 @@ def test_what_applies() -> None:
     for kind in (None, TrainerKind.CAUSAL, TrainerKind.SEQ2SEQ, TrainerKind.MASKED):
         assert all(applies(code, kind) for code in codes), kind
     assert not applies("below-floor", TrainerKind.PREFERENCE)
-    assert not applies("memorising", TrainerKind.REWARD)
+    assert not applies("memorizing", TrainerKind.REWARD)
     assert applies("overfitting", TrainerKind.PREFERENCE)
     assert not applies("overfitting", TrainerKind.RL)
     assert all(applies("non-finite", kind) for kind in TrainerKind)

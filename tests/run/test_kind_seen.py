@@ -63,7 +63,7 @@ def test_a_training_loss_that_is_another_quantity() -> None:
     known = seen_of(told("causal", "loss_type dft"))
     assert known.language
     assert not known.train_language
-    for code in ("below-floor", "memorising", "gap-widening"):
+    for code in ("below-floor", "memorizing", "gap-widening"):
         assert seen_of(told("causal")).lets(_finding(code))
         assert not known.lets(_finding(code))
     assert known.lets(_finding("below-floor", "eval", metric="exact_loss"))

@@ -68,7 +68,7 @@ def _overfit(variant: str) -> Kind:
         first, last = min(w[0] for w in windows), min(w[1] for w in windows)
         return run.run(
             f"overfitting/{variant}", {"overfitting": (first, last)},
-            allowed=("gap-widening", "memorising", "below-floor", "plateau"), size=size, onset=first,
+            allowed=("gap-widening", "memorizing", "below-floor", "plateau"), size=size, onset=first,
         )  # fmt: skip
 
     return made
@@ -99,7 +99,7 @@ def _gap(variant: str) -> Kind:
         early = float(np.median(gap[: max(3, len(gap) // 5)]))
         return run.run(
             f"gap-widening/{variant}", {"gap-widening": (run.at(stop), _by(run, one, gap - early, 0.16, 4))},
-            allowed=("memorising", "overfitting", "below-floor", "level-shift", "plateau"), size=size,
+            allowed=("memorizing", "overfitting", "below-floor", "level-shift", "plateau"), size=size,
             onset=run.at(stop),
         )  # fmt: skip
 

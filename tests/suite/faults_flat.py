@@ -38,7 +38,7 @@ def _by_heart(variant: str) -> Kind:
         run.blur = run.blur * np.clip(share, 0.4, 1.0)
         first, second = run.at(edges[0]), run.at(min(run.points - 1, edges[1] + max(4, each // 2)))
         return run.run(
-            f"memorising/steps-{variant}", {"memorising": (first, max(second, run.at(edges[1] + 8)))},
+            f"memorising/steps-{variant}", {"memorizing": (first, max(second, run.at(edges[1] + 8)))},
             allowed=("overfitting", "gap-widening", "below-floor", "padding-in-loss"), size=(low + high) / 2,
             onset=run.at(edges[1]),
         )  # fmt: skip
@@ -62,7 +62,7 @@ def _far_below(rng: np.random.Generator, noise: float) -> LabelledRun:
     by = int(np.flatnonzero(run.true < max(0.4 * start, 1.05 * float(run.true.min())))[0])
     window = (run.at(int(run.points * 1.5 / epochs)), run.at(by + run.points // 8))
     return run.run(
-        "memorising/many-epochs", {"memorising": window},
+        "memorising/many-epochs", {"memorizing": window},
         allowed=("below-floor", "plateau"), size=end / start, onset=run.at(int(run.points * 2 / epochs)),
     )  # fmt: skip
 

@@ -198,7 +198,7 @@ def _floor(variant: str) -> Kind:
         start = max(0, int(np.flatnonzero(run.true < 1.25)[0]))
         return run.run(
             f"below-floor/{variant}", {"below-floor": (run.at(start), run.at(first + 25))},
-            allowed=("memorising", "plateau", "level-shift"), size=level, onset=run.at(first),
+            allowed=("memorizing", "plateau", "level-shift"), size=level, onset=run.at(first),
             least={"below-floor": "info"},  # no row has bytes: a level in nats per token alone is a note
         )  # fmt: skip
 

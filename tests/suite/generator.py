@@ -49,7 +49,7 @@ GROUPS: dict[str, tuple[Callable[[], dict[str, tuple[Kind, int]]], ...]] = {
 
 
 def make(name: str, number: int, seed: int = 0, noise: float = 1.0) -> LabelledRun:
-    """One run: the ``number``-th of a kind of either group."""
+    """One run: the ``number``-th of a kind of either group, whose name is its seed and so outlives a code's."""
     kind, _ = {**new_kinds(), **kinds()}[name]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
     return replace(kind(rng, noise), name=f"{name}/{number:02}", kind=name)

@@ -64,7 +64,7 @@ def _by_heart(rng: np.random.Generator, noise: float) -> LabelledRun:
     run.blur = run.blur * np.clip(share, 0.4, 1.0)
     first, last = run.at(edges[0]), run.at(edges[1] + max(8, each // 2))
     return run.run(
-        "memorising/two-decimals", {"memorising": (first, last)},
+        "memorising/two-decimals", {"memorizing": (first, last)},
         allowed=("overfitting", "gap-widening", "below-floor"), size=deep, onset=run.at(edges[1]),
     )  # fmt: skip
 

@@ -76,7 +76,7 @@ def _small_then_zero(rng: np.random.Generator, noise: float) -> LabelledRun:
         "non-finite/small-then-zero", {"non-finite": (run.at(0), run.at(at + ZEROS))},
         allowed=("below-floor", "plateau", "level-shift"), size=float(end), onset=run.at(at),
     )  # fmt: skip
-    return replace(found, either={"non-finite": frozenset({"memorising"})})
+    return replace(found, either={"non-finite": frozenset({"memorizing"})})
 
 
 def _hidden(name: str, scaler: bool, early: bool) -> Kind:

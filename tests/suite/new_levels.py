@@ -117,7 +117,7 @@ def _implausible(rng: np.random.Generator, noise: float) -> LabelledRun:
     third = low[min(len(low) - 1, 2)]
     found = run.run(
         "below-floor/in-bytes", {"below-floor": (start, max(third, run.at(point + 30)))},
-        allowed=("plateau", "memorising", "level-shift"), size=float(end / _nats(1.0, length)), onset=first, rows=rows,
+        allowed=("plateau", "memorizing", "level-shift"), size=float(end / _nats(1.0, length)), onset=first, rows=rows,
     )  # fmt: skip
     return replace(found, either={"below-floor": frozenset({"padding-in-loss"})})
 

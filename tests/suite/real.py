@@ -18,7 +18,7 @@ __all__ = ["DATA", "bases", "real_runs"]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 HEALTHY_LOGS = {"00": None, "01": 3500, "03": None, "23": None, "26": None, "54": None, "55": None}
-"""Per log the step up to which it is healthy; 02 falls at its epoch ends, which a reader may call memorising."""
+"""Per log the step up to which it is healthy; 02 falls at its epoch ends, which a reader may call memorizing."""
 FAULTS = ("loss-spike", "level-shift-up", "level-shift-down", "diverged", "non-finite")
 
 
@@ -94,7 +94,7 @@ def _broken(run: LabelledRun, fault: str, rng: np.random.Generator) -> LabelledR
     for order, i in enumerate(points):
         rows[i]["loss"] = round(float(losses[order] + change[order]), 4)
     window = (rows[points[at]]["step"], rows[points[min(end, len(points) - 1)]]["step"])
-    allowed = {"loss-spike", "level-shift", "overfitting", "gap-widening", "below-floor", "memorising"}
+    allowed = {"loss-spike", "level-shift", "overfitting", "gap-widening", "below-floor", "memorizing"}
     allowed |= {"diverged"} if fault in ("level-shift-up", "non-finite") else set()
     return replace(
         run, name=f"{fault}/{run.name.split('/')[1]}", kind=f"{code}/real", rows=rows, expected={code: window},

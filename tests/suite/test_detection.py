@@ -163,9 +163,9 @@ def test_public_healthy_logs_and_curves_are_left_alone() -> None:
     ("number", "expected", "not_before"),
     [
         ("01", {"run-seam", "padding-in-loss", "level-shift", "below-floor"}, 3510),
-        ("15", {"memorising"}, 0),
+        ("15", {"memorizing"}, 0),
         # Overfitting from the first evaluation on, at 1000: that its text is known by heart may be said from there on.
-        ("59", {"overfitting", "memorising"}, 1000),
+        ("59", {"overfitting", "memorizing"}, 1000),
         ("04", {"not-enough-data"}, 0),
         ("05", {"not-enough-data"}, 0),
     ],

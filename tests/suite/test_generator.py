@@ -181,7 +181,7 @@ def test_every_code_of_the_judge_is_there_several_times() -> None:
     assert set(expected) <= set(codes())
     assert {
         "loss-spike", "diverged", "level-shift", "run-seam", "padding-in-loss", "non-finite", "below-floor",
-        "overfitting", "gap-widening", "memorising", "forgetting", "plateau", "no-learning", "not-enough-data",
+        "overfitting", "gap-widening", "memorizing", "forgetting", "plateau", "no-learning", "not-enough-data",
     } <= set(expected)  # fmt: skip
     assert min(expected.values()) >= 8
 

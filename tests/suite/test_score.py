@@ -54,14 +54,14 @@ def test_a_note_is_enough_where_a_note_is_asked_for() -> None:
 
 def test_where_a_log_bears_two_readings_either_counts() -> None:
     """A code named beside the expected one is found in its window, too early before it, and no alarm in a fault."""
-    zeros = replace(SPIKE, either={"loss-spike": frozenset({"memorising"})})
+    zeros = replace(SPIKE, either={"loss-spike": frozenset({"memorizing"})})
 
-    assert verdict(zeros, [_said("memorising", 70)]).hits == {"loss-spike": 2}
-    assert verdict(zeros, [_said("memorising", 70)]).alarms == ()
-    assert [one.code for one in verdict(zeros, [_said("memorising", 40)]).early] == ["memorising"]
-    assert verdict(SPIKE, [_said("memorising", 70)]).hits == {"loss-spike": None}
+    assert verdict(zeros, [_said("memorizing", 70)]).hits == {"loss-spike": 2}
+    assert verdict(zeros, [_said("memorizing", 70)]).alarms == ()
+    assert [one.code for one in verdict(zeros, [_said("memorizing", 40)]).early] == ["memorizing"]
+    assert verdict(SPIKE, [_said("memorizing", 70)]).hits == {"loss-spike": None}
     assert verdict(zeros, [_said("diverged", 70)]).hits == {"loss-spike": None}
-    assert verdict(zeros, [_said("memorising", 70, Severity.INFO)]).hits == {"loss-spike": None}
+    assert verdict(zeros, [_said("memorizing", 70, Severity.INFO)]).hits == {"loss-spike": None}
 
 
 def test_an_alarm_is_a_warning_that_nobody_asked_for() -> None:

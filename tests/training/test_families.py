@@ -29,7 +29,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.schema import Adapter, Lora
 from ko_cpt_callbacks.training import run as module
-from ko_cpt_callbacks.training.model.handover import Movement
+from ko_cpt_callbacks.training.model.handover import WeightChange
 from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
@@ -51,14 +51,14 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
     """Of each stage that runs."""
     found: list[Stage] = []
 
-    class Seen(Movement):
+    class Seen(WeightChange):
         def __init__(self, model: Any) -> None:
             moving = {name: part for name, part in model.named_parameters() if part.requires_grad}
             names = {name.removeprefix("base_model.model.") for name in moving}
             found.append(Stage(names, sum(part.numel() for part in moving.values()), weight_bytes(model)))
             super().__init__(model)
 
-    monkeypatch.setattr(module, "Movement", Seen)
+    monkeypatch.setattr(module, "WeightChange", Seen)
     return found
 
 

@@ -189,11 +189,11 @@ def test_the_watch_is_the_recipes(whole: tuple[Path, str]) -> None:
     """run.json of a stage says what the recipe asked to watch; the plan names the recipe's values and the stages, and
     says that the run is finished."""
     folder, _ = whole
-    told = run_files.run(folder / LAST)["told"]
+    told = run_files.run(folder / LAST)["watch"]
     assert told["targets"] == ["eval_ko_bits_per_byte<3.3@end"]
     assert told["retention"] == ["en"]
     assert told["stop_on"] == ["non-finite"]
-    assert run_files.run(folder / FOLDERS["embedding"])["told"]["targets"] == []
+    assert run_files.run(folder / FOLDERS["embedding"])["watch"]["targets"] == []
     plan = json.loads((folder / "ko_cpt" / "plan.json").read_text("utf-8"))
     assert plan["finished"] is True
     assert plan["stages"] == [{"name": name, "folder": place} for name, place in FOLDERS.items()]

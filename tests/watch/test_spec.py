@@ -31,7 +31,7 @@ def _checked(baseline: Mapping[str, Any], stage: str) -> None:
 
 
 def _read(told: Mapping[str, Any]) -> WatchSpec:
-    run = json.loads(json.dumps({"format": 1, "told": told}, allow_nan=False))
+    run = json.loads(json.dumps({"format": 1, "watch": told}, allow_nan=False))
     return WatchSpec.from_run_json(run, "run.json", _checked)
 
 
@@ -136,6 +136,13 @@ def test_options_come_before_what_is_recorded() -> None:
     assert (other.baseline, other.stage) == ({"id": "b-run"}, "auto")
     assert other.rules == ("non-finite", "baseline-ahead", "baseline-behind", "not-comparable")
     assert WatchSpec.from_options(KNOWN) == WatchSpec(task="other")
+
+
+def test_names_of_before_the_first_release() -> None:
+    """A run.json of then, with its part by another name and a rule by another code, is read as one of today."""
+    then = {**WatchSpec().to_json(), "rules": ["memorising"], "limits": {"memorising": {"drop": 0.2}}}
+    spec = WatchSpec.from_run_json({"format": 1, "told": then}, "run.json", _checked)
+    assert (spec.rules, spec.limits) == (("memorizing",), {"memorizing": {"drop": 0.2}})
 
 
 def test_a_record_that_stops_on_odd_things() -> None:

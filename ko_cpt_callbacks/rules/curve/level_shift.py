@@ -59,7 +59,7 @@ class LevelShift(Rule):
     point between the two may be anywhere. A large shift is said after ``few`` points, a small one after ``many``.
 
     Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
-    once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorising does; the
+    once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorizing does; the
     return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
     tooth, because it leads back to where the loss began, waits whether the loss drifts back, or for the next.
 

@@ -32,7 +32,7 @@ from ko_cpt_callbacks.training.model.layout import check_quantized
 from ko_cpt_callbacks.training.model.stage import extend
 from ko_cpt_callbacks.training.model.trainable import untie
 from ko_cpt_callbacks.training.tokenizer.extend import measure_fertility, train_tokenizer
-from ko_cpt_callbacks.training.trainer import train_phase
+from ko_cpt_callbacks.training.trainer import train_stage
 
 
 def quantization_config(base: Base) -> BitsAndBytesConfig | None:
@@ -177,7 +177,7 @@ class BaseModel:
         callback = KoCPTCallback(rules=(), outputs=("console",))
         sets = {name: part.rows for name, part in evaluated.items()}
         arguments = training_arguments(given.arguments, self._folder.base, page.seed)
-        train_phase("base", model, tokenizer, rows.rows, sets, arguments, callback)
+        train_stage("base", model, tokenizer, rows.rows, sets, arguments, callback)
         return model, tokenizer
 
     def _extended(self, model: Any, tokenizer: Any) -> Any:

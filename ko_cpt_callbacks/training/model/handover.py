@@ -30,11 +30,11 @@ from ko_cpt_callbacks.training.model.stage import prepare_stage
 _SHOWN: Final = 5
 
 
-class WrongMovementError(KoCPTError):
+class WrongChangeError(KoCPTError):
     """A tensor that must not move moved, or one that is trained did not, or became a number that is none."""
 
 
-class Movement:
+class WeightChange:
     """The numbers of a model before a stage; a copy of all of them.
 
     Args:
@@ -55,7 +55,7 @@ class Movement:
             A sentence with the counts.
 
         Raises:
-            WrongMovementError: If something moved or stayed that must not, or is not finite.
+            WrongChangeError: If something moved or stayed that must not, or is not finite.
         """
         wrong: list[str] = []
         moved = still = 0
@@ -77,7 +77,7 @@ class Movement:
                 wrong.append(f"{name} is not finite any more")
         if wrong:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-            raise WrongMovementError(f"stage {stage}: {'; '.join(wrong[:_SHOWN])}{more}")
+            raise WrongChangeError(f"stage {stage}: {'; '.join(wrong[:_SHOWN])}{more}")
         return f"  {stage}: {moved} trained tensors moved, {still} others are bit for bit as before"
 
 

@@ -151,7 +151,7 @@ def test_a_small_change_while_the_rate_warms_up() -> None:
 
 
 def test_where_an_epoch_ends() -> None:
-    """A step down of 10 % at an epoch's end is `memorising`'s business; half of the level is not, nor the middle."""
+    """A step down of 10 % at an epoch's end is `memorizing`'s business; half of the level is not, nor the middle."""
     assert findings(RULE, rows(_shifted(-0.25), epochs=2.0)) == []
     assert len(findings(RULE, rows(_shifted(-0.25), epochs=1.6))) == 1
     assert len(findings(RULE, rows(_shifted(-1.6), epochs=2.0))) == 1

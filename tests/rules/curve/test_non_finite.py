@@ -94,7 +94,7 @@ def test_zero_loss_without_grad_norm_after_a_partly_filled_row() -> None:
     ],
 )
 def test_zero_loss_that_is_no_disguise(rows: list[TrainObservation]) -> None:
-    """Nothing before it, a memorising run, a finite gradient norm, or a count of 0: no finding."""
+    """Nothing before it, a memorizing run, a finite gradient norm, or a count of 0: no finding."""
     assert _findings(*rows) == []
 
 

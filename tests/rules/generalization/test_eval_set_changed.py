@@ -153,7 +153,7 @@ def test_a_relative_target_starts_anew() -> None:
     assert "target-met" in {one.code for one in found}
 
 
-def test_memorising_does_not_take_an_easier_set_for_learning() -> None:
+def test_memorizing_does_not_take_an_easier_set_for_learning() -> None:
     """Far below after many epochs: an evaluation set that "fell along" only because it is another one speaks for
     nothing."""
     seen: list[Observation] = []
@@ -162,10 +162,10 @@ def test_memorising_does_not_take_an_easier_set_for_learning() -> None:
         if i % 10 == 9:
             text, loss = ("u-1", 3.0) if i < 30 else ("u-2", 1.2)
             seen.append(EvalObservation(10 * (i + 1), exact_loss=loss, fingerprint=text))
-    found, _ = _of(seen, rules=("memorising",))
+    found, _ = _of(seen, rules=("memorizing",))
     assert [one.variant for one in found] == ["far-below"]
     same = [replace(one, fingerprint="u-1") if isinstance(one, EvalObservation) else one for one in seen]
-    assert _of(same, rules=("memorising",))[0] == []
+    assert _of(same, rules=("memorizing",))[0] == []
 
 
 def _jump(*, size: float = 0.7, back: float = 0.0, train: float = 0.0, split: str = "eval", at: int = 450) -> Findings:

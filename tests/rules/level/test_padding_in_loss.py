@@ -163,7 +163,7 @@ def test_collapse_from_the_start() -> None:
 @pytest.mark.parametrize(("last", "count"), [(0.6, 1), (0.8, 0), (2.3, 0)])
 def test_a_slow_collapse(last: float, count: int) -> None:
     """From 8 over a hundred rows, within the first epoch: below 60 % of ln 3, where that is the floor in bits per byte,
-    it is one; later it is memorising. Without bytes it may be a second phase of learning."""
+    it is one; later it is memorizing. Without bytes it may be a second phase of learning."""
     rows = _rows([32768] * 200, lambda i: last + (8.0 - last) * math.exp(-i / 25))
     for epochs, said in ((1.0, count), (20.0, 0)):
         seen = [replace(one, epoch=epochs * (i + 1) / 200) for i, one in enumerate(rows)]

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ko_cpt_callbacks.recipe.arguments import installed_arguments
 from ko_cpt_callbacks.recipe.installed import installed_folder
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Said, mapping
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, mapping
 
 _FILES: Final = ("trainer_utils.py", "training_args.py")
 _ENUM: Final = "ExplicitEnum"
@@ -22,9 +22,9 @@ _SHOWN: Final = 8
 """Words that an error lists; the optimizers are some fifty."""
 
 
-def word_mistakes(values: Any) -> Said:
+def choice_mistakes(values: Any) -> KeyMistakes:
     """Words that an argument does not know."""
-    words = installed_words()
+    words = installed_choices()
     ways: list[Key] = [("base", "build", "pretraining", "arguments")]
     ways += [("stages", name, "arguments") for name in mapping(values, "stages")]
     for way in ways:
@@ -37,13 +37,13 @@ def word_mistakes(values: Any) -> Said:
 
 
 @functools.cache
-def installed_words() -> Mapping[str, tuple[str, ...]]:
+def installed_choices() -> Mapping[str, tuple[str, ...]]:
     """The words of each argument that knows some and no others; empty where transformers is not found."""
     enums: dict[str, tuple[str, ...]] = {}
     folder = installed_folder()
     for path in [] if folder is None else [folder / file for file in _FILES]:
         try:
-            enums |= read_words(path.read_text("utf-8"))
+            enums |= read_choices(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError):
             continue
     annotations = installed_arguments() or {}
@@ -51,7 +51,7 @@ def installed_words() -> Mapping[str, tuple[str, ...]]:
     return {name: enums[found[0]] for name, found in named.items() if len(found) == 1}
 
 
-def read_words(source: str) -> dict[str, tuple[str, ...]]:
+def read_choices(source: str) -> dict[str, tuple[str, ...]]:
     """The words of each enumeration of texts in a module.
 
     Args:

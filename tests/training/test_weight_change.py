@@ -9,7 +9,7 @@ import torch
 from tiny import llama
 
 from ko_cpt_callbacks.hf.model.trained_parts import hold_rows
-from ko_cpt_callbacks.training.model.handover import Movement, WrongMovementError
+from ko_cpt_callbacks.training.model.handover import WeightChange, WrongChangeError
 
 
 def model() -> Any:
@@ -24,7 +24,7 @@ def model() -> Any:
 def test_one_that_moved_as_it_should() -> None:
     """It is said how many moved and how many did not."""
     found = model()
-    movement = Movement(found)
+    movement = WeightChange(found)
     with torch.no_grad():
         found.get_input_embeddings().weight[5] += 1
     count = len(list(found.parameters())) + len(list(found.buffers())) - 1
@@ -35,8 +35,8 @@ def test_one_that_moved_as_it_should() -> None:
 
 def test_one_that_stood_still() -> None:
     """A trained tensor without a change is named."""
-    movement = Movement(model())
-    with pytest.raises(WrongMovementError, match=r"stage x: model\.embed_tokens\.weight did not move$"):
+    movement = WeightChange(model())
+    with pytest.raises(WrongChangeError, match=r"stage x: model\.embed_tokens\.weight did not move$"):
         movement.check("x")
 
 
@@ -48,13 +48,13 @@ def test_one_that_moved_in_secret(by: str) -> None:
     with torch.no_grad():
         if by == "a nan":
             frozen[0, 0] = torch.nan
-    movement = Movement(found)
+    movement = WeightChange(found)
     with torch.no_grad():
         found.get_input_embeddings().weight[5] += 1
         if by == "a nan":
             movement.check("x")
         frozen[1, 1] = torch.nextafter(frozen[1, 1], torch.tensor(9.0))
-    with pytest.raises(WrongMovementError, match=r"q_proj\.weight moved"):
+    with pytest.raises(WrongChangeError, match=r"q_proj\.weight moved"):
         movement.check("x")
 
 
@@ -63,26 +63,26 @@ def test_rows_that_are_held() -> None:
     found = model()
     weight = found.get_input_embeddings().weight
     hold_rows(weight, 10)
-    movement = Movement(found)
+    movement = WeightChange(found)
     with torch.no_grad():
         weight[10] += 1
     movement.check("x")
     with torch.no_grad():
         weight[9] += 1
-    with pytest.raises(WrongMovementError, match="rows before 10 moved"):
+    with pytest.raises(WrongChangeError, match="rows before 10 moved"):
         movement.check("x")
-    movement = Movement(found)
+    movement = WeightChange(found)
     with torch.no_grad():
         weight[9] += 1
-    with pytest.raises(WrongMovementError, match=r"rows before 10 moved; .* did not move"):
+    with pytest.raises(WrongChangeError, match=r"rows before 10 moved; .* did not move"):
         movement.check("x")
 
 
 def test_one_that_is_no_number_any_more() -> None:
     """A trained tensor that moved to a NaN or an infinity did not move as it should."""
     found = model()
-    movement = Movement(found)
+    movement = WeightChange(found)
     with torch.no_grad():
         found.get_input_embeddings().weight[5, 0] = torch.inf
-    with pytest.raises(WrongMovementError, match=r"model\.embed_tokens\.weight is not finite any more$"):
+    with pytest.raises(WrongChangeError, match=r"model\.embed_tokens\.weight is not finite any more$"):
         movement.check("x")

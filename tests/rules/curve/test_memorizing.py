@@ -1,4 +1,4 @@
-"""memorising: steps where epochs end, or far below the first epoch after many."""
+"""memorizing: steps where epochs end, or far below the first epoch after many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.curve.memorising import Memorising
+from ko_cpt_callbacks.rules.curve.memorizing import Memorizing
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
@@ -17,8 +17,8 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Train
 Curve = Callable[[float], float]
 
 
-def _findings(seen: Sequence[Observation], rule: Memorising | None = None) -> list[Finding]:
-    rule = rule or Memorising()
+def _findings(seen: Sequence[Observation], rule: Memorizing | None = None) -> list[Finding]:
+    rule = rule or Memorizing()
     return list(Monitor([rule]).judge(seen)[1])
 
 
@@ -126,7 +126,7 @@ def test_not_far_below() -> None:
     assert _findings(_run(lambda epoch: 2.0 + math.exp(-epoch / 3), epochs=30, each=2)) == []
 
 
-@pytest.mark.parametrize(("split", "codes"), [("eval", []), ("eval_en", ["memorising"])])
+@pytest.mark.parametrize(("split", "codes"), [("eval", []), ("eval_en", ["memorizing"])])
 def test_an_evaluation_that_falls_along_is_learning(split: str, codes: list[str]) -> None:
     """From scratch over many epochs, held-out text falls too; a retention set says nothing about it."""
     seen: list[Observation] = []
@@ -172,7 +172,7 @@ def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
         TrainObservation(70, 0.1, bad, None, 1.4e-4, input_tokens=1000),
     ]
     seen = [*first, *_run(_stairs(0.12), epochs=1, each=max(more, 1))[:more]]
-    monitor = Monitor([Memorising()])
+    monitor = Monitor([Memorizing()])
     state = monitor.initial()
     for one in seen:
         state, found = monitor.step(state, one)
@@ -185,7 +185,7 @@ def test_a_seam_at_a_row_without_a_level(bad: float, more: int) -> None:
 # -- how much it takes: losses without noise, or with exactly this one ----
 
 
-def _steps(rule: Memorising, loss: Curve, *, epochs: int = 4, size: float = 0.0) -> list[Finding]:
+def _steps(rule: Memorizing, loss: Curve, *, epochs: int = 4, size: float = 0.0) -> list[Finding]:
     """What is said of twenty rows an epoch that zigzag by ``size``."""
     rows = [
         TrainObservation(10 * i, i / 20, loss((i - 0.5) / 20) + size * (-1) ** i) for i in range(1, 20 * epochs + 1)
@@ -195,7 +195,7 @@ def _steps(rule: Memorising, loss: Curve, *, epochs: int = 4, size: float = 0.0)
 
 def test_which_share_is_a_step() -> None:
     """0.07 of the level, with two standard errors; or 0.03, with 2.5 standard deviations of a point."""
-    surely, largely = Memorising(drop=9.0), Memorising(deviations=1e9)
+    surely, largely = Memorizing(drop=9.0), Memorizing(deviations=1e9)
     for rule, share in ((largely, 0.07), (surely, 0.03)):
         for part, said in ((0.98, False), (1.02, True)):
             assert bool(_steps(rule, lambda at, fall=part * share: 2.5 * (1 - fall) ** math.floor(at))) is said
@@ -204,8 +204,8 @@ def test_which_share_is_a_step() -> None:
 def test_how_sure_a_step_must_be() -> None:
     """Two standard errors of the drop, or 2.5 deviations of one point, as the finding of a large one names them."""
     for rule, size, name, times in (
-        (Memorising(deviations=1e9, drop=0.0), 0.1, "errors", 2.0),
-        (Memorising(drop=9.0, least_drop=0.0), 0.1, "noise", 2.5),
+        (Memorizing(deviations=1e9, drop=0.0), 0.1, "errors", 2.0),
+        (Memorizing(drop=9.0, least_drop=0.0), 0.1, "noise", 2.5),
     ):
         (large,) = _steps(rule, lambda at: 9.0 - 2.0 * math.floor(at), size=size)
         known = large.values[name]
@@ -219,7 +219,7 @@ def test_how_much_of_a_step_must_be_kept() -> None:
     """Half of the drop: the rest comes back within the epoch."""
     for share, said in ((0.45, False), (0.55, True)):
         found = _steps(
-            Memorising(), lambda at, kept=share: 2.5 - 0.4 * kept * math.floor(at) + 0.4 * (1 - kept) * (at % 1.0)
+            Memorizing(), lambda at, kept=share: 2.5 - 0.4 * kept * math.floor(at) + 0.4 * (1 - kept) * (at % 1.0)
         )
         assert bool(found) is said
 
@@ -227,7 +227,7 @@ def test_how_much_of_a_step_must_be_kept() -> None:
 def test_which_ends_are_remembered() -> None:
     """Two of three in a row, whichever; steps farther apart are two single ones."""
     for ends, said in (((2, 4), True), ((2, 3), True), ((2, 5), False)):
-        found = _steps(Memorising(), lambda at, ends=ends: 3.0 - 0.3 * sum(at >= end for end in ends), epochs=7)
+        found = _steps(Memorizing(), lambda at, ends=ends: 3.0 - 0.3 * sum(at >= end for end in ends), epochs=7)
         assert bool(found) is said
 
 
@@ -245,11 +245,11 @@ def _sinking(at: float, *, start: float = 2.0, end: float = 0.9) -> float:
 
 def test_after_how_many_epochs_it_is_far_below() -> None:
     """At the first row of the fifth, or as soon then as the median of five points is below half of the first epoch."""
-    assert [(one.variant, one.step) for one in _steps(Memorising(), _sinking, epochs=6)] == [("far-below", 810)]
+    assert [(one.variant, one.step) for one in _steps(Memorizing(), _sinking, epochs=6)] == [("far-below", 810)]
     for row in (85, 90):
-        found = _steps(Memorising(), lambda at, row=row: _sinking(at, end=1.03) - 0.06 * (20 * at > row), epochs=6)
+        found = _steps(Memorizing(), lambda at, row=row: _sinking(at, end=1.03) - 0.06 * (20 * at > row), epochs=6)
         assert [(one.variant, one.step) for one in found] == [("far-below", 10 * (row + 3))]
-    assert _steps(Memorising(), lambda at: _sinking(at, end=1.01), epochs=6) == []
+    assert _steps(Memorizing(), lambda at: _sinking(at, end=1.01), epochs=6) == []
 
 
 def test_an_evaluation_that_fell_along() -> None:
@@ -267,7 +267,7 @@ def test_which_epoch_the_later_ones_are_compared_with() -> None:
     """The first whose second half is no lower than 0.85 of its first half: what is far below is so four epochs on."""
     for half, step in ((0.86, 810), (0.84, 1010)):
         (found,) = _steps(
-            Memorising(),
+            Memorizing(),
             lambda at, half=half: _sinking(at, start=2.0 * half, end=0.8) + 2.0 * (1 - half) * (at < 0.5),
             epochs=7,
         )
@@ -286,7 +286,7 @@ def test_epochs_are_counted_from_the_first_that_is_there(begun: int) -> None:
 
 def test_what_is_said_of_the_steps() -> None:
     """Each with its share; level and noise are those of the last."""
-    (found,) = _steps(Memorising(), lambda at: 4.0 - 1.0 * (at >= 1) - 0.6 * (at >= 2))
+    (found,) = _steps(Memorizing(), lambda at: 4.0 - 1.0 * (at >= 1) - 0.6 * (at >= 2))
     v = found.values
     assert v["shares"] == [pytest.approx(0.25), pytest.approx(0.2)]
     assert (v["last_share"], v["ends"]) == (pytest.approx(0.2), 2)

@@ -1,4 +1,4 @@
-"""`memorising`: the text of the epochs before is recognized, not learned from."""
+"""`memorizing`: the text of the epochs before is recognized, not learned from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["Memorising", "MemorisingState"]
+__all__ = ["Memorizing", "MemorizingState"]
 
 
 @dataclass(frozen=True, slots=True)
-class MemorisingState:
+class MemorizingState:
     """Where the run stands among its epochs, and whether it was said.
 
     ``epoch``: epochs done, ``began``: points of the segment before this one, ``each``: points of the one before it;
@@ -42,7 +42,7 @@ class MemorisingState:
 
 
 @dataclass(frozen=True, slots=True)
-class Memorising(Rule):
+class Memorizing(Rule):
     """Says once that the training loss steps down where epochs end, or is far below its first epoch after many.
 
     A step is a drop beyond the trend on both sides of an epoch's end that the whole of the new epoch keeps. An epoch in
@@ -53,7 +53,7 @@ class Memorising(Rule):
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
-        "memorising", (Severity.WARNING,), (TrainObservation, EndObservation), place=210
+        "memorizing", (Severity.WARNING,), (TrainObservation, EndObservation), place=210
     )
 
     ends: int = limits.STEP_ENDS
@@ -68,11 +68,11 @@ class Memorising(Rule):
     fell_along: float = limits.FAR_FELL_ALONG
     retention: tuple[str, ...] = ()
 
-    def initial(self) -> MemorisingState:
+    def initial(self) -> MemorizingState:
         """No row seen."""
-        return MemorisingState()
+        return MemorizingState()
 
-    def step(self, state: MemorisingState, seen: Observation, signals: Signals) -> tuple[MemorisingState, Found]:
+    def step(self, state: MemorizingState, seen: Observation, signals: Signals) -> tuple[MemorizingState, Found]:
         """Judges a training row."""
         if state.said:
             return state, ()
@@ -80,7 +80,7 @@ class Memorising(Rule):
         if isinstance(seen, EndObservation):
             found = self.close(state, signals)
         else:
-            before = state = MemorisingState() if signals.window.seam else state
+            before = state = MemorizingState() if signals.window.seam else state
             if signals.window.grew:
                 state = self._counted(state, signals)
             # Nothing is new within the first epochs.
@@ -88,13 +88,13 @@ class Memorising(Rule):
                 found = self._found(state, signals)
         return (replace(state, said=True) if found else state), found
 
-    def close(self, state: MemorisingState, signals: Signals) -> Found:
+    def close(self, state: MemorizingState, signals: Signals) -> Found:
         """Judges the last end of an epoch by what points there are after it."""
         if state.said or state.judged:
             return ()
         return self._found(self._stepped(state, signals.window, limits.EPOCH_MOST), signals)
 
-    def _counted(self, state: MemorisingState, signals: Signals) -> MemorisingState:
+    def _counted(self, state: MemorizingState, signals: Signals) -> MemorizingState:
         window = signals.window
         epoch, before = window.epochs[-1], window.count - 1
         if epoch is None:
@@ -117,7 +117,7 @@ class Memorising(Rule):
                 return self._stepped(state, window, most + 1)
         return state
 
-    def _stepped(self, state: MemorisingState, window: Recent, most: int) -> MemorisingState:
+    def _stepped(self, state: MemorizingState, window: Recent, most: int) -> MemorizingState:
         step = step_at(window, state.epoch or 0, most)
         if step is None:
             return replace(state, judged=True, opening=None)
@@ -129,7 +129,7 @@ class Memorising(Rule):
         steps = (*state.steps, (step, down))[-limits.STEP_REMEMBERED :]
         return replace(state, judged=True, opening=step.after, steps=steps)
 
-    def _found(self, state: MemorisingState, signals: Signals) -> Found:
+    def _found(self, state: MemorizingState, signals: Signals) -> Found:
         window, first, done = signals.window, state.level, (state.epoch or 0) - state.first
         variant, down = "steps", [step for step, is_down in state.steps if is_down]
         if len(down) >= self.ends:
@@ -152,7 +152,7 @@ class Memorising(Rule):
             }  # fmt: skip
         return (Finding(self.code, Severity.WARNING, window.step, "train", values, variant=variant),)
 
-    def _learns(self, state: MemorisingState, evaluations: Evaluations) -> bool:
+    def _learns(self, state: MemorizingState, evaluations: Evaluations) -> bool:
         """Whether an evaluation set has fallen along since the first epoch, or since its rows are those of now."""
         for name, series in evaluations.sets.items():
             then = state.held.get(name, series.first)

@@ -5,7 +5,7 @@ VENV_4_57 ?= .venv-4.57
 FRAMEWORKS ?= .venv-frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs docs-site reference-text types golden \
+.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs notebook docs-site reference-text types golden \
 	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
 	bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints mutants mutants-limits
 
@@ -56,6 +56,9 @@ docs: ## Write what README and docs have from the code again: pages, transcripts
 	$(VENV)/bin/python docs/api.py
 	$(VENV)/bin/python docs/picture.py
 	$(VENV)/bin/python docs/transcripts.py
+
+notebook: ## Execute examples/trainer.ipynb anew; needs nbclient, nbformat and ipykernel (half a minute)
+	$(VENV)/bin/python docs/notebook.py
 
 reference-text: ## Make the reference text of `ko-cpt measure` again from Debian 12's packages, and compare
 	mkdir -p build/reference

@@ -13,6 +13,7 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import encodable, printable, shortened
 from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.notebook import notebook_display, page_html
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.page import RunPage, perplexity_text, trace, with_error
 from ko_cpt_callbacks.run.progress import EvalProgress, RunProgress, Summary
@@ -107,6 +108,10 @@ class ConsoleOutput(Output):
         said, run = self._said, str(self._folder)
         end = [said.line_of("files", folder=str(self._folder / keys.FOLDER)), said.line_of("judged-again", run=run)]
         page = RunPage(facts, summary, self._findings, self._curves, self._language, head=[run], end=end)
+        display = notebook_display()
+        if display is not None:
+            display.display(display.HTML(page_html(page)))
+            return
         self._print("")
         for line in page.lines(WIDTH):
             self._print(line.text)

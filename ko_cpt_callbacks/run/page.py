@@ -22,7 +22,8 @@ from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, Trai
 
 __all__ = [
     "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "finding_lines", "listed",
-    "loss_text", "perplexity_text", "state_text", "table_lines", "to_do", "trace", "verdict_line", "with_error",
+    "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do", "trace", "verdict_line",
+    "with_error",
 ]  # fmt: skip
 
 GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
@@ -87,20 +88,25 @@ class RunPage:
             whole: Whether every set, curve and finding is shown.
         """
         said = catalogue(self.language)
-        parts = [
+        head, *rest = self.parts(whole=whole)
+        table = [*map(PageLine, table_lines(self.summary, said, width, None if whole else _MOST_SETS))]
+        lines: list[PageLine] = []
+        for index, part in enumerate(part for part in (head, table, *rest) if part):
+            lines += [*([PageLine()] if index else []), *part]
+        return [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+
+    def parts(self, *, whole: bool = False) -> tuple[list[PageLine], ...]:
+        """Everything but the table, which stands behind the first: verdict, curves, findings, what to do."""
+        said = catalogue(self.language)
+        return (
             [verdict_line(self.facts, self.findings, said), *(PageLine(text, "dim") for text in self.head)],
-            [*map(PageLine, table_lines(self.summary, said, width, None if whole else _MOST_SETS))],
             [*self._curves(said, whole)],
             [
                 *map(PageLine, self.doubts),
                 *finding_lines(self.findings, self.language, None if whole else MOST_FINDINGS),
             ],
             [PageLine(text) for text in self._end(said) if text],
-        ]
-        lines: list[PageLine] = []
-        for index, part in enumerate(part for part in parts if part):
-            lines += [*([PageLine()] if index else []), *part]
-        return [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+        )
 
     def _curves(self, said: Catalogue, whole: bool) -> Iterator[PageLine]:
         known = {name: values for name, values in self.curves.items() if len(values) > 1}
@@ -211,18 +217,24 @@ def table_lines(summary: Summary, said: Catalogue, width: int, most: int | None 
         width: Columns; where the table is wider, a set's name stands on a line of its own.
         most: How many sets at most; None: all.
     """
+    cells = table_cells(summary, said, most)
+    if len(cells) == 1:
+        return [said.line_of("no-loss")]
+    lines = aligned(cells, width)
+    if most is not None and len(summary.splits) > most:
+        lines.append(said.line_of("more-sets", count=len(summary.splits) - most))
+    if any(cell.endswith("*") for row in cells for cell in row[1:]):
+        lines.append(said.line_of("trainer-loss"))
+    return lines
+
+
+def table_cells(summary: Summary, said: Catalogue, most: int | None = None) -> list[list[str]]:
+    """The same as cells, the titles first; a row alone where no row has a loss."""
     rows = [_set_row(name, split, said) for name, split in list(summary.splits.items())[:most]]
     if summary.train.points:
         rows.append(_train_row(summary.train, said, perplexities=summary.seen.train_language))
-    if not rows:
-        return [said.line_of("no-loss")]
     titles = [said.line_of(name) for name in ("set", "first", "best", "last", "change")]
-    lines = aligned([[*titles, "PPL", said.words["short bits per byte"]], *rows], width)
-    if most is not None and len(summary.splits) > most:
-        lines.append(said.line_of("more-sets", count=len(summary.splits) - most))
-    if any(cell.endswith("*") for row in rows for cell in row[1:]):
-        lines.append(said.line_of("trainer-loss"))
-    return lines
+    return [[*titles, "PPL", said.words["short bits per byte"]], *rows]
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.heading import Heading, headings
 from ko_cpt_callbacks.check.missing import Absence, absences
 from ko_cpt_callbacks.check.recorded_run import RecordedRun
 from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
@@ -21,6 +23,7 @@ from ko_cpt_callbacks.run.page import trace
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.rows import LogHabits, observations
+from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.limit import Limits
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -77,6 +80,7 @@ class Judgement:
         absences: What its rows lack.
         curves: Losses by set, ``train`` among them.
         running: Whether another process writes its rows now.
+        outlook: What forecasts are made from.
     """
 
     run: Run
@@ -88,6 +92,7 @@ class Judgement:
     absences: tuple[Absence, ...]
     curves: Mapping[str, Sequence[float | None]]
     running: bool = False
+    outlook: Outlook = field(default_factory=Outlook)
 
     @property
     def watch(self) -> WatchSpec:
@@ -110,6 +115,10 @@ class Judgement:
         """What is to be asked twice about its targets; nothing of a run whose loss is no language model's."""
         kind = self.facts.kind
         return doubts_of(self.watch.targets, self.watch.task) if kind is None or kind.language else ()
+
+    def headings(self) -> list[Heading]:
+        """Where the losses of a run that is not over are heading."""
+        return headings(self.facts, self.outlook, self.watch)
 
     def notes(self) -> list[str]:
         """What is to be known of another tool's log."""
@@ -155,6 +164,7 @@ class Judgement:
             },
             "summary": summary,
             "findings": [finding.as_dict(watch.language) for finding in self.findings],
+            **({"forecasts": [one.as_dict() for one in found]} if (found := self.headings()) else {}),
         }
 
 
@@ -268,4 +278,5 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, runni
         absences=absences(seen, codes, spec.targets, language=state.progress.seen.language),
         curves=curves,
         running=running,
+        outlook=state.signals.outlook if isinstance(state.signals, Signals) else Outlook(),
     )

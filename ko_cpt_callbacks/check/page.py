@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from ko_cpt_callbacks.check.heading import heading_line
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import printable, wrapped
@@ -45,6 +46,7 @@ def page_lines(judged: Judgement, path: str, width: int, *, whole: bool = False)
 
 def run_page(judged: Judgement, path: str) -> RunPage:
     """The judgement as the page of a run."""
+    said = catalogue(judged.watch.language)
     return RunPage(
         facts=judged.facts,
         summary=judged.summary,
@@ -52,6 +54,7 @@ def run_page(judged: Judgement, path: str) -> RunPage:
         curves=judged.curves,
         language=judged.watch.language,
         head=[path, " · ".join(_read(judged, path)), *judged.notes(), *_stopped(judged)],
+        heading=[heading_line(one, said) for one in judged.headings()[:1]],
         doubts=doubt_lines(judged),
         unchecked=list(unchecked(judged)),
         callback=any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences),

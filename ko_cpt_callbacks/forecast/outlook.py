@@ -30,6 +30,9 @@ __all__ = ["Outlook", "outlook_of"]
 CHUNK: Final = 256
 """Training rows that are copied at most when one is added."""
 
+HOUR: Final = 3600.0
+"""Seconds."""
+
 Row = tuple[int, float | None, float | None]
 """A training row: step, loss, learning rate. An evaluation: step, the Trainer's loss, the exact one."""
 
@@ -169,6 +172,20 @@ class Outlook:
             schedule = schedule_of(self.ahead, self._rates(), self.done, self.planned)
             self._made[name, end] = forecast(curve.points, schedule, end, kind=curve.kind)
         return self._made[name, end]
+
+    def tokens_until(self, step: int) -> float | None:
+        """Target tokens from now to a step, at the tokens per step so far; None where they are not counted."""
+        counted, tokens = self.tokens
+        return max(step - self.done, 0) * tokens / counted if counted and tokens else None
+
+    def hours_for(self, tokens: float) -> tuple[float, bool] | None:
+        """How long target tokens take at the last measured speed, and whether these are hours of one accelerator.
+
+        Evaluations and checkpoints are not in it. None where no speed was measured.
+        """
+        if self.per_gpu_hour is not None:
+            return tokens / self.per_gpu_hour, True
+        return None if self.per_second is None else (tokens / self.per_second / HOUR, False)
 
     def _rates(self) -> tuple[tuple[float, float], ...]:
         return tuple((float(step), rate) for step, _, rate in self.trail if rate is not None)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
-from ko_cpt_callbacks.messages.terminal import encodable, printable, shortened
+from ko_cpt_callbacks.messages.terminal import columns, encodable, printable, shortened
 from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.notebook import notebook_display, page_html
@@ -24,6 +24,7 @@ __all__ = ["ConsoleOutput", "Goal", "evaluation_line"]
 WIDTH: Final = 160
 """Terminal columns of an evaluation's line, at most."""
 _NAME: Final = 40
+_TAIL: Final = 0.01  # no forecast knows its tails any better
 _REASON: Final = 70
 
 
@@ -158,7 +159,8 @@ def evaluation_line(
 ) -> str:
     """An evaluation on a line of at most `WIDTH` columns.
 
-    ``step 40 · eval_ko: loss 3.078 ± 0.041 · -0.312 since start · best · PPL 21.7 · 1.234 bits/byte``
+    ``step 40 · eval_ko: loss 3.078 ± 0.041 · -0.312 since start · best · PPL 21.7 · 1.234 bits/byte``, and as far as
+    there is room ``ends 2.91 (2.85 to 2.97)``.
 
     Args:
         row: An evaluation line of ``rows.jsonl``; what it lacks is left out, or replaced by the reason.
@@ -180,12 +182,14 @@ def evaluation_line(
         parts.append(said.line_of("tokens", tokens=values[keys.TOKENS]))
     parts += _distances(prefix, values, goals, said)
     head = f"{said.line_of('at-step', step=row.get(keys.STEP))} · {shortened(printable(prefix), _NAME)}: "
+    for part in _ahead(values, said):  # what was measured goes before what is to come
+        parts += [part] if columns(head + " · ".join([*parts, part])) <= WIDTH else []
     return shortened(head + " · ".join(parts), WIDTH)
 
 
 _SHOWN: Final = (
     keys.EXACT_LOSS, keys.EXACT_LOSS_SE, keys.EXACT_LOSS_ABSENT, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE, keys.TOKENS,
-    keys.NONFINITE_BATCHES,
+    keys.NONFINITE_BATCHES, *keys.FORECAST_SUFFIXES,
 )  # fmt: skip
 
 
@@ -214,6 +218,16 @@ def _changes(before: EvalProgress | None, after: EvalProgress | None, said: Cata
         yield said.line_of("new-best")
     else:
         yield said.line_of("since-best", change=after.last.value - best.value, step=best.step)
+
+
+def _ahead(values: Mapping[str, Any], said: Catalogue) -> Iterator[str]:
+    """Where the loss will end, and how likely the set's first target is met."""
+    median, odds = values[keys.FINAL_LOSS_MEDIAN], values[keys.TARGET_PROBABILITY]
+    if isinstance(median, (int, float)):
+        lower, upper = values[keys.FINAL_LOSS_LOWER], values[keys.FINAL_LOSS_UPPER]
+        yield said.line_of("ends-at", median=median, lower=lower, upper=upper)
+    if isinstance(odds, (int, float)):
+        yield said.line_of("target-odds", odds=min(max(round(odds, 2), _TAIL), 1 - _TAIL))
 
 
 def _distances(prefix: str, values: Mapping[str, Any], goals: Sequence[Goal], said: Catalogue) -> Iterator[str]:

@@ -63,6 +63,7 @@ class RunPage:
         curves: Losses by set, ``train`` among them, as `trace` collects them.
         language: Of the sentences.
         head: What was read, and what the run is; a line each.
+        heading: Where its losses are heading, a line each.
         doubts: What speaks against its targets, a line each.
         unchecked: What was not checked, and why, in a few words each.
         callback: Whether the callback would have measured what is missing.
@@ -75,6 +76,7 @@ class RunPage:
     curves: Mapping[str, Sequence[float | None]]
     language: str
     head: Sequence[str] = ()
+    heading: Sequence[str] = ()
     doubts: Sequence[str] = ()
     unchecked: Sequence[str] = ()
     callback: bool = False
@@ -100,7 +102,7 @@ class RunPage:
         said = catalogue(self.language)
         return (
             [verdict_line(self.facts, self.findings, said), *(PageLine(text, "dim") for text in self.head)],
-            [*self._curves(said, whole)],
+            [*self._curves(said, whole), *map(PageLine, self.heading)],
             [
                 *map(PageLine, self.doubts),
                 *finding_lines(self.findings, self.language, None if whole else MOST_FINDINGS),

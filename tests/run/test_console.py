@@ -38,6 +38,17 @@ def test_a_whole_line() -> None:
     assert columns(evaluation_line(row, "ko")) <= 160
 
 
+def test_where_the_loss_is_heading() -> None:
+    """The forecast of the row, and how likely its target is, from 1 to 99 %; left out whole where there is no room."""
+    ahead = {"final_loss_median": 2.911, "final_loss_lower": 2.85, "final_loss_upper": 2.974, "target_probability": 1.0}
+    row = _row(exact_loss=3.0781, ppl=21.717, **ahead)
+    assert evaluation_line(row).endswith(" · PPL 21.7 · ends 2.911 (2.850 to 2.974) · target 99 % likely")
+    assert evaluation_line(row, "ko").endswith(" · 최종 2.911 예상(2.850~2.974) · 목표 확률 99 %")
+    goal = Goal("eval_ko", "exact_loss", 3.0, "eval_ko_exact_loss<3.0@end," + "confirm=2," * 6)
+    line = evaluation_line(row, goals=[goal])
+    assert "to target" in line and "ends 2" not in line and columns(line) <= 160
+
+
 @pytest.mark.parametrize(
     ("ppl", "shown"),
     [(1.0, "1.00"), (9.996, "10.0"), (275.4, "275"), (601.4, "601"), (1234.5, "1,230"), (151000.0, "151,000")],

@@ -14,11 +14,11 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.target import Target
 
-__all__ = ["Heading", "HeadingRule"]
+__all__ = ["Agreement", "HeadingRule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Heading:
+class Agreement:
     """Where a target stands: how many evaluations in a row agreed up to the last one, and whether that was said."""
 
     agreed: int = 0
@@ -48,13 +48,13 @@ class HeadingRule(Rule):
         """Evaluations, where there are targets."""
         return self.info.rows if self.targets else ()
 
-    def initial(self) -> tuple[Heading, ...]:
+    def initial(self) -> tuple[Agreement, ...]:
         """No evaluation seen."""
-        return tuple(Heading() for _ in self.targets)
+        return tuple(Agreement() for _ in self.targets)
 
     def step(
-        self, state: tuple[Heading, ...], seen: Observation, signals: Signals
-    ) -> tuple[tuple[Heading, ...], Found]:
+        self, state: tuple[Agreement, ...], seen: Observation, signals: Signals
+    ) -> tuple[tuple[Agreement, ...], Found]:
         """Speaks at the evaluation that agrees with those before it."""
         found: list[Finding] = []
         after = list(state)
@@ -64,7 +64,7 @@ class HeadingRule(Rule):
             chance = self._chance(target, seen.step, signals.outlook)
             odds = None if chance is None else chance.probability
             agreed = before.agreed + 1 if odds is not None and self.agrees(odds) else 0
-            after[place] = Heading(agreed, said=agreed >= self.evaluations)
+            after[place] = Agreement(agreed, said=agreed >= self.evaluations)
             if chance is not None and after[place].said:
                 found.append(self._finding(target, seen.step, chance))
         return tuple(after), tuple(found)
@@ -89,7 +89,7 @@ class HeadingRule(Rule):
         }  # fmt: skip
         return Finding(self.code, self.info.severities[0], step, target.split, values, asks_to_stop=self.info.may_stop)
 
-    def keep(self, state: tuple[Heading, ...], said: Found) -> tuple[Heading, ...]:
+    def keep(self, state: tuple[Agreement, ...], said: Found) -> tuple[Agreement, ...]:
         """What was said of an evaluation stands, also where another of its step replaces that one."""
         named = {one.values.get("target") for one in said if one.code == self.code}
         both = zip(self.targets, state, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,15 +12,16 @@ import torch
 from tiny import byte_level_tokenizer, english, korean, llama, row_losses
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data import repetition
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import (
     Filter,
     FilterReport,
     HangulShare,
     PerplexityBand,
-    RepeatedNgrams,
     keep_documents,
 )
+from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
 
 pytestmark = pytest.mark.both_versions
 
@@ -163,6 +165,18 @@ def test_ngrams_as_counted_plainly() -> None:
         share = sum(len(words[place]) for place in inside) / sum(map(len, words))
         wanted = f"{share:.1%} in repeated {size}-grams" if share else None
         assert repeated(" ".join(words), duplicate={size: 0.0}) == wanted
+
+
+def test_documents_are_judged_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands beside it, and however many are judged at once."""
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(["a", "bb", "ccc", "d"], k=draw.randrange(30))) for _ in range(200)]
+    judge = RepeatedNgrams(top={1: 0.4, 2: 0.3}, duplicate={3: 0.5, 5: 0.2})
+    alone = [judge.judge([text])[0] for text in texts]
+    assert judge.judge(texts) == alone
+    assert {reason.split(" in ")[1] for reason in alone if reason} > {"one 1-gram", "repeated 3-grams"}
+    monkeypatch.setattr(repetition, "_UNITS", 40)
+    assert judge.judge(texts) == alone
 
 
 def test_gophers_numbers() -> None:

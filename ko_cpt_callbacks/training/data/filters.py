@@ -1,18 +1,8 @@
 """Which documents of a corpus are kept, and a report of what was dropped.
 
-Own code, about a hundred lines in all. ``datatrove`` (Apache-2.0, kept up, few dependencies) was looked at: its
-filters are steps of pipelines that read and write files with workers of their own, where here a stream goes on into
-the packer; the filter for repeated n-grams wants a word splitter for Korean (a further package), has no n-grams of
-characters, and the perplexity filter wants a KenLM model, where the perplexity of a given causal model is wanted.
-There is no filter for the share of Hangul. One filter of three would have come from it, so it is not a dependency.
-
-After the repetition rules of MassiveText (Gopher, https://arxiv.org/abs/2112.11446, table A1): of all characters,
-the share inside the most frequent n-gram, for small n, and the share inside n-grams that come more than once, for
-larger n; characters where such n-grams overlap count once. White space counts on neither side.
-
-Two things the paper leaves open are decided here. An n-gram that comes once is never "the most frequent": otherwise
-every text of two words would be all repetition. And every place of an n-gram that comes twice is counted, the first
-one too, which is what the words say; ``datatrove`` counts from the second place on, and drops less.
+``datatrove`` (Apache-2.0) was tried again in version 0.10: it has no filter for the share of Hangul, its perplexity
+filter wants a KenLM model where that of a given causal model is wanted, its repetition filter has no n-grams of
+characters and counts otherwise (`repetition`). One filter of three would come from it, with a word splitter for Korean.
 
 RedWhale and Thunder filter by the perplexity of a model trained on clean Korean; very low is boilerplate, very high
 is noise. The band is in perplexity per token of that model's tokenizer, so its numbers hold for that model only.
@@ -22,9 +12,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Protocol, get_args
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,120 +26,10 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data.encode import Document, batches, encode_texts
 from ko_cpt_callbacks.training.tokenizer.bpe import HANGUL
 
-Unit = Literal["word", "character"]
-Numbers = npt.NDArray[np.int64]
-
-
-def _gopher_top() -> dict[int, float]:
-    return {2: 0.20, 3: 0.18, 4: 0.16}
-
-
-def _gopher_duplicate() -> dict[int, float]:
-    return {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-
-
-@dataclass(frozen=True, slots=True)
-class RepeatedNgrams:
-    """Drops documents in which too much is repeated.
-
-    Attributes:
-        unit: What an n-gram is made of: a ``word`` (what white space separates; in Korean an eojeol, with its
-            particles) or a ``character``.
-        top: For each n, the largest share of characters inside the most frequent n-gram. By default Gopher's.
-        duplicate: For each n, the largest share of characters inside n-grams that come more than once. By default
-            Gopher's. They are meant for words: with characters, give larger n and shares of your own.
-    """
-
-    unit: Unit = "word"
-    top: Mapping[int, float] = field(default_factory=_gopher_top)
-    duplicate: Mapping[int, float] = field(default_factory=_gopher_duplicate)
-
-    def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise ConfigurationError(f"repeated-ngrams: found the unit {self.unit!r}, expected word or character")
-        for size, share in (*self.top.items(), *self.duplicate.items()):
-            if size < 1 or not 0 <= share <= 1:
-                raise ConfigurationError(
-                    f"repeated-ngrams: found {share} for n = {size}, expected n of 1 or more and a share from 0 to 1"
-                )
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return "repeated-ngrams"
-
-    def settings(self) -> dict[str, Any]:
-        """What the judgement depends on."""
-        return {"unit": self.unit, "top": sorted(self.top.items()), "duplicate": sorted(self.duplicate.items())}
-
-    def judge(self, texts: Sequence[str]) -> list[str | None]:
-        """For every text, why it is dropped."""
-        return [self._reason(text) for text in texts]
-
-    def _reason(self, text: str) -> str | None:
-        words, lengths = _units(text, self.unit)
-        wanted = max((*self.top, *self.duplicate), default=0)
-        for size, ngrams in _ngrams(words, wanted):
-            counts = np.bincount(ngrams)
-            limit = self.top.get(size)
-            if limit is not None and counts.max() > 1:
-                share = _top_share(ngrams, counts, lengths, size)
-                if share > limit:
-                    return f"{share:.1%} in one {size}-gram"
-            limit = self.duplicate.get(size)
-            if limit is not None:
-                share = _share(counts[ngrams] > 1, lengths, size)
-                if share > limit:
-                    return f"{share:.1%} in repeated {size}-grams"
-        return None
-
-
-def _units(text: str, unit: Unit) -> tuple[Numbers, Numbers]:
-    """The units of a text as numbers, equal for equal units, and their characters."""
-    parts: Sequence[str] = text.split()
-    if unit == "character":
-        parts = "".join(parts)
-    numbers: dict[str, int] = {}
-    words = np.fromiter((numbers.setdefault(part, len(numbers)) for part in parts), dtype=np.int64, count=len(parts))
-    return words, np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
-
-
-def _ngrams(words: Numbers, largest: int) -> Iterator[tuple[int, Numbers]]:
-    """For n from 1 on, the number of the n-gram that begins at each place; ends where the text is too short."""
-    ngrams = words
-    for size in range(1, min(largest, len(words)) + 1):
-        if size > 1:
-            # A pair of an (n-1)-gram and the next word, both below the length of the text: no two pairs collide.
-            pairs = ngrams[:-1] * len(words) + words[size - 1 :]
-            ngrams = np.unique(pairs, return_inverse=True)[1].reshape(-1).astype(np.int64)
-        yield size, ngrams
-
-
-def _top_share(ngrams: Numbers, counts: Numbers, lengths: Numbers, size: int) -> float:
-    """The share inside the most frequent n-gram; of equally frequent ones, the one with the largest share."""
-    most = np.flatnonzero(counts == counts.max())
-    ends = np.concatenate(([0], np.cumsum(lengths)))
-    first = np.zeros(len(counts), dtype=np.int64)
-    first[ngrams[::-1]] = np.arange(len(ngrams))[::-1]
-    long = first[most]
-    chosen = most[np.argmax(ends[long + size] - ends[long])]
-    return _share(ngrams == chosen, lengths, size)
-
-
-def _share(starts: npt.NDArray[np.bool_], lengths: Numbers, size: int) -> float:
-    """The share of characters inside the n-grams that begin where ``starts`` says so."""
-    steps = np.zeros(len(lengths) + 1, dtype=np.int64)
-    steps[: len(starts)] += starts
-    steps[size : size + len(starts)] -= starts
-    inside = np.cumsum(steps)[:-1] > 0
-    return float(lengths[inside].sum() / lengths.sum())
-
-
 # Enough to see what a filter does, few enough to read. Chosen, not measured.
 _EXAMPLES: Final = 5
 _EXAMPLE_CHARACTERS: Final = 120
 _HANGUL: Final = re.compile(f"[{HANGUL}]")
-_LETTER: Final = re.compile(r"[^\W\d_]")
 
 
 class Filter(Protocol):
@@ -253,6 +134,7 @@ class HangulShare:
     """
 
     least: float
+    _kinds: list[npt.NDArray[np.uint8]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.least <= 1:
@@ -265,18 +147,30 @@ class HangulShare:
 
     def settings(self) -> dict[str, Any]:
         """What the judgement depends on."""
-        return asdict(self)
+        return {"least": self.least}
 
     def judge(self, texts: Sequence[str]) -> list[str | None]:
         """For every text, why it is dropped."""
-        return [self._reason(text) for text in texts]
+        if not self._kinds:
+            self._kinds.append(_character_kinds())  # with the first text: settings alone need no table
+        return [self._reason(self._kinds[0], text) for text in texts]
 
-    def _reason(self, text: str) -> str | None:
-        letters = len(_LETTER.findall(text))
-        if not letters:
+    def _reason(self, kinds: npt.NDArray[np.uint8], text: str) -> str | None:
+        characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        _, other, hangul = np.bincount(kinds[characters], minlength=3)
+        if not other + hangul:
             return "no letters"
-        share = len(_HANGUL.findall(text)) / letters
+        share = int(hangul) / int(other + hangul)
         return None if share >= self.least else f"{share:.1%} Hangul"
+
+
+def _character_kinds() -> npt.NDArray[np.uint8]:
+    """For every character 0, 1 where it is a letter, 2 where it is one of Hangul."""
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    letters = np.fromiter(map(str.isalnum, every), dtype=np.bool_, count=len(every))
+    kinds = (letters & ~np.fromiter(map(str.isdecimal, every), dtype=np.bool_, count=len(every))).astype(np.uint8)
+    kinds[[ord(letter) for letter in _HANGUL.findall(every)]] = 2
+    return kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

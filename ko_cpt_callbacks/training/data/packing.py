@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
@@ -105,7 +105,7 @@ class PackReport:
 
 
 def pack_rows(
-    documents: Iterable[Sequence[int]], length: int, tail: Literal["drop", "keep"], report: PackReport
+    documents: Iterable[Row], length: int, tail: Literal["drop", "keep"], report: PackReport
 ) -> Iterator[Row]:
     """Rows cut from the documents one after the other; a document goes on in the next row.
 
@@ -134,7 +134,7 @@ def pack_rows(
         report.dropped_tokens += len(rest)
 
 
-def cut_rows(documents: Iterable[Sequence[int]], length: int, report: PackReport) -> Iterator[Row]:
+def cut_rows(documents: Iterable[Row], length: int, report: PackReport) -> Iterator[Row]:
     """Rows of every document by itself: a longer one goes on in the next row, and a row of one token is no row."""
     for document in documents:
         ids = np.asarray(document, dtype=np.int32)
@@ -148,9 +148,7 @@ def cut_rows(documents: Iterable[Sequence[int]], length: int, report: PackReport
                 report.dropped_tokens += 1
 
 
-def answer_rows(
-    documents: Iterable[tuple[Sequence[int], int]], length: int, report: PackReport
-) -> Iterator[tuple[Row, Row]]:
+def answer_rows(documents: Iterable[tuple[Row, int]], length: int, report: PackReport) -> Iterator[tuple[Row, Row]]:
     """A row and its labels for every prompt with its answer; one without a token of the answer is dropped.
 
     Args:

@@ -14,8 +14,9 @@ from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
 from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import files_of
 from ko_cpt_callbacks.training.data.encode import Document
-from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, RepeatedNgrams, keep_documents
+from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, keep_documents
 from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
 

@@ -19,7 +19,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data.encode import Document, encode_texts
+from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import FilterReport, keep_documents
 from ko_cpt_callbacks.training.data.packing import (
     PackReport,
@@ -31,6 +31,7 @@ from ko_cpt_callbacks.training.data.packing import (
     pack_rows,
 )
 from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
+from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
 
 
@@ -159,9 +160,10 @@ def packed_rows(
     folder = cache / _key(sources, tokenizer, settings, [None if shares is None else dict(shares), by, max_rows])
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
+        encoder = WordEncoder(tokenizer)
         passes = {source.name: [_Pass(source) for _ in range(source.passes)] for source in sources}
         streams = {
-            source.name: _encoded(source, passes[source.name], tokenizer, begin, end, report[source.name])
+            source.name: _encoded(source, passes[source.name], encoder, begin, end, report[source.name])
             for source in sources
         }
         count = PackReport()
@@ -195,7 +197,7 @@ def packed_rows(
 class _Encoded:
     """Ids of a document with its marks, how many of them are no targets, and the bytes of its text."""
 
-    ids: list[int]
+    ids: Ids
     prompt: int
     size: int
     file: str
@@ -229,17 +231,17 @@ class _Pass:
 
 
 def _encoded(
-    source: Source, passes: Iterable[_Pass], tokenizer: Any, begin: list[int], end: list[int], report: SourceReport
+    source: Source, passes: Iterable[_Pass], encoder: WordEncoder, begin: Ids, end: Ids, report: SourceReport
 ) -> Iterator[_Encoded]:
     report.filters = [FilterReport(part.name) for part in source.filters]
     for documents in passes:
         kept = keep_documents(documents, source.filters, report.filters)
         for batch in _text_batches(kept):
-            encoded = encode_texts(tokenizer, [document.text for document in batch])
+            encoded = encoder.encode([document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
-            before = encode_texts(tokenizer, [document.prompt for document in batch])
+            before = encoder.encode([document.prompt for document in batch])
             for document, first, ids in zip(batch, before, encoded, strict=True):
-                whole = [*begin, *first, *ids, *end]
+                whole = np.concatenate((begin, first, ids, end))
                 prompt = len(begin) + len(first)
                 yield _Encoded(whole, prompt, document.size, document.file, document.number)
         report.passes += 1
@@ -307,12 +309,12 @@ def _record(rows: Sequence[tuple[Row, ...]], schema: Any) -> Any:
     return pa.record_batch(columns, schema=schema)
 
 
-def _marks(tokenizer: Any, settings: PackSettings) -> tuple[list[int], list[int]]:
+def _marks(tokenizer: Any, settings: PackSettings) -> tuple[Ids, Ids]:
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     for wanted, index, name in ((settings.begin, begin, "begin"), (True, end, "end")):
         if wanted and index is None:
             raise ConfigurationError(f"tokenizer: found no {name} token, expected one to mark documents with; set it")
-    return ([begin] if settings.begin else []), [end]
+    return np.array([begin] if settings.begin else [], dtype=np.int32), np.array([end], dtype=np.int32)
 
 
 def _key(sources: Sequence[Source], tokenizer: Any, settings: PackSettings, taken: Sequence[Any]) -> str:

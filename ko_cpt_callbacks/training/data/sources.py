@@ -1,40 +1,29 @@
 """Documents from files, from the package or from the hub, one after the other: a corpus is never held in memory.
 
-Read by ``datasets`` as a stream, in the order of the files and of what is in them. Nothing is shuffled here: rows
-are, by the Trainer, once they are packed.
+In the order of the files and of what is in them. Nothing is shuffled here: rows are, by the Trainer, once they are
+packed.
 """
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Literal
-
-from datasets import Features, Value, load_dataset  # type: ignore[import-untyped]
-from fsspec.compression import register_compression  # type: ignore[import-untyped]
+from typing import Any, Final, Literal, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_text
-from ko_cpt_callbacks.recipe.text_files import (
-    BLOCK,
-    NAMES,
-    csv_columns,
-    encoding_hint,
-    format_of,
-    open_unpacked,
-    unpack_zstd,
-)
+from ko_cpt_callbacks.recipe.text_files import NAMES, format_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter
-from ko_cpt_callbacks.training.hub import hub_rows, said
+from ko_cpt_callbacks.training.data.reading import BadInputs, read_file, texts_of
+from ko_cpt_callbacks.training.hub import hub_rows
 
 # Where an article of a declaration or a statute begins.
 _ARTICLE: Final = re.compile(r"Article \d+$|제 ?\d+ ?조")
@@ -128,8 +117,6 @@ def _rank(piece: Piece) -> bytes:
 
 Unit = Literal["line", "paragraph", "file"]
 Part = Literal["all", "train", "held-out"]
-_WORDS: Final = {"text": "text in UTF-8", "json": "JSON objects", "csv": "CSV in UTF-8", "parquet": "Parquet"}
-_SAMPLE_BY: Final = {"line": "line", "paragraph": "paragraph", "file": "document"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +144,7 @@ class Source:
             hash; of a data set of the hub, which is not read to its end for it, they are the first.
         prompt: The column of what stands before the text and is not learned; None where there is none. In a bundled
             text, which has no columns, the first half stands for it: to try a recipe out.
+        bad: Where what cannot be read in the files is noted, and left out; None to refuse it.
     """
 
     name: str
@@ -174,6 +162,7 @@ class Source:
     part: Part = "all"
     limit: int | None = None
     prompt: str | None = None
+    bad: BadInputs | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.bundled and (self.files or self.hub):
@@ -185,8 +174,8 @@ class Source:
             raise self.error(f"the hub id {self.hub!r}", "owner/name")
         if self.hub and not _is_commit(self.revision):
             raise self.error(f"revision {self.revision!r}", "the commit of the data set, 40 hex digits")
-        if self.unit not in _SAMPLE_BY:
-            raise self.error(f"the unit {self.unit!r}", f"one of {', '.join(_SAMPLE_BY)}")
+        if self.unit not in get_args(Unit):
+            raise self.error(f"the unit {self.unit!r}", f"one of {', '.join(get_args(Unit))}")
         if self.passes < 1:
             raise self.error(f"{self.passes} passes", "1 or more")
         for path in self.files:
@@ -264,72 +253,23 @@ def _parted(source: Source, documents: Iterable[Document]) -> Iterator[Document]
 
 def _read(source: Source) -> Iterator[Document]:
     place = 0
-    for file, rows, column in _streams(source):
-        for row in rows:
-            text = _text(source, row, column)
-            prompt = "" if source.prompt is None else _text(source, row, source.prompt)
+    for file, rows in _streams(source):
+        for text, prompt in rows:
             if text and not text.isspace():
                 yield Document(f"{source.name}/{place}", text, prompt, file)
             place += 1
 
 
-def _text(source: Source, row: dict[str, Any], column: str) -> str:
-    if column not in row:
-        raise source.error(f"no column {column!r}", f"one of {', '.join(sorted(row))}")
-    text = row[column]
-    if text is not None and not isinstance(text, str):
-        raise source.error(f"{type(text).__name__} in column {column!r}", "text")
-    return text or ""
-
-
-def _streams(source: Source) -> Iterator[tuple[str, Iterable[dict[str, Any]], str]]:
-    """The source file after file: its name, its rows, and the column that has the text."""
+def _streams(source: Source) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
+    """The source file after file: its name, and the text and the prompt of each row."""
     if source.hub:
-        yield "", hub_rows(source), source.column
+        yield "", (texts_of(source, row, source.column) for row in hub_rows(source))
         return
     for path in source.files:
-        kind = format_of(path)
-        assert kind is not None
         if not path.is_file():
             raise source.error(f"no file {path}", "a file that can be read")
         if path.stat().st_size:
-            column = "text" if kind == "text" else source.column
-            yield f"{path.parent.name}/{path.name}", _file_rows(source, path, kind), column
-
-
-def _file_rows(source: Source, path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    try:
-        _read_whole_zstd()
-        options = _options(source, path, kind)
-        # Escaped: it is taken for a pattern, and a name with brackets in it would be another file's, or no file's.
-        name = glob.escape(str(path))
-        yield from load_dataset(kind, data_files=[name], split="train", streaming=True, **options)
-    except Exception as error:  # of the libraries below, each of its own class
-        found = f"{path}, which cannot be read as {_WORDS[kind]} ({type(error).__name__}: {said(error)})"
-        hint = None if kind == "parquet" else encoding_hint(path)
-        expected = f"{_WORDS[kind]} from beginning to end" + ("" if hint is None else f"; {hint}")
-        raise source.error(found, expected) from error
-
-
-def _options(source: Source, path: Path, kind: str) -> dict[str, Any]:
-    """What ``datasets`` is told about a file of a kind."""
-    if kind == "text":
-        return {"sample_by": _SAMPLE_BY[source.unit]}
-    if kind != "csv":
-        return {}
-    with open_unpacked(path) as file:
-        names = csv_columns(file.read(BLOCK))
-    # A text stays one: "12" is no number, and "NA" is not nothing.
-    return {"features": Features({name: Value("string") for name in names}), "keep_default_na": False}
-
-
-def _read_whole_zstd() -> None:
-    """Let what reads files below read ``.zst`` to the end, with what is installed.
-
-    fsspec knows it only beside a library that is not among our dependencies, and of a file with several frames (what
-    `pzstd` and appending write) it then gives the first one, without a word.
-    """
-    register_compression("zstd", unpack_zstd, "zst", force=True)
+            yield f"{path.parent.name}/{path.name}", read_file(source, path)
 
 
 def _digest(source: Source, path: Path) -> str:

@@ -1,0 +1,93 @@
+"""Texts that are encoded word by word have the ids of texts that are encoded whole."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from tiny import english, korean
+from tokenizers import Tokenizer
+from training.small_tokenizer import BASES, byte_level, wrap
+
+from ko_cpt_callbacks.training.data import words as words_module
+from ko_cpt_callbacks.training.data.encode import encode_texts
+from ko_cpt_callbacks.training.data.words import WordEncoder, words_are_apart
+
+pytestmark = pytest.mark.both_versions
+
+
+def odd_texts() -> list[str]:
+    """Every mixture of blanks, scripts, signs and spelled control tokens."""
+    draw = random.Random(0)
+    letters = [*" \n\t가나ab1.'▁é\u0301🙂漢Z\u3000", "  ", "</s>", "<pad> ", " 한국어"]
+    return ["", " ", " a  b", "가 ", *("".join(draw.choices(letters, k=60)) for _ in range(400))]
+
+
+def changed(tokenizer: Any, **parts: Any) -> Any:
+    """The same tokenizer with another description."""
+    layout = json.loads(tokenizer.backend_tokenizer.to_str())
+    layout["model"].update(parts.pop("model", {}))
+    return wrap(Tokenizer.from_str(json.dumps({**layout, **parts})))
+
+
+def apart(tokenizer: Any) -> bool:
+    """What its description says."""
+    backend = tokenizer.backend_tokenizer
+    return words_are_apart(json.loads(backend.to_str()), backend.pre_tokenizer)
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_ids_are_those_of_the_whole_text(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every kind of tokenizer, on prose and on odd texts, also when the words are forgotten in between."""
+    monkeypatch.setattr(words_module, "_TRIED", 0)
+    tokenizer = BASES[base]()
+    assert apart(tokenizer)
+    texts = [*odd_texts(), *korean()[:20], *english()[:5]]
+    whole = encode_texts(tokenizer, texts)
+    encoder = WordEncoder(tokenizer)
+    assert [ids.tolist() for ids in encoder.encode(texts)] == whole
+    monkeypatch.setattr(words_module, "_KEPT", 50)
+    parts = [ids.tolist() for place in range(0, len(texts), 9) for ids in encoder.encode(texts[place : place + 9])]
+    assert parts == whole
+
+
+def test_tokens_that_reach_over_a_space() -> None:
+    """A description in which a word is not apart from the next one is not trusted; the ids are the same."""
+    gemma = BASES["gemma"]()
+    model = json.loads(gemma.backend_tokenizer.to_str())["model"]
+    reaching = changed(
+        gemma,
+        pre_tokenizer=None,
+        model={"vocab": {**model["vocab"], "a▁": len(model["vocab"])}, "merges": [["a", "▁"], *model["merges"]]},
+    )
+    phrase = {"id": 899, "content": "a b", "single_word": False, "lstrip": False, "rstrip": False}
+    added = changed(byte_level(), added_tokens=[{**phrase, "normalized": False, "special": False}])
+    behind = {"type": "Split", "pattern": {"Regex": r"(?<= )\S+"}, "behavior": "Isolated", "invert": False}
+    looking = changed(BASES["llama"](), pre_tokenizer=behind)
+    for tokenizer in (reaching, added, looking):
+        assert not apart(tokenizer)
+        texts = ["a b a a b", "bab a"]
+        assert [ids.tolist() for ids in WordEncoder(tokenizer).encode(texts)] == encode_texts(tokenizer, texts)
+
+
+def test_the_first_texts_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a description says too much, the first texts show it, and texts are encoded whole from there on."""
+    monkeypatch.setattr(words_module, "words_are_apart", lambda *_: True)
+    behind = {"type": "Split", "pattern": {"Regex": r"(?<=a) "}, "behavior": "MergedWithPrevious", "invert": False}
+    tokenizer = changed(byte_level(), pre_tokenizer={"type": "Sequence", "pretokenizers": [behind]})
+    merged = [" ", "a b"]
+    encoder = WordEncoder(tokenizer)
+    for _ in range(2):
+        assert [ids.tolist() for ids in encoder.encode(merged)] == encode_texts(tokenizer, merged)
+
+
+def test_the_tokenizer_is_left_as_it_is() -> None:
+    """Its truncation counts neither here, nor is it changed."""
+    tokenizer = wrap(Tokenizer.from_str(byte_level().backend_tokenizer.to_str()))
+    tokenizer("가나다", truncation=True, max_length=2)
+    before = tokenizer.backend_tokenizer.to_str()
+    (ids,) = WordEncoder(tokenizer).encode(["가나다 라마바"])
+    assert len(ids) > 2
+    assert tokenizer.backend_tokenizer.truncation is not None or tokenizer.backend_tokenizer.to_str() != before

@@ -5,9 +5,8 @@ VENV_4_57 ?= .venv-4.57
 FRAMEWORKS ?= .venv-frameworks
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-4.57 fix check test test-4.57 test-families test-browser test-frameworks docs notebook docs-site reference-text types golden \
-	test-peers campaign-ranks fuzz bench bench-exactness bench-overhead bench-standard-error bench-bytes bench-targets \
-	bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints mutants mutants-limits
+# No target is a file; each has its line in `make help`.
+.PHONY: $(shell awk -F: '/^[a-z0-9.-]+:.*\#\# / {print $$1}' $(MAKEFILE_LIST))
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / {printf "%-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +41,9 @@ test-browser: ## Reports in headless Chromium (apt-get install chromium); skippe
 test-frameworks: ## Axolotl and LLaMA-Factory themselves, in the environments of tests/integrations/environments.sh
 	$(FRAMEWORKS)/axolotl/bin/python -m pytest -m framework tests/integrations/test_axolotl.py
 	$(FRAMEWORKS)/llamafactory/bin/python -m pytest -m framework tests/integrations/test_llamafactory.py
+
+test-trackers: ## Every tracker itself, offline, in the environment of tests/integrations/environments.sh
+	$(FRAMEWORKS)/trackers/bin/python -m pytest -m framework tests/integrations/test_trackers.py
 
 test-peers: ## Tests of transformers, TRL and PEFT with the callback in every Trainer (PEERS="--trl DIR …")
 	$(VENV)/bin/python benchmarks/peers.py $(PEERS)

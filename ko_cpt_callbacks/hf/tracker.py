@@ -129,6 +129,19 @@ def _watched(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"ko_cpt/{keys.FINGERPRINT}/{prefix}", facts[keys.FINGERPRINT]
 
 
+def _aim(callback: Any) -> Write | None:
+    run = callback._run
+    if run is None:
+        return None
+
+    def write(note: _Note) -> None:
+        run[note.name] = note.text
+        if note.severity is not None:
+            getattr(run, f"log_{note.severity.value}")(f"{note.name}@{note.step} {note.text}")
+
+    return write
+
+
 def _tensorboard(callback: Any) -> Write | None:
     writer = callback.tb_writer
     return None if writer is None else lambda note: writer.add_text(note.name, note.text, note.step)
@@ -187,6 +200,7 @@ def _clearml(callback: Any) -> Write | None:
 
 
 _TRACKERS: Final[Mapping[str, Callable[[Any], Write | None]]] = {
+    "AimCallback": _aim,
     "ClearMLCallback": _clearml,
     "CometCallback": _comet,
     "MLflowCallback": _mlflow,

@@ -1,9 +1,15 @@
 #!/bin/sh
 # Environments of make test-frameworks: Axolotl 0.19.0 (transformers 5.16.1, trl 1.9) and LLaMA-Factory 0.9.5
-# (transformers 5.6.0, trl 0.24), both with torch 2.13.0 for CPU. ko_cpt_callbacks is taken from the checkout.
+# (transformers 5.6.0, trl 0.24); and of make test-trackers. All with torch 2.13.0 for CPU; ko_cpt_callbacks is taken
+# from the checkout. They go to the folder that is named, or .venv-frameworks: `environments.sh [FOLDER]`.
 set -eu
 place=${1:-.venv-frameworks}
 own="ruamel.yaml rich typer bitsandbytes pytest"
+
+python3 -m venv "$place/trackers"
+# SwanLab 0.8 and newer have no `get_run()` that transformers can ask; mlflow-skinny is MLflow without its server.
+"$place/trackers/bin/pip" install $own torch==2.13.0 transformers==5.23.0 accelerate peft datasets aim==3.29.1 \
+    clearml==2.1.12 comet_ml==3.58.8 mlflow-skinny==3.17.2 swanlab==0.7.20 wandb==0.31.0
 
 python3 -m venv "$place/axolotl"
 # Axolotl without its dependencies: it pins CUDA-only ones (xformers, liger-kernel, torchao, flash-linear-attention).

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import Judgement
@@ -36,7 +35,6 @@ from ko_cpt_callbacks.run.page import (
     with_error,
 )
 from ko_cpt_callbacks.run.progress import EvalPoint
-from ko_cpt_callbacks.run.rows import read_rows
 
 __all__ = ["gpu_hours", "plan_lines"]
 
@@ -98,7 +96,7 @@ def _row(
     if judgement is None:
         return [name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), *[""] * 7]
     delta = start_delta(stage.planned, split) if first else None if change is None else change.delta
-    tokens, hours = judgement.summary.train.tokens_seen, gpu_hours(stage.planned.path)
+    tokens, hours = judgement.summary.train.tokens_seen, gpu_hours(judgement.run.rows)
     seen = judgement.summary.splits.get(split)
     beside = None if change is None else change.baseline
     return [
@@ -244,11 +242,10 @@ def _details(judged: PlanJudgement, said: Catalogue, width: int) -> list[PageLin
     ]
 
 
-def gpu_hours(folder: Path) -> float | None:
-    """Hours of training of all GPUs of a stage, evaluation and saving left out; None where it had none."""
+def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Hours of training of all GPUs of a run, evaluation and saving left out; None where it had none."""
     total, before, known = 0.0, 0, False
-    path = folder / keys.FOLDER / keys.ROWS_FILE
-    for row in read_rows(path) if path.is_file() else ():
+    for row in rows:
         if row.get(keys.KIND) != keys.KIND_TRAIN or row.get(keys.SUPERSEDED):
             continue
         tokens, rate = row.get(keys.TOKENS_SEEN), row.get(keys.TOKENS_PER_GPU_HOUR)

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.checkpoint.disk import checkpoint_name
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.run.page import aligned, with_error
 
-__all__ = ["account_lines", "keep_line", "size_text"]
+__all__ = ["account_cells", "account_lines", "keep_line", "size_text"]
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
@@ -67,14 +67,18 @@ def account_lines(account: Account, language: str, width: int) -> list[str]:
     values = {} if choice is None else {"rows": choice.rows, "noise": choice.noise}
     count = len(account.checkpoints)
     head = said.line_of("checkpoints-on", set=account.split, count=count, basis=said.line_of(basis, **values))
-    titles = [said.line_of(name) for name in ("checkpoint", "checkpoint-loss", "checkpoint-gap",
-                                              "checkpoint-equal", "checkpoint-size", "checkpoint-note")]  # fmt: skip
-    rows = [_row(one, account, said) for one in account.checkpoints]
-    lines = [head, "", *aligned([titles, *rows], width), "", keep_line(account, language)]
+    lines = [head, "", *aligned(account_cells(account, said), width), "", keep_line(account, language)]
     if choice is not None and choice.basis is not Basis.NONE:
         compared = sum(one.gap is not None for one in account.checkpoints)
         lines.append(said.line_of("checkpoints-equal-title", level=LEVEL, count=compared))
     return lines
+
+
+def account_cells(account: Account, said: Catalogue) -> list[list[str]]:
+    """The table as cells, the titles first."""
+    titles = [said.line_of(name) for name in ("checkpoint", "checkpoint-loss", "checkpoint-gap",
+                                              "checkpoint-equal", "checkpoint-size", "checkpoint-note")]  # fmt: skip
+    return [titles, *(_row(one, account, said) for one in account.checkpoints)]
 
 
 def _row(one: Checkpoint, account: Account, said: Catalogue) -> list[str]:

@@ -208,7 +208,7 @@ def _paths(line: Line, scale: Scale, axis: Axis) -> Iterator[Element]:
         data_errors=",".join("" if one is None else f"{one:.4g}" for one in errors) if any(errors) else None,
         d="".join("M" + "L".join(at(point.x, point.y) for point in piece if point.y is not None) for piece in pieces),
     )  # fmt: skip
-    if (len(line.points) <= _DOTS and line.style != "thin") or len(line.points) == 1:
+    if (len(line.points) <= _DOTS and line.style not in ("thin", "forecast")) or len(line.points) == 1:
         dots = "".join(f"M{at(point.x, point.y)}h0" for point in line.points if point.y is not None)
         yield element("path", class_=f"dots {color}", d=dots)
     lost = "".join(f"M{axis.x(point.x)} 0V{HEIGHT}" for point in line.points if point.y is None)
@@ -217,7 +217,9 @@ def _paths(line: Line, scale: Scale, axis: Axis) -> Iterator[Element]:
 
 
 def _ends(point: Point) -> tuple[float, ...]:
-    """The 95 % interval; nothing where there is no error."""
+    """The interval, of an error the 95 % one; nothing where there is neither."""
+    if point.ends is not None:
+        return point.ends
     if point.error is None or point.y is None:
         return ()
     return point.y - INTERVAL * point.error, point.y + INTERVAL * point.error

@@ -33,6 +33,9 @@ def report(
         str | None,
         typer.Option(metavar="ID|RUN", help="What to compare with (ko-cpt baselines); default: what run.json says."),
     ] = None,
+    gpu_price: Annotated[
+        float | None, typer.Option(metavar="PRICE", min=0.0, help="Of a GPU hour, in any currency: what the run cost.")
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     lang: Annotated[
         str | None,
@@ -45,7 +48,8 @@ def report(
     """
 
     def write() -> None:
-        write_report(runs, output, baseline=baseline, language=language_of("--lang", lang, os.environ))
+        language = language_of("--lang", lang, os.environ)
+        write_report(runs, output, baseline=baseline, language=language, gpu_price=gpu_price)
 
     guarded("report", write)
     typer.echo(printable(str(output)))

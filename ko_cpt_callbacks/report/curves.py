@@ -23,10 +23,15 @@ __all__ = [
 _GRAVE: Final = (Severity.ERROR, Severity.WARNING)
 
 
-def axis_of(subject: Subject) -> Axis:
-    """From the first step to the last, with seams between stages and the steps of grave findings."""
+def axis_of(subject: Subject, ahead: Iterable[Line] = ()) -> Axis:
+    """From the first step to the last, with seams between stages and the steps of grave findings.
+
+    Args:
+        subject: The run.
+        ahead: What is forecast, which may lie beyond.
+    """
     starts = [part.judgement.counts.first_step or 0 for part in subject.parts]
-    ends = [part.end for part in subject.parts]
+    ends = [*(part.end for part in subject.parts), *(point.x for line in ahead for point in line.points)]
     seams = [Mark(part.offset, "seam", part.name) for part in subject.parts[1:]]
     grave = [
         Mark(part.offset + found.step, found.severity.value, found.code)

@@ -22,11 +22,13 @@ class Point:
         x: Optimizer step, of a staged training counted through.
         y: The value; None where it was NaN or infinite.
         error: Its standard error, same unit; None where it has none.
+        ends: Its interval, where that does not follow from an error.
     """
 
     x: int
     y: float | None
     error: float | None = None
+    ends: tuple[float, float] | None = None
 
 
 Segment: TypeAlias = tuple[Point, ...]
@@ -40,7 +42,7 @@ class Line:
         name: As the legend has it.
         segments: Its points, cut where two neighbors are not joined: between two stages.
         color: Number of its color, from 0.
-        style: ``line``, ``thin`` (a noisy curve behind others) or ``dashed``.
+        style: ``line``, ``thin`` (a noisy curve behind others), ``dashed`` or ``forecast``.
     """
 
     name: str

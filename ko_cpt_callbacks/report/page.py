@@ -26,22 +26,25 @@ __all__ = ["REPORT_FILE", "names_of", "page", "shared_charts", "write_page", "wr
 REPORT_FILE: Final = "report.html"
 
 
-def page(subjects: Sequence[Subject], words: Catalogue, named: Side | None = None) -> str:
+def page(
+    subjects: Sequence[Subject], words: Catalogue, named: Side | None = None, gpu_price: float | None = None
+) -> str:
     """The report of one run or several.
 
     Args:
         subjects: At least one, each with another name.
         words: Of the page's language.
         named: What the user compares with, which the ladder marks.
+        gpu_price: Of a GPU hour, for what a run cost; None: nothing is said of it.
     """
     names = ", ".join(subject.name for subject in subjects)
     content: list[Content] = [element("h1", names)]
     if len(subjects) == 1:
-        content += [verdict(subjects[0], words), run_section(subjects[0], words, named)]
+        content += [verdict(subjects[0], words), run_section(subjects[0], words, named, gpu_price=gpu_price)]
     else:
         content += _beside(subjects, words, named)
         for subject in subjects:
-            whole = run_section(subject, words, named, level="h3")
+            whole = run_section(subject, words, named, level="h3", gpu_price=gpu_price)
             content += [element("h2", subject.name), verdict(subject, words), whole]
     made = element("footer", words.say("made-by", version=ko_cpt_callbacks.__version__))
     hint = element("p", words.say("hint"), class_="note hint")
@@ -101,8 +104,9 @@ def shared_charts(subjects: Sequence[Subject], words: Catalogue) -> list[Chart]:
 
 
 def write_report(
-    runs: Sequence[str], output: Path, *, baseline: str | None = None, language: str | None = None
-) -> None:
+    runs: Sequence[str], output: Path, *, baseline: str | None = None, language: str | None = None,
+    gpu_price: float | None = None,
+) -> None:  # fmt: skip
     """Write the report of runs.
 
     Args:
@@ -110,6 +114,7 @@ def write_report(
         output: The file.
         baseline: An id or a run to compare with; None: what each ``run.json`` says.
         language: Of the page; None: that of the first run.
+        gpu_price: Of a GPU hour, in any currency.
 
     Raises:
         KoCPTError: If a run or the baseline cannot be read, or the file cannot be written.
@@ -121,7 +126,7 @@ def write_report(
     ]
     if language is None:
         language = next((part.judgement.watch.language for one in subjects for part in one.parts), DEFAULT_LANGUAGE)
-    text = page(subjects, catalogue(language), side)
+    text = page(subjects, catalogue(language), side, gpu_price)
     write_page(output, text)
 
 

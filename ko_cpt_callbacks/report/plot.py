@@ -23,6 +23,7 @@ from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.report.chart import EDGE, STEPS, Axis, Chart, Drawing
 from ko_cpt_callbacks.report.curves import axis_of, shared_axis
 from ko_cpt_callbacks.report.element import Element, element
+from ko_cpt_callbacks.report.fan import fans_of
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.page import names_of, shared_charts, write_page
 from ko_cpt_callbacks.report.run_section import run_charts, standing
@@ -96,7 +97,8 @@ def plot(subjects: Sequence[Subject], words: Catalogue) -> str:
         ConfigurationError: If no run has a loss.
     """
     if len(subjects) == 1:
-        axis, charts = axis_of(subjects[0]), run_charts(subjects[0], words)[:1]
+        ahead = fans_of(subjects[0], words).lines
+        axis, charts = axis_of(subjects[0], ahead), run_charts(subjects[0], words, ahead)[:1]
         heads = [element("text", subjects[0].name, x=16, y=26, class_="head")]
         heads.append(element("text", shortened(_standing(subjects[0], words), 118), x=16, y=47, class_="soft"))
     else:
@@ -213,6 +215,7 @@ def _style() -> str:
         f"path{{fill:none;stroke-linejoin:round;stroke-linecap:round;{stroke(2)}}}",
         *(f".c{at}{{stroke:{colors[f'c{at}']}}}path.band.c{at}{{fill:{colors[f'c{at}']}}}" for at in range(_MOST_RUNS)),
         f".grid{{stroke:{colors['rule']};{stroke(1)}}}.thin{{{stroke(1.2)}}}.dots{{{stroke(5.5)}}}",
+        f".forecast{{{stroke(1.8)};stroke-dasharray:{2 / _SCALE:.1f} {4 / _SCALE:.1f}}}",
         f".dashed{{{stroke(1.6)};stroke-dasharray:{5 / _SCALE:.1f} {4 / _SCALE:.1f}}}",
         f".level{{stroke:{colors['soft']};{stroke(1.4)};stroke-dasharray:{2 / _SCALE:.1f} {4 / _SCALE:.1f}}}",
         f".band{{fill-opacity:.2;stroke:none}}.bar{{stroke-opacity:.45;{stroke(5)};stroke-linecap:butt}}",

@@ -10,10 +10,13 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.compared import Side
 from ko_cpt_callbacks.check.judgement import reduction
 from ko_cpt_callbacks.check.staged import Change
+from ko_cpt_callbacks.check.staged_page import gpu_hours
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
+from ko_cpt_callbacks.report.checkpoints import checkpoints
 from ko_cpt_callbacks.report.element import Content, Element, element, table
+from ko_cpt_callbacks.report.fan import fans_of
 from ko_cpt_callbacks.report.health import findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.line import Line
@@ -30,7 +33,9 @@ _TRAINING_COLOR: Final = 7
 _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", "quantization", "adapter")
 
 
-def run_section(subject: Subject, words: Catalogue, named: Side | None, *, level: str = "h2") -> Element:
+def run_section(
+    subject: Subject, words: Catalogue, named: Side | None, *, level: str = "h2", gpu_price: float | None = None
+) -> Element:
     """The section of a run.
 
     Args:
@@ -38,8 +43,10 @@ def run_section(subject: Subject, words: Catalogue, named: Side | None, *, level
         words: Of the page's language.
         named: What the user compares with.
         level: Of its titles.
+        gpu_price: Of a GPU hour; None: nothing costs.
     """
-    axis = curves.axis_of(subject)
+    fans = fans_of(subject, words)
+    axis = curves.axis_of(subject, fans.lines)
     shown = list(findings(subject, words))
     marked = strip(subject, axis, words)
     health: list[Content] = [marked, *shown] if shown else [element("p", words.say("nothing-found"), class_="none")]
@@ -47,11 +54,12 @@ def run_section(subject: Subject, words: Catalogue, named: Side | None, *, level
         "section",
         *_titled(level, words.say("losses"), [_sets(subject, words)]),
         *_titled(level, words.say("health"), health),
-        *_titled(level, words.say("curves"), curve_charts(subject, axis, words)),
+        *_titled(level, words.say("curves"), curve_charts(subject, axis, words, fans.lines)),
         *_titled(level, words.say("ladder"), ladder([subject], named, words)),
         *_titled(level, words.say("stages"), _stages(subject, words)),
-        *_titled(level, words.say("not-checked"), _not_checked(subject, words)),
-        *_titled(level, words.say("facts"), [_facts(subject, words)]),
+        *_titled(level, words.say("checkpoints"), checkpoints(subject, words)),
+        *_titled(level, words.say("not-checked"), _not_checked(subject, words, fans.withheld)),
+        *_titled(level, words.say("facts"), [_facts(subject, words, gpu_price)]),
         class_="run",
         data_linked=True,
     )
@@ -164,14 +172,14 @@ def loss_lines(subject: Subject, words: Catalogue) -> list[Line]:
     return lines
 
 
-def curve_charts(subject: Subject, axis: Axis, words: Catalogue) -> list[Content]:
+def curve_charts(subject: Subject, axis: Axis, words: Catalogue, ahead: Sequence[Line]) -> list[Content]:
     """Every chart of the run that has a point; a sentence where none has."""
-    found = [drawn(one, axis, words) for one in run_charts(subject, words)]
+    found = [drawn(one, axis, words) for one in run_charts(subject, words, ahead)]
     return [one for one in found if one is not None] or [element("p", words.say("no-curves"), class_="none")]
 
 
-def run_charts(subject: Subject, words: Catalogue) -> list[Chart]:
-    """The charts of a run, the loss first."""
+def run_charts(subject: Subject, words: Catalogue, ahead: Sequence[Line]) -> list[Chart]:
+    """The charts of a run, the loss first, with what is forecast of it."""
     own, kept = (curves.splits_of(subject, retention=retention) for retention in (False, True))
     language = all(part.judgement.summary.seen.language for part in subject.parts)
 
@@ -183,7 +191,7 @@ def run_charts(subject: Subject, words: Catalogue) -> list[Chart]:
         for key, value, color in (("rate", keys.LEARNING_RATE, 1), ("norm", keys.GRAD_NORM, 5))
     )
     return [
-        chart("loss" if own else "training", loss_lines(subject, words), perplexity=language,
+        chart("loss" if own else "training", [*loss_lines(subject, words), *ahead], perplexity=language,
               levels=_targets(subject, keys.EXACT_LOSS, keys.LOSS, keys.PPL)),
         chart("gap", [curves.gaps(subject, split, split, at) for at, split in enumerate(own)], format="signed"),
         chart("bits", [curves.bits(subject, split, split, at) for at, split in enumerate(own)],
@@ -245,7 +253,7 @@ def _change(change: Change, words: Catalogue) -> list[str]:
     return [delta.split, own, beside]
 
 
-def _not_checked(subject: Subject, words: Catalogue) -> list[Content]:
+def _not_checked(subject: Subject, words: Catalogue, withheld: Sequence[str]) -> list[Content]:
     """What the rows lack, which rules were not asked, and why; where they differ, by stage."""
     said: dict[str, list[str]] = {}
     for part in subject.parts:
@@ -265,12 +273,24 @@ def _not_checked(subject: Subject, words: Catalogue) -> list[Content]:
     items = [
         element("li", text if len(names) == stages else f"{', '.join(names)}: {text}") for text, names in said.items()
     ]
+    items += [element("li", text) for text in withheld]
     return [element("ul", *items, class_="absent")] if items else []
 
 
-def _facts(subject: Subject, words: Catalogue) -> Element:
-    rows = known_facts(subject, words)
+def _facts(subject: Subject, words: Catalogue, gpu_price: float | None) -> Element:
+    rows = [*known_facts(subject, words), *_cost(subject, words, gpu_price)]
     return table([words.say("what"), words.say("value")], rows, numbers=2, name=words.say("facts"))
+
+
+def _cost(subject: Subject, words: Catalogue, gpu_price: float | None) -> Iterator[list[str]]:
+    """Hours of all GPUs, and what they cost where the price of an hour is known."""
+    hours = [gpu_hours(part.judgement.run.rows) for part in subject.parts]
+    known = [one for one in hours if one is not None]
+    if not known:
+        return
+    yield [words.say("gpu-hours"), f"{sum(known):,.2f}"]
+    if gpu_price is not None:
+        yield [words.say("cost"), words.say("cost-at", cost=f"{sum(known) * gpu_price:,.2f}", price=f"{gpu_price:g}")]
 
 
 def known_facts(subject: Subject, words: Catalogue) -> list[list[str]]:

@@ -13,7 +13,7 @@ from ko_cpt_callbacks import Recipe, find_baseline
 from ko_cpt_callbacks.check.closing_page import print_closing_page
 from ko_cpt_callbacks.check.staged import judge_plan, start_delta
 from ko_cpt_callbacks.check.staged_page import gpu_hours, plan_lines
-from ko_cpt_callbacks.run.reading import read_plan
+from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 NAMES = ["embedding", "odd-layers", "lora"]
 PAGE = Recipe.load("quickstart").page
@@ -85,7 +85,7 @@ def test_the_baseline_stands_beside(run: Path) -> None:
 def test_gpu_hours_are_summed_over_the_rows(tmp_path: Path) -> None:
     """Tokens of each row by its rate; superseded rows are not counted; without rates there are no hours."""
     folder = staged.stage(tmp_path / "one", "embedding", (6.0, 4.0))
-    assert gpu_hours(folder) is None
+    assert gpu_hours(read_run(folder).rows) is None
     rows = folder / "ko_cpt" / "rows.jsonl"
     lines: list[dict[str, Any]] = [
         {"kind": "train", "attempt": 1, "step": 1, "tokens_seen": 1000, "tokens_per_gpu_hour": 500.0},
@@ -94,7 +94,7 @@ def test_gpu_hours_are_summed_over_the_rows(tmp_path: Path) -> None:
         {"kind": "checkpoint", "attempt": 2, "step": 2, "tokens_seen": 4000},
     ]
     rows.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    assert gpu_hours(folder) == pytest.approx(2 + 3)
+    assert gpu_hours(read_run(folder).rows) == pytest.approx(2 + 3)
 
 
 def test_the_first_stage_is_measured_from_its_start(tmp_path: Path) -> None:

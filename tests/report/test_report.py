@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 from check.made_run import sums, write_run
+from checkpoint.made_checkpoints import made_run
 from report.page import HOSTILE, Read, reported, rows, state
 from typer.testing import CliRunner
 
+from ko_cpt_callbacks.checkpoint.account import account_of
+from ko_cpt_callbacks.checkpoint.page import account_cells, keep_line
 from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
+from ko_cpt_callbacks.report.fan import fans_of
 from ko_cpt_callbacks.report.line import COLUMNS, Line, Point, thinned
 from ko_cpt_callbacks.report.scale import HEIGHT, Scale
+from ko_cpt_callbacks.report.subject import read_subject
+from ko_cpt_callbacks.run.reading import read_run
 
 MOST = 2_000_000
 """Bytes of a report, at most."""
@@ -54,6 +61,54 @@ def test_every_chart_has_its_values_as_a_table(tmp_path: Path) -> None:
     labels = [value for tag, name, value in read.attributes if (tag, name) == ("svg", "aria-label")]
     assert any("highest 9.000" in label for label in labels)
     assert ("td", "9.000") in read.texts
+
+
+def _decaying(folder: Path, done: int, planned: int) -> str:
+    """A run whose learning rate falls in a line to zero at its planned end."""
+    log = rows(done)
+    for row in log:
+        if "learning_rate" in row:
+            row["learning_rate"] = 1e-4 * (1 - row["step"] / planned)
+    return state(folder, log, max_steps=planned)
+
+
+def test_an_unfinished_run_shows_where_it_is_heading(tmp_path: Path) -> None:
+    """A fan from the last point to the planned end, its numbers in the legend; a whole run has none, and where none can
+    be drawn that is said."""
+    read = Read(reported(tmp_path, _decaying(tmp_path / "run", 300, 600)))
+    subject = read_subject(str(tmp_path / "run"), "run", None, None)
+    (fan,) = fans_of(subject, catalogue("en")).lines
+    found = outlook_of(subject.parts[0].seen).forecast("eval")
+    assert found is not None
+    assert (fan.points[0].x, fan.points[-1].x) == (300, 600)
+    assert (fan.points[-1].y, fan.points[-1].ends) == (found.median, (found.lower, found.upper))
+    assert f"eval, forecast {found.median:.3f} at 600 ({found.lower:.3f} to {found.upper:.3f}, 90 %)" in read.shown
+    assert read.classes("forecast")
+    assert all(value == "599" for _, name, value in read.attributes if name == "data-width")
+    assert not Read(reported(tmp_path, _decaying(tmp_path / "whole", 300, 300))).classes("forecast")
+    early = Read(reported(tmp_path, _decaying(tmp_path / "early", 100, 600)))
+    assert not early.classes("forecast")
+    assert "No forecast of eval is drawn (ko-cpt forecast): less than a quarter of the run is seen" in early.shown
+
+
+def test_checkpoints_are_a_table(tmp_path: Path) -> None:
+    """Every one that was saved, its loss, whether it equals the best, its size or that it is lost; which to keep."""
+    run = made_run(tmp_path / "run")
+    read = Read(reported(tmp_path, str(run)))
+    account = account_of(read_run(run))
+    cells = account_cells(account, catalogue("en"))[1:]
+    assert {cell for row in cells for cell in row if cell} <= {text for tag, text in read.texts if tag == "td"}
+    assert keep_line(account, "en") in read.shown
+    assert "Checkpoints" not in Read(reported(tmp_path, _decaying(tmp_path / "none", 30, 30))).shown
+
+
+def test_what_a_run_cost(tmp_path: Path) -> None:
+    """Tokens by tokens per GPU hour are the hours; with the price of an hour they have a cost, without it none."""
+    run = write_run(tmp_path / "run", {"eval": sums()}, trained={"tokens_seen": 5_000, "tokens_per_gpu_hour": 2_000.0})
+    priced = Read(reported(tmp_path, run, "--gpu-price", "3"))
+    assert {"2.50", "7.50 at 3 a GPU hour"} <= {text for _, text in priced.texts}
+    cells = {text for tag, text in Read(reported(tmp_path, run)).texts if tag == "td"}
+    assert "GPU hours" in cells and "cost" not in cells
 
 
 @pytest.mark.parametrize(

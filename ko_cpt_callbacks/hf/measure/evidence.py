@@ -154,7 +154,7 @@ def read_evidence(
         without_logits: What is asked where the output has no logits; None: its loss is the mean over its targets.
     """
     shifted = plain_tensor(kwargs.get("shift_labels"))
-    labels = plain_tensor(kwargs.get("labels")) if shifted is None else shifted
+    labels = _within_documents(plain_tensor(kwargs.get("labels")), kwargs) if shifted is None else shifted
     if labels is None or labels.dim() != 2:
         return Absent("the labels are not a two-dimensional tensor")
     causal = alignment == "causal" and shifted is None
@@ -188,6 +188,19 @@ def read_evidence(
             mismatch = mismatch | unshifted.to(mismatch.device)
         return Evidence("logits", nll=nll, labels=labels, mismatch=mismatch)
     return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
+
+
+def _within_documents(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | None:
+    """Labels without the first token of each further document of packed rows, which Unsloth leaves out of its loss.
+
+    Its collators hand the documents' lengths over all rows to the model; no one else has an argument of that name.
+    """
+    lengths = plain_tensor(kwargs.get("packed_seq_lengths"))
+    if labels is None or lengths is None or not lengths.numel():
+        return labels
+    starts = lengths.flatten().to(labels.device).cumsum(0)
+    starts = torch.where(starts < labels.numel(), starts, torch.zeros_like(starts))  # the first is no target either way
+    return labels.reshape(-1).index_fill(0, starts, IGNORE).view(labels.shape)
 
 
 def _from_no_logits(

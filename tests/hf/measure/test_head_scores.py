@@ -27,14 +27,22 @@ EXACT = 1e-5
 
 
 class EmptyLogits:
-    """What Unsloth puts in the place of logits: everything that is asked of it raises."""
+    """What Unsloth puts in the place of logits: everything that is asked of it raises, or prints, or is None."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise NotImplementedError("Unsloth: Logits are empty from 2024.11 onwards.")
+        return (lambda *args, **kwargs: None) if name == "to" else self._raise
 
     def __getitem__(self, item: Any) -> Any:
+        self._raise()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other).__name__ == "EmptyLogits"
+
+    __hash__ = object.__hash__
+
+    def _raise(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("Unsloth: Logits are empty from 2024.11 onwards.")
 
 
@@ -67,6 +75,7 @@ def fuse(model: Any, change: Callable[..., Tensor] | None = None, *, logits: Any
         labels: Any = None,
         position_ids: Any = None,
         num_items_in_batch: Any = None,
+        packed_seq_lengths: Any = None,
         **kwargs: Any,
     ) -> Any:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
@@ -78,6 +87,9 @@ def fuse(model: Any, change: Callable[..., Tensor] | None = None, *, logits: Any
         def loss_of(targets: Tensor, count: Any) -> Tensor:
             return _fused_loss(states, model.lm_head, targets, count, cap, scale)
 
+        if packed_seq_lengths is not None:  # no token is predicted from the document before
+            starts = packed_seq_lengths.cumsum(0)[:-1]
+            labels = labels.flatten().index_fill(0, starts, -100).view(labels.shape)
         loss = loss_of(labels, num_items_in_batch)
         if change is not None:
             loss = change(loss_of, labels, position_ids, num_items_in_batch)
@@ -135,11 +147,32 @@ def test_hidden_states(change: str, tmp_path: Path) -> None:
         assert row[name] == pytest.approx(plain[name], rel=1e-4)
 
 
-def test_stand_in_for_logits(tmp_path: Path) -> None:
-    """Unsloth's empty logits, which raise when they are read: exact, and nothing raises."""
+@pytest.mark.parametrize("stand_in", [EmptyLogits(), torch.empty(0)], ids=["raises", "no-elements"])
+def test_stand_in_for_logits(stand_in: Any, tmp_path: Path) -> None:
+    """Unsloth's two kinds of empty logits: exact, and nothing raises."""
     model = tiny.llama(VOCABULARY)
     reference = tiny.exact_loss(model, ROWS)
-    _assert_exact(_row(fuse(model, logits=EmptyLogits()), tmp_path)[0], reference)
+    _assert_exact(_row(fuse(model, logits=stand_in), tmp_path)[0], reference)
+
+
+def test_packed_rows_of_unsloth(tmp_path: Path) -> None:
+    """Its collator gives the lengths of the documents, and its loss leaves out what the document before predicts."""
+    rows = [row["input_ids"][:9] for row in ROWS[:6]]
+    packed = [[*rows[start], *rows[start + 1], *rows[start + 2]] for start in (0, 3)]
+    lengths = torch.tensor([len(row) for row in rows])
+
+    def collate(features: Any) -> dict[str, Any]:
+        ids = torch.tensor([feature["input_ids"] for feature in features])
+        return {"input_ids": ids, "labels": ids.clone(), "packed_seq_lengths": lengths}
+
+    model = tiny.llama(VOCABULARY)
+    settings = {"data_collator": collate, "per_device_eval_batch_size": 2}
+    features = [{"input_ids": ids} for ids in packed]
+    row, noted = _row(fuse(model, logits=EmptyLogits()), tmp_path, features, **settings)
+    assert noted["evidence"] == "hidden_states"
+    targets, counted = sum(len(ids) - 1 for ids in rows), sum(len(ids) - 1 for ids in packed)
+    assert row["eval_tokens"] == targets
+    assert row["eval_exact_loss"] == pytest.approx(row["eval_loss"] * counted / targets, rel=EXACT)
 
 
 def test_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,7 @@ def forecast(
     doubts = [*wrong, *evidence.doubts, *([] if schedule.known else [Doubt(f"schedule-{schedule.kind}")])]
     ends, path = _ends(evidence, sums, last_step, prior, PATH)
     if not len(ends):
-        return none(Doubt.UNSTABLE, *evidence.doubts)
+        return none(*evidence.doubts, Doubt.UNSTABLE)
     if _misses(used, schedule, kind, evidence, prior):
         doubts.append(Doubt.BACK_TEST)
     if schedule.asked:

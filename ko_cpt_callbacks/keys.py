@@ -8,6 +8,7 @@ evaluation key               unit             meaning
 ===========================  ===============  =================================================================
 ``_exact_loss``              nats per token   sum of the negative log-likelihood / number of target tokens
 ``_exact_loss_se``           nats per token   its standard error, the row as cluster
+``_exact_loss_change_se``    nats per token   that of its change since the set's evaluation before, on the same rows
 ``_ppl``                     1                exp(exact loss)
 ``_bits_per_byte``           bits per byte    the same sum over the UTF-8 bytes of the scored text
 ``_bits_per_byte_se``        bits per byte    its standard error, the row as cluster
@@ -52,6 +53,7 @@ from typing import Final
 # The suffix ends in "loss" so that `metric_for_best_model` minimises it (transformers decides by the name).
 EXACT_LOSS: Final = "exact_loss"
 EXACT_LOSS_SE: Final = "exact_loss_se"
+EXACT_LOSS_CHANGE_SE: Final = "exact_loss_change_se"
 PPL: Final = "ppl"
 BITS_PER_BYTE: Final = "bits_per_byte"
 BITS_PER_BYTE_SE: Final = "bits_per_byte_se"
@@ -74,6 +76,7 @@ FORECAST_SUFFIXES: Final = (FINAL_LOSS_MEDIAN, FINAL_LOSS_LOWER, FINAL_LOSS_UPPE
 EVAL_SUFFIXES: Final = (
     EXACT_LOSS,
     EXACT_LOSS_SE,
+    EXACT_LOSS_CHANGE_SE,
     PPL,
     BITS_PER_BYTE,
     BITS_PER_BYTE_SE,

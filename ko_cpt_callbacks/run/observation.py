@@ -87,6 +87,7 @@ class EvalObservation:
         rows: Rows with at least one target token.
         nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: not counted.
         fingerprint: Which text was evaluated.
+        exact_loss_change_se: Standard error of the exact loss's change since the set's evaluation before on these rows.
         exact_loss_absent: Why the callback measured no exact loss.
         error_bar_absent: Why its exact loss has no standard error.
         bits_per_byte_absent: Why it measured no bits per byte.
@@ -106,6 +107,7 @@ class EvalObservation:
     rows: int | None = None
     nonfinite_batches: int | None = None
     fingerprint: str | None = None
+    exact_loss_change_se: float | None = None
     exact_loss_absent: str | None = None
     error_bar_absent: str | None = None
     bits_per_byte_absent: str | None = None

@@ -211,6 +211,7 @@ def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservati
         loss=_number(row, name(keys.LOSS)),
         exact_loss=_number(row, name(keys.EXACT_LOSS)),
         exact_loss_se=_number(row, name(keys.EXACT_LOSS_SE)),
+        exact_loss_change_se=_number(row, name(keys.EXACT_LOSS_CHANGE_SE)),
         bits_per_byte=_number(row, name(keys.BITS_PER_BYTE)),
         bits_per_byte_se=_number(row, name(keys.BITS_PER_BYTE_SE)),
         tokens=_count(row, name(keys.TOKENS)),

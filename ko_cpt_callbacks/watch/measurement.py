@@ -24,6 +24,7 @@ class Measured:
         step: Optimizer step.
         value: Nats per token (of ``ppl`` too) or bits per byte; with a relative target the change since the first
             evaluation, as a fraction (of ``ppl``: in nats).
+        se: Standard error of the value; ``None`` where none is known.
         half: Half the interval's width; ``None`` without an error bar.
         bound: The target on the same scale.
         level: The target in nats per token or bits per byte, also where it is relative.
@@ -36,6 +37,7 @@ class Measured:
 
     step: int
     value: float = 0.0
+    se: float | None = None
     half: float | None = None
     bound: float = 0.0
     level: float = 0.0
@@ -90,9 +92,9 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
     if not (math.isfinite(value) and math.isfinite(absolute)):
         return Measured(seen.step, fault="non-finite")
     if half is not None and not math.isfinite(value + half):
-        half = None
+        se = half = None
     notes = level.notes if half is not None or "no-error-bar" in level.notes else (*level.notes, "no-error-bar")
-    return Measured(seen.step, value, half, bound, absolute, seen.rows, notes)
+    return Measured(seen.step, value, se, half, bound, absolute, seen.rows, notes)
 
 
 def rows_needed(rows: int | None, half: float | None, distance: float) -> int | None:

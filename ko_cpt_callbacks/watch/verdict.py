@@ -1,7 +1,8 @@
 """Whether a target is met: a fold over the rows, shared by the rules that report it.
 
-One evaluation is *below* the target when the upper end of its interval is strictly below the bound, *above* it when
-the lower end is strictly above; in between it does not tell. Without an error bar the value itself decides: below, or
+One evaluation is *below* the target when the upper end of its interval is strictly below the bound, an interval that
+holds however often one looks (`ko_cpt_callbacks.watch.looks`); *above* it when the lower end of its own interval is
+strictly above; in between it does not tell. Without an error bar the value itself decides: below, or
 else above. The target is
 
 * **met** as soon as ``confirm`` evaluations in a row are below, the last of them no later than the deadline
@@ -36,8 +37,10 @@ from ko_cpt_callbacks.run.observation import (
     Observation,
     SetupObservation,
     TrainObservation,
+    finite_error,
     level_of,
 )
+from ko_cpt_callbacks.watch.looks import NO_LOOKS, Looks
 from ko_cpt_callbacks.watch.measurement import Measured, measure, rows_needed, shown, unit
 from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
 from ko_cpt_callbacks.watch.target import END, Target
@@ -85,6 +88,9 @@ class Track:
 
     step: int | None = None
     last: Measured | None = None
+    sure: Measured | None = None
+    """The last one with an interval that holds however often one looks."""
+    looks: Looks = NO_LOOKS
     firsts: Mapping[str, Level] = field(default_factory=dict)
     """The first level of each kind of loss, of the rows that are evaluated now: a change is only one between like and
     like."""
@@ -152,7 +158,8 @@ def advance(target: Target, task: str, state: TargetState, seen: Observation) ->
     if state.passed:
         return state, None
     last = state.track.last
-    met = last is not None and state.track.streak >= target.confirm and _doubted(target, task, state, last) is None
+    enough = state.track.streak >= target.confirm and not state.track.looks.waits
+    met = last is not None and enough and _doubted(target, task, state, last) is None
     due = _due(target, state, seen.step)
     if not met and not due:
         return state, None
@@ -229,7 +236,14 @@ def _evaluated(target: Target, track: Track, seen: EvalObservation) -> Track:
     reach, fall = seen.bytes_per_token or base.bytes_per_token, Fall() if rows.anew else base.fall
     if isinstance(level, Level) and target.metric != keys.BITS_PER_BYTE:
         fall = fall.then(level)
-    return Track(seen.step, last, firsts, rows, streak + 1 if last.below else 0, reach, fall, before=base)
+    se, change = finite_error(seen.exact_loss_se), finite_error(seen.exact_loss_change_se)
+    # Relative to one first evaluation, others are not independent of each other.
+    weight = None if target.relative else seen.bytes if target.metric == keys.BITS_PER_BYTE else seen.tokens
+    looks = base.looks.add(last, rows, target.confidence, se=se, change=change, weight=weight)
+    sure = looks.widened(last, target.confidence)
+    # Of a set that is drawn anew the mean decides; where the last evaluation is not below, the loss may be rising.
+    streak = streak + 1 if sure.below and last.value < last.bound else 0
+    return Track(seen.step, last, sure, looks, firsts, rows, streak, reach, fall, before=base)
 
 
 def _due(target: Target, state: TargetState, step: int) -> bool:
@@ -263,28 +277,28 @@ def _say(state: TargetState, verdict: Verdict | None) -> tuple[TargetState, Verd
 
 
 def _decide(target: Target, task: str, state: TargetState, step: int | None, *, midway: bool = False) -> Verdict:
-    last = state.track.last
+    last, sure = state.track.last, state.track.sure
     extra: tuple[str, ...] = ()
     if target.deadline_tokens is not None and state.tokens_seen is None:
         extra = () if midway else ("no-token-count",)
     elif state.ended and target.by != END:
         extra = ("ended-early",)
-    if last is None:
+    if last is None or sure is None:
         return _verdict(Outcome.INCONCLUSIVE, target, state, step, "no-evaluation", None)
     outcome, variant = Outcome.INCONCLUSIVE, "interval"
     if last.fault is not None:
         variant = last.fault
         if variant == "substitute":
             variant = variant if last.absent else "substitute-unsaid"
-    elif last.below and (doubted := _doubted(target, task, state, last)) is not None:
+    elif sure.below and (doubted := _doubted(target, task, state, last)) is not None:
         variant = doubted
     elif state.track.streak >= target.confirm:
         outcome, variant = Outcome.MET, "" if last.half is not None else "point"
-    elif last.below:
+    elif sure.below:
         variant = "unconfirmed"
     elif last.above:
-        outcome, variant = Outcome.MISSED, "" if last.half is not None else "point"
-    return _verdict(outcome, target, state, step, variant, last, extra, midway=midway)
+        outcome, variant, sure = Outcome.MISSED, "" if last.half is not None else "point", last
+    return _verdict(outcome, target, state, step, variant, sure, extra, midway=midway)
 
 
 def _verdict(
@@ -297,6 +311,7 @@ def _verdict(
     }  # fmt: skip
     notes = extra
     if last is not None and last.fault is None:
+        values["looks"] = state.track.looks.accounted
         needed = rows_needed(last.rows, last.half, abs(last.value - last.bound))
         if variant == "interval" and needed is None:
             variant = "close"

@@ -27,7 +27,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "before": 2.9134, "before_step": 12_000, "below": 3.0, "best": 2.8799, "best_step": 11_500, "bits": 0.3254,
     "by": "redwhale-v2", "bytes_per_token": 4.0, "changed": ["rows_per_step 128 → 64", "transformers 5.22.0 → 5.23.0"],
     "coarser": "8-bit", "compared": 400, "confidence": 0.95, "confirm": 3, "confirmed": 2, "constant_rows": 12,
-    "cost": 0.0109, "counted": "input tokens", "depth": 0.035, "depth_step": 800, "difference": -0.0312,
+    "looks": 12, "cost": 0.0109, "counted": "input tokens", "depth": 0.035, "depth_step": 800, "difference": -0.0312,
     "early_gap": -0.252, "ends": 2, "epochs_done": 4, "equal_ends": 7, "equal_tokens": 120,
     "error": "IndexError: tuple index out of range", "eval_steps": 50, "eval_strategy": "epoch",
     "evaluated_step": 12_400, "evaluation": 2.9, "evaluations": 3, "exact_loss": "NaN", "expected_loss": 2.91,

@@ -26,7 +26,7 @@ def test_sentence_with_an_error_bar() -> None:
     assert shown(found) == (
         "",
         {
-            "confidence": 0.95, "evaluated_step": 1200, "high": 2.9392, "low": 2.8608, "notes": [],
+            "confidence": 0.95, "evaluated_step": 1200, "high": 2.9392, "looks": 1, "low": 2.8608, "notes": [],
             "target": "eval_exact_loss<3.0@end", "unit": "loss", "value": 2.9,
         },
     )  # fmt: skip
@@ -54,7 +54,7 @@ def test_sentence_of_a_change() -> None:
     assert shown(found) == (
         "",
         {
-            "confidence": 0.95, "evaluated_step": 50, "high": -0.2439, "low": -0.2561, "notes": [],
+            "confidence": 0.95, "evaluated_step": 50, "high": -0.2439, "looks": 1, "low": -0.2561, "notes": [],
             "target": "eval_exact_loss<-20%@end", "unit": "percent", "value": -0.25,
         },
     )  # fmt: skip

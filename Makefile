@@ -106,6 +106,9 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 	$(VENV)/bin/python benchmarks/check_time.py --rows 10000 --limit 3
 	$(VENV)/bin/python benchmarks/check_time.py --rows 100000 --repeats 1 --limit 20
 
+bench-measure: ## What `ko-cpt measure` says, against float64 and lm-evaluation-harness (LM_EVAL="--lm-eval PYTHON")
+	$(VENV)/bin/python benchmarks/measure.py $(LM_EVAL)
+
 bench-forecast: ## How far a forecast is from where the loss ended, beside other laws
 	$(VENV)/bin/python benchmarks/forecast.py
 

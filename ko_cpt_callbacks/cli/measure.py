@@ -64,7 +64,7 @@ def measure(
         typer.Option("--context", metavar="N", help="Tokens before what a later window scores; half of it."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", metavar="N", help="Windows of a batch; default: what fits.")
+        int | None, typer.Option("--batch-size", metavar="N", help="Windows of a batch; what fits, in 8-bit one.")
     ] = None,
     by: Annotated[
         By | None, typer.Option("--by", metavar="script|document", help="Show where the bits are, too.")

@@ -34,7 +34,7 @@ class MeasureSettings:
         folder: Where each has a folder of its own.
         window: Tokens of a forward pass; None: 2,048, or what the model takes.
         context: Tokens of text before the first scored one where a document goes on; None: half a window.
-        batch_size: Windows of a batch; None: as many as have room for their logits.
+        batch_size: Windows of a batch; None: as many as have room for their logits, and one in 8-bit.
     """
 
     folder: Path
@@ -90,8 +90,11 @@ def measure_model(
     context = min(settings.context or window // 2, window - 2)
     if missing:
         folder.begin()
-        tokens = batch_tokens(loaded.model, loaded.device) if settings.batch_size is None else None
-        scorer = WindowScorer(loaded, window, context, tokens, settings.batch_size)
+        # bitsandbytes seeks the outliers of 8-bit activations in the whole batch: alone, a window has one loss.
+        alone = choice.quantization == "8-bit" and settings.batch_size is None
+        rows = 1 if alone else settings.batch_size
+        tokens = batch_tokens(loaded.model, loaded.device) if rows is None else None
+        scorer = WindowScorer(loaded, window, context, tokens, rows)
         _score(scorer, DocumentReader(table, loaded.prefix), loaded.tokenizer, missing, folder, progress)
     state.wait_for_everyone()
     folder.read_again()

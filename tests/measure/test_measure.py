@@ -231,3 +231,17 @@ def test_ladder_and_baseline(
     exact = [item["comparison"] for item in found["comparisons"] if item["measured"]["set"] == "eval_ko"]
     assert [one["outcome"] for one in exact] == ["exact"]
     assert exact[0]["seed_se"] == 0.0
+
+
+def test_eight_bits_have_one_number(files: list[str], tmp_path: Path) -> None:
+    """In 8 bits a window's loss does not depend on those beside it, which bitsandbytes makes it do in one batch."""
+    tokenizer = tiny.byte_level_tokenizer()
+    tiny.llama(len(tokenizer), hidden=64, layers=1, initializer_range=0.4).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    choice = ModelChoice(str(tmp_path / "model"), quantization="8-bit", device="cpu")
+    found = []
+    for name, order in (("one", files), ("other", files[::-1])):
+        measured = measure_model(choice, read_text_sets(order), MeasureSettings(tmp_path / name, window=WINDOW))
+        found.append({item.name: item.number(keys.EXACT_LOSS) for item in measured.sets if not item.total})
+        assert measured.facts["quantization"] == "8-bit"
+    assert found[0] == found[1]

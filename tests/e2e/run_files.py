@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,7 @@ def findings(folder: Path) -> list[dict[str, Any]]:
 
 def run(folder: Path) -> dict[str, Any]:
     """``run.json``, strict JSON."""
-    value = _strict((folder / "ko_cpt" / "run.json").read_text("utf-8"))
-    schema = _schema("run")
-    if schema is not None:
-        jsonschema.validate(value, schema)
-    return dict(value)
+    return dict(_read((folder / "ko_cpt" / "run.json").read_text("utf-8"), "run"))
 
 
 def live(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -50,15 +47,28 @@ def checkpoint(folder: Path) -> Path:
 def _lines(path: Path, schema: str) -> list[dict[str, Any]]:
     text = path.read_text("utf-8")
     assert not text or text.endswith("\n"), f"{path.name} ends in the middle of a line: {text[-80:]!r}"
-    found = [_strict(line) for line in text.split("\n")[:-1]]
-    for line in found:
-        jsonschema.validate(line, _schema(schema))
-    return found
+    return [_read(line, schema) for line in text.split("\n")[:-1]]
 
 
-def _schema(name: str) -> Any:
+def _read(text: str, schema: str) -> Any:
+    value = _strict(text)
+    _keeps(text, schema)
+    return value
+
+
+@lru_cache(maxsize=100_000)
+def _keeps(text: str, schema: str) -> None:
+    """One text is looked at once: a run's lines are read many times, and a validation takes a millisecond or more."""
+    _validator(schema).validate(_strict(text))
+
+
+@cache
+def _validator(name: str) -> Any:
     path = resources.files("ko_cpt_callbacks") / "schemas" / f"{name}.schema.json"
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    schema = json.loads(path.read_text("utf-8"))
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
 
 
 def _strict(text: str) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+from typing import Final
+
+import pytest
 
 # Several threads on a tiny model only wait for each other, the more so in tests with several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +14,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Sentences are compared in English, whatever the one who runs the tests speaks.
 os.environ.pop("KO_CPT_LANG", None)
+
+TRAINING_ROOMS: Final = ("training", "e2e", "hf", "trainer_facts")
+"""Folders whose files take seconds to minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files that train first: with several workers, the last one to end then ends with a small file."""
+    order = {room: place for place, room in enumerate(TRAINING_ROOMS)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("/")[2].partition("/")[0], len(order)))
 
 
 def pytest_collection_finish() -> None:

@@ -102,7 +102,7 @@ class Judgement:
     @property
     def facts(self) -> RunFacts:
         """What every verdict carries."""
-        stop = None if self.asked.stop is None else str(self.asked.stop["code"])
+        stop = self.run.ended_by if self.asked.stop is None else str(self.asked.stop["code"])
         running = self.running and not self.summary.ended
         return facts_of(self.summary, self.findings, running=running, stopped_by=stop)
 

@@ -69,6 +69,7 @@ class Run:
         planned_steps: The last step that the run was to have, where the file says so beside its rows. Our own rows
             say it among them.
         global_step: The step that the file stands at, where it says so: it may lie behind the last row.
+        ended_by: What asked the run to end before its planned last step, where the file shows it beside its rows.
         behind: Whether our own rows end before the Trainer's state beside them, whose later rows are then among
             ``rows``.
         notes: What is to be known of another tool's log: what it does not hold, what else was there.
@@ -79,6 +80,7 @@ class Run:
     rows: tuple[Mapping[str, Any], ...]
     planned_steps: int | None = None
     global_step: int | None = None
+    ended_by: str | None = None
     behind: bool = False
     notes: tuple[LogNote, ...] = ()
 
@@ -159,7 +161,8 @@ def _file(path: Path) -> Run:
         except UnreadableRunError as error:
             near = None if "did you mean" in str(error) else nearest_log(path)
             raise error if near is None else UnreadableRunError(f"{error}; did you mean {near}?") from None
-        return Run(path, Source.TRAINER_STATE, tuple(state.rows), state.planned_steps, state.global_step)
+        kept = tuple(state.rows)
+        return Run(path, Source.TRAINER_STATE, kept, state.planned_steps, state.global_step, state.ended_by)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
         shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"

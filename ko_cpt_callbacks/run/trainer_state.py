@@ -7,7 +7,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,15 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import BOM, STATE_FILE, beside, clip, name_of, read_text
+from ko_cpt_callbacks.run.rows import is_closing
 
 __all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "whole_rows"]
 
 _LOG_HISTORY: Final = "log_history"
 _MAX_STEPS: Final = "max_steps"
 _GLOBAL_STEP: Final = "global_step"
+_CALLBACKS: Final = "stateful_callbacks"
+_PATIENCE: Final = "early_stopping_patience"
 _BEST: Final = "best_model_checkpoint"
 _METRICS_KEY: Final = re.compile(rf"[^/]+_{keys.RUNTIME}")
 _EXPECTED: Final = f'expected a {STATE_FILE} (an object with the list "{_LOG_HISTORY}")'
@@ -72,15 +75,22 @@ def whole_rows(text: str) -> WholeRows:
 
 @dataclass(frozen=True, slots=True)
 class StateRows:
-    """A Trainer's state file: rows, the last step it was to have, the one it stands at, the best checkpoint's path.
+    """A Trainer's state file; what it does not say is ``None``.
 
-    Each is ``None`` where the file does not say it.
+    Args:
+        rows: Its rows.
+        planned_steps: The last step that the run was to have.
+        global_step: The step that it stands at.
+        best_checkpoint: Path of the best checkpoint.
+        ended_by: What asked the run to end before its planned last step: a callback's class, or
+            ``should_training_stop`` where no callback that is known says so.
     """
 
     rows: list[dict[str, Any]]
     planned_steps: int | None = None
     global_step: int | None = None
     best_checkpoint: str | None = None
+    ended_by: str | None = None
 
 
 def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
@@ -123,7 +133,35 @@ def read_state_rows(path: str | Path) -> StateRows:
     rows = _rows(path, state[_LOG_HISTORY])
     best = state.get(_BEST)
     planned, reached = _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP))
-    return StateRows(rows, planned, reached, best if isinstance(best, str) else None)
+    early = planned is not None and reached is not None and reached < planned
+    by = _ended_by(state.get(_CALLBACKS), rows, reached) if early else None
+    return StateRows(rows, planned, reached, best if isinstance(best, str) else None, by)
+
+
+def _ended_by(stored: object, rows: list[dict[str, Any]], step: int | None) -> str | None:
+    """What ended a run at this step, before its planned last one; None where nothing shows that it was to end.
+
+    The Trainer's closing row follows a training that left its loop by itself; a checkpoint keeps the state of the
+    Trainer's control, and of an early-stopping callback how often it was patient.
+    """
+    callbacks = stored if isinstance(stored, dict) else {}
+    asked = any(args.get("should_training_stop") is True for args, _ in _states(callbacks.get("TrainerControl")))
+    if not asked and not any(is_closing(row) and row.get(keys.STEP) == step for row in rows):
+        return None
+    for name, found in callbacks.items():
+        for args, attributes in _states(found):
+            patience, counter = args.get(_PATIENCE), attributes.get(f"{_PATIENCE}_counter")
+            if isinstance(patience, int) and isinstance(counter, int) and counter >= patience:
+                return str(name)
+    return "should_training_stop"
+
+
+def _states(stored: object) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Arguments and attributes of a callback, or of each of several of one class."""
+    for one in stored if isinstance(stored, list) else [stored]:
+        if isinstance(one, dict):
+            args, attributes = one.get("args"), one.get("attributes")
+            yield (args if isinstance(args, dict) else {}), (attributes if isinstance(attributes, dict) else {})
 
 
 def _planned(value: object) -> int | None:

@@ -611,6 +611,16 @@ def _state(path: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
     return path
 
 
+def _control(stop: bool) -> dict[str, Any]:
+    return {"args": {"should_training_stop": stop, "should_save": True}, "attributes": {}}
+
+
+def _patience(patience: int, counter: int) -> dict[str, Any]:
+    return {
+        "args": {"early_stopping_patience": patience}, "attributes": {"early_stopping_patience_counter": counter},
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("more", "facts", "line"),
     [
@@ -621,6 +631,32 @@ def _state(path: Path, rows: list[dict[str, Any]], **more: Any) -> Path:
         ),
         ({"max_steps": 400, "global_step": 400}, ("finished", True, 400, 400, "ok", None, None), None),
         ({"max_steps": 404, "global_step": 404}, ("finished", True, 404, 404, "ok", None, None), None),
+        (
+            {"max_steps": 900, "global_step": 400, "stateful_callbacks": {"TrainerControl": _control(True)}},
+            ("stopped", False, 400, 900, "ok", None, "should_training_stop"),
+            "STOPPED by should_training_stop at 400 of 900 steps · OK",
+        ),
+        (
+            {"max_steps": 900, "global_step": 400,
+             "stateful_callbacks": {"EarlyStoppingCallback": _patience(3, 3), "TrainerControl": _control(True)}},
+            ("stopped", False, 400, 900, "ok", None, "EarlyStoppingCallback"),
+            "STOPPED by EarlyStoppingCallback at 400 of 900 steps · OK",
+        ),
+        (  # a checkpoint on the way: patient, but not out of patience
+            {"max_steps": 900, "global_step": 400,
+             "stateful_callbacks": {"EarlyStoppingCallback": [_patience(3, 2)], "TrainerControl": _control(False)}},
+            ("unfinished", False, 400, 900, "look", None, None),
+            "UNFINISHED 400 of 900 steps · nothing wrong so far",
+        ),
+        (  # what asks at the last step is the end itself
+            {"max_steps": 400, "global_step": 400, "stateful_callbacks": {"TrainerControl": _control(True)}},
+            ("finished", True, 400, 400, "ok", None, None), None,
+        ),
+        (
+            {"max_steps": 900, "global_step": 400, "stateful_callbacks": {"TrainerControl": [7], "Early": None}},
+            ("unfinished", False, 400, 900, "look", None, None),
+            "UNFINISHED 400 of 900 steps · nothing wrong so far",
+        ),
         (
             {},
             ("unfinished", False, 400, None, "look", None, None),
@@ -636,6 +672,16 @@ def test_the_facts_of_a_verdict(more: dict[str, Any], facts: tuple[Any, ...], li
     assert tuple(found[name] for name in FACTS) == facts
     assert {name: found["summary"][name] for name in FACTS} == {name: found[name] for name in FACTS}
     assert check(path).stdout.splitlines()[0] == (line or "OK")
+
+
+def test_a_state_that_was_closed_early_was_stopped(tmp_path: Path) -> None:
+    """The Trainer's closing row at the step where the state stands: the training left its loop by itself. The closing
+    row of an earlier, shorter training is none."""
+    closing = {"step": 400, "train_loss": 3.0, "train_runtime": 9.0}
+    path = _state(tmp_path / "trainer_state.json", [*sample.healthy(), closing], max_steps=900, global_step=400)
+    assert (judged(path)["state"], judged(path)["stopped_by"]) == ("stopped", "should_training_stop")
+    path = _state(tmp_path / "later.json", [*sample.healthy(), closing], max_steps=900, global_step=410)
+    assert (judged(path)["state"], judged(path)["stopped_by"]) == ("unfinished", None)
 
 
 def test_a_stopped_run_says_by_what(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.rows import observations_of
+from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
 ROWS = tiny.uneven_rows(16)
 OTHER = tiny.uneven_rows(5, first=20)
@@ -200,7 +201,8 @@ class Enough(TrainerCallback):
 
 @pytest.mark.both_versions
 def test_who_stopped_a_run(tmp_path: Path) -> None:
-    """Stopped by a finding, by early stopping, by another callback: named. Its rows alone say the same."""
+    """Stopped by a finding, by early stopping, by another callback: named. Its rows alone say the same, and the
+    Trainer's own state that it was stopped."""
     cases: list[tuple[str, dict[str, Any], list[Any], dict[str, Any]]] = [
         ("target-met", {"targets": "eval_exact_loss<9", "stop_on": ["target-met"]}, [], {}),
         ("EarlyStoppingCallback", {}, [EarlyStoppingCallback(1, 100.0)],
@@ -218,6 +220,9 @@ def test_who_stopped_a_run(tmp_path: Path) -> None:
         facts = callback.summary()
         assert (facts["state"], facts["complete"], facts["stopped_by"]) == ("stopped", False, by), by
         assert facts["steps_done"] < facts["steps_planned"] == 6
+        trainer.save_state()
+        bare = read_state_rows(tmp_path / by / "trainer_state.json").ended_by
+        assert bare == ("EarlyStoppingCallback" if by == "EarlyStoppingCallback" else "should_training_stop")
         state, found = Monitor().judge(read_run(tmp_path / by).observations())
         again = facts_of(state.summary(), found).as_dict()
         assert {name: facts[name] for name in again if name != "verdict"} == {

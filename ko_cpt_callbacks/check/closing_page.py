@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
-from ko_cpt_callbacks.check.staged_page import plan_lines
+from ko_cpt_callbacks.check.staged_page import language_of_plan, plan_lines
 from ko_cpt_callbacks.check.terminal import page_width, print_lines
 from ko_cpt_callbacks.compare.registry import find_baseline
+from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.messages.terminal import columns, printable
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.run.page import PageLine
@@ -32,20 +33,19 @@ def print_closing_page(page: Page, folder: Path) -> None:
 
 
 def _written(judged: PlanJudgement) -> Iterator[str]:
-    folder = judged.plan.path
-    entries = [(judged.plan.file, "the recipe as it was run, and its stages")]
+    folder, said = judged.plan.path, catalogue(language_of_plan(judged))
+    entries = [(judged.plan.file, said.line_of("wrote-plan"))]
     if (folder / "base" / "model").is_dir():
-        entries.append((folder / "base" / "model", "the model that the first stage began with"))
-    entries.append((folder / "data", "the rows"))
+        entries.append((folder / "base" / "model", said.line_of("wrote-base")))
+    entries.append((folder / "data", said.line_of("wrote-rows")))
     for stage in judged.stages:
         if (stage.planned.path / keys.FOLDER).is_dir():
-            entries.append((stage.planned.path / keys.FOLDER, f"{stage.planned.name}: what was measured and found"))
+            entries.append((stage.planned.path / keys.FOLDER, said.line_of("wrote-stage", stage=stage.planned.name)))
     last = judged.stages[-1].planned.path / "model"
     if last.is_dir():
         adapter = (last / "adapter_config.json").is_file()
-        what = "adapters with what was trained whole beside them" if adapter else "the model"
-        entries.append((last, f"{what}, with the tokenizer"))
+        entries.append((last, said.line_of("wrote-adapters" if adapter else "wrote-model")))
     width = max(columns(str(path)) for path, _ in entries)
-    yield from ("", "Written")
+    yield from ("", said.line_of("wrote"))
     for path, what in entries:
         yield f"  {path!s:{width}}  {what}"

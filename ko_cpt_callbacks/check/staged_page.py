@@ -18,7 +18,7 @@ from ko_cpt_callbacks.check.staged import (
     start_delta,
 )
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
-from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import printable, wrapped
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding
@@ -36,7 +36,7 @@ from ko_cpt_callbacks.run.page import (
 )
 from ko_cpt_callbacks.run.progress import EvalPoint
 
-__all__ = ["gpu_hours", "plan_lines"]
+__all__ = ["gpu_hours", "language_of_plan", "plan_lines"]
 
 _TARGET: Final = "target-"
 _NONE: Final = "–"
@@ -53,18 +53,24 @@ def plan_lines(judged: PlanJudgement, path: str, width: int, *, whole: bool = Fa
         whole: Whether every finding and every piece of advice is shown.
     """
     begun = [stage.judgement for stage in judged.stages if stage.judgement is not None]
-    said = catalogue(begun[0].watch.language if begun else "en")
+    said = catalogue(language_of_plan(judged))
     findings = [finding for _, finding in judged.findings]
     splits = dict.fromkeys(name for stage in begun for name in stage.summary.splits)
     lines = [verdict_line(judged.facts, findings, said), PageLine(path, "dim"), PageLine(_counts(judged, said), "dim")]
     for split in splits:
         lines += _set(judged, split, said, width)
     if not splits:
-        lines += [PageLine(), *map(PageLine, aligned([_training_head(said), *_training(judged)], width))]
+        lines += [PageLine(), *map(PageLine, aligned([_training_head(said), *_training(judged, said)], width))]
     lines += [PageLine(), *_found(judged, said, whole=whole), PageLine()]
     lines += [PageLine(line) for line in _end(judged, said)]
     shown = [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
     return [*shown, *_details(judged, said, width)] if whole else shown
+
+
+def language_of_plan(judged: PlanJudgement) -> str:
+    """The language of the first stage that could be judged."""
+    begun = [stage.judgement for stage in judged.stages if stage.judgement is not None]
+    return begun[0].watch.language if begun else DEFAULT_LANGUAGE
 
 
 def _counts(judged: PlanJudgement, said: Catalogue) -> str:
@@ -149,9 +155,8 @@ def _training_head(said: Catalogue) -> list[str]:
     return [said.line_of(name) for name in ("stage", "col-tokens", "last-training-loss")]
 
 
-def _training(judged: PlanJudgement) -> Iterator[list[str]]:
+def _training(judged: PlanJudgement, said: Catalogue) -> Iterator[list[str]]:
     """The stages of a run that was never evaluated."""
-    said = catalogue()
     for stage in judged.stages:
         if stage.judgement is None:
             yield [stage.planned.name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), ""]
@@ -172,7 +177,8 @@ def _notes(changes: Iterable[Change], said: Catalogue, *, beside: bool) -> list[
         if not change.ended:
             reasons.append(said.line_of("stage-not-ended"))
         if reasons:
-            notes.append(f"{delta.stage}: {delta.outcome}: {'; '.join(reasons)}")
+            outcome = said.line_of(f"delta-{delta.outcome}".replace(" ", "-"))
+            notes.append(f"{delta.stage}: {outcome}: {'; '.join(reasons)}")
     first = next((change.baseline for change in known if change.baseline is not None), None)
     if beside and first is not None:
         notes.append(said.line_of("baseline-beside", baseline=first.baseline, unit=first.unit, grade=first.grade))

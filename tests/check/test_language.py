@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from check import made_run, sample
+from check import made_run, sample, staged
 from check.command import check, check_alone, judged, write_state
 from typer.testing import CliRunner
 
-from ko_cpt_callbacks import keys
+from ko_cpt_callbacks import Recipe, keys
+from ko_cpt_callbacks.check.closing_page import print_closing_page
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.messages.catalogue import catalogue
+from ko_cpt_callbacks.rules.registry import known_codes
 
 KOREAN = re.compile("[가-힣]")
 KEPT = {
@@ -92,6 +94,21 @@ def test_compare_in_korean(tmp_path: Path) -> None:
     (compared,) = json.loads(done.stdout)["comparisons"]
     reasons = [one["message"] for kind in ("reasons", "notes", "would_help") for one in compared["comparison"][kind]]
     assert reasons and all(KOREAN.search(reason) for reason in reasons)
+
+
+def test_the_closing_page_of_a_staged_run_is_korean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table, notes, and the list of what was written; names, files and what a stage trains stay as they are."""
+    folders = staged.plan(tmp_path / "run", ["embedding", "odd-layers"])
+    told = {"language": "ko"}
+    staged.stage(folders[0], "embedding", (6.0, 4.0), told=told)
+    staged.stage(folders[1], "odd-layers", (4.0, 3.5), text=5, ended=False, keep_rows=False, told=told)
+    print_closing_page(Recipe.load("quickstart").page, tmp_path / "run")
+    shown = capsys.readouterr().out.replace(str(tmp_path), "")
+    assert "남긴 파일" in shown and "측정값과 진단" in shown
+    named = {"embedding", "odd", "layers", "stages", "plan", "data", "run", "cpt", "check", "explain", "info"}
+    codes = {word for code in known_codes() for word in code.split("-")}
+    left = set(re.findall("[A-Za-z][a-z]+", shown)) - KEPT - named - codes
+    assert not left, shown
 
 
 def test_the_page_of_a_comparison_is_korean(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.heading import Heading, headings
@@ -27,6 +27,9 @@ from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.limit import Limits
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
+
+if TYPE_CHECKING:  # numpy: only for who has checkpoints
+    from ko_cpt_callbacks.checkpoint.account import Account
 
 __all__ = ["Asked", "Counts", "Judgement", "asked_of", "judge_run", "reduction"]
 
@@ -81,6 +84,7 @@ class Judgement:
         curves: Losses by set, ``train`` among them.
         running: Whether another process writes its rows now.
         outlook: What forecasts are made from.
+        account: Its checkpoints; None where none is on disk.
     """
 
     run: Run
@@ -93,6 +97,7 @@ class Judgement:
     curves: Mapping[str, Sequence[float | None]]
     running: bool = False
     outlook: Outlook = field(default_factory=Outlook)
+    account: Account | None = None
 
     @property
     def watch(self) -> WatchSpec:
@@ -164,6 +169,7 @@ class Judgement:
             },
             "summary": summary,
             "findings": [finding.as_dict(watch.language) for finding in self.findings],
+            **({} if self.account is None else {"checkpoints": self.account.as_dict()}),
             **({"forecasts": [one.as_dict() for one in found]} if (found := self.headings()) else {}),
         }
 

@@ -58,7 +58,17 @@ def run_page(judged: Judgement, path: str) -> RunPage:
         doubts=doubt_lines(judged),
         unchecked=list(unchecked(judged)),
         callback=any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences),
+        end=_checkpoints(judged),
     )
+
+
+def _checkpoints(judged: Judgement) -> list[str]:
+    """Which checkpoint to keep, where there are any."""
+    if judged.account is None:
+        return []
+    from ko_cpt_callbacks.checkpoint.page import keep_line  # numpy: only for who has checkpoints
+
+    return [keep_line(judged.account, judged.watch.language)]
 
 
 def doubt_lines(judged: Judgement) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -195,7 +195,12 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
         )  # fmt: skip
     except ConfigurationError as error:
         raise ConfigurationError(f"{told}: {error}") from None
-    return judge_run(run, asked, running=run.source is Source.ROWS and is_written(run.path.parent))
+    judged = judge_run(run, asked, running=run.source is Source.ROWS and is_written(run.path.parent))
+    if run.source is not Source.ROWS:
+        return judged
+    from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where there may be any
+
+    return replace(judged, account=account_beside(run, asked.spec.retention))
 
 
 def rows_of(path: str, judged: Judgement | PlanJudgement | KoCPTError) -> list[RunRow]:

@@ -20,7 +20,7 @@ from ko_cpt_callbacks.run.reading import Run, Source
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.run.rows import observations_of
 
-__all__ = ["Account", "Checkpoint", "account_of", "run_folder"]
+__all__ = ["Account", "Checkpoint", "account_beside", "account_of", "run_folder"]
 
 _MOST_SUMS: Final = 1 << 25
 """Rows of all evaluations together that are held at once: 256 MB. Chosen, not measured."""
@@ -128,6 +128,22 @@ def run_folder(run: Run) -> Path:
     folder = run.path.absolute().parent
     inside = folder.name == keys.FOLDER if run.source is Source.ROWS else folder.name.startswith("checkpoint-")
     return folder.parent if inside else folder
+
+
+def account_beside(run: Run, retention: Sequence[str]) -> Account | None:
+    """The checkpoints of a run that our record knows, for a page about the run; a folder without any says nothing.
+
+    Args:
+        run: The run as it was read.
+        retention: Declared retention sets.
+    """
+    recorded = run.source is Source.ROWS and any(row.get(keys.KIND) == keys.KIND_CHECKPOINT for row in run.rows)
+    try:
+        account = account_of(run, retention=retention) if recorded else None
+    except UnreadableRunError:  # the page is about the run
+        return None
+    there = account is not None and any(one.disk is not None for one in account.checkpoints)
+    return account if there else None  # a record alone may have been moved away from its checkpoints
 
 
 def account_of(run: Run, *, split: str | None = None, retention: Sequence[str] = ()) -> Account:

@@ -126,7 +126,8 @@ class KoCPTCallback(TrainerCallback):
         """First, last and best evaluation of every set, and the facts that every verdict carries; JSON-safe.
 
         The facts are those of `ko_cpt_callbacks.run.facts`: ``state``, ``complete``, ``steps_done``,
-        ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``.
+        ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``. Where checkpoints are on disk, ``checkpoints`` says
+        which are as good as the best, which are lost, and which to keep, as ``ko-cpt checkpoints --json`` does.
         """
         return {} if self._seats.current is None else self._seats.current.summary()
 

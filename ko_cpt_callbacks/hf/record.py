@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.checkpoint.account import Account, account_beside
+from ko_cpt_callbacks.checkpoint.page import keep_line
 from ko_cpt_callbacks.errors import UnreadableRunError, error_text
 from ko_cpt_callbacks.forecast.chance import row_numbers
 from ko_cpt_callbacks.hf.tracker import TrackerOutput
@@ -28,7 +30,7 @@ from ko_cpt_callbacks.run.folder import RUN_FORMAT, RunFolder
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
-from ko_cpt_callbacks.run.reading import PLAN_FILE
+from ko_cpt_callbacks.run.reading import PLAN_FILE, read_run
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -59,7 +61,8 @@ class LiveRecord:
         self._has_files = writes and "files" in outputs
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
-        made = _outputs(outputs, output_dir, spec, callbacks) if writes else []
+        self._retention, self._language = spec.retention, spec.language
+        made = _outputs(outputs, output_dir, spec, callbacks, self._checkpoint_line) if writes else []
         self._outputs = OutputFan(made)
         self._files = next((item for item in made if isinstance(item, RunFolder)), None)
         # The process that writes in this folder already, where one does.
@@ -78,6 +81,8 @@ class LiveRecord:
         self._unforeseen = False
         self.run: dict[str, Any] = {}
         self.attempt = 0
+        # With save_total_limit=1 the Trainer deletes again after its closing row: what is there then is not known yet.
+        self.keeps_several = True
         self.mode: str | None = None
 
     @property
@@ -94,6 +99,20 @@ class LiveRecord:
     def summary(self) -> Summary:
         """What the run has reached."""
         return self._state.summary()
+
+    def checkpoints(self) -> Account | None:
+        """What is on disk of the run that this process writes; None where nothing is, or nothing tells."""
+        if not self._has_files or self.mode is not None:
+            return None
+        try:
+            return account_beside(read_run(self._folder / keys.ROWS_FILE), self._retention)
+        except Exception:  # a line less
+            _log.debug("The checkpoints cannot be compared.", exc_info=True)
+            return None
+
+    def _checkpoint_line(self) -> str:
+        account = self.checkpoints()
+        return "" if account is None or not self.keeps_several else keep_line(account, self._language)
 
     def plan_evaluation(self) -> dict[str, Any]:
         """With what an evaluation without training begins, for every rank; the first rank makes it."""
@@ -322,14 +341,15 @@ def _aside(path: Path, why: str) -> Path:
 
 
 def _outputs(
-    outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec, callbacks: Callable[[], Iterable[object]]
-) -> list[Output]:
+    outputs: Sequence[str | Output], output_dir: Path, spec: WatchSpec, callbacks: Callable[[], Iterable[object]],
+    more: Callable[[], str],
+) -> list[Output]:  # fmt: skip
     goals = [Goal(one.split, one.metric, one.below, str(one)) for one in spec.targets if not one.relative]
     # The page of a stage is that of the staged run, which comes when all stages are over.
     staged = (output_dir.parent.parent / keys.FOLDER / PLAN_FILE).is_file()
     built: dict[str, Callable[[], Output]] = {
         "files": lambda: RunFolder(output_dir, spec.language),
-        "console": lambda: ConsoleOutput(spec.language, goals, None if staged else output_dir),
+        "console": lambda: ConsoleOutput(spec.language, goals, None if staged else output_dir, more),
         ReportOutput.name: lambda: ReportOutput(output_dir, spec.language),
         TrackerOutput.name: lambda: TrackerOutput(spec.language, callbacks),
     }

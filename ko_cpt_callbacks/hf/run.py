@@ -38,6 +38,7 @@ from ko_cpt_callbacks.hf.publication import (
 )
 from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
+from ko_cpt_callbacks.hf.row_change import RowChange
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import callbacks_of, early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer
@@ -74,6 +75,8 @@ class LiveRun:
         self.said: Reporter = Reporter(ranks)
         folder, shown = Path(args.output_dir or "."), lambda: callbacks_of(self.handler)
         self.record = LiveRecord(spec, outputs, folder, shown, writes=state.is_world_process_zero)
+        self._change = RowChange(folder / keys.FOLDER)
+        self.record.keeps_several = args.save_total_limit != 1
         self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
         self.train_meter: TrainMeter = TrainMeter(self.ranks, self.said.report_error)
         self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
@@ -120,6 +123,7 @@ class LiveRun:
                 return problem
             self.said.report("target", problem)  # the others would wait for this one
         self._baseline.take(plans[0])
+        self._change.begin(plans[0])
         plan = json.loads(plans[0]["plan"])
         live = self.record.begin_training(self._facts(model, state, scheduler), state.log_history, step, plan["record"])
         self.eval_meter.drop_pending()
@@ -159,7 +163,7 @@ class LiveRun:
             seen = SetUp(*shown, stops, known, step, absent, processes, self._spec)
             plan["notes"] = [*audit(seen, self.said.report_error), *notes]
             parts["plan"] = json_text(plan).encode()
-            parts |= self._baseline.files_to_send(self.said.report_error)
+            parts |= self._baseline.files_to_send(self.said.report_error) | self._change.rows_to_send(known)
         return pack_parts(parts)
 
     def look_at_trainer(self, model: nn.Module | None) -> dict[str, Any]:
@@ -294,6 +298,8 @@ class LiveRun:
         """What an evaluation's row gets: numbers for everyone, the rest for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
         numbers, texts = evaluation_entries(prefix, measured)
+        if keys.key(prefix, keys.EXACT_LOSS_SE) in numbers:
+            numbers |= self._change.numbers(prefix, step, measured.rows)
         self._note_padding(prefix, measured.padding, step)
         facts = evaluation_facts(prefix, measured, texts, self.hooked.tokenizer_facts()["note"])
         self.record.note_evaluation(prefix, facts, measured.rows, step)
@@ -341,7 +347,9 @@ class LiveRun:
     def summary(self) -> dict[str, Any]:
         """What ``callback.summary()`` returns."""
         known = self.record.summary()
-        return {**facts_of(known, self.record.findings, running=self.training).as_dict(), **known.as_dict()}
+        facts = facts_of(known, self.record.findings, running=self.training).as_dict()
+        account = self.record.checkpoints()
+        return {**facts, **known.as_dict(), **({} if account is None else {"checkpoints": account.as_dict()})}
 
     def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
         """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""

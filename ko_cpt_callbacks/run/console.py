@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,15 +52,20 @@ class ConsoleOutput(Output):
         language: Language of the sentences.
         goals: What the sets are to get below.
         folder: The run's ``output_dir``, which its page names; None: there is no page.
+        more: A last line of the page, asked for when training is over; empty: none.
     """
 
     name = "console"
 
-    def __init__(self, language: str, goals: Sequence[Goal] = (), folder: Path | None = None) -> None:
+    def __init__(
+        self, language: str, goals: Sequence[Goal] = (), folder: Path | None = None,
+        more: Callable[[], str] = str,
+    ) -> None:  # fmt: skip
         self._language = language
         self._said = catalogue(language)
         self._goals = tuple(goals)
         self._folder = folder
+        self._more = more
         self._progress = RunProgress()
         self._curves: dict[str, list[float | None]] = {}
         self._findings: list[Finding] = []
@@ -107,7 +112,8 @@ class ConsoleOutput(Output):
         if self._folder is None:
             return
         said, run = self._said, str(self._folder)
-        end = [said.line_of("files", folder=str(self._folder / keys.FOLDER)), said.line_of("judged-again", run=run)]
+        files = said.line_of("files", folder=str(self._folder / keys.FOLDER))
+        end = [self._more(), files, said.line_of("judged-again", run=run)]
         page = RunPage(facts, summary, self._findings, self._curves, self._language, head=[run], end=end)
         display = notebook_display()
         if display is not None:

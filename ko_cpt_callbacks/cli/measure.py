@@ -128,7 +128,8 @@ def _measure(
 
     for model, choice in zip(found, wanted, strict=True):
         _say(page.model_lines(model))
-        typer.echo(f"  kept in {how.folder / choice.short_name}; ko-cpt baselines add takes it\n")
+        place = choice.name if choice.measured else how.folder / choice.short_name
+        typer.echo(f"  kept in {place}; ko-cpt baselines add takes it\n")
     if len(found) > 1:
         _say(page.ladder_lines(found))
     if by is By.SCRIPT:

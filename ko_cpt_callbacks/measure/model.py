@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
 from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.hf.model.structure import text_config
+from ko_cpt_callbacks.measure.record import is_measured
 from ko_cpt_callbacks.training.hub import said
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
@@ -69,6 +71,11 @@ class ModelChoice:
         _check_folder("MODEL", self.name, "config.json")
         if self.adapter is not None:
             _check_folder("--adapter", self.adapter, "adapter_config.json")
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is the folder of a measurement, and no model is to be loaded."""
+        return is_measured(Path(self.name))
 
     @property
     def short_name(self) -> str:
@@ -151,7 +158,11 @@ def load_measured(choice: ModelChoice) -> LoadedModel:
 def _last(name: str | None) -> str:
     if not name:
         return ""
-    return Path(name).absolute().name if Path(name).is_dir() else name.rpartition("/")[2]
+    if not Path(name).is_dir():
+        return name.rpartition("/")[2]
+    path = Path(name).absolute()
+    # Of a stage or a checkpoint its run says more.
+    return f"{path.parent.name}-{path.name}" if re.fullmatch(r"model|checkpoint-\d+", path.name) else path.name
 
 
 def _check_folder(where: str, name: str, wanted: str) -> None:
@@ -168,7 +179,7 @@ def _check_folder(where: str, name: str, wanted: str) -> None:
         if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
             raise ConfigurationError(f"{where}: found no folder {name}, expected one with {wanted}; check the path")
         return
-    if (path / wanted).is_file():
+    if (path / wanted).is_file() or (where == "MODEL" and is_measured(path)):
         return
     other = path / "adapter_config.json"
     if wanted == "config.json" and other.is_file():

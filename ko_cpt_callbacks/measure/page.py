@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from ko_cpt_callbacks import keys
@@ -20,7 +19,7 @@ _NAME: Final = 16
 _WORST: Final = 10
 _LN2: Final = math.log(2.0)
 _HEAD: Final = ("nats/token", "PPL", "bits/byte", "bytes/token", "tokens/char")
-_WIDTHS: Final = (14, 8, 14, 12, 12)
+_WIDTHS: Final = (15, 9, 14, 12, 12)
 
 
 def model_lines(model: MeasuredModel) -> Iterator[str]:
@@ -44,9 +43,8 @@ def model_lines(model: MeasuredModel) -> Iterator[str]:
 
 
 def _label(model: MeasuredModel) -> str:
-    """A folder's name, or the whole id of the hub."""
-    path = Path(model.name)
-    return shortened(printable(path.absolute().name if path.is_dir() else model.name), 32)
+    """The name of its folder of results."""
+    return shortened(printable(model.facts["label"]), 32)
 
 
 def _kind(model: MeasuredModel) -> str:
@@ -58,7 +56,7 @@ def _kind(model: MeasuredModel) -> str:
 def _cells(item: MeasuredSet) -> tuple[str, ...]:
     return (
         _with_error(item, keys.EXACT_LOSS, keys.EXACT_LOSS_SE),
-        _number(item.number(keys.PPL), ".4g"),
+        _number(item.number(keys.PPL), ".3g"),
         _with_error(item, keys.BITS_PER_BYTE, keys.BITS_PER_BYTE_SE),
         _number(item.bytes_per_token, ".3f"),
         _number(item.tokens_per_character, ".3f"),

@@ -20,7 +20,7 @@ from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.file import append_line, json_lines, json_page, opening_failure, read_text, write_whole
 from ko_cpt_callbacks.run.folder import RUN_FORMAT, eval_rows_path
 
-__all__ = ["MeasureFolder", "Place"]
+__all__ = ["MeasureFolder", "Place", "is_measured"]
 
 Place = tuple[str, str]
 """Of a document: its set and its id."""
@@ -34,19 +34,25 @@ _NOTHING_JUDGED: Final = {
 }  # fmt: skip
 
 
+def is_measured(path: Path) -> bool:
+    """Whether a folder is one that a model's measurement is kept in."""
+    return (path / keys.FOLDER / _DOCUMENTS).is_dir()
+
+
 class MeasureFolder:
     """One model's measurement on disk.
 
     Args:
         path: Its folder.
         settings: Everything that decides the numbers, as JSON values: sums made under others are not gone on with.
+            None: to read what is there.
         process: Number of this process; each has a file of its own.
 
     Raises:
         ConfigurationError: If sums of another measurement are there, or the folder cannot be written.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], process: int = 0) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any] | None, process: int = 0) -> None:
         self.path = path
         self._settings = json.loads(json.dumps(settings))
         self._file = path / keys.FOLDER / _DOCUMENTS / f"{process}.jsonl"
@@ -54,8 +60,8 @@ class MeasureFolder:
         self.measured: Mapping[str, Any] | None = self._finished()
 
     def begin(self) -> None:
-        """Make this process's file, unless it is there."""
-        if not self._file.exists():
+        """Make this process's file, unless it is there; half a first line is none."""
+        if not self._file.exists() or b"\n" not in self._file.read_bytes():
             self._append({"format": _FORMAT, "settings": self._settings})
 
     def add(self, sums: DocumentSums) -> None:
@@ -143,7 +149,7 @@ class MeasureFolder:
         try:
             # The last line may be half of one, which the next write cuts off.
             lines = [json.loads(line) for line in read_text(path).split("\n")[:-1]]
-            found = lines[0]["settings"] if lines else self._settings
+            found = lines[0]["settings"] if lines else self._settings or {}
             sums = [DocumentSums.of(line) for line in lines[1:]]
         except (UnreadableRunError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = error if isinstance(error, UnreadableRunError) else f"{type(error).__name__}: {error}"
@@ -151,9 +157,10 @@ class MeasureFolder:
                 f"-o: found sums that cannot be read in {path} ({reason}), expected those that were kept here; delete "
                 "the file to measure its documents again"
             ) from None
-        other = next((name for name in self._settings if found.get(name) != self._settings[name]), None)
+        own: dict[str, Any] = self._settings or {}
+        other = next((name for name in own if found.get(name) != own[name]), None)
         if other is not None:
-            shown = [json.dumps(one, ensure_ascii=False) for one in (found.get(other), self._settings[other])]
+            shown = [json.dumps(one, ensure_ascii=False) for one in (found.get(other), own[other])]
             told = "another one" if max(map(len, shown)) > 60 else f"{shown[0]}, expected {shown[1]}"
             raise ConfigurationError(
                 f"-o: found a measurement in {self.path} with {other}: {told}; name another folder, or delete it"

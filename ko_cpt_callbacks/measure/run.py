@@ -70,6 +70,8 @@ def measure_model(
     Raises:
         ConfigurationError: If the model, the text or the folder cannot be used.
     """
+    if choice.measured:
+        return _kept(Path(choice.name), text)
     state = PartialState(cpu=choice.device == "cpu")
     # What asks for numbers under one name gets those of one text, one model and one way of cutting.
     asked = {
@@ -100,8 +102,8 @@ def measure_model(
     folder.read_again()
     model = inspection.model_facts(loaded.model)
     how = {
-        "model": choice.name, "text": text.name, "text_sha256": text.digest, "window": window, "context": context,
-        "languages": text.set_languages,
+        "model": choice.name, "label": choice.short_name, "text": text.name, "text_sha256": text.digest,
+        "languages": text.set_languages, "window": window, "context": context,
         "prefix": None if loaded.prefix is None else loaded.tokenizer.convert_ids_to_tokens(loaded.prefix),
         "dtypes": model["dtypes"], "quantization": model["quantization"], "adapter": choice.adapter,
         "parameters": model["parameters"], "bytes_absent": table.absent(CAUSAL),
@@ -119,6 +121,18 @@ def measure_model(
         folder.finish({item.name: (item.entries, item.rows) for item in measured.sets}, facts, how)
     state.wait_for_everyone()
     return measured
+
+
+def _kept(path: Path, text: MeasuredText) -> MeasuredModel:
+    """What was measured and is named by its folder, so that a model that is gone stands in a ladder too."""
+    folder = MeasureFolder(path, None)
+    whole = all((item.name, one.id) in folder.documents for item in text.sets for one in item.documents)
+    if folder.measured is None or not whole or folder.measured.get("text_sha256") != text.digest:
+        raise ConfigurationError(
+            f"MODEL: found a measurement in {path} that is not whole or of another text, expected one of {text.name}; "
+            "name the model, or the text with --text"
+        )
+    return measured_model(str(path), text, folder.documents.values(), folder.measured)
 
 
 def _score(

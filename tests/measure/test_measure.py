@@ -158,6 +158,7 @@ def test_what_was_killed_goes_on(models: dict[str, Path], files: list[str], tmp_
     with pytest.raises(Killed):
         measure_model(choice, text, settings, kill)
     lines = next((tmp_path / "killed").rglob("0.jsonl"))
+    assert json.loads(lines.read_text("utf-8").splitlines()[0])["format"] == 1
     kept = lines.read_text("utf-8").splitlines()
     assert 1 < len(kept) < 1 + sum(len(item.documents) for item in text.sets)
     with lines.open("a", encoding="utf-8") as file:
@@ -196,7 +197,7 @@ def test_every_token_is_scored_once_with_text_before_it(tokens: int, room: int, 
 def test_ladder_and_baseline(
     models: dict[str, Path], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command prints a ladder with paired differences; what it keeps is taken as a baseline, without training."""
+    """A ladder has paired differences, from models and from results; what is kept is a baseline without training."""
     monkeypatch.setenv("KO_CPT_BASELINES", str(tmp_path / "own"))
     out = tmp_path / "out"
     options = [part for file in files for part in ("--text", file)]
@@ -212,6 +213,12 @@ def test_ladder_and_baseline(
     text = CliRunner().invoke(app, [*args, "--window", "64", "--device", "cpu", "--by", "document"])
     assert text.exit_code == 0, text.output
     assert f"{paired['difference']:+.4f}" in text.stdout
+    kept = ["measure", str(out / "byte-level"), str(out / "metaspace"), "-o", str(tmp_path / "none")]
+    read = CliRunner().invoke(app, [*kept, *options, "--json"])
+    assert read.exit_code == 0, read.output
+    assert json.loads(read.stdout)["less_first"] == said["less_first"]
+    other = CliRunner().invoke(app, [*kept, "--text", files[0]])
+    assert (other.exit_code, "not whole or of another text" in other.stderr) == (2, True)
     page = text.stdout.split("| model |")[0].replace(str(out), "out")
     assert [line for line in page.splitlines() if len(line) > 80] == []
     run = json.loads((out / "metaspace" / "ko_cpt" / "run.json").read_text("utf-8"))

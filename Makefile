@@ -117,6 +117,7 @@ bench-checkpoints: ## How often the true best is among the checkpoints called as
 
 bench-pairs: ## How often the interval of a paired difference holds the true difference
 	$(VENV)/bin/python benchmarks/paired_intervals.py
+	$(VENV)/bin/python benchmarks/published_pair.py
 
 fuzz: ## Rules on 20,000 odd logs, commands on 10,000 damaged files: nothing may raise
 	$(VENV)/bin/python benchmarks/fuzz_rules.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 from typing import Final
@@ -12,6 +13,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# No test depends on how fast a machine is. Environments of frameworks have no hypothesis, and none of its tests.
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("ko-cpt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("ko-cpt")
 # Sentences are compared in English, whatever the one who runs the tests speaks.
 os.environ.pop("KO_CPT_LANG", None)
 

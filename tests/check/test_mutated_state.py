@@ -195,7 +195,7 @@ some_options: Final = st.tuples(
 ).map(lambda parts: [option for part in parts for option in part])
 
 
-@settings(max_examples=STATES, deadline=None, suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300)
+@settings(max_examples=STATES, suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300)
 @given(data=st.data())
 def test_a_mutated_state_never_crashes(data: st.DataObject) -> None:
     """Values replaced, removed, added, moved; bytes cut off or changed."""
@@ -219,9 +219,7 @@ FOLDERS: Final = _folders()
 
 
 @pytest.mark.skipif(not FOLDERS, reason="no recorded run folders")
-@settings(
-    max_examples=max(STATES // 4, 1), deadline=None, suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300
-)
+@settings(max_examples=max(STATES // 4, 1), suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300)
 @given(data=st.data())
 def test_a_mutated_run_folder_never_crashes(data: st.DataObject) -> None:
     """The same for rows.jsonl and run.json."""

@@ -125,7 +125,7 @@ def test_lines_of_usual_values_keep_every_word(language: str) -> None:
 
 
 @EACH
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_line_fits_whatever_the_values(language: str, data: st.DataObject) -> None:
     """At most 140 columns on one line, for every code and variant, with values no run ever had."""

@@ -179,7 +179,7 @@ def test_the_page_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @given(
     name=st.text(min_size=1, max_size=90), loss=st.floats(0, 1e30), reason=st.text(max_size=200), step=st.integers(0)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_line_is_at_most_160_columns(language: str, name: str, loss: float, reason: str, step: int) -> None:
     """Whatever the set is called, the numbers are and the reason says."""
     long = {"exact_loss": loss, "exact_loss_se": loss, "ppl": 1e200, "bits_per_byte": 1e5, "tokens": 10**15}

@@ -56,7 +56,7 @@ def test_a_hostile_name_is_shown_and_not_obeyed() -> None:
 
 
 @LANGUAGES
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     names=st.lists(st.text("abc한글_ -", min_size=1, max_size=70), max_size=9, unique=True),
     step=st.integers(1, 10**9),

@@ -10,7 +10,8 @@ import errno
 import os
 import struct
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any, Final
@@ -100,8 +101,9 @@ class FolderLock:
     def holder(self) -> str:
         """The process that took it last, as it wrote it; ``unknown`` where it did not."""
         try:
-            with self.path.open("rb") as stream:
-                found = stream.read(_PID_BYTES).decode("ascii", "replace").strip()
+            with _asking(self.path) as descriptor:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                found = os.read(descriptor, _PID_BYTES).decode("ascii", "replace").strip()
                 return found if found.isdigit() else "unknown"
         except OSError:
             return "unknown"
@@ -121,11 +123,39 @@ def is_written(folder: Path) -> bool:
         form, kind_at = layout
         values = [0] * 5
         values[kind_at] = fcntl.F_WRLCK
-        with (folder / LOCK_FILE).open("rb") as stream:
-            found = fcntl.fcntl(stream, fcntl.F_GETLK, struct.pack(form, *values))
+        with _asking(folder / LOCK_FILE) as descriptor:
+            found = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(form, *values))
         return bool(struct.unpack(form, found)[kind_at] != fcntl.F_UNLCK)
     except (ImportError, OSError, struct.error):
         return False
+
+
+@contextmanager
+def _asking(path: Path) -> Iterator[int]:
+    """The lock's file to be asked: by the descriptor that this process has on it, where it has one.
+
+    A process that closes any descriptor of a file gives up all its locks on it: a notebook that looks at the folder in
+    which it trains would let others write there.
+    """
+    own = _descriptor_of(path)
+    if own is not None:
+        yield own
+        return
+    with path.open("rb") as stream:
+        yield stream.fileno()
+
+
+def _descriptor_of(path: Path) -> int | None:
+    wanted = path.stat()
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:  # no such place: nothing is known of this process's files
+        return None
+    for name in names:
+        with suppress(OSError, ValueError):  # closed meanwhile: that of the listing itself
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                return int(name)
+    return None
 
 
 def _is_gone(file: IO[bytes]) -> bool:

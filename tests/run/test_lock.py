@@ -6,13 +6,15 @@ import builtins
 import errno
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from writers import holding, killed_beside_its_worker
 
-from ko_cpt_callbacks.run.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.lock import FolderLock, Hold, is_written
 
 
 def test_another_process_is_seen_and_its_end_too(tmp_path: Path) -> None:
@@ -43,6 +45,18 @@ def test_the_same_process_again(tmp_path: Path) -> None:
     assert first.take() is Hold.OURS
     first.release()
     first.release()
+
+
+def test_to_ask_gives_up_no_lock(tmp_path: Path) -> None:
+    """A notebook that looks at the folder in which it trains still holds it: no other process may write there."""
+    lock = FolderLock(tmp_path)
+    assert lock.take() is Hold.OURS
+    assert not is_written(tmp_path)
+    assert FolderLock(tmp_path).holder() == str(os.getpid())
+    code = "import sys, pathlib; from ko_cpt_callbacks.run.lock import *; folder = pathlib.Path(sys.argv[1]); "
+    code += "print(is_written(folder), FolderLock(folder).take().value)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "other"]
 
 
 def test_the_lock_file_was_deleted(tmp_path: Path) -> None:

@@ -86,6 +86,9 @@ bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both vers
 bench-overhead: ## What the callback costs in time and memory
 	$(VENV)/bin/python benchmarks/overhead.py
 
+bench-alerts: ## What a webhook that hangs costs a training: nothing (two minutes)
+	$(VENV)/bin/python benchmarks/alert_hang.py
+
 bench-memory: ## What an evaluation takes more of memory at a 256k vocabulary
 	$(VENV)/bin/python benchmarks/evaluation_memory.py
 

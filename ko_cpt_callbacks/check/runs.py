@@ -19,6 +19,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE
 from ko_cpt_callbacks.run.facts import RunFacts, RunVerdict
 from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.hub import run_place
 from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 from ko_cpt_callbacks.run.reading import Source, holds_run, read_plan, read_run
@@ -180,13 +181,14 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     asked_of(None, targets=options.targets, retention=options.retention)  # a mistake of the command line comes first
-    plan = read_plan(path)
+    place = run_place(path)
+    plan = read_plan(place)
     if plan is not None:
         return judge_plan(
             plan, targets=options.targets, task=options.task, baseline=options.baseline, retention=options.retention,
             limits=options.limits, language=options.language,
         )  # fmt: skip
-    run = read_run(path)
+    run = read_run(place)
     told = run.run_file()
     try:
         asked = asked_of(

@@ -19,6 +19,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
+from ko_cpt_callbacks.run.hub import run_place
 from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
@@ -111,14 +112,14 @@ def read_run(path: str | Path) -> Run:
     """The run at a path.
 
     Args:
-        path: A ``rows.jsonl``, a ``trainer_state.json`` or another tool's log; or a folder, where our own rows are
-            taken first, then the folder's state file, then that of its latest checkpoint, then the other log with
-            most to judge.
+        path: A ``rows.jsonl``, a ``trainer_state.json`` or another tool's log; or a folder (``hf://OWNER/NAME``: a
+            repository), where our own rows are taken first, then the folder's state file, then that of its latest
+            checkpoint, then the other log with most to judge.
 
     Raises:
         UnreadableRunError: If nothing there can be read; the text says where, what was found, what to name.
     """
-    path = Path(path)
+    path = run_place(path)
     try:
         if path.is_dir():
             return _in_folder(path)

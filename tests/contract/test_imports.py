@@ -30,7 +30,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "metrics": ({"numpy"}, set()),
     "messages": (set(), {"rich"}),
     "yaml": ({"pydantic", "ruamel"}, set()),
-    "run": (set(), {"apprise", "IPython"}),
+    "run": (set(), {"apprise", "huggingface_hub", "IPython"}),
     "checkpoint": ({"numpy"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
     "forecast": ({"numpy"}, set()),

@@ -78,7 +78,7 @@ types: ## How much of the public surface pyright knows the type of (99 % or more
 	.venv-types/bin/pip install -c constraints.txt pyright
 	PYTHONPATH=. .venv-types/bin/pyright --pythonpath $(VENV)/bin/python --verifytypes ko_cpt_callbacks --ignoreexternal | tail -3
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-checkpoints bench-stopping ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-heading bench-checkpoints bench-stopping ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -114,6 +114,9 @@ bench-measure: ## What `ko-cpt measure` says, against float64 and lm-evaluation-
 
 bench-forecast: ## How far a forecast is from where the loss ended, beside other laws
 	$(VENV)/bin/python benchmarks/forecast.py
+
+bench-heading: ## Whether a run that reaches its target is stopped as out of reach, and when one is that does not
+	$(VENV)/bin/python benchmarks/heading.py
 
 bench-checkpoints: ## How often the true best is among the checkpoints called as good as the best, and how many are
 	$(VENV)/bin/python benchmarks/checkpoints.py

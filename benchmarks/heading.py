@@ -11,7 +11,7 @@ by row, as the callback folds it, and what is counted is whether and where the r
   `benchmarks/forecast.py`.
 * **tiny runs**: 20 real Trainers on CPU, three learning rates and four schedules, from weights that know nothing.
 
-A run that reaches its target and is stopped is a failure, and the exit status is then 1. Two cores, two minutes.
+A run that reaches its target and is stopped is a failure, and the exit status is then 1. One core, two minutes.
 """
 
 from __future__ import annotations

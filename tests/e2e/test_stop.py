@@ -79,8 +79,8 @@ def test_two_processes_stop_at_the_same_step(tmp_path: Path) -> None:
 def test_a_target_out_of_reach_stops_both_processes(tmp_path: Path) -> None:
     """From 30 % of the run on, at the second evaluation whose forecast rules the target out: both ranks stop there with
     a checkpoint; the rows have the forecasts, the same on both, and the fold of the folder says the same again."""
-    told = {"targets": ["eval_exact_loss<6.0"], "stop_on": ["target-unreachable"]}
-    changes = {"learning_rate": 1e-3, "save_strategy": "no"}
+    told = {"targets": ["eval_exact_loss<5.0"], "stop_on": ["target-unreachable"]}
+    changes = {"save_strategy": "no"}
     outcomes = forked.run_ranks(
         job_stop.stopping, str(tmp_path / "run"), ranks=2, folder=tmp_path, timeout=90, told=told, changes=changes
     )

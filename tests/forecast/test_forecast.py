@@ -165,6 +165,16 @@ def test_why_it_is_withheld() -> None:
     assert withheld(half, last=LAST // 2) == ("finished",)
 
 
+def test_a_loss_that_falls_faster_and_faster() -> None:
+    """Before the first bend of a model that knows nothing no law holds; a decay of the rate explains a faster fall."""
+    before_the_bend = [(s, 6.4 - 0.2 * (s / LAST) ** 1.5) for s, _ in seen(curve("constant"))]
+    straight = [(s, 6.4 - 0.2 * s / LAST) for s, _ in before_the_bend]
+    bent = [(s, 6.4 - 0.2 * (s / LAST) ** 0.7) for s, _ in before_the_bend]
+    assert "faster" in withheld(before_the_bend, schedule("constant"))
+    assert "faster" not in withheld(straight, schedule("constant")) + withheld(bent, schedule("constant"))
+    assert "faster" not in withheld(seen(curve(kappa=0.2), 0.8), last=LAST)
+
+
 def test_a_curve_that_the_law_does_not_hold_is_found_by_its_own_past() -> None:
     """A loss that stops falling at 40 % as if held is no law's: what would have been said earlier of now is wrong."""
     bent = [(s, loss - max(0, s - 3000) * 3e-5) for s, loss in seen(curve(kappa=0.0), 0.6)]

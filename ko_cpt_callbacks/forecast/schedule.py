@@ -195,9 +195,11 @@ def _continued(steps: Floats, rates: Floats, last_step: float) -> tuple[str, Cal
     if peak <= 0:
         return None
     start = int(np.argmax(rates >= AT_PEAK * peak))
-    after, seen = steps[start:], rates[start:] / peak
-    if len(after) < FEWEST or seen[-1] > 1 - FALLEN:
+    if len(steps) - start < FEWEST or rates[-1] > (1 - FALLEN) * peak:
         return None
+    # A few hundred rows tell a formula from another; whether it holds is asked of all.
+    few = np.unique(np.linspace(start, len(steps) - 1, NODES).round().astype(int))
+    after, seen = steps[few], rates[few] / peak
 
     def fit(shape: Callable[[Floats], Floats], floor: bool) -> tuple[float, Callable[[Floats], Floats]]:
         columns = np.stack([shape(after), np.full(len(after), float(floor))], axis=1)
@@ -225,5 +227,5 @@ def _continued(steps: Floats, rates: Floats, last_step: float) -> tuple[str, Cal
             return 1 / np.sqrt(level + slope * at)
 
         tried.append(("inverse-sqrt", float(np.abs(root(after) - seen).max()), lambda at: peak * root(at)))
-    kind, miss, rule = min(tried, key=lambda one: one[1])
-    return (kind, rule) if miss <= FIT else None
+    kind, _, rule = min(tried, key=lambda one: one[1])
+    return (kind, rule) if np.abs(rule(steps[start:]) - rates[start:]).max() <= FIT * peak else None

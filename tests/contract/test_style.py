@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 HAND_WRITTEN = [
     ROOT / "README.md", ROOT / "recipes" / "README.md",
-    *(DOCS / f"{name}.md" for name in ("index", "guide", "recipes", "baselines", "numbers", "extending")),
+    *(
+        DOCS / f"{name}.md"
+        for name in ("index", "guide", "checkpoints", "recipes", "baselines", "numbers", "extending")
+    ),
     *sorted((ROOT / "examples").rglob("*.md")),
 ]  # fmt: skip
 KOREAN = [ROOT / "README.ko.md", *sorted((DOCS / "ko").glob("*.md"))]

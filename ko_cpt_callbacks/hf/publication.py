@@ -16,7 +16,7 @@ import functools
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import DefaultFlowCallback
@@ -81,13 +81,17 @@ def without_clock(numbers: Mapping[str, float | int]) -> dict[str, float | int]:
 
 
 def keep_texts_off_cards(trainer: Any) -> None:
-    """A model card makes a column of every entry of an evaluation's row: show it the numbers only.
+    """A model card makes a column of every entry of the first evaluation's row: show it the numbers that all rows have.
 
     No event tells that a card is made, so the method of this one Trainer is wrapped; one that somebody else has put
     there is left alone.
     """
     if callable(getattr(trainer, "create_model_card", None)) and "create_model_card" not in vars(trainer):
         trainer.create_model_card = _CardOfNumbers(trainer)
+
+
+_NOT_ALWAYS: Final = tuple(f"_{suffix}" for suffix in (*keys.FORECAST_SUFFIXES, keys.EXACT_LOSS_CHANGE_SE))
+"""Numbers that the first evaluation has not; a card with a later one that has them fails."""
 
 
 class _CardOfNumbers:
@@ -105,7 +109,9 @@ class _CardOfNumbers:
         if trainer is None:
             return None
         rows = trainer.state.log_history
-        trainer.state.log_history = [numbers_only(row) for row in rows]
+        trainer.state.log_history = [
+            {name: value for name, value in numbers_only(row).items() if not name.endswith(_NOT_ALWAYS)} for row in rows
+        ]
         try:
             return type(trainer).create_model_card(trainer, *args, **kwargs)
         finally:

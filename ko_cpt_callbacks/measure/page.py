@@ -26,8 +26,7 @@ def model_lines(model: MeasuredModel) -> Iterator[str]:
     """The numbers of a model, a line a set; at most 80 columns."""
     facts = model.facts
     front = "no token in front" if facts["prefix"] is None else f"{printable(facts['prefix'])} in front"
-    adapter = "" if not facts["adapter"] else f" with adapter {printable(facts['adapter'])}"
-    yield shortened(f"{printable(model.name)}{adapter}: {facts['parameters']:,} parameters, {_kind(model)}", 80)
+    yield f"{_label(model)}: {facts['parameters']:,} parameters, {_kind(model)}"
     yield f"  {shortened(printable(facts['text']), 78)}"
     yield f"  windows of {facts['window']} tokens, {front}, {facts['context']} or more of context"
     yield f"  {'':{_NAME}}" + "".join(f"{name:>{width}}" for name, width in zip(_HEAD, _WIDTHS, strict=True))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 from typing import Final
 
 import pytest
+from typer import testing
 
 # Several threads on a tiny model only wait for each other, the more so in tests with several processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +23,9 @@ with contextlib.suppress(ImportError):
     settings.load_profile("ko-cpt")
 # Sentences are compared in English, whatever the one who runs the tests speaks.
 os.environ.pop("KO_CPT_LANG", None)
+
+# CliRunner makes every command with all its options anew at every call, which takes longer than most commands do.
+testing._get_command = functools.cache(testing._get_command)
 
 TRAINING_ROOMS: Final = ("training", "e2e", "hf", "trainer_facts")
 """Folders whose files take seconds to minutes, the longest first."""

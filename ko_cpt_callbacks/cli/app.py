@@ -14,6 +14,7 @@ from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.checkpoints import checkpoints
 from ko_cpt_callbacks.cli.compare import compare
+from ko_cpt_callbacks.cli.data import data
 from ko_cpt_callbacks.cli.forecast import forecast
 from ko_cpt_callbacks.cli.frameworks import axolotl, llamafactory
 from ko_cpt_callbacks.cli.measure import measure
@@ -45,6 +46,7 @@ app.command(short_help="Say which checkpoints equal the best, which are lost, wh
 app.command(short_help="Measure models on a fixed text: loss, perplexity, bits per byte.")(measure)
 app.command(short_help="Write runs as one HTML file with their curves.")(report)
 app.command(short_help="Write a model card: measured numbers and findings.")(card)
+app.command(short_help="Make the rows that a recipe trains on, with several processes.")(data)
 app.command(cls=SmokeCommand, short_help="Train what a recipe says: ko-cpt train quickstart.")(train)
 for framework, named in ((axolotl, "Axolotl"), (llamafactory, "LLaMA-Factory")):
     app.command(

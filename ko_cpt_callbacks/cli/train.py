@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
 
 _FAILED: Final = 1
-_WRONG: Final = 2  # as for every other wrong argument
+WRONG: Final = 2  # as for every other wrong argument
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 _NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TORCH_WRITES: Final = "inline_container.cc"  # where torch's own archive writer raises
 _LITTLE: Final = 1 << 20  # bytes
-_RUNS: Final = Path("runs")
+RUNS: Final = Path("runs")
 
 
 class Device(StrEnum):
@@ -107,7 +107,7 @@ def train(
             smoke_recipe(file, str(place))  # of what family it is, before a library is loaded
         if place is not None:
             file = on_device(file, str(place))
-        folder = _RUNS / name if output is None else output
+        folder = RUNS / name if output is None else output
         words = _words(recipe, output, changes, stage, device, smoke)
         where = None if device is None else device.value
         options = {"resume": resume, "stage": stage, "smoke": smoke is not None, "device": where}
@@ -115,7 +115,7 @@ def train(
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
             typer.echo(f"ko-cpt train: {printable(line)}", err=True)
-        raise typer.Exit(_WRONG) from None
+        raise typer.Exit(WRONG) from None
 
 
 def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any], smoke: Smoke | None = None) -> None:
@@ -124,9 +124,9 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
     began = time.monotonic()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     again = shlex.join([*words, "--resume"]) if alone else "the same launch, with --resume"
-    say = _say if _is_first() else _silent
+    say = say_lines if _is_first() else _silent
     try:
-        _be_quiet()
+        quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
         for note in recipe_notes(file):
             say(note.line)
@@ -143,14 +143,14 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         try:
             run_recipe(file, folder, RunOptions(**options))
         except InterruptedTrainingError as stop:
-            _stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
+            stopped(f"Stopped at step {stop.step}, with a checkpoint.", again)
         except (FailedStageError, WrongChangeError) as failure:
             typer.echo(f"ko-cpt train: {printable(str(failure))}", err=True)
             raise typer.Exit(_FAILED) from None
     except KeyboardInterrupt:
-        _stopped("Stopped at once; what was done since the last checkpoint will be done again.", again)
+        stopped("Stopped at once; what was done since the last checkpoint will be done again.", again)
     except Exception as error:
-        said = _no_place(error, folder)
+        said = no_place(error, folder)
         if said is None:
             raise
         line = printable(f"ko-cpt train: {folder}: {said}. Make room, then go on:")
@@ -177,7 +177,7 @@ def _report(folder: Path) -> None:
     except Exception as error:
         typer.echo(f"ko-cpt train: {printable(f'{file}: no report: {error_text(error)}')}", err=True)
     else:
-        _say(f"Look at it: {file}")
+        say_lines(f"Look at it: {file}")
 
 
 def _small(file: RecipeFile, folder: Path, smoke: Smoke, options: dict[str, Any]) -> tuple[RecipeFile, int | None]:
@@ -201,7 +201,7 @@ def _say_smoke(file: RecipeFile, needed: int | None, stage: str | None, say: Cal
     say(f"smoke ok: {count} stage{'' if count == 1 else 's'}, the right tensors moved, {memory}")
 
 
-def _no_place(error: BaseException | None, folder: Path) -> str | None:
+def no_place(error: BaseException | None, folder: Path) -> str | None:
     """What an error says of a disk that takes nothing more; None where it is another error.
 
     safetensors and Arrow raise classes of their own, with the system's words, or its number, in their text. torch
@@ -227,7 +227,8 @@ def _check_stage(stage: str | None, known: list[str]) -> None:
         raise ConfigurationError(f"--stage: found {stage!r}, expected one of {', '.join(known)}.{hint}")
 
 
-def _stopped(what: str, again: str) -> None:
+def stopped(what: str, again: str) -> None:
+    """Say what was stopped and how to go on, and exit."""
     if _is_first():
         typer.echo(f"\n{what} To go on:\n  {printable(again)}", err=True)
     raise typer.Exit(_INTERRUPTED)
@@ -250,7 +251,7 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _say(text: str) -> None:
+def say_lines(text: str) -> None:
     """Print, without what a title or a path could do to the terminal."""
     typer.echo(printable_lines(text))
 
@@ -259,7 +260,7 @@ def _silent(text: str) -> None:
     """What other processes than the first have to say."""
 
 
-def _be_quiet() -> None:
+def quiet() -> None:
     """Keep the libraries' bars and notices from tearing the run's own lines, and show each line at once."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

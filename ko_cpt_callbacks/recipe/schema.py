@@ -143,6 +143,9 @@ class Data(StrictMapping):
     """What the stages train on: one source in proportion to the others."""
     mix_by: Literal["bytes", "tokens"] = "bytes"
     """What the proportions are of."""
+    duplicates: Literal["keep", "exact", "near"] = "keep"
+    """``exact``: a document is trained on once, and not where an evaluation set has it; ``near``: nor is one that has
+    most of another's text. ``keep`` looks for none."""
 
 
 class EvalSet(StrictMapping):

@@ -19,8 +19,10 @@ from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
+from ko_cpt_callbacks.training.data.reading import BadInputs
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
-from ko_cpt_callbacks.training.data.rows import PackedRows, needed_rows, stage_rows
+from ko_cpt_callbacks.training.data.report import write_data_report
+from ko_cpt_callbacks.training.data.rows import Making, PackedRows, needed_rows, stage_rows
 from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RunFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
@@ -45,12 +47,18 @@ class RunOptions:
         smoke: Whether this only tries out that all fits together: after every stage it is looked whether what it
             trains moved and nothing else did, and no curve is judged.
         device: ``cpu`` or ``cuda``, where it was asked for; None: as the recipe's arguments say.
+        data: Whether to make the rows alone, and train nothing.
+        making: How rows are made.
+        bad: Where what cannot be read of the texts is noted, and left out; None to refuse it.
     """
 
     resume: bool = False
     stage: str | None = None
     smoke: bool = False
     device: str | None = None
+    data: bool = False
+    making: Making | None = None
+    bad: BadInputs | None = None
 
 
 def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder:
@@ -114,7 +122,7 @@ class _Runner:
         self._processes = processes
         self._options = options
         self.say: Callable[[str], None] = _say if processes.first else _silent
-        self._texts = RecipeTexts(file, folder.data, processes.device)
+        self._texts = RecipeTexts(file, folder.data, processes.device, options.making, options.bad)
         self._base = BaseModel(file, folder, self._texts, processes, self.say)
         self._weights = Weights(self._page, folder, self._base, processes)
 
@@ -159,6 +167,10 @@ class _Runner:
         uses = source_uses(mixed, self._rows_taken(mixed))
         shown = [evaluation_line(name, part) for name, part in sets.items()]
         self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown]))
+        if self._processes.first:
+            write_data_report(self._folder.data, mixed, sets, self._options.bad)
+        if self._options.data:
+            return
         evaluated = {name: part.rows for name, part in sets.items()}
         for number, name in enumerate(names, start=1):
             if self._options.stage not in (None, name):

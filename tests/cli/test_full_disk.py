@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.cli.train import _no_place
+from ko_cpt_callbacks.cli.train import no_place
 
 SAID = os.strerror(errno.ENOSPC)
 
@@ -29,10 +29,10 @@ SAID = os.strerror(errno.ENOSPC)
 )
 def test_what_an_error_says_of_the_disk(tmp_path: Path, error: Exception, said: str | None) -> None:
     """The system's number, or its words in a library's text, also as the cause of another error."""
-    assert _no_place(error, tmp_path) == said
+    assert no_place(error, tmp_path) == said
     outer = ValueError("could not save")
     outer.__cause__ = error
-    assert _no_place(outer, tmp_path) == said
+    assert no_place(outer, tmp_path) == said
 
 
 @pytest.fixture
@@ -69,4 +69,4 @@ def test_a_full_disk(full: Path, write: Callable[[Path], Any]) -> None:
     """Whatever writes: safetensors, torch, Arrow, Python."""
     with pytest.raises(Exception) as raised:  # noqa: PT011
         write(full / "file")
-    assert str(_no_place(raised.value, full)).startswith(SAID)
+    assert str(no_place(raised.value, full)).startswith(SAID)

@@ -71,7 +71,7 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
         "held_out: 0.3\n  mixx: {ko: 1}",
         [
             "FILE:18: data.mixx: found an unknown key, expected one of sequence_length, packing, held_out, "
-            "sources, mix, mix_by. Did you mean mix?",
+            "sources, mix, mix_by, duplicates. Did you mean mix?",
         ],
     ),
     "missing key": ("title: Tiny\n", "", ["FILE:1: title: found nothing, expected this key."]),

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data import rows as row_store
+from ko_cpt_callbacks.training.data import shards
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
@@ -173,8 +174,9 @@ def test_written_in_parts(files: dict[str, Path], tmp_path: Path, monkeypatch: p
     """The sizes of the batches show nowhere in the rows."""
     whole = make(files, tmp_path / "one", tail="keep")
     monkeypatch.setattr(row_store, "_BATCH_TOKENS", 300)
-    monkeypatch.setattr(row_store, "_BATCH_CHARACTERS", 500)
-    monkeypatch.setattr(row_store, "_BATCH_DOCUMENTS", 7)
+    monkeypatch.setattr(shards, "_BATCH_CHARACTERS", 500)
+    monkeypatch.setattr(shards, "_BATCH_DOCUMENTS", 7)
+    monkeypatch.setattr(shards, "_FIRST_CHARACTERS", 700)
     parts = make(files, tmp_path / "two", tail="keep")
     assert parts.rows["input_ids"][:] == whole.rows["input_ids"][:]
     assert parts.report == whole.report

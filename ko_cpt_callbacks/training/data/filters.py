@@ -28,7 +28,7 @@ from ko_cpt_callbacks.training.tokenizer.bpe import HANGUL
 
 # Enough to see what a filter does, few enough to read. Chosen, not measured.
 _EXAMPLES: Final = 5
-_EXAMPLE_CHARACTERS: Final = 120
+EXAMPLE_CHARACTERS: Final = 120
 _HANGUL: Final = re.compile(f"[{HANGUL}]")
 
 
@@ -86,15 +86,32 @@ class FilterReport:
 
     def note(self, document: Document, reason: str | None) -> None:
         """Count a judgement."""
-        size = document.size
+        dropped = None if reason is None else DroppedExample(document.id, reason, document.text[:EXAMPLE_CHARACTERS])
+        self.count(document.size, dropped)
+
+    def count(self, size: int, dropped: DroppedExample | None) -> None:
+        """Count a judgement.
+
+        Args:
+            size: Bytes of the document.
+            dropped: What stands for it among the examples; None where it was kept.
+        """
         self.documents += 1
         self.bytes += size
-        if reason is None:
+        if dropped is None:
             return
         self.dropped_documents += 1
         self.dropped_bytes += size
         if len(self.examples) < _EXAMPLES:
-            self.examples.append(DroppedExample(document.id, reason, document.text[:_EXAMPLE_CHARACTERS]))
+            self.examples.append(dropped)
+
+    def add(self, other: FilterReport) -> None:
+        """Count what it did elsewhere too."""
+        self.documents += other.documents
+        self.bytes += other.bytes
+        self.dropped_documents += other.dropped_documents
+        self.dropped_bytes += other.dropped_bytes
+        self.examples += other.examples[: _EXAMPLES - len(self.examples)]
 
 
 def keep_documents(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,10 @@ from ko_cpt_callbacks.recipe.text_files import files_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, keep_documents
 from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.reading import BadInputs
+from ko_cpt_callbacks.training.data.removal import Duplicates
 from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
-from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
+from ko_cpt_callbacks.training.data.rows import Making, PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
 
 _FILES_SHOWN: Final = 6  # of an evaluation set's files, in its line
@@ -92,9 +95,20 @@ class RecipeTexts:
         file: The recipe.
         cache: Where rows are kept.
         device: Where a filter's model runs.
+        making: How rows to train on are made.
+        bad: Where what cannot be read is noted, and left out; None to refuse it.
     """
 
-    def __init__(self, file: RecipeFile, cache: Path, device: str) -> None:
+    def __init__(
+        self,
+        file: RecipeFile,
+        cache: Path,
+        device: str,
+        making: Making | None = None,
+        bad: BadInputs | None = None,
+    ) -> None:
+        self._making = making
+        self.bad = bad
         self._file = file
         self._data = file.recipe.data
         self._cache = cache
@@ -132,11 +146,22 @@ class RecipeTexts:
 
     def held_out_texts(self, name: str) -> Iterator[str]:
         """What is held out of a source; where every set that evaluates it has a limit, not more than that."""
+        return (document.text for document in read_documents(self._held_out(name)))
+
+    def _held_out(self, name: str) -> Source:
         limits = [part.max_documents for part in self._file.recipe.eval.values() if part.source == name]
         given = [limit for limit in limits if limit is not None]
         # Beyond, a corpus of the hub would be gone through whole once more.
         limit = max(given) if given and len(given) == len(limits) else None
-        return (document.text for document in read_documents(self._source(name, "held-out", limit)))
+        return self._source(name, "held-out", limit)
+
+    def _duplicates(self) -> Duplicates | None:
+        """What of the mixture is left out: also what is near to a document of an evaluation set."""
+        kind = self._data.duplicates
+        if kind == "keep":
+            return None
+        evaluated = sorted({part.source for part in self._file.recipe.eval.values()})
+        return Duplicates(kind == "near", tuple(replace(self._held_out(name), filters=()) for name in evaluated))
 
     def mixed_rows(self, tokenizer: Any, max_rows: int | None = None) -> PackedRows:
         """What the stages train on.
@@ -155,6 +180,8 @@ class RecipeTexts:
             dict(mix) if len(mix) > 1 else None,
             self._data.mix_by,
             max_rows if any(source.hub for source in sources) else None,
+            self._duplicates(),
+            self._making,
         )
 
     def rows_of(self, names: Sequence[str], tokenizer: Any) -> PackedRows:
@@ -202,6 +229,7 @@ class RecipeTexts:
             held_out=self._data.held_out,
             part=part,
             limit=limit,
+            bad=self.bad,
         )
 
     def _files(self, name: str, patterns: Sequence[str]) -> tuple[Path, ...]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
 from ko_cpt_callbacks.training.data.encode import Document
-from ko_cpt_callbacks.training.data.filters import FilterReport, keep_documents
+from ko_cpt_callbacks.training.data.filters import FilterReport
 from ko_cpt_callbacks.training.data.packing import (
     PackReport,
     PackSettings,
@@ -30,8 +32,11 @@ from ko_cpt_callbacks.training.data.packing import (
     mix_streams,
     pack_rows,
 )
+from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_reports, remove_duplicates
+from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore
 from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
+from ko_cpt_callbacks.training.data.workers import Workers
 from ko_cpt_callbacks.training.folder import whole_folder
 
 
@@ -75,9 +80,7 @@ LABELS: Final = "labels"
 _FORMAT: Final = 3
 _ROWS_FILE: Final = "rows.arrow"
 _REPORT_FILE: Final = "report.json"
-# Characters encoded at once, and tokens written at once: some ten megabytes each. Chosen, not measured.
-_BATCH_CHARACTERS: Final = 500_000
-_BATCH_DOCUMENTS: Final = 256
+# Tokens written at once: some ten megabytes. Chosen, not measured.
 _BATCH_TOKENS: Final = 1_000_000
 
 
@@ -94,6 +97,7 @@ class SourceReport:
         available: Documents of one pass, before any filter; None of a data set of the hub that is not read to its end.
         read: Of these, up to the last one that was taken.
         files: Documents taken, by the name of their file.
+        lengths: Documents taken, by their tokens: as many as that, and fewer than twice as many.
         filters: What each filter did, over what was read; some documents are read ahead of the mixture's end.
     """
 
@@ -105,6 +109,7 @@ class SourceReport:
     available: int | None = None
     read: int = 0
     files: dict[str, int] = field(default_factory=dict)
+    lengths: dict[int, int] = field(default_factory=dict)
     filters: list[FilterReport] = field(default_factory=list)
 
 
@@ -124,6 +129,29 @@ class PackedRows:
     folder: Path
 
 
+class Progress(Protocol):
+    """Sees how far rows are."""
+
+    def read(self, document: Document) -> None:
+        """See a document that was read, the next of its source."""
+
+    def dropped(self, name: str, documents: int) -> None:
+        """See that a filter dropped some more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How rows are made.
+
+    Attributes:
+        workers: Processes that filter and encode; with 1 this one does.
+        watch: Sees each document that is read, and what filters dropped.
+    """
+
+    workers: int = 1
+    watch: Progress | None = None
+
+
 def packed_rows(
     sources: Sequence[Source],
     tokenizer: Any,
@@ -132,6 +160,8 @@ def packed_rows(
     shares: Mapping[str, float] | None = None,
     shares_of: Literal["tokens", "bytes"] = "tokens",
     max_rows: int | None = None,
+    duplicates: Duplicates | None = None,
+    making: Making | None = None,
 ) -> PackedRows:
     """The rows of a corpus: from the cache, or read, filtered, encoded, mixed, packed and put there.
 
@@ -148,33 +178,48 @@ def packed_rows(
         shares: Each source in proportion to the others; None for all sources whole, one after the other.
         shares_of: What the proportions are of: tokens, or bytes of text.
         max_rows: Rows to make; None for all there are. Of a corpus that is never gone through, no more is read.
+        duplicates: What is left out because it was there before; None to leave all.
+        making: How they are made; the rows are the same.
 
     Raises:
         ConfigurationError: If a source cannot be read, the shares do not fit, or no row comes of it.
     """
     begin, end = _marks(tokenizer, settings)
+    making = making or Making()
     names = [source.name for source in sources]
     if len(set(names)) < len(names):
         raise ConfigurationError(f"sources: found a name twice in {', '.join(names)}, expected each once")
     by = shares_of if shares is not None else None
-    folder = cache / _key(sources, tokenizer, settings, [None if shares is None else dict(shares), by, max_rows])
+    taken = [None if shares is None else dict(shares), by, max_rows]
+    folder = cache / _key(sources, tokenizer, settings, [*taken, *([] if duplicates is None else [duplicates.key()])])
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
         encoder = WordEncoder(tokenizer)
-        passes = {source.name: [_Pass(source) for _ in range(source.passes)] for source in sources}
-        streams = {
-            source.name: _encoded(source, passes[source.name], encoder, begin, end, report[source.name])
-            for source in sources
-        }
+        readers = {source.name: _Reader(source, making.watch) for source in sources}
         count = PackReport()
         measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
-        documents = _taken(mix_streams(streams, shares, measure), report)
-        with whole_folder(folder) as part:
+        shards = folder.with_name(f".{folder.name}.shards")
+        shards.mkdir(parents=True, exist_ok=True)
+        index = None if duplicates is None else duplicates.index(shards)
+        with whole_folder(folder) as part, Workers(making.workers) as workers:
+            streams = {
+                source.name: _encoded(
+                    source,
+                    readers[source.name],
+                    ShardStore(shards / source.name, workers),
+                    ShardMaker(source.filters, encoder, begin, end, sketched=index is not None),
+                    report[source.name],
+                    index,
+                    making.watch,
+                )
+                for source in sources
+            }
+            documents = _taken(mix_streams(streams, shares, measure), report)
             _write(part / _ROWS_FILE, islice(_rows(documents, settings, count), max_rows), labels=settings.prompts)
             for source in sources:
                 if not report[source.name].documents:
                     raise source.error("no document that is not blank and not dropped", "some text")
-                report[source.name].available = passes[source.name][0].count_all()
+                report[source.name].available = readers[source.name].count_all()
             if not count.rows:
                 raise ConfigurationError(
                     f"sources {', '.join(names)}: found {count.dropped_tokens} tokens, expected a row of "
@@ -182,6 +227,7 @@ def packed_rows(
                 )
             summary = {"sources": {name: asdict(entry) for name, entry in report.items()}, **asdict(count)}
             (part / _REPORT_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=2), encoding="utf-8")
+        shutil.rmtree(shards, ignore_errors=True)
     try:
         rows = Dataset.from_file(str(folder / _ROWS_FILE))
         report = json.loads((folder / _REPORT_FILE).read_text(encoding="utf-8"))
@@ -193,21 +239,11 @@ def packed_rows(
     return PackedRows(rows, report, folder)
 
 
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """Ids of a document with its marks, how many of them are no targets, and the bytes of its text."""
-
-    ids: Ids
-    prompt: int
-    size: int
-    file: str
-    number: int
-
-
-class _Pass:
+class _Reader:
     """The documents of a source once through, counted while they are read."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, watch: Progress | None) -> None:
+        self._watch = watch
         self._whole = not source.hub
         self._documents = self._counted(source)
         self._count = 0
@@ -219,6 +255,8 @@ class _Pass:
     def _counted(self, source: Source) -> Iterator[Document]:
         for document in read_documents(source):
             self._count += 1
+            if self._watch is not None:
+                self._watch.read(document)
             yield document
         self._ended = True
 
@@ -231,36 +269,48 @@ class _Pass:
 
 
 def _encoded(
-    source: Source, passes: Iterable[_Pass], encoder: WordEncoder, begin: Ids, end: Ids, report: SourceReport
-) -> Iterator[_Encoded]:
+    source: Source,
+    reader: _Reader,
+    store: ShardStore,
+    maker: ShardMaker,
+    report: SourceReport,
+    index: DuplicateIndex | None,
+    watch: Progress | None,
+) -> Iterator[Encoded]:
+    """The documents of a source as often as it has passes; those that are duplicates in the first pass are in none."""
     report.filters = [FilterReport(part.name) for part in source.filters]
-    for documents in passes:
-        kept = keep_documents(documents, source.filters, report.filters)
-        for batch in _text_batches(kept):
-            encoded = encoder.encode([document.text for document in batch])
-            # Encoded apart, so that no token goes over from the one into the other.
-            before = encoder.encode([document.prompt for document in batch])
-            for document, first, ids in zip(batch, before, encoded, strict=True):
-                whole = np.concatenate((begin, first, ids, end))
-                prompt = len(begin) + len(first)
-                yield _Encoded(whole, prompt, document.size, document.file, document.number)
+    report.filters += [] if index is None else removal_reports()
+    judged: list[tuple[list[FilterReport], Kept]] = []
+    for number in range(source.passes):
+        shards = store.again() if number else store.shards(source.name, maker, reader)
+        for place, shard in enumerate(shards):
+            if not number:
+                judged.append(remove_duplicates(shard, index))
+            told, kept = judged[place]
+            for part, other in zip(report.filters, (*shard.reports, *told), strict=True):
+                part.add(other)
+                if watch is not None:
+                    watch.dropped(part.filter, other.dropped_documents)
+            yield from shard.documents(kept)
         report.passes += 1
 
 
-def _taken(documents: Iterable[tuple[str, _Encoded]], report: Mapping[str, SourceReport]) -> Iterator[_Encoded]:
+def _taken(documents: Iterable[tuple[str, Encoded]], report: Mapping[str, SourceReport]) -> Iterator[Encoded]:
     for name, document in documents:
         entry = report[name]
         entry.documents += 1
         entry.tokens += len(document.ids)
         entry.bytes += document.size
         entry.distinct += entry.passes == 0
+        length = 1 << (len(document.ids).bit_length() - 1)
+        entry.lengths[length] = entry.lengths.get(length, 0) + 1
         entry.read = max(entry.read, document.number + 1)
         if document.file:
             entry.files[document.file] = entry.files.get(document.file, 0) + 1
         yield document
 
 
-def _rows(documents: Iterable[_Encoded], settings: PackSettings, count: PackReport) -> Iterator[tuple[Row, ...]]:
+def _rows(documents: Iterable[Encoded], settings: PackSettings, count: PackReport) -> Iterator[tuple[Row, ...]]:
     """A row a time: its ids, with prompts its labels too."""
     if settings.prompts:
         yield from answer_rows(((item.ids, item.prompt) for item in documents), settings.length, count)
@@ -269,20 +319,6 @@ def _rows(documents: Iterable[_Encoded], settings: PackSettings, count: PackRepo
     packed = pack_rows(ids, settings.length, settings.tail, count)
     for row in packed if settings.packed else cut_rows(ids, settings.length, count):
         yield (row,)
-
-
-def _text_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """A few documents at a time, fewer where they are long; one alone may be of any length."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        if batch and (len(batch) == _BATCH_DOCUMENTS or size + len(document.text) > _BATCH_CHARACTERS):
-            yield batch
-            batch, size = [], 0
-        batch.append(document)
-        size += len(document.text)
-    if batch:
-        yield batch
 
 
 def _write(path: Path, rows: Iterable[tuple[Row, ...]], *, labels: bool) -> None:

@@ -1,0 +1,142 @@
+"""``ko-cpt data``: the rows of a recipe, made before anything trains."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ko_cpt_callbacks.check.terminal import let_print_anything
+from ko_cpt_callbacks.cli.train import RUNS, WRONG, no_place, quiet, say_lines, stopped
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.messages.terminal import printable
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.recipe.reading import RecipeFile
+    from ko_cpt_callbacks.training.data.encode import Document
+
+_FAILED = 1
+
+
+def data(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Id of a bundled recipe, or a file.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="DIR", help="Folder of the run; runs/RECIPE by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows in that folder.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; as many as there are cores.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and list it; otherwise it is refused.")
+    ] = False,
+) -> None:
+    """Make the rows that a recipe trains on: ko-cpt data quickstart."""
+    # Not at the top: the other commands need neither YAML nor a schema.
+    from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+
+    let_print_anything()
+    changes = overrides or []
+    try:
+        file = read_recipe(find_recipe(recipe), changes)
+        folder = RUNS / file.recipe.id if output is None else output
+        words = [recipe, *([] if output is None else ["--output", str(output)])]
+        for change in changes:
+            words += ["--set", change]
+        more = [] if workers is None else ["--workers", str(workers)]
+        again = [*more, *(["--skip-bad"] if skip_bad else []), "--resume"]
+        _make(file, folder, words, again, {"resume": resume, "workers": workers, "skip_bad": skip_bad})
+    except (RecipeError, ConfigurationError) as error:
+        for line in str(error).splitlines():
+            typer.echo(f"ko-cpt data: {printable(line)}", err=True)
+        raise typer.Exit(WRONG) from None
+
+
+def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], options: dict[str, Any]) -> None:
+    quiet()
+    # Workers are other processes; this one's tokenizer would start a thread a core beside them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from ko_cpt_callbacks.training.data.reading import BadInputs
+    from ko_cpt_callbacks.training.data.report import REPORT_FILE, bad_lines
+    from ko_cpt_callbacks.training.data.rows import Making
+    from ko_cpt_callbacks.training.run import RunOptions, run_recipe
+
+    say_lines(f"{file.recipe.title}\n{folder}, from {file.path}")
+    bad = BadInputs() if options["skip_bad"] else None
+    count = options["workers"] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    try:
+        with ReadingBar(_text_size(file)) as bar:
+            making = Making(count, bar)
+            run = run_recipe(file, folder, RunOptions(options["resume"], data=True, making=making, bad=bad))
+    except KeyboardInterrupt:
+        stopped("Stopped; what was made of the texts stays.", shlex.join(["ko-cpt", "data", *words, *again]))
+    except OSError as error:
+        said = no_place(error, folder)
+        if said is None:
+            raise
+        typer.echo(f"ko-cpt data: {printable(f'{folder}: {said}')}. Make room, then go on with --resume.", err=True)
+        raise typer.Exit(_FAILED) from None
+    for line in [] if bad is None else bad_lines(bad):
+        say_lines(line)
+    say_lines(f"\n{run.data / REPORT_FILE}\nTrain on them: {shlex.join(['ko-cpt', 'train', *words, '--resume'])}")
+
+
+def _text_size(file: RecipeFile) -> int | None:
+    """Bytes of the texts, about; None where a file is packed, or on the hub."""
+    from ko_cpt_callbacks.recipe.text_files import files_of, format_of
+
+    size = 0
+    for name in file.recipe.data.mix:
+        source = file.recipe.data.sources[name]
+        paths = [path for pattern in source.patterns for path in files_of(file.path.parent / pattern)]
+        if not paths or any(path.suffix == ".parquet" or format_of(path.with_suffix("")) for path in paths):
+            return None
+        size += sum(path.stat().st_size for path in paths)
+    return size
+
+
+class ReadingBar:
+    """How fast texts are read and how much filters dropped, on a terminal; nothing elsewhere.
+
+    Args:
+        size: Bytes of all texts; None where it is not known.
+    """
+
+    def __init__(self, size: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (TextColumn("reading"), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        words = TextColumn("{task.fields[dropped]}")
+        self._bar = Progress(*columns, words, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task("", total=size, dropped="")
+        self._size = 0
+        self._dropped: dict[str, int] = {}
+
+    def __enter__(self) -> ReadingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def read(self, document: Document) -> None:
+        """See a document that was read."""
+        self._size += document.size
+        if self._size > 1 << 20:
+            self._bar.advance(self._task, self._size)
+            self._size = 0
+
+    def dropped(self, name: str, documents: int) -> None:
+        """See that a filter dropped some more."""
+        if documents:
+            self._dropped[name] = self._dropped.get(name, 0) + documents
+            self._bar.update(self._task, dropped=", ".join(f"{key} -{count:,}" for key, count in self._dropped.items()))

@@ -1,0 +1,82 @@
+"""``ko-cpt data`` makes the rows that ``ko-cpt train`` then trains on, and says what it left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import korean
+from typer.testing import CliRunner
+
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.recipe.reading import read_recipe
+from ko_cpt_callbacks.training.run import RunOptions, run_recipe
+
+RECIPE = """
+id: small
+title: "Small"
+base:
+  build:
+    family: llama
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 1
+    num_attention_heads: 2
+    tokenizer: {algorithm: byte-level-bpe, vocab_size: 400, sources: [ko]}
+  dtype: float32
+data:
+  sequence_length: 64
+  packing: true
+  held_out: 0.2
+  duplicates: near
+  sources:
+    ko: {language: ko, files: texts.jsonl, filters: {hangul_share: {minimum: 0.5}}}
+  mix: {ko: 1}
+eval:
+  ko: {source: ko}
+stages:
+  all:
+    trains: {input: all, output: all, layers: all}
+    arguments: {max_steps: 2, per_device_train_batch_size: 2, report_to: none, use_cpu: true}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """With a text that is twice there, one in English, and a line that is no JSON."""
+    texts = [text for text in korean() if len(text) > 150][:30]
+    lines = [json.dumps({"text": text}) for text in [*texts, "English " * 30]]
+    (tmp_path / "texts.jsonl").write_text("\n".join([*lines, "{broken", *lines[:3]]), encoding="utf-8")
+    path = tmp_path / "small.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_rows_before_the_training(recipe: Path, tmp_path: Path) -> None:
+    """A bad line is refused with its place, or left out and listed; the training goes on with these rows."""
+    run = tmp_path / "run"
+    command = ["data", str(recipe), "--output", str(run), "--workers", "1"]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'texts.jsonl'}, which cannot be read as JSON objects (line 32: " in refused.output
+
+    made = CliRunner().invoke(app, [*command, "--skip-bad"])
+    assert made.exit_code == 0, made.output
+    assert "texts.jsonl: 1 left out, which cannot be read (first line 32: " in made.output
+    assert made.output.rstrip().endswith(f"ko-cpt train {recipe} --output {run} --resume")
+
+    report = json.loads((run / "data" / "report.json").read_text("utf-8"))
+    entry = report["train"]["sources"]["ko"]
+    dropped = {part["filter"]: part["dropped_documents"] for part in entry["filters"]}
+    assert dropped["hangul-share"] == 1
+    assert dropped["exact-duplicates"] + dropped["held-out-duplicates"] <= 3
+    assert report["bad"]["rows"] == 1
+    assert sum(entry["lengths"].values()) == entry["documents"]
+    assert report["train"]["mixture"]["ko"]["tokens"] == 1
+    assert report["eval"]["ko"]["rows"] > 0
+
+    rows = {path.name: path.stat().st_mtime_ns for path in (run / "data").iterdir() if path.is_dir()}
+    run_recipe(read_recipe(recipe), run, RunOptions(resume=True))
+    assert {path.name: path.stat().st_mtime_ns for path in (run / "data").iterdir() if path.is_dir()} == rows
+    assert (run / "stages" / "01-all" / "model").is_dir()

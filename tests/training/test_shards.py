@@ -1,0 +1,165 @@
+"""Rows are the same whoever makes them, however often that is interrupted, and without what was there before."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import byte_level_tokenizer, korean
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data import shards
+from ko_cpt_callbacks.training.data.encode import Document
+from ko_cpt_callbacks.training.data.filters import HangulShare
+from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.removal import Duplicates
+from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
+from ko_cpt_callbacks.training.data.rows import Making, PackedRows, packed_rows
+from ko_cpt_callbacks.training.data.shards import ShardMaker
+from ko_cpt_callbacks.training.data.sources import Source
+from ko_cpt_callbacks.training.data.workers import Workers
+
+
+def edited(text: str, share: float, draw: random.Random) -> str:
+    """The text with a share of its characters changed, each to another, to none or to two."""
+    letters = list(text)
+    for place in draw.sample(range(len(letters)), round(share * len(letters))):
+        other = draw.choice("가나다라마바사아자차카타파하")
+        letters[place] = draw.choice([other, "", letters[place] + other])
+    return "".join(letters)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Source]:
+    """Prose with duplicates whole and near, other scripts and repetition; two passes of it, and a second source."""
+    draw = random.Random(0)
+    prose = [text for text in korean() if len(text) > 150]
+    texts = [*prose, *(edited(text, 0.05, draw) for text in prose[::3]), *prose[::7], "English " * 40, "같은 말 " * 99]
+    found = []
+    for name, part in (("a", texts[::2]), ("b", texts[1::2])):
+        path = tmp_path_factory.mktemp("texts") / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in part), encoding="utf-8")
+        filters = (HangulShare(0.5), RepeatedNgrams())
+        found.append(Source(name, (path,), passes=2, filters=filters, held_out=0.1, part="train"))
+    return found
+
+
+def held_out(source: Source) -> Source:
+    """What is evaluated on."""
+    return Source("held", source.files, held_out=source.held_out, part="held-out")
+
+
+def make(sources: Sequence[Source], folder: Path, **more: Any) -> PackedRows:
+    """A mixture without duplicates."""
+    settings = PackSettings(64)
+    duplicates = Duplicates(held_out=tuple(map(held_out, sources)))
+    shares = {"a": 2.0, "b": 1.0}
+    return packed_rows(sources, byte_level_tokenizer(), settings, folder, shares, duplicates=duplicates, **more)
+
+
+def made(rows: PackedRows) -> tuple[bytes, str]:
+    """What is on disk of it."""
+    return (rows.folder / "rows.arrow").read_bytes(), (rows.folder / "report.json").read_text("utf-8")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_FIRST_CHARACTERS", 600)
+    monkeypatch.setattr(shards, "_SHARD_CHARACTERS", 4000)
+
+
+def test_the_same_rows_by_other_processes(sources: list[Source], tmp_path: Path) -> None:
+    """Byte for byte, rows and report; nothing is left of the shards."""
+    alone = make(sources, tmp_path / "one")
+    together = make(sources, tmp_path / "two", making=Making(workers=2))
+    assert made(alone) == made(together)
+    assert [path.name for path in (tmp_path / "two").iterdir()] == [together.folder.name]
+    dropped: Counter[str] = Counter()
+    for entry in alone.report["sources"].values():
+        dropped.update({part["filter"]: part["dropped_documents"] for part in entry["filters"]})
+    assert min(dropped.values()) > 0 and len(dropped) == 5
+
+
+def test_killed_and_gone_on_with(sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill at every other shard the rows are those of one go, and no shard was made twice."""
+    monkeypatch.setattr(shards, "_SHARD_CHARACTERS", 600)
+    whole = make(sources, tmp_path / "one")
+    calls: list[int] = []
+    kept: list[int] = []
+    really = ShardMaker.make
+
+    def broken(maker: ShardMaker, documents: Sequence[Document]) -> bytes:
+        calls.append(len(documents))
+        if len(calls) % 2 == 0:
+            raise KeyboardInterrupt
+        kept.append(len(documents))
+        return really(maker, documents)
+
+    monkeypatch.setattr(ShardMaker, "make", broken)
+    kills = 0
+    while True:
+        try:
+            rows = make(sources, tmp_path / "two")
+            break
+        except KeyboardInterrupt:
+            kills += 1
+            assert not list((tmp_path / "two").glob("[!.]*"))
+    assert kills >= 10
+    assert made(rows) == made(whole)
+    read = sum(entry["filters"][0]["documents"] for entry in rows.report["sources"].values())
+    assert sum(kept) <= read + max(kept)
+
+
+class Fatal:
+    """Ends the process that asks it."""
+
+    name = "fatal"
+
+    def settings(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def judge(self, texts: Sequence[str]) -> list[str | None]:
+        """Not at all."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        return [None for _ in texts]
+
+
+def test_a_worker_that_ends(sources: list[Source], tmp_path: Path) -> None:
+    """It is said with what to do, nothing hangs, and no process is left."""
+    source = Source("a", sources[0].files, filters=(Fatal(),))
+    with pytest.raises(ConfigurationError, match=r"found one that ended .* use fewer with --workers, and go on with"):
+        packed_rows([source], byte_level_tokenizer(), PackSettings(64), tmp_path, making=Making(workers=2))
+    workers = Workers(2)
+    with workers:
+        processes = workers._processes
+        assert all(process.is_alive() for process in processes)
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_nothing_of_what_is_evaluated_on(tmp_path: Path) -> None:
+    """A document of the held-out part is trained on neither whole nor edited, in whatever source it stands."""
+    draw = random.Random(1)
+    prose = [text for text in korean() if len(text) > 200][:40]
+    clean = tmp_path / "clean.jsonl"
+    clean.write_text("".join(json.dumps({"text": text}) + "\n" for text in prose), encoding="utf-8")
+    own = Source("own", (clean,), held_out=0.3, part="train")
+    from ko_cpt_callbacks.training.data.sources import read_documents
+
+    evaluated = [document.text for document in read_documents(held_out(own))]
+    planted = [edited(text, 0.03, draw) for text in evaluated]
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*evaluated, *planted]), encoding="utf-8")
+    sources = [own, Source("web", (other, clean))]
+    duplicates = Duplicates(held_out=(held_out(own),))
+    with pytest.raises(ConfigurationError, match="source web: found no document that is not blank and not dropped"):
+        packed_rows(sources, byte_level_tokenizer(), PackSettings(64), tmp_path / "x", duplicates=duplicates)
+    rows = packed_rows([own], byte_level_tokenizer(), PackSettings(64), tmp_path / "x", duplicates=duplicates)
+    assert rows.report["sources"]["own"]["documents"] == len(prose) - len(evaluated)

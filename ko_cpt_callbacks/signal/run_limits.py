@@ -237,8 +237,9 @@ OVERFIT_RESTART: Final = 1.2
 GAP_NATS: Final = 0.10
 """Nats per token beyond the median gap of the beginning. Chosen: that of RedWhale's stages (arXiv 2408.11294) differs
 by 0.02, and the interval of evaluation sets of 100 rows is 0.08 wide."""
-GAP_ERRORS: Final = 4.0
-"""Standard errors beyond it, at least. Chosen, not measured."""
+GAP_ERRORS: Final = 5.0
+"""Standard errors beyond it, at least. Measured on seeds 0 to 12, 169 faults and 4,760 healthy logs: of 4: three alarms
+more, and no fault."""
 GAP_EVALUATIONS: Final = 3
 """Evaluations in a row. Chosen, not measured."""
 GAP_EARLY: Final = 3

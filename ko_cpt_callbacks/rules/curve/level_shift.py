@@ -54,20 +54,19 @@ class LevelShiftState:
 class LevelShift(Rule):
     """Says that the loss went to another level between two points and stayed there.
 
-    Two lines, before a place and after it (`step_of`), must be apart by ``sure`` standard errors and ``noises``; their
-    slopes must be much the same, the points after keep to their side, and no ramp or curve fit as well (`gain_of`). One
-    point between the two may be anywhere. A large shift is said after ``few`` points, a small one after ``many``.
+    Two lines, before a place and after it (`step_of`), must be apart by ``sure`` standard errors; their slopes must be
+    much the same, the points after keep to their side, and no ramp or curve fit as well (`gain_of`). One point between
+    the two may be anywhere. A large shift is said after ``few`` points, a small one after ``many``.
 
     Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
     once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorizing does; the
     return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
-    tooth, because it leads back to where the loss began, waits whether the loss drifts back, or for the next.
+    tooth, because it leads back to where the loss began, or down, waits whether the loss drifts back, or for the next.
 
     Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
 
     Args:
         sure: Standard errors of its size that a shift must have,
-        noises: and noises of one point before it,
         jitters: and noises as first differences of the whole window tell it,
         gain: and squared noises by which it fits better than what is none.
         large: From so many noises it is large.
@@ -81,7 +80,6 @@ class LevelShift(Rule):
     info: ClassVar[RuleInfo] = RuleInfo("level-shift", (Severity.WARNING,), (TrainObservation,), place=120)
 
     sure: float = limits.SHIFT_SURE
-    noises: float = limits.SHIFT_NOISES
     jitters: float = limits.SHIFT_JITTERS
     gain: float = limits.SHIFT_GAIN
     large: float = limits.SHIFT_LARGE
@@ -145,8 +143,7 @@ class LevelShift(Rule):
         step = step_of(local, count, noise)
         sign, size, base = 1.0 if step.size > 0 else -1.0, abs(step.size), step.before
         needed = max(
-            self.sure * step.error, self.noises * noise, self.jitters * jitter, self.least_nats,
-            self.least_share * abs(base),
+            self.sure * step.error, self.jitters * jitter, self.least_nats, self.least_share * abs(base)
         )  # fmt: skip
         moved = sign * (middles[-1] - middles[-count - 2])
         if size < needed or moved < limits.SHIFT_MOVED * noise or (count == self.few and size < self.large * noise):
@@ -198,8 +195,9 @@ class LevelShift(Rule):
         back = undone(signals.window, signals.window.losses[: -values["points"] - 1], values["after"], shift)
         if back:
             return None, aside
-        # A first tooth has no more points than a mega-batch has batches.
-        if start > (limits.TOOTH_EARLY if back is False else limits.TOOTH_LONGEST + 1):
+        # A first tooth has no more points than a mega-batch has batches. A fall may end one wherever it leads: the loss
+        # of a young run falls too, and hides the drift up.
+        if start > (limits.TOOTH_EARLY if back is False and shift > 0 else limits.TOOTH_LONGEST + 1):
             return values, state
         due = max(start + (start + limits.AROUND if start <= limits.TOOTH_EARLY else limits.TOOTH_WAIT), watch.since)
         if due == watch.since:
@@ -212,9 +210,11 @@ class LevelShift(Rule):
         """The shift that waited, once it is due; forgotten once the loss has gone back, or the next tooth came."""
         before, shift = doubt.values["before"], doubt.values["shift"]
         again = any(jump.index > doubt.at and 2 * jump.size / shift > 1 for jump in watch.jumps)
-        if again or (watch.middles[-1] - before) / shift < limits.TOOTH_STAYS:
+        stays, due = (watch.middles[-1] - before) / shift, watch.since >= doubt.due
+        drifts = due and shift < 0 and doubt.at - doubt.values["points"] > limits.TOOTH_EARLY
+        if again or stays < (limits.TOOTH_FALLS if drifts else limits.TOOTH_STAYS):
             return None, replace(state, doubt=None, tooth=shift)
-        if watch.since < doubt.due:
+        if not due:
             return None, state
         return {**doubt.values, "points": doubt.values["points"] + watch.since - doubt.at}, replace(state, doubt=None)
 

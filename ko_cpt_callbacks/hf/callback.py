@@ -16,6 +16,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs
 from ko_cpt_callbacks.hf.audit.run import Note
+from ko_cpt_callbacks.hf.printed_row import print_small_rows
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
 from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seats
@@ -336,6 +337,7 @@ class KoCPTCallback(TrainerCallback):
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
         run.handler = weakref.ref(handler)
+        print_small_rows(handler.callbacks)
         handlers.on_removal(handler, self, functools.partial(self._seats.release_removed, self))
         # Two instances measure the same; one folder has room for one record.
         before = handlers.joined_before(handler, self)

@@ -1,11 +1,12 @@
 """One run as the Trainer's own log and as every tracker has it: the same rows, the same findings.
 
 The files under ``tests/run/recorded`` were written by the tools themselves (``record_trackers.py``,
-``record_lightning.py``, and LLaMA-Factory 0.9.5 with ``stage: pt``).
+``record_database.py``, ``record_lightning.py``, and LLaMA-Factory 0.9.5 with ``stage: pt``).
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import shutil
@@ -16,6 +17,8 @@ import pytest
 
 from ko_cpt_callbacks.check.judgement import asked_of, judge_run
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.run.log import wandb
+from ko_cpt_callbacks.run.log.protobuf import fields
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.reading import Run, Source, read_run
@@ -27,6 +30,7 @@ FORMATS = {
     "wandb": ("wandb", Source.WANDB, 0.0),
     "tensorboard": ("tensorboard", Source.TENSORBOARD, 1e-6),
     "mlflow": ("mlruns", Source.MLFLOW, 0.0),
+    "mlflow-database": ("mlflow.db", Source.MLFLOW, 0.0),
     "trackio": ("trackio/tiny.db", Source.TRACKIO, 0.0),
     "printed": ("train.log", Source.PRINTED, 5e-4),
 }
@@ -71,6 +75,27 @@ def test_the_same_rows_and_findings_as_the_own_log(tmp_path: Path, name: str) ->
         assert _numbers(seen) == pytest.approx(_numbers(expected), rel=digits, abs=0.0)
     assert _found(run) == _found(native)
     assert {code for code, *_ in _found(run)} >= {"forgetting", "loss-spike"}
+
+
+def test_an_export_of_wandb_gives_the_same(tmp_path: Path) -> None:
+    """The table of a run's history, as W&B's API makes it: a column a value, an empty cell where a row has none."""
+    (file,) = TRAINER.glob("wandb/*/*.wandb")
+    records = wandb._records(file, file.read_bytes())
+    history = [wandb._items(held) for _, one in records for kind, held in fields(one) if kind == wandb._HISTORY]
+    names = sorted({name for row in history for name in row})
+    with (tmp_path / "export.csv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, names)
+        table.writeheader()
+        table.writerows(history)
+    run, native = read_run(tmp_path / "export.csv"), read_run(file)
+    assert run.source is Source.TABLE
+    rows = [seen for seen in native.observations()[1:] if not isinstance(seen, EndObservation)]
+    assert [(type(seen), seen.step, _numbers(seen)) for seen in run.observations()] == [
+        (type(seen), seen.step, _numbers(seen)) for seen in rows
+    ]
+    # Without the planned last step a finding may come at another evaluation.
+    got, own = ({(code, split) for code, _, split, _ in _found(one)} for one in (run, native))
+    assert got == own
 
 
 def test_llamafactory_log_gives_what_it_holds() -> None:
@@ -152,6 +177,7 @@ FILES = [
     "trainer/wandb/offline-run-1-tiny/run-tiny.wandb",
     "trainer/tensorboard/events.out.tfevents.1.host.1.0",
     "trainer/mlruns/0/tiny/metrics/loss",
+    "trainer/mlflow.db",
     "trainer/trackio/tiny.db",
     "trainer/train.log",
     "llamafactory/trainer_log.jsonl",

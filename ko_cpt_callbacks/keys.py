@@ -22,6 +22,8 @@ evaluation key               unit             meaning
 ``_error_bar_absent``        text             why the exact loss has no standard error (likewise)
 ``_final_loss_median``       nats per token   forecast of the set's loss at the end of the run; absent
                                               while that cannot be told (likewise the next three)
+                                              While the set has too few evaluations, training's stands in, as
+                                              ``train_final_loss_median``.
 ``_final_loss_lower``        nats per token   lower end of its 90 % interval
 ``_final_loss_upper``        nats per token   upper end
 ``_target_probability``      1                how likely the first target of the set is met by its deadline

@@ -71,7 +71,9 @@ def chance_of(target: Target, outlook: Outlook) -> Chance | None:
     return None if bound is None or by is None else Chance(str(target), bound, by)
 
 
-def row_numbers(outlook: Outlook, seen: EvalObservation, targets: Iterable[Target]) -> dict[str, float]:
+def row_numbers(
+    outlook: Outlook, seen: EvalObservation, targets: Iterable[Target], *, training: bool = False
+) -> dict[str, float]:
     """What an evaluation's row gets: where its set's loss will end, and the probability of the first target of the set.
 
     Nothing while that is withheld: a number in a row cannot name a doubt.
@@ -80,20 +82,27 @@ def row_numbers(outlook: Outlook, seen: EvalObservation, targets: Iterable[Targe
         outlook: The run up to the evaluation, it included.
         seen: The evaluation.
         targets: What the run must reach.
+        training: Whether training's end, under its own name, may stand in while the set has too few evaluations.
     """
     ends = outlook.forecast(seen.split)
-    if ends is None or ends.now != seen.step or ends.withheld:
+    if ends is None or ends.now != seen.step:
         return {}
-    if ends.median is None or ends.lower is None or ends.upper is None:
-        return {}
-    found = {
-        keys.FINAL_LOSS_MEDIAN: ends.median, keys.FINAL_LOSS_LOWER: ends.lower, keys.FINAL_LOSS_UPPER: ends.upper,
-    }  # fmt: skip
+    from ko_cpt_callbacks.forecast.evidence import Doubt
+
+    if Doubt.TOO_FEW_POINTS in ends.withheld:
+        ends = outlook.forecast(keys.TRAIN_PREFIX) if training else None
+        return {} if ends is None else _numbers(keys.TRAIN_PREFIX, ends)
+    found = _numbers(seen.split, ends)
     first = next((target for target in targets if target.split == seen.split), None)
     chance = None if first is None else chance_of(first, outlook)
-    if chance is not None and chance.probability is not None:
-        found[keys.TARGET_PROBABILITY] = chance.probability
-    return {keys.key(seen.split, suffix): value for suffix, value in found.items()}
+    if found and chance is not None and chance.probability is not None:
+        found[keys.key(seen.split, keys.TARGET_PROBABILITY)] = chance.probability
+    return found
+
+
+def _numbers(name: str, ends: Forecast) -> dict[str, float]:
+    both = zip(keys.FORECAST_SUFFIXES, (ends.median, ends.lower, ends.upper), strict=False)
+    return {} if ends.withheld else {keys.key(name, suffix): value for suffix, value in both if value is not None}
 
 
 def bound_of(target: Target, curve: Curve) -> float | None:

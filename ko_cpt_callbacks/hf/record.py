@@ -32,6 +32,7 @@ from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.reading import PLAN_FILE, read_run
 from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
+from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
@@ -57,7 +58,7 @@ class LiveRecord:
         callbacks: Callable[[], Iterable[object]] = tuple, *, writes: bool,
     ) -> None:  # fmt: skip
         self._folder = output_dir / keys.FOLDER
-        self._targets = spec.targets
+        self._targets, self._retention = spec.targets, spec.retention
         self._has_files = writes and "files" in outputs
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
@@ -219,10 +220,12 @@ class LiveRecord:
 
     def _heading(self, seen: EvalObservation) -> dict[str, float]:
         """Where the loss of an evaluation's set will end; nothing where that cannot be told, or goes wrong."""
-        if self.mode is not None or not self._state.progress.seen.language:
+        known = self._state.progress.seen
+        if self.mode is not None or not known.language:
             return {}
+        training = known.train_language and not is_retention(seen.split, self._retention)
         try:
-            return row_numbers(self._state.signals.outlook, seen, self._targets)
+            return row_numbers(self._state.signals.outlook, seen, self._targets, training=training)
         except Exception as error:  # no forecast is worth a row
             if not self._unforeseen:
                 self._unforeseen = True

@@ -177,6 +177,7 @@ def evaluation_line(
     """
     prefix, said = str(row.get(keys.SPLIT, "eval")), catalogue(language)
     values = {name: row.get(keys.key(prefix, name)) for name in _SHOWN}
+    training = {name: row.get(keys.key(keys.TRAIN_PREFIX, name)) for name in keys.FORECAST_SUFFIXES}
     parts = [*_loss(values, said)]
     if isinstance(values[keys.EXACT_LOSS], (int, float)):
         parts += _changes(before, after, said)
@@ -188,7 +189,8 @@ def evaluation_line(
         parts.append(said.line_of("tokens", tokens=values[keys.TOKENS]))
     parts += _distances(prefix, values, goals, said)
     head = f"{said.line_of('at-step', step=row.get(keys.STEP))} · {shortened(printable(prefix), _NAME)}: "
-    for part in _ahead(values, said):  # what was measured goes before what is to come
+    # What was measured goes before what is to come.
+    for part in (*_ahead(values, said), *_ahead(training, said, "training-")):
         parts += [part] if columns(head + " · ".join([*parts, part])) <= WIDTH else []
     return shortened(head + " · ".join(parts), WIDTH)
 
@@ -226,12 +228,12 @@ def _changes(before: EvalProgress | None, after: EvalProgress | None, said: Cata
         yield said.line_of("since-best", change=after.last.value - best.value, step=best.step)
 
 
-def _ahead(values: Mapping[str, Any], said: Catalogue) -> Iterator[str]:
+def _ahead(values: Mapping[str, Any], said: Catalogue, what: str = "") -> Iterator[str]:
     """Where the loss will end, and how likely the set's first target is met."""
     median, odds = values[keys.FINAL_LOSS_MEDIAN], values[keys.TARGET_PROBABILITY]
     if isinstance(median, (int, float)):
         lower, upper = values[keys.FINAL_LOSS_LOWER], values[keys.FINAL_LOSS_UPPER]
-        yield said.line_of("ends-at", median=median, lower=lower, upper=upper)
+        yield said.line_of(f"{what}ends-at", median=median, lower=lower, upper=upper)
     if isinstance(odds, (int, float)):
         yield said.line_of("target-odds", odds=min(max(round(odds, 2), _TAIL), 1 - _TAIL))
 

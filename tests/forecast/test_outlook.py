@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rules.target.heading_rows import LAST, cosine, heading, planned
 
-from ko_cpt_callbacks.forecast.chance import chance_of
+from ko_cpt_callbacks.forecast.chance import chance_of, row_numbers
 from ko_cpt_callbacks.forecast.outlook import CHUNK, Outlook, outlook_of
 from ko_cpt_callbacks.rules.monitor import Monitor, SetAside
 from ko_cpt_callbacks.rules.target.target_likely import TargetLikely
@@ -113,6 +113,20 @@ def test_a_deadline_in_tokens() -> None:
     bare = [dataclasses.replace(row, tokens_seen=None) if isinstance(row, TrainObservation) else row
             for row in heading(0.4)]  # fmt: skip
     assert chance_of(parse_target("eval_exact_loss<2.3@tokens:3e6"), outlook_of(bare)) is None
+
+
+def test_training_stands_in_for_a_set_with_few_evaluations() -> None:
+    """Under its own name, where that is asked for; not for a set whose own curve speaks against a forecast."""
+    rows = [row for row in heading(0.5) if not isinstance(row, EvalObservation) or row.step >= 1900]
+    last, targets = rows[-1], parse_targets("eval_exact_loss<2.3")
+    assert isinstance(last, EvalObservation)
+    found = row_numbers(outlook_of(rows), last, targets, training=True)
+    assert list(found) == ["train_final_loss_median", "train_final_loss_lower", "train_final_loss_upper"]
+    assert row_numbers(outlook_of(rows), last, targets) == {}
+    spiked = [dataclasses.replace(row, exact_loss=4.5) if isinstance(row, EvalObservation) and row.step == 800 else row
+              for row in heading(0.5)]  # fmt: skip
+    assert row_numbers(outlook_of(spiked), last, targets, training=True) == {}
+    assert len(row_numbers(outlook_of(heading(0.5)), last, targets, training=True)) == 4
 
 
 def test_no_random_series_breaks_the_rules() -> None:

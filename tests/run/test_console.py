@@ -44,6 +44,9 @@ def test_where_the_loss_is_heading() -> None:
     row = _row(exact_loss=3.0781, ppl=21.717, **ahead)
     assert evaluation_line(row).endswith(" · PPL 21.7 · ends 2.911 (2.850 to 2.974) · target 99 % likely")
     assert evaluation_line(row, "ko").endswith(" · 최종 2.911 예상(2.850~2.974) · 목표 확률 99 %")
+    early = {**_row(exact_loss=3.0781), **{f"train_{name}": value for name, value in ahead.items()}}
+    early.pop("train_target_probability")
+    assert evaluation_line(early).endswith(" · training ends 2.911 (2.850 to 2.974)")
     goal = Goal("eval_ko", "exact_loss", 3.0, "eval_ko_exact_loss<3.0@end," + "confirm=2," * 6)
     line = evaluation_line(row, goals=[goal])
     assert "to target" in line and "ends 2" not in line and columns(line) <= 160

@@ -29,7 +29,19 @@ def print_closing_page(page: Page, folder: Path) -> None:
     names = [stage.watch.baseline for stage in page.stages.values() if stage.watch.baseline is not None]
     judged = judge_plan(plan, baseline=find_baseline(names[0]) if names else None)
     print_lines([PageLine(), *plan_lines(judged, str(folder), page_width())])
-    print_lines(PageLine(printable(line)) for line in _written(judged))
+    print_lines(PageLine(printable(line)) for line in (*_checkpoints(judged), *_written(judged)))
+
+
+def _checkpoints(judged: PlanJudgement) -> Iterator[str]:
+    """Which checkpoint of each stage to keep, where there are any."""
+    from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where a run is over
+    from ko_cpt_callbacks.checkpoint.page import keep_line
+
+    for stage in judged.stages:
+        known = stage.judgement
+        account = None if known is None else account_beside(known.run, known.watch.retention)
+        if known is not None and account is not None:
+            yield f"{stage.planned.name}: {keep_line(account, known.watch.language)}"
 
 
 def _written(judged: PlanJudgement) -> Iterator[str]:

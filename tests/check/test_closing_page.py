@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from check import staged
+from checkpoint.made_checkpoints import checkpoint
 
 from ko_cpt_callbacks import Recipe, find_baseline
 from ko_cpt_callbacks.check.closing_page import print_closing_page
@@ -118,3 +119,14 @@ def test_the_first_stage_is_measured_from_its_start(tmp_path: Path) -> None:
     plain = start_delta(plan.stages[0], "eval_ko")
     assert plain is not None and plain.outcome == "unpaired"
     assert plain.se is not None and paired.se is not None and plain.se > paired.se
+
+
+def test_which_checkpoint_to_keep(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage with checkpoints has a line that says which to keep; one without has none."""
+    stage = read_plan(run).stages[2].path  # type: ignore[union-attr]
+    checkpoint(stage, 400)
+    with (stage / "ko_cpt" / "rows.jsonl").open("a") as rows:
+        rows.write(json.dumps({"kind": "checkpoint", "attempt": 1, "step": 400}) + "\n")
+    print_closing_page(PAGE, run)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Checkpoints: " in line]
+    assert lines == ["lora: Checkpoints: checkpoint-400 is the only one with an evaluation"]

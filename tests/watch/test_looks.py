@@ -125,15 +125,18 @@ def test_a_fall_on_fresh_rows_is_not_held_back() -> None:
     falling = [at(step, 60.0 - step, rows=step) for step in range(60)]
     end = met([*falling, *(at(60 + step, -3.0, rows=60 + step) for step in range(20))])
     assert end is not None and end < 70
+    plateau = [at(step, 2.0, rows=step) for step in range(60)]  # none is surely above alone, several are together
+    end = met([*plateau, *(at(60 + step, -2.0, rows=60 + step) for step in range(20))])
+    assert end is not None and end < 75
 
 
 def test_rising_again_is_not_met_by_the_past() -> None:
     """The last evaluation itself must be below."""
-    twice = Target("exact_loss", 3.0, by="step:1000000", confirm=2)
-    seen = [at(step, -1.2, rows=step) for step in range(8)]
-    assert met([*seen, at(8, 0.1, rows=8)]) == 7
-    assert met([*seen, at(8, 0.1, rows=8)], twice) is None
-    assert met([*seen, at(8, -1.2, rows=8)], twice) == 8
+    thrice = Target("exact_loss", 3.0, by="step:1000000", confirm=3)
+    seen = [*(at(step, -1.2, rows=step) for step in range(8)), at(8, -3.0, rows=8)]
+    assert met(seen) == 7
+    assert met([*seen, at(9, 0.1, rows=9)], thrice) is None
+    assert met([*seen, at(9, -0.1, rows=9)], thrice) == 9
 
 
 def test_after_a_change_of_rows_one_evaluation_waits() -> None:

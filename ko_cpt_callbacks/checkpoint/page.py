@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ko_cpt_callbacks.checkpoint.account import Account, Checkpoint
 from ko_cpt_callbacks.checkpoint.choice import LEVEL, Basis
 from ko_cpt_callbacks.checkpoint.disk import checkpoint_name
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.terminal import CUT
 from ko_cpt_callbacks.run.page import aligned, with_error
 
 __all__ = ["account_cells", "account_lines", "keep_line", "size_text"]
 
+_MOST_NAMES: Final = 4
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -21,7 +23,7 @@ def keep_line(account: Account, language: str) -> str:
     said = catalogue(language)
     if not account.checkpoints:
         return ""
-    return "; ".join([_keep(account, said), *_lost(account, said)])
+    return "; ".join([_keep(account, said), *_lost(account, said), *_doubt(account, said)])
 
 
 def _keep(account: Account, said: Catalogue) -> str:
@@ -37,12 +39,18 @@ def _keep(account: Account, said: Catalogue) -> str:
     return said.line_of(name, step=kept.step, equal=len(account.equal), count=compared)
 
 
+def _doubt(account: Account, said: Catalogue) -> Iterator[str]:
+    """That less is known than the rows would tell."""
+    choice = account.choice
+    if choice is not None and len(choice.gaps) > 1 and choice.basis not in (Basis.ROWS, Basis.PART):
+        yield said.line_of(f"checkpoints-by-{choice.basis}", noise=choice.noise)
+
+
 def _lost(account: Account, said: Catalogue) -> Iterator[str]:
     lost, kept = account.lost, account.recommended
     if not lost:
         return
-    names = [checkpoint_name(one.step) for one in lost]
-    equal = [checkpoint_name(one.step) for one in lost if one.equal]
+    names, equal = _names(lost), _names([one for one in lost if one.equal])
     if kept is not None and kept.equal is False and account.choice is not None:
         yield said.line_of("checkpoints-lost-best", lost=names, best=account.choice.best, gap=kept.gap)
     elif equal:
@@ -50,6 +58,12 @@ def _lost(account: Account, said: Catalogue) -> Iterator[str]:
     else:
         known = account.choice is not None and account.choice.equal is not None and all(one.loss for one in lost)
         yield said.line_of("checkpoints-lost" if known else "checkpoints-lost-unknown", lost=names)
+
+
+def _names(some: Sequence[Checkpoint]) -> list[str]:
+    """Their names; of many the first, the last and how many."""
+    names = [checkpoint_name(one.step) for one in some]
+    return names if len(names) <= _MOST_NAMES else [f"{names[0]} {CUT} {names[-1]} ({len(names):,})"]
 
 
 def account_lines(account: Account, language: str, width: int) -> list[str]:

@@ -39,6 +39,13 @@ def test_what_was_saved_is_there_or_lost(tmp_path: Path) -> None:
     json.dumps(account.as_dict(), allow_nan=False)
 
 
+def test_many_lost_ones_are_counted(tmp_path: Path) -> None:
+    """A long run's line names the first and the last of them, and how many."""
+    losses = {10 * at: 3.0 + 1.0 / at for at in range(1, 31)}
+    account = _account(made_run(tmp_path, losses, on_disk=(290, 300)))
+    assert "lost: checkpoint-10 … checkpoint-280 (28)" in keep_line(account, "en")
+
+
 def test_a_lost_best_is_said(tmp_path: Path) -> None:
     """Where all equal ones are lost, the lowest on disk is kept, and by how much the lost one was lower is said."""
     account = _account(made_run(tmp_path, {10: 3.0, 20: 3.2, 30: 3.3, 40: 3.4, 50: 3.5}))
@@ -54,6 +61,7 @@ def test_only_the_trainers_loss(tmp_path: Path) -> None:
     losses = {10 * at: 3.0 + 2.0 / at for at in range(1, 13)}
     account = _account(made_run(tmp_path, losses, on_disk=(110, 120), exact=False))
     assert (account.metric, account.choice and account.choice.basis) == (keys.LOSS, Basis.JITTER)
+    assert "compared by the noise of successive differences" in keep_line(account, "en")
 
 
 def test_sums_of_another_evaluation_are_not_used(tmp_path: Path) -> None:

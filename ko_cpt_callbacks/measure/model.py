@@ -49,7 +49,6 @@ class ModelChoice:
         dtype: One of `DTYPES`.
         quantization: One of `QUANTIZATIONS`.
         device: ``cpu``, ``cuda`` or ``cuda:1``; empty: a GPU where there is one.
-        revision: A branch, tag or commit of the hub; None: its main branch.
     """
 
     name: str
@@ -57,7 +56,6 @@ class ModelChoice:
     dtype: str = "auto"
     quantization: str = "none"
     device: str = ""
-    revision: str | None = None
 
     def __post_init__(self) -> None:
         for option, value, known in (
@@ -220,7 +218,7 @@ def _loaded(loader: Any, choice: ModelChoice, **more: Any) -> Any:
     """``from_pretrained``, without code of the repository; every failure in one line."""
     part = loader.__name__.removeprefix("Auto").removesuffix("ForCausalLM").lower()
     try:
-        return loader.from_pretrained(choice.name, trust_remote_code=False, revision=choice.revision or "main", **more)
+        return loader.from_pretrained(choice.name, trust_remote_code=False, **more)
     except ImportError as error:
         raise ConfigurationError(f"MODEL: found {choice.name}, whose {part} needs a library ({said(error)})") from error
     except Exception as error:  # of the libraries below, each of its own class, another in every version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 import tiny
 import torch
 from jsonschema import Draft202012Validator
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 import ko_cpt_callbacks
@@ -19,6 +24,7 @@ from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice
+from ko_cpt_callbacks.measure.page import model_lines
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
 from ko_cpt_callbacks.measure.windows import token_windows
@@ -252,3 +258,32 @@ def test_eight_bits_have_one_number(files: list[str], tmp_path: Path) -> None:
         found.append({item.name: item.number(keys.EXACT_LOSS) for item in measured.sets if not item.total})
         assert measured.facts["quantization"] == "8-bit"
     assert found[0] == found[1]
+
+
+def test_bytes_that_are_not_those_of_the_text_are_said(tmp_path: Path) -> None:
+    """A token without known bytes leaves no bits per byte, with the reason; a text that was normalized is counted."""
+    inner = Tokenizer.from_str(tiny.byte_level_tokenizer().backend_tokenizer.to_str())
+    inner.normalizer = normalizers.NFC()
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    changing = PreTrainedTokenizerFast(tokenizer_object=inner, **names)
+    plain = Tokenizer(BPE(unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    plain.decoder = decoders.Metaspace(prepend_scheme="first")
+    special = ["<s>", "</s>", "<pad>", "<unk>"]
+    plain.train_from_iterator(tiny.korean(), BpeTrainer(vocab_size=900, special_tokens=special, show_progress=False))
+    unknowing = PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>", **names)
+    texts = [unicodedata.normalize("NFD", "한글 문서"), "한글 뷁 문서"]
+    (tmp_path / "ko.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    pages = {}
+    for name, tokenizer in (("changing", changing), ("unknowing", unknowing)):
+        tiny.llama(len(tokenizer), layers=1).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+        found = _measured(tmp_path / name, [str(tmp_path / "ko.txt")], tmp_path / "out")
+        pages[name] = (found.sets[0], "\n".join(model_lines(found)))
+    item, page = pages["changing"]
+    assert item.number(keys.BYTES) == sum(len(unicodedata.normalize("NFC", text).encode()) for text in texts)
+    assert "1 documents: the tokenizer changes their text" in page
+    item, page = pages["unknowing"]
+    assert item.number(keys.EXACT_LOSS) is not None
+    assert item.number(keys.BITS_PER_BYTE) is None
+    assert "no bits per byte: 2 rows score a token without known text" in page

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from made_page import keep
+
 import ko_cpt_callbacks
 from ko_cpt_callbacks import plugin
 
@@ -109,15 +111,7 @@ def page() -> str:
 
 def main(*, check: bool) -> int:
     """Write the page, or with ``check`` compare it; the exit status."""
-    text = page()
-    if PAGE.is_file() and PAGE.read_text("utf-8") == text:
-        return 0
-    if check:
-        print(f"docs/api.md differs from the docstrings; run: {COMMAND}")
-        return 1
-    PAGE.write_text(text, "utf-8")
-    print("written: docs/api.md")
-    return 0
+    return keep({PAGE: page()}, "api", check=check)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from example_rows import EXAMPLES
+from made_page import keep
 
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.registry import ALL_RULES
@@ -212,22 +213,15 @@ def pages() -> dict[Path, str]:
     return {**texts, FOLDER / "README.md": index(), KOREAN: korean()}
 
 
-def main(check: bool) -> int:
-    """Writes what differs, or says what does."""
+def main(*, check: bool) -> int:
+    """Write what differs, or with ``check`` name it; the exit status."""
     try:
-        texts = pages()
+        made = pages()
     except ValueError as error:  # an example that shows something else now, a page without its marks
         print(f"docs/findings: {error}")
         return 1
-    differing = [(path, text) for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text]
-    for path, text in differing:
-        print(f"{'differs from the code' if check else 'written'}: docs/{path.parent.name}/{path.name}")
-        if not check:
-            path.write_text(text, "utf-8")
-    if check and differing:
-        print(f"Write them again: {COMMAND}")
-    return 1 if check and differing else 0
+    return keep(made, "findings", check=check)
 
 
 if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+    sys.exit(main(check="--check" in sys.argv[1:]))

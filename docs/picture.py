@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from made_page import keep
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOG: Final = ROOT / "examples" / "padding" / "trainer_state.json"
 PICTURE: Final = ROOT / "docs" / "images" / "padding.svg"
@@ -99,15 +101,7 @@ def _description(found: list[dict[str, Any]], last_step: int, last_loss: float) 
 
 def main(*, check: bool) -> int:
     """Write the picture, or with ``check`` compare it; the exit status."""
-    text = drawn()
-    if PICTURE.is_file() and PICTURE.read_text("utf-8") == text:
-        return 0
-    if check:
-        print(f"{PICTURE.relative_to(ROOT)} differs; run: {COMMAND}")
-        return 1
-    PICTURE.write_text(text, "utf-8")
-    print(f"written: {PICTURE.relative_to(ROOT)}")
-    return 0
+    return keep({PICTURE: drawn()}, "picture", check=check)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from made_page import keep
+
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.reference import json_schema
 
@@ -174,18 +176,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def main(check: bool) -> int:
-    """Writes the page, or says whether it differs."""
-    text = page()
-    if PAGE.exists() and PAGE.read_text("utf-8") == text:
-        return 0
-    if check:
-        print(f"differs from the schema: docs/recipe.md. Write it again: {COMMAND}")
-        return 1
-    PAGE.write_text(text, "utf-8")
-    print("written: docs/recipe.md")
-    return 0
+def main(*, check: bool) -> int:
+    """Write the page, or with ``check`` compare it; the exit status."""
+    return keep({PAGE: page()}, "recipe", check=check)
 
 
 if __name__ == "__main__":
-    sys.exit(main("--check" in sys.argv[1:]))
+    sys.exit(main(check="--check" in sys.argv[1:]))

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from made_page import keep
+
 from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells, standing_group
 from ko_cpt_callbacks.compare.registry import bundled_ids, find_baseline
 
@@ -30,17 +32,11 @@ def page(by_hand: str) -> str:
     return "\n\n".join((*parts, BY_HAND)) + by_hand
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or compare it."""
-    text = PAGE.read_text("utf-8")
-    made = page(text.partition(BY_HAND)[2])
-    if "--check" not in arguments:
-        PAGE.write_text(made, "utf-8")
-    elif made != text:
-        print(f"{PAGE.name} differs: {COMMAND}")
-        return 1
-    return 0
+def main(*, check: bool) -> int:
+    """Write the page, or with ``check`` compare it; the exit status."""
+    by_hand = PAGE.read_text("utf-8").partition(BY_HAND)[2]
+    return keep({PAGE: page(by_hand)}, "registry", check=check)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(check="--check" in sys.argv[1:]))

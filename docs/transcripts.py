@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from made_page import keep
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 COMMAND: Final = "python docs/transcripts.py"
 COLUMNS: Final = 100
@@ -103,22 +105,12 @@ def renewed(text: str) -> tuple[str, list[str]]:
 
 def main(*, check: bool) -> int:
     """Write the pages anew, or with ``check`` say which differ; the exit status."""
-    status = 0
+    made = {}
     for page in pages():
-        text = page.read_text("utf-8")
-        now, absent = renewed(text)
-        name = page.relative_to(ROOT)
+        made[page], absent = renewed(page.read_text("utf-8"))
         for command in absent:
-            print(f"{name}: not renewed, because {QUICKSTART} is absent: {command}")
-        if now == text:
-            continue
-        if check:
-            print(f"{name} differs from what its commands print; run: {COMMAND}")
-            status = 1
-        else:
-            page.write_text(now, "utf-8")
-            print(f"written: {name}")
-    return status
+            print(f"{page.relative_to(ROOT)}: not renewed, because {QUICKSTART} is absent: {command}")
+    return keep(made, "transcripts", check=check)
 
 
 if __name__ == "__main__":

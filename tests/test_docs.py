@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from docs_script import script_of_docs
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -20,17 +18,7 @@ PAGES = [
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def _script(name: str) -> ModuleType:
-    """A script of docs/."""
-    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-TRANSCRIPTS = _script("transcripts")
+TRANSCRIPTS = script_of_docs("transcripts")
 
 
 def anchors(text: str) -> set[str]:
@@ -138,7 +126,7 @@ def test_a_transcript_is_cut_where_the_page_says() -> None:
 @pytest.mark.parametrize("name", ["picture", "api"])
 def test_made_pages_are_current(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """README's picture and docs/api.md are as their scripts would write them now."""
-    status = _script(name).main(check=True)
+    status = script_of_docs(name).main(check=True)
 
     assert (status, capsys.readouterr().out) == (0, ""), "run: make docs"
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from docs_script import script_of_docs
 
 from ko_cpt_callbacks.messages.catalogue import catalogue, codes
 from ko_cpt_callbacks.rules.registry import ALL_RULES
@@ -22,17 +20,10 @@ EACH = pytest.mark.parametrize("code", codes())
 SEVERITIES = {"error", "warning", "info"}
 
 
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
+@pytest.fixture
+def script() -> ModuleType:
     """docs/findings.py."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "docs"))
-        spec = importlib.util.spec_from_file_location("docs_findings", ROOT / "docs" / "findings.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-        sys.modules.pop("example_rows", None)
+    return script_of_docs("findings")
 
 
 def _page(code: str) -> str:
@@ -161,7 +152,7 @@ def test_a_page_that_has_drifted(
 
     assert script.main(check=True) == 1
     said = capsys.readouterr().out
-    assert "docs/findings/diverged.md" in said and "docs/findings/plateau.md" in said
+    assert "findings/diverged.md" in said and "findings/plateau.md" in said
     assert said.endswith("python docs/findings.py\n")
     assert page.read_text("utf-8") == drifted
 

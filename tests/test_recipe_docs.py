@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from docs_script import script_of_docs
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
@@ -27,11 +27,7 @@ EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 @pytest.fixture
 def script() -> ModuleType:
     """docs/recipe.py."""
-    spec = importlib.util.spec_from_file_location("docs_recipe", ROOT / "docs" / "recipe.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script_of_docs("recipe")
 
 
 def _parts() -> dict[str, Any]:

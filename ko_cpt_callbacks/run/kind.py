@@ -42,11 +42,6 @@ class TrainerKind(StrEnum):
         """
         return self in (TrainerKind.CAUSAL, TrainerKind.SEQ2SEQ, TrainerKind.MASKED)
 
-    @property
-    def scores_answers(self) -> bool:
-        """Whether it scores pairs, answers or samples: no forward pass of it is an evaluation of a text."""
-        return self in (TrainerKind.PREFERENCE, TrainerKind.REWARD, TrainerKind.RL)
-
 
 # Class names as TRL, Axolotl (AxolotlDPOTrainer), LLaMA-Factory (CustomKTOTrainer, PairwiseTrainer), Unsloth
 # (UnslothGRPOTrainer) and OpenRLHF's users write them, and the arguments' (DPOConfig). Order counts: OnlineDPO samples.

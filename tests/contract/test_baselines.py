@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from docs_script import script_of_docs
 
 from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells, standing_group
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline
@@ -343,12 +343,9 @@ def test_quantisation_offsets() -> None:
 
 def test_the_page_of_all_is_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     """docs/registry.md has every baseline, as docs/registry.py would write it now; if not: `make docs`."""
-    spec = importlib.util.spec_from_file_location("docs_registry", ROOT / "docs" / "registry.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = script_of_docs("registry")
 
-    assert script.main(["--check"]) == 0, capsys.readouterr().out
+    assert script.main(check=True) == 0, capsys.readouterr().out
     rows = re.findall(r"^\| `([^`]+)` \|", script.PAGE.read_text("utf-8").partition(script.BY_HAND)[0], re.MULTILINE)
     assert sorted(rows) == sorted(bundled_ids())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docs_script import script_of_docs
 
 import ko_cpt_callbacks.rules as rooms
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
@@ -245,9 +246,7 @@ def test_metadata_is_what_the_examples_show() -> None:
 
 
 def _examples() -> Mapping[str, Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2] / "docs"))
-        return dict(import_module("example_rows").EXAMPLES)
+    return dict(script_of_docs("example_rows").EXAMPLES)
 
 
 def test_every_rule_has_its_own_tests() -> None:

@@ -102,7 +102,6 @@ def test_log_keys(names: list[str], kind: str | None) -> None:
 def test_language_kinds() -> None:
     """Only a loss that is a cross-entropy of tokens has a perplexity."""
     assert {kind.value for kind in TrainerKind if kind.language} == {"causal", "seq2seq", "masked"}
-    assert {kind.value for kind in TrainerKind if kind.scores_answers} == {"preference", "reward", "rl"}
 
 
 def test_what_applies() -> None:

@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,24 @@ class Score:
         return cls(len(counted), trainers, others, expected, errors)
 
 
-def run(suite: str, folder: Path, python: str, seconds: int, place: Path) -> Score:
+def _pytest(python: str, options: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    with log.open("wb") as sink:
+        command = [python, "-m", "pytest", *options]
+        subprocess.run(command, cwd=folder, env=environment, stdout=sink, stderr=subprocess.STDOUT, check=False)
+
+
+def run(
+    suite: str, folder: Path, python: str, seconds: int, place: Path, pytest: Callable[..., None] = _pytest
+) -> Score:
     """Both runs of a suite.
+
+    Args:
+        suite: One of `SUITES`.
+        folder: Its checkout.
+        python: The interpreter that has what it needs.
+        seconds: Time limit of a test.
+        place: Where outcomes and logs go.
+        pytest: Runs pytest in a process of its own.
 
     Raises:
         FileNotFoundError: If the folder has none of the suite's files.
@@ -115,9 +131,7 @@ def run(suite: str, folder: Path, python: str, seconds: int, place: Path) -> Sco
         options += _OPTIONS.get(suite, ())
         print(f"{suite}: {'with the callback' if watched == '1' else 'plain'} …", flush=True)
         log = place / f"{suite}-{watched}.log"
-        with log.open("wb") as sink:
-            command = [python, "-m", "pytest", *options, *files]
-            subprocess.run(command, cwd=folder, env=environment, stdout=sink, stderr=subprocess.STDOUT, check=False)
+        pytest(python, [*options, *files], folder, environment, log)
         if not target.exists():
             raise RuntimeError(f"{suite}: no test ran: {log.read_text('utf-8', 'replace')[-1500:]}")
         found.append(json.loads(target.read_text("utf-8")))

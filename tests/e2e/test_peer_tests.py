@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import forked
+from e2e import job_pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -39,6 +43,12 @@ def test_fails_by_itself():
 '''
 
 
+def _forked(python: str, options: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
+    """As the benchmark does it, in a process that has torch and transformers already."""
+    outcome = forked.run(job_pytest.run, options, str(folder), dict(environment), folder=log.parent, timeout=240)
+    log.write_text(outcome.text, "utf-8")
+
+
 def test_a_suite_runs_plain_and_with_the_callback(tmp_path: Path) -> None:
     """Three tests pass plain; with the callback one of them fails, and one more of those that look at callbacks; the
     test that fails by itself does not count.
@@ -46,7 +56,7 @@ def test_a_suite_runs_plain_and_with_the_callback(tmp_path: Path) -> None:
     folder = tmp_path / "project" / "tests" / "trainer"
     folder.mkdir(parents=True)
     (folder / "test_trainer.py").write_text(THEIRS, "utf-8")
-    score = peers.run("transformers", tmp_path / "project", sys.executable, 60, tmp_path)
+    score = peers.run("transformers", tmp_path / "project", sys.executable, 60, tmp_path, _forked)
     assert (score.plain, score.trainers) == (3, 3)
     assert [name.rpartition("::")[2] for name in score.failed] == ["test_counts_callbacks"]
     assert [name.rpartition("::")[2] for name in score.expected] == ["test_init_callback"]

@@ -14,7 +14,7 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.excursion import Jump, Low, Rise, Watch
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
-from ko_cpt_callbacks.signal.window import Recent
+from ko_cpt_callbacks.signal.window import Recent, fitted
 
 
 def _signals(seen: list[Observation]) -> list[Signals]:
@@ -402,6 +402,14 @@ def test_where_a_steep_level_goes() -> None:
     # What has come to rest goes nowhere: its level is the line's, which is still on its way down.
     rise = _add([*(4.1 - 0.1 * i for i in range(21)), *[2.0] * 9], 4.0, line=(2.2, -0.1), noise=0.01, jitter=0.01).rise
     assert rise is not None and rise.base == 2.2
+
+
+@pytest.mark.parametrize(("points", "looked_at"), [(7, 7), (8, 8), (12, 8)])
+def test_how_many_points_of_a_bent_curve_say_how_wild_it_is(points: int, looked_at: int) -> None:
+    """The last eight, from eight on: how far the second farthest of them is off the line through them."""
+    losses = [2.0 + 4.0 * math.exp(-i / 3) + 0.01 * (-1) ** i for i in range(points)]
+    rise = _watches(rows([*losses, 6.5]))[-1].rise
+    assert rise is not None and rise.wild == pytest.approx(fitted(losses[-looked_at:]).wild)
 
 
 def test_how_wild_the_last_points_are() -> None:

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_4_57 ?= .venv-4.57
 FRAMEWORKS ?= .venv-frameworks
+# LLaMA-Factory's bound, Axolotl's pin, and the ends of 5.x.
+VERSIONS ?= 5.0.0 5.6.2 5.16.1 5.24.0
 
 .DEFAULT_GOAL := help
 # No target is a file; each has its line in `make help`.
@@ -31,6 +33,13 @@ test: ## Run all tests
 
 test-4.57: install-4.57 ## Run the tests that hold on transformers 4.57 too
 	$(VENV_4_57)/bin/python -m pytest -m both_versions
+
+test-versions: ## Those tests on other releases of transformers too (VERSIONS="5.0.0 …"); an hour
+	for version in $(VERSIONS); do \
+		$(PYTHON) -m venv .venv-$$version && \
+		.venv-$$version/bin/pip install -e '.[test]' torch==2.13.0 transformers==$$version && \
+		.venv-$$version/bin/python -m pytest -m both_versions || failed="$$failed $$version"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 test-families: ## Stages of every family of models that is tried: a tiny one each, 8 bits and LoRA (four minutes)
 	$(VENV)/bin/python -m pytest tests/training/test_families.py -m "families or not families"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
+
+import transformers
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.registry import baseline_data
@@ -20,6 +23,10 @@ from ko_cpt_callbacks.watch.spec import WatchSpec
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
+# As setup.cfg has it; a framework's environment may have been made without asking it.
+_OLDEST: Final = (4, 57)
+_BELOW: Final = (6, 0)
+
 
 def callback_spec(
     *, baseline: str | Baseline | None = None, language: str | None = None, **arguments: Any
@@ -32,8 +39,10 @@ def callback_spec(
         arguments: The others, as `WatchSpec.from_kwargs` takes them.
 
     Raises:
-        ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
+        ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected. For a
+            release of transformers whose Trainer is not known.
     """
+    _check_version(transformers.__version__)
     spec = WatchSpec.from_kwargs(
         known_limits(),
         baseline_data,
@@ -45,6 +54,16 @@ def callback_spec(
     for doubt in doubts_of(spec.targets, spec.task):
         _log.warning("%s", doubt.message(spec.language))
     return spec
+
+
+def _check_version(found: str) -> None:
+    """Refuse a Trainer of which nothing is known: what it passes and logs is measured from release to release."""
+    number = re.match(r"(\d+)\.(\d+)", found)
+    if number is None or not _OLDEST <= (int(number[1]), int(number[2])) < _BELOW:
+        raise ConfigurationError(
+            f"transformers: found {found}, expected {_OLDEST[0]}.{_OLDEST[1]} or newer, below {_BELOW[0]}; "
+            f"pip install 'transformers>={_OLDEST[0]}.{_OLDEST[1]},<{_BELOW[0]}'"
+        )
 
 
 def checked_outputs(outputs: Iterable[str | Output] | None) -> tuple[str | Output, ...]:

@@ -244,3 +244,19 @@ def test_limits_that_cannot_be_used(rules: dict[str, Any], parts: list[str]) -> 
         KoCPTCallback(rules=rules)
     for part in ["KoCPTCallback(rules=…): ", *parts]:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("version", "refused"), [
+    ("4.56.2", True), ("4.57.0", False), ("5.24.0", False), ("5.25.0.dev0", False), ("6.0.0", True), ("x", True),
+])  # fmt: skip
+def test_a_release_of_transformers_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
+) -> None:
+    """It is refused when the callback is built, with what was found and what to install."""
+    monkeypatch.setattr("transformers.__version__", version)
+    if not refused:
+        assert KoCPTCallback() is not None
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        KoCPTCallback()
+    assert str(caught.value).startswith(f"transformers: found {version}, expected 4.57 or newer, below 6; pip install")

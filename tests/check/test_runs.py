@@ -256,3 +256,23 @@ def test_the_public_logs() -> None:
     states = {number: row.get("state") for number, row in rows.items()}
     assert len(rows) == 14
     assert (states["00"], states["01"], states["23"], states["66"]) == ("finished", "unfinished", "unfinished", None)
+
+
+def test_many_runs_are_judged_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same table, in the same order, with an unreadable log among them; where no process starts, one judges all."""
+    for at in range(64):
+        (tmp_path / f"run{at}").mkdir()
+        write_state(tmp_path / f"run{at}" / "trainer_state.json", sample.healthy()[: 20 + at])
+    (tmp_path / "run7" / "trainer_state.json").write_text("{", "utf-8")
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    alone = check(tmp_path)
+    assert (alone.exit_code, alone.stdout.count("unreadable")) == (2, 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    together = check(tmp_path)
+    assert (together.stdout, together.stderr, together.exit_code) == (alone.stdout, alone.stderr, 2)
+
+    def none(*_: object, **__: object) -> object:
+        raise OSError("no semaphores here")
+
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.ProcessPoolExecutor", none)
+    assert check(tmp_path).stdout == alone.stdout

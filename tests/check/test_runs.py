@@ -222,7 +222,7 @@ def test_watching_ends_with_the_trainers_last_row(tmp_path: Path, monkeypatch: p
     path = tmp_path / "trainer_state.json"
     path.write_text(json.dumps({"log_history": rows, "max_steps": 900, "global_step": 400}), "utf-8")
     monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("nothing more can come"))
-    assert check(path, "--watch").stdout.startswith("UNFINISHED 400 of 900 steps")
+    assert check(path, "--watch").stdout.startswith("STOPPED by should_training_stop at 400 of 900 steps")
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -72,7 +72,7 @@ class HookedModel:
         rank: Index of this process.
         eval_meter: Sees forward passes with labels in evaluation mode.
         train_meter: Sees forward passes in training mode.
-        said: Told of what cannot be measured.
+        said: Reports what cannot be measured, once.
     """
 
     def __init__(

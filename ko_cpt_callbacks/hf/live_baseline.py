@@ -53,7 +53,7 @@ class LiveBaseline:
         """The per-row sums of the baseline's evaluations by file, as the first rank reads them, for every rank.
 
         Args:
-            on_error: Told of a file that cannot be read; its evaluation is not compared row by row.
+            on_error: Called with the exception of an unreadable file; its evaluation is not compared row by row.
         """
         stages = () if self._baseline is None else self._baseline.stages
         names = dict.fromkeys(value.rows_file for stage in stages for value in stage.values if value.rows_file)

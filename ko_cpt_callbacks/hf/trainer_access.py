@@ -79,7 +79,7 @@ def target_problem(
         targets: What the run must reach.
         trainer: The Trainer; None where it was not found, and then nothing is wrong.
         log_history: Rows restored by the Trainer: their sets existed.
-        on_error: Told of an exception of ours.
+        on_error: Called with an exception of ours.
     """
     try:
         sets = eval_sets(trainer)

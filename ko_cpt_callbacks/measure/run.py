@@ -65,7 +65,7 @@ def measure_model(
         choice: Which.
         text: On what.
         settings: How.
-        progress: Told of the UTF-8 bytes that are done, and of all.
+        progress: Called with the UTF-8 bytes that are done, and of all.
 
     Raises:
         ConfigurationError: If the model, the text or the folder cannot be used.

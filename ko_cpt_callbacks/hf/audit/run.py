@@ -140,7 +140,7 @@ def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
 
     Args:
         set_up: What is looked at.
-        on_error: Told of an exception of ours; the other checks go on.
+        on_error: Called with an exception of ours; the other checks go on.
     """
     checks: tuple[Callable[[], Iterator[Note]], ...] = (
         lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),

@@ -77,7 +77,7 @@ class EvalMeter:
     Args:
         reader: Makes the row reader on first use (the byte table of a large vocabulary takes a moment).
         ranks: The processes whose parts are added up.
-        on_error: Told of a batch that could not be counted; the evaluation then has no exact loss.
+        on_error: Called with the exception of a batch that could not be counted; the evaluation then has no exact loss.
     """
 
     def __init__(

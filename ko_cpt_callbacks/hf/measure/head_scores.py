@@ -131,7 +131,7 @@ class HeadWatch:
     Args:
         model: The Trainer's model, adapters included.
         compiled: Whether its forward pass is compiled: then it is left whole, and there are no hidden states.
-        on_error: Told of an exception in the hook; the pass then has no hidden states.
+        on_error: Called with an exception in the hook; the pass then has no hidden states.
     """
 
     def __init__(

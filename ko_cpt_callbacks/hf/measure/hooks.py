@@ -44,7 +44,7 @@ class ForwardWatch:
         train_meter: Sees forward passes in training mode.
         compiled: Whether the forward pass is, or will be, compiled: the hooks then stay out of the graph.
         pad_id: The pad token, which the first batches' labels are searched for.
-        on_error: Told of an exception in a hook; the forward pass never sees it.
+        on_error: Called with an exception in a hook; the forward pass never sees it.
     """
 
     def __init__(

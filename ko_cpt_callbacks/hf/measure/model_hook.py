@@ -19,7 +19,7 @@ class ModelHook:
     Args:
         call: What the hook does; its result is dropped, so that nothing of the model's changes.
         arguments: How many positional arguments it is called with: 3 or 4.
-        on_error: Told of an exception in it; the forward pass never sees it.
+        on_error: Called with an exception in it; the forward pass never sees it.
     """
 
     def __init__(

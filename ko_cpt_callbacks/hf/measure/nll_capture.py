@@ -180,7 +180,7 @@ class LossWindow:
 
     Args:
         model: The Trainer's model.
-        on_error: Told of an exception in the hook; the logits are reduced instead.
+        on_error: Called with an exception in the hook; the logits are reduced instead.
     """
 
     def __init__(self, model: nn.Module, on_error: Callable[[Exception], None] | None = None) -> None:

@@ -156,7 +156,7 @@ class TrainMeter:
 
     Args:
         ranks: The processes to add up over.
-        on_error: Told of an exception in counting; the row lacks the counts then.
+        on_error: Called with an exception in counting; the row lacks the counts then.
     """
 
     def __init__(self, ranks: Ranks, on_error: Callable[[Exception], None] | None = None) -> None:

@@ -87,7 +87,7 @@ types: ## How much of the public surface pyright knows the type of (99 % or more
 	.venv-types/bin/pip install -c constraints.txt pyright
 	PYTHONPATH=. .venv-types/bin/pyright --pythonpath $(VENV)/bin/python --verifytypes ko_cpt_callbacks --ignoreexternal | tail -3
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-heading bench-checkpoints bench-stopping ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-data bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-heading bench-checkpoints bench-stopping ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -109,6 +109,9 @@ bench-bytes: ## Bytes of the scored text, counted from token ids, against the te
 
 bench-stopping: ## How often a target that is looked at 200 times is ever met that is not, and what that costs
 	$(VENV)/bin/python benchmarks/stopping.py
+
+bench-data: ## How fast a corpus becomes rows, beside encode_batch alone (DATATROVE="--datatrove PYTHON")
+	$(VENV)/bin/python benchmarks/data_speed.py $(DATATROVE)
 
 bench-targets: ## How often a verdict on a target is wrong where the truth is known
 	$(VENV)/bin/python benchmarks/targets.py

@@ -19,8 +19,6 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data.encode import Document, batches, encode_texts
@@ -250,9 +248,12 @@ class PerplexityBand:
             self.model.train(training)
         return found
 
-    @torch.no_grad()
     def _losses(self, rows: Sequence[Sequence[int]]) -> list[float]:
         """Nats per predicted token of every row."""
+        # Not at the top: a process that only encodes would take seconds for it.
+        import torch
+        from torch.nn import functional
+
         length = max(2, *(len(row) for row in rows))
         ids = torch.zeros((len(rows), length), dtype=torch.long)
         there = torch.zeros_like(ids)
@@ -260,7 +261,8 @@ class PerplexityBand:
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
             there[place, : len(row)] = 1
         ids, there = ids.to(self.model.device), there.to(self.model.device)
-        logits = self.model(input_ids=ids, attention_mask=there).logits
+        with torch.no_grad():
+            logits = self.model(input_ids=ids, attention_mask=there).logits
         losses = []
         for place, row in enumerate(rows):
             count = len(row) - 1

@@ -193,17 +193,26 @@ def _lists(rows: Sequence[Any], kind: Any) -> Any:
 
 def _text_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """A few documents at a time, fewer where they are long; one alone may be of any length."""
-    return _cut(documents, _BATCH_CHARACTERS, _BATCH_CHARACTERS, _BATCH_DOCUMENTS)
+    return _cut(documents, _BATCH_CHARACTERS, _BATCH_DOCUMENTS)
 
 
-def _cut(documents: Iterable[Document], first: int, characters: int, most: int) -> Iterator[list[Document]]:
-    """Lists of documents with so many characters together, each twice as many as the one before."""
+def _cut(documents: Iterable[Document], characters: int, count: int, most: int = 0) -> Iterator[list[Document]]:
+    """Lists of so many documents, or fewer with so many characters together.
+
+    Args:
+        documents: In order.
+        characters: Of the first list.
+        count: Documents of the first list.
+        most: Up to so many characters each list is twice as large as the one before; 0: all are as large as the first.
+    """
     batch: list[Document] = []
     size = 0
     for document in documents:
-        if batch and (len(batch) == most or size + len(document.text) > first):
+        if batch and (len(batch) == count or size + len(document.text) > characters):
             yield batch
-            batch, size, first = [], 0, min(2 * first, characters)
+            batch, size = [], 0
+            if 2 * characters <= most:
+                characters, count = 2 * characters, 2 * count
         batch.append(document)
         size += len(document.text)
     if batch:
@@ -232,7 +241,7 @@ class ShardStore:
         """
         waiting: list[tuple[Path, Future[bytes] | None]] = []
         ahead = 0 if self._workers.count == 1 else self._workers.count + 1
-        for number, part in enumerate(_cut(documents, _FIRST_CHARACTERS, _SHARD_CHARACTERS, _SHARD_CHARACTERS)):
+        for number, part in enumerate(_cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)):
             path = self._folder / f"{number:06d}.arrow"
             waiting.append((path, None if path.exists() else self._workers.submit(name, maker, part)))
             if len(waiting) > ahead:

@@ -1,0 +1,211 @@
+"""How fast a corpus becomes rows: MB of UTF-8 a second, beside ``encode_batch`` alone and beside datatrove.
+
+``python benchmarks/data_speed.py [--megabytes 200] [--workers N] [--datatrove PYTHON]``. The text is made here:
+documents of natural lengths, of the sentences of ``../shared/data/corpus/ko_laws.txt``, the bundled Korean and Debian's
+Korean manuals (``/usr/share/man/ko``), as far as they are there; one in thirty is another one with up to a tenth of its
+characters changed. All in one run, each in a process of its own: ``encode_batch`` with as many threads as there are
+workers; the whole pipeline (share of Hangul, repetition, near duplicates, words, packing) with its peak memory; and,
+where the interpreter of an environment with ``datatrove[processing]`` and ``kiwipiepy`` is given, its Gopher repetition
+filter and its tokenizer step. Then the sketch and the index of near duplicates alone. Speeds are of the processor time
+of a job and its workers, so that a busy machine changes them little. Exits with 1 where the pipeline has less than
+``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+LAWS = ROOT.parent / "shared" / "data" / "corpus" / "ko_laws.txt"
+MANUALS = Path("/usr/share/man/ko")
+PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TROVE = """
+import sys
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.filters import GopherRepetitionFilter
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.tokens import DocumentTokenizer
+folder, workers = sys.argv[1], int(sys.argv[2])
+LocalPipelineExecutor(
+    pipeline=[
+        JsonlReader(folder + "/texts"),
+        GopherRepetitionFilter(language="ko"),
+        DocumentTokenizer(folder + "/trove", None, folder + "/tokenizer/tokenizer.json", "</s>"),
+    ],
+    tasks=workers, workers=workers, logging_dir=folder + "/logs",
+).run()
+"""
+
+
+def sentences() -> list[str]:
+    """Every sentence that is mostly Hangul, once."""
+    texts = [LAWS.read_text("utf-8")] if LAWS.is_file() else []
+    for line in (ROOT / "recipes" / "text" / "ko_prose.jsonl").read_text("utf-8").splitlines():
+        texts.append(json.loads(line)["text"])
+    for path in sorted(MANUALS.rglob("*.gz")):
+        page = gzip.decompress(path.read_bytes()).decode("utf-8", "ignore")
+        texts.append(re.sub(r"^[.'].*?$|\\f.|\\", "", page, flags=re.MULTILINE))
+    found = [part.strip() for text in texts for line in text.splitlines() for part in re.split(r"(?<=[.다]) ", line)]
+    return [part for part in dict.fromkeys(found) if len(part) > 8 and len(re.findall("[가-힣]", part)) * 3 > len(part)]
+
+
+def documents(pool: list[str], size: int) -> Iterator[str]:
+    """Documents of so many bytes together."""
+    draw = random.Random(0)
+    last: list[str] = []
+    while size > 0:
+        if last and draw.random() < 1 / 30:
+            letters = list(draw.choice(last))
+            for place in draw.sample(range(len(letters)), round(draw.random() * 0.1 * len(letters))):
+                letters[place] = draw.choice("가나다라마바사")
+            text = "".join(letters)
+        else:
+            wanted, parts = min(max(int(draw.lognormvariate(7.2, 0.9)), 200), 60_000), []
+            while wanted > 0:
+                parts.append(draw.choice(pool))
+                wanted -= len(parts[-1].encode())
+            text = "".join(part + draw.choice("    \n") for part in parts)
+            last = [*last[-999:], text]
+        size -= len(text.encode())
+        yield text
+
+
+def prepare(folder: Path, megabytes: float) -> None:
+    """The text, and a tokenizer of 32,000 tokens."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    pool = sentences()
+    tokenizer = Tokenizer(models.BPE())
+    step = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), step])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=32_000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(pool, trainer)
+    wrapped: Any = PreTrainedTokenizerFast
+    wrapped(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder / "tokenizer")
+    (folder / "texts").mkdir()
+    with (folder / "texts" / "ko.jsonl").open("w", encoding="utf-8") as file:
+        for text in documents(pool, round(megabytes * 1e6)):
+            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+
+
+def texts_of(folder: Path) -> Iterator[str]:
+    """The text again."""
+    with (folder / "texts" / "ko.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)["text"]
+
+
+def job(name: str, folder: Path, workers: int) -> dict[str, Any]:
+    """One measurement, in this process."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    if name == "encode_batch":
+        texts = list(texts_of(folder))
+        begin = time.process_time()
+        for place in range(0, len(texts), 1000):
+            tokenizer.backend_tokenizer.encode_batch(texts[place : place + 1000], add_special_tokens=False)
+        return {"seconds": time.process_time() - begin}
+    if name == "duplicates":
+        from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, sketch
+
+        index = DuplicateIndex(near=True, folder=folder)
+        texts = list(texts_of(folder))
+        times = [0.0, 0.0]
+        for place in range(0, len(texts), 500):
+            begin = time.process_time()
+            sketches = sketch(texts[place : place + 500])
+            middle = time.process_time()
+            index.add(sketches)
+            times[0] += middle - begin
+            times[1] += time.process_time() - middle
+        return {"seconds": sum(times), "sketch": times[0], "index": times[1]}
+    from ko_cpt_callbacks.training.data.filters import HangulShare
+    from ko_cpt_callbacks.training.data.packing import PackSettings
+    from ko_cpt_callbacks.training.data.removal import Duplicates
+    from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
+    from ko_cpt_callbacks.training.data.rows import Making, packed_rows
+    from ko_cpt_callbacks.training.data.sources import Source
+
+    source = Source("ko", (folder / "texts" / "ko.jsonl",), filters=(HangulShare(0.5), RepeatedNgrams()))
+    rows = packed_rows(
+        [source], tokenizer, PackSettings(2048), folder / "rows", duplicates=Duplicates(), making=Making(workers)
+    )
+    status = Path("/proc/self/status").read_text("ascii")
+    peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    entry = rows.report["sources"]["ko"]
+    dropped = {part["filter"]: part["dropped_documents"] for part in entry["filters"]}
+    return {"peak": peak, "kept": entry["documents"] / entry["available"], "dropped": dropped}
+
+
+def measure(name: str, folder: Path, workers: int, trove: str | None) -> dict[str, Any]:
+    """One measurement, in a process of its own."""
+    parallel = {"TOKENIZERS_PARALLELISM": str(name == "encode_batch").lower(), "RAYON_NUM_THREADS": str(workers)}
+    environment = {**os.environ, **parallel, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, __file__, "--job", name, str(folder), str(workers)]
+    if trove is not None:
+        command = [trove, "-c", TROVE, str(folder), str(workers)]
+        environment["TOKENIZERS_PARALLELISM"] = "false"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": used, **({} if trove else json.loads(done.stdout.splitlines()[-1]))}
+
+
+def main() -> int:
+    """Print the table; 1 where a limit is passed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=float, default=200)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--datatrove", metavar="PYTHON", help="interpreter of an environment with datatrove")
+    parser.add_argument("--share", type=float, default=0.6)
+    parser.add_argument("--limit", type=float, default=1536, help="MB of memory")
+    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    wanted = parser.parse_args()
+    if wanted.job:
+        name, folder, workers = wanted.job
+        print(json.dumps(job(name, Path(folder), int(workers))))
+        return 0
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        prepare(folder, wanted.megabytes)
+        size = sum(len(text.encode()) for text in texts_of(folder)) / 1e6
+        print(f"{size:.0f} MB of Korean, {wanted.workers} workers; MB of UTF-8 a second of processor time")
+        jobs = ["encode_batch", "pipeline", *(["datatrove"] if wanted.datatrove else []), "duplicates"]
+        found = {}
+        for name in jobs:
+            found[name] = measure(name, folder, wanted.workers, wanted.datatrove if name == "datatrove" else None)
+            speed, beside = size / found[name]["seconds"], found["encode_batch"]["seconds"] / found[name]["seconds"]
+            print(f"{name:14}{speed:8.2f}{beside:8.2f} times encode_batch", flush=True)
+    whole, near = found["pipeline"], found["duplicates"]
+    dropped = ", ".join(f"{name} {count:,}" for name, count in whole["dropped"].items())
+    print(f"pipeline: {whole['peak']:.0f} MB in the first process; {whole['kept']:.1%} kept; dropped: {dropped}")
+    print(f"duplicates, one core: sketch {size / near['sketch']:.1f}, index {size / near['index']:.1f}")
+    wrong = found["encode_batch"]["seconds"] < wanted.share * whole["seconds"] or whole["peak"] > wanted.limit
+    return int(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

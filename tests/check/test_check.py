@@ -473,7 +473,7 @@ def test_a_limit_in_run_json_that_cannot_be_used(tmp_path: Path) -> None:
 def test_every_code_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """A run.json that names them all is judged by the rules that they are now, and none is unknown."""
     asked = judged(_folder(tmp_path, sample.healthy(), rules=[*retired(), "non-finite"]))["run"]
-    assert (asked["rules"], asked["unknown_rules"]) == (["note", "non-finite"], [])
+    assert (asked["rules"], asked["unknown_rules"]) == (["note", "non-finite", "memorizing"], [])
 
 
 def test_why_a_run_was_stopped(tmp_path: Path) -> None:

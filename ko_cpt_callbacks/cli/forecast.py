@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,7 +20,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, loss_from_perplexity, perplexity
+from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
 
@@ -178,15 +178,15 @@ def _nats(target: Target, curve: Curve) -> float:
         raise ConfigurationError(
             f"--target: found {target}, but what is forecast of {curve.name} is {curve.metric}; write {expected}"
         )
-    if target.metric == keys.PPL and curve.metric != keys.EXACT_LOSS and not target.relative:
-        same = f"{keys.key(target.split, curve.metric)}<{loss_from_perplexity(target.below):.4g}@{target.by}"
+    bound = bound_of(target, replace(curve, metric=keys.EXACT_LOSS) if target.metric == keys.PPL else curve)
+    if bound is None:
+        raise ConfigurationError(f"--target: {target} needs the bytes of the text and an exact loss; no row has both")
+    if target.metric == keys.PPL and curve.metric != keys.EXACT_LOSS:
+        same = f"{keys.key(target.split, curve.metric)}<{bound:.4g}@{target.by}"
         raise ConfigurationError(
             f"--target: found {target}, but a perplexity is that of an exact loss, and of {curve.name} there is none; "
             f"write {same}"
         )
-    bound = bound_of(target, curve)
-    if bound is None:
-        raise ConfigurationError(f"--target: {target} needs the bytes of the text and an exact loss; no row has both")
     return bound
 
 

@@ -108,14 +108,10 @@ def _numbers(name: str, ends: Forecast) -> dict[str, float]:
 def bound_of(target: Target, curve: Curve) -> float | None:
     """The bound of a target as a loss in nats per token; None where the curve is of another loss, or has no bytes.
 
-    A perplexity and bits per byte are those of an exact loss. A change is one since the curve's first point; NaN where
-    no point is a number.
+    A perplexity and bits per byte are those of an exact loss, as changes too: where the target's verdict refuses a
+    substitute, so does its forecast. A change is one since the curve's first point; NaN where no point is a number.
     """
-    if target.metric in (keys.LOSS, keys.EXACT_LOSS):
-        comparable = target.metric == curve.metric
-    else:
-        comparable = target.relative or curve.metric == keys.EXACT_LOSS
-    if not comparable:
+    if curve.metric != (keys.LOSS if target.metric == keys.LOSS else keys.EXACT_LOSS):
         return None
     if target.relative:
         first = next((loss for _, loss in curve.points if math.isfinite(loss) and loss > 0), math.nan)

@@ -118,6 +118,9 @@ def test_a_target_of_an_exact_loss_needs_one(half: Path) -> None:
     found = run(half, "--target", "eval_ppl<20")
     assert found.exit_code == 2 and "of eval there is none; write eval_loss<2.996@end" in found.stderr
     assert run(half, "--target", "eval_loss<2.996@end").exit_code == 0
+    found = run(half, "--target", "eval_ppl<-70%")
+    assert found.exit_code == 2 and "of eval there is none; write eval_loss<" in found.stderr
+    assert run(half, "--target", found.stderr.split("write ")[1].strip()).exit_code == 0
 
 
 def test_a_deadline_that_is_passed_is_said(half: Path) -> None:

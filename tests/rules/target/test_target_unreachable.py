@@ -71,6 +71,17 @@ def test_every_metric_of_an_exact_loss(target: str) -> None:
     assert spoken(heading(0.4), target) == [BEGINS + EVERY]
 
 
+@pytest.mark.parametrize("target", ["eval_ppl<8.1", "eval_ppl<-70%", "eval_bits_per_byte<-40%", "eval_exact_loss<-40%"])
+def test_the_trainers_loss_is_no_substitute(target: str) -> None:
+    """No run is stopped for a perplexity or bits per byte, or their change, that only the Trainer's loss speaks of."""
+    rows = [
+        dataclasses.replace(row, loss=row.exact_loss, exact_loss=None) if isinstance(row, EvalObservation) else row
+        for row in heading(0.4)
+    ]
+    assert spoken(rows, target) == []
+    assert spoken(rows, "eval_loss<-40%") == [BEGINS + EVERY]
+
+
 def test_nothing_is_said_while_a_probability_is_withheld() -> None:
     """A scheduler without a plan, a run without a last step, a spike on the way: silence."""
     rows = heading()

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,8 @@ class Plan:
         folder: The run's folder, no link.
         free: What would be deleted.
         kept: Steps on disk that stay, each with why: ``recommended``, ``newest`` (a resume begins there),
-            ``trainers-best`` (loaded at the end), or an oddity of `Checkpoint`.
+            ``trainers-best`` (loaded at the end), ``linked`` (a link in the run's folder leads there), or an oddity of
+            `Checkpoint`.
     """
 
     folder: Path
@@ -70,7 +71,7 @@ def plan_of(account: Account, now: float) -> Plan:
     folder, recommended = account.folder.resolve(), account.recommended
     _alone(folder)
     on_disk = [one for one in account.checkpoints if one.disk is not None]
-    age = now - max((one.disk.written for one in on_disk if one.disk is not None), default=0.0)
+    age = now - max(_recorded(folder), *(one.disk.written for one in on_disk if one.disk is not None), 0.0)
     if not account.ended and age < _QUIET_SECONDS:
         raise ConfigurationError(
             f"--prune: {folder} has not ended and was written {max(age, 0):.0f} s ago, expected a run that is over or "
@@ -80,12 +81,14 @@ def plan_of(account: Account, now: float) -> Plan:
         raise ConfigurationError(
             f"--prune: {folder} has no checkpoint on disk that its evaluations can tell from others; nothing is freed"
         )
-    needed = {} if account.ended else _needed(account.folder, on_disk[-1].step)
-    free, kept = [], []
+    needed = {} if account.ended else _needed(account.folder, [one.disk for one in on_disk if one.disk is not None])
+    free, kept, linked = [], [], _linked(folder)
     for one in on_disk:
         why = "recommended" if one is recommended else one.oddity or needed.get(one.step, "")
         if not why and state_in(account.folder, one.step) is None:
             why = "other-run"
+        if not why and checkpoint_name(one.step) in linked:
+            why = "linked"
         if why:
             kept.append((one.step, why))
         elif one.disk is not None:
@@ -93,11 +96,31 @@ def plan_of(account: Account, now: float) -> Plan:
     return Plan(folder, tuple(free), tuple(kept))
 
 
-def _needed(folder: Path, newest: int) -> dict[int, str]:
-    """What a resume needs: the newest checkpoint, and the one that is loaded at the end."""
-    state = state_in(folder, newest)
-    best = re.fullmatch(r"checkpoint-(\d{1,18})", Path((state and state.best_checkpoint) or "").name)
-    return {**({} if best is None else {int(best[1]): "trainers-best"}), newest: "newest"}
+def _recorded(folder: Path) -> float:
+    """When a row was last recorded: between two checkpoints hours may pass."""
+    try:
+        return (folder / keys.FOLDER / keys.ROWS_FILE).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _linked(folder: Path) -> set[str]:
+    """What links in the run's folder lead to: a checkpoint that somebody gave a name."""
+    ends = (Path(os.path.realpath(entry.path)) for entry in os.scandir(folder) if entry.is_symlink())
+    return {end.relative_to(folder).parts[0] for end in ends if folder in end.parents}
+
+
+def _needed(folder: Path, on_disk: Sequence[OnDisk]) -> dict[int, str]:
+    """What a resume needs: the newest checkpoint, and the one that is loaded at the end.
+
+    The newest is the last by its step, which the Trainer looks for, and the last written, too: a run that went back to
+    an earlier step has written later checkpoints with lower ones.
+    """
+    newest = {on_disk[-1].step, max(on_disk, key=lambda one: (one.written, one.step)).step}
+    states = [state_in(folder, step) for step in newest]
+    names = [Path((state and state.best_checkpoint) or "").name for state in states]
+    best = [found for name in names if (found := re.fullmatch(r"checkpoint-(\d{1,18})", name))]
+    return {**{int(one[1]): "trainers-best" for one in best}, **dict.fromkeys(newest, "newest")}
 
 
 def _alone(folder: Path) -> None:
@@ -135,14 +158,17 @@ def _delete(handle: int, one: OnDisk) -> str:
         if not _is(handle, name, one):
             return "changed"
         if aside in os.listdir(handle):
-            return f"{aside}: is in the way"
+            return f"{aside} is in the way, what an earlier --prune left; delete it"
         os.rename(name, aside, src_dir_fd=handle, dst_dir_fd=handle)
         if not _is(handle, aside, one):
             os.rename(aside, name, src_dir_fd=handle, dst_dir_fd=handle)
             return "changed"
-        shutil.rmtree(aside, dir_fd=handle)
     except OSError as error:
         return f"{error.strerror or error}"
+    try:
+        shutil.rmtree(aside, dir_fd=handle)
+    except OSError as error:
+        return f"{error.strerror or error}; what is left of it is {aside}, no checkpoint any more: delete it"
     return ""
 
 

@@ -72,6 +72,51 @@ def test_a_run_that_was_just_written_is_left_alone(tmp_path: Path) -> None:
         _plan(tmp_path, LONG_AGO + 30)
 
 
+def test_a_run_whose_record_grows_is_left_alone(tmp_path: Path) -> None:
+    """Where no lock reaches, rows that were written just now say that it trains, however old its checkpoints are."""
+    made_run(tmp_path, on_disk=ALL, ended=False)
+    os.utime(tmp_path / "ko_cpt" / "rows.jsonl", (NOW - 30, NOW - 30))
+    with pytest.raises(ConfigurationError, match="has not ended and was written 30 s ago"):
+        _plan(tmp_path)
+
+
+def test_a_run_that_went_back_keeps_what_it_wrote_last(tmp_path: Path) -> None:
+    """After a resume from an earlier step the last written checkpoint is not the one of the highest step: both stay."""
+    made_run(tmp_path, on_disk=ALL, ended=False)
+    for path in (tmp_path / "checkpoint-20").iterdir():
+        os.utime(path, (LONG_AGO + 100, LONG_AGO + 100))
+    plan = _plan(tmp_path)
+    assert (_steps(plan), dict(plan.kept)) == ([10, 30, 40], {20: "newest", 50: "recommended"})
+
+
+def test_what_could_not_be_deleted_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deletion that fails midway names what is left, which is no checkpoint any more; so does the next attempt."""
+    made_run(tmp_path, on_disk=(10, 50))
+
+    def fails(path: str, *, dir_fd: int) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    fails.avoids_symlink_attacks = True  # type: ignore[attr-defined]
+    monkeypatch.setattr("shutil.rmtree", fails)
+    code, text = _run(tmp_path, "--prune", "--yes")
+    assert code == 1 and "Permission denied; what is left of it is .pruned-10" in text
+    assert (tmp_path / ".pruned-10" / "model.safetensors").is_file()
+    checkpoint(tmp_path, 10)
+    monkeypatch.undo()
+    code, text = _run(tmp_path, "--prune", "--yes")
+    assert code == 1 and ".pruned-10 is in the way" in text and (tmp_path / "checkpoint-10").is_dir()
+
+
+def test_what_a_link_in_the_folder_leads_to_stays(tmp_path: Path) -> None:
+    """Whoever made a link ``best`` to a checkpoint, or to a file of one, still uses it."""
+    made_run(tmp_path, on_disk=ALL)
+    (tmp_path / "best").symlink_to("checkpoint-10")
+    (tmp_path / "weights").symlink_to(tmp_path / "checkpoint-20" / "model.safetensors")
+    (tmp_path / "elsewhere").symlink_to("/")
+    plan = _plan(tmp_path)
+    assert (_steps(plan), dict(plan.kept)) == ([30, 40], {10: "linked", 20: "linked", 50: "recommended"})
+
+
 def test_a_live_run_is_left_alone(tmp_path: Path) -> None:
     """Another process that holds the run's lock is training it."""
     made_run(tmp_path, on_disk=ALL)

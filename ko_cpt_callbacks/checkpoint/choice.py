@@ -36,6 +36,10 @@ _DRAWS: Final = 2000
 """Of the maximum. Chosen, not measured: the 95 % point moves by 1 % between seeds."""
 _FEWEST: Final = 4
 """Second differences from which the noise of a curve is known. Chosen, not measured."""
+_ROUNDED: Final = 1e-6
+"""Noise, part of the loss, below which successive losses are rounded or computed, not noisy. Chosen, not measured."""
+_ABSURD: Final = 1e100
+"""A standard error from here on, nats per token, is damage, and its square may be no number."""
 _MAD: Final = 1.4826
 """Standard deviation of a normal sample over its median absolute deviation."""
 
@@ -54,7 +58,7 @@ class Basis(StrEnum):
     JITTER = "jitter"
     """By the noise of successive differences of the curve: nothing else is known of the Trainer's own loss."""
     NONE = "none"
-    """Not at all: too few evaluations to know their noise."""
+    """Not at all: too few evaluations to know their noise, or losses so rounded that they show none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def choose(scored: Sequence[Scored], curve: Sequence[float]) -> Choice:
     losses = np.array([one.loss for one in scored])
     best = int(np.argmin(losses))
     gaps: dict[int, tuple[float, float | None]] = {one.step: (one.loss - scored[best].loss, None) for one in scored}
-    if all(one.se is not None for one in scored):
+    if all(one.se is not None and one.se < _ABSURD for one in scored):
         basis, covariance, degrees = _measured(scored)
         noise = None
     elif (found := _jitter(curve)) is not None:
@@ -179,11 +183,16 @@ def _measured(scored: Sequence[Scored]) -> tuple[Basis, Floats, int | None]:
 
 
 def _jitter(curve: Sequence[float]) -> tuple[float, int] | None:
-    """The noise of one evaluation and how many differences it is from: second ones, in which a slope cancels."""
-    bends = np.diff(np.array([loss for loss in curve if math.isfinite(loss)]), 2)
+    """The noise of one evaluation and how many differences it is from: second ones, in which a slope cancels.
+
+    ``None`` where they are too few, or mostly none: rounded losses hide their noise, and do not lack it.
+    """
+    losses = np.array([loss for loss in curve if math.isfinite(loss)])
+    bends = np.diff(losses, 2)
     if len(bends) < _FEWEST:
         return None
-    return _MAD * float(np.median(np.abs(bends))) / math.sqrt(6.0), len(bends)
+    noise = _MAD * float(np.median(np.abs(bends))) / math.sqrt(6.0)
+    return (noise, len(bends)) if noise > _ROUNDED * float(np.median(np.abs(losses))) else None
 
 
 def _spread(covariance: Floats) -> Floats:

@@ -66,6 +66,18 @@ def test_the_trainers_own_loss() -> None:
     assert choose(scored, curve[:5]).equal is None
 
 
+def test_rounded_losses_tell_nothing() -> None:
+    """Losses that show no noise hide it: none of them is surely the best, nor may one be freed for another."""
+    for curve in ([3.0 - 0.01 * at for at in range(12)], [3.0] * 12, [2.33, 2.33, 2.32, 2.32, 2.32] + [2.31] * 7):
+        found = choose([Scored(at, loss) for at, loss in enumerate(curve)], curve)
+        assert (found.basis, found.equal) == (Basis.NONE, None)
+
+
+def test_an_absurd_error_tells_nothing() -> None:
+    """A damaged standard error, whose square is no number, stops no page: nothing is told apart."""
+    assert choose([Scored(1, 3.0, 1e200), Scored(2, 2.9, 0.03)], []).equal is None
+
+
 def test_many_equal_ones_are_corrected_for() -> None:
     """Of 40 with one true loss the lowest is lower by luck: nearly all stay, an uncorrected test drops many."""
     rng = np.random.default_rng(3)

@@ -111,16 +111,15 @@ def bound_of(target: Target, curve: Curve) -> float | None:
     A perplexity and bits per byte are those of an exact loss, as changes too: where the target's verdict refuses a
     substitute, so does its forecast. A change is one since the curve's first point; NaN where no point is a number.
     """
-    if curve.metric != (keys.LOSS if target.metric == keys.LOSS else keys.EXACT_LOSS):
+    reach = curve.bytes_per_token if target.metric == keys.BITS_PER_BYTE else 1.0
+    if reach is None or curve.metric != (keys.LOSS if target.metric == keys.LOSS else keys.EXACT_LOSS):
         return None
     if target.relative:
         first = next((loss for _, loss in curve.points if math.isfinite(loss) and loss > 0), math.nan)
         return first + math.log1p(target.below) if target.metric == keys.PPL else first * (1 + target.below)
     if target.metric == keys.PPL:
         return loss_from_perplexity(target.below)
-    if target.metric != keys.BITS_PER_BYTE:
-        return target.below
-    return None if curve.bytes_per_token is None else target.below * math.log(2.0) * curve.bytes_per_token
+    return target.below * math.log(2.0) * reach if target.metric == keys.BITS_PER_BYTE else target.below
 
 
 def deadline_of(target: Target, outlook: Outlook) -> int | None:

@@ -66,15 +66,15 @@ def angle(before: float | None, now: float | None, change: float | None) -> floa
     """
     if change is None or not before or not now:
         return _QUARTER
-    cosine = (before * before + now * now - change * change) / (2.0 * before * now)
-    return math.acos(min(max(cosine, 0.0), 1.0))
+    cosine = (before / now + now / before - (change / before) * (change / now)) / 2.0  # tiny errors have no squares
+    return math.acos(min(max(cosine, 0.0), 1.0)) if math.isfinite(cosine) else _QUARTER
 
 
 def critical_value(confidence: float, turned: float) -> float:
     """Standard errors of an interval that holds at every evaluation, after errors have turned by so much.
 
     >>> round(critical_value(0.95, 0.0), 3), round(critical_value(0.95, 1.0), 3)
-    (1.96, 2.55)
+    (1.96, 2.545)
     """
     tail = (1.0 - confidence) / 2.0
     ordinary = NormalDist().inv_cdf(1.0 - tail)
@@ -154,10 +154,11 @@ class Looks:
 
     def _pool(self, last: Measured, rows: EvalRows, confidence: float, weight: float) -> Looks:
         keeps = rows.last is Likeness.OTHER and self.pooled > 0
-        square = (weight * (last.se or 0.0)) ** 2
+        error = weight * (last.se or 0.0)
+        square = error * error  # of 1e160 infinite, where ** raises
         base = self if keeps else replace(self, pooled=0, weight=0.0, total=0.0, variance=0.0, prior=_PRIOR * square)
         total, variance = base.total + weight * (last.value - last.bound), base.variance + square
-        if not 0.0 < base.prior <= variance * _PRIOR < math.inf:  # an error of 1e-160 has no square
+        if not 0.0 < base.prior <= variance * _PRIOR < math.inf:  # an error of 1e-160 or 1e160 has no square
             return replace(self, pooled=0)
         if total <= mixture_boundary(confidence, variance, base.prior):
             return replace(base, pooled=base.pooled + 1, weight=base.weight + weight, total=total, variance=variance)

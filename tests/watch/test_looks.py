@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -42,6 +43,15 @@ def met(seen: Sequence[Observation], target: Target = LATER) -> int | None:
 
 
 # ---- the same rows
+
+
+@pytest.mark.parametrize("se", [1e160, 1e-170])
+@pytest.mark.parametrize("fresh", [0, 1])
+def test_an_error_without_a_square_breaks_nothing(se: float, fresh: int) -> None:
+    """A damaged standard error is none to decide by, and what comes after it is judged as ever."""
+    damaged = [dataclasses.replace(at(step, 1.0, change=0.1, rows=step * fresh), exact_loss_se=se) for step in range(3)]
+    assert verdicts(damaged) == []
+    assert met([*damaged, *(at(step, -30.0, rows=step * fresh) for step in range(3, 9))]) is not None
 
 
 def test_looking_again_at_what_did_not_move_costs_nothing() -> None:

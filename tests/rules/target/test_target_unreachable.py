@@ -80,6 +80,9 @@ def test_the_trainers_loss_is_no_substitute(target: str) -> None:
     ]
     assert spoken(rows, target) == []
     assert spoken(rows, "eval_loss<-40%") == [BEGINS + EVERY]
+    unmeasured = [dataclasses.replace(row, bytes=None) if isinstance(row, EvalObservation) else row
+                  for row in heading(0.4)]  # fmt: skip
+    assert spoken(unmeasured, "eval_bits_per_byte<-40%") == []
 
 
 def test_nothing_is_said_while_a_probability_is_withheld() -> None:

@@ -26,7 +26,7 @@ evaluation key               unit             meaning
                                               ``train_final_loss_median``.
 ``_final_loss_lower``        nats per token   lower end of its 90 % interval
 ``_final_loss_upper``        nats per token   upper end
-``_target_probability``      1                how likely the first target of the set is met by its deadline
+``_target_probability``      1                how likely the loss is below the set's first target at its deadline
 ``_at_resume``               truth            made because training resumed (``eval_on_start``): no point of the run
                                               (likewise)
 ===========================  ===============  =================================================================

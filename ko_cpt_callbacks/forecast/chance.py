@@ -1,4 +1,4 @@
-"""How likely a target is met by its deadline, and when."""
+"""How likely a loss is below its target at the deadline, and when."""
 
 from __future__ import annotations
 

@@ -274,8 +274,10 @@ def made(sources: Path) -> Iterator[tuple[Domain, list[Twin]]]:
             "https://salsa.debian.org/ddp-team/project-history",
             "Copyright (c) 1999-2004 Bdale Garbee; Copyright (c) 1999-2020 Debian Documentation Team; Copyright (c) "
             "2023 Debian Publicity Team. This document may be freely redistributed or modified in any form provided "
-            "your changes are clearly documented. Changed: markup removed, blocks without a Korean translation left "
-            "out. License: https://www.gnu.org/licenses/old-licenses/gpl-2.0.html",
+            "your changes are clearly documented. Changed in November 2026: markup removed, blocks without a Korean "
+            "translation left out, by `benchmarks/reference_text.py` of ko_cpt_callbacks. What it is written as: the "
+            "address above, or `apt-get source debian-history=2.28`. License: the GNU General Public License, version "
+            "2 or any later version, which stands in GPL-2.txt beside this page; without any warranty.",
         ),
         history_sections(sources),
     )  # fmt: skip

@@ -70,6 +70,10 @@ def test_every_file_has_its_license() -> None:
         assert f"| {one['license']} | {'yes' if one['share_alike'] else 'no'} | {one['source']} |" in row
         assert f"## {one['domain']}\n" in page
     assert MANIFEST["note"] in page
+    # The one license that must be passed on as a text, and not by its address.
+    assert any(one["license"].startswith("GPL-2.0") for one in MANIFEST["sets"])
+    assert "GPL-2.txt beside this page" in page
+    assert "GNU GENERAL PUBLIC LICENSE\n                       Version 2" in (FOLDER / "GPL-2.txt").read_text("utf-8")
 
 
 def test_a_changed_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,14 @@ def _measure(
         from ko_cpt_callbacks.measure.text import read_text_sets
 
     wanted = [ModelChoice(name, **choices) for name in models]
+    places: dict[str, str] = {}
+    for choice in wanted:
+        other = places.setdefault(choice.short_name, choice.name)
+        if other != choice.name and not choice.measured:
+            raise ConfigurationError(
+                f"MODEL: found {choice.name} beside {other}, expected names that differ: the results of both would be "
+                f"in {choice.short_name}; measure one with another -o, then name its folder of results"
+            )
     how = MeasureSettings(**settings)
     measured_text = read_text_sets(text, unit)
     found = []

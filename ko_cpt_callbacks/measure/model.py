@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from ko_cpt_callbacks.measure.record import is_measured
 from ko_cpt_callbacks.training.hub import said
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
-__all__ = ["DTYPES", "QUANTIZATIONS", "LoadedModel", "ModelChoice", "load_measured", "place_files"]
+__all__ = ["DTYPES", "QUANTIZATIONS", "LoadedModel", "ModelChoice", "is_8_bit", "load_measured", "place_files"]
 
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "float64")
 """``auto``: as the weights were saved."""
@@ -132,6 +133,14 @@ def place_files(choice: ModelChoice) -> dict[str, Any]:
     return found
 
 
+def is_8_bit(choice: ModelChoice) -> bool:
+    """Whether bitsandbytes has the weights in 8 bits, asked for or saved so."""
+    if choice.quantization != "none":
+        return choice.quantization == "8-bit"
+    saved = getattr(_loaded(AutoConfig, choice), "quantization_config", None)
+    return isinstance(saved, dict) and bool(saved.get("load_in_8bit"))
+
+
 def load_measured(choice: ModelChoice) -> LoadedModel:
     """The model, its adapter and its tokenizer.
 
@@ -158,7 +167,7 @@ def _last(name: str | None) -> str:
         return ""
     if not Path(name).is_dir():
         return name.rpartition("/")[2]
-    path = Path(name).absolute()
+    path = Path(os.path.abspath(name))  # of `..` the name would lead out of the folder of results
     # Of a stage or a checkpoint its run says more.
     return f"{path.parent.name}-{path.name}" if re.fullmatch(r"model|checkpoint-\d+", path.name) else path.name
 

@@ -41,6 +41,10 @@ def model_lines(model: MeasuredModel) -> Iterator[str]:
         yield f"  {model.changed} documents: the tokenizer changes their text; counted are the bytes of what it made"
 
 
+def _cut(model: MeasuredModel) -> str:
+    return f"windows of {model.facts['window']} tokens, {model.facts['context']} of context"
+
+
 def _label(model: MeasuredModel) -> str:
     """The name of its folder of results."""
     return shortened(printable(model.facts["label"]), 32)
@@ -79,6 +83,9 @@ def ladder_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
     yield f"bits per byte less those of {_label(first)}, the same documents, 95 % interval"
     for model in models[1:]:
         yield f"  {_label(model)}"
+        if _cut(model) != _cut(first):  # more text before a token is fewer bits, under any model
+            yield f"    cut another way: {_cut(model)};"
+            yield f"    the first: {_cut(first)}"
         for name, paired in model.against(first).items():
             told = shortened(printable(name), _NAME)
             head = f"    {told}{' ' * (_NAME - columns(told))}"
@@ -135,6 +142,7 @@ def _bits(item: DocumentSums) -> float:
 def markdown_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
     """A table for a model card, a row for each model and language; a set where it is alone in its language."""
     facts = models[0].facts
+    cuts = dict.fromkeys(map(_cut, models))
     yield "| model | text | bits per byte | nats per token | perplexity | bytes per token |"
     yield "|---|---|---|---|---|---|"
     for model in models:
@@ -146,8 +154,8 @@ def markdown_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
             yield f"| {_cell(_label(model))} | {_cell(item.name)} | {bits} | {loss} | {ppl} | {size} |"
     yield ""
     yield (
-        f"Text: {_cell(facts['text'])} (SHA-256 {facts['text_sha256'][:12]}), windows of {facts['window']} tokens, "
-        f"{facts['context']} of context. ± is the standard error, the document as cluster."
+        f"Text: {_cell(facts['text'])} (SHA-256 {facts['text_sha256'][:12]}), {' or '.join(cuts)}. "
+        "± is the standard error, the document as cluster."
     )
 
 

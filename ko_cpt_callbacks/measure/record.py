@@ -49,11 +49,17 @@ class MeasureFolder:
         process: Number of this process; each has a file of its own.
 
     Raises:
-        ConfigurationError: If sums of another measurement are there, or the folder cannot be written.
+        ConfigurationError: If sums of another measurement are there, or the folder is a run's, a model's or another's.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any] | None, process: int = 0) -> None:
         self.path = path
+        if settings is not None and not is_measured(path) and any(one.is_file() for one in path.rglob("*")):
+            # `finish` would write over the findings of a run whose name is the model's.
+            raise ConfigurationError(
+                f"-o: found something in {path} that is no measurement, expected an empty or a new folder for the "
+                "results; name another one with -o"
+            )
         self._settings = json.loads(json.dumps(settings))
         self._file = path / keys.FOLDER / _DOCUMENTS / f"{process}.jsonl"
         self.documents: dict[Place, DocumentSums] = dict(self._read())

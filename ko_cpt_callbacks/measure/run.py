@@ -15,7 +15,7 @@ from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.model import facts as inspection
 from ko_cpt_callbacks.measure.document import CAUSAL, DocumentReader
 from ko_cpt_callbacks.measure.measurement import MeasuredModel, measured_model
-from ko_cpt_callbacks.measure.model import ModelChoice, load_measured, place_files
+from ko_cpt_callbacks.measure.model import ModelChoice, is_8_bit, load_measured, place_files
 from ko_cpt_callbacks.measure.record import MeasureFolder
 from ko_cpt_callbacks.measure.scorer import EncodedText, WindowScorer, batch_tokens
 from ko_cpt_callbacks.measure.text import MeasuredText
@@ -73,10 +73,12 @@ def measure_model(
     if choice.measured:
         return _kept(Path(choice.name), text)
     state = PartialState(cpu=choice.device == "cpu")
+    # bitsandbytes seeks the outliers of 8-bit activations in the whole batch: alone, a window has one loss.
+    alone = is_8_bit(choice)
     # What asks for numbers under one name gets those of one text, one model and one way of cutting.
     asked = {
         "text": text.name, "text_sha256": text.digest, "window": settings.window, "context": settings.context,
-        **place_files(choice),
+        **({"batch_size": settings.batch_size} if alone else {}), **place_files(choice),
     }  # fmt: skip
     folder = MeasureFolder(settings.folder / choice.short_name, asked, state.process_index)
     places = [(item.name, document) for item in text.sets for document in item.documents]
@@ -92,9 +94,7 @@ def measure_model(
     context = min(settings.context or window // 2, window - 2)
     if missing:
         folder.begin()
-        # bitsandbytes seeks the outliers of 8-bit activations in the whole batch: alone, a window has one loss.
-        alone = choice.quantization == "8-bit" and settings.batch_size is None
-        rows = 1 if alone else settings.batch_size
+        rows = settings.batch_size or (1 if alone else None)
         tokens = batch_tokens(loaded.model, loaded.device) if rows is None else None
         scorer = WindowScorer(loaded, window, context, tokens, rows)
         _score(scorer, DocumentReader(table, loaded.prefix), loaded.tokenizer, missing, folder, progress)

@@ -19,6 +19,7 @@ from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.model import LoadedModel
 from ko_cpt_callbacks.measure.windows import TokenWindow, token_windows
+from ko_cpt_callbacks.training.hub import said
 
 __all__ = ["EncodedText", "WindowScorer", "batch_tokens"]
 
@@ -96,9 +97,15 @@ class WindowScorer:
             batch = waiting[at : at + (most if self._rows is None else min(most, self._rows))]
             try:
                 scored = self._scored(batch)
-            except RuntimeError as error:
+            except ConfigurationError:
+                raise
+            except Exception as error:  # of models and kernels, each of its own class
                 if not isinstance(error, torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
-                    raise
+                    raise ConfigurationError(
+                        f"MODEL: found {type(self._model).__name__} that fails on windows of {self._window} tokens "
+                        f"({type(error).__name__}: {said(error)}), expected logits; try a smaller --window, or another "
+                        "--device or --dtype"
+                    ) from error
                 self._halve(len(batch), error)
                 continue
             for (text, window), nll in zip(batch, scored, strict=True):

@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
-from ko_cpt_callbacks.measure.model import ModelChoice
-from ko_cpt_callbacks.measure.page import model_lines
+from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
+from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
 from ko_cpt_callbacks.measure.windows import token_windows
@@ -246,18 +247,36 @@ def test_ladder_and_baseline(
     assert exact[0]["seed_se"] == 0.0
 
 
-def test_eight_bits_have_one_number(files: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [False, True])
+def test_eight_bits_have_one_number(files: list[str], tmp_path: Path, saved: bool) -> None:
     """In 8 bits a window's loss does not depend on those beside it, which bitsandbytes makes it do in one batch."""
     tokenizer = tiny.byte_level_tokenizer()
     tiny.llama(len(tokenizer), hidden=64, layers=1, initializer_range=0.4).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     choice = ModelChoice(str(tmp_path / "model"), quantization="8-bit", device="cpu")
+    if saved:
+        loaded = load_measured(choice)
+        loaded.model.save_pretrained(tmp_path / "saved")
+        tokenizer.save_pretrained(tmp_path / "saved")
+        choice = ModelChoice(str(tmp_path / "saved"), device="cpu")
     found = []
     for name, order in (("one", files), ("other", files[::-1])):
         measured = measure_model(choice, read_text_sets(order), MeasureSettings(tmp_path / name, window=WINDOW))
         found.append({item.name: item.number(keys.EXACT_LOSS) for item in measured.sets if not item.total})
         assert measured.facts["quantization"] == "8-bit"
     assert found[0] == found[1]
+    with pytest.raises(ConfigurationError, match="batch_size"):  # another number, which is not gone on with
+        measure_model(choice, read_text_sets(files), MeasureSettings(tmp_path / "one", window=WINDOW, batch_size=2))
+
+
+def test_a_ladder_of_other_windows_says_so(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """More text before a token is fewer bits: ladder and card name both ways of cutting, one where it is one."""
+    wide, narrow = (_measured(models["bytes"], files, tmp_path / str(size), window=size) for size in (64, WINDOW))
+    told = f"windows of {WINDOW} tokens, {CONTEXT} of context"
+    assert any(f"cut another way: {told}" in line for line in ladder_lines([wide, narrow]))
+    assert list(markdown_lines([wide, narrow]))[-1].count("windows of ") == 2
+    assert not any("cut another way" in line for line in ladder_lines([wide, wide]))
+    assert list(markdown_lines([wide, wide]))[-1].count("windows of ") == 1
 
 
 def test_bytes_that_are_not_those_of_the_text_are_said(tmp_path: Path) -> None:

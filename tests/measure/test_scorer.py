@@ -61,7 +61,7 @@ def test_one_window_that_does_not_fit_is_said() -> None:
     def broken(forward: Any, call: Any) -> Any:
         raise RuntimeError("something else")
 
-    with pytest.raises(RuntimeError, match="something else"):
+    with pytest.raises(ConfigurationError, match=r"fails on windows of 16 tokens .RuntimeError: something else"):
         _scored(_loaded(broken), rows=4)
 
 

@@ -13,6 +13,7 @@ import tiny
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.measure.model import ModelChoice
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +194,45 @@ def test_another_measurement_is_not_gone_on_with(place: Path, tmp_path: Path) ->
     damaged = CliRunner().invoke(app, [*args, "-o", str(tmp_path), "--window", "64"])
     assert (damaged.exit_code, "found sums that cannot be read" in damaged.stderr) == (2, True)
     assert len(damaged.stderr.splitlines()) == 1
+
+
+def test_a_run_of_the_same_name_stays(place: Path, tmp_path: Path) -> None:
+    """Where the folder of results would be a run's with its model, it is refused, and no file of it changes."""
+    run = tmp_path / "runs" / "mine"
+    shutil.copytree(place / "good", run)
+    (run / "ko_cpt").mkdir()
+    (run / "ko_cpt" / "run.json").write_text("{}", encoding="utf-8")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    args = ["measure", str(run), "--text", str(place / "ko.jsonl"), "--device", "cpu", "-o", str(run.parent)]
+    found = CliRunner().invoke(app, args)
+    assert (found.exit_code, "that is no measurement" in found.stderr) == (2, True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_names_of_results(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is named ``..`` has its results inside the folder; two of one name are refused."""
+    model = tmp_path / "b" / "good"
+    shutil.copytree(place / "good", model)
+    (model / "sub").mkdir()
+    monkeypatch.chdir(model / "sub")
+    assert ModelChoice("..").short_name == "good"
+    args = ["measure", str(place / "good"), str(model), "--text", str(place / "ko.jsonl"), "-o", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, args)
+    assert (found.exit_code, "expected names that differ" in found.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_fails_on_a_window_is_said(tmp_path: Path) -> None:
+    """One that takes fewer tokens than its configuration says is named in one line, with what to try."""
+    from transformers import RobertaConfig, RobertaForCausalLM
+
+    tokenizer = tiny.byte_level_tokenizer()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=66, is_decoder=True, **sizes)
+    RobertaForCausalLM(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "ko.txt").write_text("가나다 " * 100, encoding="utf-8")
+    args = ["measure", str(tmp_path / "model"), "--text", str(tmp_path / "ko.txt"), "--device", "cpu"]
+    found = CliRunner().invoke(app, [*args, "-o", str(tmp_path / "out")])
+    assert (found.exit_code, "that fails on windows of 66 tokens" in found.stderr) == (2, True), found.output
+    assert len(found.stderr.splitlines()) == 1

@@ -64,7 +64,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
     # Workers are other processes; this one's tokenizer would start a thread a core beside them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from ko_cpt_callbacks.training.data.reading import BadInputs
-    from ko_cpt_callbacks.training.data.report import REPORT_FILE, bad_lines
+    from ko_cpt_callbacks.training.data.report import REPORT_FILE
     from ko_cpt_callbacks.training.data.rows import Making
     from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
@@ -83,8 +83,6 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
             raise
         typer.echo(f"ko-cpt data: {printable(f'{folder}: {said}')}. Make room, then go on with --resume.", err=True)
         raise typer.Exit(_FAILED) from None
-    for line in [] if bad is None else bad_lines(bad):
-        say_lines(line)
     say_lines(f"\n{run.data / REPORT_FILE}\nTrain on them: {shlex.join(['ko-cpt', 'train', *words, '--resume'])}")
 
 

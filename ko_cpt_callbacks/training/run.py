@@ -21,7 +21,7 @@ from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.reading import BadInputs
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
-from ko_cpt_callbacks.training.data.report import write_data_report
+from ko_cpt_callbacks.training.data.report import bad_lines, left_out, write_data_report
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows, needed_rows, stage_rows
 from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RunFolder, locked
@@ -166,9 +166,10 @@ class _Runner:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         uses = source_uses(mixed, self._rows_taken(mixed))
         shown = [evaluation_line(name, part) for name, part in sets.items()]
-        self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown]))
+        bad = bad_lines(left_out([mixed, *sets.values()]))
+        self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown, *bad]))
         if self._processes.first:
-            write_data_report(self._folder.data, mixed, sets, self._options.bad)
+            write_data_report(self._folder.data, mixed, sets)
         if self._options.data:
             return
         evaluated = {name: part.rows for name, part in sets.items()}

@@ -78,5 +78,7 @@ def test_rows_before_the_training(recipe: Path, tmp_path: Path) -> None:
 
     rows = {path.name: path.stat().st_mtime_ns for path in (run / "data").iterdir() if path.is_dir()}
     run_recipe(read_recipe(recipe), run, RunOptions(resume=True))
+    again = json.loads((run / "data" / "report.json").read_text("utf-8"))
+    assert again == report  # what was left out when the rows were made, too
     assert {path.name: path.stat().st_mtime_ns for path in (run / "data").iterdir() if path.is_dir()} == rows
     assert (run / "stages" / "01-all" / "model").is_dir()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.training.data.reading import BadInputs
+from ko_cpt_callbacks.training.data.reading import BadInput, BadInputs
 from ko_cpt_callbacks.training.data.rows import PackedRows
 
 REPORT_FILE: Final = "report.json"
 _FORMAT: Final = 1
 
 
-def write_data_report(folder: Path, mixed: PackedRows, sets: Mapping[str, PackedRows], bad: BadInputs | None) -> None:
+def write_data_report(folder: Path, mixed: PackedRows, sets: Mapping[str, PackedRows]) -> None:
     """Write the report of rows.
 
     Documents, bytes and tokens that were kept and dropped, by source and filter with examples, duplicates of what is
@@ -27,13 +27,13 @@ def write_data_report(folder: Path, mixed: PackedRows, sets: Mapping[str, Packed
         folder: Of the rows.
         mixed: What is trained on.
         sets: What is evaluated on, by name.
-        bad: What was left out because it cannot be read; None where that was refused.
     """
+    bad = left_out([mixed, *sets.values()])
     report: dict[str, Any] = {
         "format": _FORMAT,
         "train": _part(mixed),
         "eval": {name: _part(part) for name, part in sets.items()},
-        "bad": {"rows": 0 if bad is None else sum(bad.files.values()), **({} if bad is None else asdict(bad))},
+        "bad": {"rows": sum(bad.files.values()), **asdict(bad)},
     }
     write_whole(folder / REPORT_FILE, f"{json.dumps(report, ensure_ascii=False, indent=2)}\n".encode())
 
@@ -49,7 +49,20 @@ def _part(rows: PackedRows) -> dict[str, Any]:
         }
         for source, entry in sources.items()
     }
-    return {**rows.report, "rows_folder": rows.folder.name, "mixture": mixture}
+    own = {name: value for name, value in rows.report.items() if name != "bad"}
+    return {**own, "rows_folder": rows.folder.name, "mixture": mixture}
+
+
+def left_out(made: Iterable[PackedRows]) -> BadInputs:
+    """What could not be read when rows were made, in this run or before."""
+    found = BadInputs()
+    for rows in made:
+        told: Mapping[str, Any] = rows.report.get("bad", {"files": {}, "listed": []})
+        for entry in told["listed"]:
+            found.note(BadInput(**entry), told["files"][entry["file"]])
+        for file, count in told["files"].items():  # more than are listed
+            found.files[file] = max(count, found.files.get(file, 0))
+    return found
 
 
 def bad_lines(bad: BadInputs) -> Iterator[str]:

@@ -120,7 +120,7 @@ class PackedRows:
     Attributes:
         rows: ``input_ids``, with prompts ``labels`` too; mapped from disk.
         report: What they were made of, as JSON: ``sources`` (each a `SourceReport`), ``rows``, ``tokens``,
-            ``dropped_tokens``.
+            ``dropped_tokens``; where something could not be read, ``bad`` (`BadInputs`).
         folder: Where they are.
     """
 
@@ -226,6 +226,9 @@ def packed_rows(
                     f"{settings.length}; give more text, shorter rows or looser filters"
                 )
             summary = {"sources": {name: asdict(entry) for name, entry in report.items()}, **asdict(count)}
+            bad = next((source.bad for source in sources if source.bad is not None), None)
+            if bad is not None and bad.files:  # whoever goes on with these rows reads no text, and finds none
+                summary["bad"] = asdict(bad)
             (part / _REPORT_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=2), encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)
     try:

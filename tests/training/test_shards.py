@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,29 @@ def test_killed_and_gone_on_with(sources: list[Source], tmp_path: Path, monkeypa
     assert made(rows) == made(whole)
     read = sum(entry["filters"][0]["documents"] for entry in rows.report["sources"].values())
     assert sum(kept) <= read + max(kept)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-900] + bytes(900)])
+def test_a_damaged_shard_is_made_again(
+    damage: Callable[[bytes], bytes], sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off or full of zeros, as a lost write leaves it, it is not gone on with: the rows are those of one go."""
+    monkeypatch.setattr(shards, "_SHARD_CHARACTERS", 600)
+    whole = make(sources, tmp_path / "one")
+    written = shards.write_whole
+
+    def broken(path: Path, content: bytes) -> None:
+        if path.stem == "000003":
+            raise KeyboardInterrupt
+        written(path, content)
+
+    monkeypatch.setattr(shards, "write_whole", broken)
+    with pytest.raises(KeyboardInterrupt):
+        make(sources, tmp_path / "two")
+    monkeypatch.setattr(shards, "write_whole", written)
+    shard = next((tmp_path / "two").rglob("000001.arrow"))
+    shard.write_bytes(damage(shard.read_bytes()))
+    assert made(make(sources, tmp_path / "two")) == made(whole)
 
 
 class Fatal:

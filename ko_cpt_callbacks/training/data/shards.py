@@ -6,6 +6,7 @@ workers, and what was made before a kill is read again and not made again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.training.data.duplicates import Sketches, sketch
 from ko_cpt_callbacks.training.data.encode import Document
@@ -239,11 +241,11 @@ class ShardStore:
             maker: Makes those that are not there.
             documents: All of its documents, also of shards that are there.
         """
-        waiting: list[tuple[Path, Future[bytes] | None]] = []
+        waiting: list[tuple[Path, Future[bytes] | Shard]] = []
         ahead = 0 if self._workers.count == 1 else self._workers.count + 1
         for number, part in enumerate(_cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)):
             path = self._folder / f"{number:06d}.arrow"
-            waiting.append((path, None if path.exists() else self._workers.submit(name, maker, part)))
+            waiting.append((path, _kept(path) or self._workers.submit(name, maker, part)))
             if len(waiting) > ahead:
                 yield self._ready(*waiting.pop(0))
         for item in waiting:
@@ -252,11 +254,26 @@ class ShardStore:
     def again(self) -> Iterator[Shard]:
         """The same shards once more."""
         for path in sorted(self._folder.glob("*.arrow")):
-            yield read_shard(path.read_bytes())
+            shard = _kept(path)
+            if shard is None:
+                raise ConfigurationError(
+                    f"{path}: found a part of the rows that was damaged after it was written, expected it whole; go on "
+                    "with --resume, which makes it again"
+                )
+            yield shard
 
-    def _ready(self, path: Path, made: Future[bytes] | None) -> Shard:
-        if made is None:
-            return read_shard(path.read_bytes())
+    def _ready(self, path: Path, made: Future[bytes] | Shard) -> Shard:
+        if isinstance(made, Shard):
+            return made
         content = made.result()
-        write_whole(path, content)
+        write_whole(path, hashlib.sha256(content).digest() + content)
         return read_shard(content)
+
+
+def _kept(path: Path) -> Shard | None:
+    """A shard that was made before; None where there is none, or it is damaged: Arrow reads zeros as numbers."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    size = hashlib.sha256().digest_size
+    return read_shard(content[size:]) if hashlib.sha256(content[size:]).digest() == content[:size] else None

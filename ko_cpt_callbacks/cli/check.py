@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,9 @@ _WATCH_SECONDS: Final = 5.0
 """Between two looks at a run. Chosen, not measured."""
 _A_PROCESS: Final = 32
 """Runs for which another process is started. Chosen, not measured: its start takes as long as ten runs of 400 rows."""
+_MOST_PROCESSES: Final = 61
+"""More cannot be waited for on Windows."""
+_COMMAND: Final = "ko-cpt"
 _CHUNK: Final = 4
 """Runs that a process is given at once."""
 _MOST_LOST: Final = 12
@@ -163,16 +167,22 @@ def check(
 
 def _all_judged(paths: Sequence[str], options: CheckOptions, *, together: bool) -> Iterator[Judged]:
     """What came of every run; many are judged by several processes."""
-    workers = min(os.cpu_count() or 1, len(paths) // _A_PROCESS) if together else 1
+    workers = min(os.cpu_count() or 1, len(paths) // _A_PROCESS, _MOST_PROCESSES) if together and _is_command() else 1
     judge = partial(_judged, options=options)
     if workers > 1:
         try:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            ended = (signal.SIGINT, signal.SIG_DFL)  # by Ctrl-C at once, without a traceback each
+            with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ended) as pool:
                 yield from list(pool.map(judge, paths, chunksize=_CHUNK))
             return
         except (OSError, ImportError, BrokenExecutor):  # no processes here, or one was killed
             pass
     yield from map(judge, paths)
+
+
+def _is_command() -> bool:
+    """Whether ``ko-cpt`` is what runs: a process that starts here runs the main module again, a user's script too."""
+    return Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem == _COMMAND
 
 
 def _judged(path: str, options: CheckOptions) -> Judged:

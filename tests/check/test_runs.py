@@ -7,6 +7,7 @@ import html
 import io
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +265,20 @@ def test_many_runs_are_judged_by_several_processes(tmp_path: Path, monkeypatch: 
         (tmp_path / f"run{at}").mkdir()
         write_state(tmp_path / f"run{at}" / "trainer_state.json", sample.healthy()[: 20 + at])
     (tmp_path / "run7" / "trainer_state.json").write_text("{", "utf-8")
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    alone = check(tmp_path)
-    assert (alone.exit_code, alone.stdout.count("unreadable")) == (2, 2)
+    started = []
+
+    def pool(*given: Any) -> ProcessPoolExecutor:
+        started.append(given[0])
+        return ProcessPoolExecutor(*given)
+
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.ProcessPoolExecutor", pool)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
+    alone = check(tmp_path)  # from a script of somebody's, which a process would run again
+    assert not started
+    assert (alone.exit_code, alone.stdout.count("unreadable")) == (2, 2)
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check._is_command", lambda: True)
     together = check(tmp_path)
+    assert started == [2]
     assert (together.stdout, together.stderr, together.exit_code) == (alone.stdout, alone.stderr, 2)
 
     def none(*_: object, **__: object) -> object:

@@ -10,11 +10,12 @@ import difflib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -171,13 +172,25 @@ def _all_judged(paths: Sequence[str], options: CheckOptions, *, together: bool) 
     judge = partial(_judged, options=options)
     if workers > 1:
         try:
-            ended = (signal.SIGINT, signal.SIG_DFL)  # by Ctrl-C at once, without a traceback each
-            with ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ended) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
                 yield from list(pool.map(judge, paths, chunksize=_CHUNK))
             return
         except (OSError, ImportError, BrokenExecutor):  # no processes here, or one was killed
             pass
     yield from map(judge, paths)
+
+
+def _end_with_parent() -> None:
+    """Have this process end by Ctrl-C without a traceback, and with the one that started it, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()  # else it would wait for work for ever
+        os._exit(_FAILED)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _is_command() -> bool:

@@ -7,6 +7,8 @@ import html
 import io
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -286,3 +288,18 @@ def test_many_runs_are_judged_by_several_processes(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("ko_cpt_callbacks.cli.check.ProcessPoolExecutor", none)
     assert check(tmp_path).stdout == alone.stdout
+
+
+def test_a_process_that_judges_ends_with_the_one_that_started_it() -> None:
+    """A command that is killed leaves no process behind that waits for work."""
+    script = (
+        "import multiprocessing, os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from ko_cpt_callbacks.cli.check import _end_with_parent\n"
+        "pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), _end_with_parent)\n"
+        "pool.submit(os.getpid).result()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    # What the processes print goes into one pipe: its end is the end of all of them.
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=60, check=False)
+    assert ended.returncode == -9

@@ -87,7 +87,7 @@ class Run:
 
     def told(self) -> tuple[Observation, ...]:
         """What the file says beside its rows, as the callback notes it when training begins: before every row."""
-        if self.planned_steps is None or not self.rows:
+        if self.planned_steps is None or not (self.rows or self.global_step):  # neither: nothing ran
             return ()
         values = {PLANNED_STEPS: self.planned_steps, GLOBAL_STEP: self.global_step}
         return (SetupObservation(0, PLAN, {name: value for name, value in values.items() if value is not None}),)

@@ -79,8 +79,13 @@ def test_a_state_tells_how_long_the_run_was_to_be(tmp_path: Path, planned: Any, 
 
 
 def test_an_empty_state_tells_nothing(tmp_path: Path) -> None:
-    """A plan without a row is no observation of a run."""
-    assert read_run(_state(tmp_path / "trainer_state.json", [])).observations() == ()
+    """A plan without a row or a step is no observation of a run; with its steps it says how far the run came."""
+    path = _state(tmp_path / "trainer_state.json", [])
+    assert read_run(path).observations() == ()
+    path.write_text(json.dumps({"log_history": [], "max_steps": 50, "global_step": 50}), "utf-8")
+    (plan,) = read_run(path).observations()
+    assert isinstance(plan, SetupObservation)
+    assert plan.values == {"planned_steps": 50, "global_step": 50}
 
 
 def test_every_file_of_a_run_tells_the_same_plan(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ VERDICTS = {
     "02": [("memorizing", "warning", 230)],
     "03": [("below-floor", "info", 200)],
     "04": [("not-enough-data", "info", 60)],
-    "05": [("not-enough-data", "info", None)],
+    "05": [("not-enough-data", "info", 0)],
     "15": [("memorizing", "warning", 25000), ("below-floor", "info", 52000)],
     "23": [("below-floor", "info", 200), ("below-floor", "info", 400)],
     "26": [("non-finite", "info", 10), ("below-floor", "info", 200), ("below-floor", "info", 200)],

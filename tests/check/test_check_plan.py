@@ -236,7 +236,7 @@ def test_one_that_cannot_be_read(run: Path) -> None:
     assert [item["stage"] for item in found["deltas"] if item["split"] == "eval_ko"] == ["lora"]
     page = check(run)
     assert page.exit_code == 2
-    assert "odd-layers: cannot be read: " in page.stdout
+    assert "odd-layers: cannot be read:" in page.stdout
 
 
 def test_a_damaged_run_file(run: Path) -> None:

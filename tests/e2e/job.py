@@ -145,8 +145,8 @@ def train(
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_state()
     for output in watcher._outputs:
-        for sender in (output._senders or ()) if isinstance(output, AlertOutput) else ():
-            sender.end()
+        if isinstance(output, AlertOutput):
+            output.end()
     return report(trainer, watcher)
 
 

@@ -60,6 +60,7 @@ def test_evaluation_row() -> None:
     numbers: dict[str, Any] = {
         keys.EXACT_LOSS: 2.4,
         keys.EXACT_LOSS_SE: 0.1,
+        keys.EXACT_LOSS_CHANGE_SE: 0.01,
         keys.BITS_PER_BYTE: 1.1,
         keys.BITS_PER_BYTE_SE: 0.05,
         keys.TOKENS: 100,

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from check.made_run import sums, write_run
-from click.testing import Result
 from report.page import HOSTILE, rows, state
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
+
+if TYPE_CHECKING:
+    from click.testing import Result
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import gc
 import os
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -35,6 +36,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files that train first: with several workers, the last one to end then ends with a small file."""
     order = {room: place for place, room in enumerate(TRAINING_ROOMS)}
     items.sort(key=lambda item: order.get(item.nodeid.partition("/")[2].partition("/")[0], len(order)))
+
+
+@pytest.fixture(autouse=True)
+def _precision_ends_with_its_test() -> Iterator[None]:
+    """Arguments with bf16 write it into the environment before transformers 5, and each later Trainer would take it."""
+    before = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    yield
+    if before is None:
+        os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+    else:
+        os.environ["ACCELERATE_MIXED_PRECISION"] = before
 
 
 def pytest_collection_finish() -> None:

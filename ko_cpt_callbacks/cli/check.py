@@ -9,14 +9,12 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -27,6 +25,7 @@ from ko_cpt_callbacks.check.page import page_lines
 from ko_cpt_callbacks.check.runs import CheckOptions, RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
+from ko_cpt_callbacks.cli import usable_cores
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
@@ -37,6 +36,7 @@ from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.limit import read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
+from ko_cpt_callbacks.workers import WorkerEndedError, Workers
 
 __all__ = ["check"]
 
@@ -49,11 +49,7 @@ _WATCH_SECONDS: Final = 5.0
 """Between two looks at a run. Chosen, not measured."""
 _A_PROCESS: Final = 32
 """Runs for which another process is started. Chosen, not measured: its start takes as long as ten runs of 400 rows."""
-_MOST_PROCESSES: Final = 61
-"""More cannot be waited for on Windows."""
 _COMMAND: Final = "ko-cpt"
-_CHUNK: Final = 4
-"""Runs that a process is given at once."""
 _MOST_LOST: Final = 12
 """Looks in a row at which a watched run may not be readable: a file that is being written, a checkpoint that is being
 replaced. Chosen, not measured: a minute."""
@@ -169,45 +165,41 @@ def check(
 
 def _all_judged(paths: Sequence[str], options: CheckOptions, *, together: bool) -> Iterator[Judged]:
     """What came of every run; many are judged by several processes."""
-    workers = min(os.cpu_count() or 1, len(paths) // _A_PROCESS, _MOST_PROCESSES) if together and _is_command() else 1
-    judge = partial(_judged, options=options)
+    judge = _Judge(options)
+    count = min(usable_cores(), len(paths) // _A_PROCESS) if together and _is_command() else 1
     if _is_command():
         gc.freeze()  # what is imported stays: not looking through it again saves a seventh of a large table's time
-    if workers > 1:
-        try:
-            with ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent) as pool:
-                yield from list(pool.map(judge, paths, chunksize=_CHUNK))
+    if count > 1:
+        with suppress(OSError, WorkerEndedError), Workers(count) as workers:  # no processes here, or one was killed
+            asked = [workers.submit(_COMMAND, judge, path) for path in paths]
+            found = [_outcome(one.result) for one in asked]
+            yield from found
             return
-        except (OSError, ImportError, BrokenExecutor):  # no processes here, or one was killed
-            pass
-    yield from map(judge, paths)
+    yield from (_outcome(partial(judge.make, path)) for path in paths)
 
 
-def _end_with_parent() -> None:
-    """Have this process end by Ctrl-C without a traceback, and with the one that started it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-    gc.freeze()
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges runs, in a process of its own too."""
 
-    def wait() -> None:
-        parent.join()  # else it would wait for work for ever
-        os._exit(_FAILED)
+    options: CheckOptions
 
-    threading.Thread(target=wait, daemon=True).start()
+    def make(self, path: str) -> Judgement | PlanJudgement:
+        """What came of a run."""
+        return judge_path(path, self.options)
+
+
+def _outcome(judge: Callable[[], Judged]) -> Judged:
+    """What came of a run: one that cannot be read is a row of the table, where there are several."""
+    try:
+        return judge()
+    except UnreadableRunError as error:
+        return error
 
 
 def _is_command() -> bool:
     """Whether ``ko-cpt`` is what runs: a process that starts here runs the main module again, a user's script too."""
     return Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem == _COMMAND
-
-
-def _judged(path: str, options: CheckOptions) -> Judged:
-    """What came of a run: one that cannot be read is a row of the table, where there are several."""
-    try:
-        return judge_path(path, options)
-    except UnreadableRunError as error:
-        return error
 
 
 def _show(judged: dict[str, Judged], form: str, language: str | None, *, whole: bool) -> None:

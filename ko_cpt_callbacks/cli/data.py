@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ko_cpt_callbacks.check.terminal import let_print_anything
+from ko_cpt_callbacks.cli import usable_cores
 from ko_cpt_callbacks.cli.train import RUNS, WRONG, no_place, quiet, say_lines, stopped
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.messages.terminal import printable
@@ -70,7 +71,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
 
     say_lines(f"{file.recipe.title}\n{folder}, from {file.path}")
     bad = BadInputs() if options["skip_bad"] else None
-    count = options["workers"] or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    count = options["workers"] or usable_cores()
     try:
         with ReadingBar(_text_size(file)) as bar:
             making = Making(count, bar)

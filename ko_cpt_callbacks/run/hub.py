@@ -17,8 +17,11 @@ from ko_cpt_callbacks.run.log.tensorboard import EVENTS
 
 __all__ = ["run_place"]
 
-# A `Path` made of the text has one slash less.
-_PLACE: Final = re.compile(r"hf://?(?P<id>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^/\s]+))?(?P<folder>(?:/[^/\s]+)*)/?")
+# A `Path` made of the text has one slash less. Of revisions, those of a pull request alone have a slash, as the hub's
+# own file system reads them.
+_PLACE: Final = re.compile(
+    r"hf://?(?P<id>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>refs/(?:pr|convert)/[^/\s]+|[^/\s]+))?(?P<folder>(?:/[^/\s]+)*)/?"
+)
 _NAMES: Final = (
     STATE_FILE, FILE, keys.ROWS_FILE, keys.RUN_FILE, keys.FINDINGS_FILE, "plan.json", "all_results.json",
     f"*{EVENTS}*", "*.wandb", "metrics.csv", "train*.log", "mlflow.db",

@@ -7,9 +7,6 @@ import html
 import io
 import json
 import os
-import subprocess
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.messages.terminal import columns
+from ko_cpt_callbacks.workers import WorkerEndedError, Workers
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = json.loads((ROOT / "ko_cpt_callbacks" / "schemas" / "check_runs.schema.json").read_text("utf-8"))
@@ -269,12 +267,12 @@ def test_many_runs_are_judged_by_several_processes(tmp_path: Path, monkeypatch: 
     (tmp_path / "run7" / "trainer_state.json").write_text("{", "utf-8")
     started = []
 
-    def pool(*given: Any) -> ProcessPoolExecutor:
-        started.append(given[0])
-        return ProcessPoolExecutor(*given)
+    def begin(count: int) -> Workers:
+        started.append(count)
+        return Workers(count)
 
-    monkeypatch.setattr("ko_cpt_callbacks.cli.check.ProcessPoolExecutor", pool)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.Workers", begin)
+    monkeypatch.setattr("ko_cpt_callbacks.cli.check.usable_cores", lambda: 2)
     alone = check(tmp_path)  # from a script of somebody's, which a process would run again
     assert not started
     assert (alone.exit_code, alone.stdout.count("unreadable")) == (2, 2)
@@ -283,23 +281,10 @@ def test_many_runs_are_judged_by_several_processes(tmp_path: Path, monkeypatch: 
     assert started == [2]
     assert (together.stdout, together.stderr, together.exit_code) == (alone.stdout, alone.stderr, 2)
 
-    def none(*_: object, **__: object) -> object:
-        raise OSError("no semaphores here")
+    for error in (OSError("no process here"), WorkerEndedError("killed")):
 
-    monkeypatch.setattr("ko_cpt_callbacks.cli.check.ProcessPoolExecutor", none)
-    assert check(tmp_path).stdout == alone.stdout
+        def none(count: int, error: Exception = error) -> object:
+            raise error
 
-
-def test_a_process_that_judges_ends_with_the_one_that_started_it() -> None:
-    """A command that is killed leaves no process behind that waits for work."""
-    script = (
-        "import multiprocessing, os, time\n"
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "from ko_cpt_callbacks.cli.check import _end_with_parent\n"
-        "pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), _end_with_parent)\n"
-        "pool.submit(os.getpid).result()\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    # What the processes print goes into one pipe: its end is the end of all of them.
-    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=60, check=False)
-    assert ended.returncode == -9
+        monkeypatch.setattr("ko_cpt_callbacks.cli.check.Workers", none)
+        assert check(tmp_path).stdout == alone.stdout

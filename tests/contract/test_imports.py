@@ -19,8 +19,8 @@ HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "dataset
 
 # From the ground up: each imports itself and those before it.
 ORDER = (
-    "errors", "keys", "plugin", "metrics", "messages", "yaml", "run", "checkpoint", "watch", "forecast", "signal",
-    "compare", "rules",
+    "errors", "keys", "plugin", "workers", "metrics", "messages", "yaml", "run", "checkpoint", "watch", "forecast",
+    "signal", "compare", "rules",
     # What judges and shows a finished run needs no Trainer; a live one may show itself by it.
     "recipe", "check", "report", "hf", "integrations", "training", "measure", "cli",
 )

@@ -7,7 +7,7 @@ place=${1:-.venv-frameworks}
 own="ruamel.yaml rich typer bitsandbytes pytest"
 
 python3 -m venv "$place/trackers"
-# SwanLab 0.8 and newer have no `get_run()` that transformers can ask; mlflow-skinny is MLflow without its server.
+# SwanLab 0.10.3 has no `get_run()` that transformers can ask; mlflow-skinny is MLflow without its server.
 "$place/trackers/bin/pip" install $own torch==2.13.0 transformers==5.23.0 accelerate peft datasets aim==3.29.1 \
     clearml==2.1.12 comet_ml==3.58.8 mlflow-skinny==3.17.2 swanlab==0.7.20 wandb==0.31.0
 

@@ -27,6 +27,31 @@ def test_what_names_no_repository(text: str) -> None:
             read_run(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "revision", "folder"),
+    [
+        ("hf://org/run@abc/phase-1", "abc", "phase-1"),
+        ("hf://org/run@refs/pr/7", "refs/pr/7", ""),
+        ("hf://org/run@refs/pr/7/phase-1", "refs/pr/7", "phase-1"),
+    ],
+)
+def test_a_revision_of_a_pull_request_has_slashes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, revision: str, folder: str
+) -> None:
+    """What stands behind it is a folder, as behind any other revision."""
+    asked: dict[str, Any] = {}
+
+    def fetch(name: str, **how: Any) -> str:
+        asked.update(how, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    (tmp_path / folder).mkdir(exist_ok=True)
+    (tmp_path / folder / "trainer_state.json").write_text("{}", "utf-8")
+    assert run_place(text) == tmp_path / folder
+    assert (asked["name"], asked["revision"]) == ("org/run", revision)
+
+
 def test_any_other_path_is_itself() -> None:
     """Nothing is fetched for it."""
     assert run_place("hf/x") == Path("hf/x")
@@ -46,6 +71,20 @@ def test_a_run_on_the_hub(tmp_path: Path) -> None:
             env={**os.environ, **settings}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         asked = {request.path.rpartition("/")[2] for request in hub.requests}
+        others = [
+            ["compare", "hf://org/run", "hf://org/run/phase-1"],
+            ["report", "hf://org/run", "-o", str(tmp_path / "report.html")],
+            ["forecast", "hf://org/run", "--at", "0.5"],
+        ]
+        ended = [
+            subprocess.run(
+                [sys.executable, "-m", "ko_cpt_callbacks", *command],
+                env={**os.environ, **settings}, capture_output=True, text=True, check=False,
+            )
+            for command in others
+        ]  # fmt: skip
+    assert [one.returncode for one in ended] == [0, 0, 0], [one.stderr for one in ended]
+    assert "hf://org/run/phase-1" in ended[0].stdout
     assert done.returncode == 2, done.stderr
     judged: list[dict[str, Any]] = json.loads(done.stdout)["runs"]
     assert [row["path"] for row in judged] == named

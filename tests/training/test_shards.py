@@ -24,7 +24,7 @@ from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.shards import ShardMaker
 from ko_cpt_callbacks.training.data.sources import Source
-from ko_cpt_callbacks.training.data.workers import Workers
+from ko_cpt_callbacks.workers import Workers
 
 
 def edited(text: str, share: float, draw: random.Random) -> str:

@@ -41,7 +41,7 @@ class HeadingRule(Rule):
 
     @abstractmethod
     def agrees(self, probability: float) -> bool:
-        """Whether a probability that the target is met speaks for the rule's finding."""
+        """Whether a probability that the loss is below the bound speaks for the rule's finding."""
 
     @property
     def asks(self) -> tuple[type[Observation], ...]:

@@ -16,12 +16,12 @@ __all__ = ["TargetLikely"]
 
 @dataclass(frozen=True, slots=True)
 class TargetLikely(HeadingRule):
-    """Says once per target that it will be met if the run goes on as planned, and when.
+    """Says once per target that the loss will likely be below it if the run goes on as planned, and when.
 
     It says nothing while a probability is withheld, or where the loss was below the bound already.
 
     Args:
-        above: Probability of being met above which a target is likely.
+        above: Probability of a loss below the bound, above which a target is likely.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("target-likely", (Severity.INFO,), (EvalObservation,), place=174)

@@ -21,7 +21,7 @@ class TargetUnreachable(HeadingRule):
     It asks to stop. It says nothing while a probability is withheld, or where the loss was below the bound already.
 
     Args:
-        below: Probability of being met below which a target is out of reach.
+        below: Probability of a loss below the bound, below which a target is out of reach.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +25,8 @@ _EXPECTED: Final = "expected trackio's project file or MLflow's mlflow.db"
 _LACKS: Final = LogNote("log-no-closing")
 # A query that takes more steps of SQLite's machine than this is none of a log: chosen, not measured.
 _MOST_STEPS: Final = 200_000_000
+# SQL has no infinity: MLflow's SqlAlchemyStore keeps the largest number in its place.
+_INFINITE: Final = {sys.float_info.max: math.inf, -sys.float_info.max: -math.inf}
 
 
 def read_database(path: Path) -> tuple[Log, bool]:
@@ -41,8 +45,8 @@ def read_database(path: Path) -> tuple[Log, bool]:
             budget = iter([None] * (_MOST_STEPS // 100_000))
             connection.set_progress_handler(lambda: int(next(budget, 1) is not None), 100_000)
             connection.execute("PRAGMA trusted_schema = OFF")
-            columns = {name for _, name, *_ in connection.execute("PRAGMA table_info('metrics')")}
-            if {"run_uuid", "key", "value", "step", "timestamp"} <= columns:
+            columns = _columns(connection, "metrics")
+            if {"run_uuid", "key", "value", "step", "timestamp", "is_nan"} <= columns:
                 return _mlflow(path, connection), False
             if {"run_name", "step", "metrics"} <= columns:
                 return _trackio(path, connection), True
@@ -81,14 +85,21 @@ def _object(text: object) -> dict[str, Any] | None:
 def _mlflow(path: Path, connection: sqlite3.Connection) -> Log:
     run, note = _richest(path, connection.execute("SELECT run_uuid, count(*) FROM metrics GROUP BY run_uuid"))
     points = [
-        (time, step, name, float("nan") if is_nan else value)
+        (time, step, name, math.nan if is_nan else _INFINITE.get(value, value))
         for time, step, name, value, is_nan in connection.execute(
             "SELECT timestamp, step, key, value, is_nan FROM metrics WHERE run_uuid = ?", (run,)
         )
         if isinstance(time, (int, float)) and isinstance(step, int) and step >= 0 and isinstance(name, str)
     ]
-    config: Mapping[str, Any] = dict(connection.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run,)))
+    config: Mapping[str, Any] = {}
+    if _columns(connection, "params"):
+        config = dict(connection.execute("SELECT key, value FROM params WHERE run_uuid = ?", (run,)))
     return mlflow_log(points, config, note)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    """The columns of a table; none where there is no such table."""
+    return {name for _, name, *_ in connection.execute(f"PRAGMA table_info('{table}')")}
 
 
 def _richest(path: Path, counted: Iterable[tuple[Any, int]]) -> tuple[Any, LogNote | None]:

@@ -36,8 +36,8 @@ from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_rep
 from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore
 from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
-from ko_cpt_callbacks.training.data.workers import Workers
 from ko_cpt_callbacks.training.folder import whole_folder
+from ko_cpt_callbacks.workers import Workers
 
 
 def needed_rows(arguments: Any) -> int | None:

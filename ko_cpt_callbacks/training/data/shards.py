@@ -30,7 +30,7 @@ from ko_cpt_callbacks.training.data.filters import (
     keep_documents,
 )
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
-from ko_cpt_callbacks.training.data.workers import Workers
+from ko_cpt_callbacks.workers import Workers
 
 _FIRST_CHARACTERS, _SHARD_CHARACTERS = 100_000, 1_600_000
 """Characters of a shard: the first is small, where a corpus may not be read on, the next twice as large, up to some

@@ -91,13 +91,16 @@ def train(
 ) -> None:
     """Train what a recipe says: ko-cpt train quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
+    from ko_cpt_callbacks.recipe.installed import check_release
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
     from ko_cpt_callbacks.recipe.smoke import on_device, smoke_recipe
 
     let_print_anything()
     changes = overrides or []
     try:
-        file = read_recipe(find_recipe(recipe), changes)
+        path = find_recipe(recipe)
+        check_release()  # a recipe's arguments are checked against those of the installed one
+        file = read_recipe(path, changes)
         name = file.recipe.id
         _check_stage(stage, list(file.recipe.stages))
         place = "cpu" if smoke and device is None else device

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import transformers
 
@@ -14,6 +13,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.registry import baseline_data
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import language_of
+from ko_cpt_callbacks.recipe.installed import check_release
 from ko_cpt_callbacks.rules.registry import known_limits, rules_for
 from ko_cpt_callbacks.run.alert import ALERTS_VARIABLE, alert_output
 from ko_cpt_callbacks.run.output import USUAL, Output, output_names
@@ -22,10 +22,6 @@ from ko_cpt_callbacks.watch.plausibility import doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 _log = logging.getLogger("ko_cpt_callbacks")
-
-# As setup.cfg has it; a framework's environment may have been made without asking it.
-_OLDEST: Final = (4, 57)
-_BELOW: Final = (6, 0)
 
 
 def callback_spec(
@@ -42,7 +38,7 @@ def callback_spec(
         ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected. For a
             release of transformers whose Trainer is not known.
     """
-    _check_version(transformers.__version__)
+    check_release(transformers.__version__)
     spec = WatchSpec.from_kwargs(
         known_limits(),
         baseline_data,
@@ -54,16 +50,6 @@ def callback_spec(
     for doubt in doubts_of(spec.targets, spec.task):
         _log.warning("%s", doubt.message(spec.language))
     return spec
-
-
-def _check_version(found: str) -> None:
-    """Refuse a Trainer of which nothing is known: what it passes and logs is measured from release to release."""
-    number = re.match(r"(\d+)\.(\d+)", found)
-    if number is None or not _OLDEST <= (int(number[1]), int(number[2])) < _BELOW:
-        raise ConfigurationError(
-            f"transformers: found {found}, expected {_OLDEST[0]}.{_OLDEST[1]} or newer, below {_BELOW[0]}; "
-            f"pip install 'transformers>={_OLDEST[0]}.{_OLDEST[1]},<{_BELOW[0]}'"
-        )
 
 
 def checked_outputs(outputs: Iterable[str | Output] | None) -> tuple[str | Output, ...]:

@@ -1,4 +1,4 @@
-"""What the installed transformers knows of models, read from its source: importing it would import torch.
+"""What the installed transformers is and knows of models, read from its source: importing it would import torch.
 
 Where transformers is not installed, or its source is written in another way, the answer is None: not known.
 """
@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks.errors import ConfigurationError
+
+# As setup.cfg has it; a framework's environment may have been made without asking it.
+_OLDEST: Final = (4, 57)
+_BELOW: Final = (6, 0)
 _AUTO: Final = Path("models", "auto", "modeling_auto.py")
 _CAUSAL: Final = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 _TYPE: Final = "model_type"
@@ -27,6 +33,28 @@ def installed_folder() -> Path | None:
         return None
     folders = list(() if found is None else found.submodule_search_locations or ())
     return Path(folders[0]) if folders else None
+
+
+def check_release(found: str | None = None) -> None:
+    """Refuse a Trainer of which nothing is known: what it passes and logs is measured from release to release.
+
+    Args:
+        found: The release of transformers; None: the installed one. Where none is installed, nothing is refused.
+
+    Raises:
+        ConfigurationError: For one that is older than 4.57, or 6 or newer.
+    """
+    if found is None:
+        tree = _tree(installed_folder(), Path("__init__.py"))
+        found = dict(_constants(tree.body if tree is not None else [])).get("__version__")
+    if found is None:
+        return
+    number = re.match(r"(\d+)\.(\d+)", found)
+    if number is None or not _OLDEST <= (int(number[1]), int(number[2])) < _BELOW:
+        raise ConfigurationError(
+            f"transformers: found {found}, expected {_OLDEST[0]}.{_OLDEST[1]} or newer, below {_BELOW[0]}; "
+            f"pip install 'transformers>={_OLDEST[0]}.{_OLDEST[1]},<{_BELOW[0]}'"
+        )
 
 
 def causal_families(folder: Path | None = None) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.cli import train
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -32,9 +33,10 @@ main()
 """
 
 
-def _train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _train(folder: Path, *arguments: str, blocked: bool = True) -> subprocess.CompletedProcess[str]:
+    start = ["-c", OFFLINE] if blocked else ["-m", "ko_cpt_callbacks"]
     return subprocess.run(
-        [sys.executable, "-c", OFFLINE, "train", *arguments],
+        [sys.executable, *start, "train", *arguments],
         capture_output=True,
         encoding="utf-8",
         check=False,
@@ -72,6 +74,22 @@ def test_what_is_wrong_is_said_at_once(arguments: list[str], line: str, tmp_path
     found = _train(tmp_path, *arguments)
     assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {line}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+
+
+@pytest.mark.parametrize("version", ["4.56.2", "6.0.0"])
+def test_a_release_of_transformers_that_is_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """The callback's own sentence, before anything of it is imported and anything is written."""
+    place = tmp_path / "transformers" / "__init__.py"
+    place.parent.mkdir()
+    place.write_text(f'__version__ = "{version}"\nopen("imported", "w").close()\n', "utf-8")
+    monkeypatch.setattr("transformers.__version__", version)
+    with pytest.raises(ConfigurationError, match=f"found {version}, expected 4.57 or newer, below 6") as told:
+        KoCPTCallback()
+    found = _train(tmp_path, "quickstart", blocked=False)
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {told.value}\n")
+    assert list(tmp_path.iterdir()) == [place.parent]
 
 
 def test_what_is_hardly_ever_meant_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,14 @@ def data(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and list it; otherwise it is refused.")
     ] = False,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", metavar="local|ray|slurm", help="Have datatrove do the work, on many machines."),
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option("--sbatch", metavar="KEY=VALUE", help="An option of Slurm's sbatch: partition=cpu; repeatable."),
+    ] = None,
 ) -> None:
     """Make the rows that a recipe trains on: ko-cpt data quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
@@ -51,19 +59,46 @@ def data(
         words = [recipe, *([] if output is None else ["--output", str(output)])]
         for change in changes:
             words += ["--set", change]
+        given = _sbatch_options(sbatch or [])
+        if executor is not None:
+            _check_executor(file, executor, workers, given)
+        elif given:
+            raise ConfigurationError("--sbatch: found no --executor, expected --executor slurm")
         more = [] if workers is None else ["--workers", str(workers)]
+        more += [] if executor is None else ["--executor", executor]
+        for option in sbatch or []:
+            more += ["--sbatch", option]
         again = [*more, *(["--skip-bad"] if skip_bad else []), "--resume"]
-        _make(file, folder, words, again, {"resume": resume, "workers": workers, "skip_bad": skip_bad})
+        options = {"resume": resume, "workers": workers, "skip_bad": skip_bad, "executor": executor, "sbatch": given}
+        _make(file, folder, words, again, {**options, "changes": changes})
     except (RecipeError, ConfigurationError) as error:
         for line in str(error).splitlines():
             typer.echo(f"ko-cpt data: {printable(line)}", err=True)
         raise typer.Exit(WRONG) from None
 
 
+def _sbatch_options(given: list[str]) -> dict[str, str]:
+    found = {}
+    for option in given:
+        name, sign, value = option.removeprefix("--").partition("=")
+        if not sign or not name:
+            raise ConfigurationError(f"--sbatch: found {option!r}, expected KEY=VALUE")
+        found[name] = value
+    return found
+
+
+def _check_executor(file: RecipeFile, name: str, workers: int | None, sbatch: dict[str, str]) -> None:
+    from ko_cpt_callbacks.training.data.executor import check_executor
+
+    sources = file.recipe.data.sources
+    check_executor(name, workers, sbatch, [name for name in file.recipe.data.mix if sources[name].hub])
+
+
 def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], options: dict[str, Any]) -> None:
     quiet()
     # Workers are other processes; this one's tokenizer would start a thread a core beside them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from ko_cpt_callbacks.training.data.executor import Executor, PackStep, SubmittedJobsError
     from ko_cpt_callbacks.training.data.reading import BadInputs
     from ko_cpt_callbacks.training.data.report import REPORT_FILE
     from ko_cpt_callbacks.training.data.rows import Making
@@ -71,11 +106,17 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
 
     say_lines(f"{file.recipe.title}\n{folder}, from {file.path}")
     bad = BadInputs() if options["skip_bad"] else None
-    count = options["workers"] or usable_cores()
+    name, workers = options["executor"], options["workers"]
+    pack = PackStep(file.path.absolute(), tuple(options["changes"]), folder.absolute(), options["skip_bad"])
+    elsewhere = None if name is None else Executor(name, workers, options["sbatch"], pack)
     try:
         with ReadingBar(_text_size(file)) as bar:
-            making = Making(count, bar)
+            making = Making((workers or usable_cores()) if elsewhere is None else 1, bar, elsewhere)
             run = run_recipe(file, folder, RunOptions(options["resume"], data=True, making=making, bad=bad))
+    except SubmittedJobsError as jobs:
+        first = "" if jobs.shards is None else f"Job {jobs.shards} of Slurm makes the shards. "
+        say_lines(f"{first}Job {jobs.pack} packs the rows.\nLogs are in {folder / 'executor'}")
+        return
     except KeyboardInterrupt:
         stopped("Stopped; what was made of the texts stays.", shlex.join(["ko-cpt", "data", *words, *again]))
     except OSError as error:

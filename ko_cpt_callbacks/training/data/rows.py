@@ -139,6 +139,19 @@ class Progress(Protocol):
         """See that a filter dropped some more."""
 
 
+class Elsewhere(Protocol):
+    """Has shards made before rows are packed of them, on other machines too."""
+
+    def make(self, folder: Path, documents: Mapping[str, Iterable[Document]], makers: Mapping[str, ShardMaker]) -> None:
+        """Make all shards that are not there; those that are not made are made when rows are packed.
+
+        Args:
+            folder: Of the shards, with one for each source in it.
+            documents: Of each source.
+            makers: Of each source.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Making:
     """How rows are made.
@@ -146,10 +159,12 @@ class Making:
     Attributes:
         workers: Processes that filter and encode; with 1 this one does.
         watch: Sees each document that is read, and what filters dropped.
+        elsewhere: Makes shards first; None: the workers make all.
     """
 
     workers: int = 1
     watch: Progress | None = None
+    elsewhere: Elsewhere | None = None
 
 
 def packed_rows(
@@ -195,11 +210,15 @@ def packed_rows(
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
         encoder = WordEncoder(tokenizer)
+        sketched = duplicates is not None
+        makers = {source.name: ShardMaker(source.filters, encoder, begin, end, sketched) for source in sources}
         readers = {source.name: _Reader(source, making.watch) for source in sources}
         count = PackReport()
         measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
         shards = folder.with_name(f".{folder.name}.shards")
         shards.mkdir(parents=True, exist_ok=True)
+        if making.elsewhere is not None:
+            making.elsewhere.make(shards, {source.name: _Reader(source, making.watch) for source in sources}, makers)
         index = None if duplicates is None else duplicates.index(shards)
         with whole_folder(folder) as part, Workers(making.workers) as workers:
             streams = {
@@ -207,7 +226,7 @@ def packed_rows(
                     source,
                     readers[source.name],
                     ShardStore(shards / source.name, workers),
-                    ShardMaker(source.filters, encoder, begin, end, sketched=index is not None),
+                    makers[source.name],
                     report[source.name],
                     index,
                     making.watch,

@@ -243,8 +243,7 @@ class ShardStore:
         """
         waiting: list[tuple[Path, Future[bytes] | Shard]] = []
         ahead = 0 if self._workers.count == 1 else self._workers.count + 1
-        for number, part in enumerate(_cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)):
-            path = self._folder / f"{number:06d}.arrow"
+        for path, part in shard_parts(self._folder, documents):
             waiting.append((path, _kept(path) or self._workers.submit(name, maker, part)))
             if len(waiting) > ahead:
                 yield self._ready(*waiting.pop(0))
@@ -266,8 +265,24 @@ class ShardStore:
         if isinstance(made, Shard):
             return made
         content = made.result()
-        write_whole(path, hashlib.sha256(content).digest() + content)
+        write_shard(path, content)
         return read_shard(content)
+
+
+def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[tuple[Path, list[Document]]]:
+    """Where each shard of a source is kept, and the documents that it is made of, in order.
+
+    Args:
+        folder: Of the source's shards.
+        documents: All of the source.
+    """
+    parts = _cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)
+    return ((folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
+
+
+def write_shard(path: Path, content: bytes) -> None:
+    """Keep a shard, with a checksum in front."""
+    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 def _kept(path: Path) -> Shard | None:

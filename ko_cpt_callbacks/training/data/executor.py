@@ -1,0 +1,295 @@
+"""Shards made on many machines, by the executors of datatrove: its local one, Ray, Slurm.
+
+This process reads the texts, in their order, and cuts them into parts, a file each. A task of the executor makes the
+shards of its parts, as a worker of this machine would, so that the rows are the same. They are packed here; where
+Slurm makes them, by a second job, which begins when the first has ended.
+
+datatrove's readers and filters are not used: rows would be others.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.run.file import write_whole
+from ko_cpt_callbacks.training.data.encode import Document
+from ko_cpt_callbacks.training.data.shards import ShardMaker, shard_parts, write_shard
+from ko_cpt_callbacks.yaml.mistake import near_miss
+
+EXECUTORS: Final = ("local", "ray", "slurm")
+_NEEDED: Final = {"local": ("datatrove",), "ray": ("datatrove", "ray"), "slurm": ("datatrove",)}
+_INSTALL: Final = "pip install 'ko_cpt_callbacks[cluster]'"
+_ASKED: Final = ("partition", "time")  # of sbatch, that datatrove has no default for
+_OWN: Final = ("array", "dependency", "error", "job-name", "output")  # of sbatch, that are given here
+_PART: Final = ".part"
+_COLUMNS: Final = ("id", "text", "prompt", "file", "number")
+
+
+class SubmittedJobsError(Exception):
+    """Rows are not there yet: jobs of Slurm make them.
+
+    Args:
+        shards: The job that makes shards; None where all are there.
+        pack: The job that packs them.
+    """
+
+    def __init__(self, shards: str | None, pack: str) -> None:
+        super().__init__(pack)
+        self.shards = shards
+        self.pack = pack
+
+
+def check_executor(name: str, workers: int | None, sbatch: Mapping[str, str], hubs: Sequence[str]) -> None:
+    """Whether an executor can be used as it is asked for, before anything is read.
+
+    Args:
+        name: What was asked for.
+        workers: Tasks; None where nothing was said.
+        sbatch: Options of sbatch.
+        hubs: Sources that are streams of the hub.
+
+    Raises:
+        ConfigurationError: If there is no such executor, something it needs is missing, or an option is not for it.
+    """
+    if name not in EXECUTORS:
+        near = near_miss(name, EXECUTORS)
+        meant = "" if near is None else f" (did you mean {near}?)"
+        raise ConfigurationError(f"--executor: found {name!r}, expected one of {', '.join(EXECUTORS)}{meant}")
+    for library in _NEEDED[name]:
+        if importlib.util.find_spec(library) is None:
+            raise ConfigurationError(f"--executor {name}: found no {library}, expected it to be installed; {_INSTALL}")
+    if hubs:
+        raise ConfigurationError(
+            f"--executor {name}: found source {hubs[0]}, a stream of the hub, expected files, which are read more than "
+            "once; download it with hf download, and name its files under data.sources"
+        )
+    if name != "slurm":
+        if sbatch:
+            raise ConfigurationError(f"--sbatch: found --executor {name}, expected slurm")
+        return
+    if shutil.which("sbatch") is None:
+        raise ConfigurationError("--executor slurm: found no sbatch in PATH, expected a machine that submits jobs")
+    missing = [key for key in _ASKED if not sbatch.get(key)]
+    if missing:
+        raise ConfigurationError(f"--executor slurm: found no {missing[0]}, expected --sbatch {missing[0]}=VALUE")
+    own = [key for key in _OWN if key in sbatch]
+    if own:
+        raise ConfigurationError(f"--sbatch: found {own[0]}, expected another option: this one is given here")
+    if workers is None:
+        raise ConfigurationError("--executor slurm: found no --workers, expected how many tasks run at once")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStep:
+    """Makes shards of parts of the texts: a step of datatrove's pipeline.
+
+    Attributes:
+        folder: Of the shards; the same on every machine.
+        parts: Files in it that have a part each; a task takes every ``world_size``-th.
+        makers: By the folder of a source.
+    """
+
+    folder: Path
+    parts: tuple[Path, ...] = field(repr=False)
+    makers: Mapping[str, ShardMaker] = field(repr=False)
+
+    def __call__(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        """Make the shards of a task that are not there.
+
+        Args:
+            data: Of the step before; there is none.
+            rank: Of the task, from 0.
+            world_size: Tasks.
+
+        Raises:
+            ConfigurationError: If the folder is not there.
+        """
+        if not self.folder.is_dir():
+            raise ConfigurationError(
+                f"{self.folder}: found no such folder on {platform.node()}, expected one that all machines share; name "
+                "it with --output"
+            )
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one core
+        for part in self.parts[rank::world_size]:
+            place = self.folder / part
+            if not place.with_suffix("").exists():
+                write_shard(place.with_suffix(""), self.makers[part.parts[0]].make(_read_part(place)))
+
+
+@dataclass(frozen=True, slots=True)
+class PackStep:
+    """Packs the rows of a run whose shards are there: a step of datatrove's pipeline, for one task.
+
+    Attributes:
+        recipe: Its file.
+        changes: Of the recipe, as ``--set`` takes them.
+        output: The folder of the run.
+        skip_bad: Whether what cannot be read is left out.
+    """
+
+    recipe: Path
+    changes: tuple[str, ...]
+    output: Path
+    skip_bad: bool
+
+    def __call__(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        """Go on with the run, up to its rows.
+
+        Args:
+            data: Of the step before; there is none.
+            rank: Of the task; 0.
+            world_size: Tasks; 1.
+        """
+        from ko_cpt_callbacks.recipe.reading import read_recipe
+        from ko_cpt_callbacks.training.data.reading import BadInputs
+        from ko_cpt_callbacks.training.run import RunOptions, run_recipe
+
+        bad = BadInputs() if self.skip_bad else None
+        run_recipe(read_recipe(self.recipe, self.changes), self.output, RunOptions(resume=True, data=True, bad=bad))
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Has shards made by an executor of datatrove.
+
+    Attributes:
+        name: Which one.
+        workers: Tasks; None for as many as Ray's cluster or this machine has cores.
+        sbatch: Options of sbatch, where Slurm is asked.
+        pack: Packs rows, where Slurm makes the shards.
+    """
+
+    name: str
+    workers: int | None
+    sbatch: Mapping[str, str]
+    pack: PackStep
+
+    @property
+    def logs(self) -> Path:
+        """Where datatrove and Slurm say what becomes of tasks."""
+        return self.pack.output / "executor"
+
+    def make(self, folder: Path, documents: Mapping[str, Iterable[Document]], makers: Mapping[str, ShardMaker]) -> None:
+        """Make all shards that are not there.
+
+        Args:
+            folder: Of the shards, with one for each source in it.
+            documents: Of each source.
+            makers: Of each source.
+
+        Raises:
+            ConfigurationError: If some are not there at the end, or Slurm takes no jobs.
+            SubmittedJobsError: If Slurm does.
+        """
+        parts = [part for source, found in documents.items() for part in _cut_parts(folder, source, found)]
+        step = ShardStep(folder.absolute(), tuple(parts), makers)
+        if self.name == "slurm":
+            raise self._submit(step)
+        if parts:
+            self._run(step)
+        left = [part for part in parts if not (folder / part).with_suffix("").exists()]
+        if left:
+            raise ConfigurationError(
+                f"--executor {self.name}: found {len(left):,} of {len(parts):,} shards not made, expected all; see "
+                f"{self.logs}, and go on with --resume"
+            )
+
+    def _run(self, step: ShardStep) -> None:
+        # What is there is known by the shards themselves: with skip_completed datatrove would ask its own notes, of
+        # former tasks, which had other parts.
+        given = {"logging_dir": str(self.logs / "shards"), "skip_completed": False}
+        if self.name == "local":
+            from datatrove.executor import LocalPipelineExecutor
+
+            tasks = min(self.workers or len(os.sched_getaffinity(0)), len(step.parts))
+            # Not forked: of a process with threads of torch and of tokenizers a copy may wait for ever.
+            LocalPipelineExecutor([step], tasks=tasks, start_method="spawn", **given).run()
+            return
+        import ray
+        from datatrove.executor import RayPipelineExecutor
+
+        ray.init(log_to_driver=False, logging_level="WARNING")
+        try:
+            cores = int(ray.cluster_resources().get("CPU", 1))
+            tasks = min(self.workers or cores, len(step.parts))
+            # No memory is reserved: a cluster that has less than was asked for would wait for ever.
+            RayPipelineExecutor([step], tasks=tasks, mem_per_cpu_gb=0, **given).run()
+        finally:
+            ray.shutdown()
+
+    def _submit(self, step: ShardStep) -> SubmittedJobsError:
+        from datatrove.executor import SlurmPipelineExecutor
+
+        asked = {name: value for name, value in self.sbatch.items() if name not in _ASKED}
+        given: dict[str, Any] = {
+            **{name: self.sbatch[name] for name in _ASKED},
+            "qos": None,
+            # A job that waits for one that failed is taken out.
+            "sbatch_args": {"kill-on-invalid-dep": "yes", **asked},
+            # The environment of this process, whether pip or conda made it.
+            "env_command": f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+            "skip_completed": False,
+        }
+        tasks = min(self.workers or 1, len(step.parts))
+        shards = SlurmPipelineExecutor(
+            [step], tasks=tasks, job_name="ko-cpt-shards", logging_dir=str(self.logs / "shards"), **given
+        )
+        pack = SlurmPipelineExecutor(
+            [self.pack],
+            tasks=1,
+            job_name="ko-cpt-pack",
+            logging_dir=str(self.logs / "pack"),
+            depends=shards if tasks else None,
+            **given,
+        )
+        shards.launch_merge_stats = pack.launch_merge_stats = _no_statistics
+        try:
+            pack.launch_job()
+        except subprocess.CalledProcessError as error:
+            raise ConfigurationError(
+                f"sbatch: found exit code {error.returncode}, expected a job; it says above why, the script is in "
+                f"{self.logs}"
+            ) from None
+        return SubmittedJobsError(shards.job_id if tasks else None, pack.job_id)
+
+
+def _no_statistics() -> None:
+    """In place of datatrove's job that sums up what its own steps count: these count nothing."""
+
+
+def _cut_parts(folder: Path, source: str, documents: Iterable[Document]) -> Iterator[Path]:
+    """The parts of a source that shards are to be made of, written where they are not there."""
+    for shard, part in shard_parts(folder / source, documents):
+        path = shard.with_name(shard.name + _PART)
+        if shard.exists():
+            path.unlink(missing_ok=True)
+            continue
+        if not path.exists():
+            _write_part(path, part)
+        yield path.relative_to(folder)
+
+
+def _write_part(path: Path, documents: Sequence[Document]) -> None:
+    table = pa.table({name: [getattr(document, name) for document in documents] for name in _COLUMNS})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _read_part(path: Path) -> list[Document]:
+    with pa.ipc.open_stream(path.read_bytes()) as stream:
+        return [Document(**row) for row in stream.read_all().to_pylist()]

@@ -1,0 +1,245 @@
+"""Rows are the same where other machines make the shards. What needs datatrove itself is marked ``cluster``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tiny import korean
+from typer.testing import CliRunner
+
+from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.reading import read_recipe
+from ko_cpt_callbacks.training.data import executor, shards
+from ko_cpt_callbacks.training.data.encode import Document
+from ko_cpt_callbacks.training.data.executor import Executor, PackStep, ShardStep, SubmittedJobsError
+from ko_cpt_callbacks.training.data.rows import Making
+from ko_cpt_callbacks.training.data.shards import ShardMaker
+from ko_cpt_callbacks.training.run import RunOptions, run_recipe
+
+RECIPE = """
+id: small
+title: "Small"
+base:
+  build:
+    family: llama
+    hidden_size: 32
+    intermediate_size: 64
+    num_hidden_layers: 1
+    num_attention_heads: 2
+    tokenizer: {algorithm: byte-level-bpe, vocab_size: 400, sources: [ko]}
+  dtype: float32
+data:
+  sequence_length: 64
+  packing: true
+  held_out: 0.3
+  duplicates: near
+  sources:
+    ko: {language: ko, files: ko.jsonl, filters: {hangul_share: {minimum: 0.5}, repetition: {}}}
+    other: {language: ko, files: other.jsonl}
+  mix: {ko: 2, other: 1}
+eval:
+  ko: {source: ko}
+stages:
+  all:
+    trains: {input: all, output: all, layers: all}
+    arguments: {max_steps: 2, per_device_train_batch_size: 2, report_to: none, use_cpu: true}
+"""
+TASKS = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "_FIRST_CHARACTERS", 600)
+        patch.setattr(shards, "_SHARD_CHARACTERS", 2400)
+        yield
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources of several shards each, with duplicates in both."""
+    folder = tmp_path_factory.mktemp("recipe")
+    texts = [text for text in korean() if len(text) > 150][:60]
+    for name, part in (("ko", [*texts[::2], *texts[:5]]), ("other", texts[1::2])):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in part)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    path = folder / "small.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def rows(recipe: Path, run: Path, making: Making | None = None) -> dict[str, bytes]:
+    """What is on disk of a run's rows, by name."""
+    run_recipe(read_recipe(recipe), run, RunOptions(resume=run.exists(), data=True, making=making))
+    return made(run)
+
+
+def made(run: Path) -> dict[str, bytes]:
+    """What is on disk of them."""
+    return {str(path.relative_to(run)): path.read_bytes() for path in (run / "data").rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path) -> dict[str, bytes]:
+    """Rows made by one process."""
+    return rows(recipe, recipe.parent / "alone")
+
+
+@dataclass(frozen=True)
+class ThreeTasks(Executor):
+    """Runs tasks one after the other here, as an executor of datatrove would elsewhere, all but those that are lost."""
+
+    steps: list[ShardStep] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)
+
+    def _run(self, step: ShardStep) -> None:
+        self.steps.append(step)
+        for rank in range(TASKS):
+            if rank not in self.lost:
+                step(None, rank, TASKS)
+
+
+def three_tasks(recipe: Path, run: Path, lost: Iterable[int] = ()) -> ThreeTasks:
+    """An executor of three tasks."""
+    return ThreeTasks("local", TASKS, {}, PackStep(recipe, (), run, False), lost=set(lost))
+
+
+def test_rows_of_three_tasks(recipe: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+    """Byte for byte those of one process, reports too; each shard is of one task, and no part is left."""
+    tasks = three_tasks(recipe, tmp_path / "three")
+    assert rows(recipe, tmp_path / "three", Making(elsewhere=tasks)) == alone
+    (step,) = tasks.steps
+    assert len(step.parts) >= 2 * TASKS
+    assert {part.parts[0] for part in step.parts} == {"ko", "other"}
+    assert not list((tmp_path / "three").rglob("*.part"))
+
+
+def test_after_a_lost_task_its_shards_alone_are_made(
+    recipe: Path, alone: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says how many are missing and where to look; --resume makes these, and the rows are those of one go."""
+    run = tmp_path / "three"
+    lost = three_tasks(recipe, run, lost=[1])
+    with pytest.raises(ConfigurationError, match=r"found \d+ of \d+ shards not made, expected all; see .*executor"):
+        rows(recipe, run, Making(elsewhere=lost))
+    whole = lost.steps[0].parts
+    calls: list[int] = []
+    really = ShardMaker.make
+
+    def counted(maker: ShardMaker, documents: list[Document]) -> bytes:
+        if maker.sketched:  # of what is trained on
+            calls.append(len(documents))
+        return really(maker, documents)
+
+    again = three_tasks(recipe, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardMaker, "make", counted)
+        assert rows(recipe, run, Making(elsewhere=again)) == alone
+    assert again.steps[0].parts == whole[1::TASKS]
+    assert len(calls) == len(whole[1::TASKS])
+
+
+@dataclass(frozen=True)
+class Submitting(Executor):
+    """Makes shards as a job of Slurm would, and leaves the rows to another."""
+
+    def _submit(self, step: ShardStep) -> SubmittedJobsError:
+        step()
+        return SubmittedJobsError("1", "2")
+
+
+def test_a_second_job_packs(recipe: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+    """Where jobs are submitted the command ends without rows; the job that packs makes those of one process."""
+    run = tmp_path / "jobs"
+    pack = PackStep(recipe, (), run, False)
+    with pytest.raises(SubmittedJobsError):
+        rows(recipe, run, Making(elsewhere=Submitting("slurm", 2, {}, pack)))
+    assert not list((run / "data").glob("[!.]*"))
+    pack()
+    assert made(run) == alone
+
+
+def test_a_machine_without_the_folder(tmp_path: Path) -> None:
+    """The task's log names the machine and what to do."""
+    step = ShardStep(tmp_path / "nowhere", (Path("ko/000000.arrow.part"),), {})
+    with pytest.raises(ConfigurationError, match=r"nowhere: found no such folder on .+, expected one that all"):
+        step(None, 0, 1)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterable[str]], None]:
+    """Say which of the libraries are there."""
+
+    def say(names: Iterable[str]) -> None:
+        known = set(names)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name in known else None)
+
+    return say
+
+
+SLURM = ["--executor", "slurm", "--workers", "2", "--sbatch", "partition=cpu", "--sbatch", "time=1:00:00"]
+BOTH = ("datatrove", "ray")
+
+
+@pytest.mark.parametrize(
+    ("words", "libraries", "said"),
+    [
+        (["--executor", "slrum"], BOTH, "--executor: found 'slrum', expected one of local, ray, slurm (did you mean"),
+        (["--executor", "local"], (), "--executor local: found no datatrove, expected it to be installed; pip install"),
+        (["--executor", "ray"], ("datatrove",), "--executor ray: found no ray, expected it to be installed; pip"),
+        (SLURM, BOTH, "--executor slurm: found no sbatch in PATH, expected a machine that submits jobs"),
+        (["--sbatch", "partition=cpu"], BOTH, "--sbatch: found no --executor, expected --executor slurm"),
+        (["--executor", "ray", "--sbatch", "time=1"], BOTH, "--sbatch: found --executor ray, expected slurm"),
+        (["--executor", "slurm", "--sbatch", "time"], BOTH, "--sbatch: found 'time', expected KEY=VALUE"),
+    ],
+)
+def test_a_line_says_what_is_missing(
+    words: list[str],
+    libraries: tuple[str, ...],
+    said: str,
+    recipe: Path,
+    tmp_path: Path,
+    installed: Callable[[Iterable[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before anything is read: one line, exit code 2, no folder."""
+    installed(libraries)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = CliRunner().invoke(app, ["data", str(recipe), "--output", str(tmp_path / "run"), *words])
+    assert told.exit_code == 2
+    assert told.output.startswith(f"ko-cpt data: {said}") and told.output.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("workers", "sbatch", "hubs", "said"),
+    [
+        (2, {"time": "1:00"}, [], "--executor slurm: found no partition, expected --sbatch partition=VALUE"),
+        (2, {"time": "1", "partition": "a", "array": "0-9"}, [], "--sbatch: found array, expected another option"),
+        (None, {"time": "1", "partition": "a"}, [], "--executor slurm: found no --workers, expected how many tasks"),
+        (2, {"time": "1", "partition": "a"}, ["web"], "--executor slurm: found source web, a stream of the hub, expec"),
+    ],
+)
+def test_what_slurm_is_not_told(
+    workers: int | None,
+    sbatch: Mapping[str, str],
+    hubs: list[str],
+    said: str,
+    tmp_path: Path,
+    installed: Callable[[Iterable[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options that have no default, those that are not the user's, and texts that other machines cannot read."""
+    installed(BOTH)
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigurationError) as caught:
+        executor.check_executor("slurm", workers, sbatch, hubs)
+    assert str(caught.value).startswith(said)

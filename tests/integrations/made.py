@@ -1,11 +1,21 @@
-"""What a framework reads from disk: a tiny model with its tokenizer, and Korean and English text."""
+"""What a framework reads: a tiny model with its tokenizer, Korean and English text, and the guide's own page."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import tiny
+
+GUIDE = Path(__file__).parents[2] / "docs" / "frameworks.md"
+
+
+def guide_page(framework: str) -> str:
+    """The lines of YAML that the guide shows under a framework's name."""
+    part = GUIDE.read_text("utf-8").split(f"\n## {framework}\n", 1)[1]
+    (found,) = re.findall(r"```yaml\n(.*?)```", part.split("\n## ", 1)[0], re.DOTALL)
+    return str(found)
 
 
 def model_folder(folder: Path) -> Path:

@@ -45,6 +45,7 @@ def empty_model(config: Any) -> PreTrainedModel:
         with torch.device("meta"):
             made: Any = AutoModelForCausalLM
             model: PreTrainedModel = made.from_config(config, trust_remote_code=False)
+            model.tie_weights()  # transformers 5.0 itself does not, on this device
     except (ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())[:240]
         raise ConfigurationError(

@@ -264,9 +264,6 @@ EPOCH_NATS: Final = 0.5
 """Nats, or this share of the level, up to which the end of an epoch explains a shift: memorizing has its own rule.
 Chosen, not measured."""
 
-GROUPED_POINTS: Final = 2
-"""Points of a rise from which it may be the beginning of a mega-batch of rows grouped by length. Chosen."""
-
 PACES_DIFFER: Final = 1.3
 """Ratio of tokens per step from which rows are of another length. Chosen: text packed or not differs by 2 %."""
 

@@ -97,7 +97,7 @@ class LossSpike(Rule):
 
     def _grouped(self, signals: Signals, rise: Rise) -> bool:
         """Whether rows grouped by length explain it: other tokens per step, a level that they had, another tooth."""
-        if rise.points < limits.GROUPED_POINTS:
+        if rise.points < 2:
             return False
         start = signals.watch.since - rise.points
         if signals.grouped and within_saw(signals.window, rise.points + 1, rise.peak):

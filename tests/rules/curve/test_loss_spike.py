@@ -230,17 +230,17 @@ def test_the_same_order_again() -> None:
     assert len(findings(RULE, rows(losses, epochs=0.9))) == 1
 
 
-def test_longer_rows_for_a_while() -> None:
-    """Twelve points half a nat up whose tokens per step doubled are other rows; with the same tokens they are a
-    spike."""
-    up = range(150, 162)
+@pytest.mark.parametrize(("points", "times", "said"), [(12, 2, 0), (12, 1, 1), (2, 2, 0), (2, 1, 1), (1, 2, 1)])
+def test_longer_rows_for_a_while(points: int, times: int, said: int) -> None:
+    """Points half a nat up whose tokens per step doubled are other rows; with the same tokens, or a single one, they
+    are a spike."""
+    up = range(150, 150 + points)
     losses = falling(300, 0.02, fall=0.3, extra=lambda i: 0.5 * math.exp(-(i - 150) / 8) if i in up else 0.0)
-    for times, said in ((2, 0), (1, 1)):
-        tokens, count = [], 0
-        for i in range(300):
-            count += 20_000 * (times if i in up else 1)
-            tokens.append(count)
-        assert len(findings(RULE, rows(losses, tokens=tokens))) == said
+    tokens, count = [], 0
+    for i in range(300):
+        count += 20_000 * (times if i in up else 1)
+        tokens.append(count)
+    assert len(findings(RULE, rows(losses, tokens=tokens))) == said
 
 
 @pytest.mark.parametrize("points", [1, 2])

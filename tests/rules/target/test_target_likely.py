@@ -28,3 +28,8 @@ def test_where_it_is_silent() -> None:
     """A target at the true end is open, one out of reach is another finding, one that is met needs no forecast."""
     assert findings(0.5, f"eval_exact_loss<{END}") == findings(0.5, "eval_exact_loss<2.1") == []
     assert findings(0.5, "eval_exact_loss<3") == []
+
+
+def test_how_much_is_likely() -> None:
+    """More than nineteen in twenty of the drawn ends."""
+    assert TargetLikely().agrees(0.951) and not TargetLikely().agrees(0.95)

@@ -48,6 +48,11 @@ def test_it_speaks_at_the_second_evaluation_and_not_before_thirty_percent() -> N
     assert spoken(rows, from_part=0.0)[0] >= 0.25 * LAST  # type: ignore[operator]  # withheld before
 
 
+def test_how_little_is_no_chance() -> None:
+    """Less than one in twenty of the drawn ends."""
+    assert TargetUnreachable().agrees(0.049) and not TargetUnreachable().agrees(0.05)
+
+
 def test_the_earlier_the_deadline_the_earlier_it_speaks() -> None:
     """Steps to a deadline count, not to the end; tokens are steps at the tokens per step so far; past it, silence."""
     rows = heading(0.5)

@@ -47,6 +47,11 @@ test-families: ## Stages of every family of models that is tried: a tiny one eac
 test-browser: ## Reports in headless Chromium (apt-get install chromium); skipped without it
 	$(VENV)/bin/python -m pytest tests/report/test_browser.py -m browser
 
+test-cluster: ## Rows by datatrove's executors, Ray's and Slurm's among them (as root, tests/training/slurm.sh makes one)
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip install -c constraints.txt -e '.[cluster,test]'
+	.venv-cluster/bin/python -m pytest tests/training/test_executor.py -m cluster
+
 test-frameworks: ## Axolotl and LLaMA-Factory themselves, in the environments of tests/integrations/environments.sh
 	$(FRAMEWORKS)/axolotl/bin/python -m pytest -m framework tests/integrations/test_axolotl.py
 	$(FRAMEWORKS)/llamafactory/bin/python -m pytest -m framework tests/integrations/test_llamafactory.py

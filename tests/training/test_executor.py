@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,3 +250,125 @@ def test_what_slurm_is_not_told(
     with pytest.raises(ConfigurationError) as caught:
         executor.check_executor("slurm", workers, sbatch, hubs)
     assert str(caught.value).startswith(said)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = ["--sbatch", "partition={}", "--sbatch", "time=10:00", "--sbatch", "mem-per-cpu=1G"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose text is enough for several shards of the usual size."""
+    folder = tmp_path_factory.mktemp("corpus")
+    draw = random.Random(0)
+    sentences = [part for text in korean() for part in text.split(". ") if part]
+    for name in ("ko", "other"):
+        texts = (". ".join(draw.choices(sentences, k=draw.randint(3, 40))) for _ in range(400))
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    (folder / "small.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder / "small.yaml"
+
+
+def command(recipe: Path, run: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run ``ko-cpt data`` in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", **variables}
+    line = [sys.executable, "-m", "ko_cpt_callbacks", "data", str(recipe), "--output", str(run), *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def by_workers(corpus: Path) -> dict[str, bytes]:
+    """Rows without an executor."""
+    told = command(corpus, corpus.parent / "workers", "--workers", "1")
+    assert told.returncode == 0, told.stderr
+    return made(corpus.parent / "workers")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("name", ["local", "ray"])
+def test_datatrove_makes_the_same_rows(name: str, corpus: Path, by_workers: dict[str, bytes], tmp_path: Path) -> None:
+    """Byte for byte, by its own processes and by those of a cluster of Ray's on this machine."""
+    told = command(corpus, tmp_path / "run", "--executor", name, "--workers", "2")
+    assert told.returncode == 0, told.stderr
+    assert made(tmp_path / "run") == by_workers
+    tasks = {path.name for path in (tmp_path / "run" / "executor" / "shards" / "completions").iterdir()}
+    assert tasks == {"00000", "00001"}
+
+
+def partition() -> str | None:
+    """Of the Slurm that answers here; None where there is none (tests/training/slurm.sh makes one)."""
+    if shutil.which("sinfo") is None:
+        return None
+    told = subprocess.run(["sinfo", "-h", "-o", "%R"], capture_output=True, text=True, check=False)
+    return told.stdout.split("\n")[0] or None
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(partition() is None, reason="no Slurm answers here; tests/training/slurm.sh makes one")
+def test_slurm_makes_the_same_rows(corpus: Path, by_workers: dict[str, bytes], tmp_path: Path) -> None:
+    """Byte for byte, and the command that submits the jobs has left before."""
+    options = [word.format(partition()) for word in JOBS]
+    told = command(corpus, tmp_path / "run", "--executor", "slurm", "--workers", "2", *options)
+    assert told.returncode == 0, told.stderr
+    jobs = re.search(r"Job (\d+) of Slurm makes the shards. Job (\d+) packs the rows.", told.stdout)
+    assert jobs is not None, told.stdout
+    assert not list((tmp_path / "run" / "data").glob("[!.]*"))
+    asked = ["squeue", "-h", "-j", ",".join(jobs.groups())]
+    while subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip():
+        time.sleep(1)
+    assert made(tmp_path / "run") == by_workers
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A command in PATH that keeps what it is given."""
+    path = tmp_path / "bin" / "sbatch"
+    path.parent.mkdir()
+    keep = 'n=$(ls "$(dirname "$0")" | wc -l)\nfor last; do :; done\n{ echo "$@"; cat "$last"; } > "$0.$n"\n'
+    path.write_text(f"#!/bin/sh\n{keep}echo Submitted batch job $n\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    return path
+
+
+def submit(folder: Path, parts: int) -> None:
+    """Ask for three tasks, with shards to be made of so many parts."""
+    given = {"partition": "cpu", "time": "10:00", "mem-per-cpu": "4G", "account": "me"}
+    asked = Executor("slurm", 3, given, PackStep(folder / "small.yaml", (), folder / "run", False))
+    documents = [Document(f"ko/{number}", "가" * 2400) for number in range(parts)]
+    asked.make(folder / "shards", {"ko": documents}, {})
+
+
+@pytest.mark.cluster
+def test_what_slurm_is_given(sbatch: Path, tmp_path: Path) -> None:
+    """Two jobs, the second after the first: the user's options, a task a worker, this environment's commands."""
+    with pytest.raises(SubmittedJobsError) as jobs:
+        submit(tmp_path, parts=7)
+    assert (jobs.value.shards, jobs.value.pack) == ("1", "2")
+    first, second = (sbatch.with_name(f"sbatch.{number}").read_text("utf-8") for number in (1, 2))
+    for script in (first, second):
+        for option in ("partition=cpu", "time=10:00", "mem-per-cpu=4G", "account=me", "kill-on-invalid-dep=yes"):
+            assert re.findall(rf"#SBATCH --({option.partition('=')[0]}=.*)\n", script)[-1] == option
+        assert f"export PATH={Path(sys.executable).parent}:$PATH\n" in script
+        assert "--qos" not in script
+    assert "#SBATCH --array=0-2\n" in first and "#SBATCH --array=0-0\n" in second
+    assert "--dependency=afterok:1 " in second.splitlines()[0] and "--dependency" not in first
+    assert not sbatch.with_name("sbatch.3").exists()
+
+
+@pytest.mark.cluster
+def test_where_all_shards_are_there(sbatch: Path, tmp_path: Path) -> None:
+    """One job packs them, and waits for none."""
+    with pytest.raises(SubmittedJobsError) as jobs:
+        submit(tmp_path, parts=0)
+    assert (jobs.value.shards, jobs.value.pack) == (None, "1")
+    assert "--dependency" not in sbatch.with_name("sbatch.1").read_text("utf-8")
+
+
+@pytest.mark.cluster
+def test_slurm_refuses_the_job(sbatch: Path, tmp_path: Path) -> None:
+    """Its own words stand above one line of ours."""
+    sbatch.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(ConfigurationError, match="sbatch: found exit code 1, expected a job; it says above why"):
+        submit(tmp_path, parts=7)

@@ -126,7 +126,8 @@ def job(name: str, folder: Path, workers: int) -> dict[str, Any]:
             tokenizer.backend_tokenizer.encode_batch(texts[place : place + 1000], add_special_tokens=False)
         return {"seconds": time.process_time() - begin}
     if name == "duplicates":
-        from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, sketch
+        from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
+        from ko_cpt_callbacks.training.data.sketch import sketch
 
         index = DuplicateIndex(near=True, folder=folder)
         texts = list(texts_of(folder))

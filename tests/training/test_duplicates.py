@@ -11,7 +11,8 @@ from tiny import english, korean
 from training.test_shards import edited
 
 from ko_cpt_callbacks.training.data import duplicates
-from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, sketch
+from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
+from ko_cpt_callbacks.training.data.sketch import sketch
 
 
 @pytest.fixture

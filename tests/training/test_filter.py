@@ -12,7 +12,7 @@ import torch
 from tiny import byte_level_tokenizer, english, korean, llama, row_losses
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data import repetition
+from ko_cpt_callbacks.training.data import characters
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import (
     Filter,
@@ -175,7 +175,7 @@ def test_documents_are_judged_each_by_itself(monkeypatch: pytest.MonkeyPatch) ->
     alone = [judge.judge([text])[0] for text in texts]
     assert judge.judge(texts) == alone
     assert {reason.split(" in ")[1] for reason in alone if reason} > {"one 1-gram", "repeated 3-grams"}
-    monkeypatch.setattr(repetition, "_UNITS", 40)
+    monkeypatch.setattr(characters, "_TOGETHER", 40)
     assert judge.judge(texts) == alone
 
 

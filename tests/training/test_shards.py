@@ -16,13 +16,12 @@ from tiny import byte_level_tokenizer, korean
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data import shards
-from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.removal import Duplicates
 from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows, packed_rows
-from ko_cpt_callbacks.training.data.shards import ShardMaker
+from ko_cpt_callbacks.training.data.shards import ShardMaker, ShardPart
 from ko_cpt_callbacks.training.data.sources import Source
 from ko_cpt_callbacks.workers import Workers
 
@@ -95,12 +94,12 @@ def test_killed_and_gone_on_with(sources: list[Source], tmp_path: Path, monkeypa
     kept: list[int] = []
     really = ShardMaker.make
 
-    def broken(maker: ShardMaker, documents: Sequence[Document]) -> bytes:
-        calls.append(len(documents))
+    def broken(maker: ShardMaker, part: ShardPart) -> Path:
+        calls.append(len(part.documents))
         if len(calls) % 2 == 0:
             raise KeyboardInterrupt
-        kept.append(len(documents))
-        return really(maker, documents)
+        kept.append(len(part.documents))
+        return really(maker, part)
 
     monkeypatch.setattr(ShardMaker, "make", broken)
     kills = 0

@@ -1,9 +1,6 @@
-"""Which documents were there before, whole or nearly: a sketch of each, and an index of those that were kept.
+"""Which documents were there before, whole or nearly: an index of those that were kept, by their sketches.
 
-A document is the set of the n-grams of its characters, white space aside. Two of them are near duplicates where the
-sets of 5-grams have enough in common (Jaccard), which a sample of their hashes estimates: the hashes below a bound,
-the same bound for both. Who could be one is found by longer n-grams: 10 letters in a row are seldom written twice, so
-a document is looked up by the lowest hashes of its 10-grams, and whoever owns two of them is compared.
+A document is looked up by its keys, and whoever owns two of them is compared.
 
 Own code, of numpy: the hashes of ``rensa`` change with its versions (0.5 refuses the indexes of 0.4), and with them
 would the rows of a corpus, and its index is held in memory; ``datatrove`` takes three passes over the whole corpus
@@ -12,107 +9,30 @@ before the first row.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from array import array
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ko_cpt_callbacks.training.data.characters import FACTOR, Hashes, Numbers, spans
+from ko_cpt_callbacks.training.data.sketch import Sketches, sample_bounds
+
 Kind = Literal["held-out", "exact", "near"]
-Hashes = npt.NDArray[np.uint64]
 
 THRESHOLD: Final = 0.3
 """Share of common 5-grams from which on two documents are near duplicates. Of a text with a tenth of its characters
 changed about 0.37 is common (measured by ``make bench-data``, with the false removals on prose beside it)."""
-_SHORT, _LONG = 5, 10  # letters of an n-gram
-_LEAST: Final = 100
-"""Characters of the shortest document that can be a near duplicate; chosen, not measured: shorter ones are formulas."""
-_SAMPLE: Final = 128  # hashes of a sketch: a standard error of 0.04 of the share
-_KEYS: Final = 24  # hashes that a document is looked up by
 _VOTES: Final = 2  # of them, that a document must own to be compared
 _COMPARED: Final = 4  # documents at most
+_PAIRS: Final = 256  # compared at once; chosen, not measured
 _TAG_BITS: Final = 34
 _FULL: Final = 0.7  # of the table, before it is made larger
 _MOVED: Final = 1 << 20  # entries at once, then
 _START: Final = 1 << 16  # its entries at first
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sketches:
-    """Of some documents.
-
-    Attributes:
-        exact: A hash of all of it.
-        keys: A row each: what it is looked up by; 0 where there is none.
-        sizes: N-grams, of which the sample is.
-        sample: The hashes of all samples, one document after the other.
-        ends: Where each one's sample ends in it.
-    """
-
-    exact: Hashes
-    keys: Hashes
-    sizes: npt.NDArray[np.int64]
-    sample: npt.NDArray[np.uint32]
-    ends: npt.NDArray[np.int64]
-
-
-def sketch(texts: Sequence[str]) -> Sketches:
-    """The sketches of some texts."""
-    digests = b"".join(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts
-    )
-    bare = ["".join(text.split()) for text in texts]
-    lengths = np.fromiter(map(len, bare), dtype=np.int64, count=len(bare))
-    codes = np.frombuffer("".join(bare).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
-    document = np.repeat(np.arange(len(bare)), lengths)
-    behind = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(codes))  # letters from there to the end
-    near = (lengths >= _LEAST)[document]
-
-    short = codes.copy()
-    for step in range(1, _SHORT):
-        short[:-step] = short[:-step] * np.uint64(0x9E3779B97F4A7C15) + codes[step:]
-    short = _mixed(short)
-    long = short.copy()
-    long[: -_SHORT or None] = _mixed(short[:-_SHORT] * np.uint64(0xD6E8FEB86659FD93) + short[_SHORT:])
-
-    sizes = np.maximum(lengths - _SHORT + 1, 1)
-    chosen = near & (behind >= _SHORT) & ((short >> np.uint64(32)) < _bounds(sizes, _SAMPLE)[document])
-    owner, sample = _distinct(document[chosen], short[chosen] >> np.uint64(32))
-    ends = np.searchsorted(owner, np.arange(len(bare)), "right")
-
-    # Twice as many as are wanted, so that seldom one is missing.
-    chosen = near & (behind >= _LONG) & ((long >> np.uint64(32)) < _bounds(sizes, 2 * _KEYS)[document])
-    owner, lowest = _distinct(document[chosen], long[chosen])
-    rank = np.arange(len(owner)) - np.searchsorted(owner, owner, "left")
-    keys = np.zeros((len(bare), _KEYS), dtype=np.uint64)
-    first = rank < _KEYS
-    keys[owner[first], rank[first]] = lowest[first]
-    return Sketches(np.frombuffer(digests, dtype=np.uint64), keys, sizes, sample.astype(np.uint32), ends)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    values = (values ^ (values >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
-    return values ^ (values >> np.uint64(29))
-
-
-def _bounds(sizes: npt.NDArray[np.int64], wanted: int) -> Hashes:
-    """Below which so many 32-bit hashes of a text are expected; all of a short one."""
-    return np.minimum(2.0**32, 2.0**32 * wanted / sizes).astype(np.uint64)
-
-
-def _distinct(owner: npt.NDArray[np.int64], values: Hashes) -> tuple[npt.NDArray[np.int64], Hashes]:
-    """Each value once for its document, in order."""
-    order = np.lexsort((values, owner))
-    owner, values = owner[order], values[order]
-    new = np.ones(len(owner), dtype=np.bool_)
-    new[1:] = (owner[1:] != owner[:-1]) | (values[1:] != values[:-1])
-    return owner[new], values[new]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +65,8 @@ class DuplicateIndex:
         self._near = near
         self._table = _Table(folder)
         self._exact = array("Q")
-        self._sizes = array("L")
-        self._ends = array("Q", [0])
+        self._sizes = array("q")
+        self._ends = array("q", [0])
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - as long as the index
         self._held_out = 0
 
@@ -169,57 +89,171 @@ class DuplicateIndex:
         keys = np.concatenate((found.exact[:, None] | np.uint64(1), found.keys), axis=1)
         if not self._near:
             keys = keys[:, :1]
-        owners = self._table.find(keys.ravel()).reshape(keys.shape).tolist()
-        new: dict[int, int] = {}
-        judged: list[Duplicate | None] = []
-        begin = 0
-        self._file.seek(0, 2)
-        for place, row in enumerate(keys.tolist()):
-            end = int(found.ends[place])
-            sample, size = found.sample[begin:end], int(found.sizes[place])
-            begin = end
-            known = [owner or new.get(key, 0) for owner, key in zip(owners[place], row, strict=True)]
-            exact = int(found.exact[place])
-            duplicate = None if all_of_them else self._duplicate(known, exact, sample, size)
-            judged.append(duplicate)
-            if duplicate is not None:
-                continue
-            self._exact.append(exact)
-            self._sizes.append(size)
-            self._ends.append(self._ends[-1] + (sample.nbytes if self._near else 0))
-            if self._near:
-                self._file.write(sample.tobytes())
-            number = len(self._exact)
-            new.update((key, number) for key, owner in zip(row, known, strict=True) if key and not owner)
-        self._table.put(np.fromiter(new, np.uint64, len(new)), np.fromiter(new.values(), np.uint64, len(new)))
+        start = len(self._exact)
+        owners = _Owners(keys, self._table.find(keys.ravel()).reshape(keys.shape).astype(np.int64), start)
+        judged: list[Duplicate | None] = [None] * len(keys)
+        kept = np.ones(len(keys), dtype=np.bool_)
+        before = np.full(keys.shape, -1)
+        # A document is compared with those before it that are kept: at first as if all were, and anew where that was
+        # wrong. Each round one document more has its last judgement, at least.
+        while not all_of_them:
+            known = owners.known(kept)
+            changed = np.flatnonzero((known != before).any(axis=1))
+            if not len(changed):
+                break
+            for place, duplicate in zip(changed.tolist(), self._judged(found, changed, known[changed]), strict=True):
+                judged[place] = duplicate
+                kept[place] = duplicate is None
+            before = known
+        numbers = start + np.cumsum(kept)
+        self._table.put(*owners.new(kept, numbers))
+        self._keep(found, kept)
+        return [None if item is None else self._numbered(item, start, numbers) for item in judged]
+
+    def _keep(self, found: Sketches, kept: npt.NDArray[np.bool_]) -> None:
+        counts = np.diff(found.ends, prepend=0)
+        self._exact.frombytes(found.exact[kept].tobytes())
+        self._sizes.frombytes(found.sizes[kept].tobytes())
+        if self._near:
+            self._ends.frombytes((self._ends[-1] + counts[kept].cumsum() * found.sample.itemsize).tobytes())
+            self._file.seek(0, 2)
+            self._file.write(found.sample[np.repeat(kept, counts)].tobytes())
+
+    def _numbered(self, duplicate: Duplicate, start: int, numbers: Numbers) -> Duplicate:
+        """The same with the number that the other document has got, if it is one of those that are added."""
+        if duplicate.other < self._held_out:
+            return replace(duplicate, kind="held-out")
+        if duplicate.other < start:
+            return duplicate
+        return replace(duplicate, other=int(numbers[duplicate.other - start]) - 1)
+
+    def _judged(self, found: Sketches, places: Numbers, known: Numbers) -> list[Duplicate | None]:
+        """What some documents are duplicates of.
+
+        Args:
+            found: Of all that are added.
+            places: Which of them are judged.
+            known: The numbers, from 1, of those that own their keys; all that are added have the next ones.
+        """
+        judged: list[Duplicate | None] = [None] * len(places)
+        rows, others = _compared(known[:, 1:])
+        for begin in range(0, len(rows), _PAIRS):
+            row, other = rows[begin : begin + _PAIRS], others[begin : begin + _PAIRS] - 1
+            share = self._shares(found, places[row], other)
+            for place in np.flatnonzero(share >= THRESHOLD).tolist():
+                if judged[row[place]] is None:
+                    judged[row[place]] = Duplicate("near", int(other[place]), float(share[place]))
+        other = known[:, 0] - 1
+        exact = (other >= 0) & (_values(self._exact, found.exact, other) == found.exact[places])
+        for place in np.flatnonzero(exact).tolist():
+            judged[place] = Duplicate("exact", int(other[place]), 1.0)
         return judged
 
-    def _duplicate(
-        self, known: Sequence[int], exact: int, sample: npt.NDArray[np.uint32], size: int
-    ) -> Duplicate | None:
-        if known[0] and self._exact[known[0] - 1] == exact:
-            return self._found("exact", known[0] - 1, 1.0)
-        votes = Counter(filter(None, known[1:]))
-        for owner, count in votes.most_common(_COMPARED):
-            if count < _VOTES:
-                break
-            share = self._share(owner - 1, sample, size)
-            if share >= THRESHOLD:
-                return self._found("near", owner - 1, share)
-        return None
+    def _shares(self, found: Sketches, places: Numbers, others: Numbers) -> npt.NDArray[np.float64]:
+        """How much of both is common, of pairs of documents."""
+        ends = np.concatenate(([0], found.ends))
+        own = found.sample[spans(ends[places], ends[places + 1] - ends[places])]
+        theirs = [self._sample(found, ends, other) for other in others.tolist()]
+        bounds = sample_bounds(np.maximum(found.sizes[places], _values(self._sizes, found.sizes, others)))
+        sides = []
+        for values, counts in (
+            (own, ends[places + 1] - ends[places]),
+            (np.concatenate(theirs), np.fromiter(map(len, theirs), np.int64, len(theirs))),
+        ):
+            pair = np.repeat(np.arange(len(places)), counts)
+            sides.append(((pair << 32) | values)[values < bounds[pair]])
+        either = np.sort(np.concatenate(sides))
+        both, *sizes = (
+            np.bincount(side >> 32, minlength=len(places)) for side in (either[1:][either[1:] == either[:-1]], *sides)
+        )
+        shares: npt.NDArray[np.float64] = both / np.maximum(1, sum(sizes) - both)
+        return shares
 
-    def _found(self, kind: Kind, other: int, share: float) -> Duplicate:
-        return Duplicate("held-out" if other < self._held_out else kind, other, share)
+    def _sample(self, found: Sketches, ends: Numbers, number: int) -> npt.NDArray[np.uint32]:
+        start = len(self._exact)
+        if number >= start:
+            return found.sample[ends[number - start] : ends[number - start + 1]]
+        self._file.seek(self._ends[number])
+        return np.frombuffer(self._file.read(self._ends[number + 1] - self._ends[number]), dtype=np.uint32)
 
-    def _share(self, other: int, sample: npt.NDArray[np.uint32], size: int) -> float:
-        begin, end = self._ends[other], self._ends[other + 1]
-        self._file.seek(begin)
-        theirs = np.frombuffer(self._file.read(end - begin), dtype=np.uint32)
-        self._file.seek(0, 2)
-        bound = int(_bounds(np.array([max(size, self._sizes[other])]), _SAMPLE)[0])
-        one, two = set(sample[sample < bound].tolist()), set(theirs[theirs < bound].tolist())
-        both = len(one & two)
-        return both / max(1, len(one) + len(two) - both)
+
+def _values(former: array[int], latter: npt.NDArray[Any], numbers: Numbers) -> npt.NDArray[Any]:
+    """Of some documents by their numbers what is known of those that are kept, and behind them of others."""
+    found = np.zeros(len(numbers), latter.dtype)
+    old = numbers < len(former)
+    found[old] = np.frombuffer(former, latter.dtype)[numbers[old]] if len(former) else 0
+    found[~old] = latter[numbers[~old] - len(former)]
+    return found
+
+
+def _compared(known: Numbers) -> tuple[Numbers, Numbers]:
+    """Rows, and whom each is compared with: who owns most of its keys first.
+
+    Args:
+        known: A row each: who owns its keys; 0 where no one does.
+    """
+    row, column = np.nonzero(known)
+    owner = known[row, column]
+    order = np.lexsort((owner, row))
+    row, owner = row[order], owner[order]
+    begin = np.flatnonzero(np.append(True, (row[1:] != row[:-1]) | (owner[1:] != owner[:-1]))[: len(row)])
+    votes = np.diff(begin, append=len(row))
+    begin, votes = begin[votes >= _VOTES], votes[votes >= _VOTES]
+    row, owner = row[begin], owner[begin]
+    best = np.lexsort((order[begin], -votes, row))
+    row, owner = row[best], owner[best]
+    first = np.arange(len(row)) - np.searchsorted(row, row) < _COMPARED
+    return row[first], owner[first]
+
+
+class _Owners:
+    """Who owns the keys of documents that are added: one that was kept, or the first of them that is kept.
+
+    Args:
+        keys: A row each; 0 where there is none.
+        owners: The numbers, from 1, of those that were kept; 0 where there is none.
+        start: How many were kept.
+    """
+
+    def __init__(self, keys: Hashes, owners: Numbers, start: int) -> None:
+        self._owners = owners
+        self._start = start
+        row, column = np.nonzero((owners == 0) & (keys != 0))
+        order = np.argsort(keys[row, column], kind="stable")
+        self._row, self._column = row[order], column[order]
+        self._keys = keys[self._row, self._column]
+        self._key = np.cumsum(np.append(False, self._keys[1:] != self._keys[:-1])[: len(order)])
+
+    def _first(self, kept: npt.NDArray[np.bool_]) -> Numbers:
+        """Where each key stands first in a document that is kept."""
+        place = np.flatnonzero(kept[self._row])
+        key = self._key[place]
+        first: Numbers = place[np.append(True, key[1:] != key[:-1])[: len(key)]]
+        return first
+
+    def known(self, kept: npt.NDArray[np.bool_]) -> Numbers:
+        """The owners of all keys of each document.
+
+        Args:
+            kept: Which documents are.
+        """
+        first = self._first(kept)
+        row = np.full(len(self._key), len(kept))
+        row[self._key[first]] = self._row[first]
+        owner = row[self._key]
+        known: Numbers = self._owners.copy()
+        known[self._row, self._column] = np.where(owner < self._row, self._start + 1 + owner, 0)
+        return known
+
+    def new(self, kept: npt.NDArray[np.bool_], numbers: Numbers) -> tuple[Hashes, Hashes]:
+        """Keys that have an owner now, and its number.
+
+        Args:
+            kept: Which documents are.
+            numbers: Theirs.
+        """
+        first = self._first(kept)
+        return self._keys[first], numbers[self._row[first]].astype(np.uint64)
 
 
 class _Table:
@@ -236,7 +270,7 @@ class _Table:
 
     def _homes(self, tags: Hashes) -> Any:
         bits = int(self._slots.size).bit_length() - 1
-        return ((tags * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)).astype(np.int64)
+        return ((tags * FACTOR) >> np.uint64(64 - bits)).astype(np.int64)
 
     def find(self, hashes: Hashes) -> Hashes:
         """The number of each; 0 where there is none."""

@@ -26,7 +26,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.training.data.encode import Document
-from ko_cpt_callbacks.training.data.shards import ShardMaker, shard_parts, write_shard
+from ko_cpt_callbacks.training.data.shards import ShardMaker, ShardPart, shard_parts
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 EXECUTORS: Final = ("local", "ray", "slurm")
@@ -126,7 +126,7 @@ class ShardStep:
         for part in self.parts[rank::world_size]:
             place = self.folder / part
             if not place.with_suffix("").exists():
-                write_shard(place.with_suffix(""), self.makers[part.parts[0]].make(_read_part(place)))
+                self.makers[part.parts[0]].make(ShardPart(place.with_suffix(""), _read_part(place)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, Kind, sketch
+from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, Kind
 from ko_cpt_callbacks.training.data.encode import batches
 from ko_cpt_callbacks.training.data.filters import DroppedExample, FilterReport
 from ko_cpt_callbacks.training.data.shards import Shard, whole_text
+from ko_cpt_callbacks.training.data.sketch import sketch
 from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
 
 _NAMES: Final[Mapping[Kind, str]] = {

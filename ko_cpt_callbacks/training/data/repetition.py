@@ -9,27 +9,24 @@ every text of two words would be all repetition. And every place of an n-gram th
 one too, which is what the words say; ``datatrove`` counts from the second place on, and drops less.
 
 An n-gram that comes twice begins with one of n-1 that does, and ends with one. So only the places where both come
-twice are looked at for n: few in prose, where one n-gram after the other was sorted before (12 times the time).
+twice are looked at for n: few in prose. Units are told apart by hashes of 64 bits.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data.characters import FACTOR, Hashes, Numbers, characters, few, is_white, mixed
 
 Unit = Literal["word", "character"]
-Numbers = npt.NDArray[np.int64]
-
-# Units numbered at once: pairs of numbers below it fit into 64 bits. Chosen, not measured: some 200 kB of text.
-_UNITS: Final = 50_000
+# Of the table in which most n-grams are alone. Chosen, not measured: four times the words of a batch.
+_SLOT_BITS: Final = 16
 
 
 def _gopher_top() -> dict[int, float]:
@@ -76,24 +73,15 @@ class RepeatedNgrams:
 
     def judge(self, texts: Sequence[str]) -> list[str | None]:
         """For every text, why it is dropped."""
-        reasons: list[str | None] = []
-        batch: list[Sequence[str]] = []
-        units = 0
-        for text in texts:
-            parts: Sequence[str] = text.split()
-            if self.unit == "character":
-                parts = "".join(parts)
-            if batch and units + len(parts) > _UNITS:
-                reasons += self._reasons(batch)
-                batch, units = [], 0
-            batch.append(parts)
-            units += len(parts)
-        return reasons + self._reasons(batch)
+        return [reason for batch in few(texts) for reason in self._reasons(batch)]
 
-    def _reasons(self, documents: Sequence[Sequence[str]]) -> list[str | None]:
+    def _reasons(self, documents: Sequence[str]) -> list[str | None]:
         reasons: list[str | None] = [None] * len(documents)
-        text = _Text(documents)
-        for size in range(1, max((*self.top, *self.duplicate), default=0) + 1):
+        sizes = {*self.top, *self.duplicate}
+        if not sizes:
+            return reasons
+        text = _Text(documents, self.unit, min(sizes))
+        for size in range(min(sizes), max(sizes) + 1):
             text.keep_repeated(size)
             if not len(text.places):
                 break
@@ -117,44 +105,61 @@ class RepeatedNgrams:
 class _Text:
     """The units of some documents in one row, and where n-grams begin that come more than once in their document.
 
+    Args:
+        documents: Their texts.
+        unit: What an n-gram is made of.
+        least: Units of the shortest n-gram that is asked for.
+
     Attributes:
         characters: Of each document.
         places: Where such n-grams begin, in order.
     """
 
-    def __init__(self, documents: Sequence[Sequence[str]]) -> None:
-        counter = count()
-        numbers = []
-        for parts in documents:
-            # Numbered anew in every document, and on from the one before: no unit is shared by two documents.
-            known: defaultdict[str, int] = defaultdict(counter.__next__)
-            numbers.append(map(known.__getitem__, parts))
-        sizes = np.fromiter(map(len, documents), dtype=np.int64, count=len(documents))
-        total = int(sizes.sum())
-        self._numbers = np.fromiter(chain.from_iterable(numbers), dtype=np.int64, count=total)
-        lengths = np.fromiter(map(len, chain.from_iterable(documents)), dtype=np.int64, count=total)
-        self._ends = np.concatenate(([0], np.cumsum(lengths)))
-        self._document = np.repeat(np.arange(len(documents)), sizes)
-        bounds = np.concatenate(([0], np.cumsum(sizes)))
-        self.characters: Numbers = np.diff(self._ends[bounds])
-        self.places: Numbers = np.arange(total)
+    def __init__(self, documents: Sequence[str], unit: Unit, least: int) -> None:
         self._count = len(documents)
+        codes = characters(documents)
+        black = ~is_white(codes)
+        begins = black.copy()
+        bounds = np.cumsum([0, *map(len, documents)])
+        if unit == "word":
+            begins[1:] &= ~black[:-1]
+            first = bounds[:-1][np.diff(bounds) > 0]
+            begins[first] = black[first]
+        starts = np.flatnonzero(begins)
+        counts = np.diff(np.searchsorted(starts, bounds))
+        self._document = np.repeat(np.arange(self._count), counts)
+        hashes = _hashes(codes * black, starts)
+        stops = np.flatnonzero(black & np.append(begins[1:] | ~black[1:], True)[: len(black)])
+        self._ends = np.concatenate(([0], np.cumsum(stops + 1 - starts)))
+        self.characters: Numbers = np.diff(self._ends[np.concatenate(([0], np.cumsum(counts)))])
+        # No unit of a document is one of another.
+        hashes = mixed(hashes + self._document.astype(np.uint64))
+        self._numbers: npt.NDArray[Any] = hashes
+        self.places: Numbers = np.arange(len(starts))
+        for step in range(1, least):
+            self.places = self.places[: len(starts) - step]
+            self._numbers = mixed(self._numbers[: len(self.places)] * FACTOR + hashes[step:])
+        whole = self._document[self.places] == self._document[len(starts) - len(self.places) :]
+        # Most n-grams come once, and are alone in a table too: what is left is few.
+        slots = (self._numbers >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
+        chosen = whole & (np.bincount(slots[whole], minlength=1 << _SLOT_BITS)[slots] > 1)
+        self._numbers, self.places = self._numbers[chosen], self.places[chosen]
+        self._least = least
 
     def keep_repeated(self, size: int) -> None:
         """Go on from the places of (n-1)-grams to those of n-grams."""
-        if size > 1:
+        if size > self._least:
             behind = np.searchsorted(self.places, self.places + 1)
             behind[behind == len(self.places)] = 0
             both = self.places[behind] == self.places + 1
             both[both] = self._document[self.places[both]] == self._document[self.places[both] + 1]
-            # In the order of their units: two numbers, each below the count of the places.
-            pairs = self._numbers[both] * (len(self._numbers) + 1) + self._numbers[behind[both]]
+            # Two numbers, each below the count of the places.
+            self._numbers = self._numbers[both] * (len(self.places) + 1) + self._numbers[behind[both]]
             self.places = self.places[both]
-            self._numbers = np.unique(pairs, return_inverse=True)[1].reshape(-1)
-        if len(self.places):
-            repeated = np.bincount(self._numbers)[self._numbers] > 1
-            self.places = self.places[repeated]
-            self._numbers = np.unique(self._numbers[repeated], return_inverse=True)[1].reshape(-1)
+        numbers, counts = np.unique(self._numbers, return_inverse=True, return_counts=True)[1:]
+        repeated = counts[numbers] > 1
+        self.places = self.places[repeated]
+        self._numbers = (np.cumsum(counts > 1) - 1)[numbers[repeated]]
 
     def inside(self, places: Numbers, size: int) -> Numbers:
         """Characters of each document inside the n-grams that begin at some places."""
@@ -165,10 +170,24 @@ class _Text:
     def top_share(self, document: int, size: int) -> float:
         """The share inside the most frequent n-gram; of equally frequent ones, the one with the largest share."""
         own = self._document[self.places] == document
-        places, numbers = self.places[own], self._numbers[own]
-        _, first, counts = np.unique(numbers, return_index=True, return_counts=True)
-        most = np.flatnonzero(counts == counts.max())
-        begins = places[first[most]]
-        chosen = most[np.argmax(self._ends[begins + size] - self._ends[begins])]
-        inside = self.inside(places[numbers == numbers[first[chosen]]], size)[document]
-        return float(inside / self.characters[document])
+        order = np.argsort(self._numbers[own], kind="stable")
+        places, numbers = self.places[own][order], self._numbers[own][order]
+        behind = np.append(np.where(numbers[1:] == numbers[:-1], places[1:], len(self._ends)), len(self._ends))
+        found = self._ends[np.minimum(places + size, behind)] - self._ends[places]
+        _, numbers, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+        return float(np.bincount(numbers, found)[counts == counts.max()].max() / self.characters[document])
+
+
+def _hashes(codes: npt.NDArray[np.uint32], starts: Numbers) -> Hashes:
+    """A number for each unit, which another one has by chance only: one of 2⁶⁴.
+
+    Args:
+        codes: Of characters; 0 for white space.
+        starts: Where units begin.
+    """
+    if not len(starts):
+        return np.empty(0, dtype=np.uint64)
+    lengths = np.diff(starts, append=len(codes))
+    powers = np.cumprod(np.full(lengths.max(), FACTOR))
+    place = np.arange(len(codes) - starts[0]) - np.repeat(starts - starts[0], lengths)
+    return mixed(np.add.reduceat(codes[starts[0] :] * powers[place], starts - starts[0]))

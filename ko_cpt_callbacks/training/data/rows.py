@@ -77,7 +77,7 @@ def stage_rows(needed: Mapping[str, int | None], name: str, rows: int) -> Sequen
 
 COLUMN: Final = "input_ids"
 LABELS: Final = "labels"
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _ROWS_FILE: Final = "rows.arrow"
 _REPORT_FILE: Final = "report.json"
 # Tokens written at once: some ten megabytes. Chosen, not measured.

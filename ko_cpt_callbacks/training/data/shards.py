@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.training.data.duplicates import Sketches, sketch
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import (
     EXAMPLE_CHARACTERS,
@@ -29,6 +28,7 @@ from ko_cpt_callbacks.training.data.filters import (
     FilterReport,
     keep_documents,
 )
+from ko_cpt_callbacks.training.data.sketch import Sketches, sketch
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.workers import Workers
 
@@ -95,6 +95,18 @@ class Shard:
             begin = end
 
 
+class ShardPart(NamedTuple):
+    """What a shard is made of, and where it is put: it can be made in any process that sees the folder.
+
+    Attributes:
+        path: Of the shard's file.
+        documents: All of it.
+    """
+
+    path: Path
+    documents: Sequence[Document]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardMaker:
     """Filters and encodes the documents of a shard.
@@ -113,22 +125,30 @@ class ShardMaker:
     end: Ids
     sketched: bool
 
-    def make(self, documents: Sequence[Document]) -> bytes:
-        """The shard of some documents, as it is on disk: an Arrow stream."""
+    def make(self, part: ShardPart) -> Path:
+        """Put the shard of some documents on disk: a digest, and an Arrow stream behind it.
+
+        Returns:
+            Where it is.
+        """
+        content = self._stream(part.documents)
+        write_whole(part.path, b"".join((hashlib.sha256(content).digest(), content)))
+        return part.path
+
+    def _stream(self, documents: Sequence[Document]) -> pa.Buffer:
         reports = [FilterReport(part.name) for part in self.filters]
         kept = list(keep_documents(documents, self.filters, reports))
         ids: list[Ids] = []
-        prompts: list[int] = []
         for batch in _text_batches(kept):
             encoded = self.encoder.encode([document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
             before = self.encoder.encode([document.prompt for document in batch])
             for first, own in zip(before, encoded, strict=True):
-                ids.append(np.concatenate((self.begin, first, own, self.end)))
-                prompts.append(len(self.begin) + len(first))
+                ids += self.begin, first, own, self.end
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids)).reshape(-1, 4)
         columns = {
-            "ids": _lists(ids, pa.int32()),
-            "prompt": pa.array(prompts, pa.int64()),
+            "ids": _lists(np.concatenate(ids) if ids else [], lengths.sum(axis=1), pa.int32()),
+            "prompt": pa.array(lengths[:, :2].sum(axis=1)),
             "size": pa.array([document.size for document in kept], pa.int64()),
             "number": pa.array([document.number for document in kept], pa.int64()),
             "file": pa.array([document.file for document in kept], pa.string()),
@@ -137,41 +157,48 @@ class ShardMaker:
         }
         if self.sketched:
             found = sketch([whole_text(document) for document in kept])
-            samples = np.split(found.sample, found.ends[:-1]) if kept else []
             columns |= {
                 "exact": pa.array(found.exact),
-                "keys": _lists(list(found.keys), pa.uint64()),
+                "keys": _lists(found.keys.ravel(), np.full(len(kept), found.keys.shape[1]), pa.uint64()),
                 "grams": pa.array(found.sizes),
-                "sample": _lists(samples, pa.uint32()),
+                "sample": _lists(found.sample, np.diff(found.ends, prepend=0), pa.uint32()),
             }
         told = {"reports": json.dumps([asdict(report) for report in reports])}
         table = pa.table(columns).replace_schema_metadata(told)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
-        made: bytes = sink.getvalue().to_pybytes()
-        return made
+        return sink.getvalue()
 
 
-def read_shard(content: bytes) -> Shard:
-    """A shard from its bytes.
+def read_shard(path: Path, *, whole: bool) -> Shard | None:
+    """A shard from its file, mapped.
 
-    Raises:
-        pyarrow.ArrowInvalid: If they are none.
+    Args:
+        path: The file.
+        whole: Whether it is known to be: one that was just made.
+
+    Returns:
+        None where there is no such file, or it is damaged: Arrow reads zeros as numbers.
     """
-    with pa.ipc.open_stream(pa.py_buffer(content)) as stream:
-        table = stream.read_all().combine_chunks()
-    column = {name: table.column(name).combine_chunks() for name in table.column_names}
+    size = hashlib.sha256().digest_size
+    if not path.exists() or path.stat().st_size < size:
+        return None
+    content = pa.memory_map(str(path)).read_buffer()
+    if not whole and hashlib.sha256(content[size:]).digest() != content[:size].to_pybytes():
+        return None
+    with pa.ipc.open_stream(content[size:]) as stream:
+        table = stream.read_all()
+    column = dict(zip(table.column_names, map(_whole, table.columns), strict=True))
     reports = []
     for told in json.loads(table.schema.metadata[b"reports"]):
         examples = [DroppedExample(**example) for example in told.pop("examples")]
         reports.append(FilterReport(**told, examples=examples))
     sketches = None
     if "exact" in column:
-        keys = column["keys"].flatten().to_numpy()
         sketches = Sketches(
             column["exact"].to_numpy(),
-            keys.reshape(len(table), -1) if len(table) else keys.reshape(0, 1),
+            column["keys"].flatten().to_numpy().reshape(len(table), -1 if len(table) else 1),
             column["grams"].to_numpy(),
             column["sample"].flatten().to_numpy(),
             column["sample"].offsets.to_numpy()[1:].astype(np.int64),
@@ -182,14 +209,18 @@ def read_shard(content: bytes) -> Shard:
     return Shard(ids, ends, prompts, sizes, numbers, *texts, tuple(reports), sketches)
 
 
+def _whole(column: Any) -> Any:
+    # One part is taken as it is, in the mapped file: to combine it would be to copy it.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def whole_text(document: Document) -> str:
     """What is compared of a document: its prompt too."""
     return f"{document.prompt}\n{document.text}" if document.prompt else document.text
 
 
-def _lists(rows: Sequence[Any], kind: Any) -> Any:
-    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    values = np.concatenate(rows) if rows else np.empty(0)
+def _lists(values: Any, lengths: Column, kind: Any) -> Any:
+    ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(values, kind))
 
 
@@ -241,19 +272,19 @@ class ShardStore:
             maker: Makes those that are not there.
             documents: All of its documents, also of shards that are there.
         """
-        waiting: list[tuple[Path, Future[bytes] | Shard]] = []
+        waiting: list[Future[Path] | Shard] = []
         ahead = 0 if self._workers.count == 1 else self._workers.count + 1
-        for path, part in shard_parts(self._folder, documents):
-            waiting.append((path, _kept(path) or self._workers.submit(name, maker, part)))
+        for part in shard_parts(self._folder, documents):
+            kept = read_shard(part.path, whole=False)
+            waiting.append(kept or self._workers.submit(name, maker, part))
             if len(waiting) > ahead:
-                yield self._ready(*waiting.pop(0))
-        for item in waiting:
-            yield self._ready(*item)
+                yield _ready(waiting.pop(0))
+        yield from map(_ready, waiting)
 
     def again(self) -> Iterator[Shard]:
         """The same shards once more."""
         for path in sorted(self._folder.glob("*.arrow")):
-            shard = _kept(path)
+            shard = read_shard(path, whole=False)
             if shard is None:
                 raise ConfigurationError(
                     f"{path}: found a part of the rows that was damaged after it was written, expected it whole; go on "
@@ -261,34 +292,23 @@ class ShardStore:
                 )
             yield shard
 
-    def _ready(self, path: Path, made: Future[bytes] | Shard) -> Shard:
-        if isinstance(made, Shard):
-            return made
-        content = made.result()
-        write_shard(path, content)
-        return read_shard(content)
 
-
-def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[tuple[Path, list[Document]]]:
-    """Where each shard of a source is kept, and the documents that it is made of, in order.
+def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[ShardPart]:
+    """What each shard of a source is made of, in order.
 
     Args:
         folder: Of the source's shards.
         documents: All of the source.
     """
     parts = _cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)
-    return ((folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
+    return (ShardPart(folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
 
 
-def write_shard(path: Path, content: bytes) -> None:
-    """Keep a shard, with a checksum in front."""
-    write_whole(path, hashlib.sha256(content).digest() + content)
-
-
-def _kept(path: Path) -> Shard | None:
-    """A shard that was made before; None where there is none, or it is damaged: Arrow reads zeros as numbers."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    size = hashlib.sha256().digest_size
-    return read_shard(content[size:]) if hashlib.sha256(content[size:]).digest() == content[:size] else None
+def _ready(made: Future[Path] | Shard) -> Shard:
+    if isinstance(made, Shard):
+        return made
+    path = made.result()
+    shard = read_shard(path, whole=True)
+    if shard is None:
+        raise ConfigurationError(f"{path}: found no file, expected what a worker has put there; go on with --resume")
+    return shard

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
@@ -198,7 +198,7 @@ def read_documents(source: Source) -> Iterator[Document]:
     if source.limit is not None:
         found = islice(found, source.limit) if source.hub else _drawn(found, source.limit)
     for number, document in enumerate(found):
-        yield replace(document, number=number)
+        yield document._replace(number=number)
 
 
 def source_key(source: Source) -> dict[str, Any]:

@@ -16,13 +16,15 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
+from ko_cpt_callbacks.training.data.characters import BLANKS, spans
 from ko_cpt_callbacks.training.data.encode import control_ids, encode_texts
 
 Ids = npt.NDArray[np.int32]
@@ -31,10 +33,16 @@ Ids = npt.NDArray[np.int32]
 _KEPT: Final = 8_000_000
 # Texts that are encoded both ways before words are trusted. Chosen, not measured.
 _TRIED: Final = 64
-# A space between two characters that are none; it begins with the space, which is looked for fast.
-_BOUNDARY: Final = re.compile(r" (?<=\S )(?=\S)")
-# Stands in front of the first word of a text, which has no space there: no text has half of a surrogate pair.
-_FIRST: Final = "\udcff"
+# Stands in front of a text: no text has such a byte.
+_FIRST: Final = b"\xff"
+_SPACE: Final = 32
+# White space beyond ASCII, as one number each, and the bytes that it begins with: some letters begin with them too.
+_BLANKS: Final = [int.from_bytes(chr(code).encode().ljust(3, b"\0")) for code in BLANKS if code > 127]
+_BLANK_LEADS: Final = sorted({code >> 16 for code in _BLANKS})
+_PERHAPS: Final = 2
+_WHITE: Final = np.zeros(256, dtype=np.uint8)
+_WHITE[[*(code for code in BLANKS if code < 128), _FIRST[0]]] = 1
+_WHITE[_BLANK_LEADS] = _PERHAPS
 _MARK: Final = "▁"
 # A pattern that looks behind, or knows where a text begins and ends, sees what a word alone does not show.
 _LOOKS_AROUND: Final = re.compile(r"\(\?<|\(\?!(?!\\S\))|\(\?=|\\[bBAzZGK]|(?<!\[)\^|\$")
@@ -117,9 +125,7 @@ class WordEncoder:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._control = control_ids(tokenizer)
-        self._known: dict[str, bytes] = {}
-        self._spelled: set[str] = set()
-        self._kept = 0
+        self._forget()
         self._apart, self._space = False, " "
         given = getattr(tokenizer, "backend_tokenizer", None)
         if given is not None:
@@ -134,8 +140,17 @@ class WordEncoder:
                 self._space = ""  # one is put in front of every text: here it is that of the word
         self._untried = _TRIED
 
+    def _forget(self) -> None:
+        self._known: dict[bytes, int] = {}
+        self._ids = array("i")  # of all known words, one after the other
+        self._ends = array("q", [0])
+        self._spelled: set[int] = set()
+        self._kept = 0
+
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of some texts, without begin and end tokens."""
+        if not texts:
+            return []
         if not self._apart:
             return _arrays(encode_texts(self._tokenizer, texts))
         found = self._by_word(texts)
@@ -148,38 +163,66 @@ class WordEncoder:
         return found
 
     def _by_word(self, texts: Sequence[str]) -> list[Ids]:
-        # The first word of a text has no space in front: it is another one.
-        words = [_words(text) for text in texts]
-        self._learn(set(chain.from_iterable(words)))
-        whole = (
-            [place for place, parts in enumerate(words) if not self._spelled.isdisjoint(parts)] if self._spelled else []
-        )
-        ids = self._known.__getitem__
-        found = [np.frombuffer(b"".join(map(ids, parts)), dtype=np.int32) for parts in words]
-        # A text that spells a control token is cut inside it, and so are the other ones that it spells.
-        spelled = _arrays(encode_texts(self._tokenizer, [texts[place] for place in whole]))
-        for place, item in zip(whole, spelled, strict=True):
-            found[place] = item
+        words, firsts = _words(texts)
+        coded = words.dictionary_encode()
+        numbers = self._learn(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        begins, lengths = ends[numbers], ends[numbers + 1] - ends[numbers]
+        stops = np.cumsum(lengths)
+        ids = np.frombuffer(self._ids, dtype=np.int32)[spans(begins, lengths)]
+        found = np.split(ids, stops[firsts[1:] - 1])
+        if self._spelled:
+            # A text that spells a control token is cut inside it, and so are the other ones that it spells.
+            odd = np.flatnonzero(np.isin(numbers, list(self._spelled)))
+            whole = np.unique(np.searchsorted(firsts, odd, "right") - 1).tolist()
+            spelled = _arrays(encode_texts(self._tokenizer, [texts[place] for place in whole]))
+            for place, item in zip(whole, spelled, strict=True):
+                found[place] = item
         return found
 
-    def _learn(self, words: set[str]) -> None:
+    def _learn(self, words: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """The number of each word; new ones are encoded and get one."""
         if self._kept > _KEPT:
-            self._known.clear()
-            self._spelled.clear()
-            self._kept = 0
-        new = sorted(words - self._known.keys())
-        self._kept += sum(map(len, new))
-        texts = [word[1:] if word[0] == _FIRST else self._space + word for word in new]
-        for word, encoded in zip(new, self._backend.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-            self._known[word] = array("i", encoded.ids).tobytes()
+            self._forget()
+        numbers = np.fromiter(map(self._known.get, words, repeat(-1)), dtype=np.int64, count=len(words))
+        new = np.flatnonzero(numbers < 0)
+        added = [words[place] for place in new.tolist()]
+        texts = [word[1:].decode() if word[:1] == _FIRST else self._space + word[1:].decode() for word in added]
+        self._kept += sum(map(len, texts))
+        for word, encoded in zip(added, self._backend.encode_batch_fast(texts, add_special_tokens=False), strict=True):
+            number = self._known[word] = len(self._known)
+            self._ids.extend(encoded.ids)
+            self._ends.append(len(self._ids))
             if not self._control.isdisjoint(encoded.ids):
-                self._spelled.add(word)
+                self._spelled.add(number)
+        numbers[new] = np.arange(len(self._known) - len(added), len(self._known))
+        return numbers
 
 
-def _words(text: str) -> list[str]:
-    """What stands between single spaces; `_FIRST` in front of the first."""
-    first, *rest = _BOUNDARY.split(text)
-    return [_FIRST + first, *rest] if text else []
+def _words(texts: Sequence[str]) -> tuple[Any, npt.NDArray[np.int64]]:
+    """The words of some texts, one after the other, and which of them are the first of a text.
+
+    A word begins with a single space between two characters that are none, or is a text's first and begins with
+    `_FIRST`: binary, in one buffer.
+    """
+    data = _FIRST + b"".join([text.encode() + _FIRST for text in texts])
+    letters = np.frombuffer(data, dtype=np.uint8)
+    white = _WHITE[letters]
+    leads = np.flatnonzero(white == _PERHAPS)
+    short = letters[leads] == _BLANK_LEADS[0]
+    codes = (letters[leads].astype(np.int32) << 16) + (letters[leads + 1].astype(np.int32) << 8)
+    blank = np.isin(codes + np.where(short, 0, letters[leads + 2]), _BLANKS)
+    white[leads] = blank
+    white[(leads + 2 - short)[blank]] = True
+    spaces = np.flatnonzero(letters == _SPACE)
+    first = letters == _FIRST[0]
+    begin = first.copy()
+    begin[spaces[~(white[spaces - 1] | white[spaces + 1]).astype(np.bool_)]] = True
+    ends = np.flatnonzero(begin)
+    words = pa.BinaryArray.from_buffers(
+        pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(data)]
+    )
+    return words, np.flatnonzero(first[ends])[:-1]
 
 
 def _arrays(rows: Iterable[Sequence[int]]) -> list[Ids]:

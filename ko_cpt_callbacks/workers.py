@@ -20,7 +20,12 @@ from typing import Any, Protocol
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["Maker", "WorkerEndedError", "Workers", "serve"]
+__all__ = ["Maker", "WorkerEndedError", "Workers", "serve", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: of a container's or a job's share, where the system tells it."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class WorkerEndedError(ConfigurationError):

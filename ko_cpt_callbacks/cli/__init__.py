@@ -20,11 +20,6 @@ def main() -> None:
         sys.exit(2)
 
 
-def usable_cores() -> int:
-    """Cores that this process may use: of a container's or a job's share, where the system tells it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _is_full() -> bool:
     """Whether nothing can be written to standard output any more."""
     try:

@@ -25,7 +25,6 @@ from ko_cpt_callbacks.check.page import page_lines
 from ko_cpt_callbacks.check.runs import CheckOptions, RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
-from ko_cpt_callbacks.cli import usable_cores
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
@@ -36,7 +35,7 @@ from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.limit import read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
-from ko_cpt_callbacks.workers import WorkerEndedError, Workers
+from ko_cpt_callbacks.workers import WorkerEndedError, Workers, usable_cores
 
 __all__ = ["check"]
 
@@ -75,9 +74,7 @@ def check(
     whole: Annotated[
         bool, typer.Option("--all", help="Every finding and rule, what was not checked and why, advice in full.")
     ] = False,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw the losses too, as a .svg or .png.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the losses too, as a .svg or .png.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again as the run grows, until it ends.")] = False,
     target: Annotated[
         list[str] | None,

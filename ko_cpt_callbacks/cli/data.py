@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ko_cpt_callbacks.check.terminal import let_print_anything
-from ko_cpt_callbacks.cli import usable_cores
 from ko_cpt_callbacks.cli.train import RUNS, WRONG, no_place, quiet, say_lines, stopped
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.workers import usable_cores
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile

@@ -66,14 +66,15 @@ def _page(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def _run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
+    places = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": places}
     return subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
 def _rows(folder: Path, name: str, *, packed: bool = True) -> list[dict[str, list[int]]]:
-    """What LLaMA-Factory makes of texts: joined by the end token and cut into blocks, without the rest; or one by one."""
+    """What LLaMA-Factory makes of texts: joined by the end token and cut into whole blocks; or one by one."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")

@@ -27,6 +27,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.shards import ShardMaker, ShardPart, shard_parts
+from ko_cpt_callbacks.workers import usable_cores
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 EXECUTORS: Final = ("local", "ray", "slurm")
@@ -214,7 +215,7 @@ class Executor:
         if self.name == "local":
             from datatrove.executor import LocalPipelineExecutor
 
-            tasks = min(self.workers or len(os.sched_getaffinity(0)), len(step.parts))
+            tasks = min(self.workers or usable_cores(), len(step.parts))
             # Not forked: of a process with threads of torch and of tokenizers a copy may wait for ever.
             LocalPipelineExecutor([step], tasks=tasks, start_method="spawn", **given).run()
             return

@@ -569,8 +569,8 @@ def test_an_epoch_s_end_where_the_loss_is_low() -> None:
     ("low", "points", "said"), [(2.0, 1, True), (2.0, 2, False), (2.75, 2, True), (2.65, 2, False), (2.65, 1, True)]
 )
 def test_a_level_that_the_loss_had_lately(low: float, points: int, said: bool) -> None:
-    """For two points: a fall to no less than 0.4 of itself below it is the return from a spike, and no tooth. One point is
-    noise."""
+    """For two points: a fall to no less than 0.4 of itself below it is the return from a spike, and no tooth. One point
+    is noise."""
     losses = [3.0] * 40 + [low] * points + [3.0] * (20 - points) + [2.5] * 6
     state, found = _seen(losses, jumps=())
     assert (bool(found), state.tooth) == (said, 0.0)

@@ -1,15 +1,18 @@
-"""Shards made on many machines, by the executors of datatrove: its local one, Ray, Slurm.
+"""Shards made on many machines: by tasks of Ray, or by jobs of Slurm that datatrove sends.
 
-This process reads the texts, in their order, and cuts them into parts, a file each. A task of the executor makes the
-shards of its parts, as a worker of this machine would, so that the rows are the same. They are packed here; where
-Slurm makes them, by a second job, which begins when the first has ended.
+This process reads the texts, in their order, and cuts them into parts, a file each. A task makes the shards of its
+parts, as a worker of this machine would, so that the rows are the same. They are packed here; where Slurm makes them,
+by a second job, which begins when the first has ended.
 
-datatrove's readers and filters are not used: rows would be others.
+Of datatrove (0.10) neither readers nor filters are used: rows would be others. Nor are its executor for Ray and the
+pool of its local one: both wait for ever where a task is killed (tried; for want of memory, most often), so that Ray is
+asked itself, and each local task has a process here.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import platform
 import shlex
@@ -17,6 +20,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +31,11 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.shards import ShardMaker, ShardPart, shard_parts
-from ko_cpt_callbacks.workers import usable_cores
+from ko_cpt_callbacks.workers import Workers, usable_cores
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 EXECUTORS: Final = ("local", "ray", "slurm")
-_NEEDED: Final = {"local": ("datatrove",), "ray": ("datatrove", "ray"), "slurm": ("datatrove",)}
+_NEEDED: Final = {"local": "datatrove", "ray": "ray", "slurm": "datatrove"}
 _INSTALL: Final = "pip install 'ko_cpt_callbacks[cluster]'"
 _ASKED: Final = ("partition", "time")  # of sbatch, that datatrove has no default for
 _OWN: Final = ("array", "dependency", "error", "job-name", "output")  # of sbatch, that are given here
@@ -69,9 +73,9 @@ def check_executor(name: str, workers: int | None, sbatch: Mapping[str, str], hu
         near = near_miss(name, EXECUTORS)
         meant = "" if near is None else f" (did you mean {near}?)"
         raise ConfigurationError(f"--executor: found {name!r}, expected one of {', '.join(EXECUTORS)}{meant}")
-    for library in _NEEDED[name]:
-        if importlib.util.find_spec(library) is None:
-            raise ConfigurationError(f"--executor {name}: found no {library}, expected it to be installed; {_INSTALL}")
+    library = _NEEDED[name]
+    if importlib.util.find_spec(library) is None:
+        raise ConfigurationError(f"--executor {name}: found no {library}, expected it to be installed; {_INSTALL}")
     if hubs:
         raise ConfigurationError(
             f"--executor {name}: found source {hubs[0]}, a stream of the hub, expected files, which are read more than "
@@ -128,6 +132,7 @@ class ShardStep:
             place = self.folder / part
             if not place.with_suffix("").exists():
                 self.makers[part.parts[0]].make(ShardPart(place.with_suffix(""), _read_part(place)))
+            place.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +167,49 @@ class PackStep:
         run_recipe(read_recipe(self.recipe, self.changes), self.output, RunOptions(resume=True, data=True, bad=bad))
 
 
+def _make(step: ShardStep, rank: int, tasks: int) -> None:
+    """What Ray runs."""
+    step(None, rank, tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class _LocalTask:
+    """Runs a task of datatrove's local executor in a process of its own, whose end is noticed.
+
+    Attributes:
+        step: What all tasks do.
+        tasks: How many there are.
+        logs: Where datatrove says what becomes of them.
+    """
+
+    step: ShardStep
+    tasks: int
+    logs: Path
+
+    def make(self, rank: int) -> int:
+        """Run one, and give its rank back."""
+        with redirect_stderr(io.StringIO()):  # its log has the same
+            from datatrove.executor import LocalPipelineExecutor
+
+            LocalPipelineExecutor(
+                [self.step],
+                tasks=self.tasks,
+                workers=1,
+                local_tasks=1,
+                local_rank_offset=rank,
+                logging_dir=str(self.logs),
+                skip_completed=False,
+            ).run()
+        return rank
+
+
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Has shards made by an executor of datatrove.
+    """Has shards made by an executor.
 
     Attributes:
         name: Which one.
-        workers: Tasks; None for as many as Ray's cluster or this machine has cores.
+        workers: Tasks; None for as many as Ray's cluster has cores.
         sbatch: Options of sbatch, where Slurm is asked.
         pack: Packs rows, where Slurm makes the shards.
     """
@@ -192,7 +233,7 @@ class Executor:
             makers: Of each source.
 
         Raises:
-            ConfigurationError: If some are not there at the end, or Slurm takes no jobs.
+            ConfigurationError: If a task fails or is lost, or Slurm takes no jobs.
             SubmittedJobsError: If Slurm does.
         """
         parts = [part for source, found in documents.items() for part in _cut_parts(folder, source, found)]
@@ -201,33 +242,31 @@ class Executor:
             raise self._submit(step)
         if parts:
             self._run(step)
-        left = [part for part in parts if not (folder / part).with_suffix("").exists()]
-        if left:
-            raise ConfigurationError(
-                f"--executor {self.name}: found {len(left):,} of {len(parts):,} shards not made, expected all; see "
-                f"{self.logs}, and go on with --resume"
-            )
 
     def _run(self, step: ShardStep) -> None:
-        # What is there is known by the shards themselves: with skip_completed datatrove would ask its own notes, of
-        # former tasks, which had other parts.
-        given = {"logging_dir": str(self.logs / "shards"), "skip_completed": False}
         if self.name == "local":
-            from datatrove.executor import LocalPipelineExecutor
-
             tasks = min(self.workers or usable_cores(), len(step.parts))
-            # Not forked: of a process with threads of torch and of tokenizers a copy may wait for ever.
-            LocalPipelineExecutor([step], tasks=tasks, start_method="spawn", **given).run()
+            task = _LocalTask(step, tasks, self.logs / "shards")
+            with Workers(tasks) as workers:
+                for made in [workers.submit(self.name, task, rank) for rank in range(tasks)]:
+                    made.result()
             return
         import ray
-        from datatrove.executor import RayPipelineExecutor
 
         ray.init(log_to_driver=False, logging_level="WARNING")
         try:
-            cores = int(ray.cluster_resources().get("CPU", 1))
-            tasks = min(self.workers or cores, len(step.parts))
-            # No memory is reserved: a cluster that has less than was asked for would wait for ever.
-            RayPipelineExecutor([step], tasks=tasks, mem_per_cpu_gb=0, **given).run()
+            tasks = min(self.workers or int(ray.cluster_resources().get("CPU", 1)), len(step.parts))
+            given = ray.put(step)
+            # One whose process or machine is lost is begun again, three times; what it had made stays.
+            ray.get([ray.remote(_make).remote(given, rank, tasks) for rank in range(tasks)])
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            said = str(error).strip().splitlines()
+            raise ConfigurationError(
+                f"--executor ray: found a task that ended ({said[0] if said else type(error).__name__}), expected it "
+                "to go on; go on with --resume"
+            ) from None
         finally:
             ray.shutdown()
 
@@ -235,6 +274,8 @@ class Executor:
         from datatrove.executor import SlurmPipelineExecutor
 
         asked = {name: value for name, value in self.sbatch.items() if name not in _ASKED}
+        # Shards say themselves whether they are there. With skip_completed datatrove would ask its notes, of former
+        # tasks, which had other parts.
         given: dict[str, Any] = {
             **{name: self.sbatch[name] for name in _ASKED},
             "qos": None,

@@ -1,4 +1,4 @@
-"""docs/frameworks.md: its snippets are short, and do what they say."""
+"""docs/frameworks.md and README.md: their snippets are short, and do what they say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ko_cpt_callbacks.integrations.block import read_block
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
 PAGES = [ROOT / "docs" / "frameworks.md", ROOT / "docs" / "ko" / "frameworks.md"]
 
 
@@ -27,8 +28,9 @@ def test_three_lines_each() -> None:
     assert [text.count("\n") for texts in english for text in texts] == [3, 3, 3, 3, 3]
 
 
+@pytest.mark.parametrize("page", [PAGES[0], README], ids=["guide", "README"])
 @pytest.mark.parametrize("number", [0, 1], ids=["Trainer", "TRL"])
-def test_the_python_snippets_run(tmp_path: Path, number: int) -> None:
+def test_the_python_snippets_run(tmp_path: Path, page: Path, number: int) -> None:
     """Each trains and has the exact loss of both sets in its log."""
     from transformers import Trainer, TrainingArguments
     from trl import SFTConfig, SFTTrainer
@@ -49,11 +51,14 @@ def test_the_python_snippets_run(tmp_path: Path, number: int) -> None:
 
         rows, args = Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows]), SFTConfig(**settings)
         model = tiny.llama(len(tokenizer))
-        bound = {"SFTTrainer": lambda *a, **k: SFTTrainer(*a, processing_class=tokenizer, **k)}
+        bound = {"SFTTrainer": lambda *a, **k: SFTTrainer(*a, **{"processing_class": tokenizer, **k})}
     else:
         args, model, bound = TrainingArguments(**settings), tiny.llama(len(tokenizer)), {"Trainer": Trainer}
-    space: dict[str, Any] = {**bound, "model": model, "args": args, "train": rows, "ko": rows, "en": rows}
-    exec(_snippets(PAGES[0], "python")[number], space)
+    sets = dict.fromkeys(("train", "ko", "en", "korean", "english"), rows)
+    space: dict[str, Any] = {**bound, **sets, "model": model, "args": args, "tokenizer": tokenizer}
+    exec(_snippets(page, "python")[number], space)
+    if page == README:  # its two do not train yet
+        space["trainer"].train()
     history = space["trainer"].state.log_history
     assert any("eval_ko_exact_loss" in row for row in history)
     assert any("eval_en_exact_loss" in row for row in history)

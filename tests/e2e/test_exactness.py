@@ -25,13 +25,14 @@ VERSION = transformers.__version__
 
 @pytest.mark.both_versions
 def test_one_process() -> None:
-    """Plain rows with a smaller last batch and packed documents under SFTTrainer: within 1e-5 of the reference."""
+    """Plain rows with a smaller last batch; packed documents and 8-bit adapters under SFTTrainer: within 1e-5."""
     cells = [Cell(VERSION, 1, 4, "13 texts", "plain", "full"), Cell(VERSION, 1, 2, "bfd", "sft", "lora")]
+    cells.append(Cell(VERSION, 1, 4, "13 texts", "sft", "8-bit"))
     found = answers(cells, seconds=60)
     assert exactness.faults(cells, found) == []
     assert found[0]["unequal"]
     new = int(VERSION.split(".")[0]) >= 5
-    assert [answer["evidence"] for answer in found] == ["logits", "log_probs" if new else "logits"]
+    assert [answer["evidence"] for answer in found] == ["logits", *["log_probs" if new else "logits"] * 2]
     # The Trainer's own number is another one; else nothing would be shown.
     assert all(abs(answer["row"]["eval_loss"] / answer["reference"] - 1) > 1e-4 for answer in found)
 

@@ -18,6 +18,7 @@ import typer
 
 from ko_cpt_callbacks.check.terminal import guarded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.run.file import strict
 
 __all__ = ["measure"]
 
@@ -30,6 +31,8 @@ class By(StrEnum):
     """What the bits are shown by."""
 
     SCRIPT = "script"
+    POSITION = "position"
+    VOCABULARY = "vocabulary"
     DOCUMENT = "document"
 
 
@@ -66,8 +69,10 @@ def measure(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", metavar="N", help="Windows of a batch; what fits, in 8-bit one.")
     ] = None,
-    by: Annotated[
-        By | None, typer.Option("--by", metavar="script|document", help="Show where the bits are, too.")
+    by: Annotated[By | None, typer.Option("--by", metavar="|".join(By), help="Show where the bits are, too.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="N|MODEL", help="Old tokens of --by vocabulary; of several, the first's."),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results, a folder for each model.")
@@ -79,7 +84,8 @@ def measure(
     def action() -> None:
         choices = {"dtype": dtype, "quantization": quantization, "device": device, "adapter": adapter}
         sizes = {"window": window, "context": context, "batch_size": batch_size}
-        _measure(models, choices, text or ["reference"], unit, {"folder": output, **sizes}, by, as_json=as_json)
+        settings = {"folder": output, **sizes, "old_rows": base}
+        _measure(models, choices, text or ["reference"], unit, settings, by, as_json=as_json)
 
     try:
         guarded("measure", action)
@@ -107,7 +113,7 @@ def _measure(
         raise ConfigurationError("MODEL: found one twice, expected each once")
     # Not at the top: the other commands need no torch.
     with _quiet():
-        from ko_cpt_callbacks.measure.model import ModelChoice
+        from ko_cpt_callbacks.measure.model import ModelChoice, old_rows
         from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
         from ko_cpt_callbacks.measure.text import read_text_sets
 
@@ -120,7 +126,13 @@ def _measure(
                 f"MODEL: found {choice.name} beside {other}, expected names that differ: the results of both would be "
                 f"in {choice.short_name}; measure one with another -o, then name its folder of results"
             )
-    how = MeasureSettings(**settings)
+    base = settings["old_rows"]
+    if base is None and by is By.VOCABULARY and not wanted[0].measured:
+        base = models[0] if len(models) > 1 else None
+        if base is None:
+            raise ConfigurationError("--by vocabulary: found no --base, expected the model whose tokens are old")
+    with _quiet():
+        how = MeasureSettings(**{**settings, "old_rows": None if base is None else old_rows(base)})
     measured_text = read_text_sets(text, unit)
     found = []
     for choice in wanted:
@@ -130,21 +142,24 @@ def _measure(
         return
     if as_json:
         later = [{name: vars_of(one) for name, one in model.against(found[0]).items()} for model in found[1:]]
-        print_json({"format": _FORMAT, "models": [model.as_dict() for model in found], "less_first": later})
+        page = {"format": _FORMAT, "models": [model.as_dict() for model in found], "less_first": later}
+        print_json(strict(page))  # a loss may be infinite
         return
-    from ko_cpt_callbacks.measure import page
+    from ko_cpt_callbacks.measure import page as pages
+    from ko_cpt_callbacks.measure.part import Sharing
 
     for model, choice in zip(found, wanted, strict=True):
-        _say(page.model_lines(model))
+        _say(pages.model_lines(model))
         place = choice.name if choice.measured else how.folder / choice.short_name
         typer.echo(f"  kept in {place}; ko-cpt baselines add takes it\n")
+    _say(pages.published_lines(found))
     if len(found) > 1:
-        _say(page.ladder_lines(found))
-    if by is By.SCRIPT:
-        _say(page.script_lines(found))
-    elif by is By.DOCUMENT:
-        _say(page.document_lines(found))
-    _say(page.markdown_lines(found))
+        _say(pages.ladder_lines(found))
+    if by is By.DOCUMENT:
+        _say(pages.document_lines(found))
+    elif by is not None:
+        _say(pages.part_lines(found, Sharing(by.value)))
+    _say(pages.markdown_lines(found))
 
 
 def vars_of(paired: Any) -> dict[str, Any]:

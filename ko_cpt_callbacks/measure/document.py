@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from ko_cpt_callbacks.hf.measure.evidence import Evidence
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, TokenTable
 from ko_cpt_callbacks.hf.tokenizer.token_bytes import row_byte_lengths, row_text
-from ko_cpt_callbacks.measure.script import ScriptSums, script_sums
+from ko_cpt_callbacks.measure.part import PartSums, Sharing, part_sums
 from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, RowSums
 from ko_cpt_callbacks.training.data.encode import Document
 
@@ -38,7 +38,7 @@ class DocumentSums:
         flags: Of its row (`metrics.row_sums`).
         text_bytes: UTF-8 bytes of the document as it was given.
         characters: Its characters.
-        scripts: Nats and bytes by script.
+        parts: Nats and bytes by script, position and vocabulary.
     """
 
     set: str
@@ -50,12 +50,13 @@ class DocumentSums:
     flags: int
     text_bytes: int
     characters: int
-    scripts: ScriptSums
+    parts: Mapping[Sharing, PartSums]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         named = {name: getattr(self, name) for name in DocumentSums.__slots__}
-        return {**named, "scripts": {name: list(sums) for name, sums in self.scripts.items()}}
+        parts = {by: {name: list(one) for name, one in sums.items()} for by, sums in self.parts.items()}
+        return {**named, "parts": parts}
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> DocumentSums:
@@ -64,8 +65,11 @@ class DocumentSums:
         Raises:
             ValueError, TypeError, KeyError: If the line is another's.
         """
-        scripts = {str(name): (float(nats), int(size)) for name, (nats, size) in line["scripts"].items()}
-        return cls(**{**line, "nll": float(line["nll"]), "scripts": scripts})
+        parts = {
+            Sharing(by): {str(name): (float(nats), int(size)) for name, (nats, size) in sums.items()}
+            for by, sums in line["parts"].items()
+        }
+        return cls(**{**line, "nll": float(line["nll"]), "parts": parts})
 
 
 class DocumentReader:
@@ -74,11 +78,13 @@ class DocumentReader:
     Args:
         table: Bytes of the token ids.
         prefix: The token in front of a text; None where the tokenizer has none.
+        old_rows: Rows of the old vocabulary; None where it is not known.
     """
 
-    def __init__(self, table: TokenTable, prefix: int | None) -> None:
+    def __init__(self, table: TokenTable, prefix: int | None, old_rows: int | None = None) -> None:
         self._table, self._reader = table.table, table.reader(CAUSAL)
         self._front = [] if prefix is None else [prefix]
+        self._old_rows = old_rows
 
     def read(self, set: str, document: Document, ids: Sequence[int], nll: NDArray[np.float64]) -> DocumentSums:
         """The sums of a document.
@@ -107,14 +113,15 @@ class DocumentReader:
             flags=int(rows.flags[0]) if found else 0,
             text_bytes=document.size,
             characters=len(document.text),
-            scripts=self._scripts(whole.numpy()[0], nll) if found else {},
+            parts=self._parts(whole.numpy()[0], nll) if found else {},
         )
 
-    def _scripts(self, whole: NDArray[Any], nll: NDArray[np.float64]) -> ScriptSums:
-        front = len(self._front)
+    def _parts(self, whole: NDArray[Any], nll: NDArray[np.float64]) -> dict[Sharing, PartSums]:
+        ids = whole[len(self._front) :]
         if self._table is None:
-            return script_sums(nll, np.full(len(nll), -1), b"")
-        return script_sums(nll, row_byte_lengths(self._table, whole)[front:], row_text(self._table, whole))
+            return part_sums(nll, np.full(len(nll), -1), b"", ids, self._old_rows)
+        lengths = row_byte_lengths(self._table, whole)[len(self._front) :]
+        return part_sums(nll, lengths, row_text(self._table, whole), ids, self._old_rows)
 
 
 def row_sums(documents: Sequence[DocumentSums]) -> RowSums:

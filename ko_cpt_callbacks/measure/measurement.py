@@ -13,7 +13,7 @@ from ko_cpt_callbacks.compare.value import Paired
 from ko_cpt_callbacks.hf.measure.measurement import Measurement
 from ko_cpt_callbacks.hf.publication import evaluation_entries
 from ko_cpt_callbacks.measure.document import DocumentSums, row_sums
-from ko_cpt_callbacks.measure.script import SCRIPTS
+from ko_cpt_callbacks.measure.part import PARTS, Sharing
 from ko_cpt_callbacks.measure.text import MeasuredText
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
@@ -57,25 +57,27 @@ class MeasuredSet:
         tokens, characters = self.number(keys.TOKENS), sum(item.characters for item in self.documents)
         return tokens / characters if tokens and characters else None
 
-    def scripts(self) -> dict[str, tuple[float, int]]:
-        """Bits and bytes by script, in the order of `SCRIPTS`: their bits add up to the set's."""
+    def parts(self, by: Sharing) -> dict[str, tuple[float, int]]:
+        """Bits and bytes by part, in the order of `PARTS`: their bits add up to the set's; empty: not known."""
         found: dict[str, tuple[float, int]] = {}
-        for name in SCRIPTS:
-            parts = [item.scripts[name] for item in self.documents if name in item.scripts]
-            if parts:
-                found[name] = (math.fsum(nats for nats, _ in parts) / _LN2, sum(size for _, size in parts))
+        for name in PARTS[by]:
+            sums = [item.parts[by][name] for item in self.documents if name in item.parts.get(by, {})]
+            if sums:
+                found[name] = (math.fsum(nats for nats, _ in sums) / _LN2, sum(size for _, size in sums))
         return found
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        scripts = {name: {"bits": bits, "bytes": size} for name, (bits, size) in self.scripts().items()}
+        parts = {
+            by: {name: {"bits": bits, "bytes": size} for name, (bits, size) in self.parts(by).items()} for by in Sharing
+        }
         return {
             "set": self.name,
             "documents": len(self.documents),
             **self.entries,
             "bytes_per_token": self.bytes_per_token,
             "tokens_per_character": self.tokens_per_character,
-            "scripts": scripts,
+            "parts": {by: sums for by, sums in parts.items() if sums},
         }
 
 

@@ -23,7 +23,16 @@ from ko_cpt_callbacks.measure.record import is_measured
 from ko_cpt_callbacks.training.hub import said
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
-__all__ = ["DTYPES", "QUANTIZATIONS", "LoadedModel", "ModelChoice", "is_8_bit", "load_measured", "place_files"]
+__all__ = [
+    "DTYPES",
+    "QUANTIZATIONS",
+    "LoadedModel",
+    "ModelChoice",
+    "is_8_bit",
+    "load_measured",
+    "old_rows",
+    "place_files",
+]
 
 DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "float64")
 """``auto``: as the weights were saved."""
@@ -131,6 +140,23 @@ def place_files(choice: ModelChoice) -> dict[str, Any]:
             commit = getattr(_loaded(AutoConfig, choice), "_commit_hash", None) if kind == "model" else None
             found[kind] = [name, commit]
     return found
+
+
+def old_rows(base: str) -> int:
+    """Rows of the vocabulary that a model was extended from: ids from there on are new.
+
+    Args:
+        base: Their number, or a model whose tokenizer has them.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    if base.isdecimal():
+        return int(base)
+    try:
+        return len(_loaded(AutoTokenizer, ModelChoice(base)))
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("MODEL:", "--base:", 1)) from error
 
 
 def is_8_bit(choice: ModelChoice) -> bool:

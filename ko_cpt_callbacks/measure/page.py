@@ -7,17 +7,22 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.measure.document import DocumentSums
 from ko_cpt_callbacks.measure.measurement import MeasuredModel, MeasuredSet
+from ko_cpt_callbacks.measure.part import Sharing
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened
 from ko_cpt_callbacks.metrics.perplexity import interval
 
-__all__ = ["document_lines", "ladder_lines", "markdown_lines", "model_lines", "script_lines"]
+__all__ = ["document_lines", "ladder_lines", "markdown_lines", "model_lines", "part_lines", "published_lines"]
 
 _NONE: Final = "–"
 _NAME: Final = 16
 _WORST: Final = 10
 _LN2: Final = math.log(2.0)
+_TOKENIZERS: Final = ("kotokenlab-0.5b-base", "kotokenlab-30k", "eeve-korean", "redwhale", "polyglot-ko-12.8b")
+"""Baselines whose tokenizers stand beside the measured one's: Qwen2.5's, the same with 30,000 tokens of Korean in the
+place of others, two that extend SOLAR's, and one made for Korean alone, of which nothing was read."""
 _HEAD: Final = ("nats/token", "PPL", "bits/byte", "bytes/token", "tokens/char")
 _WIDTHS: Final = (15, 9, 14, 12, 12)
 
@@ -39,6 +44,18 @@ def model_lines(model: MeasuredModel) -> Iterator[str]:
         yield f"  no bits per byte: {printable(reason)}"
     if model.changed:
         yield f"  {model.changed} documents: the tokenizer changes their text; counted are the bytes of what it made"
+
+
+def published_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
+    """UTF-8 bytes per token that were published of five tokenizers on Korean; nothing where no set is Korean."""
+    if not any("ko" in model.facts["languages"].values() for model in models):
+        return
+    yield "bytes per token as published, each on a Korean text of its own (baselines show)"
+    for name in _TOKENIZERS:
+        known = find_baseline(name)
+        ends = (known.bytes_per_token_low, known.bytes_per_token_high)
+        told = dict.fromkeys("not stated" if end is None else f"{end:.3f}" for end in ends)
+        yield f"  {name:24}{' to '.join(told)}"
 
 
 def _cut(model: MeasuredModel) -> str:
@@ -98,16 +115,23 @@ def ladder_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
                 yield f"{head}{paired.difference:+.4f} [{low:+.4f}, {high:+.4f}], {paired.rows} documents"
 
 
-def script_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
-    """Where the bits are, by script: its share of the bytes and of the bits, and bits per byte of it."""
+def part_lines(models: Sequence[MeasuredModel], by: Sharing) -> Iterator[str]:
+    """Where the bits are: a part's share of the bytes and of the bits, and bits per byte of it."""
     for model in models:
-        yield f"{_label(model)}, by script"
+        yield f"{_label(model)}, by {by}"
+        if by is Sharing.POSITION:
+            yield "  bytes of the document before it"
+        elif by is Sharing.VOCABULARY:
+            old = model.facts.get("old_rows")
+            yield "  old tokens are not known: give --base" if old is None else f"  new tokens: ids from {old:,} on"
         for item in model.sets:
-            scripts = item.scripts()
-            bits, size = (sum(sums[at] for sums in scripts.values()) for at in (0, 1))
+            parts = item.parts(by)
+            if not parts:
+                continue
+            bits, size = (sum(sums[at] for sums in parts.values()) for at in (0, 1))
             yield f"  {printable(item.name)}"
             yield f"    {'':{_NAME - 2}}{'bytes':>10}{'of bytes':>10}{'of bits':>10}{'bits/byte':>11}"
-            for name, (own, count) in scripts.items():
+            for name, (own, count) in parts.items():
                 shares = f"{_share(count, size):>10}{_share(own, bits):>10}"
                 yield f"    {name:{_NAME - 2}}{count:>10,}{shares}{_number(own / count if count else None, '.3f'):>11}"
 

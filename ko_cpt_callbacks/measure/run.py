@@ -35,12 +35,14 @@ class MeasureSettings:
         window: Tokens of a forward pass; None: 2,048, or what the model takes.
         context: Tokens of text before the first scored one where a document goes on; None: half a window.
         batch_size: Windows of a batch; None: as many as have room for their logits, and one in 8-bit.
+        old_rows: Rows of the old vocabulary, so that bits are shared out by old and new ones; None: they are not.
     """
 
     folder: Path
     window: int | None = None
     context: int | None = None
     batch_size: int | None = None
+    old_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 4:
@@ -79,6 +81,7 @@ def measure_model(
     asked = {
         "text": text.name, "text_sha256": text.digest, "window": settings.window, "context": settings.context,
         **({"batch_size": settings.batch_size} if alone else {}), **place_files(choice),
+        **({} if settings.old_rows is None else {"old_rows": settings.old_rows}),
     }  # fmt: skip
     folder = MeasureFolder(settings.folder / choice.short_name, asked, state.process_index)
     places = [(item.name, document) for item in text.sets for document in item.documents]
@@ -97,7 +100,8 @@ def measure_model(
         rows = settings.batch_size or (1 if alone else None)
         tokens = batch_tokens(loaded.model, loaded.device) if rows is None else None
         scorer = WindowScorer(loaded, window, context, tokens, rows)
-        _score(scorer, DocumentReader(table, loaded.prefix), loaded.tokenizer, missing, folder, progress)
+        reader = DocumentReader(table, loaded.prefix, settings.old_rows)
+        _score(scorer, reader, loaded.tokenizer, missing, folder, progress)
     state.wait_for_everyone()
     folder.read_again()
     model = inspection.model_facts(loaded.model)
@@ -107,6 +111,7 @@ def measure_model(
         "prefix": None if loaded.prefix is None else loaded.tokenizer.convert_ids_to_tokens(loaded.prefix),
         "dtypes": model["dtypes"], "quantization": model["quantization"], "adapter": choice.adapter,
         "parameters": model["parameters"], "bytes_absent": table.absent(CAUSAL),
+        "old_rows": settings.old_rows,
     }  # fmt: skip
     measured = measured_model(choice.name, text, folder.documents.values(), how)
     if state.is_main_process:

@@ -26,6 +26,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
 from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
+from ko_cpt_callbacks.measure.part import Sharing
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
 from ko_cpt_callbacks.measure.windows import token_windows
@@ -182,14 +183,53 @@ def test_what_was_killed_goes_on(models: dict[str, Path], files: list[str], tmp_
     assert third.as_dict() == again.as_dict()
 
 
-def test_scripts_add_up(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
-    """Bits by script add up to the bits of the set to 1e-9, and their bytes to its bytes, in every vocabulary."""
+def test_parts_add_up(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """Bits by script, position and vocabulary add up to the set's to 1e-9, their bytes to its, in every vocabulary."""
     for kind, folder in models.items():
-        for item in _measured(folder, files, tmp_path / kind).sets:
-            scripts = item.scripts()
-            assert sum(bits for bits, _ in scripts.values()) == pytest.approx(item.rows.nll.sum() / _LN2, rel=1e-9)
-            assert sum(size for _, size in scripts.values()) == item.rows.bytes.sum()
+        for item in _measured(folder, files, tmp_path / kind, old_rows=500).sets:
+            for by in Sharing:
+                parts = item.parts(by)
+                assert sum(bits for bits, _ in parts.values()) == pytest.approx(item.rows.nll.sum() / _LN2, rel=1e-9)
+                assert sum(size for _, size in parts.values()) == item.rows.bytes.sum()
+                assert item.as_dict()["parts"][by].keys() == parts.keys()
+            scripts = item.parts(Sharing.SCRIPT)
             assert (("hangul" in scripts), ("latin" in scripts)) == (item.name != "en", item.name == "en")
+            assert item.parts(Sharing.POSITION).keys() >= {"0-64", "64-256"}
+            if kind == "extended":  # its three new tokens are Korean words
+                assert ("new" in item.parts(Sharing.VOCABULARY)) == (item.name != "en")
+
+
+def test_new_tokens_are_those_behind_the_base(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
+    """By vocabulary: of several models the first is the base, of one it is named; without one nothing is measured."""
+    base = tmp_path / "base"
+    tiny.llama(500, layers=1).save_pretrained(base)
+    tiny.byte_level_tokenizer.__wrapped__(500).save_pretrained(base)
+    pages = []
+    for number, more in enumerate(([str(base)], ["--base", str(base)], ["--base", "500"], [])):
+        args = (
+            ["measure", *more[:1], str(models["extended"])] if len(more) == 1 else ["measure", str(models["extended"])]
+        )
+        args += [
+            *(more if len(more) == 2 else []),
+            "--text",
+            files[1],
+            "--device",
+            "cpu",
+            "-o",
+            str(tmp_path / str(number)),
+        ]
+        result = CliRunner().invoke(app, [*args, "--by", "vocabulary"])
+        if not more:
+            assert (result.exit_code, "--by vocabulary: found no --base" in result.stderr) == (2, True)
+            assert not (tmp_path / str(number)).exists()
+            continue
+        assert result.exit_code == 0, result.output
+        pages.append(result.stdout.split("extended, by vocabulary\n")[1].split("\n|")[0].split("| model")[0])
+    assert pages[0] == pages[1] == pages[2]
+    assert "new tokens: ids from 500 on" in pages[0]
+    assert [line.split()[0] for line in pages[0].splitlines()[2:]][-2:] == ["old", "new"]
+    kept = ["measure", str(tmp_path / "0" / "base"), "--text", files[1], "--by", "script"]
+    assert CliRunner().invoke(app, kept).exit_code == 0
 
 
 @pytest.mark.parametrize(("tokens", "room", "context"), [(0, 5, 2), (1, 5, 2), (5, 5, 2), (6, 5, 4), (97, 10, 3)])
@@ -199,6 +239,32 @@ def test_every_token_is_scored_once_with_text_before_it(tokens: int, room: int, 
     assert [at for one in windows for at in range(one.scored, one.end)] == list(range(tokens))
     assert all(one.end - one.start <= room for one in windows)
     assert all(one.scored - one.start >= context for one in windows[1:])
+
+
+def _wrong(name: str, value: Any) -> list[str]:
+    """Where a value is not as its schema says."""
+    folder = Path(ko_cpt_callbacks.__file__).parent / "schemas"
+    validator = Draft202012Validator(json.loads((folder / f"{name}.schema.json").read_text("utf-8")))
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def test_json_is_strict(files: list[str], tmp_path: Path) -> None:
+    """JSON of a model with an infinite loss on some documents is strict, and as the schema says."""
+    tokenizer = tiny.byte_level_tokenizer()
+    model = tiny.llama(len(tokenizer), layers=1)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[tokenizer.encode("다")[-1]] = math.nan
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    args = ["measure", str(tmp_path / "model"), "--text", files[1], "--text", files[2], "--base", "500"]
+    result = CliRunner().invoke(app, [*args, "--device", "cpu", "-o", str(tmp_path / "out"), "--json"])
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert _wrong("measure", said) == []
+    korean, english = said["models"][0]["sets"]
+    assert (korean["exact_loss"], korean["parts"]["vocabulary"]["new"]["bits"]) == ("Infinity", "Infinity")
+    assert english["exact_loss"] < math.log(700)
+    assert _wrong("measure", {**said, "more": 1}) != []
 
 
 def test_ladder_and_baseline(
@@ -212,6 +278,7 @@ def test_ladder_and_baseline(
     result = CliRunner().invoke(app, [*args, "--window", "64", "--device", "cpu", "--json"])
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
+    assert _wrong("measure", said) == []
     first, second = ({item["set"]: item for item in model["sets"]} for model in said["models"])
     paired = said["less_first"][0]["ko"]
     wanted = second["ko"][keys.BITS_PER_BYTE] - first["ko"][keys.BITS_PER_BYTE]
@@ -226,11 +293,13 @@ def test_ladder_and_baseline(
     assert json.loads(read.stdout)["less_first"] == said["less_first"]
     other = CliRunner().invoke(app, [*kept, "--text", files[0]])
     assert (other.exit_code, "not whole or of another text" in other.stderr) == (2, True)
+    published = text.stdout.split("as published")[1].splitlines()[1:6]
+    assert [line.split()[0] for line in published][::2] == ["kotokenlab-0.5b-base", "eeve-korean", "polyglot-ko-12.8b"]
+    assert [line.split(maxsplit=1)[1] for line in published][::2] == ["3.402", "3.350 to 3.597", "not stated"]
     page = text.stdout.split("| model |")[0].replace(str(out), "out")
     assert [line for line in page.splitlines() if len(line) > 80] == []
     run = json.loads((out / "metaspace" / "ko_cpt" / "run.json").read_text("utf-8"))
-    schema = json.loads((Path(ko_cpt_callbacks.__file__).parent / "schemas" / "run.schema.json").read_text("utf-8"))
-    assert [error.message for error in Draft202012Validator(schema).iter_errors(run)] == []
+    assert _wrong("run", run) == []
     added = CliRunner().invoke(app, ["baselines", "add", str(out / "byte-level"), "--id", "measured-tiny"])
     assert added.exit_code == 0, added.output
     shown = CliRunner().invoke(app, ["baselines", "show", "measured-tiny", "--json"])

@@ -12,8 +12,8 @@ import torch
 
 from ko_cpt_callbacks import ConfigurationError
 from ko_cpt_callbacks.measure.model import LoadedModel
+from ko_cpt_callbacks.measure.part import PARTS, Sharing, part_sums
 from ko_cpt_callbacks.measure.scorer import EncodedText, WindowScorer
-from ko_cpt_callbacks.measure.script import SCRIPTS, script_sums
 
 TEXTS = [EncodedText(at, list(range(3, 3 + size))) for at, size in enumerate((5, 30, 12, 0, 41))]
 
@@ -85,12 +85,27 @@ def test_a_token_is_shared_out_by_its_bytes() -> None:
     assert b"".join(pieces) == text.encode()
     lengths = np.array([len(piece) for piece in pieces])
     nll = np.array([2.0, 3.0, 4.0, 0.5, 8.0, np.nan])
-    found = script_sums(nll, lengths, text.encode())
+    ids = np.arange(6)
+    found = part_sums(nll, lengths, text.encode(), ids, old_rows=4)
     wanted = {
         "hangul": (2.0 + 1.5, 3), "hanja": (6.0, 3), "latin": (2.0, 1), "digit": (2.0, 1), "space": (1.5, 1),
         "punctuation": (2.0, 1), "no text": (0.5, 0),
     }  # fmt: skip
-    assert found == {name: (pytest.approx(nats), size) for name, (nats, size) in wanted.items()}
-    assert list(found) == [name for name in SCRIPTS if name in wanted]
-    unknown = script_sums(nll, np.array([2, 2, 2, -1, 4, 3]), text.encode())
-    assert unknown == {"no text": (pytest.approx(17.5), 0)}
+    scripts = found[Sharing.SCRIPT]
+    assert scripts == {name: (pytest.approx(nats), size) for name, (nats, size) in wanted.items()}
+    assert list(scripts) == [name for name in PARTS[Sharing.SCRIPT] if name in wanted]
+    assert found[Sharing.VOCABULARY] == {"old": (9.5, 6), "new": (8.0, 4)}
+    unknown = part_sums(nll, np.array([2, 2, 2, -1, 4, 3]), text.encode(), ids)
+    assert unknown == {key: {"no text": (pytest.approx(17.5), 0)} for key in (Sharing.SCRIPT, Sharing.POSITION)}
+
+
+def test_positions_are_bytes_of_the_document() -> None:
+    """A token over a border is shared out; an unscored one has a place and no bits; what is no text stands last."""
+    lengths = np.array([60, 8, 200, 0])
+    found = part_sums(np.array([np.nan, 8.0, 5.0, 1.0]), lengths, b"a" * 268, np.arange(4))[Sharing.POSITION]
+    assert found == {
+        "0-64": (pytest.approx(4.0), 4),
+        "64-256": (pytest.approx(4.0 + 5.0 * 188 / 200), 192),
+        "256-1024": (pytest.approx(5.0 * 12 / 200), 12),
+        "no text": (1.0, 0),
+    }

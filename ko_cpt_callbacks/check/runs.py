@@ -19,8 +19,8 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE
 from ko_cpt_callbacks.run.facts import RunFacts, RunVerdict
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.hub import run_place
 from ko_cpt_callbacks.run.lock import is_written
+from ko_cpt_callbacks.run.log.found import run_place
 from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 from ko_cpt_callbacks.run.reading import Source, holds_run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention

@@ -16,8 +16,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs
 from ko_cpt_callbacks.hf.audit.run import Note
-from ko_cpt_callbacks.hf.printed_row import print_small_rows
-from ko_cpt_callbacks.hf.publication import keep_texts_off_cards
+from ko_cpt_callbacks.hf.publication import keep_texts_off_cards, print_small_rows
 from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.seat import Seats
 from ko_cpt_callbacks.hf.stopping import STEP_END

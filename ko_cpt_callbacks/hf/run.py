@@ -19,7 +19,7 @@ from ko_cpt_callbacks.compare.stage import STAGE
 from ko_cpt_callbacks.compare.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
 from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Reporter
-from ko_cpt_callbacks.hf.live_baseline import LiveBaseline
+from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
 from ko_cpt_callbacks.hf.measure.step_counts import StepCounts
@@ -38,7 +38,6 @@ from ko_cpt_callbacks.hf.publication import (
 )
 from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
-from ko_cpt_callbacks.hf.row_change import RowChange
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import callbacks_of, early_stop, target_problem
 from ko_cpt_callbacks.hf.trainer_reading import read_trainer

@@ -13,8 +13,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_config import LocalBase
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids, recipe_path
 from ko_cpt_callbacks.recipe.checks import consistency_mistakes, source_mistakes
-from ko_cpt_callbacks.recipe.defaults import reported_once, with_defaults, without_defaults
-from ko_cpt_callbacks.recipe.override import OPTION, override
+from ko_cpt_callbacks.recipe.override import OPTION, override, reported_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.schema import Defaults, Page
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown

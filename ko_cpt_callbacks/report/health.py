@@ -1,4 +1,4 @@
-"""What was found, over the steps of the run and as a list."""
+"""What was found, over the steps of the run and as a list, and which checkpoints equal the best."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.checkpoint.account import account_of
+from ko_cpt_callbacks.checkpoint.page import account_cells, keep_line
+from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, frame
-from ko_cpt_callbacks.report.element import Content, Element, element
+from ko_cpt_callbacks.report.element import Content, Element, element, table
 from ko_cpt_callbacks.report.scale import HEIGHT
 from ko_cpt_callbacks.report.subject import Part, Subject
 from ko_cpt_callbacks.run.finding import Finding, Severity
 
-__all__ = ["findings", "strip"]
+__all__ = ["checkpoints", "findings", "strip"]
 
 _GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 # Where a finding says since when it holds, under one of these names.
@@ -113,3 +116,18 @@ def _anchor(subject: Subject, topic: str) -> str:
 
 def _gravest_first(subject: Subject) -> list[tuple[Part, Finding]]:
     return sorted(subject.findings, key=lambda one: _GRAVEST_FIRST.index(one[1].severity))
+
+
+def checkpoints(subject: Subject, words: Catalogue) -> list[Content]:
+    """A table a part that saved one, with which to keep."""
+    made: list[Content] = []
+    for part in subject.parts:
+        try:
+            account = account_of(part.judgement.run, retention=part.judgement.watch.retention)
+        except (KoCPTError, OSError):  # a folder that went meanwhile: the report shows what can be read
+            continue
+        if account.checkpoints:
+            head, *rows = account_cells(account, words)
+            said = " · ".join(text for text in (part.name, keep_line(account, words.language)) if text)
+            made += [element("p", said), table(head, rows, name=words.say("checkpoints"))]
+    return made

@@ -21,9 +21,8 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.messages.terminal import columns, shortened
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.report.chart import EDGE, STEPS, Axis, Chart, Drawing
-from ko_cpt_callbacks.report.curves import axis_of, shared_axis
+from ko_cpt_callbacks.report.curves import axis_of, fans_of, shared_axis
 from ko_cpt_callbacks.report.element import Element, element
-from ko_cpt_callbacks.report.fan import fans_of
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.page import names_of, shared_charts, write_page
 from ko_cpt_callbacks.report.run_section import run_charts, standing

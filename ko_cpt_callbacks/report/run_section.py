@@ -14,10 +14,9 @@ from ko_cpt_callbacks.check.staged_page import gpu_hours
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
-from ko_cpt_callbacks.report.checkpoints import checkpoints
+from ko_cpt_callbacks.report.curves import fans_of
 from ko_cpt_callbacks.report.element import Content, Element, element, table
-from ko_cpt_callbacks.report.fan import fans_of
-from ko_cpt_callbacks.report.health import findings, strip
+from ko_cpt_callbacks.report.health import checkpoints, findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.scale import measured, number

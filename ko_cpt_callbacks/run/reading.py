@@ -19,8 +19,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.run.hub import run_place
-from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log
+from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log, run_place
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.run.resume import beyond, checkpoint_states

@@ -19,8 +19,14 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.family import NotCountedError, count_page
 from ko_cpt_callbacks.recipe.memory import recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.recipe.small_config import small_config
-from ko_cpt_callbacks.recipe.smoke import PROMPT_FIELD, TEXT_FIELD, OwnParts, for_this_machine, smoke_recipe
+from ko_cpt_callbacks.recipe.smoke import (
+    PROMPT_FIELD,
+    TEXT_FIELD,
+    OwnParts,
+    for_this_machine,
+    small_config,
+    smoke_recipe,
+)
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
 from ko_cpt_callbacks.training.folder import RunFolder, whole_folder

@@ -12,7 +12,7 @@ import tiny
 from transformers import PrinterCallback, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.printed_row import print_small_rows
+from ko_cpt_callbacks.hf.publication import print_small_rows
 
 NEVER = {"nonfinite_steps", "nonfinite_micro_batches", "eval_nonfinite_batches"}
 ONCE = {"eval_tokens", "eval_rows", "eval_bytes"}

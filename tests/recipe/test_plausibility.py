@@ -9,7 +9,7 @@ import pytest
 
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments
-from ko_cpt_callbacks.recipe.argument_choices import installed_choices, read_choices
+from ko_cpt_callbacks.recipe.arguments import installed_choices, read_choices
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.plausibility import (
     FEWEST_TOKENS,

@@ -13,7 +13,7 @@ import pytest
 from training.hub_server import HubServer
 
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.run.hub import run_place
+from ko_cpt_callbacks.run.log.found import run_place
 from ko_cpt_callbacks.run.reading import read_run
 
 STATE = Path(__file__).parent / "recorded" / "trainer" / "trainer_state.json"

@@ -8,8 +8,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.run.console import notebook_display, page_html
 from ko_cpt_callbacks.run.facts import facts_of
-from ko_cpt_callbacks.run.notebook import notebook_display, page_html
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
 from ko_cpt_callbacks.run.page import RunPage, trace
 

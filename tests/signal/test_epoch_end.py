@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from ko_cpt_callbacks.rules.curve.memorizing import Step, begun, step_at
 from ko_cpt_callbacks.run.observation import TrainObservation
-from ko_cpt_callbacks.signal.epoch_end import Step, begun, step_at
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 

@@ -14,8 +14,8 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import RecipeError
-from ko_cpt_callbacks.recipe import argument_choices
 from ko_cpt_callbacks.recipe import arguments as argument_agreement
+from ko_cpt_callbacks.recipe import arguments as recipe_arguments
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 
@@ -82,7 +82,7 @@ def test_names_that_were_not_known_when_the_recipe_was_read(monkeypatch: pytest.
 def test_what_the_class_refuses_is_told_of_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the base's own training too: at the one argument that is to blame, with its line in the file, its value and
     the class's reason."""
-    monkeypatch.setattr(argument_choices, "installed_choices", dict)  # where its source is not understood
+    monkeypatch.setattr(recipe_arguments, "installed_choices", dict)  # where its source is not understood
     lines = find_recipe("quickstart").read_text("utf-8").splitlines()
     places = [number for number, line in enumerate(lines) if "lr_scheduler_type: cosine" in line]
     for place, new in zip(places, ("cosin", "cosine", "cosine", "costume", "cosine"), strict=True):
@@ -115,7 +115,7 @@ def test_arguments_that_contradict_each_other() -> None:
 @pytest.mark.both_versions
 def test_a_mistake_that_hides_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is named all the same: without it the class has another reason."""
-    monkeypatch.setattr(argument_choices, "installed_choices", dict)
+    monkeypatch.setattr(recipe_arguments, "installed_choices", dict)
     (line,) = _error(f"{WAY}.eval_strategy=sometimes", f"{WAY}.optim=adamw9")
     assert f'{WAY}.eval_strategy: found the text "sometimes" (sometimes is not a valid IntervalStrategy' in line
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ko_cpt_callbacks.hf.measure.model_hook import ModelHook
+from ko_cpt_callbacks.hf.measure.model_output import ModelHook
 from ko_cpt_callbacks.hf.model.structure import module_asked, text_config
 
 __all__ = ["HeadScores", "HeadWatch", "HiddenStates", "LogitMap", "fitting_map"]

@@ -19,8 +19,7 @@ from ko_cpt_callbacks.hf.measure.evidence import Evidence, WithoutLogits, read_e
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
-from ko_cpt_callbacks.hf.measure.model_hook import ModelHook
-from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of, router_loss
+from ko_cpt_callbacks.hf.measure.model_output import ModelHook, Output, alignment_of, router_loss
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model.structure import text_config

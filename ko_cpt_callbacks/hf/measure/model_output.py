@@ -1,8 +1,12 @@
-"""What a model's output holds, whatever container it came in, and how its class aligns logits and labels."""
+"""What a model's output holds, whatever container it came in, and how its class aligns logits and labels.
+
+A `ModelHook` sees it; the hook stays with its model: a copy that is saved, pickled or made in memory has none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import string
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +14,7 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.model.structure import text_config
 
-__all__ = ["Alignment", "Output", "alignment_of", "plain_tensor", "router_loss"]
+__all__ = ["Alignment", "ModelHook", "Output", "alignment_of", "plain_tensor", "router_loss"]
 
 Alignment = Literal["causal", "masked", "seq2seq"]
 
@@ -87,3 +91,36 @@ def alignment_of(model: nn.Module) -> Alignment | None:
     if names & {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()} or loss_type == "ForMaskedLM":
         return "masked"
     return None
+
+
+class ModelHook:
+    """A hook for ``register_forward_hook`` and its like.
+
+    ``torch.save(model)`` and ``copy.deepcopy(model)`` write a model's hooks too. Of this one they write a function of
+    the standard library that takes as many arguments and does nothing, so that the model also loads where this package
+    is not installed, and a copy is watched by no one.
+
+    Args:
+        call: What the hook does; its result is dropped, so that nothing of the model's changes.
+        arguments: How many positional arguments it is called with: 3 or 4.
+        on_error: Called with an exception in it; the forward pass never sees it.
+    """
+
+    def __init__(
+        self, call: Callable[..., Any], arguments: int, on_error: Callable[[Exception], None] | None = None
+    ) -> None:
+        self._call = call
+        self._arguments = arguments
+        self._on_error = on_error
+
+    def __call__(self, *args: Any) -> None:
+        """Do it."""
+        try:
+            self._call(*args)
+        except Exception as error:
+            if self._on_error is not None:
+                self._on_error(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copy gets: ``string.Formatter.check_unused_args``, whose body is empty."""
+        return getattr, (string.Formatter if self._arguments == 4 else string.Formatter(), "check_unused_args")

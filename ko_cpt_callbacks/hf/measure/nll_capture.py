@@ -33,8 +33,8 @@ from torch.utils._python_dispatch import (
 )
 from torch.utils.hooks import RemovableHandle
 
-from ko_cpt_callbacks.hf.measure.model_hook import ModelHook
-from ko_cpt_callbacks.hf.measure.model_hook import __file__ as hook_file
+from ko_cpt_callbacks.hf.measure.model_output import ModelHook
+from ko_cpt_callbacks.hf.measure.model_output import __file__ as hook_file
 from ko_cpt_callbacks.hf.model.structure import module_asked
 
 IGNORE: Final = -100

@@ -27,7 +27,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
     finite_number,
 )
-from ko_cpt_callbacks.run.reading import Run, Source, read_plan, read_run
+from ko_cpt_callbacks.run.reading import LogSource, Run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = ["ComparedRun", "ComparedSet", "as_baseline", "as_compared", "read_compared_run"]
@@ -115,8 +115,8 @@ def read_compared_run(path: str) -> ComparedRun:
         raise UnreadableRunError(f"{path}: found no stage that can be judged, expected one with a loss")
     run = read_run(path)
     file = run.run_file()
-    told = None if file is None else read_recorded_run(file)
-    return as_compared(path, run, judge_run(run, asked_of(told)))
+    recorded = None if file is None else read_recorded_run(file)
+    return as_compared(path, run, judge_run(run, asked_of(recorded)))
 
 
 def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
@@ -228,11 +228,11 @@ def _compared_set(run: Run, seen: EvalObservation, known: Mapping[str, Any], ret
     # One that is not finite stays: that it cannot be compared is the answer.
     measured = Measured.of(seen) or Measured(set=seen.split)
     measured = replace(measured, retention=is_retention(seen.split, retention), **known)
-    rows_file = eval_rows_path(run.path.parent, seen.split, seen.step) if run.source is Source.ROWS else None
+    rows_file = eval_rows_path(run.path.parent, seen.split, seen.step) if run.source is LogSource.ROWS else None
     if rows_file is not None and not rows_file.exists():
         rows_file = None
     if rows_file is not None:
-        read_eval_rows(rows_file)  # evidence that cannot be read is told, also where it is not needed
+        read_eval_rows(rows_file)  # evidence that cannot be read is reported, also where it is not needed
     return ComparedSet(measured, seen.step, rows_file)
 
 

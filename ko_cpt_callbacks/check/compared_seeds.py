@@ -34,7 +34,7 @@ class ToldSeeds:
     repeats: tuple[ComparedRun, ...] = ()
 
     def of(self, run: ComparedRun) -> ComparedRun:
-        """A run with what was said of its seeds.
+        """A run with what was reported of its seeds.
 
         Raises:
             ConfigurationError: If a repeat did not evaluate the same text, is a run that is there already, or is cut.

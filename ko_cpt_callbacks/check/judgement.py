@@ -261,10 +261,10 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, runni
             evaluations.add((item.split, item.step))
     seen.extend(more)
     spec = asked.spec
-    # That the record is a stump is said of every run, whatever it was told to watch.
+    # That the record is a stump is reported of every run, whatever it watches.
     behind = run.behind and spec.rules is not None
     rules = rules_for(replace(spec, rules=(*(spec.rules or ()), RecordBehind().code)) if behind else spec)
-    state, findings = Monitor(rules, task=spec.task).judge([*run.told(), *seen])
+    state, findings = Monitor(rules, task=spec.task).judge([*run.plan_rows(), *seen])
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]
     return Judgement(

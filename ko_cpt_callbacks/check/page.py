@@ -12,7 +12,7 @@ from ko_cpt_callbacks.messages.terminal import printable, wrapped
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.page import ASKS_NOTHING, GRAVEST_FIRST, PageLine, RunPage
-from ko_cpt_callbacks.run.reading import Source
+from ko_cpt_callbacks.run.reading import LogSource
 
 __all__ = ["doubt_lines", "next_steps", "page_lines", "run_page", "section", "unchecked"]
 
@@ -21,13 +21,13 @@ _FROM_THE_CALLBACK: Final = {"exact-loss", "nonfinite-steps", "first-batch"}
 # What is lacking of single steps: less than what is lacking of evaluations and targets.
 _OF_STEPS: Final = {"grad-norm", "nonfinite-steps", "first-batch"}
 _TOOLS: Final = {
-    Source.LLAMAFACTORY: "LLaMA-Factory",
-    Source.WANDB: "W&B",
-    Source.TENSORBOARD: "TensorBoard",
-    Source.MLFLOW: "MLflow",
-    Source.TRACKIO: "trackio",
-    Source.TABLE: "CSV",
-    Source.PRINTED: "stdout",
+    LogSource.LLAMAFACTORY: "LLaMA-Factory",
+    LogSource.WANDB: "W&B",
+    LogSource.TENSORBOARD: "TensorBoard",
+    LogSource.MLFLOW: "MLflow",
+    LogSource.TRACKIO: "trackio",
+    LogSource.TABLE: "CSV",
+    LogSource.PRINTED: "stdout",
 }
 
 
@@ -87,7 +87,7 @@ def _read(judged: Judgement, path: str) -> Iterator[str]:
         yield said.line_of("rows", training=counts.training, evaluations=counts.evaluations, **steps)
     if counts.unused:
         yield said.line_of("unused", rows=counts.unused)
-    if judged.run.source is Source.TRAINER_STATE and str(judged.run.path) != path:
+    if judged.run.source is LogSource.TRAINER_STATE and str(judged.run.path) != path:
         yield said.line_of("behind", file=str(judged.run.path.name))
     elif (tool := _TOOLS.get(judged.run.source)) is not None:
         yield said.line_of("from-log", tool=tool, file=judged.run.path.name)

@@ -1,4 +1,4 @@
-"""``run.json`` to what a run was told to watch, and why it stopped."""
+"""``run.json`` to what a run watches, and why it stopped."""
 
 from __future__ import annotations
 

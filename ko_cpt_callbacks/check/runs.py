@@ -22,7 +22,7 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.log.found import run_place
 from ko_cpt_callbacks.run.page import GRAVEST_FIRST
-from ko_cpt_callbacks.run.reading import Source, holds_run, read_plan, read_run
+from ko_cpt_callbacks.run.reading import LogSource, holds_run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.watch.limit import Limits
 
@@ -189,16 +189,16 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
             limits=options.limits, language=options.language,
         )  # fmt: skip
     run = read_run(place)
-    told = run.run_file()
+    run_file = run.run_file()
     try:
         asked = asked_of(
-            None if told is None else read_recorded_run(told), task=options.task, targets=options.targets,
+            None if run_file is None else read_recorded_run(run_file), task=options.task, targets=options.targets,
             baseline=options.baseline, retention=options.retention, limits=options.limits, language=options.language,
         )  # fmt: skip
     except ConfigurationError as error:
-        raise ConfigurationError(f"{told}: {error}") from None
-    judged = judge_run(run, asked, running=run.source is Source.ROWS and is_written(run.path.parent))
-    if run.source is not Source.ROWS:
+        raise ConfigurationError(f"{run_file}: {error}") from None
+    judged = judge_run(run, asked, running=run.source is LogSource.ROWS and is_written(run.path.parent))
+    if run.source is not LogSource.ROWS:
         return judged
     from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where there may be any
 

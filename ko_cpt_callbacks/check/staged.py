@@ -34,7 +34,7 @@ from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress
-from ko_cpt_callbacks.run.reading import Plan, PlannedStage, Run, Source, read_run
+from ko_cpt_callbacks.run.reading import LogSource, Plan, PlannedStage, Run, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.watch.limit import Limits
 
@@ -168,7 +168,7 @@ class _Read:
     def record(self) -> Path:
         """The stage's ``ko_cpt`` folder."""
         folder = self.run.path.parent
-        return folder if self.run.source is Source.ROWS else self.planned.path / keys.FOLDER
+        return folder if self.run.source is LogSource.ROWS else self.planned.path / keys.FOLDER
 
     def setup(self, kind: str) -> list[SetupObservation]:
         """Its set-up rows of a kind."""
@@ -216,8 +216,8 @@ def judge_plan(
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
-        told = (watched_baseline(item.asked.spec) for item in read if isinstance(item, _Read))
-        baseline = next((item for item in told if item is not None), None)
+        asked = (watched_baseline(item.asked.spec) for item in read if isinstance(item, _Read))
+        baseline = next((item for item in asked if item is not None), None)
     names = [_baseline_stage(item, baseline) if isinstance(item, _Read) else None for item in read]
     stages: list[StageJudgement] = []
     changes: list[Change] = []
@@ -249,13 +249,13 @@ def _read(
         if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
             return StageJudgement(stage, "not begun")
         run = read_run(stage.path)
-        told = run.run_file()
+        run_file = run.run_file()
         try:
-            said = None if told is None else read_recorded_run(told)
+            said = None if run_file is None else read_recorded_run(run_file)
             asked = asked_of(said, task=task, targets=targets, retention=retention, limits=limits, language=language)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{told}: {error}") from None
-        return _Read(stage, run, asked, run.observations(), None if told is None else _tokenizer(told))
+            raise ConfigurationError(f"{run_file}: {error}") from None
+        return _Read(stage, run, asked, run.observations(), None if run_file is None else _tokenizer(run_file))
     except KoCPTError as error:
         return StageJudgement(stage, "unreadable", message=str(error))
     except OSError as error:
@@ -270,10 +270,10 @@ def _nothing(plan: Plan, read: Sequence[_Read | StageJudgement]) -> str:
     return f"{plan.file}: no stage has begun (nothing in {folders}), expected at least one; train first"
 
 
-def _tokenizer(told: Path) -> str | None:
-    """The vocabulary's hash; ``run.json`` was read before, so that damage has been told."""
+def _tokenizer(run_file: Path) -> str | None:
+    """The vocabulary's hash; ``run.json`` was read before, so that damage has been reported."""
     try:
-        found = json.loads(told.read_text("utf-8-sig")).get("tokenizer")
+        found = json.loads(run_file.read_text("utf-8-sig")).get("tokenizer")
     except (OSError, ValueError):
         return None
     value = found.get("hash") if isinstance(found, dict) else None
@@ -307,7 +307,7 @@ def _delta(before: _Read, first: EvalObservation, item: _Read, second: EvalObser
 
 
 def _rows(item: _Read, changes: Sequence[Change]) -> tuple[SetupObservation, ...]:
-    """The differences as the rule reads them; one that the stage's own rows hold is not said again."""
+    """The differences as the rule reads them; one that the stage's own rows hold is not reported again."""
     noted = {(row.values.get("before"), row.values.get("split")) for row in item.setup(STAGE_DIFFERENCE)}
     return tuple(
         SetupObservation(change.delta.step, STAGE_DIFFERENCE, change.delta.as_dict())

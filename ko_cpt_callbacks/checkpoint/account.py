@@ -16,7 +16,7 @@ from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import EvalObservation, Level, level_of
 from ko_cpt_callbacks.run.progress import RunProgress, Summary
-from ko_cpt_callbacks.run.reading import Run, Source
+from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.run.rows import observations_of
 
@@ -39,7 +39,7 @@ class Checkpoint:
         se: Standard error of that loss.
         gap: Loss less the best one's.
         gap_se: Standard error of the gap.
-        equal: Whether it cannot be told from the best; ``None`` where nothing tells.
+        equal: Whether it cannot be separated from the best; ``None`` where nothing tells.
         oddity: Why it is not compared, or left alone on disk: one of `OnDisk.oddity`, ``unevaluated``, ``other-rows``,
             ``not-finite`` or ``other-run``; empty where nothing is odd.
     """
@@ -81,7 +81,7 @@ class Account:
 
     @property
     def recommended(self) -> Checkpoint | None:
-        """The one to keep: the newest on disk that cannot be told from the best, or else the lowest on disk."""
+        """The one to keep: the newest on disk that cannot be separated from the best, or else the lowest on disk."""
         usable = [one for one in self.checkpoints if one.usable]
         equal = [one for one in usable if one.equal]
         if equal:
@@ -90,7 +90,7 @@ class Account:
 
     @property
     def equal(self) -> tuple[Checkpoint, ...]:
-        """Those that cannot be told from the best."""
+        """Those that cannot be separated from the best."""
         return tuple(one for one in self.checkpoints if one.equal)
 
     @property
@@ -126,7 +126,7 @@ class Account:
 def run_folder(run: Run) -> Path:
     """The folder that a run's checkpoints are in."""
     folder = run.path.absolute().parent
-    inside = folder.name == keys.FOLDER if run.source is Source.ROWS else folder.name.startswith("checkpoint-")
+    inside = folder.name == keys.FOLDER if run.source is LogSource.ROWS else folder.name.startswith("checkpoint-")
     return folder.parent if inside else folder
 
 
@@ -137,7 +137,7 @@ def account_beside(run: Run, retention: Sequence[str]) -> Account | None:
         run: The run as it was read.
         retention: Declared retention sets.
     """
-    recorded = run.source is Source.ROWS and any(row.get(keys.KIND) == keys.KIND_CHECKPOINT for row in run.rows)
+    recorded = run.source is LogSource.ROWS and any(row.get(keys.KIND) == keys.KIND_CHECKPOINT for row in run.rows)
     try:
         account = account_of(run, retention=retention) if recorded else None
     except UnreadableRunError:  # the page is about the run
@@ -170,7 +170,7 @@ def account_of(run: Run, *, split: str | None = None, retention: Sequence[str] =
     other = read.other_rows.get(name, frozenset())
     found = [replace(one, oddity="other-rows") if one.oddity == "unevaluated" and one.step in other else one
              for one in found]  # fmt: skip
-    record = run.path.parent if run.source is Source.ROWS else None
+    record = run.path.parent if run.source is LogSource.ROWS else None
     scored = list(_scored([one for one in found if one.loss is not None], seen, name, record))
     ended = read.summary.ended and disk.keys() <= saved  # nothing was saved behind the record's back
     account = Account(folder, name, metric, tuple(found), ended=ended)
@@ -199,7 +199,7 @@ class _Evaluations:
     def of(cls, run: Run) -> _Evaluations:
         progress, kept, rows = RunProgress(), dict[str, dict[int, EvalObservation]](), dict[str, EvalRows]()
         others: dict[str, frozenset[int]] = {}
-        for seen in (*run.told(), *observations_of(run.rows)):
+        for seen in (*run.plan_rows(), *observations_of(run.rows)):
             aside = progress.aside(seen)  # of a model that was loaded after training, not of the step's
             progress = progress if aside else progress.add(seen)
             if aside or not isinstance(seen, EvalObservation):

@@ -1,4 +1,4 @@
-"""Which of K evaluated checkpoints cannot be told from the best.
+"""Which of K evaluated checkpoints cannot be separated from the best.
 
 The lowest of K measured losses is low by luck too, so that two checkpoints are not compared as if one of them had been
 named before. The set is that of *multiple comparisons with the best* (Hsu 1984, Annals of Statistics 12:1136; the same
@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 
 
 class Basis(StrEnum):
-    """By what checkpoints are told apart."""
+    """What separates checkpoints."""
 
     ROWS = "rows"
     """Row by row: all were evaluated on the same rows, and the sums of each row are there."""
@@ -111,9 +111,9 @@ class Choice:
     """What the evaluations say.
 
     Args:
-        basis: By what they were told apart.
+        basis: What separated them.
         best: Step of the lowest loss.
-        equal: Steps that cannot be told from the best, itself among them; ``None`` where nothing tells.
+        equal: Steps that cannot be separated from the best, itself among them; ``None`` where nothing tells.
         gaps: Loss less the lowest, with the standard error of that difference, by step.
         rows: Rows that were compared; ``None`` where none were.
         noise: Standard deviation of one evaluation's noise, with `Basis.JITTER`; else ``None``.
@@ -139,7 +139,7 @@ class Choice:
 
 
 def choose(scored: Sequence[Scored], curve: Sequence[float]) -> Choice:
-    """Which checkpoints cannot be told from the best.
+    """Which checkpoints cannot be separated from the best.
 
     Args:
         scored: The checkpoints, at least one, of rows that losses may be compared on.

@@ -1,7 +1,7 @@
 """Which checkpoints may go, and deleting them so that nothing else can be hit.
 
 A checkpoint is renamed first, inside its folder and by the folder's own handle, and only what was looked at before is:
-the same device and number. Then it is deleted without following a link. Whoever puts a link in its place meanwhile
+the same device and number. Then it is deleted without following a link. Anyone who puts a link in its place meanwhile
 loses the link, not what it points to; a training that is resumed meanwhile never reads half a checkpoint.
 """
 
@@ -22,14 +22,14 @@ from ko_cpt_callbacks.checkpoint.disk import OnDisk, checkpoint_name, state_in
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.lock import is_written
 
-__all__ = ["Plan", "free", "plan_of"]
+__all__ = ["PrunePlan", "free", "plan_of"]
 
 _QUIET_SECONDS: Final = 600.0
 """After its last write a run that has not ended may still be training, where no lock tells. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PrunePlan:
     """What would go and what stays.
 
     Args:
@@ -58,7 +58,7 @@ class Plan:
         }
 
 
-def plan_of(account: Account, now: float) -> Plan:
+def plan_of(account: Account, now: float) -> PrunePlan:
     """What may go of a run that no one is training.
 
     Args:
@@ -93,7 +93,7 @@ def plan_of(account: Account, now: float) -> Plan:
             kept.append((one.step, why))
         elif one.disk is not None:
             free.append(one.disk)
-    return Plan(folder, tuple(free), tuple(kept))
+    return PrunePlan(folder, tuple(free), tuple(kept))
 
 
 def _recorded(folder: Path) -> float:
@@ -128,7 +128,7 @@ def _alone(folder: Path) -> None:
         raise ConfigurationError(f"--prune: {folder} is being trained, expected a run that is over; nothing is freed")
 
 
-def free(plan: Plan) -> Iterator[tuple[OnDisk, str]]:
+def free(plan: PrunePlan) -> Iterator[tuple[OnDisk, str]]:
     """Delete what a plan names.
 
     Yields:

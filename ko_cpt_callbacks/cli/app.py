@@ -1,4 +1,4 @@
-"""The commands of ``ko-cpt``: arguments in, text out; what is said comes from the other rooms."""
+"""The commands of ``ko-cpt``: arguments in, text out; what is reported comes from the other rooms."""
 
 from __future__ import annotations
 

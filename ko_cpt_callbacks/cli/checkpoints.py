@@ -64,16 +64,16 @@ def _checkpoints(run: str, split: str | None, lang: str | None, *, prune: bool, 
         raise ConfigurationError(f"--prune: found the staged run {run}, expected one of its stages: {stages}")
     paths = [run] if plan is None else [str(stage.path) for stage in plan.stages]
     accounts = [(path, _account(path, split)) for path in paths]
-    told: list[dict[str, Any]] = [{"run": path, **account.as_dict()} for path, account in accounts]
+    reported: list[dict[str, Any]] = [{"run": path, **account.as_dict()} for path, account in accounts]
     failed = False
     if prune:
-        told[0]["prune"], failed = _prune(accounts[0][1], language, yes=yes, quiet=as_json)
+        reported[0]["prune"], failed = _prune(accounts[0][1], language, yes=yes, quiet=as_json)
     elif not as_json:
         for path, account in accounts:
             for line in [*([path] if plan else []), *account_lines(account, language, page_width())]:
                 typer.echo(printable(line))
     if as_json:
-        print_json({"format": _FORMAT, "runs": told})
+        print_json({"format": _FORMAT, "runs": reported})
     if failed:
         raise typer.Exit(_NOT_FREED)
 
@@ -82,8 +82,8 @@ def _account(path: str, split: str | None) -> Account:
     from ko_cpt_callbacks.checkpoint.account import account_of
 
     run = read_run(path)
-    told = run.run_file()
-    retention = () if told is None else read_recorded_run(told).spec.retention
+    run_file = run.run_file()
+    retention = () if run_file is None else read_recorded_run(run_file).spec.retention
     return account_of(run, split=split, retention=retention)
 
 

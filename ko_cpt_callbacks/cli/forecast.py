@@ -57,7 +57,7 @@ def forecast(
         str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
     ] = None,
 ) -> None:
-    """Say where the losses of a run will end, with an interval, or why that cannot be said."""
+    """Say where the losses of a run will end, with an interval, or why that cannot be reported."""
     guarded("forecast", lambda: _forecast(run, at, steps, schedule, target or (), lang, as_json=as_json))
 
 

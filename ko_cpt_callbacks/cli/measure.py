@@ -174,7 +174,7 @@ def _say(lines: Iterator[str]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and advice of libraries: what matters is checked, and said in one line."""
+    """No bars and advice of libraries: what matters is checked, and reported in one line."""
     import warnings
 
     from transformers.utils import logging as of_transformers

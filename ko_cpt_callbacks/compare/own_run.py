@@ -17,7 +17,7 @@ from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import EvalObservation, SetupObservation, TrainObservation, finite_number
-from ko_cpt_callbacks.run.reading import Run, Source
+from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import retention_names
 
 _WHOLE: Final = "whole"
@@ -303,7 +303,7 @@ def training_values(seen: list[TrainObservation], stage: str) -> Iterator[dict[s
 def rows_file_of(run: Run, item: EvalObservation) -> tuple[Path | None, str]:
     """The file with the per-row sums of an evaluation, and what is wrong with it."""
     run_file = run.run_file()
-    record = run.path.absolute().parent if run.source is Source.ROWS else run_file and run_file.parent
+    record = run.path.absolute().parent if run.source is LogSource.ROWS else run_file and run_file.parent
     if record is None or item.exact_loss is None:
         return None, ""
     path = eval_rows_path(record, item.split, item.step)

@@ -46,7 +46,7 @@ def callback_spec(
         language=_environment_language() if language is None else language,
         **arguments,
     )
-    rules_for(spec)  # a stage that the baseline does not have is told now
+    rules_for(spec)  # a stage that the baseline does not have is reported now
     for doubt in doubts_of(spec.targets, spec.task):
         _log.warning("%s", doubt.message(spec.language))
     return spec

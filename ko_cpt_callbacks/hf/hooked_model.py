@@ -1,6 +1,6 @@
 """The model of one Trainer: its hooks, its tokenizer, and what ``run.json`` says of both.
 
-What goes wrong in the callback itself is said once for every subject, with event, rank and error.
+What goes wrong in the callback itself is reported once for every subject, with event, rank and error.
 """
 
 from __future__ import annotations

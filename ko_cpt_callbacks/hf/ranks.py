@@ -83,7 +83,7 @@ class Ranks:
         sign_in_seconds: How long others are waited for, at most.
 
     Attributes:
-        where: The event at hand, for what is told of a failure.
+        where: The event at hand, for the report of a failure.
         left: Why this rank takes part in nothing more; None while it does.
     """
 

@@ -219,7 +219,7 @@ class LiveRecord:
         return tuple(found)
 
     def _heading(self, seen: EvalObservation) -> dict[str, float]:
-        """Where the loss of an evaluation's set will end; nothing where that cannot be told, or goes wrong."""
+        """Where the loss of an evaluation's set will end; nothing where that is not known, or goes wrong."""
         known = self._state.progress.seen
         if self.mode is not None or not known.language:
             return {}

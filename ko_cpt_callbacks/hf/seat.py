@@ -117,7 +117,7 @@ class Seat:
             self.ranks.where = where
 
     def fail(self, event: str, error: Exception, *, said: bool = False) -> None:
-        """An exception of ours in ``event``: said once; where other ranks take part, the callback is off on all."""
+        """An exception of ours in ``event``: reported once; where other ranks take part, the callback is off on all."""
         ranks = self.ranks
         if ranks is None or ranks.known_alone:
             subject = (event, type(error).__name__)

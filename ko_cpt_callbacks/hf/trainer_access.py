@@ -189,14 +189,14 @@ def on_removal(handler: CallbackHandler, callback: TrainerCallback, release: Cal
 
 
 class _Removals(list[tuple[TrainerCallback, Callable[[], None]]]):
-    """Who is told of a removal. A copy of the handler tells no one: its callbacks join it anew."""
+    """Callbacks that a removal is reported to. A copy of the handler has none: its callbacks join it anew."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _Removals, ()
 
 
 class _Removing:
-    """``pop_callback`` or ``remove_callback`` of one handler, after which those who left are told.
+    """``pop_callback`` or ``remove_callback`` of one handler, which reports to those who left.
 
     Args:
         handler: Whose method it is.

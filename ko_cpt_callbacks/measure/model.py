@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
-from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.record import is_measured
@@ -351,5 +351,5 @@ def _check_causal(model: Any, device: torch.device) -> None:
 
 def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor | None:
     mask: Mapping[str, Any] = {"attention_mask": torch.ones_like(ids)}
-    logits = Output.of(model(input_ids=ids, **mask, use_cache=False)).logits
+    logits = ForwardOutput.of(model(input_ids=ids, **mask, use_cache=False)).logits
     return None if logits is None or logits.dim() != 3 else logits[:, -ids.shape[1] :]

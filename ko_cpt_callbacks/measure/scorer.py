@@ -14,7 +14,7 @@ from torch import Tensor
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.measure.evidence import Absent, read_evidence
 from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.model import LoadedModel
@@ -152,7 +152,7 @@ class WindowScorer:
     def _losses(self, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         call = {"input_ids": ids.to(self._device), "attention_mask": mask.to(self._device)}
         with torch.no_grad():
-            output = Output.of(self._model(**call, use_cache=False))
+            output = ForwardOutput.of(self._model(**call, use_cache=False))
             evidence = read_evidence(
                 {**call, "labels": labels.to(self._device)}, output, (), "causal", virtual_tokens=self._virtual
             )

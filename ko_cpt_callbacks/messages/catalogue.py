@@ -77,7 +77,7 @@ def _of_plugins() -> tuple[Plugin[Mapping[str, Mapping[str, Any]]], ...]:
         for language in LANGUAGES:
             path = Path(str(files(folder).joinpath(f"{language}.toml")))
             if language != DEFAULT_LANGUAGE and path.is_file():
-                # What only another language has is no code, and what it lacks is said in English.
+                # What only another language has is no code, and what it lacks is reported in English.
                 translated = _plugin_codes(path, taken)
                 found[language] = {**found[DEFAULT_LANGUAGE], **translated}
         taken.update(found[DEFAULT_LANGUAGE])

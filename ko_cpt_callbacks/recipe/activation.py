@@ -3,7 +3,7 @@
 Counted from what autograd keeps of each block of transformers (``torch.autograd.graph.saved_tensors_hooks``), not
 from a formula of another architecture; the tests count again. Attention is computed without a matrix of all pairs of
 tokens (PyTorch's scaled_dot_product_attention), so it adds nothing that grows with the square of the length. Of a
-family that was not measured the figure of Llama's is taken, and said so.
+family that was not measured the figure of Llama's is taken, and reported so.
 """
 
 from __future__ import annotations

@@ -234,8 +234,8 @@ def _value(key: Key, value: Any, annotation: str | None, limits: _Range | None) 
         if isinstance(value, str) and _is_amount(value, kinds):
             yield key, shown(value), "a number, without quotation marks", value.strip()
             return
-        told = [_WORDS[kind] for kind in kinds if kind != "None" and not (kind == "int" and "float" in kinds)]
-        yield key, shown(value), " or ".join(told), _meant(value, kinds)
+        expected = [_WORDS[kind] for kind in kinds if kind != "None" and not (kind == "int" and "float" in kinds)]
+        yield key, shown(value), " or ".join(expected), _meant(value, kinds)
     elif limits is not None and _is_number(value):
         if not limits.holds(value):
             yield key, shown(value), limits.words, None

@@ -213,7 +213,7 @@ class LocalBase:
 
     def with_shape(self, document: Document) -> Document:
         """The document with the shape that the folder's file gives, whatever it says itself."""
-        # Of a model without code, what its family has is told once.
+        # Of a model without code, what its family has is reported once.
         if self.config is None or self.config.shape is None or any(key == _MODEL for key, *_ in self.mistakes):
             return document
         base = {**document.values["base"], "shape": self.config.shape.model_dump(exclude_none=True)}
@@ -239,11 +239,11 @@ def _known(config: BaseConfig) -> KeyMistakes:
 
 
 def _unused(values: Any, config: BaseConfig) -> str:
-    """What is said of a shape that was written for another model: of a copied recipe it need not be deleted."""
+    """What is reported of a shape that was written for another model: of a copied recipe it need not be deleted."""
     said = _said_shape(values)
     if said is None or config.shape is None:
         return ""
-    others = [f"{name} {found} (not {told})" for name, found, told in differences(config.shape, said)]
+    others = [f"{name} {found} (not {named})" for name, found, named in differences(config.shape, said)]
     if not others:
         return ""
     return f"not used: the {FILE} of {at(values, *_MODEL)} says {', '.join(others)}"
@@ -263,5 +263,5 @@ def _said_shape(values: Any) -> Shape | None:
     given: Mapping[str, Any] = mapping(values, "base", "shape")
     try:
         return Shape.model_validate(given) if given else None
-    except ValidationError:  # told elsewhere
+    except ValidationError:  # reported elsewhere
         return None

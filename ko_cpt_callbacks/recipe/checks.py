@@ -1,6 +1,6 @@
 """What the parts of a recipe must agree on: names, what can be trained, numbers and where they come from.
 
-Asked of the raw values, so that these mistakes are told together with those of shape; a value of the wrong shape
+Asked of the raw values, so that these mistakes are reported together with those of shape; a value of the wrong shape
 is skipped here. What a stage watches for must exist: sets, codes, a baseline and its stage.
 """
 
@@ -105,7 +105,7 @@ def _names(values: Any) -> KeyMistakes:
 
 
 def _origin(key: Key, source: Mapping[str, Any]) -> KeyMistakes:
-    """A source comes from one place, and what is said of it belongs to that place."""
+    """A source comes from one place, and what is reported of it belongs to that place."""
     given = [way for way in _WAYS if source.get(way) is not None]
     if len(given) != 1:
         yield key, " and ".join(given) or "none of bundled, files and hub", "one of bundled, files and hub", None
@@ -218,7 +218,7 @@ def _targets(key: Key, watch: Mapping[str, Any], sets: Mapping[str, Any], steps:
             expected = f"a deadline in the stage's max_steps {steps:,}, or @end"
             yield place, f"a deadline at step {target.deadline_step:,}", expected, None
         if not sets:
-            continue  # what is wrong with eval is told there
+            continue  # what is wrong with eval is reported there
         if text.strip() in PRESETS:
             if not learned:
                 yield place, f"{text.strip()} and only sets that must not be forgotten", "a set that is learned", None

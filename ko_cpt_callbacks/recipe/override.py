@@ -58,7 +58,7 @@ def without_defaults(document: Document) -> Document:
 
 
 def reported_once(mistakes: Iterable[Mistake], document: Document) -> list[Mistake]:
-    """Mistakes of values that stand in one place and count in several, told of that place.
+    """Mistakes of values that stand in one place and count in several, reported for that place.
 
     Args:
         mistakes: All of a document.
@@ -77,7 +77,7 @@ def reported_once(mistakes: Iterable[Mistake], document: Document) -> list[Mista
             continue
         origin, rest = document.origins[item.key[:depth]], item.key[depth:]
         if ((*origin, *rest), *_words(item)) in words:
-            continue  # told there
+            continue  # reported there
         everywhere = all(((*key, *rest), *_words(item)) in words for key in heirs[origin])
         kept.append(replace(item, key=(*origin, *rest)) if everywhere and _is_unread(origin) else item)
     # Of a default that comes from an alias there is one place more to go back.
@@ -124,7 +124,7 @@ class Overrides:
         return any(mistake.key[: len(known)] == known for known in (*self.values, *self.made, *self.patterns.values()))
 
     def once(self, mistakes: Sequence[Mistake]) -> list[Mistake]:
-        """One mistake a place, the first told, by line; those of overrides say so."""
+        """One mistake a place, the first found, by line; those of overrides say so."""
         # An override that changed nothing says nothing about the value in the file.
         loose = [item for item in mistakes if item.origin is not None and item.key not in self.values]
         rest = [item for item in mistakes if item.origin is None or item.key in self.values]

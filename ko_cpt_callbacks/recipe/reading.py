@@ -54,11 +54,11 @@ class RecipeFile:
         Args:
             mistakes: Key, found, expected, near miss.
         """
-        told = []
+        placed = []
         for key, found, expected, near in mistakes:
             origin = OPTION if dotted(key) in self.overrides else None
-            told.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
-        return _error(reported_once(told, self.document), str(self.path))
+            placed.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
+        return _error(reported_once(placed, self.document), str(self.path))
 
 
 def find_recipe(name: str) -> Path:
@@ -110,7 +110,7 @@ def read_recipe(
         overrides: ``key=value`` texts: a dotted key such as ``stages.lora.lora.r``, and a value in YAML. A single
             text is one.
         further: What else is asked of the raw values and the folder of a recipe that cannot be used, such as
-            `recipe.text_checks.text_mistakes`: so that its mistakes are told together with the others.
+            `recipe.text_checks.text_mistakes`: so that its mistakes are reported together with the others.
 
     Raises:
         RecipeError: If it cannot be used. It tells every mistake, one a line: file and line, key, what was found,
@@ -127,16 +127,16 @@ def read_recipe(
     document = with_defaults(_with_id(document, path))
     recipe, mistakes = shape_mistakes(Page, document)
     base = LocalBase.of(document.values, path.parent)
-    told = [
+    mistakes = [
         *_name_mistakes(document, path),
         *document.mistakes,
         *mistakes,
         *consistency_mistakes(base.with_shape(document), sourced, base.mistakes),
     ]
-    if told or recipe is None:
+    if mistakes or recipe is None:
         for key, found, expected, near in () if further is None else further(document.values, path.parent):
-            told.append(Mistake(key, line_of(document, key), found, expected, near))
-        raise _error(done.once(reported_once(told, document)), file)
+            mistakes.append(Mistake(key, line_of(document, key), found, expected, near))
+        raise _error(done.once(reported_once(mistakes, document)), file)
     recipe = base.completed(recipe).model_copy(update={"defaults": Defaults()})
     given = {dotted(key): value for key, value in done.values.items()}
     return RecipeFile(path, recipe, without_defaults(document), given, base)

@@ -258,7 +258,7 @@ class Stage(StrictMapping):
     arguments: dict[Name, Any]
     """For ``transformers.TrainingArguments``, passed on unchanged."""
     watch: StageWatch = StageWatch()
-    """What is said about this stage, and when it ends early."""
+    """What is reported about this stage, and when it ends early."""
 
     @property
     def checkpointing(self) -> bool:

@@ -48,7 +48,7 @@ _FILES: Final = 200
 _USUAL: Final = ("text", "content", "body", "document", "raw_content")
 """What corpora call their text."""
 
-_TOLD: Final = 5  # files of a source that are told
+_REPORTED: Final = 5  # files of a source that are reported
 _ERRORS: Final = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)  # pyarrow's are ValueErrors and OSErrors
 
 
@@ -79,7 +79,7 @@ def text_mistakes(values: Any, folder: Path) -> list[KeyMistake]:
     """
     sources: dict[str, Source] = {}
     for name, given in mapping(values, "data", "sources").items():
-        with suppress(ValidationError):  # told elsewhere
+        with suppress(ValidationError):  # reported elsewhere
             sources[name] = Source.model_validate(given)
     model = at(values, "base", "model")
     return _look(folder, model if isinstance(model, str) and model else None, sources).mistakes
@@ -92,8 +92,8 @@ def _look(folder: Path, model: str | None, sources: Mapping[str, Source]) -> Tex
         key: Key = ("data", "sources", name)
         if source.hub is not None:
             look.unseen.append(f"{source.hub} (on the hub)")
-        told = list(_source(folder, key, source, look))
-        look.mistakes.extend(told[:_TOLD])
+        found = list(_source(folder, key, source, look))
+        look.mistakes.extend(found[:_REPORTED])
     return look
 
 
@@ -136,7 +136,7 @@ def _left_out(place: Path, found: Sequence[Path]) -> Iterator[str]:
 
 
 def _absent(place: Path) -> tuple[str, str, str | None]:
-    """What is said of a path or pattern that fits nothing."""
+    """What is reported of a path or pattern that fits nothing."""
     if place.is_dir():
         return f"no text file in the folder {place}", f"files that end in {NAMES}", None
     try:

@@ -11,7 +11,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.report.run_section import known_facts, set_rows, standing
+from ko_cpt_callbacks.report.run_section import known_facts, progress_line, set_rows
 from ko_cpt_callbacks.report.subject import Subject
 from ko_cpt_callbacks.run.progress import EvalPoint
 
@@ -104,7 +104,7 @@ def _section(subject: Subject, words: Catalogue, *, exact: bool) -> str:
     lines = [
         f"## {words.say('card-title')}",
         "",
-        f"**{_plain(words.say(f'verdict {facts.verdict.value}'))}** {_plain(standing(subject, words))}",
+        f"**{_plain(words.say(f'verdict {facts.verdict.value}'))}** {_plain(progress_line(subject, words))}",
         "",
     ]
     head, rows = set_rows(subject, words)

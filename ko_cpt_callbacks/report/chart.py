@@ -17,7 +17,7 @@ from ko_cpt_callbacks.report.element import Content, Element, element, table
 from ko_cpt_callbacks.report.line import Line, Point
 from ko_cpt_callbacks.report.scale import HEIGHT, Format, Scale, number, round_steps, tick
 
-__all__ = ["EDGE", "INTERVAL", "STEPS", "Axis", "Chart", "Drawing", "Mark", "drawn", "frame"]
+__all__ = ["EDGE", "INTERVAL", "STEPS", "Axis", "Chart", "ChartMark", "Drawing", "drawn", "frame"]
 
 INTERVAL: Final = 1.96
 """Standard errors on either side in a 95 % interval."""
@@ -30,7 +30,7 @@ _LISTED: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ChartMark:
     """A step that a chart marks: the step, the kind (a severity, or ``seam``) and its name."""
 
     step: int
@@ -51,7 +51,7 @@ class Axis:
 
     start: int
     end: int
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[ChartMark, ...] = ()
     unit: float = 1
 
     @property

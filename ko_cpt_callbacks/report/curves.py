@@ -10,10 +10,10 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.messages.catalogue import Catalogue
-from ko_cpt_callbacks.report.chart import Axis, Mark
+from ko_cpt_callbacks.report.chart import Axis, ChartMark
 from ko_cpt_callbacks.report.line import Line, Point
 from ko_cpt_callbacks.report.scale import number
-from ko_cpt_callbacks.report.subject import Part, Subject
+from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation, finite_number
@@ -37,9 +37,9 @@ def axis_of(subject: Subject, ahead: Iterable[Line] = ()) -> Axis:
     """
     starts = [part.judgement.counts.first_step or 0 for part in subject.parts]
     ends = [*(part.end for part in subject.parts), *(point.x for line in ahead for point in line.points)]
-    seams = [Mark(part.offset, "seam", part.name) for part in subject.parts[1:]]
+    seams = [ChartMark(part.offset, "seam", part.name) for part in subject.parts[1:]]
     grave = [
-        Mark(part.offset + found.step, found.severity.value, found.code)
+        ChartMark(part.offset + found.step, found.severity.value, found.code)
         for part, found in subject.findings if found.step is not None and found.severity in _GRAVE
     ]  # fmt: skip
     return Axis(min(starts, default=0), max(ends, default=0), (*seams, *grave))
@@ -76,7 +76,7 @@ def of_training(subject: Subject, name: str, value: str, color: int, style: str 
         style: Of the curve.
     """
 
-    def points(part: Part) -> Iterable[Point]:
+    def points(part: ShownRun) -> Iterable[Point]:
         found: dict[int, Point] = {}
         for seen in part.seen:
             if isinstance(seen, TrainObservation):
@@ -151,7 +151,7 @@ def gaps(subject: Subject, split: str, name: str, color: int) -> Line:
     As the rules see it: the mean of two evaluations in a row less the mean of the training losses between them.
     """
 
-    def points(part: Part) -> Iterable[Point]:
+    def points(part: ShownRun) -> Iterable[Point]:
         trained: list[float] = []
         marks: dict[int, tuple[EvalPoint, list[float]]] = {}
         for seen in part.seen:
@@ -175,7 +175,7 @@ def gaps(subject: Subject, split: str, name: str, color: int) -> Line:
 def speeds(subject: Subject, name: str) -> Line:
     """Tokens per GPU hour of the rows, where they have it: in our own record on accelerators."""
 
-    def points(part: Part) -> Iterable[Point]:
+    def points(part: ShownRun) -> Iterable[Point]:
         for row in part.judgement.run.rows:
             step, speed = row.get(keys.STEP), finite_number(row.get(keys.TOKENS_PER_GPU_HOUR))
             if isinstance(step, int) and speed is not None and speed > 0:
@@ -188,7 +188,7 @@ def _evaluations(
     subject: Subject, split: str, name: str, point: Callable[[EvalObservation, int], Point | None], color: int,
     style: str = "line",
 ) -> Line:  # fmt: skip
-    def points(part: Part) -> Iterable[Point]:
+    def points(part: ShownRun) -> Iterable[Point]:
         found: dict[int, Point] = {}
         for seen in part.seen:
             if isinstance(seen, EvalObservation) and seen.split == split:
@@ -201,7 +201,7 @@ def _evaluations(
 
 
 def _line(
-    subject: Subject, name: str, points: Callable[[Part], Iterable[Point]], color: int, style: str = "line"
+    subject: Subject, name: str, points: Callable[[ShownRun], Iterable[Point]], color: int, style: str = "line"
 ) -> Line:
     segments = (tuple(sorted(points(part), key=lambda point: point.x)) for part in subject.parts)
     return Line(name, tuple(segment for segment in segments if segment), color, style)

@@ -13,7 +13,7 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, frame
 from ko_cpt_callbacks.report.element import Content, Element, element, table
 from ko_cpt_callbacks.report.scale import HEIGHT
-from ko_cpt_callbacks.report.subject import Part, Subject
+from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.finding import Finding, Severity
 
 __all__ = ["checkpoints", "findings", "strip"]
@@ -26,8 +26,8 @@ _LANES: Final = 12
 
 
 def strip(subject: Subject, axis: Axis, words: Catalogue) -> Element | None:
-    """A lane for everything that was found at a step: from when it holds to when it was said."""
-    lanes: dict[str, list[tuple[Part, Finding]]] = {}
+    """A lane for everything that was found at a step: from when it holds to when it was reported."""
+    lanes: dict[str, list[tuple[ShownRun, Finding]]] = {}
     for part, found in _gravest_first(subject):
         if found.step is not None:
             lanes.setdefault(found.topic, []).append((part, found))
@@ -48,7 +48,7 @@ def strip(subject: Subject, axis: Axis, words: Catalogue) -> Element | None:
     return element("div", *made, rest, class_="strip")
 
 
-def _spans(of: list[tuple[Part, Finding]], axis: Axis) -> Iterator[Element]:
+def _spans(of: list[tuple[ShownRun, Finding]], axis: Axis) -> Iterator[Element]:
     for part, found in of:
         assert found.step is not None
         start, end = part.offset + _since(found), part.offset + found.step
@@ -64,20 +64,20 @@ def _since(found: Finding) -> int:
     return min(known, default=found.step)
 
 
-def _heard(topic: str, of: list[tuple[Part, Finding]], words: Catalogue) -> str:
+def _heard(topic: str, of: list[tuple[ShownRun, Finding]], words: Catalogue) -> str:
     steps = ", ".join(f"{part.offset + (found.step or 0):,}" for part, found in of[:_PER_TOPIC])
     return words.say("lane", topic=topic, steps=steps)
 
 
 def findings(subject: Subject, words: Catalogue) -> list[Element]:
     """Every topic with its findings, gravest first: what happened, what to do, and the rest on demand."""
-    topics: dict[str, list[tuple[Part, Finding]]] = {}
+    topics: dict[str, list[tuple[ShownRun, Finding]]] = {}
     for part, found in _gravest_first(subject):
         topics.setdefault(found.topic, []).append((part, found))
     return [_topic(subject, topic, of, words) for topic, of in topics.items()]
 
 
-def _topic(subject: Subject, topic: str, of: list[tuple[Part, Finding]], words: Catalogue) -> Element:
+def _topic(subject: Subject, topic: str, of: list[tuple[ShownRun, Finding]], words: Catalogue) -> Element:
     first = of[0][1]
     said = [_said(part, found, words) for part, found in of[:_PER_TOPIC]]
     more = len(of) - len(said)
@@ -96,7 +96,7 @@ def _topic(subject: Subject, topic: str, of: list[tuple[Part, Finding]], words: 
     )
 
 
-def _said(part: Part, found: Finding, words: Catalogue) -> Element:
+def _said(part: ShownRun, found: Finding, words: Catalogue) -> Element:
     where = " · ".join(
         text
         for text in (
@@ -114,7 +114,7 @@ def _anchor(subject: Subject, topic: str) -> str:
     return f"found-{safe}"
 
 
-def _gravest_first(subject: Subject) -> list[tuple[Part, Finding]]:
+def _gravest_first(subject: Subject) -> list[tuple[ShownRun, Finding]]:
     return sorted(subject.findings, key=lambda one: _GRAVEST_FIRST.index(one[1].severity))
 
 

@@ -35,7 +35,7 @@ def page(
         subjects: At least one, each with another name.
         words: Of the page's language.
         named: What the user compares with, which the ladder marks.
-        gpu_price: Of a GPU hour, for what a run cost; None: nothing is said of it.
+        gpu_price: Of a GPU hour, for what a run cost; None: nothing is reported of it.
     """
     names = ", ".join(subject.name for subject in subjects)
     content: list[Content] = [element("h1", names)]

@@ -25,7 +25,7 @@ from ko_cpt_callbacks.report.curves import axis_of, fans_of, shared_axis
 from ko_cpt_callbacks.report.element import Element, element
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.page import names_of, shared_charts, write_page
-from ko_cpt_callbacks.report.run_section import run_charts, standing
+from ko_cpt_callbacks.report.run_section import progress_line, run_charts
 from ko_cpt_callbacks.report.scale import HEIGHT, number, round_steps, tick
 from ko_cpt_callbacks.report.subject import Subject
 
@@ -125,7 +125,7 @@ def plot(subjects: Sequence[Subject], words: Catalogue) -> str:
 
 
 def _standing(subject: Subject, words: Catalogue) -> str:
-    return " · ".join((words.say(f"short {subject.facts.verdict.value}"), standing(subject, words)))
+    return " · ".join((words.say(f"short {subject.facts.verdict.value}"), progress_line(subject, words)))
 
 
 def _panel(chart: Chart, drawing: Drawing, axis: Axis, words: Catalogue) -> tuple[list[Element], int]:

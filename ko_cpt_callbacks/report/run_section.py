@@ -20,13 +20,15 @@ from ko_cpt_callbacks.report.health import checkpoints, findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.scale import measured, number
-from ko_cpt_callbacks.report.subject import Part, Subject
+from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["curve_charts", "known_facts", "loss_lines", "run_charts", "run_section", "set_rows", "standing", "verdict"]
+__all__ = [
+    "curve_charts", "known_facts", "loss_lines", "progress_line", "run_charts", "run_section", "set_rows", "verdict",
+]  # fmt: skip
 
 _TRAINING_COLOR: Final = 7
 _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", "quantization", "adapter")
@@ -81,13 +83,13 @@ def verdict(subject: Subject, words: Catalogue) -> Element:
     return element(
         "div",
         element("p", words.say(f"verdict {facts.verdict.value}"), class_="sentence"),
-        element("p", standing(subject, words)),
+        element("p", progress_line(subject, words)),
         whole,
         class_=f"verdict {facts.verdict.value}",
     )
 
 
-def standing(subject: Subject, words: Catalogue) -> str:
+def progress_line(subject: Subject, words: Catalogue) -> str:
     """Where the run stands, how far it came, and how much was found in it."""
     facts = subject.facts
     counts = dict.fromkeys(Severity, 0)
@@ -142,11 +144,11 @@ def set_rows(subject: Subject, words: Catalogue) -> tuple[list[str], list[list[s
     return [words.say(names[at]) for at in filled], [[row[at] for at in filled] for row in rows]
 
 
-def _named(part: Part, name: str) -> str:
+def _named(part: ShownRun, name: str) -> str:
     return f"{part.name} · {name}" if part.name else name
 
 
-def _steps(part: Part, first: int, last: int) -> str:
+def _steps(part: ShownRun, first: int, last: int) -> str:
     ends = [f"{part.offset + step:,}" for step in (first, last)]
     return ends[0] if first == last else " – ".join(ends)
 
@@ -307,7 +309,7 @@ def known_facts(subject: Subject, words: Catalogue) -> list[list[str]]:
 
 
 def _known(run: Mapping[str, Any], words: Catalogue) -> Iterator[tuple[str, str]]:
-    """What ``run.json`` says, without what it was told: arguments may name addresses and keys."""
+    """What ``run.json`` says, without what it watches: arguments may name addresses and keys."""
     model, tokenizer, versions, evaluations = (
         part if isinstance(part := run.get(name), Mapping) else {}
         for name in ("model", "tokenizer", "versions", "evaluations")
@@ -327,6 +329,6 @@ def _known(run: Mapping[str, Any], words: Catalogue) -> Iterator[tuple[str, str]
             yield words.say("started"), str(attempt["started"])
     if run.get("device") is not None:
         yield words.say("device"), f"{run['device']} × {run.get('world_size', 1)}"
-    told = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
-    if told:
-        yield words.say("versions"), told
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
+    if shown:
+        yield words.say("versions"), shown

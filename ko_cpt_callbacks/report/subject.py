@@ -19,11 +19,11 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import Observation
 from ko_cpt_callbacks.run.reading import read_plan, read_run
 
-__all__ = ["Part", "Subject", "read_subject"]
+__all__ = ["ShownRun", "Subject", "read_subject"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ShownRun:
     """A run by itself, or one stage of a staged run.
 
     Args:
@@ -61,7 +61,7 @@ class Subject:
     name: str
     path: str
     facts: RunFacts
-    parts: tuple[Part, ...]
+    parts: tuple[ShownRun, ...]
     plan: PlanJudgement | None = None
 
     @classmethod
@@ -69,14 +69,14 @@ class Subject:
         """A run, or a staged run, that was judged."""
         if isinstance(judged, Judgement):
             return cls(name, path, judged.facts, (_part("", judged, 0),))
-        parts: list[Part] = []
+        parts: list[ShownRun] = []
         for stage in judged.stages:
             if stage.judgement is not None:
                 parts.append(_part(stage.planned.name, stage.judgement, parts[-1].end if parts else 0))
         return cls(name, path, judged.facts, tuple(parts), judged)
 
     @property
-    def findings(self) -> Iterator[tuple[Part, Finding]]:
+    def findings(self) -> Iterator[tuple[ShownRun, Finding]]:
         """Every finding with its part, in order."""
         return ((part, finding) for part in self.parts for finding in part.judgement.findings)
 
@@ -109,9 +109,9 @@ def read_subject(path: str, name: str, baseline: Baseline | None, language: str 
     return Subject.of(path, name, judge_run(run, asked))
 
 
-def _part(name: str, judgement: Judgement, offset: int) -> Part:
+def _part(name: str, judgement: Judgement, offset: int) -> ShownRun:
     run = judgement.run
-    return Part(name, judgement, run.observations(), offset, _recorded(run.run_file()))
+    return ShownRun(name, judgement, run.observations(), offset, _recorded(run.run_file()))
 
 
 def _recorded(file: Path | None) -> Mapping[str, Any]:

@@ -146,7 +146,7 @@ class Monitor:
         """The state after one observation, and what that observation showed, in the rules' order.
 
         An observation of the same kind, set and step as an earlier one replaces it: the fold goes back to before that
-        step and takes its rows again. What was said stands, and is not said a second time.
+        step and takes its rows again. What was reported stands, and is not reported a second time.
 
         Findings that say nothing of what the run trains (`ko_cpt_callbacks.run.kind.applies`) are left out here.
         """
@@ -211,7 +211,7 @@ class Monitor:
         return now, tuple(findings)
 
     def close(self, state: MonitorState) -> tuple[Finding, ...]:
-        """What can be said only once no further row will come; the state can still be folded on."""
+        """What can be reported only once no further row will come; the state can still be folded on."""
         findings: list[Finding] = []
         for rule, before in zip(self.rules, state.rules, strict=True):
             if isinstance(before, SetAside):
@@ -243,7 +243,7 @@ def _checked(rule: Rule, found: Iterable[Finding]) -> Found:
 
 
 def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:
-    """What is said of a rule that raised, whether or not the run was told to ask `rule-failed`."""
+    """The finding of a rule that raised, whether or not the run asks `rule-failed`."""
     speaker = RuleFailed()
     values = {"rule": rule.code, "error": aside.error, "at_the_end": at_the_end}
     return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values), SILENT)[1]
@@ -268,7 +268,7 @@ def _replaces(seen: Observation, row: Observation) -> bool:
 
 
 def _unsaid(found: Sequence[Finding], said: Sequence[Finding]) -> Found:
-    """The findings beyond as many of their topic and set as were said already."""
+    """The findings beyond as many of their topic and set as were reported already."""
     left = Counter((one.topic, one.split) for one in said)
     new: list[Finding] = []
     for one in found:

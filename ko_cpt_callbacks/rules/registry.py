@@ -1,4 +1,4 @@
-"""All rules, in the order in which they are asked, each told what the run must reach and what it was declared to be.
+"""All rules, in the order in which they are asked, each with what the run must reach and what it was declared to be.
 
 A rule is a value (its limits) with three pure methods. Every rule that a module of the families' folders defines is
 one of the list, and behind them those of other packages (`ko_cpt_callbacks.plugin`).
@@ -93,7 +93,7 @@ def _plugin_rule(name: str, value: Any) -> type[Rule]:
 
 
 def rules_for(spec: WatchSpec | None = None) -> tuple[Rule, ...]:
-    """The rules to ask, told what the run must reach and what it was declared to be.
+    """The rules to ask, each with what the run must reach and what it was declared to be.
 
     Args:
         spec: What is watched; None: continued pretraining without targets. A rule that it does not ask may have limits.
@@ -111,7 +111,7 @@ def rules_for(spec: WatchSpec | None = None) -> tuple[Rule, ...]:
     if spec.task not in TASKS:
         raise ConfigurationError(f"task: found {spec.task!r}, expected one of {', '.join(TASKS)}")
     baseline = watched_baseline(spec)
-    told = {
+    given = {
         "targets": tuple(spec.targets),
         "task": spec.task,
         "patience": spec.patience,
@@ -121,7 +121,7 @@ def rules_for(spec: WatchSpec | None = None) -> tuple[Rule, ...]:
         "stage": spec.stage,
     }
     classes = (*_CLASSES, *(one.value for one in plugin_rules()))
-    every = tuple(_told(rule, told) for rule in classes)
+    every = tuple(_made(rule, given) for rule in classes)
     known = known_limits()
     unknown = sorted(set(spec.rules or ()) - set(known))
     if unknown:
@@ -130,7 +130,7 @@ def rules_for(spec: WatchSpec | None = None) -> tuple[Rule, ...]:
     return tuple(with_limits(rule, own) for rule in every if spec.rules is None or rule.code in spec.rules)
 
 
-def _told(rule: type[Rule], told: dict[str, object]) -> Rule:
-    """A rule with what it asks to be told: its fields of those names."""
+def _made(rule: type[Rule], given: dict[str, object]) -> Rule:
+    """A rule with those of the values that it has a field for, by name."""
     asks = {one.name for one in dataclasses.fields(rule)}  # type: ignore[arg-type]
-    return rule(**{name: value for name, value in told.items() if name in asks})
+    return rule(**{name: value for name, value in given.items() if name in asks})

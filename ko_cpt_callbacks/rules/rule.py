@@ -1,6 +1,6 @@
 """What a rule is: its metadata, three pure methods, and its limits by name.
 
-A limit is a field of a rule that is a number. What a rule is told of the run (targets, retention sets, the task,
+A limit is a field of a rule that is a number. What a rule knows of the run (targets, retention sets, the task,
 patience) is none.
 """
 
@@ -89,7 +89,7 @@ class Rule(ABC):
         """
 
     def keep(self, state: Any, said: Found) -> Any:
-        """The state after a step was folded anew, in which what had been said stands; by default the state as it is.
+        """The state after a step was folded anew, in which earlier findings stand; by default the state as it is.
 
         Args:
             state: The state after the step's rows as they count now.
@@ -98,7 +98,7 @@ class Rule(ABC):
         return state
 
     def close(self, state: Any, signals: Signals) -> Found:
-        """What can be said only when the history ends without the Trainer's last row; by default nothing.
+        """What can be reported only when the history ends without the Trainer's last row; by default nothing.
 
         Args:
             state: The state after the last row.

@@ -1,6 +1,6 @@
 """Findings sent to people: by the alerts of a tracker that is on, and through Apprise to chats, mail and webhooks.
 
-Every code is sent once a run, from threads of their own: a training waits for nobody. An address is a secret. It is in
+Every code is sent once a run, from threads of their own: a training waits for no one. An address is a secret. It is in
 no row, file, page or log of this package, and a destination is named by its kind alone (``slack``).
 """
 
@@ -238,7 +238,7 @@ class _Apprise:
         """As Apprise has it; empty where it does not know the address."""
         import apprise  # the extra `alerts`
 
-        # Its own log names addresses; what does not arrive is said by this package.
+        # Its own log names addresses; what does not arrive is reported by this package.
         logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
         made = apprise.Apprise()
         made.add(self.address)

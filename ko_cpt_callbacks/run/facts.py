@@ -47,7 +47,7 @@ class RunVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What is said of every run that is judged.
+    """What is reported of every run that is judged.
 
     Args:
         state: Where it stands.

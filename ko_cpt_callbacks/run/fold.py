@@ -53,14 +53,14 @@ class KindSeen:
 
     Args:
         kind: What is trained; ``None`` while nothing says it.
-        told: Whether the live Trainer said so: then no key and no number of the log changes it.
+        declared: Whether the live Trainer reports it: then no key and no number of the log changes it.
         trained_on: What the training loss is where it is not the cross-entropy of the tokens alone, in words.
         scaled: Whether the logged training loss was found to be a multiple of the measured one.
         first: The first positive training losses, until there are ten.
     """
 
     kind: TrainerKind | None = None
-    told: bool = False
+    declared: bool = False
     trained_on: str | None = None
     scaled: bool = False
     first: tuple[float, ...] = ()
@@ -78,8 +78,8 @@ class KindSeen:
     def add(self, seen: Observation) -> KindSeen:
         """What is known after one more observation."""
         if isinstance(seen, SetupObservation):
-            return self._told(seen.values) if TRAINER_KIND in seen.values else self
-        if self.told or not isinstance(seen, (TrainObservation, EvalObservation)):
+            return self._declared(seen.values) if TRAINER_KIND in seen.values else self
+        if self.declared or not isinstance(seen, (TrainObservation, EvalObservation)):
             return self
         if seen.kind is not None:
             return self if self.kind is seen.kind else replace(self, kind=seen.kind)
@@ -94,7 +94,7 @@ class KindSeen:
         return self
 
     def lets(self, finding: Finding) -> bool:
-        """Whether a finding may be said of such a run."""
+        """Whether a finding may be reported of such a run."""
         if not applies(finding.topic, self.kind):
             return False
         if self.train_language or finding.code not in _OF_TRAINING_LOSS:
@@ -103,14 +103,14 @@ class KindSeen:
         of_evaluation = finding.split not in (None, keys.TRAIN_PREFIX)
         return finding.code == "below-floor" and of_evaluation and finding.values.get("metric") == keys.EXACT_LOSS
 
-    def _told(self, values: Mapping[str, Any]) -> KindSeen:
+    def _declared(self, values: Mapping[str, Any]) -> KindSeen:
         named, trained_on = values[TRAINER_KIND], values.get(TRAINED_ON)
         try:
             kind = TrainerKind(named) if isinstance(named, str) else None
         except ValueError:  # a kind of a later version
             kind = TrainerKind.OTHER
         trained_on = trained_on if isinstance(trained_on, str) else None
-        return replace(self, kind=kind, told=kind is not None, trained_on=trained_on)
+        return replace(self, kind=kind, declared=kind is not None, trained_on=trained_on)
 
     def _logged(self, loss: float | None) -> KindSeen:
         if loss is None or not math.isfinite(loss) or loss == 0.0:
@@ -148,14 +148,14 @@ class Length:
 
     Args:
         row_step: Step of its last row.
-        told_step: The step that its file stands at; 0 where it does not say.
+        file_step: The step that its file stands at; 0 where it has none.
         planned: Its last step as planned; ``None`` where nothing says it.
         stopped_by: What asked it to end, a finding's code or a callback's class; ``None``: nothing known.
         broken: Whether the last training loss is no number, or one that was logged as 0.
     """
 
     row_step: int = 0
-    told_step: int = 0
+    file_step: int = 0
     planned: int | None = None
     stopped_by: str | None = None
     broken: bool = False
@@ -163,7 +163,7 @@ class Length:
     @property
     def done(self) -> int:
         """The last optimizer step that is known of."""
-        return max(self.row_step, self.told_step)
+        return max(self.row_step, self.file_step)
 
     def add(self, seen: Observation) -> Length:
         """The length after one more observation."""
@@ -172,13 +172,13 @@ class Length:
         broken = _is_broken(seen) if isinstance(seen, TrainObservation) else self.broken
         if seen.step == self.row_step and broken == self.broken:
             return self
-        return Length(seen.step, self.told_step, self.planned, self.stopped_by, broken)
+        return Length(seen.step, self.file_step, self.planned, self.stopped_by, broken)
 
     def _set_up(self, seen: SetupObservation) -> Length:
         if seen.kind == PLAN:
-            planned, told = _count(seen.values, PLANNED_STEPS), _count(seen.values, GLOBAL_STEP)
+            planned, stands = _count(seen.values, PLANNED_STEPS), _count(seen.values, GLOBAL_STEP)
             # A training that begins, or begins again, has not been stopped.
-            return replace(self, planned=planned or self.planned, told_step=told or 0, stopped_by=None)
+            return replace(self, planned=planned or self.planned, file_step=stands or 0, stopped_by=None)
         if seen.kind == ENDED_EARLY:
             by = seen.values.get("by")
             return replace(self, stopped_by=by if isinstance(by, str) and by else self.stopped_by)

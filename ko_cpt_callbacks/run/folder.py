@@ -157,7 +157,7 @@ class _Owed:
 class Backlog:
     """Writes files of one folder; what cannot be written is kept and tried again.
 
-    The first failure of a kind is told once, and once that everything of it was written after all.
+    The first failure of a kind is reported once, and once that everything of it was written after all.
 
     Args:
         most_bytes: How much is kept for files that cannot be written.
@@ -166,7 +166,7 @@ class Backlog:
     def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._owed: dict[Path, _Owed] = {}
-        # By the system's number: the same trouble with several files is told once.
+        # By the system's number: the same trouble with several files is reported once.
         self._failing: dict[Path, int] = {}
         self._left_out = False
 
@@ -176,7 +176,7 @@ class Backlog:
         self.pay()
 
     def put_if_room(self, path: Path, payload: bytes) -> None:
-        """Write a file that the record is whole without; where too much is owed it is left out, which is told."""
+        """Write a file that the record is whole without; where too much is owed it is left out, which is reported."""
         owed = sum(len(item.whole or b"") + item.size for other, item in self._owed.items() if other != path)
         if not self._failing or owed + len(payload) <= self._most_bytes:
             self.put(path, payload)

@@ -26,7 +26,7 @@ from ko_cpt_callbacks.run.resume import beyond, checkpoint_states
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
-__all__ = ["FORMAT", "PLAN_FILE", "Plan", "PlannedStage", "Run", "Source", "holds_run", "read_plan", "read_run"]
+__all__ = ["FORMAT", "PLAN_FILE", "LogSource", "Plan", "PlannedStage", "Run", "holds_run", "read_plan", "read_run"]
 
 _CHECKPOINT: Final = "checkpoint-"
 _KINDS: Final = (keys.KIND_TRAIN, keys.KIND_EVAL, keys.KIND_END, keys.KIND_CHECKPOINT, keys.KIND_SETUP)
@@ -35,7 +35,7 @@ _LISTED: Final = 20
 _NAMED: Final = 4
 
 
-class Source(StrEnum):
+class LogSource(StrEnum):
     """What the rows of a run were read from."""
 
     ROWS = "rows"
@@ -76,7 +76,7 @@ class Run:
     """
 
     path: Path
-    source: Source
+    source: LogSource
     rows: tuple[Mapping[str, Any], ...]
     planned_steps: int | None = None
     global_step: int | None = None
@@ -84,8 +84,8 @@ class Run:
     behind: bool = False
     notes: tuple[LogNote, ...] = ()
 
-    def told(self) -> tuple[Observation, ...]:
-        """What the file says beside its rows, as the callback notes it when training begins: before every row."""
+    def plan_rows(self) -> tuple[Observation, ...]:
+        """The plan that the file holds beside its rows, as the callback notes it when training begins."""
         if self.planned_steps is None or not (self.rows or self.global_step):  # neither: nothing ran
             return ()
         values = {PLANNED_STEPS: self.planned_steps, GLOBAL_STEP: self.global_step}
@@ -93,12 +93,12 @@ class Run:
 
     def observations(self) -> tuple[Observation, ...]:
         """What is known of the run as observations, ready for the monitor."""
-        return self.told() + observations_of(self.rows)
+        return self.plan_rows() + observations_of(self.rows)
 
     def run_file(self) -> Path | None:
         """The ``run.json`` of the run that these rows belong to; None where there is none."""
         folder = self.path.absolute().parent
-        if self.source is Source.ROWS:
+        if self.source is LogSource.ROWS:
             places = [folder]
         elif folder.name.startswith(_CHECKPOINT):
             places = [folder.parent / keys.FOLDER]
@@ -137,7 +137,7 @@ def _in_folder(folder: Path) -> Run:
     alone = read_plan(folder) is None and not _runs_in(folder)
     if alone and (log := richest_log(folder)) is not None:
         path, tool, held = log
-        return Run(path, Source(tool), held.rows, held.planned_steps, notes=held.notes)
+        return Run(path, LogSource(tool), held.rows, held.planned_steps, notes=held.notes)
     raise _nothing(folder)
 
 
@@ -154,7 +154,7 @@ def _file(path: Path) -> Run:
     other = None if path.name == keys.ROWS_FILE else read_log(path)
     if other is not None:
         tool, log = other
-        return Run(path, Source(tool), log.rows, log.planned_steps, notes=log.notes)
+        return Run(path, LogSource(tool), log.rows, log.planned_steps, notes=log.notes)
     if path.suffix != ".jsonl":
         try:
             state = read_state_rows(path)
@@ -162,7 +162,7 @@ def _file(path: Path) -> Run:
             near = None if "did you mean" in str(error) else nearest_log(path)
             raise error if near is None else UnreadableRunError(f"{error}; did you mean {near}?") from None
         kept = tuple(state.rows)
-        return Run(path, Source.TRAINER_STATE, kept, state.planned_steps, state.global_step, state.ended_by)
+        return Run(path, LogSource.TRAINER_STATE, kept, state.planned_steps, state.global_step, state.ended_by)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
         shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"
@@ -177,9 +177,9 @@ def _file(path: Path) -> Run:
     live = tuple(live_rows(rows))
     more = beyond(path, rows)
     if more is None:
-        return Run(path, Source.ROWS, live)
+        return Run(path, LogSource.ROWS, live)
     planned = None if any(row.get(keys.KIND_SETUP) == PLAN for row in live) else more.planned_steps
-    return Run(path, Source.ROWS, (*live, *more.rows), planned, behind=True)
+    return Run(path, LogSource.ROWS, (*live, *more.rows), planned, behind=True)
 
 
 def _own_file(folder: Path) -> Path | None:

@@ -1,7 +1,7 @@
 """What of an earlier record still holds when training begins again, and what a Trainer's state has beyond its end.
 
 A record stops early where its writes failed until the process died, or where its file was lost. The state of a
-checkpoint that stands there for another reason is told apart: another run's has other numbers at the steps that both
+checkpoint that stands there for another reason is recognized: another run's has other numbers at the steps that both
 have, and what an earlier attempt left is in the record, superseded.
 """
 

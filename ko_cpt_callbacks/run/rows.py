@@ -134,7 +134,7 @@ def is_closing(row: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LogHabits:
-    """What the Trainer's own rows of one log have, so that rows which somebody else logged can be told from them.
+    """What the Trainer's own rows of one log have, so that rows which somebody else logged can be kept apart.
 
     ``Trainer.log`` is open to everyone: a ``compute_loss`` may log its parts with it, a callback its own evaluation.
 

@@ -70,7 +70,7 @@ DIVERGED_FASTER_SHARE: Final = 0.7
 """Share of such a rise that these points bring. Chosen, not measured."""
 
 SOAR_POINTS: Final = 6
-"""Points from which a run that only rises can be said to diverge. Chosen: the shortest such log known has eight."""
+"""Points from which a run that only rises can be reported to diverge. Chosen: the shortest such log known has eight."""
 SOAR_FROM: Final = 2
 """Points within which the loss was lowest in such a run. Chosen, not measured."""
 SOAR_UNTIL: Final = 20
@@ -109,12 +109,12 @@ SPIKE_BUMP_NATS: Final = 0.65
 """Nats of a bump that is a spike. Chosen, not measured."""
 SPIKE_MORE: Final = 0.05
 """Share by which a single point must be higher with each doubling of the points beyond 128. Chosen, not measured."""
-SPIKE_TOOTH_POINTS: Final = 8
-"""Points of a rise that was up at once, from which it may be a tooth. Chosen, not measured."""
+SPIKE_MEGA_BATCH_POINTS: Final = 8
+"""Points of a rise that was up at once, from which it may be a mega-batch's. Chosen, not measured."""
 SPIKE_EARLY_NATS: Final = 0.35
 """Nats of a spike after fewer than twelve points. Chosen, not measured."""
 SPIKE_MOST: Final = 10
-"""Spikes that are said of one run. Chosen, not measured."""
+"""Spikes that are reported of one run. Chosen, not measured."""
 SPIKE_FEW: Final = 3
 """Points of a rise that are few. Chosen, not measured."""
 SPIKE_UNSURE: Final = 3
@@ -122,6 +122,6 @@ SPIKE_UNSURE: Final = 3
 SPIKE_MORE_FROM: Final = 128
 """Points from which on a single point must be higher with each doubling. Chosen, not measured."""
 SPIKE_AT_ONCE: Final = 0.7
-"""Share of its height that a rise which may be a tooth has with its first point. Chosen, not measured."""
+"""Share of its height that a rise which may be a mega-batch's has with its first point. Chosen, not measured."""
 SPIKE_CEILING: Final = 0.7
-"""Share of its height up to which the window before reached where it may be a tooth. Chosen, not measured."""
+"""Share of its height up to which the window before reached where it may be a mega-batch's. Chosen, not measured."""

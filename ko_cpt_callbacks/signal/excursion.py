@@ -4,7 +4,7 @@ A fold beside `ko_cpt_callbacks.signal.window`, which it looks at. It keeps
 
 * the short medians of the last points, and the lowest of them in this window (`Low`), which a divergence leaves;
 * the rise that is going on (`Rise`): it begins with a point above the band and ends with the first that is back;
-* jumps between two points that stayed (`Jump`): teeth have one after the other.
+* jumps between two points that stayed (`Jump`): mega-batches have one after the other.
 
 Everything is in log points, not in steps. All thresholds are chosen, not measured; they were tried on a labeled suite
 of made runs and on 14 public logs.
@@ -23,7 +23,7 @@ __all__ = ["IDLE", "Jump", "Low", "Rise", "Watch"]
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """What the window said before a point."""
+    """What the window showed before a point."""
 
     high: float
     """The line at its end, going up if it does, or the short median: whichever is higher."""
@@ -111,7 +111,7 @@ class Watch:
     odd: float = 0.0
     """The farthest single point, in noises, that was above the band and no more: how heavy the tails are."""
     swing: float = 0.0
-    """The largest rise of the short median that went back by itself, nats: teeth, waves, bumps."""
+    """The largest rise of the short median that went back by itself, nats: mega-batches, waves, bumps."""
     top: float = 0.0
     """The highest short median since the lowest."""
     away: int = 0

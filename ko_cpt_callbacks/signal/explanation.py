@@ -16,7 +16,7 @@ from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = [
-    "another_tooth", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "lengths_jumped",
+    "another_mega_batch", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "lengths_jumped",
     "paces_differ", "rate_falls", "rate_rises", "saw", "undone", "within_saw",
 ]  # fmt: skip
 
@@ -108,7 +108,7 @@ def saw(jumps: Sequence[Jump]) -> bool:
     Args:
         jumps: The last ones, oldest first.
     """
-    least, most = limits.TEETH_ALIKE
+    least, most = limits.MEGA_BATCHES_ALIKE
     for up in (True, False):
         for i, j in pairwise(i for i, jump in enumerate(jumps) if (jump.size > 0) is up):
             last, now, others = jumps[i], jumps[j], sum(jump.size for jump in jumps[i + 1 : j])
@@ -127,15 +127,16 @@ def within_saw(window: Recent, count: int, level: float) -> bool:
         level: Where the loss went, in nats per token.
     """
     older = [block.level for block in window.blocks if block.last_step < window.steps[0]]
-    levels = [*older[-(limits.TOOTH_LONGEST // window.block_size) - 1 :], *_medians(window.losses[: -count or None])]
+    many = limits.MEGA_BATCH_LONGEST // window.block_size + 1
+    levels = [*older[-many:], *_medians(window.losses[: -count or None])]
     if not levels:
         return False
     low, high = min(levels), max(levels)
     return abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low)
 
 
-def another_tooth(jumps: Sequence[Jump], start: int, shift: float, base: float) -> bool:
-    """Whether a jump of this kind came before, and this one is the next tooth of a saw.
+def another_mega_batch(jumps: Sequence[Jump], start: int, shift: float, base: float) -> bool:
+    """Whether a jump of this kind came before, and this one is the next mega-batch of a saw.
 
     Either the loss has drifted back since, or the distance between the jumps is what it was before.
 
@@ -145,19 +146,19 @@ def another_tooth(jumps: Sequence[Jump], start: int, shift: float, base: float) 
         shift: Its size in nats, below 0 where it goes down.
         base: The level before it.
     """
-    least, most = limits.TEETH_ALIKE
+    least, most = limits.MEGA_BATCHES_ALIKE
     alike = [jump for jump in jumps if jump.index < start - limits.AROUND and least < jump.size / shift < most]
     if not alike:
         return False
     last, ahead = alike[-1], start - alike[-1].index
-    if (last.after - base) / shift > limits.TOOTH_BACK:
+    if (last.after - base) / shift > limits.MEGA_BATCH_BACK:
         return True
     first = alike[-2].index if len(alike) > 1 else 0
-    return abs(ahead - (last.index - first)) <= max(2.0, limits.TOOTH_PERIOD * ahead)
+    return abs(ahead - (last.index - first)) <= max(2.0, limits.MEGA_BATCH_PERIOD * ahead)
 
 
 def undone(window: Recent, before: Sequence[float], level: float, shift: float) -> bool | None:
-    """Whether a jump only undoes the drift since the loss was at that level before, as the end of a tooth does.
+    """Whether a jump only undoes the drift since the loss was at that level before, as the end of a mega-batch does.
 
     Args:
         window: The window after the jump.
@@ -171,17 +172,17 @@ def undone(window: Recent, before: Sequence[float], level: float, shift: float) 
     """
     sign = 1.0 if shift > 0 else -1.0
     earlier = [sign * one for one in _medians(before)]
-    near, far = sign * level - limits.TOOTH_AT * abs(shift), sign * level - limits.TOOTH_FROM * abs(shift)
+    near, far = sign * level - limits.MEGA_BATCH_AT * abs(shift), sign * level - limits.MEGA_BATCH_FROM * abs(shift)
     at = next((i for i in range(len(earlier) - 2, -1, -1) if earlier[i] >= near), None)
     if at is None:
         return False
     count = len(window.losses) - len(before) - 1
     if any(one < far for one in earlier[:at]) or (shift > 0 and begins_mega_batch(window, count)):
         return True
-    # A learning curve does most of its way in the first half, a tooth drifts evenly.
+    # A learning curve does most of its way in the first half, a mega-batch drifts evenly.
     middle = earlier[(at + len(earlier)) // 2]
-    even = earlier[at] - middle < limits.TOOTH_EVEN * (earlier[at] - earlier[-1])
-    return None if even and at < limits.TOOTH_SINCE * len(earlier) else False
+    even = earlier[at] - middle < limits.MEGA_BATCH_EVEN * (earlier[at] - earlier[-1])
+    return None if even and at < limits.MEGA_BATCH_SINCE * len(earlier) else False
 
 
 def begins_mega_batch(window: Recent, count: int) -> bool:

@@ -80,7 +80,7 @@ YOUNG_RATE: Final = 0.93
 EPOCH_FIRST: Final = 0.9
 """Epochs before which none ends. Chosen, not measured."""
 EPOCH_PACE: Final = 0.34
-"""Epochs that a row brings, at most, where the last row of an epoch can be told. Chosen, not measured."""
+"""Epochs that a row brings, at most, where the last row of an epoch can be found. Chosen, not measured."""
 
 STRAIGHT: Final = 40
 """Points from which on the whole window tells the noise. Chosen, not measured."""
@@ -163,8 +163,8 @@ SHIFT_WANES: Final = 0.2
 Measured on seeds 0 to 4: recall of 0.1 to 0.4 is one."""
 
 SHIFT_LARGE: Final = 9.0
-"""Noises from which a shift is said after few points. Measured on seeds 0 to 9: alarms of 8: 1 more, of 10: 1 less at
-a recall .005 lower."""
+"""Noises from which a shift is reported after few points. Measured on seeds 0 to 9: alarms of 8: 1 more, of 10: 1 less
+at a recall .005 lower."""
 
 SHIFT_FEW: Final = 6
 """Points after a large shift. Chosen, not measured."""
@@ -196,32 +196,32 @@ SHIFT_NEW: Final = 0.4
 Chosen, not measured."""
 
 SEAM_NATS: Final = 0.5
-"""Nats by which the loss must be lower after a seam to be said: a second run may begin anywhere above.
+"""Nats by which the loss must be lower after a seam to be reported: a second run may begin anywhere above.
 Chosen, not measured."""
 
-TOOTH_EARLY: Final = 27
-"""Points since the start within which a jump may be the end of a first tooth: as many again are waited for. Measured on
-seeds 0 to 9: recall and alarms of 20: .005 more and 4 more, of 30: .03 less and 2 less."""
+MEGA_BATCH_EARLY: Final = 27
+"""Points since the start within which a jump may be the end of a first mega-batch: as many again are waited for.
+Measured on seeds 0 to 9: recall and alarms of 20: .005 more and 4 more, of 30: .03 less and 2 less."""
 
-TOOTH_WAIT: Final = 24
-"""Points that are waited for whether a jump is a tooth, at most. Chosen: later is too late."""
+MEGA_BATCH_WAIT: Final = 24
+"""Points that are waited for whether a jump is a mega-batch's, at most. Chosen: later is too late."""
 
-TOOTH_STAYS: Final = 0.5
+MEGA_BATCH_STAYS: Final = 0.5
 """Share of a jump that must be left by then. Measured on seeds 0 to 9: recall of .55: .005 less, at as many alarms."""
 
-TOOTH_FALLS: Final = 0.95
-"""Share of a fall later than that: one that learns goes on down, a tooth drifts up. Measured on seeds 0 to 19, 460
-shifts and 200 logs with teeth: no shift is lost, of 16 alarms 8 are gone, of 0.8: 6."""
+MEGA_BATCH_FALLS: Final = 0.95
+"""Share of a fall later than that: one that learns goes on down, a mega-batch drifts up. Measured on seeds 0 to 19, 460
+shifts and 200 logs with mega-batches: no shift is lost, of 16 alarms 8 are gone, of 0.8: 6."""
 
-TOOTH_AT: Final = 0.4
+MEGA_BATCH_AT: Final = 0.4
 """Share of a jump by which the level before may differ from that where it went. Measured on seeds 0 to 9: alarms of
 .25: 3 more."""
 
-TOOTH_FROM: Final = 0.55
+MEGA_BATCH_FROM: Final = 0.55
 """Share of a jump by which the loss was away from there before that: then it drifted. Measured on seeds 0 to 9: alarms
 of .8: 3 more."""
 
-TOOTH_EVEN: Final = 0.6
+MEGA_BATCH_EVEN: Final = 0.6
 """Share of its way in the first half up to which a drift is even: a learning curve does most of its way there. Measured
 on seeds 0 to 9: recall of .7: .005 less."""
 
@@ -229,24 +229,24 @@ MEGA_STEPS: Final = 25
 """Steps of which a mega-batch has a multiple, on one process or two. Source: a mega-batch of the Trainer's has 50
 batches."""
 
-TOOTH_LONGEST: Final = 50
-"""Points of a tooth. Source: a mega-batch of the Trainer's has 50 batches."""
+MEGA_BATCH_LONGEST: Final = 50
+"""Points of a mega-batch. Source: a mega-batch of the Trainer's has 50 batches."""
 
-TOOTH_SINCE: Final = 0.6
-"""Share of the points before a jump from which on the loss was not there any more: a first tooth began with the run.
-Measured on 88 public logs with a shift: recall of 1: .83, of 0.7: .90, of 0.6: .91, as without a wait."""
+MEGA_BATCH_SINCE: Final = 0.6
+"""Share of the points before a jump from which on the loss was not there any more: a first mega-batch began with the
+run. Measured on 88 public logs with a shift: recall of 1: .83, of 0.7: .90, of 0.6: .91, as without a wait."""
 
 SAW_BEYOND: Final = 0.3
 """Share of the range of a mega-batch's levels by which those of the next may be outside. Chosen, not measured."""
 
-TEETH_ALIKE: Final = (0.35, 2.9)
-"""Times the size of the next: the least and the largest of an earlier tooth. Chosen, not measured."""
+MEGA_BATCHES_ALIKE: Final = (0.35, 2.9)
+"""Times the size of the next: the least and the largest of an earlier mega-batch. Chosen, not measured."""
 
-TOOTH_BACK: Final = 0.3
-"""Share of a tooth by which the loss drifted back before the next. Chosen, not measured."""
+MEGA_BATCH_BACK: Final = 0.3
+"""Share of a mega-batch by which the loss drifted back before the next. Chosen, not measured."""
 
-TOOTH_PERIOD: Final = 0.12
-"""Share by which the distance of two teeth may differ from the one before. Chosen, not measured."""
+MEGA_BATCH_PERIOD: Final = 0.12
+"""Share by which the distance of two mega-batches may differ from the one before. Chosen, not measured."""
 
 AROUND: Final = 3
 """Points around a place in which the loss went most. Chosen, not measured."""
@@ -284,7 +284,7 @@ MAD_TO_SD: Final = 1.4826
 HEADING_EVALUATIONS: Final = 2
 """Evaluations in a row whose forecasts must agree on a target. Chosen, not measured: a single one may be unlucky."""
 HEADING_FROM: Final = 0.3
-"""Share of the steps to a target's deadline before which nothing is said of it. Measured: the earliest cut at which
+"""Share of the steps to a target's deadline before which nothing is reported of it. Measured: the earliest cut at which
 forecasts were compared with the end (benchmarks/forecast.py)."""
 HEADING_UNREACHABLE: Final = 0.05
 """Share of the drawn ends, below which a target is out of reach. Measured: of 39 forecasts of 13 public curves, six

@@ -19,7 +19,7 @@ sign             strong  what is seen
 
 One strong sign or two weak ones say that this is another run (`begins_anew`).
 
-A scheduler with restarts does ``rate-back`` too, and a cyclic one ``rewarm``. They are no signs once the run was told
+A scheduler with restarts does ``rate-back`` too, and a cyclic one ``rewarm``. They are no signs once the run was set
 to have one (a ``plan`` row with ``restarts``), nor once the same has happened before at the same distance, or at half
 of it.
 
@@ -41,7 +41,7 @@ from typing import Final
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 
-__all__ = ["NEW", "RESTARTS", "Sign", "Trail", "begins_anew", "follow", "told"]
+__all__ = ["NEW", "RESTARTS", "Counters", "Sign", "announced", "begins_anew", "follow"]
 
 RESTARTS: Final = "restarts"
 """Value of a ``plan`` row: whether the scheduler restarts by itself."""
@@ -69,7 +69,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class RateTrail:
     """What the learning rates so far say about how they go on."""
 
     rate: float | None = None
@@ -89,11 +89,11 @@ class Schedule:
     """How many steps the one before it took."""
 
 
-_UNKNOWN: Final = Schedule()
+_UNKNOWN: Final = RateTrail()
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class Counters:
     """What the rows so far say about how the counters and the learning rate go on. Holds no NaN."""
 
     step: int | None = None
@@ -102,10 +102,10 @@ class Trail:
     paces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Epochs and tokens per step of the last rows."""
     pace: float | None = None
-    """Tokens per step of the last row; ``None`` where it cannot be told."""
-    schedule: Schedule = _UNKNOWN
+    """Tokens per step of the last row; ``None`` where it is not known."""
+    schedule: RateTrail = _UNKNOWN
     restarting: bool = False
-    """The scheduler was told to restart by itself."""
+    """The scheduler restarts by itself."""
     stage: tuple[str, ...] | None = None
     """What the last ``stage`` row says that moves; ``None`` where there was none."""
     resumed: int = 0
@@ -114,11 +114,11 @@ class Trail:
     """or by the beginning of another stage."""
 
 
-NEW: Final = Trail()
+NEW: Final = Counters()
 """Before the first row."""
 
 
-def told(trail: Trail, seen: SetupObservation) -> Trail:
+def announced(trail: Counters, seen: SetupObservation) -> Counters:
     """The trail after a set-up row: ``plan`` and ``stage`` rows announce what follows."""
     if seen.kind not in _TELLING:
         return trail
@@ -138,7 +138,7 @@ def _moves(seen: SetupObservation) -> tuple[str, ...] | None:
     return found if seen.kind == _STAGE and len(found) == len(_WORDS) else None
 
 
-def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...]]:
+def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sign, ...]]:
     """The trail after a training row, and the signs that this row belongs to another run.
 
     A row of the same step as the last continues nothing and replaces nothing here: give the trail from before that.
@@ -174,7 +174,7 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
     pace = paces[counted[0]][-1] if counted else None
     schedule = trail.schedule if trail.schedule.origin is not None else replace(trail.schedule, origin=seen.step)
     if begins_anew(signs):
-        schedule, paces = Schedule(origin=seen.step), {}
+        schedule, paces = RateTrail(origin=seen.step), {}
     schedule, sign = _scheduled(schedule, seen, bool(signs), trail.restarting)
     if sign is not None:
         signs.append(sign)
@@ -182,7 +182,7 @@ def follow(trail: Trail, seen: TrainObservation) -> tuple[Trail, tuple[Sign, ...
             paces = {}
             schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False)
     epoch = trail.epoch if epoch is None else epoch
-    after = Trail(
+    after = Counters(
         seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, trail.stage, resumed, handed
     )  # fmt: skip
     return after, tuple(signs)
@@ -194,7 +194,9 @@ def begins_anew(signs: Sequence[Sign]) -> bool:
     return len(speaking) > 1 or any(sign.strong for sign in speaking)
 
 
-def _scheduled(last: Schedule, seen: TrainObservation, company: bool, restarting: bool) -> tuple[Schedule, Sign | None]:
+def _scheduled(
+    last: RateTrail, seen: TrainObservation, company: bool, restarting: bool
+) -> tuple[RateTrail, Sign | None]:
     """The schedule after a row, and the sign that its learning rate is; ``company``: there are others."""
     rate, before = _finite(seen.learning_rate), last.rate
     if rate is None:

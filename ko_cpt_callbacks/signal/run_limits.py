@@ -100,7 +100,7 @@ PLATEAU_RATE_SHARE: Final = 0.3
 PLATEAU_RATE_RISE: Final = 1.001
 """Times. A learning rate that rose by more over that part is still warming up. Chosen: more than rounding."""
 PLATEAU_POINTS: Final = 27
-"""Training points before which nothing is said. Chosen, not measured."""
+"""Training points before which nothing is reported. Chosen, not measured."""
 PLATEAU_ERRORS: Final = 1.0
 """Standard errors that the fall over that part is below. Chosen, not measured: it is looked at again and again, so
 that a run at a standstill is found although at one look chance may hide it."""
@@ -114,7 +114,7 @@ PLATEAU_RISE_ERRORS: Final = 1.5
 PLATEAU_FALLEN_ERRORS: Final = 4.0
 """Standard errors by which the loss had fallen before, at least. Chosen, not measured."""
 STANDSTILL_POINTS: Final = 20
-"""Training points before which nothing is said. Chosen, not measured."""
+"""Training points before which nothing is reported. Chosen, not measured."""
 STANDSTILL_PART: Final = 0.9
 """Share of the run, its last, that must not fall: most is learned at the start. Chosen, not measured."""
 STANDSTILL_AFTER: Final = 40
@@ -290,7 +290,7 @@ JUDGED_EVALUATIONS: Final = 3
 CONSTANT_ROWS: Final = 3
 """Rows with as many tokens per step each that are no chance. Chosen, not measured."""
 TRAINED_ON_SHARE: Final = 0.01
-"""Share of an evaluation set, estimated, from which on it is said that it is trained on. Chosen, not measured."""
+"""Share of an evaluation set, estimated, from which on it is reported that it is trained on. Chosen, not measured."""
 TRAINED_ON_ROWS: Final = 2
 """Rows found where a sample was looked at: one may be a text that everybody quotes. Chosen, not measured."""
 CONFIDENCE: Final = 0.95

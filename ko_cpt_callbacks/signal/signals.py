@@ -32,10 +32,10 @@ class Signals:
         watch: Where the training loss stands against what was normal.
         evaluations: The evaluations of every set.
         bytes_per_token: UTF-8 bytes per token of the evaluated text, of the set with the fewest; ``None``: no row has
-            told.
+            them.
         trend: The start of the segment, for what it has come to since.
         total: Sum of the segment's losses.
-        told: Whether the attempt's arguments say that rows are grouped by length.
+        groups_by_length: Whether the attempt's arguments say that rows are grouped by length.
         outlook: What a forecast is made from.
     """
 
@@ -46,13 +46,13 @@ class Signals:
     bytes_per_token: float | None = None
     trend: Trend = LEVEL
     total: float = 0.0
-    told: bool = False
+    groups_by_length: bool = False
     outlook: Outlook = field(default_factory=Outlook)
 
     @property
     def grouped(self) -> bool:
         """Whether rows are grouped by length: the arguments say so, or the loss is a saw."""
-        return self.told or saw(self.watch.jumps)
+        return self.groups_by_length or saw(self.watch.jumps)
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
@@ -63,17 +63,18 @@ class Signals:
             total = (0.0 if window.seam else self.total) + (window.losses[-1] if window.grew else 0.0)
             return Signals(
                 window, past, self.watch.add(window, past), self.evaluations.trained(window),
-                self.bytes_per_token, self.trend.add(window, past), total, self.told, outlook,
+                self.bytes_per_token, self.trend.add(window, past), total, self.groups_by_length, outlook,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
             return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook)
-        told = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
+        declared = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
         window = self.window.add(seen)
-        if window is self.window and told in (None, self.told) and outlook is self.outlook:
+        if window is self.window and declared in (None, self.groups_by_length) and outlook is self.outlook:
             return self
-        return replace(self, window=window, told=self.told if told is None else told, outlook=outlook)
+        groups = self.groups_by_length if declared is None else declared
+        return replace(self, window=window, groups_by_length=groups, outlook=outlook)
 
 
 SILENT: Final = Signals()

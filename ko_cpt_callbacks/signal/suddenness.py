@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from ko_cpt_callbacks.signal import limits
 
-__all__ = ["Step", "gain_of", "step_of"]
+__all__ = ["LevelStep", "gain_of", "step_of"]
 
 
-class Step(NamedTuple):
+class LevelStep(NamedTuple):
     """Two lines, one before and one after a place, each of its own slope.
 
     Args:
@@ -30,7 +30,7 @@ class Step(NamedTuple):
     bend: float
 
 
-def step_of(values: Sequence[float], count: int, noise: float) -> Step:
+def step_of(values: Sequence[float], count: int, noise: float) -> LevelStep:
     """The step ``count`` points before the end.
 
     Args:
@@ -41,7 +41,7 @@ def step_of(values: Sequence[float], count: int, noise: float) -> Step:
     """
     before, after = values[: -count - 1], values[-count:]
     (level, slope, off), (start, later, less) = _line(before, len(before) + 1.0), _line(after, 0.0)
-    return Step(level, start - level, noise * (off + less) ** 0.5, slope, later - slope)
+    return LevelStep(level, start - level, noise * (off + less) ** 0.5, slope, later - slope)
 
 
 def gain_of(values: Sequence[float], count: int, noise: float) -> float:

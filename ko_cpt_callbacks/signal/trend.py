@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["LEVEL", "Line", "Trend", "due", "expected_steps", "last_part", "line_through"]
+__all__ = ["LEVEL", "FittedLine", "Trend", "due", "expected_steps", "last_part", "line_through"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ LEVEL: Final = Trend()
 """Before the first row."""
 
 
-class Line(NamedTuple):
+class FittedLine(NamedTuple):
     """A straight line through equally spaced losses, in nats per token; a broken one drops in the middle.
 
     ``fall``: from the first point to the last; ``error``: its standard error; ``noise``: standard deviation of one
@@ -52,7 +52,7 @@ class Line(NamedTuple):
     drop_error: float = 0.0
 
 
-def line_through(values: Sequence[float], *, broken: bool = False) -> Line | None:
+def line_through(values: Sequence[float], *, broken: bool = False) -> FittedLine | None:
     """The line by least squares, outliers pulled in; the fall's error allows for neighbors that are alike.
 
     Args:
@@ -89,7 +89,7 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> Line | Non
     linked = min(max(linked, 0.0), limits.LINE_LINKED)
     error = noise * math.sqrt((1 + linked) / (1 - linked)) * (n - 1) / math.sqrt(tt - ts * ts / ss)
     start = mean + slope * times[0] + jump * sides[0]
-    return Line(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
+    return FittedLine(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
 
 
 def due(window: Recent) -> bool:
@@ -112,7 +112,7 @@ def last_part(window: Recent, share: float) -> tuple[Sequence[float], float | No
 
 
 def expected_steps(window: Recent) -> int | None:
-    """The last step, as told, or else where the learning rate will reach 0 if it goes on falling as it does.
+    """The last step, as planned, or else where the learning rate will reach 0 if it goes on falling as it does.
 
     A cosine's tangent meets 0 later than the cosine does, so that the beginning of a run is at worst taken for longer.
 

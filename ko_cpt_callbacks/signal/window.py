@@ -16,7 +16,7 @@ What is in it, as far as a rule needs it (names in capitals are of `ko_cpt_callb
 
 A segment ends at a seam (`ko_cpt_callbacks.signal.restart`): everything above starts afresh with the first row after
 it. A rule that compares across steps therefore keeps ``segment`` beside its own numbers and drops them when it
-changes. A resume that was told of (a ``plan`` row) and whose learning rate and epoch go on is no seam. Where only the
+changes. An announced resume (a ``plan`` row) and whose learning rate and epoch go on is no seam. Where only the
 learning rate jumped up (a scheduler with restarts does so) the window alone starts afresh, not the segment, count and
 blocks.
 """
@@ -32,7 +32,7 @@ from typing import Final, NamedTuple
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
+from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
 
 __all__ = ["EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable"]
 
@@ -83,7 +83,7 @@ class Recent:
     """What speaks for a seam at this row."""
     seam: bool = False
     """This row begins a segment."""
-    trail: Trail = NEW
+    trail: Counters = NEW
     filling: _Filling | None = None
     """Points that are not in a block yet."""
     grew: bool = False
@@ -96,7 +96,7 @@ class Recent:
         return self._setup(seen) if isinstance(seen, SetupObservation) else self
 
     def _setup(self, seen: SetupObservation) -> Recent:
-        trail = told(self.trail, seen)
+        trail = announced(self.trail, seen)
         planned = seen.values.get(PLANNED_STEPS) if seen.kind == PLAN else None
         if not isinstance(planned, int) or isinstance(planned, bool) or planned <= 0:
             planned = self.planned_steps

@@ -85,7 +85,7 @@ class InterruptSave(TrainerCallback):
     """Turns the first Ctrl-C into a checkpoint and a stop; the second stops at once.
 
     A context manager, in the main thread. Add it after every callback that has something to do with a save.
-    Asking the Trainer to stop would end the run as if it were complete, with all that is said of a run at its end;
+    Asking the Trainer to stop would end the run as if it were complete, with all that is reported of a run at its end;
     leaving after the save does not.
     """
 

@@ -42,7 +42,7 @@ is 0.125 nats per token (a masked language model); a run that learned its text b
 LOWEST_PUBLISHED_LOSS: Final = 1.466
 """Nats per token: the final training loss of FRANKENSTALLM 3B (vocabulary 64,000; README of
 pathcosmos/FRANKENSTALLM), the lowest of any Korean pretraining. Its held-out perplexity is 5.23 (1.654 nats); the
-RedWhale stages (arXiv 2408.11294) are said to end at 2.81 held-out, 1.63 in training."""
+RedWhale stages (arXiv 2408.11294) are reported to end at 2.81 held-out, 1.63 in training."""
 
 DOUBTED_NATS: Final = 0.95 * LOWEST_PUBLISHED_LOSS
 """Nats per token, 1.39: a target below it is remarked upon. Only tokens of few bytes get there in health. The 5 % are

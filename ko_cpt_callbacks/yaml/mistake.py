@@ -27,8 +27,8 @@ class Mistake:
         expected: What should.
         near: What was probably meant.
         origin: Where the value comes from, when not from the file.
-        hides: Whether what is said of the values below is no news: what is wrong with a value that could not be read
-            follows from that. What a value does not agree with says nothing of the values below it.
+        hides: Whether what is reported of the values below is no news: what is wrong with a value that could not be
+            read follows from that. What a value does not agree with says nothing of the values below it.
     """
 
     key: Key
@@ -48,7 +48,7 @@ class Mistake:
 
 
 def one_each(mistakes: Iterable[Mistake]) -> list[Mistake]:
-    """One mistake a place, the first told, by line; those that are not the file's own come first."""
+    """One mistake a place, the first found, by line; those that are not the file's own come first."""
     kept: dict[Key, Mistake] = {}
     loose = []
     for mistake in mistakes:

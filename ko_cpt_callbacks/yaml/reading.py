@@ -1,7 +1,7 @@
 """YAML text to plain values with the line of each; whatever could be read in two ways is refused.
 
 YAML 1.2: ``3e-4`` is a number, ``no`` is a text. Where aliases and merge keys are allowed they are written out, up to a
-bound. Mistakes are collected, not raised, so that all of a file's are told together.
+bound. Mistakes are collected, not raised, so that all of a file's are reported together.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class _Walk:
 
     def value(self, node: Node, key: Key) -> Any:
         again = id(node) in self._places
-        # An item of a list that is an alias has no line of its own here: the list's is told, not the anchor's.
+        # An item of a list that is an alias has no line of its own here: the list's is reported, not the anchor's.
         line = self.lines.setdefault(key, self.lines[key[:-1]] if again else node.start_mark.line + 1)
         if node.anchor is not None and not self._aliases:
             return self._refuse(node, key, "an anchor", "the value written out wherever it is needed")

@@ -14,7 +14,7 @@ from checkpoint.made_checkpoints import LONG_AGO, checkpoint, made_run
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.checkpoint.account import account_of
-from ko_cpt_callbacks.checkpoint.prune import Plan, free, plan_of
+from ko_cpt_callbacks.checkpoint.prune import PrunePlan, free, plan_of
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.reading import read_run
@@ -23,11 +23,11 @@ ALL = (10, 20, 30, 40, 50)
 NOW = LONG_AGO + 10_000.0
 
 
-def _plan(folder: Path, now: float = NOW) -> Plan:
+def _plan(folder: Path, now: float = NOW) -> PrunePlan:
     return plan_of(account_of(read_run(folder)), now)
 
 
-def _steps(plan: Plan) -> list[int]:
+def _steps(plan: PrunePlan) -> list[int]:
     return [one.step for one in plan.free]
 
 

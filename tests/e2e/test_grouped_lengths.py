@@ -39,7 +39,7 @@ def _collate(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def test_nothing_is_wrong(tmp_path: Path) -> None:
-    """The loss has a tooth at every mega-batch, from its longest rows to its shortest, and the evaluation falls: no
+    """The loss jumps at every mega-batch, from its longest rows to its shortest, and the evaluation falls: no
     warning, no error."""
     set_seed(0)
     rows = _rows()

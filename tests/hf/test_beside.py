@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM, TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.hf.measure.evidence import Absent, read_evidence
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 
 pytestmark = pytest.mark.both_versions
 
@@ -114,6 +114,6 @@ def test_a_label_beyond_the_vocabulary(tmp_path: Path) -> None:
 def test_labels_beyond_the_logits_are_no_evidence() -> None:
     """Labels that the logits have no entry for are never looked up; the batch has no exact loss."""
     labels = torch.tensor([[1, 2, 50, 3]])
-    output = Output.of({"loss": torch.tensor(1.0), "logits": torch.zeros(1, 4, 10)})
+    output = ForwardOutput.of({"loss": torch.tensor(1.0), "logits": torch.zeros(1, 4, 10)})
     found = read_evidence({"labels": labels}, output, [], "causal")
     assert isinstance(found, Absent) or (found.mismatch is not None and bool(found.mismatch))

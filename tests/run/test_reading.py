@@ -15,7 +15,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.run.log.found import LOGS
 from ko_cpt_callbacks.run.observation import SetupObservation
-from ko_cpt_callbacks.run.reading import Source, read_run
+from ko_cpt_callbacks.run.reading import LogSource, read_run
 from ko_cpt_callbacks.run.rows import live_rows, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_trainer_state
 
@@ -73,7 +73,7 @@ def test_a_state_tells_how_long_the_run_was_to_be(tmp_path: Path, planned: Any, 
     path.write_text(json.dumps({"log_history": HISTORY, "max_steps": planned}), "utf-8")
     run = read_run(path)
     plan = [] if found is None else [SetupObservation(0, "plan", {"planned_steps": found})]
-    assert (run.rows[0]["step"], run.planned_steps, list(run.told())) == (10, found, plan)
+    assert (run.rows[0]["step"], run.planned_steps, list(run.plan_rows())) == (10, found, plan)
     assert list(run.observations()[: len(plan)]) == plan
     assert len(run.observations()) == len(HISTORY) + len(plan)
 
@@ -315,9 +315,9 @@ def test_a_folder_prefers_our_rows(tmp_path: Path) -> None:
     assert read_run(tmp_path).path == own
     rows = _rows(tmp_path / keys.FOLDER / keys.ROWS_FILE, [_line("train", 10, loss=1.0)])
     run = read_run(tmp_path)
-    assert (run.path, run.source, len(run.rows)) == (rows, Source.ROWS, 1)
+    assert (run.path, run.source, len(run.rows)) == (rows, LogSource.ROWS, 1)
     assert read_run(tmp_path / keys.FOLDER).path == rows
-    assert read_run(tmp_path / "checkpoint-10").source is Source.TRAINER_STATE
+    assert read_run(tmp_path / "checkpoint-10").source is LogSource.TRAINER_STATE
 
 
 def test_folders_without_a_run(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ko_cpt_callbacks.rules.curve.memorizing import Step, begun, step_at
+from ko_cpt_callbacks.rules.curve.memorizing import EpochStep, begun, step_at
 from ko_cpt_callbacks.run.observation import TrainObservation
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
@@ -22,7 +22,7 @@ def test_begun(epoch: float, done: int) -> None:
 
 def _step(
     drop: float, slope: float = 0.0, *, each: int = 10, after: int = 8, rates: tuple[float, float] | None = None
-) -> Step | None:
+) -> EpochStep | None:
     recent = EMPTY
     for i in range(1, each + after + 1):
         loss = 2.5 + slope * i - (drop if i > each else 0.0) + 0.004 * math.sin(7.0 * i)

@@ -1,4 +1,4 @@
-"""What explains that the loss left its level: an epoch's end, the learning rate, teeth of rows grouped by length."""
+"""What explains that the loss left its level: an epoch's end, the learning rate, rows grouped by length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from run.curve import noisy, rows
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.explanation import (
-    another_tooth,
+    another_mega_batch,
     begins_mega_batch,
     epoch_ends,
     groups_lengths,
@@ -64,24 +64,24 @@ def test_the_learning_rate() -> None:
 def test_the_next_of_its_kind() -> None:
     """After a jump like it, if the loss has drifted back since, or the distance is what it was."""
     jumps = [Jump(20, 0.3, 2.8)]
-    assert another_tooth(jumps, 50, 0.3, 2.5)
-    assert not another_tooth(jumps, 50, 0.3, 2.79)
-    assert another_tooth(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
-    assert another_tooth([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
+    assert another_mega_batch(jumps, 50, 0.3, 2.5)
+    assert not another_mega_batch(jumps, 50, 0.3, 2.79)
+    assert another_mega_batch(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
+    assert another_mega_batch([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
 
 
 @pytest.mark.parametrize("jump", [Jump(20, -0.3, 2.5), Jump(20, 0.05, 2.8), Jump(20, 2.0, 2.8), Jump(49, 0.3, 2.8)])
 def test_another_kind(jump: Jump) -> None:
     """The other way, of another size, or the jump itself."""
-    assert not another_tooth([jump], 50, 0.3, 2.5)
+    assert not another_mega_batch([jump], 50, 0.3, 2.5)
 
 
 def test_none_before() -> None:
     """The first jump is no next one."""
-    assert not another_tooth([], 50, 0.3, 2.5)
+    assert not another_mega_batch([], 50, 0.3, 2.5)
 
 
-def test_undoes_the_drift_since_the_last_tooth() -> None:
+def test_undoes_the_drift_since_the_last_within_mega_batch() -> None:
     """Down by 0.3 over 25 points, then up by 0.3, to where it was: at once."""
     losses = [2.5 - 0.3 * (i % 25) / 25 + e for i, e in enumerate(noisy(80, 0.005))]
     assert undone(_window(losses), tuple(losses[:50][-40:]), 2.5, 0.3) is True
@@ -94,8 +94,8 @@ def test_a_level_that_was_never_there() -> None:
 
 
 def test_a_learning_curve_passed_the_level() -> None:
-    """Most of its way at first: it does not undo that. An even fall from the start may be a first tooth; where the jump
-    comes with a mega-batch, it is one."""
+    """Most of its way at first: it does not undo that. An even fall from the start may be a first mega-batch; where the
+    jump comes with one, it is."""
     curve = [2.5 + 1.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(45, 0.005))]
     assert undone(_window(curve), tuple(curve), 2.8, 0.3) is False
     even = [2.8 - 0.3 * i / 30 + e for i, e in enumerate(noisy(30, 0.005))]
@@ -106,7 +106,7 @@ def test_a_learning_curve_passed_the_level() -> None:
     assert undone(replace(window, steps=tuple(step + 6 for step in steps)), tuple(even), 2.8, 0.3) is True
 
 
-def test_a_first_tooth_began_with_the_run() -> None:
+def test_a_first_mega_batch_began_with_the_run() -> None:
     """Of thirty points the loss was where it went in the first 0.6."""
     for last, undoes in ((15, None), (21, False)):
         even = [2.8 if i <= last else 2.67 if i < 27 else 2.5 for i in range(30)]
@@ -183,21 +183,21 @@ def test_how_much_the_rate_falls() -> None:
 @pytest.mark.parametrize(
     ("size", "other"), [(0.3 * 0.34, False), (0.3 * 0.36, True), (0.3 * 2.85, True), (0.3 * 2.95, False)]
 )
-def test_how_alike_teeth_are(size: float, other: bool) -> None:
+def test_how_alike_mega_batches_are(size: float, other: bool) -> None:
     """From 0.35 to 2.9 times as large."""
-    assert another_tooth([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
+    assert another_mega_batch([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
 
 
 def test_how_far_back_and_how_evenly() -> None:
-    """Three tenths of the tooth; or a distance that is the one before but for 0.12 of it, or two points."""
+    """Three tenths of the mega-batch; or a distance that is the one before but for 0.12 of it, or two points."""
     for base, other in ((2.72, False), (2.70, True)):
-        assert another_tooth([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
+        assert another_mega_batch([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
     for start, other in ((94, False), (95, True), (106, True), (107, False)):
-        assert another_tooth([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
+        assert another_mega_batch([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
     for start, other in ((17, False), (18, True), (22, True), (23, False)):
-        assert another_tooth([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
-    assert not another_tooth([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
-    assert another_tooth([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)
+        assert another_mega_batch([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
+    assert not another_mega_batch([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
+    assert another_mega_batch([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)
 
 
 @pytest.mark.parametrize(

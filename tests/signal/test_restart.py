@@ -7,10 +7,10 @@ import math
 import pytest
 
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
-from ko_cpt_callbacks.signal.restart import NEW, Sign, Trail, begins_anew, follow, told
+from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
 
 
-def _run(points: int = 20, start: Trail = NEW) -> Trail:
+def _run(points: int = 20, start: Counters = NEW) -> Counters:
     """Steps, epochs, tokens and a learning rate that go on evenly: 10, 0.01, 1,000 and -1e-6 a row."""
     trail = start
     for i in range(1, points + 1):
@@ -89,7 +89,7 @@ def test_restarts_at_even_distances_are_explained() -> None:
         trail, signs = follow(trail, TrainObservation(i, learning_rate=1e-4 * (1 - (i % 20) / 20)))
         explained += [sign.explained for sign in signs]
     assert explained == [False, True, True]
-    trail = told(NEW, SetupObservation(0, "plan", {"restarts": True}))
+    trail = announced(NEW, SetupObservation(0, "plan", {"restarts": True}))
     for i in range(1, 25):
         trail, signs = follow(trail, TrainObservation(i, learning_rate=1e-4 * (1 - (i % 20) / 20)))
         assert all(sign.explained for sign in signs)
@@ -98,18 +98,18 @@ def test_restarts_at_even_distances_are_explained() -> None:
 def test_an_announcement_covers_the_next_rows() -> None:
     """A plan or stage row in the middle of a log: a counter may start again in five rows. Only where other parts of the
     model move than before is it another stage."""
-    trail = told(_run(), SetupObservation(200, "stage", {}))
+    trail = announced(_run(), SetupObservation(200, "stage", {}))
     assert (trail.resumed, trail.handed) == (5, 0)
     after, signs = follow(trail, _next(input_tokens=1000))
     assert (signs, after.resumed) == ((), 4)
-    assert told(_run(), SetupObservation(200, "audit", {})).resumed == 0
-    assert told(NEW, SetupObservation(0, "plan", {})).resumed == 0
+    assert announced(_run(), SetupObservation(200, "audit", {})).resumed == 0
+    assert announced(NEW, SetupObservation(0, "plan", {})).resumed == 0
 
     words = {"input": "all", "output": "all", "layers": "none", "adapter": "none"}
-    first = told(_run(), SetupObservation(200, "stage", words))
+    first = announced(_run(), SetupObservation(200, "stage", words))
     assert first.handed == 0
-    assert told(first, SetupObservation(200, "stage", words)).handed == 0
-    assert told(first, SetupObservation(200, "stage", {**words, "layers": "odd"})).handed == 5
+    assert announced(first, SetupObservation(200, "stage", words)).handed == 0
+    assert announced(first, SetupObservation(200, "stage", {**words, "layers": "odd"})).handed == 5
 
 
 def test_tokens_per_step() -> None:
@@ -238,7 +238,7 @@ def test_which_distances_are_even(second: int, explained: bool) -> None:
 def test_an_announcement_covers_five_rows() -> None:
     """A token counter that starts again in the fifth row after it is no sign, in the sixth it is."""
     for rows, names in ((4, []), (5, ["tokens-back"])):
-        trail = told(_run(), SetupObservation(200, "plan", {}))
+        trail = announced(_run(), SetupObservation(200, "plan", {}))
         for i in range(1, rows + 1):
             trail, signs = follow(trail, _next(step=200 + 10 * i, epoch=0.2 + 0.01 * i, input_tokens=20_000 + 1000 * i))
             assert signs == ()
@@ -259,13 +259,13 @@ def test_the_pace_of_target_tokens_comes_first() -> None:
 def test_a_stage_row_needs_its_four_words() -> None:
     """One that lacks a word, or has something else for it, says nothing of what moves."""
     words = {"input": "all", "output": "all", "layers": "none", "adapter": "none"}
-    known = told(_run(), SetupObservation(200, "stage", words))
+    known = announced(_run(), SetupObservation(200, "stage", words))
     for values in ({**words, "layers": None}, {**words, "layers": 3}, {"input": "all"}):
-        assert told(known, SetupObservation(200, "stage", values)).stage == tuple(words.values())
-        assert told(known, SetupObservation(200, "stage", values)).handed == 0
+        assert announced(known, SetupObservation(200, "stage", values)).stage == tuple(words.values())
+        assert announced(known, SetupObservation(200, "stage", values)).handed == 0
 
 
-def _after(trail: Trail, *rows: TrainObservation) -> list[list[str]]:
+def _after(trail: Counters, *rows: TrainObservation) -> list[list[str]]:
     """The names of each row's signs."""
     found = []
     for row in rows:

@@ -65,4 +65,4 @@ def test_other_rows_change_nothing() -> None:
     for row in (SetupObservation(0, "prompt-in-loss", {}), SetupObservation(0, "attempt", {})):
         assert SILENT.add(row) is SILENT
     told = SILENT.add(SetupObservation(0, "attempt", {"arguments": {"group_by_length": True}}))
-    assert told.told and told.add(SetupObservation(9, "attempt", {})).told
+    assert told.groups_by_length and told.add(SetupObservation(9, "attempt", {})).groups_by_length

@@ -16,7 +16,7 @@ from suite.run import LabelledRun, write
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.judgement import asked_of, judge_run
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.reading import Run, Source
+from ko_cpt_callbacks.run.reading import LogSource, Run
 
 __all__ = ["Lived", "by_command", "live", "offline"]
 
@@ -29,7 +29,7 @@ def _task(run: LabelledRun) -> str | None:
 
 def offline(run: LabelledRun) -> tuple[Finding, ...]:
     """What ``ko-cpt check`` finds in the run's state file, without the file."""
-    read = Run(Path("trainer_state.json"), Source.TRAINER_STATE, tuple(run.rows), run.max_steps or None)
+    read = Run(Path("trainer_state.json"), LogSource.TRAINER_STATE, tuple(run.rows), run.max_steps or None)
     return judge_run(read, asked_of(None, task=_task(run))).findings
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.measure.evidence import LossReading
 from ko_cpt_callbacks.hf.measure.head_scores import HeadScores, HeadWatch, HiddenStates, LogitMap, fitting_map
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output, router_loss
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, router_loss
 
 __all__ = ["Calibration"]
 
@@ -41,7 +41,7 @@ class _Text:
 
     def call(self) -> dict[str, Any]:
         found = {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}
-        if self.positions is not None:  # with positions there is often no mask: documents are told by their starts
+        if self.positions is not None:  # with positions there is often no mask: documents are known by their starts
             found = {"input_ids": self.ids, "position_ids": self.positions}
         return found
 
@@ -156,7 +156,7 @@ class Calibration:
         if count is not None:
             given = call["num_items_in_batch"]
             asked["num_items_in_batch"] = torch.full_like(given, count) if isinstance(given, Tensor) else count
-        output = Output.of(self._run(asked)[0])
+        output = ForwardOutput.of(self._run(asked)[0])
         if output.loss is None or output.loss.dim() != 0:
             raise ValueError("no loss")
         loss, router = float(output.loss), router_loss(output, self._watch.base)
@@ -167,7 +167,7 @@ class Calibration:
         if _takes_use_cache(self._watch.base):
             call["use_cache"] = False  # with a cache some models do not tell documents by their positions
         output, hidden = self._run(call)
-        logits = Output.of(output).logits
+        logits = ForwardOutput.of(output).logits
         return (logits if logits is not None and logits.dim() == 3 else None), hidden
 
     def _run(self, call: Mapping[str, Any]) -> tuple[Any, HiddenStates | None]:

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.hf.measure.labels import (
     token_mask,
 )
 from ko_cpt_callbacks.hf.measure.measurement import IndistinctRowsError, Measurement, merge, pack, rows_kept
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.pending_pass import PendingPass, finite_output
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.ranks import Ranks
@@ -109,7 +109,7 @@ class EvalMeter:
     def observe(
         self,
         call: Mapping[str, Any],
-        output: Output,
+        output: ForwardOutput,
         evidence: Evidence | Absent,
         *,
         own_labels: bool = False,
@@ -147,7 +147,7 @@ class EvalMeter:
         active = GradientState().active_dataloader
         return any(not item.taken and item.dataloader is active for item in self._pending)
 
-    def see_unlabelled(self, output: Output) -> None:
+    def see_unlabelled(self, output: ForwardOutput) -> None:
         """A forward pass in evaluation mode without labels anywhere: at most it counts as a broken batch."""
         self._passes += 1
         if output.loss is not None and output.loss.dim() == 0:

@@ -26,13 +26,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output, alignment_of, plain_tensor
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, alignment_of, plain_tensor
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE as IGNORE
 from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses, watched_nll
 
 __all__ = [
-    "IGNORE", "Absent", "Alignment", "Evidence", "LossReading", "Output", "TokenScores", "WithoutLogits",
-    "alignment_of", "read_evidence",
+    "IGNORE",
+    "Absent",
+    "Alignment",
+    "Evidence",
+    "ForwardOutput",
+    "LossReading",
+    "TokenScores",
+    "WithoutLogits",
+    "alignment_of",
+    "read_evidence",
 ]
 
 # Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that
@@ -136,7 +144,7 @@ class Absent:
 
 def read_evidence(
     kwargs: Mapping[str, Any],
-    output: Output,
+    output: ForwardOutput,
     watched: Sequence[TokenLosses],
     alignment: Alignment | None,
     *,
@@ -205,7 +213,7 @@ def _within_documents(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tenso
 
 def _from_no_logits(
     kwargs: Mapping[str, Any],
-    output: Output,
+    output: ForwardOutput,
     labels: Tensor,
     virtual_tokens: int,
     asked: WithoutLogits | None,
@@ -274,7 +282,7 @@ def _unmatched(what: str, tensor: Tensor, labels: Tensor) -> str:
     return f"the {what} have {tensor.shape[1]} positions and the labels {labels.shape[1]}: they cannot be matched"
 
 
-def _from_log_probs(output: Output, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
+def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
     log_probs, mask = output.log_probs, output.label_mask
     assert log_probs is not None
     nll, length = -log_probs.float(), labels.shape[1]
@@ -318,7 +326,7 @@ def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | 
 
 
 def _from_loss(
-    kwargs: Mapping[str, Any], output: Output, labels: Tensor, reading: LossReading, *, causal: bool
+    kwargs: Mapping[str, Any], output: ForwardOutput, labels: Tensor, reading: LossReading, *, causal: bool
 ) -> Evidence:
     assert output.loss is not None
     if causal:
@@ -334,7 +342,7 @@ def _from_loss(
     return Evidence("loss", labels=labels, nll_sum=total, token_count=count)
 
 
-def _disagrees(kwargs: Mapping[str, Any], output: Output, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:
+def _disagrees(kwargs: Mapping[str, Any], output: ForwardOutput, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:
     """Whether a loss is none of what the sum of its tokens' losses may have become."""
     count = (labels != IGNORE).sum().to(total.device)
     given = kwargs.get("num_items_in_batch")
@@ -349,7 +357,7 @@ def _disagrees(kwargs: Mapping[str, Any], output: Output, loss: Tensor, total: T
 
 def _scores_as_given(
     kwargs: Mapping[str, Any],
-    output: Output,
+    output: ForwardOutput,
     nll: Tensor,
     labels: Tensor,
     given: Tensor,

@@ -19,7 +19,7 @@ from ko_cpt_callbacks.hf.measure.evidence import Evidence, WithoutLogits, read_e
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
-from ko_cpt_callbacks.hf.measure.model_output import ModelHook, Output, alignment_of, router_loss
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, ModelHook, alignment_of, router_loss
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model.structure import text_config
@@ -110,13 +110,13 @@ class ForwardWatch:
             # The first label of a row has no prediction, unless virtual tokens stand before it.
             shifts = self.alignment == "causal" and not self.virtual_tokens
             self._train.observe(
-                kwargs, Output.of(output), shifts=shifts, pad_id=self._pad_id, alignment=self.alignment,
+                kwargs, ForwardOutput.of(output), shifts=shifts, pad_id=self._pad_id, alignment=self.alignment,
                 virtual_tokens=self.virtual_tokens,
             )  # fmt: skip
             return
         call = _by_name(args, kwargs)
         taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)
-        self._observe(call, Output.of(output, self._vocabulary), watched, taken, hidden)
+        self._observe(call, ForwardOutput.of(output, self._vocabulary), watched, taken, hidden)
         if self._eval.elsewhere:  # a training step, while a thread beside it evaluates the same model
             self._train.lose()
 
@@ -131,7 +131,7 @@ class ForwardWatch:
     def _observe(
         self,
         call: dict[str, Any],
-        output: Output,
+        output: ForwardOutput,
         watched: list[TokenLosses],
         taken: TakenLabels | None,
         hidden: HiddenStates | None,

@@ -61,7 +61,7 @@ def document_starts(kwargs: Mapping[str, Any]) -> Tensor | None:
         return None
     mask = kwargs.get("attention_mask")
     if isinstance(mask, Tensor) and _is_square(mask, ids):
-        # Whoever cannot see the token before begins anew.
+        # Anyone who cannot see the token before begins anew.
         before = _allowed(mask)[:, 0].diagonal(offset=-1, dim1=-2, dim2=-1)
         return _opened(~before)
     seq_idx = kwargs.get("seq_idx")

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.model.structure import text_config
 
-__all__ = ["Alignment", "ModelHook", "Output", "alignment_of", "plain_tensor", "router_loss"]
+__all__ = ["Alignment", "ForwardOutput", "ModelHook", "alignment_of", "plain_tensor", "router_loss"]
 
 Alignment = Literal["causal", "masked", "seq2seq"]
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ForwardOutput:
     """The parts of a model output that matter here, whatever container it came in."""
 
     loss: Tensor | None
@@ -30,7 +30,7 @@ class Output:
     aux_loss: Tensor | None = None
 
     @classmethod
-    def of(cls, output: Any, vocabulary: int | None = None) -> Output:
+    def of(cls, output: Any, vocabulary: int | None = None) -> ForwardOutput:
         """Read a ``ModelOutput``, a mapping, a tuple ``(loss, logits, …)`` or ``(logits, …)``, or bare logits.
 
         Args:
@@ -63,7 +63,7 @@ def plain_tensor(value: Any) -> Tensor | None:
     return value.detach() if isinstance(value, Tensor) else None
 
 
-def router_loss(output: Output, base: nn.Module) -> Tensor | None:
+def router_loss(output: ForwardOutput, base: nn.Module) -> Tensor | None:
     """A mixture of experts' share of the loss; None where the output does not name it."""
     weight = getattr(text_config(base), "router_aux_loss_coef", None)
     return None if output.aux_loss is None or not isinstance(weight, float) else output.aux_loss * weight

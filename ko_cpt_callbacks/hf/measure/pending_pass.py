@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = ["PendingPass", "finite_output"]
@@ -66,7 +66,7 @@ class PendingPass:
         return differs if before.differs is None else differs | before.differs.to(differs.device)
 
 
-def finite_output(output: Output, evidence: Evidence | Absent) -> Tensor | None:
+def finite_output(output: ForwardOutput, evidence: Evidence | Absent) -> Tensor | None:
     """Whether a pass came to numbers, as far as its losses per token do not say; None where nothing tells."""
     if output.loss is not None and output.loss.dim() == 0:
         finite = output.loss.isfinite()

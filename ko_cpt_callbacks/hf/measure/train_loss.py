@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.measure.evidence import Evidence, read_evidence
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 
@@ -37,7 +37,7 @@ class LossProbe:
 
     Args:
         loss: What the model returned.
-        divisor: The count of targets that it was told to divide by; None where it was told none.
+        divisor: The count of targets that it divides by, as given; None where none was given.
         tokens: Its own targets.
         cross_entropy: Their mean cross-entropy, from the logits of the same pass.
     """
@@ -53,7 +53,7 @@ class LossSums:
     """The losses of one logging window, over all ranks.
 
     Args:
-        divided: Sum of loss times the count that the model was told to divide by: its sums, where it did.
+        divided: Sum of loss times the count that the model was given to divide by: its sums, where it did.
         averaged: Sum of loss times the micro-batch's own targets: its sums, where it averaged over those.
         tokens: Targets behind either.
     """
@@ -68,7 +68,7 @@ class LossSums:
 
 
 def probe_loss(
-    kwargs: Mapping[str, Any], output: Output, alignment: Alignment | None, virtual_tokens: int
+    kwargs: Mapping[str, Any], output: ForwardOutput, alignment: Alignment | None, virtual_tokens: int
 ) -> Tensor | None:
     """Loss, divisor (NaN where none), targets and mean cross-entropy of a pass, on its device; None without logits."""
     found = read_evidence(kwargs, output, (), alignment, virtual_tokens=virtual_tokens)
@@ -76,8 +76,8 @@ def probe_loss(
         return None
     device, count = output.loss.device, (found.labels != IGNORE).sum()
     divisor = kwargs.get("num_items_in_batch")
-    told = torch.tensor(math.nan) if divisor is None else torch.as_tensor(divisor).float()
-    parts = (output.loss.float().mean(), told.max(), count.float(), found.nll.float().sum() / count)
+    given = torch.tensor(math.nan) if divisor is None else torch.as_tensor(divisor).float()
+    parts = (output.loss.float().mean(), given.max(), count.float(), found.nll.float().sum() / count)
     return torch.stack([part.detach().to(device) for part in parts])
 
 
@@ -100,7 +100,7 @@ class TrainLoss:
     def judge(
         self, logged: float, sums: LossSums | None, probe: LossProbe | None
     ) -> tuple[float | None, dict[str, Any] | None]:
-        """The perplexity of a row, and what is to be said once: the loss is a multiple of the measured one.
+        """The perplexity of a row, and what must be reported once: the loss is a multiple of the measured one.
 
         Args:
             logged: The row's loss, nats per token, above 0.
@@ -120,7 +120,7 @@ class TrainLoss:
     def _measured(self, sums: LossSums) -> float | None:
         """Mean cross-entropy of the window; None where the model's loss is seen to be something else."""
         probe = self._probe
-        if probe is None:  # no logits to look at: believe that a model divides by what it was told
+        if probe is None:  # no logits to look at: believe that a model divides by what it was given
             return sums.divided / sums.tokens
         if probe.divisor is not None and _equal(probe.loss * probe.divisor / probe.tokens, probe.cross_entropy):
             return sums.divided / sums.tokens

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, Output
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.train_loss import LossProbe, LossSums, probe_loss
 from ko_cpt_callbacks.hf.ranks import Ranks
@@ -180,7 +180,7 @@ class TrainMeter:
     def observe(
         self,
         kwargs: Mapping[str, Any],
-        output: Output,
+        output: ForwardOutput,
         *,
         shifts: bool,
         pad_id: int | None = None,
@@ -225,9 +225,9 @@ class TrainMeter:
     def _add_loss(self, loss: Tensor, count: Tensor, divisor: Any) -> None:
         mean = loss.detach().float().mean()
         own = count.to(mean.device)
-        told = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
+        given = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
         mean = torch.where(own > 0, mean, torch.zeros_like(mean))  # a mean over no target adds nothing
-        sums = torch.stack([mean * told, mean * own])
+        sums = torch.stack([mean * given, mean * own])
         self._losses = sums if self._losses is None else self._losses + sums.to(self._losses.device)
 
     def lose(self) -> None:

@@ -187,12 +187,12 @@ def _marked(outer: nn.Module) -> tuple[set[int], set[int], set[int]]:
     return adapters, saved, norms
 
 
-def _rows(seen: _Seen, told: int | None) -> tuple[RowsSeen, RowsSeen]:
+def _rows(seen: _Seen, declared: int | None) -> tuple[RowsSeen, RowsSeen]:
     hooked = _hooked(seen)
     found = []
     for parts, there in ((seen.input, seen.has_input), (seen.output, seen.has_head)):
         held = parts.weight is not None and id(parts.weight) in hooked
-        number = told if held or not hooked else None
+        number = declared if held or not hooked else None
         own = None if parts.weight is None else held_rows(parts.weight)
         number = number if own is None else own
         rows = rows_seen(parts, hooked=held, new_rows_from=number)

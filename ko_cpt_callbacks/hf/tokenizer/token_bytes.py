@@ -8,7 +8,7 @@ Three spaces need care. A tokenizer that writes a space as part of the word (``â
 of every text; it is counted out where such a token stands first in a row or follows a special token, because
 that is where a text begins. After an added token some tokenizers put one too; it is counted out as well. And a
 Metaspace step puts none where the text begins with a space already, so that one real space in that place cannot
-be told from its own: it is left uncounted (``note`` says so), two or more are counted.
+be kept apart from its own: it is left uncounted (``note`` says so), two or more are counted.
 """
 
 from __future__ import annotations

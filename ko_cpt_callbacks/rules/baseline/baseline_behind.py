@@ -17,7 +17,7 @@ __all__ = ["BaselineBehind", "BaselineBehindState"]
 
 @dataclass(frozen=True, slots=True)
 class BaselineBehindState:
-    """Where the sets stand, and of which it was said."""
+    """Where the sets stand, and of which it was reported."""
 
     standings: Standings = field(default_factory=Standings)
     said: tuple[str, ...] = ()

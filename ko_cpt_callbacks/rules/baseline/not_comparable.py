@@ -19,7 +19,7 @@ __all__ = ["NotComparable", "NotComparableState"]
 
 @dataclass(frozen=True, slots=True)
 class NotComparableState:
-    """Where the sets stand, whether the run was trained, the last step seen, and whether it was said."""
+    """Where the sets stand, whether the run was trained, the last step seen, and whether it was reported."""
 
     standings: Standings = field(default_factory=Standings)
     trained: bool = False

@@ -24,7 +24,7 @@ _UNITS: Final = (NATS, BITS)
 
 @dataclass(frozen=True, slots=True)
 class StageRegressionState:
-    """The (stage, stage before, set) of which it was said."""
+    """The (stage, stage before, set) of which it was reported."""
 
     said: tuple[tuple[str, str, str], ...] = ()
 

@@ -21,7 +21,7 @@ __all__ = ["Diverged", "DivergedState"]
 
 @dataclass(frozen=True, slots=True)
 class DivergedState:
-    """The segment of which it was said that it diverged."""
+    """The segment of which it was reported that it diverged."""
 
     said: int | None = None
     shifted: tuple[Low, float] | None = None
@@ -34,7 +34,7 @@ class Diverged(Rule):
 
     The level is a short median; the lowest is looked for since the start, the last seam, or the last restart of the
     learning rate. The rise must be larger than any bump that comes back: more so while the learning rate warms up
-    or has just done so (`Watch.young`). That it does not come back is said
+    or has just done so (`Watch.young`). That it does not come back is reported
 
     * when the level has been rising for ``rising`` points and still does, or for ``climbing`` points ever faster and
       to twice the height, or
@@ -118,7 +118,7 @@ class Diverged(Rule):
         variant = "rising" if soars else self._variant(after, watch, lowest, height, needed)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, lowest - low.level + shift)), ()
-        if variant is None or _tooth(signals, low, height):
+        if variant is None or _within_mega_batch(signals, low, height):
             return state, ()
         if paces_differ(window.paces, min(watch.since - low.index, limits.NEAR)):
             return state, ()
@@ -185,13 +185,13 @@ class Diverged(Rule):
         return size if least * height < size < most * height and late < limits.DIVERGED_SHIFT_STILL * size else None
 
 
-def _tooth(signals: Signals, low: Low, height: float) -> bool:
+def _within_mega_batch(signals: Signals, low: Low, height: float) -> bool:
     """Whether rows grouped by length may explain the rise for now: it drifts back from a jump, as in a saw."""
     watch, window = signals.watch, signals.window
     level, jump = watch.middles[-1], watch.jumps[-1] if watch.jumps else None
     if jump is None:
-        return signals.told and within_saw(window, watch.since - low.index, level)
-    if watch.since - jump.index > limits.TOOTH_LONGEST or level > jump.after + limits.SAW_BEYOND * jump.size:
+        return signals.groups_by_length and within_saw(window, watch.since - low.index, level)
+    if watch.since - jump.index > limits.MEGA_BATCH_LONGEST or level > jump.after + limits.SAW_BEYOND * jump.size:
         return False
     count = watch.since - jump.index + 1
     back = undone(window, window.losses[: -count - 1], jump.after, jump.size)

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Watch
 from ko_cpt_callbacks.signal.explanation import (
-    another_tooth,
+    another_mega_batch,
     epoch_ends,
     interval_changes,
     lengths_jumped,
@@ -28,26 +28,26 @@ __all__ = ["LevelShift", "LevelShiftState"]
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """A shift that may be a tooth."""
+class WaitingShift:
+    """A shift that may be a mega-batch's."""
 
     values: dict[str, Any]
     at: int
     due: int
-    """Points since the window began, when it was seen and when it is to be said if it is still there."""
+    """Points since the window began, when it was seen and when it is reported if it is still there."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelShiftState:
-    """What was said, and what waits."""
+    """What was reported, and what waits."""
 
     quiet_until: int = 0
     """No shift is looked for in a window of which this many points are not there yet: it would be the one just said."""
     seam: tuple[int, float, float, int] | None = None
     """The last seam that is still to be judged: its segment, the level and noise before it, and their points."""
-    tooth: float = 0.0
-    """The last jump that only undid a drift; a later one of its kind is another tooth."""
-    doubt: Doubt | None = None
+    mega_batch: float = 0.0
+    """The last jump that only undid a drift; a later one of its kind is another mega-batch."""
+    doubt: WaitingShift | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,15 @@ class LevelShift(Rule):
 
     Two lines, before a place and after it (`step_of`), must be apart by ``sure`` standard errors; their slopes must be
     much the same, the points after keep to their side, and no ramp or curve fit as well (`gain_of`). One point between
-    the two may be anywhere. A large shift is said after ``few`` points, a small one after ``many``.
+    the two may be anywhere. A large shift is reported after ``few`` points, a small one after ``many``.
 
-    Explained, and therefore not said (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate dropped at
-    once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorizing does; the
-    return from a spike; a tooth of rows grouped by length, or any level that they had. A jump that may be the first
-    tooth, because it leads back to where the loss began, or down, waits whether the loss drifts back, or for the next.
+    Explained, and therefore not reported (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate
+    dropped at once; a small change while it rises; an epoch's end, unless the shift is far larger than what memorizing
+    does; the return from a spike; a mega-batch of rows grouped by length, or any level that they had. A jump that may
+    end the first mega-batch, because it leads back to where the loss began, or down, waits whether the loss drifts
+    back, or for the next.
 
-    Across a seam only a fall is said, and a large one: a second run may begin anywhere above.
+    Across a seam only a fall is reported, and a large one: a second run may begin anywhere above.
 
     Args:
         sure: Standard errors of its size that a shift must have,
@@ -181,39 +182,40 @@ class LevelShift(Rule):
     def _doubted(
         self, values: dict[str, Any], signals: Signals, state: LevelShiftState
     ) -> tuple[dict[str, Any] | None, LevelShiftState]:
-        """The shift, or a state that waits whether it is a tooth of which the next will come."""
+        """The shift, or a state that waits whether it is a mega-batch's of which the next will come."""
         watch, shift = signals.watch, values["shift"]
-        least, most = limits.TEETH_ALIKE
-        if shift * state.tooth > 0 and least < shift / state.tooth < most:
+        least, most = limits.MEGA_BATCHES_ALIKE
+        if shift * state.mega_batch > 0 and least < shift / state.mega_batch < most:
             return None, state
         start = watch.since - values["points"]
-        aside = replace(state, tooth=shift, quiet_until=watch.since, doubt=None)
-        if another_tooth(watch.jumps, start + 1, shift, values["before"]):
+        aside = replace(state, mega_batch=shift, quiet_until=watch.since, doubt=None)
+        if another_mega_batch(watch.jumps, start + 1, shift, values["before"]):
             return None, aside
         if signals.grouped and within_saw(signals.window, values["points"] + 1, values["after"]):
             return None, aside
         back = undone(signals.window, signals.window.losses[: -values["points"] - 1], values["after"], shift)
         if back:
             return None, aside
-        # A first tooth has no more points than a mega-batch has batches. A fall may end one wherever it leads: the loss
-        # of a young run falls too, and hides the drift up.
-        if start > (limits.TOOTH_EARLY if back is False and shift > 0 else limits.TOOTH_LONGEST + 1):
+        # The first has no more points than a mega-batch has batches. A fall may end one wherever it leads: the loss of
+        # a young run falls too, and hides the drift up.
+        if start > (limits.MEGA_BATCH_EARLY if back is False and shift > 0 else limits.MEGA_BATCH_LONGEST + 1):
             return values, state
-        due = max(start + (start + limits.AROUND if start <= limits.TOOTH_EARLY else limits.TOOTH_WAIT), watch.since)
+        wait = start + limits.AROUND if start <= limits.MEGA_BATCH_EARLY else limits.MEGA_BATCH_WAIT
+        due = max(start + wait, watch.since)
         if due == watch.since:
             return values, state
-        return None, replace(state, doubt=Doubt(values, watch.since, due), quiet_until=watch.since)
+        return None, replace(state, doubt=WaitingShift(values, watch.since, due), quiet_until=watch.since)
 
     def _settled(
-        self, watch: Watch, state: LevelShiftState, doubt: Doubt
+        self, watch: Watch, state: LevelShiftState, doubt: WaitingShift
     ) -> tuple[dict[str, Any] | None, LevelShiftState]:
-        """The shift that waited, once it is due; forgotten once the loss has gone back, or the next tooth came."""
+        """The shift that waited, once it is due; forgotten once the loss has gone back, or the next mega-batch came."""
         before, shift = doubt.values["before"], doubt.values["shift"]
         again = any(jump.index > doubt.at and 2 * jump.size / shift > 1 for jump in watch.jumps)
         stays, due = (watch.middles[-1] - before) / shift, watch.since >= doubt.due
-        drifts = due and shift < 0 and doubt.at - doubt.values["points"] > limits.TOOTH_EARLY
-        if again or stays < (limits.TOOTH_FALLS if drifts else limits.TOOTH_STAYS):
-            return None, replace(state, doubt=None, tooth=shift)
+        drifts = due and shift < 0 and doubt.at - doubt.values["points"] > limits.MEGA_BATCH_EARLY
+        if again or stays < (limits.MEGA_BATCH_FALLS if drifts else limits.MEGA_BATCH_STAYS):
+            return None, replace(state, doubt=None, mega_batch=shift)
         if not due:
             return None, state
         return {**doubt.values, "points": doubt.values["points"] + watch.since - doubt.at}, replace(state, doubt=None)

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise
-from ko_cpt_callbacks.signal.explanation import another_tooth, paces_differ, within_saw
+from ko_cpt_callbacks.signal.explanation import another_mega_batch, paces_differ, within_saw
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = ["LossSpike"]
@@ -47,11 +47,11 @@ class LossSpike(Rule):
         bump_climb: While the learning rate warms up, or just has, a rise that took more points than this to its peak
         bump_nats: must be so many nats high: else it is a bump. So must one after fewer points than a line needs.
         more: Share by which a single point must be higher with each doubling of the points beyond 128.
-        tooth_points: A rise that was up at once and took so many points to come back must be above the window before
-            by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and comes
-            down. Half as many points where it may be the end of the first mega-batch.
+        mega_batch_points: A rise that was up at once and took so many points to come back must be above the window
+            before by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and
+            comes down. Half as many points where it may be the end of the first mega-batch.
         early_nats: Height after fewer than twelve points, nats.
-        most: Spikes that are said of one run; after them it is plain.
+        most: Spikes that are reported of one run; after them it is plain.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,), place=100)
@@ -69,7 +69,7 @@ class LossSpike(Rule):
     bump_climb: int = limits.SPIKE_BUMP_CLIMB
     bump_nats: float = limits.SPIKE_BUMP_NATS
     more: float = limits.SPIKE_MORE
-    tooth_points: int = limits.SPIKE_TOOTH_POINTS
+    mega_batch_points: int = limits.SPIKE_MEGA_BATCH_POINTS
     early_nats: float = limits.SPIKE_EARLY_NATS
     most: int = limits.SPIKE_MOST
 
@@ -78,7 +78,7 @@ class LossSpike(Rule):
         return 0
 
     def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, Found]:
-        """Judges a training row; the state is how many spikes were said."""
+        """Judges a training row; the state is how many spikes were reported."""
         watch, window = signals.watch, signals.window
         rise = watch.ended
         if rise is None or state >= self.most:
@@ -96,7 +96,7 @@ class LossSpike(Rule):
         return state + 1, (finding,)
 
     def _grouped(self, signals: Signals, rise: Rise) -> bool:
-        """Whether rows grouped by length explain it: other tokens per step, a level that they had, another tooth."""
+        """Whether rows grouped by length explain it: other tokens per step, a level that they had, a mega-batch."""
         if rise.points < 2:
             return False
         start = signals.watch.since - rise.points
@@ -104,7 +104,7 @@ class LossSpike(Rule):
             return True
         if paces_differ(signals.window.paces, rise.points):
             return True
-        return rise.points > 2 and another_tooth(signals.watch.jumps, start, rise.height, rise.base)
+        return rise.points > 2 and another_mega_batch(signals.watch.jumps, start, rise.height, rise.base)
 
     def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
         """The height that a rise must have, in nats.
@@ -127,9 +127,9 @@ class LossSpike(Rule):
         if few:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
         # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
-        first = count - rise.points <= limits.TOOTH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
+        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
         at_once = rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height
-        if rise.points >= (0.5 if first else 1) * self.tooth_points and at_once:
+        if rise.points >= (0.5 if first else 1) * self.mega_batch_points and at_once:
             least.append((rise.ceiling - rise.base) / limits.SPIKE_CEILING)
         if rise.points == 1:
             least[0] *= 1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0) if count else 1

@@ -17,9 +17,9 @@ from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["Memorizing", "MemorizingState", "Step", "begun", "step_at"]
+__all__ = ["EpochStep", "Memorizing", "MemorizingState", "begun", "step_at"]
 
-class Step(NamedTuple):
+class EpochStep(NamedTuple):
     """What happens at the end of an epoch, in nats per token.
 
     ``epoch``: epochs done; ``drop``: by how much the loss is lower after it than the trend on both sides explains, with
@@ -49,7 +49,7 @@ def _slack(epoch: float) -> float:
     return limits.EPOCH_ROUNDED if round(epoch, limits.EPOCH_DECIMALS) == epoch else limits.EPOCH_EXACT
 
 
-def step_at(recent: Recent, epoch: int, most: int) -> Step | None:
+def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
     """The step at the end of an epoch, from as many points before it as after it; ``None`` for too few.
 
     Args:
@@ -81,12 +81,12 @@ def step_at(recent: Recent, epoch: int, most: int) -> Step | None:
     at_end = [recent.rates[i] for i in (max(0, 2 * before[-1] - after[0]), before[-1], after[0])]
     earlier, high, low = (one or 0.0 for one in at_end)
     fell = None not in at_end and high - low > limits.EPOCH_RATE_FELL * high + 2 * max(earlier - high, 0.0)
-    return Step(epoch, line.drop, line.drop_error, line.noise, median(old), median(new), fell)
+    return EpochStep(epoch, line.drop, line.drop_error, line.noise, median(old), median(new), fell)
 
 
 @dataclass(frozen=True, slots=True)
 class MemorizingState:
-    """Where the run stands among its epochs, and whether it was said.
+    """Where the run stands among its epochs, and whether it was reported.
 
     ``epoch``: epochs done, ``began``: points of the segment before this one, ``each``: points of the one before it;
     ``first``: the first epoch in whose course the loss hardly fell, ``level``: of its second half, ``held``: the
@@ -102,7 +102,7 @@ class MemorizingState:
     held: Mapping[str, Mark] = field(default_factory=dict)
     judged: bool = True
     opening: float | None = None
-    steps: tuple[tuple[Step, bool], ...] = ()
+    steps: tuple[tuple[EpochStep, bool], ...] = ()
     said: bool = False
 
 

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Train
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["NonFinite", "NonFiniteState", "Track"]
+__all__ = ["FiniteTrack", "NonFinite", "NonFiniteState"]
 
 Fault: TypeAlias = tuple[str, dict[str, Any]]
 """Which sentence, and the numbers in it."""
@@ -34,7 +34,7 @@ _DECIDED: Final = {"scaler-repeated": Severity.WARNING, "zeros": Severity.WARNIN
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class FiniteTrack:
     """The rows of one set, as far as the next one needs them."""
 
     step: int | None = None
@@ -64,8 +64,8 @@ class Track:
 class NonFiniteState:
     """A track per set, and which notes on the loss scaler were given (each once a run)."""
 
-    train: Track = Track()
-    evals: Mapping[str, Track] = field(default_factory=dict)
+    train: FiniteTrack = FiniteTrack()
+    evals: Mapping[str, FiniteTrack] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -124,13 +124,13 @@ class NonFinite(Rule):
                 return replace(state, train=track), ()
             return replace(state, train=track, notes=(*state.notes, note)), (self._note(note, track, seen),)
         if isinstance(seen, EvalObservation):
-            known = _base(state.evals.get(seen.split, Track()), seen.step)
+            known = _base(state.evals.get(seen.split, FiniteTrack()), seen.step)
             track, findings = self._advance(known, seen, _eval_fault(seen))
             return replace(state, evals={**state.evals, seen.split: track}), findings
         return state, ()
 
-    def _plain(self, base: Track, seen: TrainObservation) -> Track | None:
-        """The track after a row of which nothing is to be said: nearly every row is one; ``None`` for any other."""
+    def _plain(self, base: FiniteTrack, seen: TrainObservation) -> FiniteTrack | None:
+        """The track after a row that needs no report: nearly every row is one; ``None`` for any other."""
         loss, norm = seen.loss, seen.grad_norm
         if not loss or not math.isfinite(loss) or seen.nonfinite_steps or seen.targetless_micro_batches:
             return None
@@ -138,14 +138,14 @@ class NonFinite(Rule):
             return None
         healthy = base.healthy + 1
         faulty = base.faulty and healthy < self.healthy_rows
-        return Track(
+        return FiniteTrack(
             seen.step, faulty, healthy, (*base.recent, loss)[-self.window :], _rates(base, seen), base.scaler_rows,
             base.taken or (norm is not None and not faulty), base.search, 0, loss,
         )  # fmt: skip
 
     def _advance(
-        self, base: Track, seen: TrainObservation | EvalObservation, fault: Fault | None
-    ) -> tuple[Track, Found]:
+        self, base: FiniteTrack, seen: TrainObservation | EvalObservation, fault: Fault | None
+    ) -> tuple[FiniteTrack, Found]:
         """The track after a row, and the error if the row begins an episode."""
         if fault is None:
             healthy = base.healthy + 1
@@ -158,7 +158,7 @@ class NonFinite(Rule):
         finding = Finding(self.code, Severity.ERROR, seen.step, seen.split, values, asks_to_stop=True, variant=variant)
         return track, (finding,)
 
-    def _train_fault(self, seen: TrainObservation, base: Track) -> Fault | None:
+    def _train_fault(self, seen: TrainObservation, base: FiniteTrack) -> Fault | None:
         values: dict[str, Any] = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm}
         if seen.nonfinite_steps:
             values[keys.NONFINITE_STEPS] = seen.nonfinite_steps
@@ -191,7 +191,7 @@ class NonFinite(Rule):
                 }
         return None
 
-    def _healthy(self, track: Track, seen: TrainObservation) -> tuple[Track, str | None]:
+    def _healthy(self, track: FiniteTrack, seen: TrainObservation) -> tuple[FiniteTrack, str | None]:
         """The track with a healthy row's numbers, and the note that its gradient norm calls for."""
         if seen.loss is None:
             return track, None
@@ -212,7 +212,7 @@ class NonFinite(Rule):
             return track, "scaler-repeated"
         return track, "scaler"
 
-    def _note(self, note: str, track: Track, seen: TrainObservation) -> Finding:
+    def _note(self, note: str, track: FiniteTrack, seen: TrainObservation) -> Finding:
         severity = _DECIDED.get(note, Severity.INFO)
         values: dict[str, Any] = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm}
         if note == "no-target":
@@ -224,19 +224,19 @@ class NonFinite(Rule):
         return Finding(self.code, severity, seen.step, seen.split, values, variant=note)
 
 
-def _base(track: Track, step: int) -> Track:
+def _base(track: FiniteTrack, step: int) -> FiniteTrack:
     """The track that a row of ``step`` continues: steps that go back are two runs joined."""
     if track.step is None or step >= track.step:
         return track
     return replace(track, recent=(), rates=(), zeros=0, nonzero=None)
 
 
-def _rates(track: Track, seen: TrainObservation) -> tuple[float, ...]:
+def _rates(track: FiniteTrack, seen: TrainObservation) -> tuple[float, ...]:
     rate = seen.learning_rate
     return () if rate is None or not math.isfinite(rate) else (*track.rates, rate)[-limits.RATE_ROWS :]
 
 
-def _zeros(track: Track, seen: TrainObservation) -> dict[str, Any]:
+def _zeros(track: FiniteTrack, seen: TrainObservation) -> dict[str, Any]:
     """The count of zeros after a healthy row, and the loss before them; a gradient norm tells that a zero is one."""
     if seen.loss == 0.0 and seen.grad_norm is None and seen.nonfinite_steps is None:
         return {"zeros": track.zeros + 1}

@@ -20,8 +20,8 @@ __all__ = ["Plateau"]
 class Plateau(Rule):
     """Says once, as a note, that the last part of the run so far brought nothing that its noise would not.
 
-    Nothing is said where the log has no learning rate: a loss that stops falling because the rate has come down is as
-    it should be. Nor where the loss has not fallen before: that is ``no-learning``.
+    Nothing is reported where the log has no learning rate: a loss that stops falling because the rate has come down is
+    as it should be. Nor where the loss has not fallen before: that is ``no-learning``.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("plateau", (Severity.INFO,), (TrainObservation, EndObservation), place=230)
@@ -70,7 +70,7 @@ class Plateau(Rule):
         fallen = median(signals.trend.head) - level
         if fallen < self.fallen_errors * last.error or last.fall < -0.5 * fallen:
             return ()
-        # A loss that rises stands no more still than one that falls; at the end that is said all the same.
+        # A loss that rises stands no more still than one that falls; at the end that is reported all the same.
         if live and (last.fall < -self.rise_errors * last.error or last.fall + 2 * last.error > self.hidden * fallen):
             return ()
         found: dict[str, Any] = {

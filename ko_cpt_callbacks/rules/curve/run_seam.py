@@ -42,7 +42,7 @@ class RunSeamState:
     age: int = 0
     """Rows since the first of them."""
     said: str = ""
-    """What was said of them,"""
+    """What was reported of them,"""
     said_at: int | None = None
     """and at which step."""
 
@@ -52,9 +52,9 @@ class RunSeam(Rule):
     """Says that the rows from here on belong to another run: once, or twice where a note becomes a warning.
 
     Signs within ``rows`` rows belong together. One strong sign or two weak ones are a warning, one weak sign is a
-    note (table: `ko_cpt_callbacks.signal.restart`). The beginning of another stage that was told of is neither; nor
-    is a learning rate that jumps at a resume that was told of. TRL counts tokens anew at every resume, so that alone is
-    a note, where no one told of the resume; with another level, or another number of tokens per step, in the points
+    note (table: `ko_cpt_callbacks.signal.restart`). The beginning of another stage that a row announces is neither; nor
+    is a learning rate that jumps at an announced resume. TRL counts tokens anew at every resume, so that alone is
+    a note, where no row announces the resume; with another level, or another number of tokens per step, in the points
     after it, it is a warning.
 
     Args:

@@ -18,7 +18,7 @@ __all__ = ["EvalSetChanged", "EvalSetChangedState"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RowsChange:
     """A change of rows: the evaluation before it and the first one after."""
 
     step: int
@@ -34,12 +34,12 @@ class Change:
 class Seen:
     """One set: its rows, its last evaluation, and a change that one more evaluation has to confirm.
 
-    ``said_drawn``: whether it was said that the set is drawn anew each time.
+    ``said_drawn``: whether it was reported that the set is drawn anew each time.
     """
 
     rows: EvalRows = NO_ROWS
     point: EvalPoint | None = None
-    pending: Change | None = None
+    pending: RowsChange | None = None
     said_drawn: bool = False
 
 
@@ -110,7 +110,7 @@ class EvalSetChanged(Rule):
             return self._say(now, split) if now.pending is not None and not base.rows.drawn else (now, ())
         if rows.last is not Likeness.OTHER or base.point is None or now.point is None:
             return now, ()
-        change = Change(
+        change = RowsChange(
             now.point.step, base.point.step, base.point.value, now.point.value, base.point.rows, now.point.rows,
             rows.labels,
         )  # fmt: skip

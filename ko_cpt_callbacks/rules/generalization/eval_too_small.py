@@ -20,7 +20,7 @@ __all__ = ["EvalTooSmall", "EvalTooSmallState"]
 
 @dataclass(frozen=True, slots=True)
 class EvalTooSmallState:
-    """The sets of which it was said; the first levels that relative targets are measured from."""
+    """The sets of which it was reported; the first levels that relative targets are measured from."""
 
     said: tuple[str, ...] = ()
     firsts: tuple[tuple[Target, Level], ...] = ()

@@ -20,7 +20,7 @@ __all__ = ["Forgetting", "ForgettingState"]
 
 @dataclass(frozen=True, slots=True)
 class ForgettingState:
-    """The highest evaluation of each retention set since its first, and what was said of which."""
+    """The highest evaluation of each retention set since its first, and what was reported of which."""
 
     highest: Mapping[str, Mark] = field(default_factory=dict)
     said: tuple[tuple[str, str], ...] = ()

@@ -56,7 +56,7 @@ class Overfitting(Rule):
         return ()
 
     def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
-        """Judges an evaluation; the state is the sets of which it was said."""
+        """Judges an evaluation; the state is the sets of which it was reported."""
         now, split = signals.evaluations.now, getattr(seen, "split", "")
         if now is None or split in state or is_retention(split, self.retention):
             return state, ()

@@ -19,11 +19,11 @@ from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, su
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 
-__all__ = ["BelowFloor", "BelowFloorState", "Recent"]
+__all__ = ["BelowFloor", "BelowFloorState", "RecentLosses"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentLosses:
     """The last losses of one set, oldest first; the last of them belongs to ``step``."""
 
     step: int | None = None
@@ -35,10 +35,10 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class BelowFloorState:
-    """The recent losses of each set, and which sentence was said of which set."""
+    """The recent losses of each set, and which sentence was reported of which set."""
 
-    train: Recent = Recent()
-    evals: Mapping[str, Recent] = field(default_factory=dict)
+    train: RecentLosses = RecentLosses()
+    evals: Mapping[str, RecentLosses] = field(default_factory=dict)
     said: tuple[tuple[str, str], ...] = ()
 
 
@@ -107,9 +107,9 @@ class BelowFloor(Rule):
         point = EvalPoint.of(seen)
         if point is None or point.value is None or not point.finite:
             return state, ()
-        known = state.evals.get(seen.split, Recent())
+        known = state.evals.get(seen.split, RecentLosses())
         # An exact loss after the Trainer's own is another measure, not a fall.
-        known = replace(known if known.metric == point.metric else Recent(), metric=point.metric)
+        known = replace(known if known.metric == point.metric else RecentLosses(), metric=point.metric)
         recent = _with(known, seen.step, point.value, keep=limits.FALL_EVALS, side=1)
         state = replace(state, evals={**state.evals, seen.split: recent})
         upper = point.value + limits.LEVEL_ERRORS * (point.se or 0.0)
@@ -123,7 +123,7 @@ class BelowFloor(Rule):
         return floor_of(reach, self.floor, self.floor_nats)
 
     def _highest(self, reach: float | None) -> float:
-        """Nats per token at and above which nothing is said."""
+        """Nats per token at and above which nothing is reported."""
         return max(self._floor(reach), self.floor_nats)
 
     def _least_fall(self, level: float, reach: float | None) -> float:
@@ -135,7 +135,7 @@ class BelowFloor(Rule):
         self, state: BelowFloorState, step: int, split: str, level: float, reach: float | None, values: dict[str, Any],
         fall: tuple[float, float] | None, kind: str, upper: float | None = None,
     ) -> tuple[BelowFloorState, Found]:  # fmt: skip
-        # The gravest that has not been said; each also stands for the lesser ones.
+        # The gravest that has not been reported; each also stands for the lesser ones.
         low = (level if upper is None else upper) < self._floor(reach)
         names = ["near-zero"] if most_bits(level, reach) < self.near_zero else []
         names += ["fall"] if fall is not None else []
@@ -160,7 +160,7 @@ class BelowFloor(Rule):
         return replace(state, said=(*state.said, (split, new))), (finding,)
 
 
-def _eval_fall(recent: Recent, least: float) -> tuple[float, float] | None:
+def _eval_fall(recent: RecentLosses, least: float) -> tuple[float, float] | None:
     if len(recent.losses) < limits.FALL_EVALS:
         return None
     earlier, before, now = recent.losses
@@ -173,8 +173,8 @@ def _disguised(seen: TrainObservation) -> bool:
     return bool(seen.nonfinite_steps) or (seen.loss == 0.0 and seen.nonfinite_steps is None and bad_gradient)
 
 
-def _with(recent: Recent, step: int, loss: float, keep: int, side: int = limits.FALL_SIDE) -> Recent:
+def _with(recent: RecentLosses, step: int, loss: float, keep: int, side: int = limits.FALL_SIDE) -> RecentLosses:
     losses, lowest = (*recent.losses, loss), recent.lowest
     if recent.step is not None and step < recent.step:
         losses, lowest = (loss,), None  # steps that go back are two runs joined
-    return Recent(step, losses[-keep:], lowest_level(losses, keep, lowest, side), recent.metric)
+    return RecentLosses(step, losses[-keep:], lowest_level(losses, keep, lowest, side), recent.metric)

@@ -25,7 +25,7 @@ _COUNTS: Final = ("accumulation", "processes", "both")
 
 @dataclass(frozen=True, slots=True)
 class LossScaledState:
-    """Whether the callback measured the training loss, and whether it was said."""
+    """Whether the callback measured the training loss, and whether it was reported."""
 
     measured: bool = False
     said: bool = False

@@ -45,7 +45,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class PaddingInLossState:
-    """The count, recent losses, and what was said."""
+    """The count, recent losses, and what was reported."""
 
     counter: Counter = Counter()
     step: int | None = None

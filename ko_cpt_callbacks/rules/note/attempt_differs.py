@@ -19,7 +19,7 @@ SCHEDULE: Final = "schedule_and_optimizer"
 KEPT: Final = "kept"
 BEGUN_ANEW: Final = "begun anew"
 _GROUPS: Final = ("state", "data", "batch", "arguments", "model", "versions")
-"""The groups that are compared, in the order in which they are said."""
+"""The groups that are compared, in the order in which they are reported."""
 _TOKENS: Final = "tokens_per_step"
 
 
@@ -58,7 +58,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptDiffersState:
-    """This attempt, the one before it whose steps hold, and whether this one's difference was said."""
+    """This attempt, the one before it whose steps hold, and whether this one's difference was reported."""
 
     now: Attempt | None = None
     before: Attempt | None = None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.messages.catalogue import NOTE
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.rules.setup.setup_rule import Reading, Reason, count_of, first_of, some_names, text_of
+from ko_cpt_callbacks.rules.setup.setup_rule import Reading, SetupReason, count_of, first_of, some_names, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.signal.signals import Signals
@@ -32,25 +32,25 @@ _EXACT_LOSS: Final = "exact-loss-absent"
 _ERROR_BAR: Final = "error-bar-absent"
 _WHOLE_RUN: Final = "exact-loss-absent-in-run"
 _RESUME: Final = "stopped-before"
-"""Kind of the row that each resume writes, and that is said each time."""
+"""Kind of the row that each resume writes, and that is reported each time."""
 _RESUMED: Final[Mapping[str, Reading]] = {"reason": text_of, "reason_step": count_of, "stops": _stops}
 
 # By the kind of the row, which is that of the codes of earlier versions: their run folders are judged too.
-_OF_ROWS: Final[Mapping[str, tuple[Reason, ...]]] = {
-    "trackers-not-reached": (Reason("trackers-not-reached", Severity.INFO),),
-    "early-stopping-twice": (Reason("early-stopping-twice", Severity.INFO, {"other": _other}),),
-    "nan-filter-on": (Reason("nan-filter-on", Severity.INFO),),
+_OF_ROWS: Final[Mapping[str, tuple[SetupReason, ...]]] = {
+    "trackers-not-reached": (SetupReason("trackers-not-reached", Severity.INFO),),
+    "early-stopping-twice": (SetupReason("early-stopping-twice", Severity.INFO, {"other": _other}),),
+    "nan-filter-on": (SetupReason("nan-filter-on", Severity.INFO),),
     "no-first-evaluation": (
-        Reason("no-first-evaluation", Severity.INFO, when=lambda seen: "eval_steps" not in seen.values),
-        Reason("eval-steps-ignored", Severity.INFO, {"eval_steps": _as_it_is, "eval_strategy": text_of}),
+        SetupReason("no-first-evaluation", Severity.INFO, when=lambda seen: "eval_steps" not in seen.values),
+        SetupReason("eval-steps-ignored", Severity.INFO, {"eval_steps": _as_it_is, "eval_strategy": text_of}),
     ),
     "retention-not-evaluated": (
-        Reason("retention-not-evaluated", Severity.INFO, {"names": some_names, "sets": some_names}),
+        SetupReason("retention-not-evaluated", Severity.INFO, {"names": some_names, "sets": some_names}),
     ),
-    _EXACT_LOSS: (Reason(_WHOLE_RUN, Severity.WARNING, {"reason": text_of}),),
+    _EXACT_LOSS: (SetupReason(_WHOLE_RUN, Severity.WARNING, {"reason": text_of}),),
     _RESUME: (
-        Reason("stopped-before", Severity.INFO, _RESUMED, lambda seen: _stops(seen, "stops")),
-        Reason("stopped-before-goes-on", Severity.INFO, _RESUMED),
+        SetupReason("stopped-before", Severity.INFO, _RESUMED, lambda seen: _stops(seen, "stops")),
+        SetupReason("stopped-before-goes-on", Severity.INFO, _RESUMED),
     ),
 }
 
@@ -63,7 +63,7 @@ class Note(Rule):
     each resume. All are infos but one: a run in which no exact loss can be measured at all has not what the callback
     was put there for, and that is a warning. It stands for all sets. No note asks to stop.
 
-    Its state is what was said, by reason and set.
+    Its state is what was reported, by reason and set.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
@@ -75,7 +75,7 @@ class Note(Rule):
         return ()
 
     def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
-        """Speaks where a row has a reason that was not said before."""
+        """Speaks where a row has a reason that was not reported before."""
         found = list(_of_evaluation(seen)) if isinstance(seen, EvalObservation) else []
         if isinstance(seen, SetupObservation):
             fits = first_of(_OF_ROWS.get(seen.kind, ()), seen)
@@ -100,6 +100,6 @@ def _subject(finding: Finding) -> str:
 
 
 def _is_said(finding: Finding, state: tuple[str, ...]) -> bool:
-    """Whether it was said, or the whole run's reason stands for it."""
+    """Whether it was reported, or the whole run's reason stands for it."""
     of_run = finding.variant == _EXACT_LOSS and f"{_WHOLE_RUN} " in state
     return of_run or _subject(finding) in state

@@ -1,8 +1,8 @@
 """The checks of the set-up that need no limit: a table of what a row must say for each to speak.
 
 A check is a row of the table: its code, and its reasons, each with its severity, the values that its sentence shows and
-what of the row makes it a mistake. The first reason that fits is said. The row is of the kind that the code names, but
-for what is counted in the first batch.
+what of the row makes it a mistake. The first reason that fits is reported. The row is of the kind that the code names,
+but for what is counted in the first batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
     FIRST_BATCH,
     Reading,
-    Reason,
+    SetupReason,
     SetupRule,
     count_of,
     first_of,
@@ -38,8 +38,8 @@ __all__ = [
 class SetupCheck(SetupRule):
     """A check that its reasons decide; a subclass is a row of the table."""
 
-    reasons: ClassVar[tuple[Reason, ...]]
-    """What it may say; the first that fits is said."""
+    reasons: ClassVar[tuple[SetupReason, ...]]
+    """What it may say; the first that fits is reported."""
     row: ClassVar[str] = ""
     """Kind of the set-up row that it reads; empty: its own code."""
 
@@ -49,7 +49,7 @@ class SetupCheck(SetupRule):
         return None if fits is None else self._found(seen, fits[0].severity, fits[1], fits[0].name)
 
 
-def _info(code: str, reasons: tuple[Reason, ...], *, may_stop: bool) -> RuleInfo:
+def _info(code: str, reasons: tuple[SetupReason, ...], *, may_stop: bool) -> RuleInfo:
     """The metadata of a check; its severities are those of its reasons."""
     severities = tuple(one for one in reversed(Severity) if one in {reason.severity for reason in reasons})
     return RuleInfo(code, severities, (SetupObservation,), may_stop, place=10)
@@ -63,7 +63,7 @@ class NoTrainableParameters(SetupCheck):
     checkpointing the inputs require a gradient all the same, and it trains nothing to the end without a word.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (Reason("", Severity.ERROR, {"parameters": some_of}),)
+    reasons: ClassVar[tuple[SetupReason, ...]] = (SetupReason("", Severity.ERROR, {"parameters": some_of}),)
     info: ClassVar[RuleInfo] = _info("no-trainable-parameters", reasons, may_stop=True)
 
 
@@ -84,13 +84,13 @@ class AdaptersFrozen(SetupCheck):
     trainers freeze the adapters of a model that they are given (TRL issue 3926).
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("beside-trained", Severity.INFO, _OF_ADAPTERS, _beside_adapters),
-        Reason(
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("beside-trained", Severity.INFO, _OF_ADAPTERS, _beside_adapters),
+        SetupReason(
             "others-trained", Severity.ERROR, _OF_ADAPTERS,
             lambda seen: some_of(seen, "trainable_parameters") is not None,
         ),
-        Reason("nothing-trained", Severity.ERROR, _OF_ADAPTERS),
+        SetupReason("nothing-trained", Severity.ERROR, _OF_ADAPTERS),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info("adapters-frozen", reasons, may_stop=True)
 
@@ -113,13 +113,13 @@ class EmbeddingsFrozen(SetupCheck):
     the vocabulary are all that is left of it (``seen``: ``rows``), and they are enough.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason(
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason(
             "alike", Severity.WARNING, _OF_NEW_ROWS,
             lambda seen: _untrained(seen) and text_of(seen, "seen") == "rows",
         ),
-        Reason("untrained", Severity.WARNING, _OF_NEW_ROWS, _untrained),
-        Reason("maybe-trained", Severity.INFO, _OF_NEW_ROWS),
+        SetupReason("untrained", Severity.WARNING, _OF_NEW_ROWS, _untrained),
+        SetupReason("maybe-trained", Severity.INFO, _OF_NEW_ROWS),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info("embeddings-frozen", reasons, may_stop=True)
 
@@ -132,7 +132,9 @@ class EmbeddingsUntied(SetupCheck):
     loads the merged model ties them again, by the configuration, and loses one of them.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (Reason("", Severity.WARNING, {"trained": some_names, "fix": text_of}),)
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("", Severity.WARNING, {"trained": some_names, "fix": text_of}),
+    )
     info: ClassVar[RuleInfo] = _info("embeddings-untied", reasons, may_stop=True)
 
 
@@ -144,8 +146,8 @@ class EmbeddingsNotPadded(SetupCheck):
     none now. The numbers of the run are not touched by it, its speed may be.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("", Severity.INFO, {"rows": some_of, "padded_rows": some_of, "multiple": some_of}),
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("", Severity.INFO, {"rows": some_of, "padded_rows": some_of, "multiple": some_of}),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info("embeddings-not-padded", reasons, may_stop=False)
 
@@ -168,9 +170,9 @@ class HalfPrecisionModules(SetupCheck):
     sentence differs where the model is quantised.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("plain", Severity.WARNING, _OF_HALVES, lambda seen: _quantization(seen, "quantization") == "none"),
-        Reason("quantized", Severity.WARNING, _OF_HALVES),
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("plain", Severity.WARNING, _OF_HALVES, lambda seen: _quantization(seen, "quantization") == "none"),
+        SetupReason("quantized", Severity.WARNING, _OF_HALVES),
     )
     info: ClassVar[RuleInfo] = _info("half-precision-modules", reasons, may_stop=True)
 
@@ -191,8 +193,8 @@ class EosNotTrained(SetupCheck):
     labeled token: an end within a masked prompt is none. The weights get better all the same: nothing to stop for.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("", Severity.WARNING, {"ends": some_of, "rows": some_of}, _ends_masked),
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("", Severity.WARNING, {"ends": some_of, "rows": some_of}, _ends_masked),
     )
     row: ClassVar = FIRST_BATCH
     info: ClassVar[RuleInfo] = _info("eos-not-trained", reasons, may_stop=False)
@@ -207,10 +209,10 @@ class WorstModelKept(SetupCheck):
     checkpoint that a stop asks for.
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("stop-unsaved", Severity.WARNING, when=lambda seen: text_of(seen, "keeps") == "stop-unsaved"),
-        Reason("highest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "highest"),
-        Reason("lowest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "lowest"),
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("stop-unsaved", Severity.WARNING, when=lambda seen: text_of(seen, "keeps") == "stop-unsaved"),
+        SetupReason("highest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "highest"),
+        SetupReason("lowest", Severity.WARNING, {"metric": text_of}, lambda seen: text_of(seen, "keeps") == "lowest"),
     )
     info: ClassVar[RuleInfo] = _info("worst-model-kept", reasons, may_stop=True)
 
@@ -226,12 +228,12 @@ class MetricNotDelivered(SetupCheck):
     no one can add the name; an info where something of the user's may (``others``).
     """
 
-    reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason(
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason(
             "unless", Severity.INFO, {**_OF_METRIC, "others": names_of},
             lambda seen: seen.values.get("certain") is not True,
         ),
-        Reason("unmeasured", Severity.ERROR, {**_OF_METRIC, "reason": text_of}),
-        Reason("unknown", Severity.ERROR, _OF_METRIC),
+        SetupReason("unmeasured", Severity.ERROR, {**_OF_METRIC, "reason": text_of}),
+        SetupReason("unknown", Severity.ERROR, _OF_METRIC),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info("metric-not-delivered", reasons, may_stop=True)

@@ -20,7 +20,7 @@ class EvalInTraining(SetupRule):
     """Reads the set-up row of this code's name, written per evaluation set when training begins.
 
     Args:
-        min_share: Estimated share of the set that is in the training set, from which on it is said. Chosen, not
+        min_share: Estimated share of the set that is in the training set, from which on it is reported. Chosen, not
             measured.
         min_rows: Evaluation rows found, where only a sample of the training rows was looked at: one alone may be a
             text that everybody quotes. Chosen, not measured.

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, fini
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = [
-    "CORPUS_USE", "FIRST_BATCH", "Reading", "Reason", "SetupRule", "count_of", "first_of", "is_trial", "names_of",
+    "CORPUS_USE", "FIRST_BATCH", "Reading", "SetupReason", "SetupRule", "count_of", "first_of", "is_trial", "names_of",
     "some_names", "some_of", "text_of",
 ]  # fmt: skip
 
@@ -33,7 +33,7 @@ Reading: TypeAlias = Callable[[SetupObservation, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class SetupReason:
     """One thing that a set-up row can show, and what it takes.
 
     Args:
@@ -56,7 +56,7 @@ class Reason:
         return values if self.when is None or self.when(seen) else None
 
 
-def first_of(reasons: Sequence[Reason], seen: SetupObservation) -> tuple[Reason, dict[str, Any]] | None:
+def first_of(reasons: Sequence[SetupReason], seen: SetupObservation) -> tuple[SetupReason, dict[str, Any]] | None:
     """The first reason that a row shows, with its values."""
     for reason in reasons:
         values = reason.values(seen)

@@ -14,12 +14,12 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.target import Target
 
-__all__ = ["Agreement", "HeadingRule"]
+__all__ = ["AgreeingEvaluations", "HeadingRule"]
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """Where a target stands: how many evaluations in a row agreed up to the last one, and whether that was said."""
+class AgreeingEvaluations:
+    """Where a target stands: how many evaluations in a row agreed up to the last one, and whether that was reported."""
 
     agreed: int = 0
     said: bool = False
@@ -32,7 +32,7 @@ class HeadingRule(Rule):
     Args:
         targets: What the run must reach.
         evaluations: Evaluations of the target's set in a row whose forecasts must agree.
-        from_part: Part of the steps to the deadline before which nothing is said.
+        from_part: Part of the steps to the deadline before which nothing is reported.
     """
 
     targets: tuple[Target, ...] = ()
@@ -48,13 +48,13 @@ class HeadingRule(Rule):
         """Evaluations, where there are targets."""
         return self.info.rows if self.targets else ()
 
-    def initial(self) -> tuple[Agreement, ...]:
+    def initial(self) -> tuple[AgreeingEvaluations, ...]:
         """No evaluation seen."""
-        return tuple(Agreement() for _ in self.targets)
+        return tuple(AgreeingEvaluations() for _ in self.targets)
 
     def step(
-        self, state: tuple[Agreement, ...], seen: Observation, signals: Signals
-    ) -> tuple[tuple[Agreement, ...], Found]:
+        self, state: tuple[AgreeingEvaluations, ...], seen: Observation, signals: Signals
+    ) -> tuple[tuple[AgreeingEvaluations, ...], Found]:
         """Speaks at the evaluation that agrees with those before it."""
         found: list[Finding] = []
         after = list(state)
@@ -64,7 +64,7 @@ class HeadingRule(Rule):
             chance = self._chance(target, seen.step, signals.outlook)
             odds = None if chance is None else chance.probability
             agreed = before.agreed + 1 if odds is not None and self.agrees(odds) else 0
-            after[place] = Agreement(agreed, said=agreed >= self.evaluations)
+            after[place] = AgreeingEvaluations(agreed, said=agreed >= self.evaluations)
             if chance is not None and after[place].said:
                 found.append(self._finding(target, seen.step, chance))
         return tuple(after), tuple(found)
@@ -89,8 +89,8 @@ class HeadingRule(Rule):
         }  # fmt: skip
         return Finding(self.code, self.info.severities[0], step, target.split, values, asks_to_stop=self.info.may_stop)
 
-    def keep(self, state: tuple[Agreement, ...], said: Found) -> tuple[Agreement, ...]:
-        """What was said of an evaluation stands, also where another of its step replaces that one."""
+    def keep(self, state: tuple[AgreeingEvaluations, ...], said: Found) -> tuple[AgreeingEvaluations, ...]:
+        """What was reported of an evaluation stands, also where another of its step replaces that one."""
         named = {one.values.get("target") for one in said if one.code == self.code}
         both = zip(self.targets, state, strict=True)
         return tuple(replace(one, said=True) if str(target) in named else one for target, one in both)

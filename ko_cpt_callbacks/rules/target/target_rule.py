@@ -48,7 +48,7 @@ class TargetRule(Rule):
         return state, self.found(state, verdicts)
 
     def keep(self, state: TargetStates, said: Found) -> TargetStates:
-        """A verdict that was said of an evaluation stands, also where another of its step replaces that one."""
+        """A verdict that was reported of an evaluation stands, also where another of its step replaces that one."""
         return keep_all(self.targets, state, said)
 
     def close(self, state: TargetStates, signals: Signals) -> Found:

@@ -183,7 +183,7 @@ def check_quantized(model: nn.Module, kind: str) -> None:
 
     Raises:
         ConfigurationError: If one is not that bitsandbytes takes, or all are of classes that it leaves alone: the model
-            takes more memory than was said.
+            takes more memory than was reported.
     """
     linears = list(_linears_of(blocks_of(model).modules))
     left = [name for name, part in linears if is_taken(part) and not _is_quantized(part)]

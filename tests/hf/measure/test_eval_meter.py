@@ -12,7 +12,7 @@ from torch import Tensor
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.evidence import read_evidence
 from ko_cpt_callbacks.hf.measure.measurement import Measurement
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader
 from ko_cpt_callbacks.hf.ranks import Ranks
@@ -35,7 +35,7 @@ def _batch(seed: int, rows: int = 2) -> tuple[Tensor, Tensor]:
 
 
 def _pass(meter: EvalMeter, logits: Tensor | None, labels: Tensor, loss: Any = None, watched: Any = ()) -> None:
-    output = Output(loss=loss, logits=logits, log_probs=None, label_mask=None)
+    output = ForwardOutput(loss=loss, logits=logits, log_probs=None, label_mask=None)
     call = {"input_ids": labels, "labels": labels}
     meter.observe(call, output, read_evidence(call, output, list(watched), "causal"))
 
@@ -124,7 +124,7 @@ def test_missing_batches_are_refused(meter: EvalMeter) -> None:
 
 def test_a_step_without_labels_is_refused(meter: EvalMeter) -> None:
     """A prediction step whose forward pass had no labels: that is the reason; without any pass, that is."""
-    meter.see_unlabelled(Output(None, None, None, None))
+    meter.see_unlabelled(ForwardOutput(None, None, None, None))
     meter.commit([1])
     found = meter.finish()
     assert "no labels" in str(found.reason)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.measure import evidence
 from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence, read_evidence
-from ko_cpt_callbacks.hf.measure.model_output import Output, alignment_of
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE, TokenLosses
 
 pytestmark = pytest.mark.both_versions
@@ -35,7 +35,7 @@ def labels() -> Tensor:
 
 def _read(labels: Tensor, alignment: Any, watched: Any = (), virtual: int = 0, call: Any = None, **output: Any) -> Any:
     parts = {"loss": None, "logits": None, "log_probs": None, "label_mask": None, **output}
-    return read_evidence(call or {"labels": labels}, Output(**parts), watched, alignment, virtual_tokens=virtual)
+    return read_evidence(call or {"labels": labels}, ForwardOutput(**parts), watched, alignment, virtual_tokens=virtual)
 
 
 def _expected(logits: Tensor, labels: Tensor, ahead: int) -> Tensor:
@@ -186,13 +186,13 @@ def test_what_cannot_be_matched(logits: Tensor, labels: Tensor) -> None:
 def test_output_containers() -> None:
     """A mapping, a tuple (loss, logits), a bare loss tensor in a tuple, and anything else."""
     loss, logits = torch.tensor(1.0), torch.zeros(1, 2, 3)
-    assert Output.of({"loss": loss, "logits": logits}).logits is not None
-    pair = Output.of((loss, logits))
+    assert ForwardOutput.of({"loss": loss, "logits": logits}).logits is not None
+    pair = ForwardOutput.of((loss, logits))
     assert pair.loss is not None
     assert pair.logits is not None
-    assert Output.of((logits,)).loss is None  # the first entry is no loss: nothing is guessed
-    assert Output.of((loss,)).logits is None
-    assert Output.of("text") == Output(None, None, None, None)
+    assert ForwardOutput.of((logits,)).loss is None  # the first entry is no loss: nothing is guessed
+    assert ForwardOutput.of((loss,)).logits is None
+    assert ForwardOutput.of("text") == ForwardOutput(None, None, None, None)
 
 
 def test_alignment_of_classes() -> None:

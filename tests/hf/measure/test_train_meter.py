@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.hf.measure.model_output import Output
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, TrainTotals, resumed_totals
 from ko_cpt_callbacks.hf.ranks import Ranks
 
@@ -23,9 +23,9 @@ def meter() -> TrainMeter:
     return TrainMeter(Ranks(torch.device("cpu"), 0))
 
 
-def _output(loss: float | None) -> Output:
+def _output(loss: float | None) -> ForwardOutput:
     value = None if loss is None else torch.tensor(loss)
-    return Output(loss=value, logits=None, log_probs=None, label_mask=None)
+    return ForwardOutput(loss=value, logits=None, log_probs=None, label_mask=None)
 
 
 def _micro(meter: TrainMeter, loss: float | None = 1.0, labels: torch.Tensor | None = LABELS) -> None:
@@ -47,7 +47,7 @@ def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
         for loss in losses:
             _micro(meter, loss)
         meter.end_step()
-    meter.observe({"labels": LABELS}, Output(torch.tensor([1.0, math.nan]), None, None, None), shifts=True)
+    meter.observe({"labels": LABELS}, ForwardOutput(torch.tensor([1.0, math.nan]), None, None, None), shifts=True)
     meter.end_step()
     assert meter.read().bad_micro_batches == (1, 0, 2, 1)
 

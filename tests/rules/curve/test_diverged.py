@@ -425,7 +425,7 @@ def test_what_rises_a_little_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_teeth_of_rows_grouped_by_length(sign: float) -> None:
+def test_rows_grouped_by_length(sign: float) -> None:
     """The loss drifts by 1.2 nats over 25 points and jumps back, again and again, with its counter of tokens."""
     losses = falling(300, 0.05, level=3.5, extra=lambda i: 1.2 * sign * ((i % 25) / 25 - 0.5))
     count, tokens = 0, []
@@ -439,7 +439,7 @@ def test_teeth_of_rows_grouped_by_length(sign: float) -> None:
 
 
 def _rises(
-    losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10, told: bool = False,
+    losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10, grouped: bool = False,
     paces: Sequence[float] = (), jitter: float | None = None, noise: float | None = 0.01, segment: int = 0,
     every: int = 10, epoch: float | None = None, **watch: Any,
 ) -> tuple[DivergedState, tuple[Finding, ...]]:  # fmt: skip
@@ -452,7 +452,8 @@ def _rises(
     )  # fmt: skip
     low = Low(2.0, noise, 200 - points, 10 * (200 - points))
     signals = Signals(
-        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, **watch), told=told
+        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, **watch),
+        groups_by_length=grouped,
     )
     return RULE.step(state or RULE.initial(), TrainObservation(2000, loss=path[-1]), signals)
 
@@ -509,10 +510,10 @@ def test_rows_of_another_length(points: int, other: int, said: bool) -> None:
 
 def test_a_level_of_rows_grouped_by_length() -> None:
     """Explains it where the arguments say so and no jump was seen: what the loss had before the lowest."""
-    for before, told, said in ((3.2, True, False), (3.2, False, True), (2.8, True, True), (2.9, True, False)):
+    for before, grouped, said in ((3.2, True, False), (3.2, False, True), (2.8, True, True), (2.9, True, False)):
         losses = [*[before] * 20, *[2.0] * 11, *_ramp(9, 1.1)]
-        assert bool(_rises(losses, points=10, told=told)[1]) is said
-    assert _rises([*[2.0] * 31, *_ramp(9, 1.1)], points=10, told=True)[1]
+        assert bool(_rises(losses, points=10, grouped=grouped)[1]) is said
+    assert _rises([*[2.0] * 31, *_ramp(9, 1.1)], points=10, grouped=True)[1]
 
 
 @pytest.mark.parametrize(
@@ -522,7 +523,7 @@ def test_a_mega_batch(index: int, after: float, said: bool) -> None:
     """Explains it within fifty points of its jump, up to 0.3 of that above where it led; of other rows it does not."""
     jumps = (Jump(100, -9.0, 9.0), Jump(index, 1.0, after))
     losses = [*[2.0] * 31, *_ramp(9, 1.1)]
-    assert bool(_rises(losses, told=True, jumps=jumps)[1]) is said
+    assert bool(_rises(losses, grouped=True, jumps=jumps)[1]) is said
     assert _rises(losses, jumps=jumps)[1]
 
 

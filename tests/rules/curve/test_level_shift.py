@@ -1,4 +1,4 @@
-"""level-shift: another level from one point to the next, which stays; no bends, teeth, or what a schedule explains."""
+"""level-shift: another level from one point to the next, which stays; no bends, mega-batches, or planned changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
-from ko_cpt_callbacks.rules.curve.level_shift import Doubt, LevelShift, LevelShiftState
+from ko_cpt_callbacks.rules.curve.level_shift import LevelShift, LevelShiftState, WaitingShift
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
@@ -165,14 +165,14 @@ def test_short_epochs_explain_only_their_ends() -> None:
 
 @pytest.mark.parametrize("period", [5, 10, 20])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_teeth_of_rows_grouped_by_length(period: int, sign: float) -> None:
+def test_rows_grouped_by_length(period: int, sign: float) -> None:
     """The loss drifts by 0.3 nats and jumps back, again and again."""
     losses = falling(300, 0.015, fall=0.3, extra=lambda i: 0.3 * sign * ((i % period) / period - 0.5))
     assert findings(RULE, rows(losses)) == []
 
 
 def test_lengths_that_jump_with_the_loss() -> None:
-    """Of a mega-batch of 50 the rows get shorter and the loss lower; a counter of tokens tells that it is a tooth."""
+    """Of a mega-batch of 50 the rows get shorter and the loss lower; a counter of tokens shows it."""
     losses = falling(400, 0.005, fall=0.5, extra=lambda i: 0.08 * (0.5 - (i % 50) / 50))
     count, tokens = 0, []
     for i in range(400):
@@ -320,7 +320,7 @@ def test_repeats_count_once() -> None:
     assert findings(RULE, [*rows(falling(100)), *[TrainObservation(1010, loss=3.2)] * 20]) == []
 
 
-# -- shifts that wait, because they may be teeth ----
+# -- shifts that wait, because they may be mega-batches' ----
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -349,14 +349,14 @@ def test_a_log_that_ends_while_a_shift_waits(sign: int, variant: str) -> None:
 
 
 def test_an_early_shift_that_goes_back() -> None:
-    """Half of it must be left until it is said: a tooth drifts back."""
+    """Half of it must be left until it is said: a mega-batch drifts back."""
     for left, said in ((0.45, []), (0.55, ["up"])):
         losses = [2.0] * 20 + [2.5] * 10 + [2.0 + 0.5 * left] * 40
         assert [one.variant for one in findings(RULE, rows(losses))] == said
 
 
 def test_until_when_a_fall_waits() -> None:
-    """After 51 points it is said at once: a first tooth would have ended."""
+    """After 51 points it is said at once: a first mega-batch would have ended."""
     for before, points in ((51, 24), (52, 6)):
         assert [one.values["points"] for one in _step(-0.5, before=before, points=60)] == [points]
 
@@ -365,7 +365,8 @@ def _settled(
     level: float, *, shift: float = 0.5, since: int = 60, jumps: tuple[Jump, ...] = (), start: int = 27
 ) -> tuple[LevelShiftState, tuple[Finding, ...]]:
     """What becomes of a shift from 2.0 after ``start`` points that was seen at point 40, and is due at point 60."""
-    state = LevelShiftState(since, doubt=Doubt({"before": 2.0, "shift": shift, "points": 40 - start}, at=40, due=60))
+    waiting = WaitingShift({"before": 2.0, "shift": shift, "points": 40 - start}, at=40, due=60)
+    state = LevelShiftState(since, doubt=waiting)
     signals = Signals(
         window=Recent(step=10 * since, losses=(level,) * 50, grew=True, count=since),
         watch=Watch(since=since, middles=(*[2.0] * 23, level), jumps=jumps),
@@ -375,16 +376,16 @@ def _settled(
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_when_a_shift_that_waits_is_settled(sign: int) -> None:
-    """Said when it is due and not before; forgotten, as a tooth, once less than half of it is left."""
+    """Said when it is due and not before; forgotten, as a mega-batch's, once less than half of it is left."""
     state, found = _settled(2.0 + sign * 0.26, shift=sign * 0.5)
     assert [one.values["points"] for one in found] == [33]
-    assert (state.doubt, state.tooth, state.quiet_until) == (None, 0.0, 60)
+    assert (state.doubt, state.mega_batch, state.quiet_until) == (None, 0.0, 60)
     assert [one.variant for one in found] == ["up" if sign > 0 else "down"]
     state, found = _settled(2.0 + sign * 0.5, shift=sign * 0.5, since=59)
     assert state.doubt is not None and found == ()
     for since in (45, 59, 60, 70):
         state, found = _settled(2.0 + sign * 0.24, shift=sign * 0.5, since=since)
-        assert (state.doubt, state.tooth, found) == (None, sign * 0.5, ())
+        assert (state.doubt, state.mega_batch, found) == (None, sign * 0.5, ())
 
 
 @pytest.mark.parametrize(
@@ -392,7 +393,7 @@ def test_when_a_shift_that_waits_is_settled(sign: int) -> None:
     [(28, -1, 0.94, False), (28, -1, 0.96, True), (27, -1, 0.94, True), (28, 1, 0.94, True)],
 )
 def test_how_much_of_a_late_fall_is_left(start: int, sign: int, left: float, said: bool) -> None:
-    """0.95 of it once it is due, half before: what drifts up by then is a tooth on a curve that falls."""
+    """0.95 of it once it is due, half before: what drifts up by then is a mega-batch's on a curve that falls."""
     assert bool(_settled(2.0 + sign * 0.5 * left, shift=sign * 0.5, start=start)[1]) is said
     assert _settled(2.0 + sign * 0.5 * left, shift=sign * 0.5, start=start, since=59)[0].doubt is not None
 
@@ -402,20 +403,20 @@ def test_how_much_of_a_late_fall_is_left(start: int, sign: int, left: float, sai
     ("jump", "said"),
     [((41, 0.26), False), ((40, 0.26), True), ((41, 0.25), True), ((41, -0.5), True), ((55, 0.5), False)],
 )
-def test_the_next_tooth_settles_it(sign: int, jump: tuple[int, float], said: bool) -> None:
-    """A jump the same way after it, of more than half of its size, makes it a tooth."""
+def test_the_next_mega_batch_settles_it(sign: int, jump: tuple[int, float], said: bool) -> None:
+    """A jump the same way after it, of more than half of its size, makes it a mega-batch's."""
     jumps = (Jump(20, sign * 0.5, 2.0), Jump(jump[0], sign * jump[1], 2.0), Jump(58, -sign * 0.5, 2.0))
     state, found = _settled(2.0 + sign * 0.5, shift=sign * 0.5, jumps=jumps)
-    assert (bool(found), state.doubt, state.tooth) == (said, None, 0.0 if said else sign * 0.5)
+    assert (bool(found), state.doubt, state.mega_batch) == (said, None, 0.0 if said else sign * 0.5)
 
 
 def _seen(
-    losses: Sequence[float], state: LevelShiftState | None = None, *, rule: LevelShift = RULE, told: bool = False,
+    losses: Sequence[float], state: LevelShiftState | None = None, *, rule: LevelShift = RULE, grouped: bool = False,
     jumps: tuple[Jump, ...] | None = None,
 ) -> tuple[LevelShiftState, tuple[Finding, ...]]:  # fmt: skip
     """The rule's step at the last row of a log, from a made state; ``jumps``: others than those of the log."""
     seen = rows(losses)
-    signals = replace(Monitor([]).fold(seen)[0].signals, told=told)
+    signals = replace(Monitor([]).fold(seen)[0].signals, groups_by_length=grouped)
     if jumps is not None:
         signals = replace(signals, watch=replace(signals.watch, jumps=jumps))
     return rule.step(state or rule.initial(), seen[-1], signals)
@@ -429,9 +430,9 @@ def _flat(sign: int = 1) -> list[float]:
 @pytest.mark.parametrize(
     ("times", "said"), [(0.33, True), (0.37, False), (1.0, False), (2.8, False), (3.0, True), (-1.0, True)]
 )
-def test_a_shift_like_the_last_tooth(sign: int, times: float, said: bool) -> None:
-    """Is another tooth: the same way, of 0.35 to 2.9 of its size; it changes nothing."""
-    before = LevelShiftState(quiet_until=7, tooth=sign * 0.5 / times)
+def test_a_shift_like_the_last_within_mega_batch(sign: int, times: float, said: bool) -> None:
+    """Is another mega-batch: the same way, of 0.35 to 2.9 of its size; it changes nothing."""
+    before = LevelShiftState(quiet_until=7, mega_batch=sign * 0.5 / times)
     state, found = _seen(_flat(sign), before)
     assert bool(found) is said
     assert state == (replace(before, quiet_until=66) if said else before)
@@ -446,21 +447,23 @@ def test_a_shift_like_the_last_tooth(sign: int, times: float, said: bool) -> Non
     ],
 )  # fmt: skip
 def test_a_shift_like_an_earlier_jump(sign: int, index: int, size: float, after: float, said: bool) -> None:
-    """Is a tooth where the loss has drifted back since, or where it comes after as many points; as such it is kept."""
-    before = LevelShiftState(doubt=Doubt({}, 1, 2))
+    """Is one where the loss has drifted back since, or where it comes after as many points; as such it is kept."""
+    before = LevelShiftState(doubt=WaitingShift({}, 1, 2))
     state, found = _seen(_flat(sign), before, jumps=(Jump(index, sign * size, 2.0 + sign * after),))
     assert bool(found) is said
-    assert state == (replace(before, quiet_until=66) if said else LevelShiftState(quiet_until=66, tooth=state.tooth))
-    assert said or state.tooth == pytest.approx(sign * 0.5)
+    expected = before if said else LevelShiftState(mega_batch=state.mega_batch)
+    assert state == replace(expected, quiet_until=66)
+    assert said or state.mega_batch == pytest.approx(sign * 0.5)
 
 
 def test_a_level_that_rows_grouped_by_length_had() -> None:
     """Is none that is new, where the arguments say that they are; else it is a shift."""
-    for old, told, said in ((2.6, True, False), (2.6, False, True), (2.25, True, True), (2.45, True, False)):
-        state, found = _seen([old] * 40 + _flat(), LevelShiftState(doubt=Doubt({}, 1, 2)), told=told, jumps=())
+    for old, grouped, said in ((2.6, True, False), (2.6, False, True), (2.25, True, True), (2.45, True, False)):
+        before = LevelShiftState(doubt=WaitingShift({}, 1, 2))
+        state, found = _seen([old] * 40 + _flat(), before, grouped=grouped, jumps=())
         assert bool(found) is said
         if not said:
-            assert (state.tooth, state.quiet_until, state.doubt) == (pytest.approx(0.5), 106, None)
+            assert (state.mega_batch, state.quiet_until, state.doubt) == (pytest.approx(0.5), 106, None)
 
 
 def _drift(*start: float) -> list[float]:
@@ -469,19 +472,19 @@ def _drift(*start: float) -> list[float]:
 
 
 def test_a_shift_that_undoes_a_drift() -> None:
-    """Is a tooth, where the loss came there from elsewhere before; where it began there it waits for 24 points."""
-    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), LevelShiftState(doubt=Doubt({}, 1, 2)), jumps=())
+    """Is a mega-batch, where the loss came there from elsewhere before; where it began there it waits for 24 points."""
+    state, found = _seen(_drift(*[2.0] * 15, *[2.5] * 5), LevelShiftState(doubt=WaitingShift({}, 1, 2)), jumps=())
     assert (found, state.doubt, state.quiet_until) == ((), None, 56)
-    assert state.tooth == pytest.approx(0.5, abs=0.05)
+    assert state.mega_batch == pytest.approx(0.5, abs=0.05)
     state, found = _seen(_drift(*[2.5] * 5), jumps=())
-    assert (found, state.tooth, state.quiet_until) == ((), 0.0, 41)
+    assert (found, state.mega_batch, state.quiet_until) == ((), 0.0, 41)
     assert state.doubt is not None and (state.doubt.at, state.doubt.due) == (41, 35 + 24)
     (said,) = findings(RULE, rows([*_drift(*[2.5] * 5), *[2.5] * 40]))
     assert (said.step, said.values["points"]) == (590, 24)
 
 
 def test_a_drift_longer_than_a_mega_batch() -> None:
-    """Is no first tooth: after more than 51 points a jump back to where the loss began is said at once."""
+    """Is no first mega-batch: after more than 51 points a jump back to where the loss began is said at once."""
     for longer, waits in ((16, True), (17, False)):
         drift = [2.5] * 5 + [2.5 - i / (60 + 2 * longer) for i in range(30 + longer)]
         state, found = _seen([*drift, *[2.5] * 6], jumps=())
@@ -500,7 +503,7 @@ def test_a_shift_that_is_seen_late_enough() -> None:
 
 
 def test_a_second_run_has_its_own_shift() -> None:
-    """What the first one had, said, waiting or taken for a tooth, is forgotten."""
+    """What the first one had, said, waiting or taken for a mega-batch's, is forgotten."""
     one = [2.0] * 60 + [2.4] * 30
     assert [each.step for each in findings(RULE, [*rows(one), *rows(one)])] == [660, 660]
     early = [2.0] * 20 + [2.4] * 15
@@ -569,11 +572,11 @@ def test_an_epoch_s_end_where_the_loss_is_low() -> None:
     ("low", "points", "said"), [(2.0, 1, True), (2.0, 2, False), (2.75, 2, True), (2.65, 2, False), (2.65, 1, True)]
 )
 def test_a_level_that_the_loss_had_lately(low: float, points: int, said: bool) -> None:
-    """For two points: a fall to no less than 0.4 of itself below it is the return from a spike, and no tooth. One point
-    is noise."""
+    """For two points: a fall to no less than 0.4 of itself below it is the return from a spike, and no mega-batch's.
+    One point is noise."""
     losses = [3.0] * 40 + [low] * points + [3.0] * (20 - points) + [2.5] * 6
     state, found = _seen(losses, jumps=())
-    assert (bool(found), state.tooth) == (said, 0.0)
+    assert (bool(found), state.mega_batch) == (said, 0.0)
 
 
 def test_the_level_before_a_seam_is_its_last() -> None:

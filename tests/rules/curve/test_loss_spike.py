@@ -1,4 +1,4 @@
-"""loss-spike: a sudden rise far above the noise that comes back; noise, bumps, teeth and steps are none."""
+"""loss-spike: a sudden rise far above the noise that comes back; noise, bumps, mega-batches and steps are none."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_short_batches_at_epoch_ends() -> None:
     assert len(findings(RULE, rows(ends, epochs=2.7))) >= 1
 
 
-def test_teeth_of_rows_grouped_by_length() -> None:
+def test_rows_grouped_by_length() -> None:
     """The loss jumps up to where it was 40 points ago and comes down evenly: none of the jumps is a spike."""
     losses = [2.5 + 0.3 * (1 - (i % 40) / 40) + e for i, e in enumerate(noisy(240, 0.01))]
     assert findings(RULE, rows(losses)) == []
@@ -245,13 +245,13 @@ def test_longer_rows_for_a_while(points: int, times: int, said: int) -> None:
 
 @pytest.mark.parametrize("points", [1, 2])
 def test_a_short_spike_like_the_one_before(points: int) -> None:
-    """Three points may be another tooth of rows grouped by length; one or two that come back are another spike."""
+    """Three points may be another mega-batch of rows grouped by length; one or two that come back are another spike."""
     losses = falling(140, extra=lambda i: 1.0 if 0 <= i - 60 < 3 or 0 <= i - 100 < points else 0.0)
     assert len(findings(RULE, rows(losses))) == 2
 
 
 @pytest.mark.parametrize(("size", "said"), [(1.0, 1), (0.3, 2)])
 def test_a_longer_rise_like_the_one_before(size: float, said: int) -> None:
-    """May be another tooth of rows grouped by length, where it is of much the same height."""
+    """May be another mega-batch of rows grouped by length, where it is of much the same height."""
     losses = falling(140, sd=0.005, extra=lambda i: 1.0 if 60 <= i < 64 else size if 100 <= i < 104 else 0.0)
     assert len(findings(RULE, rows(losses))) == said

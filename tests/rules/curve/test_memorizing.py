@@ -84,7 +84,7 @@ def test_a_fall_is_no_step() -> None:
 
 
 @pytest.mark.parametrize("period", [1.0, 0.5, 0.25])
-def test_saw_teeth_are_no_steps(period: float) -> None:
+def test_a_saw_has_no_steps(period: float) -> None:
     """Rows grouped by length: it falls at the end of an epoch, and rises again within."""
     assert _findings(_run(lambda epoch: 2.5 + 0.5 * (epoch % period) / period)) == []
 

@@ -22,7 +22,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
 )
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.trend import Line, last_part, line_through
+from ko_cpt_callbacks.signal.trend import FittedLine, last_part, line_through
 
 Curve = Callable[[float], float]
 
@@ -245,7 +245,7 @@ def test_while_nothing_tells_how_long_the_run_is() -> None:
     """From 100 points on, and where four times as many would bring 0.008 of the level at most."""
     last = TrainObservation(1000, loss=2.0, learning_rate=1e-4)
 
-    def falling(fall: float) -> tuple[Signals, Line]:
+    def falling(fall: float) -> tuple[Signals, FittedLine]:
         losses = [2.0] * 10 + [2.0 - fall * i / 89 for i in range(90)]
         seen = [TrainObservation(10 * i, loss=loss, learning_rate=1e-4) for i, loss in enumerate(losses, start=1)]
         signals = Monitor([]).fold(seen)[0].signals

@@ -9,7 +9,7 @@ import pytest
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
 from ko_cpt_callbacks.rules.setup.setup_rule import (
-    Reason,
+    SetupReason,
     SetupRule,
     count_of,
     first_of,
@@ -100,8 +100,9 @@ def test_what_asks_to_stop(rule: Frozen, severity: str, stops: bool) -> None:
 
 def test_the_first_reason_that_a_row_shows() -> None:
     """All that its sentence needs is there, and it holds; a row that shows none is no mistake."""
-    few = Reason("few", Severity.WARNING, {"n": count_of}, lambda seen: seen.values["n"] < 3)
-    named, bare = Reason("named", Severity.WARNING, {"n": count_of, "t": text_of}), Reason("bare", Severity.INFO)
+    few = SetupReason("few", Severity.WARNING, {"n": count_of}, lambda seen: seen.values["n"] < 3)
+    named = SetupReason("named", Severity.WARNING, {"n": count_of, "t": text_of})
+    bare = SetupReason("bare", Severity.INFO)
     reasons = (few, named)
     assert first_of(reasons, _row(1, n=2, t="x")) == (few, {"n": 2})
     assert first_of(reasons, _row(1, n=3, t="x")) == (named, {"n": 3, "t": "x"})

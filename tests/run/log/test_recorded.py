@@ -22,18 +22,18 @@ from ko_cpt_callbacks.run.log import wandb
 from ko_cpt_callbacks.run.log.protobuf import fields
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.run.reading import Run, Source, read_run
+from ko_cpt_callbacks.run.reading import LogSource, Run, read_run
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 TRAINER = RECORDED / "trainer"
 # Where it is, what it is, and to how many digits its numbers are those of the Trainer's log (0: all).
 FORMATS = {
-    "wandb": ("wandb", Source.WANDB, 0.0),
-    "tensorboard": ("tensorboard", Source.TENSORBOARD, 1e-6),
-    "mlflow": ("mlruns", Source.MLFLOW, 0.0),
-    "mlflow-database": ("mlflow.db", Source.MLFLOW, 0.0),
-    "trackio": ("trackio/tiny.db", Source.TRACKIO, 0.0),
-    "printed": ("train.log", Source.PRINTED, 5e-4),
+    "wandb": ("wandb", LogSource.WANDB, 0.0),
+    "tensorboard": ("tensorboard", LogSource.TENSORBOARD, 1e-6),
+    "mlflow": ("mlruns", LogSource.MLFLOW, 0.0),
+    "mlflow-database": ("mlflow.db", LogSource.MLFLOW, 0.0),
+    "trackio": ("trackio/tiny.db", LogSource.TRACKIO, 0.0),
+    "printed": ("train.log", LogSource.PRINTED, 5e-4),
 }
 
 
@@ -93,7 +93,7 @@ def test_an_export_of_wandb_gives_the_same(tmp_path: Path) -> None:
     """The table of a run's history, as W&B's API makes it: a column a value, an empty cell where a row has none."""
     (tmp_path / "export.csv").write_bytes(_export())
     run, native = read_run(tmp_path / "export.csv"), read_run(TRAINER / "wandb")
-    assert run.source is Source.TABLE
+    assert run.source is LogSource.TABLE
     rows = [seen for seen in native.observations()[1:] if not isinstance(seen, EndObservation)]
     assert [(type(seen), seen.step, _numbers(seen)) for seen in run.observations()] == [
         (type(seen), seen.step, _numbers(seen)) for seen in rows
@@ -107,7 +107,7 @@ def test_llamafactory_log_gives_what_it_holds() -> None:
     """Losses, rates and epochs of its ``trainer_state.json``; no gradient norm, which is said."""
     run = read_run(RECORDED / "llamafactory" / "trainer_log.jsonl")
     native = read_run(RECORDED / "llamafactory" / "trainer_state.json")
-    assert (run.source, run.planned_steps) == (Source.LLAMAFACTORY, 60)
+    assert (run.source, run.planned_steps) == (LogSource.LLAMAFACTORY, 60)
     assert run.notes == (LogNote("log-llamafactory"),)
 
     def shown(seen: Observation) -> tuple[Any, ...]:
@@ -124,7 +124,7 @@ def test_lightning_table_gives_what_the_training_saw() -> None:
     run = read_run(RECORDED / "lightning" / "metrics.csv")
     seen = json.loads((RECORDED / "lightning" / "seen.json").read_text("utf-8"))
     rows = run.observations()
-    assert run.source is Source.TABLE
+    assert run.source is LogSource.TABLE
     assert [[s.step, s.loss] for s in rows if isinstance(s, TrainObservation)] == [
         pytest.approx(pair) for pair in seen["train"]
     ]
@@ -137,7 +137,7 @@ def test_the_richest_of_several_is_read_and_named(tmp_path: Path) -> None:
         _alone(tmp_path, file)
     (tmp_path / "trainer_log.jsonl").write_text('{"current_steps": 1, "total_steps": 2, "loss": 1.0}\n{"cur', "utf-8")
     run = read_run(tmp_path)
-    assert run.source is Source.WANDB
+    assert run.source is LogSource.WANDB
     assert run.notes[0] == LogNote(
         "log-richest", {"logs": 4, "others": ["trainer_log.jsonl", "trackio/tiny.db", "train.log"]}
     )
@@ -146,7 +146,7 @@ def test_the_richest_of_several_is_read_and_named(tmp_path: Path) -> None:
 def test_the_own_log_goes_before_every_other(tmp_path: Path) -> None:
     """A folder with a ``trainer_state.json`` is judged by it."""
     shutil.copytree(TRAINER, tmp_path / "run")
-    assert read_run(tmp_path / "run").source is Source.TRAINER_STATE
+    assert read_run(tmp_path / "run").source is LogSource.TRAINER_STATE
 
 
 def test_a_snapshot_of_the_hub(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_axolotl_output_gives_losses_and_steps() -> None:
     run = read_run(RECORDED / "axolotl" / "train.log")
     seen = run.observations()
     training = [one for one in seen if isinstance(one, TrainObservation)]
-    assert (run.source, run.planned_steps, len(training)) == (Source.PRINTED, 60, 30)
+    assert (run.source, run.planned_steps, len(training)) == (LogSource.PRINTED, 60, 30)
     assert [one.step for one in training] == list(range(2, 61, 2))
     assert [one.step for one in seen if isinstance(one, EvalObservation)] == [0, 20, 40, 60]
     assert training[-1].loss == pytest.approx(5.284)
@@ -241,7 +241,7 @@ def test_axolotl_output_gives_losses_and_steps() -> None:
 def test_a_state_under_another_name_is_a_state(tmp_path: Path, name: str) -> None:
     """JSON is read as JSON, whatever it is called."""
     shutil.copy(TRAINER / "trainer_state.json", tmp_path / name)
-    assert read_run(tmp_path / name).source is Source.TRAINER_STATE
+    assert read_run(tmp_path / name).source is LogSource.TRAINER_STATE
 
 
 def test_the_nearest_log_is_named(tmp_path: Path) -> None:

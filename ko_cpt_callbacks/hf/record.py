@@ -31,9 +31,9 @@ from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.run.output import Output, OutputFan, made_by_plugin
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.reading import PLAN_FILE, read_run
-from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
+from ko_cpt_callbacks.run.resume import last_attempt, plan_attempt
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.run.rows import observations, observations_of, read_rows
+from ko_cpt_callbacks.run.rows import line_of, observations, observations_of, read_rows
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 _log = logging.getLogger("ko_cpt_callbacks")

@@ -233,13 +233,12 @@ class LiveRun:
             Which row it was: ``train``, ``end``, or an evaluation's prefix; None where it was none.
         """
         step, texts = state.global_step, dict[str, Any]()
-        ended, running = self.eval_meter.measured, self.eval_meter.running
         self._unseen = None
         row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
         if self.record.begun and self._own.training_row(logs):
             what: str | None = keys.TRAIN_PREFIX
             self.published = self._training_numbers(logs, step)
-        elif what := self._own.evaluation(logs, running=running, ended=ended):
+        elif what := self._own.evaluation(logs, running=self.eval_meter.running, ended=self.eval_meter.measured):
             if not self._ensure_begun(model, state):
                 return None
             self.published, texts = self._evaluation_numbers(what, step)
@@ -363,6 +362,8 @@ class LiveRun:
             moment: What comes to be judged now, the same word on every rank.
         """
         found, self._unjudged = self._unjudged, []
+        if not found and self.stopper.asked is None and not self.ranks.together:
+            return None
         step = state.global_step
         if moment == STEP_END and self._counts.step != step and self.stopper.reason is None:
             moment = ""  # nothing was looked at on any rank

@@ -48,14 +48,16 @@ class LostSignals:
     Args:
         step: Step of the row at which they did.
         error: Kind and text of the exception.
+        run: What the run has reached, which goes on.
     """
 
     step: int
     error: str
+    run: RunProgress
 
     def add(self, seen: Observation) -> LostSignals:
-        """Itself: what was not counted cannot be caught up with."""
-        return self
+        """The same with one more row: what was not counted cannot be caught up with."""
+        return replace(self, run=self.run.add(seen))
 
     def __getattr__(self, name: str) -> Any:
         """Raises for every part of the signals."""
@@ -81,7 +83,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class MonitorState:
-    """Where a fold stands: the signals, one state per rule, in the rules' order, and what the run has reached.
+    """Where a fold stands: the signals, among them what the run has reached, and one state per rule, in their order.
 
     ``last_step``: step of the last row; 0 before the first. Two states are equal when the same rules saw the same rows,
     however the fold was cut. ``moment`` follows from the same rows and may hold NaN, which equals nothing: it is not
@@ -90,9 +92,13 @@ class MonitorState:
 
     rules: tuple[Any, ...]
     signals: Signals = SILENT
-    progress: RunProgress = field(default_factory=RunProgress)
     last_step: int = 0
     moment: Moment | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def progress(self) -> RunProgress:
+        """What the run has reached."""
+        return self.signals.run
 
     def summary(self) -> Summary:
         """First, last and best of every set."""
@@ -154,7 +160,7 @@ class Monitor:
             return replace(state, last_step=seen.step), ()
         moment = state.moment
         if moment is None or moment.rows[-1].step != seen.step:
-            before = MonitorState(state.rules, state.signals, state.progress, state.last_step)
+            before = MonitorState(state.rules, state.signals, state.last_step)
             return self._row(before, seen, Moment(before, (), ()))
         place = next((i for i, row in enumerate(moment.rows) if _replaces(seen, row)), None)
         if place is None:
@@ -178,7 +184,9 @@ class Monitor:
         try:
             signals = state.signals.add(seen)
         except Exception as error:  # the rules that look at them are set aside, the others go on
-            signals = cast("Signals", LostSignals(seen.step, error_text(error, limits.ERROR_SHOWN)))
+            signals = cast(
+                "Signals", LostSignals(seen.step, error_text(error, limits.ERROR_SHOWN), state.progress.add(seen))
+            )
         kind, states = type(seen), list(state.rules)
         findings: list[Finding] = []
         for place in self._asked.get(kind, ()):
@@ -192,12 +200,12 @@ class Monitor:
                 after = SetAside(seen.step, error_text(error, limits.ERROR_SHOWN))
                 findings.extend(_failure(rule, after))
             states[place] = after
-        progress = state.progress.add(seen)
         if findings:
-            progress = progress.heard(findings)
-            findings = [one for one in findings if progress.seen.lets(one)]
+            run = signals.run.heard(findings)
+            signals = signals if run is signals.run else replace(signals, run=run)
+            findings = [one for one in findings if run.seen.lets(one)]
         moment = Moment(moment.before, (*moment.rows, seen), (*moment.said, *findings))
-        return MonitorState(tuple(states), signals, progress, seen.step, moment), tuple(findings)
+        return MonitorState(tuple(states), signals, seen.step, moment), tuple(findings)
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None

@@ -19,10 +19,12 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.limit import Limits
 
-__all__ = ["ANY_ROW", "Found", "Rule", "RuleInfo", "limits_of", "with_limits"]
+__all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "Rule", "RuleInfo", "limits_of", "with_limits"]
 
 Found: TypeAlias = tuple[Finding, ...]
 """What one row showed."""
@@ -105,6 +107,38 @@ class Rule(ABC):
             signals: The run up to the last row.
         """
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSetRule(Rule):
+    """Speaks once per evaluation set; retention sets are the business of ``forgetting``.
+
+    Its state is the sets of which it has spoken.
+
+    Args:
+        retention: Declared names of retention sets.
+    """
+
+    retention: tuple[str, ...] = ()
+
+    @abstractmethod
+    def judged(self, now: Series) -> dict[str, Any] | None:
+        """The values of the finding that the evaluations of a set show; None where they show none."""
+
+    def initial(self) -> tuple[str, ...]:
+        """No set."""
+        return ()
+
+    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
+        """Judges an evaluation."""
+        now, split = signals.evaluations.now, getattr(seen, "split", "")
+        if now is None or split in state or is_retention(split, self.retention):
+            return state, ()
+        values = self.judged(now)
+        if values is None:
+            return state, ()
+        severity, stops = self.info.severities[0], self.info.may_stop
+        return (*state, split), (Finding(self.code, severity, seen.step, split, values, asks_to_stop=stops),)
 
 
 _NUMBERS: Final = {"int": int, "float": float}

@@ -17,11 +17,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.run.fold import RECORD_BEHIND
-from ko_cpt_callbacks.run.rows import NONFINITE, LogHabits, eval_prefixes, is_closing, live_rows
+from ko_cpt_callbacks.run.rows import NONFINITE, LogHabits, line_of, live_rows
 from ko_cpt_callbacks.run.trainer_state import StateRows, read_state_rows
 
 __all__ = [
-    "Beyond", "Record", "agree", "beyond", "checkpoint_states", "identity", "last_attempt", "line_of", "numbers_of",
+    "Beyond", "Record", "agree", "beyond", "checkpoint_states", "identity", "last_attempt", "numbers_of",
     "plan_attempt",
 ]  # fmt: skip
 
@@ -54,20 +54,6 @@ def last_attempt(lines: Iterable[Mapping[str, Any]]) -> int:
     """The highest attempt in a record; 0 in an empty one."""
     numbers = [line.get(keys.ATTEMPT) for line in lines]
     return max((number for number in numbers if isinstance(number, int)), default=0)
-
-
-def line_of(row: Mapping[str, Any], attempt: int) -> list[dict[str, Any]]:
-    """The lines of ``rows.jsonl`` for one row of ``log_history``: one per evaluation or training row in it."""
-    envelope = {keys.ATTEMPT: attempt, keys.STEP: row.get(keys.STEP)}
-    found: list[dict[str, Any]] = []
-    prefixes = eval_prefixes(row)
-    if keys.LOSS in row:
-        found.append({keys.KIND: keys.KIND_TRAIN, **envelope})
-    found.extend({keys.KIND: keys.KIND_EVAL, **envelope, keys.SPLIT: prefix} for prefix in prefixes)
-    if not found and is_closing(row):
-        found.append({keys.KIND: keys.KIND_END, **envelope})
-    # A row with several parts (none of the Trainer's own) would repeat its numbers: they go to the first line.
-    return [{**line, **row} if index == 0 else line for index, line in enumerate(found)]
 
 
 def plan_attempt(

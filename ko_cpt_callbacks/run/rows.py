@@ -27,7 +27,7 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "live_rows", "number_in", "observations",
+    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in", "observations",
     "observations_of", "read_rows", "timed_prefixes",
 ]  # fmt: skip
 
@@ -307,3 +307,17 @@ def live_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     if any(row.get(keys.KIND) == keys.KIND_TRAIN for row in counting):
         return [row for row in counting if row.get(keys.MODE) != keys.MODE_EVALUATE]
     return counting
+
+
+def line_of(row: Mapping[str, Any], attempt: int) -> list[dict[str, Any]]:
+    """The lines of ``rows.jsonl`` for one row of ``log_history``: one per evaluation or training row in it."""
+    envelope = {keys.ATTEMPT: attempt, keys.STEP: row.get(keys.STEP)}
+    found: list[dict[str, Any]] = []
+    prefixes = eval_prefixes(row)
+    if keys.LOSS in row:
+        found.append({keys.KIND: keys.KIND_TRAIN, **envelope})
+    found.extend({keys.KIND: keys.KIND_EVAL, **envelope, keys.SPLIT: prefix} for prefix in prefixes)
+    if not found and is_closing(row):
+        found.append({keys.KIND: keys.KIND_END, **envelope})
+    # A row with several parts (none of the Trainer's own) would repeat its numbers: they go to the first line.
+    return [{**line, **row} if index == 0 else line for index, line in enumerate(found)]

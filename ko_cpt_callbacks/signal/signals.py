@@ -12,6 +12,7 @@ from typing import Final
 
 from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
 from ko_cpt_callbacks.signal.explanation import groups_lengths, saw
@@ -37,6 +38,7 @@ class Signals:
         total: Sum of the segment's losses.
         groups_by_length: Whether the attempt's arguments say that rows are grouped by length.
         outlook: What a forecast is made from.
+        run: What the run has reached, and of what kind it is.
     """
 
     window: Recent = EMPTY
@@ -48,6 +50,7 @@ class Signals:
     total: float = 0.0
     groups_by_length: bool = False
     outlook: Outlook = field(default_factory=Outlook)
+    run: RunProgress = field(default_factory=RunProgress)
 
     @property
     def grouped(self) -> bool:
@@ -56,25 +59,28 @@ class Signals:
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
-        outlook = self.outlook.add(seen)
+        outlook, run = self.outlook.add(seen), self.run.add(seen)
         if isinstance(seen, TrainObservation):
             past = self.window
             window = past.add(seen)
             total = (0.0 if window.seam else self.total) + (window.losses[-1] if window.grew else 0.0)
+            known = self.evaluations
+            if window.seam or known.now is not None:
+                known = known.trained(window)
             return Signals(
-                window, past, self.watch.add(window, past), self.evaluations.trained(window),
-                self.bytes_per_token, self.trend.add(window, past), total, self.groups_by_length, outlook,
+                window, past, self.watch.add(window, past), known, self.bytes_per_token, self.trend.add(window, past),
+                total, self.groups_by_length, outlook, run,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
-            return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook)
+            return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook, run=run)
         declared = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
         window = self.window.add(seen)
         if window is self.window and declared in (None, self.groups_by_length) and outlook is self.outlook:
-            return self
+            return self if run is self.run else replace(self, run=run)
         groups = self.groups_by_length if declared is None else declared
-        return replace(self, window=window, groups_by_length=groups, outlook=outlook)
+        return replace(self, window=window, groups_by_length=groups, outlook=outlook, run=run)
 
 
 SILENT: Final = Signals()

@@ -124,7 +124,8 @@ class Stopper:
     def __init__(self, codes: Collection[str], grace: Grace) -> None:
         self._codes = frozenset(codes)
         self._grace = grace
-        self._asked: Finding | None = None
+        # The first finding that asked to stop; it may wait for the end of the grace period.
+        self.asked: Finding | None = None
         self.reason: Finding | None = None
 
     @property
@@ -135,25 +136,25 @@ class Stopper:
     def begin(self, replayed: Iterable[Finding]) -> Finding | None:
         """Training begins: forget, and return what already asked to stop before a resume, if anything did."""
         self.reason = None
-        self._asked = self._first(replayed)
-        return self._asked
+        self.asked = self._first(replayed)
+        return self.asked
 
     def asks(self, found: Iterable[Finding], step: int, tokens: int | None) -> bool:
         """Whether new findings ask to stop for the first time, or what asked earlier may stop the run now."""
-        if self._asked is None:
+        if self.asked is None:
             return self._first(found) is not None
         return self.reason is None and self._grace.over(step, tokens)
 
     def disarm(self) -> None:
         """Nothing stops the run from here on."""
-        self._codes, self._asked = frozenset(), None
+        self._codes, self.asked = frozenset(), None
 
     def consider(self, found: Iterable[Finding], step: int, tokens: int | None) -> Finding | None:
         """New findings at ``step``; the reason to stop now, when there is one for the first time."""
-        self._asked = self._asked or self._first(found)
-        if self._asked is None or self.reason is not None or not self._grace.over(step, tokens):
+        self.asked = self.asked or self._first(found)
+        if self.asked is None or self.reason is not None or not self._grace.over(step, tokens):
             return None
-        self.reason = self._asked
+        self.reason = self.asked
         return self.reason
 
     def _first(self, found: Iterable[Finding]) -> Finding | None:

@@ -36,7 +36,6 @@ from ko_cpt_callbacks.run.observation import (
     Level,
     Observation,
     SetupObservation,
-    TrainObservation,
     finite_error,
     level_of,
 )
@@ -140,17 +139,17 @@ class Verdict:
 
 
 def advance(target: Target, task: str, state: TargetState, seen: Observation) -> tuple[TargetState, Verdict | None]:
-    """The state after a row, and the verdict that the row brings; each outcome once."""
+    """The state after a row that is none of training, and the verdict that it brings; each outcome once.
+
+    What training rows bring (``tokens_seen``, ``seen``, ``ended``) stands in the state already.
+    """
     state = replace(state, last_step=seen.step, seen=state.seen.add(seen))
     if isinstance(seen, SetupObservation):
         return _planned(state, seen), None
-    if isinstance(seen, TrainObservation):
-        tokens = state.tokens_seen if seen.tokens_seen is None else seen.tokens_seen
-        return replace(state, tokens_seen=tokens, ended=False), None
     if isinstance(seen, EndObservation):
         state = replace(state, ended=True)
         return _say(state, _decide(target, task, state, seen.step))
-    if _nothing(seen):
+    if not isinstance(seen, EvalObservation) or _nothing(seen):
         return state, None
     if seen.split != target.split:
         return state if seen.split in state.sets else replace(state, sets=(*state.sets, seen.split)), None

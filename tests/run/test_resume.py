@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.run.resume import last_attempt, line_of, plan_attempt
+from ko_cpt_callbacks.run.resume import last_attempt, plan_attempt
+from ko_cpt_callbacks.run.rows import line_of
 
 
 def _line(step: int, kind: str = "train", attempt: int = 1, **more: Any) -> dict[str, Any]:

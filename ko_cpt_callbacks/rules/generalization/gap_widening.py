@@ -9,32 +9,26 @@ from itertools import takewhile
 from statistics import linear_regression, pvariance
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation
-from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.rules.rule import EvaluationSetRule, RuleInfo
+from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Series
-from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["GapWidening"]
 
 
 @dataclass(frozen=True, slots=True)
-class GapWidening(Rule):
+class GapWidening(EvaluationSetRule):
     """Says once per set that evaluation less training has grown since the beginning, and the evaluation does not fall.
 
     The size of the gap means nothing: two texts differ, dropout is off in an evaluation, and losses are averaged
     differently (RedWhale's is 1.16 to 1.18 nats from its first stage on, arXiv 2408.11294). Only its change counts.
-
-    Args:
-        retention: Declared names of retention sets, which are the business of ``forgetting``.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("gap-widening", (Severity.WARNING,), (EvalObservation,), place=200)
 
-    retention: tuple[str, ...] = ()
     limit: float = limits.GAP_NATS
     errors: float = limits.GAP_ERRORS
     evaluations: int = limits.GAP_EVALUATIONS
@@ -42,21 +36,8 @@ class GapWidening(Rule):
     fall_errors: float = limits.GAP_FALL_ERRORS
     fall_share: float = limits.GAP_FALL_SHARE
 
-    def initial(self) -> tuple[str, ...]:
-        """Said of no set."""
-        return ()
-
-    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
-        """Judges an evaluation; the state is the sets of which it was reported."""
-        now, split = signals.evaluations.now, getattr(seen, "split", "")
-        if now is None or split in state or is_retention(split, self.retention):
-            return state, ()
-        values = self._judged(now)
-        if values is None:
-            return state, ()
-        return (*state, split), (Finding(self.code, Severity.WARNING, seen.step, split, values),)
-
-    def _judged(self, now: Series) -> dict[str, Any] | None:
+    def judged(self, now: Series) -> dict[str, Any] | None:
+        """The gap, by how much it has widened, and the fall of both since."""
         used = max(self.early, min(len(now.gaps), int(limits.GAP_EARLY_SHARE * now.count)))
         if now.last.gap is None or now.count - 1 < used + self.evaluations or len(now.gaps) < used:
             return None

@@ -8,20 +8,18 @@ from itertools import pairwise, takewhile
 from statistics import NormalDist
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation
-from ko_cpt_callbacks.run.retention import is_retention
+from ko_cpt_callbacks.rules.rule import EvaluationSetRule, RuleInfo
+from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark, Series
-from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = ["Overfitting"]
 
 
 @dataclass(frozen=True, slots=True)
-class Overfitting(Rule):
+class Overfitting(EvaluationSetRule):
     """Says once per set that its loss is above its best in several evaluations in a row, and not by chance.
 
     The best of many noisy evaluations lies low by chance, and the more so the more of them there are at its level;
@@ -31,7 +29,6 @@ class Overfitting(Rule):
     Args:
         patience: Evaluations in a row, and by how much they must be above the best; where no number is given, two,
             and the noise alone.
-        retention: Declared names of retention sets.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
@@ -39,7 +36,6 @@ class Overfitting(Rule):
     )
 
     patience: Patience = field(default_factory=Patience)
-    retention: tuple[str, ...] = ()
     noises: float = limits.OVERFIT_NOISES
     least_nats: float = limits.OVERFIT_NATS
     least_share: float = limits.OVERFIT_SHARE
@@ -51,21 +47,8 @@ class Overfitting(Rule):
     train_errors: float = limits.OVERFIT_TRAIN_ERRORS
     restart_errors: float = limits.OVERFIT_RESTART_ERRORS
 
-    def initial(self) -> tuple[str, ...]:
-        """Said of no set."""
-        return ()
-
-    def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
-        """Judges an evaluation; the state is the sets of which it was reported."""
-        now, split = signals.evaluations.now, getattr(seen, "split", "")
-        if now is None or split in state or is_retention(split, self.retention):
-            return state, ()
-        values = self._judged(now)
-        if values is None:
-            return state, ()
-        return (*state, split), (Finding(self.code, Severity.WARNING, seen.step, split, values, asks_to_stop=True),)
-
-    def _judged(self, now: Series) -> dict[str, Any] | None:
+    def judged(self, now: Series) -> dict[str, Any] | None:
+        """The rise above the best, its threshold, and the rise of training beside it."""
         wanted = self.patience.evaluations or limits.OVERFIT_EVALUATIONS
         best, least, last = now.best, self._least(now), now.marks[-wanted:]
         rises = [mark.value - best.value for mark in last]

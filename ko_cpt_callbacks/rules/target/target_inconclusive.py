@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
-from ko_cpt_callbacks.rules.target.target_rule import TargetRule, TargetStates
+from ko_cpt_callbacks.rules.rule import Found, RuleInfo
+from ko_cpt_callbacks.rules.target.target_rule import ROWS, TargetRule, TargetStates
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.verdict import Outcome, Verdict
 
@@ -23,7 +23,7 @@ class TargetInconclusive(TargetRule):
     ``warning`` where the target could not be judged at all, otherwise ``info``.
     """
 
-    info: ClassVar[RuleInfo] = RuleInfo("target-inconclusive", (Severity.WARNING, Severity.INFO), ANY_ROW, place=180)
+    info: ClassVar[RuleInfo] = RuleInfo("target-inconclusive", (Severity.WARNING, Severity.INFO), ROWS, place=180)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are undecided."""

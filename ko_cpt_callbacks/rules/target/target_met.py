@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
-from ko_cpt_callbacks.rules.target.target_rule import TargetRule, TargetStates
+from ko_cpt_callbacks.rules.rule import Found, RuleInfo
+from ko_cpt_callbacks.rules.target.target_rule import ROWS, TargetRule, TargetStates
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.verdict import Outcome, Verdict
 
@@ -20,7 +20,7 @@ class TargetMet(TargetRule):
     It asks to stop with the last of the targets: a run that has reached one of two is not done.
     """
 
-    info: ClassVar[RuleInfo] = RuleInfo("target-met", (Severity.INFO,), ANY_ROW, may_stop=True, place=160)
+    info: ClassVar[RuleInfo] = RuleInfo("target-met", (Severity.INFO,), ROWS, may_stop=True, place=160)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are met."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
-from ko_cpt_callbacks.rules.target.target_rule import TargetRule, TargetStates
+from ko_cpt_callbacks.rules.rule import Found, RuleInfo
+from ko_cpt_callbacks.rules.target.target_rule import ROWS, TargetRule, TargetStates
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.verdict import Outcome, Verdict
 
@@ -21,7 +21,7 @@ class TargetMissed(TargetRule):
     wants to give up then. At the end of training there is nothing left to stop.
     """
 
-    info: ClassVar[RuleInfo] = RuleInfo("target-missed", (Severity.WARNING,), ANY_ROW, may_stop=True, place=170)
+    info: ClassVar[RuleInfo] = RuleInfo("target-missed", (Severity.WARNING,), ROWS, may_stop=True, place=170)
 
     def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
         """The targets that are missed."""

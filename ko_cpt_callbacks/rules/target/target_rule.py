@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ko_cpt_callbacks.rules.rule import Found, Rule
-from ko_cpt_callbacks.run.observation import Observation
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.target import Target
 from ko_cpt_callbacks.watch.verdict import TargetState, Verdict, advance_all, close_all, keep_all
 
-__all__ = ["TargetRule", "TargetStates"]
+__all__ = ["ROWS", "TargetRule", "TargetStates"]
+
+ROWS: Final = (SetupObservation, EvalObservation, EndObservation)
+"""Kinds of rows that decide on a target; what training rows bring is in the signals."""
 
 TargetStates = tuple[TargetState, ...]
 """Where each target stands, in the order of the targets."""
@@ -35,7 +40,7 @@ class TargetRule(Rule):
 
     @property
     def asks(self) -> tuple[type[Observation], ...]:
-        """All rows where there are targets."""
+        """Rows that decide, where there are targets."""
         return self.info.rows if self.targets else ()
 
     def initial(self) -> TargetStates:
@@ -44,7 +49,8 @@ class TargetRule(Rule):
 
     def step(self, state: TargetStates, seen: Observation, signals: Signals) -> tuple[TargetStates, Found]:
         """Speaks at the evaluation that confirms or the deadline that passes, or at the Trainer's last row."""
-        state, verdicts = advance_all(self.targets, self.task, state, seen)
+        known = _trained(state, signals.run)
+        state, verdicts = advance_all(self.targets, self.task, known, seen)
         return state, self.found(state, verdicts)
 
     def keep(self, state: TargetStates, said: Found) -> TargetStates:
@@ -53,4 +59,12 @@ class TargetRule(Rule):
 
     def close(self, state: TargetStates, signals: Signals) -> Found:
         """Speaks where the history ends before the deadline, or without the Trainer's last row."""
-        return self.found(state, close_all(self.targets, self.task, state))
+        row = signals.run.length.row_step
+        known = tuple(replace(one, last_step=row or one.last_step) for one in _trained(state, signals.run))
+        return self.found(known, close_all(self.targets, self.task, known))
+
+
+def _trained(states: TargetStates, run: RunProgress) -> TargetStates:
+    """The states with what the training rows since have brought: the rules ask for all other rows alone."""
+    tokens, kind = run.train.tokens_seen, run.seen
+    return tuple(replace(one, tokens_seen=tokens, seen=kind, ended=one.ended and run.ended) for one in states)

@@ -146,7 +146,7 @@ def test_a_retention_set_is_not_judged() -> None:
 )
 def test_patience_and_min_delta(patience: Patience, steps: list[int]) -> None:
     """Whoever sets them decides how many evaluations, and how far above the best, in nats or as a share of it."""
-    assert [one.step for one in _findings(_run(U_SHAPE), Overfitting(patience))] == steps
+    assert [one.step for one in _findings(_run(U_SHAPE), Overfitting(patience=patience))] == steps
 
 
 def test_another_text_is_another_series() -> None:
@@ -166,7 +166,9 @@ def test_a_repeated_evaluation_replaces() -> None:
     seen = _run(U_SHAPE[:6])
     again = EvalObservation(600, loss=2.45)
     assert (
-        _findings([*seen, EvalObservation(600, loss=2.6), EvalObservation(600, loss=2.6)], Overfitting(Patience(2)))
+        _findings(
+            [*seen, EvalObservation(600, loss=2.6), EvalObservation(600, loss=2.6)], Overfitting(patience=Patience(2))
+        )
         == []
     )
     more = [TrainObservation(610, loss=2.4), EvalObservation(700, loss=2.46)]
@@ -292,8 +294,8 @@ def test_what_is_as_much_as_a_limit_is_not_above_it() -> None:
         (Overfitting(least_nats=0.25, few=0.5), (1.25, 1.25), (1.2578125, 1.2578125)),
         (Overfitting(least_nats=0.25, few=2.0), (1.5, 1.5), (1.5, 1.5078125)),
         (Overfitting(least_nats=0.25, few=4.0, each=0.5), (1.5, 3.0), (1.5078125, 3.0)),
-        (Overfitting(Patience(2, 0.25)), (1.25, 1.25), (1.2578125, 1.2578125)),
-        (Overfitting(Patience(2, 0.25), each=1.0), (1.25, 1.5), (1.2578125, 1.2578125)),
+        (Overfitting(patience=Patience(2, 0.25)), (1.25, 1.25), (1.2578125, 1.2578125)),
+        (Overfitting(patience=Patience(2, 0.25), each=1.0), (1.25, 1.5), (1.2578125, 1.2578125)),
     )
     for rule, at, beyond in rules:
         assert _judged(at, rule=rule) is None
@@ -305,7 +307,7 @@ def test_what_is_as_much_as_a_limit_is_not_above_it() -> None:
 
 def test_a_min_delta_is_the_threshold_where_no_noise_is_known() -> None:
     """By itself it would be three times the least."""
-    for rule, threshold in ((Overfitting(Patience(2, 0.25)), 0.25), (Overfitting(least_nats=0.125), 0.375)):
+    for rule, threshold in ((Overfitting(patience=Patience(2, 0.25)), 0.25), (Overfitting(least_nats=0.125), 0.375)):
         values = _judged([1.5, 1.5], rule=rule)
         assert values is not None and values["threshold"] == threshold
 

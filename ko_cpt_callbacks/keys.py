@@ -21,7 +21,7 @@ evaluation key               unit             meaning
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
 ``_error_bar_absent``        text             why the exact loss has no standard error (likewise)
 ``_final_loss_median``       nats per token   forecast of the set's loss at the end of the run; absent
-                                              while that cannot be told (likewise the next three)
+                                              while that is not known (likewise the next three)
                                               While the set has too few evaluations, training's stands in, as
                                               ``train_final_loss_median``.
 ``_final_loss_lower``        nats per token   lower end of its 90 % interval

@@ -137,5 +137,5 @@ def serve(connection: Connection) -> None:
                 gc.freeze()  # what was imported for it stays: it is not looked through again and again
             try:
                 connection.send(makers[name].make(part))
-            except Exception as error:  # told where it is asked for
+            except Exception as error:  # reported where it is asked for
                 connection.send(error)

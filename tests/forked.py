@@ -22,7 +22,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PRELOAD = [
     "torch", "transformers.trainer", "peft", "bitsandbytes", "datasets", "tiny", "ko_cpt_callbacks.hf.callback",
-    "ko_cpt_callbacks.training.run", "ko_cpt_callbacks.cli.app", "ko_cpt_callbacks.check.closing_page",
+    "ko_cpt_callbacks.training.run", "ko_cpt_callbacks.cli.app", "ko_cpt_callbacks.check.staged_page",
 ]  # fmt: skip
 
 

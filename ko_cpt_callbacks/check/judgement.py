@@ -14,8 +14,8 @@ from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
 from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
+from ko_cpt_callbacks.rules.setup.check import RecordBehind
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
@@ -15,11 +16,14 @@ from ko_cpt_callbacks.check.staged import (
     Change,
     PlanJudgement,
     StageJudgement,
+    judge_plan,
     start_delta,
 )
+from ko_cpt_callbacks.check.terminal import page_width, print_lines
+from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
-from ko_cpt_callbacks.messages.terminal import printable, wrapped
+from ko_cpt_callbacks.messages.terminal import columns, printable, wrapped
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.page import (
@@ -35,6 +39,7 @@ from ko_cpt_callbacks.run.page import (
     with_error,
 )
 from ko_cpt_callbacks.run.progress import EvalPoint
+from ko_cpt_callbacks.run.reading import read_plan
 
 __all__ = ["gpu_hours", "language_of_plan", "plan_lines"]
 
@@ -259,3 +264,48 @@ def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> float | None:
             total, known = total + (tokens - before) / rate, True
         before = tokens if isinstance(tokens, int) else before
     return total if known else None
+
+
+def print_closing_page(folder: Path, baseline: str | None) -> None:
+    """Read a run that is over back from its folder, judge it, and print its page and what was written.
+
+    Args:
+        folder: The run's.
+        baseline: Id of a baseline to compare with; None: those of the stages alone.
+    """
+    plan = read_plan(folder)
+    assert plan is not None
+    judged = judge_plan(plan, baseline=None if baseline is None else find_baseline(baseline))
+    print_lines([PageLine(), *plan_lines(judged, str(folder), page_width())])
+    print_lines(PageLine(printable(line)) for line in (*_checkpoints(judged), *_written(judged)))
+
+
+def _checkpoints(judged: PlanJudgement) -> Iterator[str]:
+    """Which checkpoint of each stage to keep, where there are any."""
+    from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where a run is over
+    from ko_cpt_callbacks.checkpoint.page import keep_line
+
+    for stage in judged.stages:
+        known = stage.judgement
+        account = None if known is None else account_beside(known.run, known.watch.retention)
+        if known is not None and account is not None:
+            yield f"{stage.planned.name}: {keep_line(account, known.watch.language)}"
+
+
+def _written(judged: PlanJudgement) -> Iterator[str]:
+    folder, said = judged.plan.path, catalogue(language_of_plan(judged))
+    entries = [(judged.plan.file, said.line_of("wrote-plan"))]
+    if (folder / "base" / "model").is_dir():
+        entries.append((folder / "base" / "model", said.line_of("wrote-base")))
+    entries.append((folder / "data", said.line_of("wrote-rows")))
+    for stage in judged.stages:
+        if (stage.planned.path / keys.FOLDER).is_dir():
+            entries.append((stage.planned.path / keys.FOLDER, said.line_of("wrote-stage", stage=stage.planned.name)))
+    last = judged.stages[-1].planned.path / "model"
+    if last.is_dir():
+        adapter = (last / "adapter_config.json").is_file()
+        entries.append((last, said.line_of("wrote-adapters" if adapter else "wrote-model")))
+    width = max(columns(str(path)) for path, _ in entries)
+    yield from ("", said.line_of("wrote"))
+    for path, what in entries:
+        yield f"  {path!s:{width}}  {what}"

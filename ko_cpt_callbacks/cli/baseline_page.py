@@ -33,7 +33,7 @@ GROUPS: Final = {
 """What can be compared with a baseline, in the order of the list."""
 
 _UNITS: Final = {"loss": "nats/token", "ppl": "perplexity", keys.BITS_PER_BYTE: "bits/byte"}
-# Told under headings of their own, or in the head.
+# Shown under headings of their own, or in the head.
 _ELSEWHERE: Final = ("stages", "values", "benchmarks", "bands", "notes", "sources", "quantization_offsets")
 _HEAD: Final = ("id", "title", "version", "status", "kind", "language", "why_not", "superseded_by")
 

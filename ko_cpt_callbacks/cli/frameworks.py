@@ -1,7 +1,7 @@
 """``ko-cpt axolotl`` and ``ko-cpt llamafactory``: their own command lines, with the page's ``ko_cpt:`` block in force.
 
 Axolotl drops a block whose plugin is not named, and goes on where a plugin cannot be imported; LLaMA-Factory has no way
-from its page to a callback. Both are told, or done, here, before the framework begins.
+from its page to a callback. Both are reported, or done, here, before the framework begins.
 """
 
 from __future__ import annotations

@@ -162,9 +162,10 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
     if smoke is not None:
         _say_smoke(file, needed, options["stage"], say)
     elif _is_first():
-        from ko_cpt_callbacks.check.closing_page import print_closing_page
+        from ko_cpt_callbacks.check.staged_page import print_closing_page
 
-        print_closing_page(file.recipe, folder)
+        watched = (stage.watch.baseline for stage in file.recipe.stages.values())
+        print_closing_page(folder, next((name for name in watched if name is not None), None))
         took = time.monotonic() - began
         say(f"\nTook {took:.0f} s. Judge it again: ko-cpt check {shlex.quote(str(folder))}")
         _report(folder)

@@ -1,6 +1,6 @@
 """What is allowed in a recipe and hardly ever meant, with the usual range and its source. Nothing is refused here.
 
-Said by ``ko-cpt validate`` and when a training begins.
+Reported by ``ko-cpt validate`` and when a training begins.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ TREND_LOOKS: Final = 40
 TREND_HEAD: Final = 5
 """Points whose median is the level at the start. Chosen, not measured."""
 PLATEAU_SHARE: Final = 0.3
-"""Share of the run so far that must have brought nothing; nor is anything said, while it goes on, before this share of
-the planned steps. Chosen, not measured."""
+"""Share of the run so far that must have brought nothing; nor is anything reported, while it goes on, before this share
+of the planned steps. Chosen, not measured."""
 PLATEAU_RATE_SHARE: Final = 0.3
 """Share of its peak at which a learning rate still lets a model learn. Chosen, not measured."""
 PLATEAU_RATE_RISE: Final = 1.001

@@ -1,7 +1,7 @@
 """What the rows so far say, once for all rules: the one value that the monitor folds and hands to each of them.
 
-A row is looked at here once; a rule keeps nothing but what it has said and what it alone counts. A row that repeats a
-step is no matter of this fold: the monitor goes back to before it and folds that step anew
+A row is looked at here once; a rule keeps nothing but what it has reported and what it alone counts. A row that
+repeats a step is no matter of this fold: the monitor goes back to before it and folds that step anew
 (`ko_cpt_callbacks.rules.monitor`).
 """
 

@@ -2,7 +2,7 @@
 
 A request that fails is repeated by ``huggingface_hub``, five times within half a minute; where a connection breaks or
 the hub asks to wait, ``datasets`` has that done up to twenty times (measured with versions 2.4 and 5.2: up to half an
-hour). What goes wrong for good is told in one line here: the libraries raise errors of many classes, other ones in
+hour). What goes wrong for good is reported in one line here: the libraries raise errors of many classes, other ones in
 every version, and none says which part of a recipe it is.
 """
 

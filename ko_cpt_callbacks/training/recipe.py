@@ -1,6 +1,6 @@
 """A recipe in pieces, for a script that has its own Trainer.
 
-torch and transformers are imported when a piece needs them: a recipe is read, and every mistake in it told, before.
+torch and transformers are imported when a piece needs them: a recipe is read, and every mistake in it reported, before.
 """
 
 from __future__ import annotations

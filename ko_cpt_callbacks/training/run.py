@@ -84,7 +84,7 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
     check_arguments(file)
     recipe = Recipe(file)
     for name in recipe.stages:
-        recipe.callback(name)  # what cannot be watched is told before anything is loaded
+        recipe.callback(name)  # what cannot be watched is reported before anything is loaded
     if file.recipe.base.build is not None and "OMP_NUM_THREADS" not in os.environ:
         # A model made on the spot is tiny: more threads would wait for each other, and on a busy machine for the
         # cores (measured on two shared ones: four times the processor time with two threads).

@@ -43,7 +43,7 @@ class Batcher:
 
     Args:
         tokenizer: Its pad token is filled in, or its end token.
-        model: Some want to be told which tokens are of a picture: none.
+        model: Some ask which tokens are of a picture: none.
     """
 
     def __init__(self, tokenizer: Any, model: nn.Module) -> None:

@@ -11,13 +11,12 @@ from check import staged
 from checkpoint.made_checkpoints import checkpoint
 
 from ko_cpt_callbacks import Recipe, find_baseline
-from ko_cpt_callbacks.check.closing_page import print_closing_page
 from ko_cpt_callbacks.check.staged import judge_plan, start_delta
-from ko_cpt_callbacks.check.staged_page import gpu_hours, plan_lines
+from ko_cpt_callbacks.check.staged_page import gpu_hours, plan_lines, print_closing_page
 from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 NAMES = ["embedding", "odd-layers", "lora"]
-PAGE = Recipe.load("quickstart").page
+BASELINE = Recipe.load("quickstart").page.stages["embedding"].watch.baseline
 
 
 def _page(run: Path, baseline: str | None = None) -> str:
@@ -63,7 +62,7 @@ def test_a_line_for_every_stage(run: Path) -> None:
 
 def test_the_page_at_the_end_of_training(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is that of ``ko-cpt check``, then what was written and where."""
-    print_closing_page(PAGE, run)
+    print_closing_page(run, BASELINE)
     shown = capsys.readouterr().out
     assert _page(run, "redwhale").splitlines()[1:9] == shown.splitlines()[2:10]
     assert f"{run / 'stages' / '03-lora' / 'ko_cpt'}" in shown.partition("Written")[2]
@@ -127,6 +126,6 @@ def test_which_checkpoint_to_keep(run: Path, capsys: pytest.CaptureFixture[str])
     checkpoint(stage, 400)
     with (stage / "ko_cpt" / "rows.jsonl").open("a") as rows:
         rows.write(json.dumps({"kind": "checkpoint", "attempt": 1, "step": 400}) + "\n")
-    print_closing_page(PAGE, run)
+    print_closing_page(run, BASELINE)
     lines = [line for line in capsys.readouterr().out.splitlines() if "Checkpoints: " in line]
     assert lines == ["lora: Checkpoints: checkpoint-400 is the only one with an evaluation"]

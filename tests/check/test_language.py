@@ -12,8 +12,8 @@ from check import made_run, sample, staged
 from check.command import check, check_alone, judged, write_state
 from typer.testing import CliRunner
 
-from ko_cpt_callbacks import Recipe, keys
-from ko_cpt_callbacks.check.closing_page import print_closing_page
+from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.staged_page import print_closing_page
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.registry import known_codes
@@ -102,7 +102,7 @@ def test_the_closing_page_of_a_staged_run_is_korean(tmp_path: Path, capsys: pyte
     told = {"language": "ko"}
     staged.stage(folders[0], "embedding", (6.0, 4.0), told=told)
     staged.stage(folders[1], "odd-layers", (4.0, 3.5), text=5, ended=False, keep_rows=False, told=told)
-    print_closing_page(Recipe.load("quickstart").page, tmp_path / "run")
+    print_closing_page(tmp_path / "run", "redwhale")
     shown = capsys.readouterr().out.replace(str(tmp_path), "")
     assert "남긴 파일" in shown and "측정값과 진단" in shown
     named = {"embedding", "odd", "layers", "stages", "plan", "data", "run", "cpt", "check", "explain", "info"}

@@ -365,7 +365,7 @@ def _scores_as_given(
 ) -> Tensor:
     """Whether a causal model's loss scores its labels where they stand: then they were shifted before the call.
 
-    A class that extends one of transformers may leave the shift to the data. Told by its loss, where that is not seen
+    A class that extends one of transformers may leave the shift to the data. Known by its loss, where that is not seen
     to be what its tokens came to; 0-dim bool.
 
     Args:

@@ -157,7 +157,7 @@ def rows_kept(
         None for all.
 
     Raises:
-        IndistinctRowsError: If there are repeats and they cannot be told apart.
+        IndistinctRowsError: If there are repeats and they cannot be separated.
     """
     state = GradientState()
     if processes == 1 or not state.end_of_dataloader:

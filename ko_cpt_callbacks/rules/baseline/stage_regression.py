@@ -47,7 +47,7 @@ class StageRegression(Rule):
     confidence: float = limits.CONFIDENCE
 
     def initial(self) -> StageRegressionState:
-        """Nothing said."""
+        """Nothing reported."""
         return StageRegressionState()
 
 

@@ -21,7 +21,7 @@ from ko_cpt_callbacks.signal.explanation import (
     within_saw,
 )
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.suddenness import gain_of, step_of
+from ko_cpt_callbacks.signal.step_fit import gain_of, step_of
 from ko_cpt_callbacks.signal.window import Recent, curved_noise, median
 
 __all__ = ["LevelShift", "LevelShiftState"]
@@ -42,7 +42,7 @@ class LevelShiftState:
     """What was reported, and what waits."""
 
     quiet_until: int = 0
-    """No shift is looked for in a window of which this many points are not there yet: it would be the one just said."""
+    """No shift is looked for in a window of which this many points are not there yet: it would be the last one."""
     seam: tuple[int, float, float, int] | None = None
     """The last seam that is still to be judged: its segment, the level and noise before it, and their points."""
     mega_batch: float = 0.0

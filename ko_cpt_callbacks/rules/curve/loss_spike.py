@@ -74,7 +74,7 @@ class LossSpike(Rule):
     most: int = limits.SPIKE_MOST
 
     def initial(self) -> int:
-        """No spike said."""
+        """No spike reported."""
         return 0
 
     def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, Found]:

@@ -42,7 +42,7 @@ class NoLearning(Rule):
     least_level: float = limits.STANDSTILL_LEVEL
 
     def initial(self) -> bool:
-        """Not said."""
+        """Not reported."""
         return False
 
     def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:

@@ -36,7 +36,7 @@ class Plateau(Rule):
     fallen_errors: float = limits.PLATEAU_FALLEN_ERRORS
 
     def initial(self) -> bool:
-        """Not said."""
+        """Not reported."""
         return False
 
     def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:

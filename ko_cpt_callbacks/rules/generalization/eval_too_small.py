@@ -44,7 +44,7 @@ class EvalTooSmall(Rule):
     min_distance: float = limits.TOO_SMALL_DISTANCE
 
     def initial(self) -> EvalTooSmallState:
-        """Nothing said."""
+        """Nothing reported."""
         return EvalTooSmallState()
 
     def step(self, state: EvalTooSmallState, seen: Observation, signals: Signals) -> tuple[EvalTooSmallState, Found]:

@@ -32,7 +32,7 @@ class NotEnoughData(Rule):
     min_evaluations: int = limits.JUDGED_EVALUATIONS
 
     def initial(self) -> bool:
-        """Not said."""
+        """Not reported."""
         return False
 
     def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:

@@ -71,7 +71,7 @@ class Note(Rule):
     )
 
     def initial(self) -> tuple[str, ...]:
-        """Nothing said."""
+        """Nothing reported."""
         return ()
 
     def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:

@@ -26,11 +26,13 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
     text_of,
 )
 from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.fold import RECORD_BEHIND
 from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = [
     "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
-    "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "WorstModelKept",
+    "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "RecordBehind", "TwoWriters",
+    "WorstModelKept",
 ]  # fmt: skip
 
 
@@ -49,10 +51,10 @@ class SetupCheck(SetupRule):
         return None if fits is None else self._found(seen, fits[0].severity, fits[1], fits[0].name)
 
 
-def _info(code: str, reasons: tuple[SetupReason, ...], *, may_stop: bool) -> RuleInfo:
+def _info(code: str, reasons: tuple[SetupReason, ...], *, may_stop: bool, place: int = 10) -> RuleInfo:
     """The metadata of a check; its severities are those of its reasons."""
     severities = tuple(one for one in reversed(Severity) if one in {reason.severity for reason in reasons})
-    return RuleInfo(code, severities, (SetupObservation,), may_stop, place=10)
+    return RuleInfo(code, severities, (SetupObservation,), may_stop, place=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +239,31 @@ class MetricNotDelivered(SetupCheck):
         SetupReason("unknown", Severity.ERROR, _OF_METRIC),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info("metric-not-delivered", reasons, may_stop=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBehind(SetupCheck):
+    """Reads the set-up row that a reader puts where the record ends and the state's rows begin.
+
+    It never asks to stop: the run is over, or its record is being made whole.
+    """
+
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason(
+            "", Severity.WARNING,
+            {"record_step": count_of, "state_step": count_of, "rows": count_of, "file": text_of},
+        ),
+    )  # fmt: skip
+    info: ClassVar[RuleInfo] = _info(RECORD_BEHIND, reasons, may_stop=False, place=310)
+
+
+@dataclass(frozen=True, slots=True)
+class TwoWriters(SetupCheck):
+    """Reads the set-up row that the callback notes when another process holds the folder's lock.
+
+    That run writes no files, so the finding is in its console and its ``callback.findings`` alone. It never asks to
+    stop: both runs go on.
+    """
+
+    reasons: ClassVar[tuple[SetupReason, ...]] = (SetupReason("", Severity.WARNING, {"process": text_of}),)
+    info: ClassVar[RuleInfo] = _info("two-writers", reasons, may_stop=False, place=330)

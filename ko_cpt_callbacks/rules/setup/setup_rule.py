@@ -69,7 +69,8 @@ def first_of(reasons: Sequence[SetupReason], seen: SetupObservation) -> tuple[Se
 class SetupRule(Rule):
     """Speaks at the first set-up row that shows the mistake; a resumed run may bring it again.
 
-    Its state is the sentences said, by variant and set or source: one row may show two mistakes of a code, or two sets.
+    Its state is the sentences reported, by variant and set or source: one row may show two mistakes of a code, or two
+    sets.
     """
 
     @abstractmethod
@@ -77,7 +78,7 @@ class SetupRule(Rule):
         """What a row shows; None where it is no mistake, or the row lacks what the sentence needs."""
 
     def initial(self) -> tuple[str, ...]:
-        """Nothing said."""
+        """Nothing reported."""
         return ()
 
     def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:

@@ -1,4 +1,7 @@
-"""Tables of numbers: Lightning's ``metrics.csv``, what W&B exports, and a log that somebody saved as CSV."""
+"""Logs with a line a row: tables saved as CSV, and LLaMA-Factory's ``trainer_log.jsonl``, whose names are its own.
+
+Tables are Lightning's ``metrics.csv``, what W&B exports, and any log that somebody saved as CSV.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import clip, read_text
-from ko_cpt_callbacks.run.log.row import Log, LogNote, trainer_log, trainer_rows
+from ko_cpt_callbacks.run.log.row import Log, LogNote, trainer_log, trainer_row, trainer_rows
 from ko_cpt_callbacks.run.rows import number_in
 
-__all__ = ["read_table"]
+__all__ = ["FILE", "llamafactory_log", "of_llamafactory", "read_table"]
 
 _DELIMITERS: Final = ",;\t"
 _STEPS: Final = ("step", "_step", "Step", "global_step", "train/global_step", "trainer/global_step")
@@ -85,3 +89,38 @@ def _rows(path: Path, names: Sequence[str], lines: Sequence[Sequence[str]]) -> I
         # A last line that is short was being written.
         cells = {name: number_in(cell) for name, cell in zip(names, line, strict=False) if name}
         yield {name: value for name, value in cells.items() if value is not None}
+
+
+FILE: Final = "trainer_log.jsonl"
+"""LLaMA-Factory's."""
+_AT: Final = "current_steps"
+_PLANNED: Final = "total_steps"
+_NAMES: Final = {
+    "lr": keys.LEARNING_RATE,
+    "reward": "reward",
+    "accuracy": "rewards/accuracies",
+    "total_tokens": keys.INPUT_TOKENS[1],
+}
+_OF_LLAMAFACTORY: Final = LogNote("log-llamafactory")
+
+
+def of_llamafactory(row: Mapping[str, Any]) -> bool:
+    """Whether a line is one of this file."""
+    return _AT in row and _PLANNED in row
+
+
+def llamafactory_log(lines: Iterable[Mapping[str, Any]]) -> Log:
+    """The log that the lines of the file make."""
+    planned = None
+    rows = []
+    for line in lines:
+        # A line of an evaluation of a named set, or the closing one, has nothing but its place.
+        if not any(name in line for name in (keys.LOSS, "eval_loss", "predict_loss")):
+            continue
+        values = {_NAMES.get(name, name): value for name, value in line.items() if value is not None}
+        total = values.pop(_PLANNED, None)
+        row = trainer_row({**values, keys.STEP: values.pop(_AT, None)})
+        if row is not None:
+            rows.append(row)
+            planned = total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else planned
+    return trainer_log(rows, planned, _OF_LLAMAFACTORY)

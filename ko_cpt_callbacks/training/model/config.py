@@ -22,7 +22,7 @@ KEY: Final = "base.model"
 
 
 def place_of(base: Base, beside: Path) -> tuple[str, dict[str, str]]:
-    """Where a base that is loaded is, for ``from_pretrained``: a folder, or an id with what else the hub is told.
+    """Where a base that is loaded is, for ``from_pretrained``: a folder, or an id with what else the hub is asked.
 
     Args:
         base: The recipe's.

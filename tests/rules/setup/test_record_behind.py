@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.note.record_behind import RecordBehind
+from ko_cpt_callbacks.rules.setup.check import RecordBehind
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT

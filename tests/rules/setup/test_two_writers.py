@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.note.two_writers import TwoWriters
+from ko_cpt_callbacks.rules.setup.check import TwoWriters
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from run.curve import noisy
 
-from ko_cpt_callbacks.signal.suddenness import gain_of, step_of
+from ko_cpt_callbacks.signal.step_fit import gain_of, step_of
 
 NOISE = 0.01
 

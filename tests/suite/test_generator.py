@@ -19,10 +19,14 @@ from suite.score import last_row
 
 from ko_cpt_callbacks.messages.catalogue import codes
 
-ONE_OF_EACH = list(runs(size=0.0, group="all"))
-NEW = [run for seed in range(3) for run in runs(seed, group="new")]
 OLD_KINDS = Path(__file__).with_name("old_kinds.json")
 """Per old kind a digest of its second run of seed 7, rows and label."""
+
+
+@pytest.fixture(scope="module")
+def new() -> list[LabelledRun]:
+    """Three seeds of the new kinds, in full."""
+    return [run for seed in range(3) for run in runs(seed, group="new")]
 
 
 def _plain(value: Any) -> Any:
@@ -86,10 +90,10 @@ def test_a_new_kind_is_its_seed_and_no_single_curve() -> None:
             assert repr(other.rows) != repr(one.rows), name
 
 
-def test_new_rows_are_rows_of_a_trainer() -> None:
+def test_new_rows_are_rows_of_a_trainer(new: list[LabelledRun]) -> None:
     """Steps and epochs of a log do not fall, epochs but at an announced stage; a loss is finite, and 0 only in a fault
     of zeros or a policy's log."""
-    for run in NEW:
+    for run in new:
         rows = [row for row in run.rows if row.get("kind") != "setup"]
         assert all(before["step"] <= after["step"] for before, after in pairwise(run.rows)), run.name
         if "stages-announced" not in run.kind:
@@ -147,10 +151,10 @@ def test_ends_of_epochs_read_as_old_transformers_prints_them() -> None:
         assert epochs.count(1.0) >= 1 < len({epoch for epoch in epochs if epoch.is_integer()})
 
 
-def test_tokenizers_span_their_range_and_bits_fit_the_bytes() -> None:
+def test_tokenizers_span_their_range_and_bits_fit_the_bytes(new: list[LabelledRun]) -> None:
     """1.2 to 6.6 bytes per token; 0.5 bits per byte and more where a run is healthy, below 0.34 where it is not."""
     lengths = []
-    for run in (one for one in NEW if one.kind == "healthy/tokenizer-measured"):
+    for run in (one for one in new if one.kind == "healthy/tokenizer-measured"):
         row = next(row for row in reversed(run.rows) if any(key.endswith("_bytes") for key in row))
         prefix = next(key.removesuffix("_bytes") for key in row if key.endswith("_bytes"))
         length = row[f"{prefix}_bytes"] / row[f"{prefix}_tokens"]
@@ -159,7 +163,7 @@ def test_tokenizers_span_their_range_and_bits_fit_the_bytes() -> None:
         assert bits == pytest.approx(row[f"{prefix}_exact_loss"] / math.log(2) / length, rel=1e-4)
         assert 0.48 < bits < 1.9
     assert min(lengths) < 2.0 < 5.0 < max(lengths)
-    for run in (one for one in NEW if one.kind == "below-floor/in-bytes"):
+    for run in (one for one in new if one.kind == "below-floor/in-bytes"):
         assert [row["eval_bits_per_byte"] for row in run.rows if "eval_bits_per_byte" in row][-1] < 0.34
         assert min(row["loss"] for row in run.rows if "loss" in row) > math.log(3.0)
 
@@ -186,15 +190,7 @@ def test_every_code_of_the_judge_is_there_several_times() -> None:
     assert min(expected.values()) >= 8
 
 
-def test_labels_of_new_kinds_fit_their_rows() -> None:
-    """Three seeds of them, in full."""
-    for run in NEW:
-        test_a_label_fits_its_rows(run)
-
-
-@pytest.mark.parametrize("run", ONE_OF_EACH, ids=lambda run: run.kind)
-def test_a_label_fits_its_rows(run: LabelledRun) -> None:
-    """A healthy run expects nothing; a window lies within the log and begins before it ends; rows are JSON."""
+def _assert_a_label_fits_its_rows(run: LabelledRun) -> None:
     steps = [row["step"] for row in run.rows]
 
     assert run.healthy is not bool(run.expected)
@@ -206,3 +202,15 @@ def test_a_label_fits_its_rows(run: LabelledRun) -> None:
     assert {code for code in run.expected for code in run.counting(code)} | run.allowed <= set(codes())
     assert run.max_steps >= max(steps) or "seam" in run.kind or "logging-changed" in run.kind
     assert len(json.loads(json.dumps(state(run)))["log_history"]) == len(run.rows)
+
+
+def test_labels_of_new_kinds_fit_their_rows(new: list[LabelledRun]) -> None:
+    """Three seeds of them, in full, as `test_a_label_fits_its_rows` asks of one each."""
+    for run in new:
+        _assert_a_label_fits_its_rows(run)
+
+
+@pytest.mark.parametrize("kind", [*kinds(), *new_kinds()])
+def test_a_label_fits_its_rows(kind: str) -> None:
+    """A healthy run expects nothing; a window lies within the log and begins before it ends; rows are JSON."""
+    _assert_a_label_fits_its_rows(make(kind, 0))

@@ -16,6 +16,9 @@ from typer import testing
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# bitsandbytes asks for compilation when it is imported, and torch imports its compiler for that: a second and more in
+# every process. Tests of compiled models ask for the fixture `compiling`.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 # No test depends on how fast a machine is. Environments of frameworks have no hypothesis, and none of its tests.
 with contextlib.suppress(ImportError):
     from hypothesis import HealthCheck, settings
@@ -30,6 +33,12 @@ testing._get_command = functools.cache(testing._get_command)
 
 TRAINING_ROOMS: Final = ("training", "e2e", "hf", "trainer_facts")
 """Folders whose files take seconds to minutes, the longest first."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let workers take files in the order below: by itself xdist puts files with few tests last, and those train."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -47,6 +56,17 @@ def _precision_ends_with_its_test() -> Iterator[None]:
         os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
     else:
         os.environ["ACCELERATE_MIXED_PRECISION"] = before
+
+
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile compiles. torch_compile=True would write the environment for every later Trainer of the process."""
+    import torch
+
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
+    torch._dynamo.reset()
+    assert torch.compile(identity := torch.nn.Identity(), backend="eager") is not identity
 
 
 def pytest_collection_finish() -> None:

@@ -280,14 +280,7 @@ def test_prompt_learning(kind: str, tmp_path: Path) -> None:
 SAME_SHAPE = [{"input_ids": row["input_ids"][:5]} for row in ROWS[:3]]  # one shape: one compilation
 
 
-@pytest.fixture
-def _no_compiling_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch_compile=True writes the environment, and every later Trainer of the process would compile too."""
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
-    torch._dynamo.reset()
-
-
-@pytest.mark.usefixtures("_no_compiling_afterwards")
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_by_argument(backend: str, tmp_path: Path) -> None:
     """torch_compile=True: exact in evaluation, counted in training."""
@@ -312,7 +305,7 @@ def test_compiled_by_argument(backend: str, tmp_path: Path) -> None:
         assert row["nonfinite_steps"] == 0 and row["tokens_seen"] == 12
 
 
-@pytest.mark.usefixtures("_no_compiling_afterwards")
+@pytest.mark.usefixtures("compiling")
 def test_compiled_by_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """accelerate's launcher asks for compilation by the environment alone: exact, and no hook breaks the graph."""
     model = tiny.llama(VOCABULARY, layers=1, hidden=16)
@@ -323,7 +316,7 @@ def test_compiled_by_the_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not model.lm_head._forward_hooks
 
 
-@pytest.mark.usefixtures("_no_compiling_afterwards")
+@pytest.mark.usefixtures("compiling")
 def test_compiled_in_place(tmp_path: Path) -> None:
     """model.compile() before the Trainer is built: exact."""
     model = tiny.llama(VOCABULARY, layers=1, hidden=16)

@@ -357,11 +357,10 @@ def test_loss_alone(change: Any, tmp_path: Path) -> None:
     assert not list((tmp_path / "fused" / "ko_cpt").glob("eval_rows/*"))
 
 
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize(("change", "exact"), [(None, True), (_router, False)])
-def test_compiled(change: Any, exact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled(change: Any, exact: bool, tmp_path: Path) -> None:
     """A compiled forward pass is left whole, so there are no hidden states: its loss, checked, or none."""
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")  # the arguments write it for every later Trainer
-    torch._dynamo.reset()
     model = tiny.llama(VOCABULARY, layers=1, hidden=16)
     rows = [{"input_ids": row["input_ids"][:5]} for row in ROWS[:3]]  # one shape: one compilation
     reference = tiny.exact_loss(model, rows)

@@ -323,9 +323,15 @@ class Around(nn.Module):
         self.module = module
 
 
+def compiled(module: nn.Module) -> Any:
+    """The module compiled, without a compiler's machine code."""
+    return torch.compile(module, backend="eager")
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize(
     "wrap",
-    [Around, torch.compile, lambda model: Around(torch.compile(model))],
+    [Around, compiled, lambda model: Around(compiled(model))],
     ids=["around", "compiled", "around compiled"],
 )
 def test_wrapped(wrap: Callable[[Any], Any]) -> None:
@@ -334,11 +340,12 @@ def test_wrapped(wrap: Callable[[Any], Any]) -> None:
         assert read_stage(wrap(make())) == read_stage(make())
 
 
+@pytest.mark.usefixtures("compiling")
 def test_compiled_parts() -> None:
     """Compiled one by one, embeddings and blocks are still found."""
     model = blocks(llama(), 1)
-    model.model.layers[1] = torch.compile(model.model.layers[1])
-    model.model.embed_tokens = torch.compile(model.model.embed_tokens)
+    model.model.layers[1] = compiled(model.model.layers[1])
+    model.model.embed_tokens = compiled(model.model.embed_tokens)
     assert read_stage(model).trains == Trains(layers="odd")
     assert read_stage(model).rows == VOCABULARY
 

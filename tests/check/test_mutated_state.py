@@ -1,6 +1,7 @@
 """Whatever a state file has become, `ko-cpt check` judges it or refuses it in one line; it never crashes.
 
-Some hundred states a run; all of them with ``KO_CPT_MUTATED_STATES=2000 pytest tests/check/test_mutated_state.py``.
+A hundred and fifty states a run, always the same: what one in fifty shows is seen with 95 %. Others, and more:
+``KO_CPT_MUTATED_STATES=2000 pytest tests/check/test_mutated_state.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ jsonschema = pytest.importorskip("jsonschema")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-STATES: Final = int(os.environ.get("KO_CPT_MUTATED_STATES", "300"))
+STATES: Final = int(os.environ.get("KO_CPT_MUTATED_STATES", "150"))
 RECORDED: Final = Path(__file__).resolve().parents[1] / "parity" / "runs"
 VALIDATOR: Final = jsonschema.Draft202012Validator(SCHEMA)
 SLOW_IS_FINE: Final = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
@@ -195,7 +196,7 @@ some_options: Final = st.tuples(
 ).map(lambda parts: [option for part in parts for option in part])
 
 
-@settings(max_examples=STATES, suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300)
+@settings(max_examples=STATES, suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 150)
 @given(data=st.data())
 def test_a_mutated_state_never_crashes(data: st.DataObject) -> None:
     """Values replaced, removed, added, moved; bytes cut off or changed."""
@@ -219,7 +220,7 @@ FOLDERS: Final = _folders()
 
 
 @pytest.mark.skipif(not FOLDERS, reason="no recorded run folders")
-@settings(max_examples=max(STATES // 4, 1), suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 300)
+@settings(max_examples=max(STATES // 4, 1), suppress_health_check=SLOW_IS_FINE, derandomize=STATES <= 150)
 @given(data=st.data())
 def test_a_mutated_run_folder_never_crashes(data: st.DataObject) -> None:
     """The same for rows.jsonl and run.json."""

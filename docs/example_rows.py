@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.compare.registry import find_baseline
+from ko_cpt_callbacks.forecast.family import FamilyRun, family_row, family_run
+from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding
@@ -151,6 +153,25 @@ def heading(until: int, last: int) -> list[Observation]:
         loss = 2.32 + 2.0 * (step + 100) ** -0.25 - 0.1 * (1 - decaying(step, last) / 2e-4) + off
         seen += [TrainObservation(step, loss=loss, learning_rate=decaying(step, last)), evaluation(step, loss)]
     return seen
+
+
+def seed(number: int, until: int, last: int, rate: float = 1.0) -> list[Observation]:
+    """The same run with another seed, 2,048 tokens a step; at twice the rate it falls by 8 % more until its end."""
+    off, seen = noise(number + 1, 0.002)[number], [plan(last), ahead(last)]
+    for row in heading(until, last):
+        if isinstance(row, TrainObservation):
+            row = replace(row, tokens_seen=2048 * row.step, learning_rate=rate * decaying(row.step, last))
+        elif isinstance(row, EvalObservation):
+            row = evaluation(row.step, (row.exact_loss or 0.0) * math.exp(off - 0.08 * (rate - 1) * row.step / last))
+        seen.append(row)
+    rates = [rate * one for one in seen[1].values["rates"]]  # type: ignore[union-attr]
+    return [seen[0], told("rate-ahead", **{**seen[1].values, "rates": rates}), *seen[2:]]  # type: ignore[union-attr]
+
+
+def with_seeds(rows: list[Observation], last: int) -> list[Observation]:
+    """The rows of a run that was given five finished runs as its family."""
+    runs = [family_run(outlook_of(seed(number, last, last)), f"seed-{number}") for number in range(1, 6)]
+    return [*rows[:2], told("family", **family_row([run for run in runs if isinstance(run, FamilyRun)])), *rows[2:]]
 
 
 def spiked() -> list[float]:
@@ -583,6 +604,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = {
             [EvalObservation(1000, split="eval", loss=3.078)],
             {"baseline": find_baseline("redwhale").as_dict(), "stage": "lora"},
         ),
+    ),
+    "off-family": (
+        Example("Five seeds of one set-up, and a run at twice their rate", with_seeds(seed(0, 800, 1600, 2.0), 1600)),
+        Example("The same five seeds, and a run that is planned for longer", with_seeds(seed(0, 400, 2000), 1600)),
     ),
     "stage-regression": (
         Example(

@@ -27,6 +27,7 @@ from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
 if TYPE_CHECKING:  # numpy: only for who forecasts
     from ko_cpt_callbacks.forecast.curve import Curve, Curves
     from ko_cpt_callbacks.forecast.forecast import Forecast
+    from ko_cpt_callbacks.forecast.outlook import Outlook
     from ko_cpt_callbacks.forecast.schedule import Schedule
 
 __all__ = ["forecast"]
@@ -52,13 +53,17 @@ def forecast(
         list[str] | None,
         typer.Option(metavar="TEXT", help="How likely it is met: 'eval_exact_loss<3.0', or a loss. Repeatable."),
     ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
     lang: Annotated[
         str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
     ] = None,
 ) -> None:
     """Say where the losses of a run will end, with an interval, or why that cannot be reported."""
-    guarded("forecast", lambda: _forecast(run, at, steps, schedule, target or (), lang, as_json=as_json))
+    guarded("forecast", lambda: _forecast(run, at, steps, schedule, target or (), family or (), lang, as_json=as_json))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +74,24 @@ class _Question:
         curves: Those of the log, cut at ``--at``.
         schedule: The rate, past and future.
         last: The step that is forecast.
+        outlook: The run until then; None of a table.
     """
 
     curves: Curves
     schedule: Schedule
     last: int
+    outlook: Outlook | None = None
 
     def answer(self, curve: Curve, last: int | None = None) -> Forecast:
         """The forecast of a curve, to the deadline of a target where one is given."""
         from ko_cpt_callbacks.forecast.forecast import forecast as forecast_of
 
-        return forecast_of(curve.points, self.schedule, self.last if last is None else last, kind=curve.kind)
+        found = forecast_of(curve.points, self.schedule, self.last if last is None else last, kind=curve.kind)
+        if self.outlook is None or not self.outlook.family or self.schedule.asked:
+            return found
+        from ko_cpt_callbacks.forecast.band import narrowed
+
+        return narrowed(found, self.outlook, curve.name)
 
     def chance(self, curve: Curve, text: str, target: Target | float) -> Chance | None:
         """A target beside the forecast of its curve; None where it is another curve's."""
@@ -92,12 +104,12 @@ class _Question:
 
 
 def _forecast(
-    run: str, at: float | None, steps: int | None, schedule: str | None, targets: Sequence[str], lang: str | None, *,
-    as_json: bool,
+    run: str, at: float | None, steps: int | None, schedule: str | None, targets: Sequence[str],
+    family: Sequence[str], lang: str | None, *, as_json: bool,
 ) -> None:  # fmt: skip
     language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
     asked = [(text, _target(text)) for text in targets]
-    question = _question(run, at, steps, schedule)
+    question = _question(run, at, steps, schedule, family)
     names = {curve.name for curve in question.curves.curves}
     for text, target in asked:
         if isinstance(target, Target) and target.split not in names:
@@ -120,8 +132,11 @@ def _forecast(
             typer.echo(printable(line))
 
 
-def _question(run: str, at: float | None, steps: int | None, schedule: str | None) -> _Question:
+def _question(
+    run: str, at: float | None, steps: int | None, schedule: str | None, family: Sequence[str]
+) -> _Question:
     from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, read_curve
+    from ko_cpt_callbacks.forecast.family import FamilyRun, family_run
     from ko_cpt_callbacks.forecast.outlook import outlook_of
     from ko_cpt_callbacks.forecast.schedule import asked_schedule, schedule_of
 
@@ -133,7 +148,8 @@ def _question(run: str, at: float | None, steps: int | None, schedule: str | Non
         raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1 and at most 2**53")
     path = Path(run)
     table = path.suffix == ".csv" and path.is_file()
-    held = read_curve(path) if table else outlook_of(read_run(path).observations()).curves()
+    seen = () if table else tuple(read_run(path).observations())
+    held = read_curve(path) if table else outlook_of(seen).curves()
     if not held.curves:
         raise ConfigurationError(f"{run}: found no loss, expected training rows or evaluations with one")
     planned = max(held.planned or held.done, held.done)
@@ -149,7 +165,16 @@ def _question(run: str, at: float | None, steps: int | None, schedule: str | Non
     else:
         rate = asked_schedule(schedule, rates, now, last)
     cut = [curve.until(now) for curve in held.curves]
-    return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last)
+    outlook = None if table else outlook_of(one for one in seen if one.step <= now)
+    if family:
+        from ko_cpt_callbacks.compare.own import read_family
+
+        if outlook is None:
+            raise ConfigurationError("--family: found a table, expected a run with exact losses")
+        itself = family_run(outlook_of(seen), run)
+        own = itself.curves if isinstance(itself, FamilyRun) else None
+        outlook = replace(outlook, family=tuple(one for one in read_family(family) if one.curves != own))
+    return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last, outlook)
 
 
 def _target(text: str) -> Target | float:
@@ -215,6 +240,10 @@ def _lines(
         yield said.line_of("forecast", **where, **values, ppl=ppl, schedule=said.line_of(f"schedule-{schedule.kind}"))
     if schedule.asked:
         yield "  " + said.line_of("forecast-what-if")
+    if found.family:
+        yield "  " + said.line_of("forecast-family", runs=found.family)
+    elif found.apart is not None:
+        yield "  " + said.line_of("forecast-family-withheld", why=str(found.apart))
     for doubt in found.withheld:
         yield "  " + said.line_of("forecast-withheld", why=said.line_of(f"withheld-{doubt}"))
     for one in reached:

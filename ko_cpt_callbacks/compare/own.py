@@ -1,14 +1,17 @@
-"""The user's own runs as baselines: files beside each other in one folder, added and never changed on the quiet."""
+"""The user's own runs as baselines: files beside each other in one folder, added and never changed on the quiet.
+
+Beside the figures stand the run's evaluations step by step, for later runs of the same set-up (`read_family`).
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
@@ -18,10 +21,19 @@ from ko_cpt_callbacks.compare.own_run import own_run
 from ko_cpt_callbacks.compare.registry import bundled_ids, installed_ids, own_folder
 from ko_cpt_callbacks.compare.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.forecast.family import FamilyRun, Unfit, family_in, family_row, family_run
+from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.run.file import read_text, remove_stale, write_whole
+from ko_cpt_callbacks.run.fold import FAMILY
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.run.reading import read_run
 
-__all__ = ["Added", "add_own", "yaml_text"]
+__all__ = ["OWN_RUNS", "Added", "add_own", "read_family", "yaml_text"]
+
+OWN_RUNS: Final = "own"
+"""In place of a run of a family: all own runs whose evaluations are kept."""
+FINISHED: Final = "a finished run with exact losses"
+_CURVES: Final = "curves.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,7 @@ def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = 
     kept = own_run(found, {} if told is None else _read_json(told), id, title, best=best)
     payload = yaml_text(kept.values)
     entry = parse_entry(payload, path)
+    curves = family_run(outlook_of(found.observations()), id)
     if not (folder / id).resolve().is_relative_to(folder.resolve()):
         raise ConfigurationError(
             f"{folder / id}: found a link that leads out of {folder}, expected a folder; move it away"
@@ -69,6 +82,10 @@ def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = 
         # The sums first: a baseline never names a file that is not there.
         for name, source in kept.rows_files.items():
             write_whole(folder / id / name, source.read_bytes())
+        if isinstance(curves, FamilyRun):
+            write_whole(folder / id / _CURVES, json.dumps(family_row([curves])).encode())
+        else:
+            (folder / id / _CURVES).unlink(missing_ok=True)
         write_whole(path, payload.encode())
         for stale in (folder / id).glob("*.npz"):
             if stale.name not in kept.rows_files:
@@ -77,6 +94,43 @@ def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = 
         reason = f"found {error.strerror or error}, expected a folder that can be written"
         raise BaselineError(f"{path}: {reason}; name another in KO_CPT_BASELINES.") from None
     return Added(entry, kept.left_out)
+
+
+def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
+    """Finished runs of one set-up. Runs whose evaluations are the same numbers are one: it says nothing of a spread.
+
+    Args:
+        named: Of each run its folder (any form that `read_run` takes), or its id as an own baseline; `OWN_RUNS`: all
+            own baselines that have their evaluations.
+
+    Raises:
+        ConfigurationError: For a run that cannot be one of a family: it has not come to its end, or its evaluations
+            are not exact; or for a name of neither a run nor an own baseline with evaluations.
+        UnreadableRunError: If a run or a file cannot be read.
+    """
+    found: dict[str, FamilyRun] = {}
+    for name in named:
+        if name == OWN_RUNS:
+            found |= {run.name: run for path in sorted(own_folder().glob(f"*/{_CURVES}")) for run in _kept_run(path)}
+        elif (own_folder() / f"{name}{SUFFIX}").is_file() and not Path(name).exists():
+            kept = own_folder() / name / _CURVES
+            if not kept.is_file():
+                raise ConfigurationError(f"family: found {name!r}, whose evaluations are not kept, expected {FINISHED}")
+            found |= {run.name: run for run in _kept_run(kept)}
+        else:
+            run = family_run(outlook_of(read_run(name).observations()), name)
+            if isinstance(run, Unfit):
+                raise ConfigurationError(f"family: found {name!r}, of which {run}, expected {FINISHED}")
+            found[name] = run
+    runs = list(found.values())
+    return tuple(run for place, run in enumerate(runs) if all(run.curves != other.curves for other in runs[:place]))
+
+
+def _kept_run(path: Path) -> tuple[FamilyRun, ...]:
+    runs = family_in(SetupObservation(0, FAMILY, _read_json(path)))
+    if not runs:
+        raise UnreadableRunError(f"{path}: found no run of a family; `ko-cpt baselines add --force` writes it anew")
+    return runs
 
 
 def yaml_text(values: Mapping[str, Any]) -> str:

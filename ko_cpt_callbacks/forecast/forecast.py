@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from ko_cpt_callbacks.forecast.evidence import Doubt, Evidence, Points, RateSums, gathered, rate_sums, usable
+from ko_cpt_callbacks.forecast.family import Apart
 from ko_cpt_callbacks.forecast.posterior import HEALTHY, STEEP, Floats, Future, Prior, draw_curves
 from ko_cpt_callbacks.forecast.schedule import Schedule
 
@@ -57,6 +58,8 @@ class Forecast:
         ends: Quantiles of the drawn ends, evenly spaced, increasing.
         path: ``(step, median loss)`` from now to the end.
         level: Part of the drawn ends between ``lower`` and ``upper``.
+        family: How many finished runs of the same set-up it is made from; 0: it is made from the run's own curve.
+        apart: Why those that were given are not used; None where they are, or none was given.
     """
 
     median: float | None
@@ -69,6 +72,8 @@ class Forecast:
     ends: tuple[float, ...] = ()
     path: tuple[tuple[int, float], ...] = ()
     level: float = LEVEL
+    family: int = 0
+    apart: Apart | None = None
 
     def probability_below(self, target: float) -> float | None:
         """How likely the loss ends below ``target`` nats per token, in [0, 1]; None where that is withheld."""
@@ -104,6 +109,8 @@ class Forecast:
             "step": self.now,
             "last_step": self.last_step,
             "schedule": self.schedule,
+            "family": self.family,
+            "family_withheld": None if self.apart is None else str(self.apart),
         }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Ahead, Curve, Curves
+from ko_cpt_callbacks.forecast.family import FamilyRun, family_in
 from ko_cpt_callbacks.run.fold import NO_ROWS, NO_STEP, RATE_AHEAD, EvalRows, Length
 from ko_cpt_callbacks.run.observation import (
     EvalObservation,
@@ -23,6 +24,7 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 if TYPE_CHECKING:  # numpy: only for who forecasts
+    from ko_cpt_callbacks.forecast.band import Band
     from ko_cpt_callbacks.forecast.forecast import Forecast
 
 __all__ = ["Outlook", "outlook_of"]
@@ -101,6 +103,7 @@ class Outlook:
         tokens: Step and target tokens seen of the last training row that has them; zeros before.
         per_second: Target tokens per second of the last training row that has them, in all processes.
         per_gpu_hour: The same per accelerator and hour; None on a CPU.
+        family: Finished runs that this one is compared with step by step.
     """
 
     trail: Trail = Trail()
@@ -110,6 +113,7 @@ class Outlook:
     tokens: tuple[int, int] = (0, 0)
     per_second: float | None = None
     per_gpu_hour: float | None = None
+    family: tuple[FamilyRun, ...] = ()
     # Forecasts that were made, by set and last step.
     _made: dict[tuple[str, int], Forecast] = field(init=False, default_factory=dict, compare=False, repr=False)
 
@@ -123,13 +127,17 @@ class Outlook:
             return Outlook(
                 self.trail.add((seen.step, _sound(seen.loss), finite_number(seen.learning_rate))), self.sets,
                 self.ahead, length, tokens, finite_number(seen.tokens_per_second) or self.per_second,
-                finite_number(seen.tokens_per_gpu_hour) or self.per_gpu_hour,
+                finite_number(seen.tokens_per_gpu_hour) or self.per_gpu_hour, self.family,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             known = self.sets.get(seen.split, SetRows())
             return replace(self, sets={**self.sets, seen.split: known.add(seen)}, length=length)
-        ahead = _joined(self.ahead, seen) if isinstance(seen, SetupObservation) else self.ahead
-        return self if length is self.length and ahead is self.ahead else replace(self, ahead=ahead, length=length)
+        ahead, family = self.ahead, self.family
+        if isinstance(seen, SetupObservation):
+            ahead, named = _joined(ahead, seen), family_in(seen)
+            family = family if named is None else named
+        same = length is self.length and ahead is self.ahead and family is self.family
+        return self if same else replace(self, ahead=ahead, length=length, family=family)
 
     @property
     def planned(self) -> int | None:
@@ -153,7 +161,7 @@ class Outlook:
         """All there is to be forecast from."""
         found = (self.curve(name) for name in (keys.TRAIN_PREFIX, *self.sets))
         curves = tuple(one for one in found if one is not None)
-        return Curves(curves, self._rates(), self.planned, self.done, self.ahead)
+        return Curves(curves, self.rates(), self.planned, self.done, self.ahead)
 
     def forecast(self, name: str, last: int | None = None) -> Forecast | None:
         """Where a curve will end; None where it has no loss, or nothing says when.
@@ -169,14 +177,33 @@ class Outlook:
             from ko_cpt_callbacks.forecast.forecast import forecast
             from ko_cpt_callbacks.forecast.schedule import schedule_of
 
-            schedule = schedule_of(self.ahead, self._rates(), self.done, self.planned)
-            self._made[name, end] = forecast(curve.points, schedule, end, kind=curve.kind)
+            schedule = schedule_of(self.ahead, self.rates(), self.done, self.planned)
+            found = forecast(curve.points, schedule, end, kind=curve.kind)
+            if self.family:
+                from ko_cpt_callbacks.forecast.band import narrowed
+
+                found = narrowed(found, self, name)
+            self._made[name, end] = found
         return self._made[name, end]
+
+    def band(self, name: str) -> Band | None:
+        """Where the last evaluation of a set stands among the runs of the family; None where there is none."""
+        if not self.family:
+            return None
+        from ko_cpt_callbacks.forecast.band import band_of
+
+        return band_of(self, name)
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """Target tokens per optimizer step so far; None where they are not counted."""
+        counted, tokens = self.tokens
+        return tokens / counted if counted and tokens else None
 
     def tokens_until(self, step: int) -> float | None:
         """Target tokens from now to a step, at the tokens per step so far; None where they are not counted."""
-        counted, tokens = self.tokens
-        return max(step - self.done, 0) * tokens / counted if counted and tokens else None
+        each = self.tokens_per_step
+        return None if each is None else max(step - self.done, 0) * each
 
     def hours_for(self, tokens: float) -> tuple[float, bool] | None:
         """How long target tokens take at the last measured speed, and whether these are hours of one accelerator.
@@ -187,7 +214,8 @@ class Outlook:
             return tokens / self.per_gpu_hour, True
         return None if self.per_second is None else (tokens / self.per_second / HOUR, False)
 
-    def _rates(self) -> tuple[tuple[float, float], ...]:
+    def rates(self) -> tuple[tuple[float, float], ...]:
+        """``(step, learning rate)`` as logged."""
         return tuple((float(step), rate) for step, _, rate in self.trail if rate is not None)
 
 

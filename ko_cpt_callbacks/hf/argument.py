@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import transformers
@@ -12,12 +12,14 @@ import transformers
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.registry import baseline_data
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.forecast.family import family_row
 from ko_cpt_callbacks.messages.catalogue import language_of
 from ko_cpt_callbacks.recipe.installed import check_release
 from ko_cpt_callbacks.rules.registry import known_limits, rules_for
 from ko_cpt_callbacks.run.alert import ALERTS_VARIABLE, alert_output
+from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.run.output import USUAL, Output, output_names
-from ko_cpt_callbacks.watch.argument import one_of, several
+from ko_cpt_callbacks.watch.argument import one_of, several, texts
 from ko_cpt_callbacks.watch.plausibility import doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
@@ -96,3 +98,19 @@ def alert_outputs(alerts: Iterable[str] | str | None, language: str) -> tuple[Ou
     except ConfigurationError as error:
         _log.warning("%s; no alert is sent", error)
         return ()
+
+
+def family_notes(family: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The set-up row that holds the runs of a family; none where none are named.
+
+    Args:
+        family: Folders, ids of own baselines, or ``own``.
+
+    Raises:
+        ConfigurationError, UnreadableRunError: As `read_family` does.
+    """
+    named = texts("family", family)
+    if named:
+        from ko_cpt_callbacks.compare.own import read_family  # pydantic and YAML: not for those who have none
+
+        yield FAMILY, family_row(read_family(named))

@@ -14,7 +14,7 @@ from transformers.trainer_callback import CallbackHandler
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
-from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs
+from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs, family_notes
 from ko_cpt_callbacks.hf.audit.run import Note
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards, print_small_rows
 from ko_cpt_callbacks.hf.run import LiveRun
@@ -58,6 +58,8 @@ class KoCPTCallback(TrainerCallback):
         baseline: A run to compare with: an id of ``ko-cpt baselines``, such as ``"redwhale"``, or a
             :class:`~ko_cpt_callbacks.compare.baseline.Baseline`.
         stage: Which of its stages; ``auto``: the one that trains what this model trains.
+        family: Finished runs of the same set-up, folders or ids of own baselines, ``"own"`` for all of these: they
+            make forecasts surer, and a run that leaves their band is a finding (``off-family``).
         task: ``cpt`` (continued pretraining), ``sft`` or ``other``.
         retention: Names of the evaluation sets that stand for what must not be forgotten; ``"en<5%"`` where the
             loss may end more than 3 % above its beginning.
@@ -87,6 +89,7 @@ class KoCPTCallback(TrainerCallback):
         targets: Iterable[Target | str] | Target | str = (),
         baseline: Baseline | str | None = None,
         stage: str = "auto",
+        family: Iterable[str] = (),
         task: str = "cpt",
         retention: Sequence[str] = ("en",),
         stop_on: Iterable[str] = (),
@@ -112,7 +115,7 @@ class KoCPTCallback(TrainerCallback):
             stage=stage,
         )
         self._outputs = (*checked_outputs(outputs), *alert_outputs(alerts, self._spec.language))
-        self._notes: list[Note] = []
+        self._notes: list[Note] = list(family_notes(family))
         self._seats = Seats(self._spec, self._outputs)
 
     # -- what a program can ask ----------------------------------------------------------------------------------

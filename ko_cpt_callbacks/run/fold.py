@@ -25,9 +25,9 @@ from ko_cpt_callbacks.run.kind import TrainerKind, applies
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 
 __all__ = [
-    "ATTEMPT", "DRAWN", "ENDED_EARLY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP", "PLAN",
-    "PLANNED_STEPS", "RATE_AHEAD", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen", "Length",
-    "Likeness", "likeness",
+    "ATTEMPT", "DRAWN", "ENDED_EARLY", "FAMILY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP",
+    "PLAN", "PLANNED_STEPS", "RATE_AHEAD", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen",
+    "Length", "Likeness", "likeness",
 ]  # fmt: skip
 
 TRAINER_KIND: Final = "trainer_kind"
@@ -136,6 +136,8 @@ GLOBAL_STEP: Final = "global_step"
 RATE_AHEAD: Final = "rate-ahead"
 """Kind of the set-up row that says what the scheduler has planned for the whole run: ``scheduler``, its class, and
 ``steps`` and ``rates``, straight lines between them; a class that follows no plan has neither."""
+FAMILY: Final = "family"
+"""Kind of the set-up row that holds the finished runs that this one is compared with step by step, under ``runs``."""
 ENDED_EARLY: Final = "ended-early"
 """Kind of the set-up row that says what asked a run to end before its planned last step: ``by``."""
 RECORD_BEHIND: Final = "record-behind"

@@ -291,3 +291,12 @@ HEADING_UNREACHABLE: Final = 0.05
 targets each, none that was so sure was wrong (benchmarks/forecast.py)."""
 HEADING_LIKELY: Final = 0.95
 """Share of the drawn ends, above which a target is likely met. Measured together with HEADING_UNREACHABLE."""
+
+# -- runs of the same set-up -------------------------------------------------------------------------------------------
+
+FAMILY_EVALUATIONS: Final = 2
+"""Evaluations in a row that must be outside the band of a family. Measured (simulated, benchmarks/family.py): of runs
+that are of their family, with 20 to 100 evaluations, one in a row is in up to 18 % of them, two in at most 4 %."""
+FAMILY_RATE_APART: Final = 0.02
+"""Share of a family's highest learning rate by which that of a run may differ to go unnamed: rounding in a log, and a
+skipped step. Chosen, not measured."""

@@ -22,7 +22,8 @@ def line_of(seen: Observation, **speed: float) -> dict[str, Any]:
     if isinstance(seen, SetupObservation):
         return {"kind": "setup", "setup": seen.kind, "attempt": 1, "step": seen.step, **seen.values}
     if isinstance(seen, EvalObservation):
-        numbers = {"exact_loss": seen.exact_loss, "tokens": seen.tokens, "bytes": seen.bytes, "runtime": 1.0}
+        numbers = {"exact_loss": seen.exact_loss, "tokens": seen.tokens, "bytes": seen.bytes, "runtime": 1.0,
+                   "fingerprint": seen.fingerprint}  # fmt: skip
         return {"kind": "eval", "attempt": 1, "step": seen.step, "split": seen.split,
                 **{keys.key(seen.split, name): value for name, value in numbers.items()}}  # fmt: skip
     assert isinstance(seen, TrainObservation)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from check.command import write_state
+from check.test_heading import run_folder
+from forecast.family_rows import seed_rows
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
@@ -248,3 +250,24 @@ def test_nothing_to_forecast(tmp_path: Path) -> None:
     assert "found no loss" in run(path).stderr
     assert "no such file" in run(tmp_path / "none").stderr
     assert "empty text" in run("").stderr
+
+
+def test_a_family_narrows_it(tmp_path: Path) -> None:
+    """Three finished runs of the same set-up are named in the answer; the run itself among them says nothing."""
+    folders = [run_folder(tmp_path / f"run-{seed}", seed_rows(seed)) for seed in range(4)]
+    others = [part for folder in folders[1:] for part in ("--family", str(folder))]
+    alone, found = told(folders[0], "--at", "0.4"), told(folders[0], "--at", "0.4", *others)
+    assert (alone["eval"]["family"], found["eval"]["family"], found["train"]["family"]) == (0, 3, 0)
+    assert found["eval"]["upper"] - found["eval"]["lower"] < alone["eval"]["upper"] - alone["eval"]["lower"]
+    assert told(folders[0], "--at", "0.4", *others, "--family", folders[0])["eval"] == found["eval"]
+    text = run(folders[0], "--at", "0.4", *others).stdout
+    assert "from 3 finished runs of the same set-up" in text
+    few = run(folders[0], "--at", "0.4", *others[:2])
+    assert few.exit_code == 0 and "made without its family: fewer than three runs agree with it" in few.stdout
+
+
+def test_a_family_of_a_table(tmp_path: Path) -> None:
+    """A CSV does not say which rows were evaluated: nothing is compared with it."""
+    (tmp_path / "curve.csv").write_text("step,lr,loss\n1,1e-4,3.0\n2,1e-4,2.9\n", "utf-8")
+    found = run(tmp_path / "curve.csv", "--family", tmp_path)
+    assert found.exit_code == 2 and "--family: found a table" in found.stderr

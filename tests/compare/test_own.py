@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from check.test_heading import run_folder
+from forecast.family_rows import seed_rows
 
 from ko_cpt_callbacks.compare.baseline import BaselineValue
-from ko_cpt_callbacks.compare.own import add_own, yaml_text
+from ko_cpt_callbacks.compare.own import OWN_RUNS, add_own, read_family, yaml_text
 from ko_cpt_callbacks.compare.own_run import LAST_POINTS
 from ko_cpt_callbacks.compare.registry import FOLDER_VARIABLE, bundled_ids, find_baseline, find_entry
 from ko_cpt_callbacks.compare.stage import Trains
@@ -282,6 +284,32 @@ def test_repeated_values_are_written_out() -> None:
     part = {"a": [1.5, "x"]}
 
     assert read_document(yaml_text({"one": part, "two": part})).values == {"one": part, "two": part}
+
+
+def test_runs_of_a_family(tmp_path: Path, own: Path) -> None:
+    """By folder, by id, or all that are kept; the same run under two names is one run."""
+    folders = [run_folder(tmp_path / f"run-{seed}", seed_rows(seed)) for seed in range(3)]
+    for seed, folder in enumerate(folders):
+        add_own(folder, f"seed-{seed}")
+    named = read_family([str(folders[0]), "seed-0", "seed-1"])
+    assert [run.name for run in named] == [str(folders[0]), "seed-1"]
+    everything = read_family([OWN_RUNS])
+    assert [run.name for run in everything] == ["seed-0", "seed-1", "seed-2"]
+    assert everything[1] == named[1] and everything[0].curves == named[0].curves
+
+
+def test_a_run_that_is_of_no_family(tmp_path: Path, own: Path) -> None:
+    """One that did not come to its end is refused by its name, also where it replaces one that did."""
+    whole, half = (run_folder(tmp_path / name, seed_rows(0, until)) for name, until in (("whole", 1.0), ("half", 0.5)))
+    with pytest.raises(ConfigurationError, match=r"half'.*last step is not reached, expected a finished run"):
+        read_family([str(half)])
+    add_own(whole, "mine")
+    add_own(half, "mine", force=True)
+    with pytest.raises(ConfigurationError, match="'mine', whose evaluations are not kept"):
+        read_family(["mine"])
+    assert read_family([OWN_RUNS]) == ()
+    with pytest.raises(UnreadableRunError):
+        read_family(["neither-a-run-nor-an-id"])
 
 
 def test_recorded_runs(own: Path) -> None:

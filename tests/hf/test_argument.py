@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from check.test_heading import run_folder
+from forecast.family_rows import seed_rows
 
 from ko_cpt_callbacks import ConfigurationError, KoCPTCallback, MemoryOutput
+from ko_cpt_callbacks.compare.own import read_family
+from ko_cpt_callbacks.forecast.family import family_in
 from ko_cpt_callbacks.hf.argument import callback_spec, checked_outputs
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
+from ko_cpt_callbacks.run.fold import FAMILY
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.stopping import Grace, Patience
 from ko_cpt_callbacks.watch.target import Target
@@ -42,6 +49,17 @@ def test_defaults() -> None:
     assert (found.stop_on, found.language) == (frozenset(), "en")
     assert (found.grace, found.targets, found.patience) == (Grace(), (), Patience())
     assert found.to_json()["rules"] == [rule.code for rule in ALL_RULES]
+
+
+def test_a_family_is_a_row_of_every_training(tmp_path: Path) -> None:
+    """The evaluations of the named runs are noted: the run's rows need no other folder. Without runs nothing is."""
+    folders = [str(run_folder(tmp_path / f"run-{seed}", seed_rows(seed))) for seed in range(2)]
+    ((kind, values),) = KoCPTCallback(family=folders).notes()
+    assert kind == FAMILY
+    assert family_in(SetupObservation(0, kind, values)) == read_family(folders)
+    assert KoCPTCallback().notes() == ()
+    with pytest.raises(ConfigurationError, match=r"family=.*write family=\['one'\]"):
+        KoCPTCallback(family="one")
 
 
 def test_chosen_rules_and_outputs() -> None:

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.limit import Limits
 
-__all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "Rule", "RuleInfo", "limits_of", "with_limits"]
+__all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "OnceRule", "Rule", "RuleInfo", "limits_of", "with_limits"]
 
 Found: TypeAlias = tuple[Finding, ...]
 """What one row showed."""
@@ -107,6 +107,38 @@ class Rule(ABC):
             signals: The run up to the last row.
         """
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class OnceRule(Rule):
+    """Speaks once: at a training row where it is due, at the Trainer's last row, or where the history ends without it.
+
+    Its state is whether it has spoken.
+    """
+
+    @abstractmethod
+    def judged(self, signals: Signals, *, live: bool) -> Found:
+        """What the run so far shows; ``live``: it goes on."""
+
+    def is_due(self, signals: Signals) -> bool:
+        """Whether a training row is judged; by default none is."""
+        return False
+
+    def initial(self) -> bool:
+        """Not spoken."""
+        return False
+
+    def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
+        """Judges a training row where it is due, and the Trainer's last row."""
+        live = isinstance(seen, TrainObservation)
+        if state or (live and not self.is_due(signals)):
+            return state, ()
+        found = self.judged(signals, live=live)
+        return bool(found), found
+
+    def close(self, state: bool, signals: Signals) -> Found:
+        """Judges the history as it ends."""
+        return () if state else self.judged(signals, live=False)
 
 
 @dataclass(frozen=True, slots=True)

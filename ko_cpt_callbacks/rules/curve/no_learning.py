@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.trend import due, expected_steps, last_part, line_through
@@ -17,7 +17,7 @@ __all__ = ["NoLearning"]
 
 
 @dataclass(frozen=True, slots=True)
-class NoLearning(Rule):
+class NoLearning(OnceRule):
     """Says once that the loss has not fallen from the start to now, nor do the evaluations of any set.
 
     While the run goes on: once the learning rate has been past its peak for a while, and the fall that can still be
@@ -41,28 +41,17 @@ class NoLearning(Rule):
     hidden_live: float = limits.STANDSTILL_HIDDEN_LIVE
     least_level: float = limits.STANDSTILL_LEVEL
 
-    def initial(self) -> bool:
-        """Not reported."""
-        return False
-
-    def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
-        """Judges a training row from time to time, and the Trainer's last row."""
-        window, live = signals.window, isinstance(seen, TrainObservation)
-        if state or (live and not (self._warm(signals, self.least_after) and due(window))):
-            return state, ()
-        found = self._found(signals, live=live)
-        return bool(found), found
-
-    def close(self, state: bool, signals: Signals) -> Found:
-        """Judges the history as it ends."""
-        return () if state else self._found(signals, live=False)
+    def is_due(self, signals: Signals) -> bool:
+        """From time to time."""
+        return self._warm(signals, self.least_after) and due(signals.window)
 
     def _warm(self, signals: Signals, points: int) -> bool:
         """Whether the learning rate has been past its peak for so many points."""
         window = signals.window
         return bool(window.rates) and window.rates[-1] is not None and window.count - signals.trend.peaked >= points
 
-    def _found(self, signals: Signals, *, live: bool) -> Found:
+    def judged(self, signals: Signals, *, live: bool) -> Found:
+        """How the loss has not fallen since the start."""
         window, head = signals.window, signals.trend.head
         rated = any(rate is not None for rate in window.rates)
         # What follows a seam has not started there.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.trend import due, last_part, line_through
@@ -17,7 +17,7 @@ __all__ = ["Plateau"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plateau(Rule):
+class Plateau(OnceRule):
     """Says once, as a note, that the last part of the run so far brought nothing that its noise would not.
 
     Nothing is reported where the log has no learning rate: a loss that stops falling because the rate has come down is
@@ -35,23 +35,12 @@ class Plateau(Rule):
     rise_errors: float = limits.PLATEAU_RISE_ERRORS
     fallen_errors: float = limits.PLATEAU_FALLEN_ERRORS
 
-    def initial(self) -> bool:
-        """Not reported."""
-        return False
+    def is_due(self, signals: Signals) -> bool:
+        """From time to time."""
+        return due(signals.window)
 
-    def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
-        """Judges a training row from time to time, and the Trainer's last row."""
-        live = isinstance(seen, TrainObservation)
-        if state or (live and not due(signals.window)):
-            return state, ()
-        found = self._found(signals, live=live)
-        return bool(found), found
-
-    def close(self, state: bool, signals: Signals) -> Found:
-        """Judges the history as it ends."""
-        return () if state else self._found(signals, live=False)
-
-    def _found(self, signals: Signals, *, live: bool) -> Found:
+    def judged(self, signals: Signals, *, live: bool) -> Found:
+        """How the last part of the run stands still."""
         window = signals.window
         rate, peak = window.rates[-1] if window.rates else None, window.rate_peak
         if window.count < self.least_points or rate is None or rate < self.rate_share * peak or rate <= 0.0:

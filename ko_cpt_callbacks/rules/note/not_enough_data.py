@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, Observation
+from ko_cpt_callbacks.run.observation import EndObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
@@ -16,7 +16,7 @@ __all__ = ["NotEnoughData"]
 
 
 @dataclass(frozen=True, slots=True)
-class NotEnoughData(Rule):
+class NotEnoughData(OnceRule):
     """Says once, at the end, that there was too little to judge.
 
     Args:
@@ -31,20 +31,11 @@ class NotEnoughData(Rule):
     min_train_points: int = limits.JUDGED_POINTS
     min_evaluations: int = limits.JUDGED_EVALUATIONS
 
-    def initial(self) -> bool:
-        """Not reported."""
-        return False
-
-    def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
-        """Speaks at the Trainer's last row."""
-        found = self.close(state, signals)
-        return state or bool(found), found
-
-    def close(self, state: bool, signals: Signals) -> Found:
-        """Speaks where the history ends without the Trainer's last row; not a second time."""
+    def judged(self, signals: Signals, *, live: bool) -> Found:
+        """How many points there are of each kind."""
         run = signals.run
         points, most = run.train.points, max((split.evaluations for split in run.splits.values()), default=0)
-        if state or points >= self.min_train_points or most >= self.min_evaluations:
+        if points >= self.min_train_points or most >= self.min_evaluations:
             return ()
         values = {
             "train_points": points,

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.standing import Judged, Standings, advance, settle, values_of
-from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
+from ko_cpt_callbacks.compare.standing import Judged, advance, settle, values_of
+from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule, BaselineState
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["BaselineAhead", "BaselineAheadState"]
-
-
-@dataclass(frozen=True, slots=True)
-class BaselineAheadState:
-    """Where the sets stand, and of which it was reported."""
-
-    standings: Standings = field(default_factory=Standings)
-    said: tuple[str, ...] = ()
+__all__ = ["BaselineAhead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +21,22 @@ class BaselineAhead(BaselineRule):
 
     info: ClassVar[RuleInfo] = RuleInfo("baseline-ahead", (Severity.INFO,), ANY_ROW, place=260)
 
-    def initial(self) -> BaselineAheadState:
+    def initial(self) -> BaselineState:
         """No row seen."""
-        return BaselineAheadState()
+        return BaselineState()
 
-    def step(self, state: BaselineAheadState, seen: Observation, signals: Signals) -> tuple[BaselineAheadState, Found]:
+    def step(self, state: BaselineState, seen: Observation, signals: Signals) -> tuple[BaselineState, Found]:
         """Speaks at the evaluation, or at the paired difference that belongs to it."""
         standings, judged = advance(self.watched, state.standings, seen)
-        return self._told(BaselineAheadState(standings, state.said), judged)
+        return self._spoken(BaselineState(standings, state.said), judged)
 
-    def close(self, state: BaselineAheadState, signals: Signals) -> Found:
+    def close(self, state: BaselineState, signals: Signals) -> Found:
         """Speaks of an evaluation whose paired difference never came."""
-        return self._told(state, settle(self.watched, state.standings)[1])[1]
+        return self._spoken(state, settle(self.watched, state.standings)[1])[1]
 
-    def _told(
-        self, state: BaselineAheadState, judged: tuple[Judged, ...]
-    ) -> tuple[BaselineAheadState, Found]:
+    def _spoken(
+        self, state: BaselineState, judged: tuple[Judged, ...]
+    ) -> tuple[BaselineState, Found]:
         said, found = state.said, []
         for one in judged:
             comparison = one.comparison
@@ -54,4 +46,4 @@ class BaselineAhead(BaselineRule):
                 found.append(
                     Finding(self.code, Severity.INFO, one.step, one.split, values, variant=comparison.outcome)
                 )
-        return BaselineAheadState(state.standings, said), tuple(found)
+        return BaselineState(state.standings, said), tuple(found)

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.standing import Standings, advance, settle, values_of
-from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
+from ko_cpt_callbacks.compare.standing import advance, settle, values_of
+from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule, BaselineState
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["BaselineBehind", "BaselineBehindState"]
-
-
-@dataclass(frozen=True, slots=True)
-class BaselineBehindState:
-    """Where the sets stand, and of which it was reported."""
-
-    standings: Standings = field(default_factory=Standings)
-    said: tuple[str, ...] = ()
+__all__ = ["BaselineBehind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +25,28 @@ class BaselineBehind(BaselineRule):
 
     info: ClassVar[RuleInfo] = RuleInfo("baseline-behind", (Severity.WARNING, Severity.INFO), ANY_ROW, place=270)
 
-    def initial(self) -> BaselineBehindState:
+    def initial(self) -> BaselineState:
         """No row seen."""
-        return BaselineBehindState()
+        return BaselineState()
 
     def step(
-        self, state: BaselineBehindState, seen: Observation, signals: Signals
-    ) -> tuple[BaselineBehindState, Found]:
+        self, state: BaselineState, seen: Observation, signals: Signals
+    ) -> tuple[BaselineState, Found]:
         """Speaks at the Trainer's last row."""
         standings, _ = advance(self.watched, state.standings, seen)
-        state = BaselineBehindState(standings, state.said)
+        state = BaselineState(standings, state.said)
         if not isinstance(seen, EndObservation):
             return state, ()
         found = self._behind(state)
         said = (*state.said, *(finding.split for finding in found if finding.split is not None))
-        return BaselineBehindState(standings, said), found
+        return BaselineState(standings, said), found
 
-    def close(self, state: BaselineBehindState, signals: Signals) -> Found:
+    def close(self, state: BaselineState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row."""
         standings, _ = settle(self.watched, state.standings)
-        return self._behind(BaselineBehindState(standings, state.said))
+        return self._behind(BaselineState(standings, state.said))
 
-    def _behind(self, state: BaselineBehindState) -> Found:
+    def _behind(self, state: BaselineState) -> Found:
         return tuple(
             Finding(
                 self.code,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.compare.standing import Watched
+from ko_cpt_callbacks.compare.standing import Standings, Watched
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.observation import Observation
 
-__all__ = ["BaselineRule"]
+__all__ = ["BaselineRule", "BaselineState"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineState:
+    """Where the sets stand, and of which it was reported."""
+
+    standings: Standings = field(default_factory=Standings)
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

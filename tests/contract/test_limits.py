@@ -89,6 +89,9 @@ def _free(node: ast.AST) -> Iterator[ast.AST]:
         yield node.value
     if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "place" and node.value is not None:
         yield node.value
+    if isinstance(node, ast.arguments):
+        given = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+        yield from (usual for one, usual in given if one.arg == "place" and usual is not None)
     if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
         yield node.annotation
 

@@ -128,7 +128,8 @@ def _reference_set(folder: Any, entry: dict[str, Any]) -> TextSet:
         )
     lines = [json.loads(line) for line in payload.decode().splitlines()]
     documents = tuple(
-        Document(f"{entry['set']}/{line['id']}", line["text"], number=place) for place, line in enumerate(lines)
+        Document(f"{entry['set']}/{line['id']}", line["text"], len(line["text"].encode()), number=place)
+        for place, line in enumerate(lines)
     )
     return TextSet(entry["set"], entry["language"], documents)
 

@@ -339,7 +339,7 @@ def submit(folder: Path, parts: int) -> None:
     """Ask for three tasks, with shards to be made of so many parts."""
     given = {"partition": "cpu", "time": "10:00", "mem-per-cpu": "4G", "account": "me"}
     asked = Executor("slurm", 3, given, PackStep(folder / "small.yaml", (), folder / "run", False))
-    documents = [Document(f"ko/{number}", "가" * 2400) for number in range(parts)]
+    documents = [Document(f"ko/{number}", "가" * 2400, 7200) for number in range(parts)]
     asked.make(folder / "shards", {"ko": documents}, {})
 
 

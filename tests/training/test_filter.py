@@ -28,7 +28,7 @@ pytestmark = pytest.mark.both_versions
 
 def documents(*texts: str) -> list[Document]:
     """With their place as the id."""
-    return [Document(f"x/{place}", text) for place, text in enumerate(texts)]
+    return [Document(f"x/{place}", text, len(text.encode())) for place, text in enumerate(texts)]
 
 
 class Shorter:
@@ -83,7 +83,7 @@ def test_it_is_a_stream() -> None:
         nonlocal read
         while True:
             read += 1
-            yield Document(str(read), "가")
+            yield Document(str(read), "가", 3)
 
     stream = keep_documents(endless(), [HangulShare(0.5)], [FilterReport("hangul-share")])
     assert [next(stream).id for _ in range(600)] == [str(place) for place in range(1, 601)]

@@ -14,6 +14,7 @@ class Document(NamedTuple):
     Attributes:
         id: The source's name and the document's place in it, from 0: ``ko/17``. Blank ones have a place too.
         text: What it says.
+        size: UTF-8 bytes of the text.
         prompt: What stands before it and is not learned; empty for ordinary text.
         file: The file that it stands in, with its folder's name; empty where it is of the hub.
         number: How many documents of its part the source gave before it, in one pass.
@@ -21,14 +22,10 @@ class Document(NamedTuple):
 
     id: str
     text: str
+    size: int
     prompt: str = ""
     file: str = ""
     number: int = 0
-
-    @property
-    def size(self) -> int:
-        """UTF-8 bytes of the text."""
-        return len(self.text.encode())
 
 
 # Texts encoded at once: enough for the tokenizer's threads, few enough to hold. Chosen, not measured.

@@ -40,7 +40,7 @@ _INSTALL: Final = "pip install 'ko_cpt_callbacks[cluster]'"
 _ASKED: Final = ("partition", "time")  # of sbatch, that datatrove has no default for
 _OWN: Final = ("array", "dependency", "error", "job-name", "output")  # of sbatch, that are given here
 _PART: Final = ".part"
-_COLUMNS: Final = ("id", "text", "prompt", "file", "number")
+_COLUMNS: Final = ("id", "text", "size", "prompt", "file", "number")
 
 
 class SubmittedJobsError(Exception):

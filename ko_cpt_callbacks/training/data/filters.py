@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data.characters import characters, few
 from ko_cpt_callbacks.training.data.encode import Document, batches, encode_texts
 from ko_cpt_callbacks.training.tokenizer.bpe import HANGUL
 
@@ -168,14 +169,19 @@ class HangulShare:
         """For every text, why it is dropped."""
         if not self._kinds:
             self._kinds.append(_character_kinds())  # with the first text: settings alone need no table
-        return [self._reason(self._kinds[0], text) for text in texts]
+        return [self._reason(*counts) for batch in few(texts) for counts in self._counts(batch)]
 
-    def _reason(self, kinds: npt.NDArray[np.uint8], text: str) -> str | None:
-        characters = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        _, other, hangul = np.bincount(kinds[characters], minlength=3)
+    def _counts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Letters of each text that are none of Hangul, and that are."""
+        document = np.repeat(np.arange(0, 3 * len(texts), 3), [len(text) for text in texts])
+        counts = np.bincount(document + self._kinds[0][characters(texts)], minlength=3 * len(texts))
+        found: list[list[int]] = counts.reshape(-1, 3)[:, 1:].tolist()
+        return found
+
+    def _reason(self, other: int, hangul: int) -> str | None:
         if not other + hangul:
             return "no letters"
-        share = int(hangul) / int(other + hangul)
+        share = hangul / (other + hangul)
         return None if share >= self.least else f"{share:.1%} Hangul"
 
 

@@ -85,11 +85,11 @@ class _Broken:
 
 
 _Row = Mapping[str, Any] | _Broken
-Texts = tuple[str, str]
-"""A text and its prompt, which is empty where there is none."""
+Texts = tuple[str, int, str]
+"""A text, its bytes in UTF-8, and its prompt, which is empty where there is none."""
 
 
-def texts_of(source: Source, row: Mapping[str, Any], column: str, place: str = "") -> Texts:
+def texts_of(source: Source, row: Mapping[str, Any], column: str, place: str = "") -> tuple[str, str]:
     """The text and the prompt of a row.
 
     Args:
@@ -130,6 +130,10 @@ def read_file(source: Source, path: Path) -> Iterator[Texts]:
     try:
         unit, rows = _rows(source, path, kind)
         for number, row in enumerate(rows, start=1):
+            good = _good(source, row, column)
+            if good is not None:
+                yield good
+                continue
             place = f"{unit} {number}"
             reason = row.reason if isinstance(row, _Broken) else None
             texts = "", ""
@@ -145,7 +149,7 @@ def read_file(source: Source, path: Path) -> Iterator[Texts]:
                 bad += 1
                 _note(source, path, kind, place, reason, bad)
                 texts = "", ""
-            yield texts
+            yield texts[0], len(texts[0].encode()), texts[1]
     except ConfigurationError:
         raise
     except Exception as error:  # of the libraries below, each of its own class
@@ -153,6 +157,20 @@ def read_file(source: Source, path: Path) -> Iterator[Texts]:
         _note(source, path, kind, place, f"{type(error).__name__}: {said(error)}", bad + 1)
     if _identity(path) != before:
         raise source.error(f"{path}, which changed while it was read", "a file that stays as it is; start again")
+
+
+def _good(source: Source, row: _Row, column: str) -> Texts | None:
+    """What is in a row that nothing is wrong with, as most are; None of another, which is looked at with its place."""
+    if isinstance(row, _Broken):
+        return None
+    text, prompt = row.get(column), "" if source.prompt is None else row.get(source.prompt)
+    if not isinstance(text, str) or not isinstance(prompt, str) or "\0" in text or "\0" in prompt:
+        return None
+    try:
+        prompt.encode()
+        return text, len(text.encode()), prompt
+    except UnicodeEncodeError:
+        return None
 
 
 def _note(source: Source, path: Path, kind: str, place: str, reason: str, count: int) -> None:

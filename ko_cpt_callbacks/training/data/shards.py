@@ -36,9 +36,10 @@ _FIRST_CHARACTERS, _SHARD_CHARACTERS = 100_000, 1_600_000
 """Characters of a shard: the first is small, where a corpus may not be read on, the next twice as large, up to some
 seconds of work. Chosen, not measured."""
 _BATCH_CHARACTERS: Final = 500_000
-_BATCH_DOCUMENTS: Final = 256
+_FIRST_DOCUMENTS, _BATCH_DOCUMENTS = 256, 4096
 
 Column = npt.NDArray[np.int64]
+_NOTHING: Final = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ class ShardMaker:
         for batch in _text_batches(kept):
             encoded = self.encoder.encode([document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
-            before = self.encoder.encode([document.prompt for document in batch])
+            prompts = [document.prompt for document in batch]
+            before = self.encoder.encode(prompts) if any(prompts) else [_NOTHING] * len(batch)
             for first, own in zip(before, encoded, strict=True):
                 ids += self.begin, first, own, self.end
         lengths = np.fromiter(map(len, ids), np.int64, len(ids)).reshape(-1, 4)
@@ -300,7 +302,7 @@ def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[ShardPa
         folder: Of the source's shards.
         documents: All of the source.
     """
-    parts = _cut(documents, _FIRST_CHARACTERS, _BATCH_DOCUMENTS, _SHARD_CHARACTERS)
+    parts = _cut(documents, _FIRST_CHARACTERS, _FIRST_DOCUMENTS, _SHARD_CHARACTERS)
     return (ShardPart(folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
 
 

@@ -22,7 +22,7 @@ from ko_cpt_callbacks.recipe.bundle import bundled_text
 from ko_cpt_callbacks.recipe.text_files import NAMES, format_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter
-from ko_cpt_callbacks.training.data.reading import BadInputs, read_file, texts_of
+from ko_cpt_callbacks.training.data.reading import BadInputs, Texts, read_file, texts_of
 from ko_cpt_callbacks.training.hub import hub_rows
 
 # Where an article of a declaration or a statute begins.
@@ -194,9 +194,14 @@ def read_documents(source: Source) -> Iterator[Document]:
         ConfigurationError: If a file, what is wanted of the hub or the column is not there, or it holds something
             else than text; if the hub does not answer, after it was asked again and again.
     """
-    found = _bundled(source) if source.bundled else _parted(source, _read(source))
+    found = _bundled(source) if source.bundled else _read(source)
+    if source.part != "all" and not source.bundled:
+        found = _parted(source, found)
     if source.limit is not None:
         found = islice(found, source.limit) if source.hub else _drawn(found, source.limit)
+    if source.part == "all" and source.limit is None and not source.bundled:
+        yield from found  # numbered already
+        return
     for number, document in enumerate(found):
         yield document._replace(number=number)
 
@@ -240,30 +245,33 @@ def _bundled(source: Source) -> Iterator[Document]:
         wanted = {"all": pieces, "train": split.train, "held-out": split.held_out}[source.part]
         for piece in wanted:
             half = len(piece.text) // 2 if source.prompt else 0
-            yield Document(f"{source.name}/{piece.id}", piece.text[half:], piece.text[:half], name)
+            text = piece.text[half:]
+            yield Document(f"{source.name}/{piece.id}", text, len(text.encode()), piece.text[:half], name)
 
 
 def _parted(source: Source, documents: Iterable[Document]) -> Iterator[Document]:
     for document in documents:
         # The prompt belongs to it: one question with two answers is on one side too.
         out = is_held_out(document.prompt or document.text, source.held_out)
-        if source.part == "all" or out == (source.part == "held-out"):
+        if out == (source.part == "held-out"):
             yield document
 
 
 def _read(source: Source) -> Iterator[Document]:
-    place = 0
+    place = number = 0
     for file, rows in _streams(source):
-        for text, prompt in rows:
+        for text, size, prompt in rows:
             if text and not text.isspace():
-                yield Document(f"{source.name}/{place}", text, prompt, file)
+                yield Document(f"{source.name}/{place}", text, size, prompt, file, number)
+                number += 1
             place += 1
 
 
-def _streams(source: Source) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    """The source file after file: its name, and the text and the prompt of each row."""
+def _streams(source: Source) -> Iterator[tuple[str, Iterable[Texts]]]:
+    """The source file after file: its name, and what is in each row."""
     if source.hub:
-        yield "", (texts_of(source, row, source.column) for row in hub_rows(source))
+        rows = (texts_of(source, row, source.column) for row in hub_rows(source))
+        yield "", ((text, len(text.encode()), prompt) for text, prompt in rows)
         return
     for path in source.files:
         if not path.is_file():

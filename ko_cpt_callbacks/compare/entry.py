@@ -20,7 +20,7 @@ from ko_cpt_callbacks.compare.schema import BaselineFile, Figure, Value, derived
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Trains
 from ko_cpt_callbacks.errors import BaselineError
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, one_each, shown
-from ko_cpt_callbacks.yaml.reading import Document, read_document, read_text
+from ko_cpt_callbacks.yaml.reading import YamlDocument, read_document, read_text
 from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 MAX_BYTES: Final = 65_536
@@ -184,7 +184,7 @@ def _error(mistakes: Iterable[Mistake], path: Path) -> BaselineError:
     return BaselineError("\n".join(mistake.sentence(str(path)) for mistake in one_each(mistakes)))
 
 
-def _blanks(document: Document) -> list[Mistake]:
+def _blanks(document: YamlDocument) -> list[Mistake]:
     """Keys with nothing behind them: it must be said that a source does not say it."""
     found: list[Mistake] = []
 
@@ -202,7 +202,7 @@ def _blanks(document: Document) -> list[Mistake]:
     return found
 
 
-def _outside(file: BaselineFile, document: Document, path: Path) -> list[Mistake]:
+def _outside(file: BaselineFile, document: YamlDocument, path: Path) -> list[Mistake]:
     """Files of row sums that lie elsewhere than beside the baseline, through a link for example."""
     found = []
     folder = path.parent.resolve()

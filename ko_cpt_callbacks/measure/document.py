@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, TokenTable
 from ko_cpt_callbacks.hf.tokenizer.token_bytes import row_byte_lengths, row_text
@@ -101,7 +101,8 @@ class DocumentReader:
         labels[0, len(self._front) :][torch.from_numpy(np.isnan(nll))] = IGNORE
         losses = torch.zeros(whole.shape, dtype=torch.float64)
         losses[0, len(self._front) :] = torch.from_numpy(np.where(np.isnan(nll), 0.0, nll))
-        rows = self._reader.read(BatchRecord(Evidence("logits", nll=losses, labels=labels), whole, None, None, 0), None)
+        evidence = LossEvidence("logits", nll=losses, labels=labels)
+        rows = self._reader.read(BatchRecord(evidence, whole, None, None, 0), None)
         found = len(rows) > 0
         return DocumentSums(
             set=set,

@@ -19,7 +19,7 @@ from ko_cpt_callbacks.recipe.installed import causal_families, class_defaults
 from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, KeyMistakes, at, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, mapping, whole
 
 FILE: Final = "config.json"
 MAX_BYTES: Final = 4_194_304
@@ -211,7 +211,7 @@ class LocalBase:
         mistakes = (*_known(config), *_length(values, config.shape))
         return cls(folder, config, mistakes, _unused(values, config))
 
-    def with_shape(self, document: Document) -> Document:
+    def with_shape(self, document: YamlDocument) -> YamlDocument:
         """The document with the shape that the folder's file gives, whatever it says itself."""
         # Of a model without code, what its family has is reported once.
         if self.config is None or self.config.shape is None or any(key == _MODEL for key, *_ in self.mistakes):

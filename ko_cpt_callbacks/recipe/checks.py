@@ -23,7 +23,7 @@ from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.watch.stopping import read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, KeyMistakes, at, entries, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, mapping, whole
 from ko_cpt_callbacks.yaml.shape import line_of
 
 _SOURCE: Final = "source"
@@ -32,7 +32,7 @@ _WATCH: Final = "watch"
 _SAID: Final = ("grace", "min_delta")
 
 
-def source_mistakes(document: Document, overridden: Sequence[Key]) -> KeyMistakes:
+def source_mistakes(document: YamlDocument, overridden: Sequence[Key]) -> KeyMistakes:
     """Numbers without a source, and sources without a number.
 
     Args:
@@ -152,7 +152,7 @@ def _task(values: Any) -> KeyMistakes:
 
 
 def consistency_mistakes(
-    document: Document, sourced: Iterable[KeyMistake] = (), of_base: Iterable[KeyMistake] = ()
+    document: YamlDocument, sourced: Iterable[KeyMistake] = (), of_base: Iterable[KeyMistake] = ()
 ) -> list[Mistake]:
     """Where parts of the document contradict each other.
 

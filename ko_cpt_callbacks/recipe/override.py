@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, one_each, shown
-from ko_cpt_callbacks.yaml.reading import Document, mapping, read_document
+from ko_cpt_callbacks.yaml.reading import YamlDocument, mapping, read_document
 from ko_cpt_callbacks.yaml.shape import holds_parts, known_names
 
 DEFAULTS: Final = "defaults"
@@ -23,7 +23,7 @@ EVERY: Final = "*"
 _PARTS: Final = ("arguments", "watch")
 
 
-def with_defaults(document: Document) -> Document:
+def with_defaults(document: YamlDocument) -> YamlDocument:
     """A document whose stages say all that they are.
 
     Args:
@@ -51,13 +51,13 @@ def with_defaults(document: Document) -> Document:
     return replace(document, values=values, lines=lines, origins=origins)
 
 
-def without_defaults(document: Document) -> Document:
+def without_defaults(document: YamlDocument) -> YamlDocument:
     """The document as if every stage had been written out."""
     values = {name: value for name, value in document.values.items() if name != DEFAULTS}
     return replace(document, values=values)
 
 
-def reported_once(mistakes: Iterable[Mistake], document: Document) -> list[Mistake]:
+def reported_once(mistakes: Iterable[Mistake], document: YamlDocument) -> list[Mistake]:
     """Mistakes of values that stand in one place and count in several, reported for that place.
 
     Args:
@@ -131,7 +131,7 @@ class Overrides:
         return loose + one_each(replace(item, origin=OPTION) if self.are_about(item) else item for item in rest)
 
 
-def override(document: Document, texts: Sequence[str]) -> tuple[Document, Overrides]:
+def override(document: YamlDocument, texts: Sequence[str]) -> tuple[YamlDocument, Overrides]:
     """A document with other values.
 
     Args:

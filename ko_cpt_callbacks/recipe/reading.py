@@ -17,7 +17,7 @@ from ko_cpt_callbacks.recipe.override import OPTION, override, reported_once, wi
 from ko_cpt_callbacks.recipe.schema import Defaults, Page
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document, KeyMistake, read_document, read_text
+from ko_cpt_callbacks.yaml.reading import KeyMistake, YamlDocument, read_document, read_text
 from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 __all__ = ["MAX_BYTES", "RecipeFile", "copy_recipe", "find_recipe", "read_recipe", "recipe_text"]
@@ -44,7 +44,7 @@ class RecipeFile:
 
     path: Path
     recipe: Page
-    document: Document
+    document: YamlDocument
     overrides: Mapping[str, Any]
     base: LocalBase = field(default_factory=LocalBase)
 
@@ -150,12 +150,12 @@ def is_bundled(path: Path) -> bool:
         return False
 
 
-def _with_id(document: Document, path: Path) -> Document:
+def _with_id(document: YamlDocument, path: Path) -> YamlDocument:
     """A document with an id: its own, or the file's name."""
     return document if "id" in document.values else replace(document, values={"id": path.stem, **document.values})
 
 
-def _name_mistakes(document: Document, path: Path) -> Iterator[Mistake]:
+def _name_mistakes(document: YamlDocument, path: Path) -> Iterator[Mistake]:
     """A file whose name is no id has to say one."""
     if ("id",) not in document.lines and document.values["id"] == path.stem and not _NAME.fullmatch(path.stem):
         plain = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_0123456789")[:64].rstrip("-_")

@@ -9,8 +9,8 @@ What is in it, as far as a rule needs it (names in capitals are of `ko_cpt_callb
   (medians of their first and last third), ``None`` with fewer than `ENOUGH` points.
 * ``noise``: the standard deviation of one point, in nats, from the median absolute residual around that line or from
   first differences, whichever is larger; ``None`` with fewer than `ENOUGH` points, never below `QUIET`.
-* ``blocks``: the whole segment so far in at most 64 blocks of equally many points, oldest first (`Block`): the level
-  long ago, for rules that look back further than the window. Block sizes double when there are 64.
+* ``blocks``: the whole segment so far in at most 64 blocks of equally many points, oldest first (`PointBlock`): the
+  level long ago, for rules that look back further than the window. Block sizes double when there are 64.
 * ``count``: finite training losses of this segment. ``segment``: how many times the run began anew.
 * ``rate_peak``: the highest learning rate of the segment; ``planned_steps``: of the last ``plan`` row, else ``None``.
 
@@ -34,11 +34,11 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, Trai
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
 
-__all__ = ["EMPTY", "Block", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable"]
+__all__ = ["EMPTY", "Fit", "PointBlock", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PointBlock:
     """Equally many points in a row.
 
     Args:
@@ -73,7 +73,7 @@ class Recent:
     """The noise from first differences alone."""
     wild: float | None = None
     """How far from the line the second farthest point of the window is, in nats: how heavy the tails are."""
-    blocks: tuple[Block, ...] = ()
+    blocks: tuple[PointBlock, ...] = ()
     block_size: int = limits.BLOCK
     count: int = 0
     segment: int = 0
@@ -231,9 +231,9 @@ class _Filling:
 
 
 def _blocked(
-    blocks: tuple[Block, ...], size: int, filling: _Filling | None,
+    blocks: tuple[PointBlock, ...], size: int, filling: _Filling | None,
     step: int, loss: float, rate: float | None, epoch: float | None,
-) -> tuple[tuple[Block, ...], int, _Filling | None]:  # fmt: skip
+) -> tuple[tuple[PointBlock, ...], int, _Filling | None]:  # fmt: skip
     filling = _Filling(step) if filling is None else filling
     points = (*filling.points, loss)
     if len(points) < limits.BLOCK:
@@ -241,9 +241,11 @@ def _blocked(
     levels = (*filling.levels, median(points))
     if len(levels) * limits.BLOCK < size:
         return blocks, size, _Filling(filling.first_step, (), levels)
-    blocks = (*blocks, Block(filling.first_step, step, sum(levels) / len(levels), rate, epoch))
+    blocks = (*blocks, PointBlock(filling.first_step, step, sum(levels) / len(levels), rate, epoch))
     if len(blocks) == limits.BLOCKS:
         pairs = zip(blocks[::2], blocks[1::2], strict=True)
-        blocks = tuple(Block(a.first_step, b.last_step, 0.5 * (a.level + b.level), b.rate, b.epoch) for a, b in pairs)
+        blocks = tuple(
+            PointBlock(a.first_step, b.last_step, 0.5 * (a.level + b.level), b.rate, b.epoch) for a, b in pairs
+        )
         size *= 2
     return blocks, size, None

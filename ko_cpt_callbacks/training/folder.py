@@ -140,7 +140,7 @@ _SUM: Final = "sha256"
 _OWN_PLAN: Final = "the one that this run wrote; put a copy of it back, or name another folder with --output"
 
 
-class RunFolder:
+class RecipeFolder:
     """One run on disk.
 
     ``base/`` is the model that the stages start from, where it is this run's own; ``data/`` holds the rows; ``smoke/``

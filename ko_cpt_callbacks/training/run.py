@@ -24,7 +24,7 @@ from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_l
 from ko_cpt_callbacks.training.data.report import bad_lines, left_out, write_data_report
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows, needed_rows, stage_rows
 from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
-from ko_cpt_callbacks.training.folder import RunFolder, locked
+from ko_cpt_callbacks.training.folder import RecipeFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel
 from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
@@ -61,7 +61,7 @@ class RunOptions:
     bad: BadInputs | None = None
 
 
-def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder:
+def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RecipeFolder:
     """Train what a recipe says.
 
     Args:
@@ -78,7 +78,7 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
         InterruptedTrainingError: After Ctrl-C, with a checkpoint saved.
         FailedStageError: If a stage stopped itself on an error, such as a loss that is not finite.
     """
-    folder = RunFolder(output, file.document.values)
+    folder = RecipeFolder(output, file.document.values)
     _check_stage(file, folder, options)
     _refuse_started(folder, options)
     check_arguments(file)
@@ -115,7 +115,7 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RunFolder
 
 
 class _Runner:
-    def __init__(self, file: RecipeFile, folder: RunFolder, processes: Processes, options: RunOptions) -> None:
+    def __init__(self, file: RecipeFile, folder: RecipeFolder, processes: Processes, options: RunOptions) -> None:
         self._file = file
         self._page = file.recipe
         self._folder = folder
@@ -255,11 +255,11 @@ class _Runner:
         return None if None in needed else sum(number or 0 for number in needed)
 
 
-def _arguments(file: RecipeFile, folder: RunFolder, name: str) -> Any:
+def _arguments(file: RecipeFile, folder: RecipeFolder, name: str) -> Any:
     return training_arguments(file.recipe.stages[name].arguments, folder.stage(name), file.recipe.seed)
 
 
-def _check_stage(file: RecipeFile, folder: RunFolder, options: RunOptions) -> None:
+def _check_stage(file: RecipeFile, folder: RecipeFolder, options: RunOptions) -> None:
     """Whether it is the turn of the one stage that is asked for."""
     name = options.stage
     if name is None:
@@ -273,7 +273,7 @@ def _check_stage(file: RecipeFile, folder: RunFolder, options: RunOptions) -> No
         )
 
 
-def _check_stores(folder: RunFolder, processes: Processes) -> None:
+def _check_stores(folder: RecipeFolder, processes: Processes) -> None:
     """Look whether what was kept is whole: the first process alone, since each byte is read."""
     broken: ConfigurationError | None = None
     with processes.first_alone() as first:
@@ -286,7 +286,7 @@ def _check_stores(folder: RunFolder, processes: Processes) -> None:
         raise broken
 
 
-def _refuse_started(folder: RunFolder, options: RunOptions) -> None:
+def _refuse_started(folder: RecipeFolder, options: RunOptions) -> None:
     if not folder.started or options.resume:
         return
     if options.stage is not None and not folder.stage(options.stage).exists():

@@ -29,7 +29,7 @@ from ko_cpt_callbacks.recipe.smoke import (
 )
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
-from ko_cpt_callbacks.training.folder import RunFolder, whole_folder
+from ko_cpt_callbacks.training.folder import RecipeFolder, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained, said
 from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.config import KEY, base_layout, load_config, place_of, with_config
@@ -63,7 +63,7 @@ def own_smoke(file: RecipeFile, output: Path, device: str, *, resume: bool) -> t
     check_arguments(checked)
     for name in checked.recipe.stages:
         Recipe(checked).callback(name)
-    folder = RunFolder(output, file.document.values)
+    folder = RecipeFolder(output, file.document.values)
     texts = RecipeTexts(file, folder.data, device)
     texts.check()
     first = next(iter(checked.recipe.stages.values())).arguments
@@ -82,7 +82,7 @@ def own_smoke(file: RecipeFile, output: Path, device: str, *, resume: bool) -> t
     return smoke_recipe(file, device, OwnParts(model, names)), needed
 
 
-def _make(file: RecipeFile, folder: RunFolder, texts: RecipeTexts, config: Any, *, resume: bool) -> None:
+def _make(file: RecipeFile, folder: RecipeFolder, texts: RecipeTexts, config: Any, *, resume: bool) -> None:
     if folder.is_smoke and not resume:
         shutil.rmtree(folder.path)
     if folder.started or folder.is_smoke:  # a run that is no smoke test is refused later

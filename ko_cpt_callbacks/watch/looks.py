@@ -40,7 +40,7 @@ from statistics import NormalDist
 from typing import Final
 
 from ko_cpt_callbacks.run.fold import EvalRows, Likeness
-from ko_cpt_callbacks.watch.measurement import Measured
+from ko_cpt_callbacks.watch.measurement import MeasuredLevel
 
 __all__ = ["NO_LOOKS", "Looks", "angle", "critical_value", "mixture_boundary"]
 
@@ -126,7 +126,7 @@ class Looks:
     mean: bool = False
 
     def add(
-        self, last: Measured, rows: EvalRows, confidence: float, *, se: float | None, change: float | None,
+        self, last: MeasuredLevel, rows: EvalRows, confidence: float, *, se: float | None, change: float | None,
         weight: float | None,
     ) -> Looks:  # fmt: skip
         """What was looked at after one more evaluation.
@@ -152,7 +152,7 @@ class Looks:
         turn = min(now.passed + moved, _QUARTER) if now.count else 0.0
         return replace(now, count=now.count + 1, turned=now.turned + turn, passed=0.0)
 
-    def _pool(self, last: Measured, rows: EvalRows, confidence: float, weight: float) -> Looks:
+    def _pool(self, last: MeasuredLevel, rows: EvalRows, confidence: float, weight: float) -> Looks:
         keeps = rows.last is Likeness.OTHER and self.pooled > 0
         error = weight * (last.se or 0.0)
         square = error * error  # of 1e160 infinite, where ** raises
@@ -164,7 +164,7 @@ class Looks:
             return replace(base, pooled=base.pooled + 1, weight=base.weight + weight, total=total, variance=variance)
         return replace(self, pooled=0)._pool(last, rows, confidence, weight) if base.pooled else replace(self, pooled=0)
 
-    def widened(self, last: Measured, confidence: float) -> Measured:
+    def widened(self, last: MeasuredLevel, confidence: float) -> MeasuredLevel:
         """The evaluation with an interval that holds however often one looks; where the mean decides, that mean."""
         if last.fault is not None or not last.se:
             return last

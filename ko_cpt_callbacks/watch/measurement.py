@@ -11,13 +11,13 @@ from ko_cpt_callbacks.metrics.perplexity import interval, perplexity
 from ko_cpt_callbacks.run.observation import EvalObservation, Level, finite_error, level_of
 from ko_cpt_callbacks.watch.target import Target
 
-__all__ = ["Measured", "measure", "rows_needed", "shown", "unit"]
+__all__ = ["MeasuredLevel", "measure", "rows_needed", "shown", "unit"]
 
 _MOST_ROWS: Final = 10_000_000  # no one evaluates on more. Chosen, not measured.
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredLevel:
     """One evaluation against a target, on a scale where errors are symmetric; every number is finite.
 
     Args:
@@ -59,7 +59,7 @@ class Measured:
         return self.value >= self.bound if self.half is None else self.value - self.half > self.bound
 
 
-def measure(target: Target, seen: EvalObservation, first: Level | None = None) -> Measured:
+def measure(target: Target, seen: EvalObservation, first: Level | None = None) -> MeasuredLevel:
     """One evaluation against a target.
 
     Args:
@@ -69,7 +69,7 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
     """
     level = level_of(target.metric, seen)
     if isinstance(level, str):
-        return Measured(seen.step, fault=level, absent=seen.exact_loss_absent if level == "substitute" else None)
+        return MeasuredLevel(seen.step, fault=level, absent=seen.exact_loss_absent if level == "substitute" else None)
     value, se, bound = level.value, level.se, target.below
     if target.metric == keys.PPL:
         bound = math.log1p(bound) if target.relative else math.log(bound)
@@ -83,18 +83,18 @@ def measure(target: Target, seen: EvalObservation, first: Level | None = None) -
             value -= base.value
             se = None if both is None else finite_error(math.hypot(*both))
         elif base.value <= 0:
-            return Measured(seen.step, fault="unmeasured")
+            return MeasuredLevel(seen.step, fault="unmeasured")
         else:
             ratio = value / base.value
             se = None if both is None else finite_error(math.hypot(both[0], ratio * both[1]) / base.value)
             value = ratio - 1.0
     half = None if se is None else interval(0.0, se, target.confidence)[1]
     if not (math.isfinite(value) and math.isfinite(absolute)):
-        return Measured(seen.step, fault="non-finite")
+        return MeasuredLevel(seen.step, fault="non-finite")
     if half is not None and not math.isfinite(value + half):
         se = half = None
     notes = level.notes if half is not None or "no-error-bar" in level.notes else (*level.notes, "no-error-bar")
-    return Measured(seen.step, value, se, half, bound, absolute, seen.rows, notes)
+    return MeasuredLevel(seen.step, value, se, half, bound, absolute, seen.rows, notes)
 
 
 def rows_needed(rows: int | None, half: float | None, distance: float) -> int | None:
@@ -121,7 +121,7 @@ def unit(target: Target) -> str:
 
 
 def shown(target: Target, value: float) -> float:
-    """A number of the target's scale (see `Measured`) as users know it; infinite where it overflows."""
+    """A number of the target's scale (see `MeasuredLevel`) as users know it; infinite where it overflows."""
     if target.metric != keys.PPL:
         return value
     return perplexity(value) - 1.0 if target.relative else perplexity(value)

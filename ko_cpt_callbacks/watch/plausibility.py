@@ -22,7 +22,7 @@ from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
     "DOUBTED_NATS", "EVAL_FALL_NATS", "FALL_RATIO", "FLOOR_BITS", "LARGEST_GUESS", "LOWEST_PUBLISHED_BITS",
-    "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO_BITS", "Doubt", "TargetDoubt", "doubt", "doubts_of", "fell_at_once",
+    "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO_BITS", "Implausible", "TargetDoubt", "doubt", "doubts_of", "fell_at_once",
     "most_bits",
 ]  # fmt: skip
 
@@ -60,7 +60,7 @@ FALL_RATIO: Final = 3.0
 """times what the loss had moved just before. Both chosen, not measured."""
 
 
-class Doubt(StrEnum):
+class Implausible(StrEnum):
     """Why a target is to be asked twice about."""
 
     LOW = "low"
@@ -71,7 +71,7 @@ class Doubt(StrEnum):
     """A model that guesses is there already."""
 
 
-def doubt(metric: str, level: float, task: str, bytes_per_token: float | None = None) -> Doubt | None:
+def doubt(metric: str, level: float, task: str, bytes_per_token: float | None = None) -> Implausible | None:
     """What speaks against a target.
 
     Args:
@@ -86,14 +86,14 @@ def doubt(metric: str, level: float, task: str, bytes_per_token: float | None = 
     """
     bits = metric == keys.BITS_PER_BYTE
     if not bits and level > LARGEST_GUESS:
-        return Doubt.TRIVIAL
+        return Implausible.TRIVIAL
     lowest = {"cpt": FLOOR_BITS, "sft": NEAR_ZERO_BITS}.get(task)
     if lowest is None:
         return None
     if (level if bits else most_bits(level, bytes_per_token)) < lowest:
-        return Doubt.LOW
+        return Implausible.LOW
     asked = task == "cpt" and not bits and bytes_per_token is None
-    return Doubt.TOKENIZER if asked and level < DOUBTED_NATS else None
+    return Implausible.TOKENIZER if asked and level < DOUBTED_NATS else None
 
 
 def most_bits(loss: float, bytes_per_token: float | None) -> float:
@@ -140,14 +140,14 @@ class TargetDoubt:
     """
 
     target: Target
-    reason: Doubt
+    reason: Implausible
     variant: str
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def severity(self) -> Severity:
         """``info`` where it depends on the tokenizer, else ``warning``."""
-        return Severity.INFO if self.reason is Doubt.TOKENIZER else Severity.WARNING
+        return Severity.INFO if self.reason is Implausible.TOKENIZER else Severity.WARNING
 
     def message(self, language: str = DEFAULT_LANGUAGE) -> str:
         """The sentence: what is wrong, and what to do."""
@@ -203,14 +203,14 @@ def _doubt_of(target: Target, task: str) -> TargetDoubt | None:
     return TargetDoubt(target, why, variant, values)
 
 
-def _variant(target: Target, why: Doubt, task: str) -> tuple[str, float | None]:
-    if why is Doubt.TRIVIAL:
+def _variant(target: Target, why: Implausible, task: str) -> tuple[str, float | None]:
+    if why is Implausible.TRIVIAL:
         # loss<20 is a perplexity that was called a loss; ppl<1e6 is nothing of the kind.
         swapped = target.metric != keys.PPL and doubt(keys.PPL, math.log(target.below), task) is None
         return ("trivial-ppl", math.log(target.below)) if swapped else ("trivial", None)
     if target.metric == keys.BITS_PER_BYTE:
         return "bits", None
-    if why is Doubt.LOW:
+    if why is Implausible.LOW:
         return "low", None
     if target.metric == keys.PPL:
         return ("tokenizer-ppl", target.below) if doubt(keys.LOSS, target.below, task) is None else ("tokenizer", None)

@@ -40,8 +40,8 @@ from ko_cpt_callbacks.run.observation import (
     level_of,
 )
 from ko_cpt_callbacks.watch.looks import NO_LOOKS, Looks
-from ko_cpt_callbacks.watch.measurement import Measured, measure, rows_needed, shown, unit
-from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Doubt, doubt, fell_at_once
+from ko_cpt_callbacks.watch.measurement import MeasuredLevel, measure, rows_needed, shown, unit
+from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Implausible, doubt, fell_at_once
 from ko_cpt_callbacks.watch.target import END, Target
 
 __all__ = [
@@ -86,8 +86,8 @@ class Track:
     """The evaluations of the target's set."""
 
     step: int | None = None
-    last: Measured | None = None
-    sure: Measured | None = None
+    last: MeasuredLevel | None = None
+    sure: MeasuredLevel | None = None
     """The last one with an interval that holds however often one looks."""
     looks: Looks = NO_LOOKS
     firsts: Mapping[str, Level] = field(default_factory=dict)
@@ -253,7 +253,7 @@ def _due(target: Target, state: TargetState, step: int) -> bool:
     return state.ended or (state.planned_steps is not None and step >= state.planned_steps)
 
 
-def _doubted(target: Target, task: str, state: TargetState, last: Measured) -> str | None:
+def _doubted(target: Target, task: str, state: TargetState, last: MeasuredLevel) -> str | None:
     """Why being below the bound proves a fault, not success: the variant of the sentence; ``None`` where it does not.
 
     A bound that no published run comes near, in bits per byte: as the target has it, as the evaluation's bytes say, or
@@ -263,7 +263,7 @@ def _doubted(target: Target, task: str, state: TargetState, last: Measured) -> s
     if not state.seen.language:
         return None
     why = doubt(target.metric, last.level, task, state.track.bytes_per_token)
-    if why is Doubt.TOKENIZER:
+    if why is Implausible.TOKENIZER:
         return "fell" if state.track.fall.fell else None
     return None if why is None else "implausible"
 
@@ -301,7 +301,7 @@ def _decide(target: Target, task: str, state: TargetState, step: int | None, *, 
 
 
 def _verdict(
-    outcome: Outcome, target: Target, state: TargetState, step: int | None, variant: str, last: Measured | None,
+    outcome: Outcome, target: Target, state: TargetState, step: int | None, variant: str, last: MeasuredLevel | None,
     extra: tuple[str, ...] = (), *, midway: bool = False,
 ) -> Verdict:  # fmt: skip
     values: dict[str, Any] = {

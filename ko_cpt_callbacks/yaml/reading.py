@@ -105,7 +105,7 @@ _MEANINGS: Final[Mapping[str, bool | None]] = {"true": True, "false": False, "nu
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """What a YAML text says.
 
     Attributes:
@@ -121,7 +121,7 @@ class Document:
     origins: Mapping[Key, Key] = field(default_factory=dict)
 
 
-def read_document(text: str, what: str = "a document", *, aliases: bool = False) -> Document:
+def read_document(text: str, what: str = "a document", *, aliases: bool = False) -> YamlDocument:
     """The values of a YAML text.
 
     Args:
@@ -162,11 +162,11 @@ def read_document(text: str, what: str = "a document", *, aliases: bool = False)
     except _CopiesError as error:
         found = f"aliases that come to more than {_MOST_COPIED:,} values"
         return _broken(error.line, found, f"{what} that does not multiply itself")
-    return Document(values, walk.lines, tuple(walk.mistakes), walk.origins)
+    return YamlDocument(values, walk.lines, tuple(walk.mistakes), walk.origins)
 
 
-def _broken(line: int | None, found: str, expected: str) -> Document:
-    return Document(None, {}, (Mistake((), line, found, expected),))
+def _broken(line: int | None, found: str, expected: str) -> YamlDocument:
+    return YamlDocument(None, {}, (Mistake((), line, found, expected),))
 
 
 def _deep_line(text: str) -> int | None:

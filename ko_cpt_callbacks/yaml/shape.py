@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import Document
+from ko_cpt_callbacks.yaml.reading import YamlDocument
 
 
 class StrictMapping(BaseModel):
@@ -50,7 +50,7 @@ _PATTERNS: Final = {
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def shape_mistakes(model: type[Model], document: Document) -> tuple[Model | None, list[Mistake]]:
+def shape_mistakes(model: type[Model], document: YamlDocument) -> tuple[Model | None, list[Mistake]]:
     """What a document says in the terms of a schema, or where it has not the schema's shape.
 
     Args:
@@ -63,14 +63,14 @@ def shape_mistakes(model: type[Model], document: Document) -> tuple[Model | None
         return None, [_mistake(model, dict(item), document) for item in error.errors(include_url=False)]
 
 
-def line_of(document: Document, key: Key) -> int | None:
+def line_of(document: YamlDocument, key: Key) -> int | None:
     """The line of a key, or of the nearest mapping around one that is absent."""
     while key and key not in document.lines:
         key = key[:-1]
     return document.lines.get(key)
 
 
-def _mistake(model: type[BaseModel], error: dict[str, Any], document: Document) -> Mistake:
+def _mistake(model: type[BaseModel], error: dict[str, Any], document: YamlDocument) -> Mistake:
     kind, found = str(error["type"]), error["input"]
     # A wrong name of a mapping is reported at (…, name, "[key]"), what may be of two kinds at (…, name, "<kind>").
     key: Key = tuple(part for part in error["loc"] if part != "[key]" and not str(part).startswith("<"))

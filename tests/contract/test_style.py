@@ -80,3 +80,15 @@ def test_pages(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
     assert _wrong(prose) == []
+
+
+def test_class_names_are_used_once() -> None:
+    """One class has a name in the package; those of a schema are called as the keys that they read."""
+    homes: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "ko_cpt_callbacks").rglob("*.py")):
+        if not path.stem.endswith("schema"):
+            for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.MULTILINE):
+                homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+
+    assert len(homes) > 300
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}

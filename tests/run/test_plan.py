@@ -11,7 +11,7 @@ from check.staged import write_plan
 
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.reading import PLAN_FILE, read_plan, read_run
-from ko_cpt_callbacks.training.folder import RunFolder
+from ko_cpt_callbacks.training.folder import RecipeFolder
 
 TWO = [{"name": "embedding", "folder": "stages/01-embedding"}, {"name": "odd layers", "folder": "stages/02-odd/"}]
 
@@ -46,7 +46,7 @@ def test_a_plan_that_names_its_own_folder_is_an_ordinary_run(tmp_path: Path) -> 
 
 def test_a_recipes_stages_are_a_plan(tmp_path: Path) -> None:
     """What `ko-cpt train` writes names a folder for each stage, in order."""
-    RunFolder(tmp_path, {"id": "tiny", "stages": {"embedding": {}, "lora": {}}}).open()
+    RecipeFolder(tmp_path, {"id": "tiny", "stages": {"embedding": {}, "lora": {}}}).open()
     assert (tmp_path / "ko_cpt" / PLAN_FILE).is_file()
     found = read_plan(tmp_path)
     assert found is not None

@@ -13,7 +13,7 @@ from writers import holding
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.checksum import check_whole
-from ko_cpt_callbacks.training.folder import RunFolder, locked, whole_folder
+from ko_cpt_callbacks.training.folder import RecipeFolder, locked, whole_folder
 
 RECIPE = {"id": "tiny", "stages": {"lora": {"arguments": {"max_steps": 6}}}}
 
@@ -22,12 +22,12 @@ def test_a_new_folder_is_taken(tmp_path: Path) -> None:
     """A folder that is not there, or empty, becomes the run's; it is begun and not finished."""
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "new", tmp_path / "empty"):
-        folder = RunFolder(path, RECIPE)
+        folder = RecipeFolder(path, RECIPE)
         assert not folder.started
         folder.open()
         assert folder.started and not folder.finished
         folder.finish()
-        assert RunFolder(path, RECIPE).finished
+        assert RecipeFolder(path, RECIPE).finished
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", "utf-8")
     for path in (tmp_path, tmp_path / "thesis.txt"):
         with pytest.raises(ConfigurationError, match="found something that is no run of ko-cpt train"):
-            RunFolder(path, RECIPE).open()
+            RecipeFolder(path, RECIPE).open()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -43,26 +43,26 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     """It is told in one line, before anything is trained."""
     (tmp_path / "file").write_text("x", "utf-8")
     with pytest.raises(ConfigurationError, match="found a place that cannot be written to"):
-        RunFolder(tmp_path / "file" / "run", RECIPE).open()
+        RecipeFolder(tmp_path / "file" / "run", RECIPE).open()
 
 
 def test_another_recipe_is_refused(tmp_path: Path) -> None:
     """The values that differ are named, also one that only one of the two has."""
-    RunFolder(tmp_path, RECIPE).open()
-    RunFolder(tmp_path, RECIPE).open()
+    RecipeFolder(tmp_path, RECIPE).open()
+    RecipeFolder(tmp_path, RECIPE).open()
     other = {"id": "tiny", "seed": 1, "stages": {"lora": {"arguments": {"max_steps": 7}}}}
     with pytest.raises(ConfigurationError, match=r"differs in seed, stages\.lora\.arguments\.max_steps\)"):
-        RunFolder(tmp_path, other).open()
+        RecipeFolder(tmp_path, other).open()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"finished": "x"'])
 def test_a_damaged_plan(text: str, tmp_path: Path) -> None:
     """It is never taken for a plan of this run."""
-    folder = RunFolder(tmp_path, RECIPE)
+    folder = RecipeFolder(tmp_path, RECIPE)
     folder.open()
     folder.plan.write_text(text, "utf-8")
     with pytest.raises(ConfigurationError):
-        RunFolder(tmp_path, RECIPE).open()
+        RecipeFolder(tmp_path, RECIPE).open()
 
 
 def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_a_folder_is_whole_or_absent(tmp_path: Path) -> None:
 def test_a_refused_run_gives_its_folder_back(tmp_path: Path) -> None:
     """Where a recipe could not be used and nothing was trained, the mended one takes the folder; rows stay. Once there
     is something to go on with, the folder is kept."""
-    folder = RunFolder(tmp_path, RECIPE)
+    folder = RecipeFolder(tmp_path, RECIPE)
     folder.open()
     (folder.data / "abc").mkdir(parents=True)
     folder.base_tokenizer.mkdir(parents=True)
     folder.give_back()
     assert not folder.started and not folder.base.exists() and (folder.data / "abc").is_dir()
-    mended = RunFolder(tmp_path, {**RECIPE, "seed": 1})
+    mended = RecipeFolder(tmp_path, {**RECIPE, "seed": 1})
     mended.open()
     assert mended.started
     for made in (mended.base_model, mended.stage("lora"), mended.base):
@@ -108,26 +108,26 @@ def test_a_refused_run_gives_its_folder_back(tmp_path: Path) -> None:
 def test_a_kill_before_the_first_plan_is_no_hindrance(tmp_path: Path) -> None:
     """What was half-written, hidden, in the plan's folder is the run's own; anything else there is not."""
     (tmp_path / "ko_cpt").mkdir()
-    RunFolder(tmp_path, RECIPE).open()
+    RecipeFolder(tmp_path, RECIPE).open()
     other = tmp_path / "other"
     (other / "ko_cpt").mkdir(parents=True)
     (other / "ko_cpt" / ".plan.json.12.tmp").write_text("{", "utf-8")
-    folder = RunFolder(other, RECIPE)
+    folder = RecipeFolder(other, RECIPE)
     folder.open()
     assert folder.started
     foreign = tmp_path / "foreign"
     (foreign / "ko_cpt").mkdir(parents=True)
     (foreign / "ko_cpt" / "thesis.txt").write_text("years of work", "utf-8")
     with pytest.raises(ConfigurationError, match="found something that is no run"):
-        RunFolder(foreign, RECIPE).open()
+        RecipeFolder(foreign, RECIPE).open()
 
 
 def test_what_a_run_was_begun_with(tmp_path: Path) -> None:
     """A fact is noted once, kept when the run ends, and told where a later one differs."""
-    folder = RunFolder(tmp_path, RECIPE)
+    folder = RecipeFolder(tmp_path, RECIPE)
     folder.open()
     assert folder.agree("processes", 2) is None
-    assert RunFolder(tmp_path, RECIPE).agree("processes", 2) is None
+    assert RecipeFolder(tmp_path, RECIPE).agree("processes", 2) is None
     assert folder.agree("processes", 1) == 2
     folder.finish()
     assert folder.finished and folder.agree("processes", 1) == 2
@@ -186,16 +186,16 @@ def test_checksums_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_plan_that_was_changed(tmp_path: Path) -> None:
     """Any value that is another, or a pipe in its place, is told; a plan from before there was a checksum is taken."""
-    folder = RunFolder(tmp_path, RECIPE)
+    folder = RecipeFolder(tmp_path, RECIPE)
     folder.open()
     right = folder.plan.read_text("utf-8")
     folder.plan.write_text(right.replace('"finished": false', '"finished": true'), "utf-8")
     with pytest.raises(ConfigurationError, match=r"found a damaged or changed plan.*put a copy of it back"):
-        RunFolder(tmp_path, RECIPE).open()
+        RecipeFolder(tmp_path, RECIPE).open()
     older = {name: value for name, value in json.loads(right).items() if name != "sha256"}
     folder.plan.write_text(json.dumps(older), "utf-8")
-    RunFolder(tmp_path, RECIPE).open()
+    RecipeFolder(tmp_path, RECIPE).open()
     folder.plan.unlink()
     os.mkfifo(folder.plan)
     with pytest.raises(ConfigurationError, match="found no plan that can be read"):
-        RunFolder(tmp_path, RECIPE).open()
+        RecipeFolder(tmp_path, RECIPE).open()

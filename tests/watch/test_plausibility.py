@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from ko_cpt_callbacks.watch.plausibility import Doubt, doubt, fell_at_once, most_bits
+from ko_cpt_callbacks.watch.plausibility import Implausible, doubt, fell_at_once, most_bits
 
 
 def test_a_loss_is_most_bits_where_a_token_is_one_byte() -> None:
@@ -32,6 +32,6 @@ def test_how_far_an_evaluation_falls_at_once(losses: tuple[float, float, float],
 def test_what_a_guess_meets() -> None:
     """12.55 nats per token, a guess among 282,721 tokens, whatever the task; a bound in bits per byte is none."""
     for task in ("cpt", "sft", "other"):
-        assert doubt("loss", 12.56, task) is Doubt.TRIVIAL
+        assert doubt("loss", 12.56, task) is Implausible.TRIVIAL
         assert doubt("loss", 12.55, task) is None
         assert doubt("bits_per_byte", 12.56, task) is None

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from ko_cpt_callbacks.run.finding import Severity
-from ko_cpt_callbacks.watch.plausibility import Doubt, TargetDoubt, doubt, doubts_of
+from ko_cpt_callbacks.watch.plausibility import Implausible, TargetDoubt, doubt, doubts_of
 from ko_cpt_callbacks.watch.target import PRESETS, parse_targets
 
 
@@ -19,7 +19,8 @@ def _doubts(target: str, task: str = "cpt") -> tuple[TargetDoubt, ...]:
 def test_the_seeds_mistake() -> None:
     """Perplexity < 3: a loss was meant. It depends on the tokenizer, so it is a note."""
     (found,) = _doubts("ppl<3@end")
-    assert (str(found.target), found.severity, found.reason) == ("eval_ppl<3.0@end", Severity.INFO, Doubt.TOKENIZER)
+    assert (str(found.target), found.severity) == ("eval_ppl<3.0@end", Severity.INFO)
+    assert found.reason is Implausible.TOKENIZER
     assert found.variant == "tokenizer-ppl"
     assert (found.values["meant_loss"], round(found.values["meant_ppl"], 1)) == (3.0, 20.1)
     assert round(found.values["healthy_below"], 1) == 3.8
@@ -89,14 +90,14 @@ def test_one_for_each_in_their_order() -> None:
 @pytest.mark.parametrize("reach", [1.2, 1.3, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.1, 4.9, 5.7, 6.6])
 def test_known_bytes_decide(reach: float) -> None:
     """Half a bit per byte is no doubtful target on any tokenizer whose bytes are known, and a third always is one."""
-    for bits, why in ((0.5, None), (0.34, Doubt.LOW)):
+    for bits, why in ((0.5, None), (0.34, Implausible.LOW)):
         assert doubt("exact_loss", bits * math.log(2.0) * reach, "cpt", reach) is why
         assert doubt("bits_per_byte", bits, "cpt") is why
 
 
 def test_no_token_has_less_than_a_byte() -> None:
     """Below 0.288 nats per token a loss is below 0.415 bits per byte, whatever the tokenizer; above, it depends."""
-    assert doubt("loss", 0.287, "cpt") is Doubt.LOW
-    assert doubt("loss", 0.289, "cpt") is Doubt.TOKENIZER
-    assert doubt("loss", 1.39, "cpt") is Doubt.TOKENIZER
+    assert doubt("loss", 0.287, "cpt") is Implausible.LOW
+    assert doubt("loss", 0.289, "cpt") is Implausible.TOKENIZER
+    assert doubt("loss", 1.39, "cpt") is Implausible.TOKENIZER
     assert doubt("loss", 1.40, "cpt") is None

@@ -33,7 +33,7 @@ _NO_LOGITS: Final = "the output has no logits"
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
+class _RowText:
     """A short text out of a batch."""
 
     ids: Tensor
@@ -147,7 +147,7 @@ class Calibration:
             )
         return found
 
-    def _losses(self, text: _Text, call: Mapping[str, Any], count: int | None) -> tuple[float, float | None]:
+    def _losses(self, text: _RowText, call: Mapping[str, Any], count: int | None) -> tuple[float, float | None]:
         """The loss of the text under a count, and the same without the router's part."""
         # A batch's switches (TRL's fused_lm_head, Liger's skip_logits) decide which loss it is.
         switches = ((name, value) for name, value in call.items() if value is None or isinstance(value, (bool, str)))
@@ -162,7 +162,7 @@ class Calibration:
         loss, router = float(output.loss), router_loss(output, self._watch.base)
         return loss, None if router is None else loss - float(router)
 
-    def _logits(self, text: _Text) -> tuple[Tensor | None, HiddenStates | None]:
+    def _logits(self, text: _RowText) -> tuple[Tensor | None, HiddenStates | None]:
         call = text.call()
         if _takes_use_cache(self._watch.base):
             call["use_cache"] = False  # with a cache some models do not tell documents by their positions
@@ -184,7 +184,7 @@ class Calibration:
         found: tuple[Any, HiddenStates | None] = self._quietly(run)
         return found
 
-    def _text(self, call: Mapping[str, Any]) -> _Text | None:
+    def _text(self, call: Mapping[str, Any]) -> _RowText | None:
         """The first tokens of the first row; where documents follow each other in it, the ones around a start."""
         ids, mask, positions = (call.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
         if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.shape[1] < 2 or self._alignment == "seq2seq":
@@ -198,7 +198,7 @@ class Calibration:
             begin = max(0, int(starts[0]) + 1 - _TOKENS // 2) if len(starts) else begin
         begin = min(begin, max(0, ids.shape[1] - _TOKENS))
         part = slice(begin, begin + _TOKENS)
-        return _Text(ids[:1, part], None if packed is None else packed[:1, part])
+        return _RowText(ids[:1, part], None if packed is None else packed[:1, part])
 
 
 def _takes_use_cache(base: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from accelerate.state import GradientState
 from torch import Tensor
 
 from ko_cpt_callbacks.errors import error_text
-from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
+from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
 from ko_cpt_callbacks.hf.measure.labels import (
     STARTS_UNKNOWN,
     document_starts,
@@ -110,7 +110,7 @@ class EvalMeter:
         self,
         call: Mapping[str, Any],
         output: ForwardOutput,
-        evidence: Evidence | Absent,
+        evidence: LossEvidence | Absent,
         *,
         own_labels: bool = False,
         taken: bool = False,
@@ -216,7 +216,7 @@ class EvalMeter:
         evidence = step.evidence
         # Before anything is refused: a broken batch is broken, whether or not there is an exact loss.
         finite = step.finite
-        if isinstance(evidence, Evidence):
+        if isinstance(evidence, LossEvidence):
             losses = evidence.nll_sum if evidence.nll is None else evidence.nll
             assert losses is not None
             numbers = losses.isfinite().all()
@@ -265,12 +265,12 @@ class EvalMeter:
         )
         tally.held.append((record, kept))
 
-    def _count_loss(self, evidence: Evidence, tally: _Tally) -> None:
+    def _count_loss(self, evidence: LossEvidence, tally: _Tally) -> None:
         assert evidence.nll_sum is not None and evidence.token_count is not None
         tally.nll += float(evidence.nll_sum)
         tally.tokens += int(evidence.token_count)
 
-    def _rows_kept(self, evidence: Evidence, starts: Tensor | None, tally: _Tally) -> int | None:
+    def _rows_kept(self, evidence: LossEvidence, starts: Tensor | None, tally: _Tally) -> int | None:
         return rows_kept(
             lines=None if evidence.nll is None else evidence.nll.shape[0],
             starts=starts,

@@ -34,8 +34,8 @@ __all__ = [
     "IGNORE",
     "Absent",
     "Alignment",
-    "Evidence",
     "ForwardOutput",
+    "LossEvidence",
     "LossReading",
     "TokenScores",
     "WithoutLogits",
@@ -68,7 +68,7 @@ EvidenceKind = Literal["log_probs", "logits", "hidden_states", "loss"]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class LossEvidence:
     """The loss of one batch, still on the device.
 
     Attributes:
@@ -150,7 +150,7 @@ def read_evidence(
     *,
     virtual_tokens: int = 0,
     without_logits: WithoutLogits | None = None,
-) -> Evidence | Absent:
+) -> LossEvidence | Absent:
     """The best evidence in one forward pass whose labels are known.
 
     Args:
@@ -194,7 +194,7 @@ def read_evidence(
             whole = logits
             unshifted = _scores_as_given(kwargs, output, nll, labels, given, lambda: _chunked_nll(whole, given)[0])
             mismatch = mismatch | unshifted.to(mismatch.device)
-        return Evidence("logits", nll=nll, labels=labels, mismatch=mismatch)
+        return LossEvidence("logits", nll=nll, labels=labels, mismatch=mismatch)
     return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
 
 
@@ -219,7 +219,7 @@ def _from_no_logits(
     asked: WithoutLogits | None,
     *,
     causal: bool,
-) -> Evidence | Absent:
+) -> LossEvidence | Absent:
     scores: TokenScores | str = "" if asked is None else asked.scores()
     loss = output.loss if output.loss is not None and output.loss.dim() == 0 else None
     if not isinstance(scores, str) and (scores.verified or loss is not None):
@@ -233,12 +233,12 @@ def _from_no_logits(
         losses = _masked(nll, scored)
         if not scores.verified and loss is not None:
             other = _disagrees(kwargs, output, loss, nll.sum(), scored)
-            return Evidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+            return LossEvidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
         shifted = None
         if causal and not extra:
             known = scores
             shifted = _scores_as_given(kwargs, output, losses, scored, labels, lambda: known.nll(labels, IGNORE))
-        return Evidence("hidden_states", nll=losses, labels=scored, mismatch=shifted)
+        return LossEvidence("hidden_states", nll=losses, labels=scored, mismatch=shifted)
     if loss is None:
         return Absent(
             scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
@@ -282,7 +282,7 @@ def _unmatched(what: str, tensor: Tensor, labels: Tensor) -> str:
     return f"the {what} have {tensor.shape[1]} positions and the labels {labels.shape[1]}: they cannot be matched"
 
 
-def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool) -> Evidence | Absent:
+def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool) -> LossEvidence | Absent:
     log_probs, mask = output.log_probs, output.label_mask
     assert log_probs is not None
     nll, length = -log_probs.float(), labels.shape[1]
@@ -297,7 +297,7 @@ def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool)
         nll, labels = _by_position(nll, labels, extra)
     elif mask is not None and mask.shape == log_probs.shape:
         mismatch = (mask != (labels != IGNORE).to(mask.device)).any()
-    return Evidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
+    return LossEvidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
 
 
 def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -315,19 +315,19 @@ def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return nll.view(rows, length), outside.any()
 
 
-def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> Evidence | Absent:
+def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> LossEvidence | Absent:
     """For a class that does not say how it aligns: believe the targets of its own loss, else nothing."""
     for shifts, targets in ((True, _shift(labels)), (False, labels)):
         found = watched_nll(watched, targets)
         if found is not None and not bool(found[1]):
             nll, scored = _by_position(found[0], labels, 0) if shifts else (found[0], labels)
-            return Evidence("logits", nll=_masked(nll, scored), labels=scored)
+            return LossEvidence("logits", nll=_masked(nll, scored), labels=scored)
     return Absent(_UNKNOWN_ALIGNMENT)
 
 
 def _from_loss(
     kwargs: Mapping[str, Any], output: ForwardOutput, labels: Tensor, reading: LossReading, *, causal: bool
-) -> Evidence:
+) -> LossEvidence:
     assert output.loss is not None
     if causal:
         labels = torch.cat([torch.full_like(labels[:, :1], IGNORE), labels[:, 1:]], dim=1)
@@ -339,7 +339,7 @@ def _from_loss(
     total = loss * torch.as_tensor(count if divisor is None else divisor, device=loss.device)
     # A batch without a target has a mean of 0/0; it adds nothing.
     total = torch.where(count.to(loss.device) > 0, total, torch.zeros_like(total))
-    return Evidence("loss", labels=labels, nll_sum=total, token_count=count)
+    return LossEvidence("loss", labels=labels, nll_sum=total, token_count=count)
 
 
 def _disagrees(kwargs: Mapping[str, Any], output: ForwardOutput, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class HeadScores:
         return nll.view(targets.shape)
 
 
-class _Seen(threading.local):
+class _ScoresSeen(threading.local):
     """What one thread's forward pass showed: an evaluation may run beside a training."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class HeadWatch:
         self, model: nn.Module, *, compiled: bool, on_error: Callable[[Exception], None] | None = None
     ) -> None:
         self.base: Any = getattr(model, "get_base_model", lambda: model)()
-        self._here = _Seen()
+        self._here = _ScoresSeen()
         self._handle: RemovableHandle | None = None
         decoder = _decoder(self.base)
         if decoder is not None and not compiled and getattr(model, "_compiled_call_impl", None) is None:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.evidence import Evidence, WithoutLogits, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, WithoutLogits, read_evidence
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
@@ -156,7 +156,7 @@ class ForwardWatch:
                 partial(self._calibration.scores, call, hidden), partial(self._calibration.loss_reading, call)
             ),
         )
-        if taken is not None and isinstance(evidence, Evidence):
+        if taken is not None and isinstance(evidence, LossEvidence):
             evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
         padding = None
         if not self._eval.running and (taken is None or taken.other_inputs is None or not bool(taken.other_inputs)):

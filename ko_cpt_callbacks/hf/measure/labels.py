@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
 from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
@@ -113,8 +113,8 @@ def scores_starts(kwargs: Mapping[str, Any], starts: Tensor | None) -> bool:
 
 
 def leave_out_starts(
-    evidence: Evidence, starts: Tensor | None, loss: Tensor | None, kwargs: Mapping[str, Any]
-) -> Evidence:
+    evidence: LossEvidence, starts: Tensor | None, loss: Tensor | None, kwargs: Mapping[str, Any]
+) -> LossEvidence:
     """The evidence without the first tokens of documents, where the model's own loss leaves them out too.
 
     Some models mask them although the labels do not: then the model's mean is that of the other tokens. Told by the

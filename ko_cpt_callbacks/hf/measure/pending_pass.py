@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence
+from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
@@ -25,7 +25,7 @@ _SAME: Final = 1e-5
 class PendingPass:
     """A forward pass that the current prediction step may claim."""
 
-    evidence: Evidence | Absent
+    evidence: LossEvidence | Absent
     finite: Tensor | None
     """0-dim bool: whether its own loss, or else its logits, are numbers."""
     loss: Tensor | None
@@ -56,8 +56,8 @@ class PendingPass:
         if before.adapter != self.adapter:
             return torch.tensor(True)
         old, new = before.evidence, self.evidence
-        differs = torch.tensor(isinstance(old, Evidence) or isinstance(new, Evidence))
-        if isinstance(old, Evidence) and isinstance(new, Evidence) and old.kind == new.kind:
+        differs = torch.tensor(isinstance(old, LossEvidence) or isinstance(new, LossEvidence))
+        if isinstance(old, LossEvidence) and isinstance(new, LossEvidence) and old.kind == new.kind:
             first, second = (item.nll_sum if item.nll is None else item.nll for item in (old, new))
             if first is not None and second is not None and first.shape == second.shape:
                 first = first.to(second.device)
@@ -66,11 +66,11 @@ class PendingPass:
         return differs if before.differs is None else differs | before.differs.to(differs.device)
 
 
-def finite_output(output: ForwardOutput, evidence: Evidence | Absent) -> Tensor | None:
+def finite_output(output: ForwardOutput, evidence: LossEvidence | Absent) -> Tensor | None:
     """Whether a pass came to numbers, as far as its losses per token do not say; None where nothing tells."""
     if output.loss is not None and output.loss.dim() == 0:
         finite = output.loss.isfinite()
-        if isinstance(evidence, Evidence) and evidence.labels is not None:
+        if isinstance(evidence, LossEvidence) and evidence.labels is not None:
             # A batch without a target has a mean of 0/0: that is no broken batch.
             finite = finite | ~(evidence.labels != IGNORE).any().to(finite.device)
         return finite

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ko_cpt_callbacks.errors import error_text
-from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
 from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.tokenizer.reading import TokenBytesUnavailable
@@ -88,7 +88,7 @@ class BatchRecord:
         batch: Number of the batch in this evaluation on this rank.
     """
 
-    evidence: Evidence
+    evidence: LossEvidence
     input_ids: Tensor | None
     attention_mask: Tensor | None
     starts: Tensor | None

@@ -15,7 +15,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import Evidence, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.metrics.perplexity import perplexity
@@ -72,7 +72,7 @@ def probe_loss(
 ) -> Tensor | None:
     """Loss, divisor (NaN where none), targets and mean cross-entropy of a pass, on its device; None without logits."""
     found = read_evidence(kwargs, output, (), alignment, virtual_tokens=virtual_tokens)
-    if not isinstance(found, Evidence) or found.nll is None or found.labels is None or output.loss is None:
+    if not isinstance(found, LossEvidence) or found.nll is None or found.labels is None or output.loss is None:
         return None
     device, count = output.loss.device, (found.labels != IGNORE).sum()
     divisor = kwargs.get("num_items_in_batch")

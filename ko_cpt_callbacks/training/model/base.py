@@ -24,7 +24,7 @@ from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.arguments import training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, first_texts
-from ko_cpt_callbacks.training.folder import RunFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.folder import RecipeFolder, remove_checkpoints, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained
 from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.config import KEY, place_of
@@ -97,7 +97,7 @@ class BaseModel:
     """
 
     def __init__(
-        self, file: RecipeFile, folder: RunFolder, texts: RecipeTexts, processes: Processes, say: Say
+        self, file: RecipeFile, folder: RecipeFolder, texts: RecipeTexts, processes: Processes, say: Say
     ) -> None:
         self._page: Page = file.recipe
         self._beside = file.path.parent

@@ -21,7 +21,7 @@ from transformers import Trainer
 from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.hf.model.trained_parts import held_rows
 from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
-from ko_cpt_callbacks.training.folder import ADAPTER, MODEL, RunFolder, part_of, put_folder, whole_folder
+from ko_cpt_callbacks.training.folder import ADAPTER, MODEL, RecipeFolder, part_of, put_folder, whole_folder
 from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.base import BaseModel, load_model
 from ko_cpt_callbacks.training.model.lora import merged
@@ -106,7 +106,7 @@ class Weights:
         processes: Those of the run.
     """
 
-    def __init__(self, page: Page, folder: RunFolder, base: BaseModel, processes: Processes) -> None:
+    def __init__(self, page: Page, folder: RecipeFolder, base: BaseModel, processes: Processes) -> None:
         self._page = page
         self._folder = folder
         self._base = base

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
 from ko_cpt_callbacks.hf.measure.labels import document_starts, leave_out_starts, token_mask
 
 pytestmark = pytest.mark.both_versions
@@ -195,7 +195,7 @@ def test_first_tokens_count_as_the_model_counts_them(
     loss: float, call: dict[str, int], tokens: int, total: float
 ) -> None:
     """Labels score a document's first token: it counts, unless the model's loss is the mean of the others."""
-    found = leave_out_starts(Evidence("logits", nll=NLL, labels=LABELS), STARTS, torch.tensor(loss), call)
+    found = leave_out_starts(LossEvidence("logits", nll=NLL, labels=LABELS), STARTS, torch.tensor(loss), call)
     assert found.nll is not None and found.labels is not None
     assert int((found.labels != -100).sum()) == tokens
     assert float(found.nll.sum()) == total

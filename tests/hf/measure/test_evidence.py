@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.measure import evidence
-from ko_cpt_callbacks.hf.measure.evidence import Absent, Evidence, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE, TokenLosses
 
@@ -56,7 +56,7 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 def test_causal_logits(logits: Tensor, labels: Tensor) -> None:
     """Logits at i are the loss of label i + 1; the first label is never scored; ignored ones cost 0."""
     found = _read(labels, "causal", logits=logits)
-    assert isinstance(found, Evidence)
+    assert isinstance(found, LossEvidence)
     assert found.kind == "logits"
     assert _close(found.nll, _expected(logits, labels, 1))
     assert (found.labels[:, 0] == IGNORE).all()

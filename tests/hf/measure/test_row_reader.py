@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.evidence import Evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
 from ko_cpt_callbacks.hf.measure.labels import document_starts
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
@@ -32,7 +32,7 @@ def _record(batch: dict[str, Tensor], **changes: Any) -> BatchRecord:
     labels[:, 0] = IGNORE  # a causal model never scores the first
     nll = torch.arange(labels.numel(), dtype=torch.float32).reshape(labels.shape).masked_fill(labels == IGNORE, 0.0)
     settings: dict[str, Any] = {
-        "evidence": Evidence("logits", nll=nll, labels=labels),
+        "evidence": LossEvidence("logits", nll=nll, labels=labels),
         "input_ids": batch["input_ids"],
         "attention_mask": batch["attention_mask"],
         "starts": None,
@@ -134,7 +134,7 @@ def test_labels_other_than_the_ids(reader: RowReader) -> None:
     batch = _batch(TEXTS[:1])
     other = torch.roll(batch["labels"], -1, 1)
     other[:, -1] = IGNORE
-    shifted = Evidence("logits", nll=torch.zeros(other.shape), labels=other)
+    shifted = LossEvidence("logits", nll=torch.zeros(other.shape), labels=other)
     assert reader.read(_record(batch, evidence=shifted), None).bytes.tolist() == [len(TEXTS[0].encode())]
     other[0, 1] = 10_000_000
     assert reader.read(_record(batch, evidence=shifted), None).bytes.tolist() == [-1]
@@ -190,7 +190,7 @@ def test_flags_that_cannot_be_known(reader: RowReader) -> None:
     assert reader.read(_record(batch, input_ids=None, attention_mask=None), None).flags.tolist() == [0]
     shifted = torch.roll(batch["labels"], -1, 1)
     shifted[:, -1] = IGNORE
-    evidence = Evidence("logits", nll=torch.zeros(shifted.shape), labels=shifted)
+    evidence = LossEvidence("logits", nll=torch.zeros(shifted.shape), labels=shifted)
     assert reader.read(_record(batch, evidence=evidence), None).flags.tolist() == [0]
     bare = RowReader(None, count_bytes=True, rank=0)
     assert bare.read(_record(batch), None).flags.tolist() == [0]
@@ -212,6 +212,6 @@ def test_bfloat16_losses_are_summed_in_float64(reader: RowReader) -> None:
     assert record.evidence.labels is not None
     nll = torch.tensor([[0.0, 1e8, 0.5, 0.25, *[0.0] * (batch["labels"].shape[1] - 4)]], dtype=torch.float32)
     found: RowSums = reader.read(
-        _record(batch, evidence=Evidence("logits", nll=nll, labels=record.evidence.labels)), None
+        _record(batch, evidence=LossEvidence("logits", nll=nll, labels=record.evidence.labels)), None
     )
     assert found.nll.tolist() == [1e8 + 0.75]

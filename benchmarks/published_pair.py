@@ -28,7 +28,7 @@ import numpy as np
 
 from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS, Seeds, resolution_of, seed_part
-from ko_cpt_callbacks.compare.value import standing_of
+from ko_cpt_callbacks.compare.value import relation_of
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
 
@@ -71,7 +71,7 @@ def called(first: RowSums, second: RowSums, *, seeds: bool) -> bool:
     part = seed_part("bits per byte", None, Seeds(CLASS), Seeds(CLASS)) if seeds else None
     resolution = resolution_of(found.se, None if part is None else part.wide)
     low, high = found.difference - resolution, found.difference + resolution
-    return standing_of(found.difference, low, high, resolution) != "level"
+    return relation_of(found.difference, low, high, resolution) != "level"
 
 
 def main() -> int:

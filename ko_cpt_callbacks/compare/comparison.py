@@ -33,7 +33,7 @@ from ko_cpt_callbacks.compare.value import (
     Range,
     Reason,
     quantization_note,
-    standing_of,
+    relation_of,
 )
 from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
@@ -291,7 +291,7 @@ def _decided(
     resolution = resolution_of(done.se, None if seeds is None else seeds.wide, done.confidence)
     wider = resolution - resolution_of(done.se, None, done.confidence)
     low, high = done.low - wider, done.high + wider
-    standing = standing_of(done.difference, low, high, resolution)
+    standing = relation_of(done.difference, low, high, resolution)
     return replace(done, standing=standing, resolution=resolution, low=low, high=high, notes=notes)
 
 

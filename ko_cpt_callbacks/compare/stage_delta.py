@@ -16,7 +16,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineValue
 from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
-from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Standing, standing_of
+from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Relation, relation_of
 from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
@@ -134,11 +134,11 @@ class StageDelta:
         return self.outcome in ("paired", "unpaired")
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> Relation | None:
         """``ahead`` where the stage helped, ``level`` or ``behind``; None where there is no error bar to tell by."""
         if self.difference is None or self.low is None or self.high is None or self.resolution is None:
             return None
-        return standing_of(self.difference, self.low, self.high, self.resolution)
+        return relation_of(self.difference, self.low, self.high, self.resolution)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON, and as the values of a set-up row ``stage-difference``."""

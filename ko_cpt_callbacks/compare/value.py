@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, level_of
 
 __all__ = [
     "BITS", "NATS", "QUANTIZATION_COST", "TEXT_SPREAD", "Comparison", "Measured", "Outcome", "Paired", "Range",
-    "Reason", "Standing", "quantization_note", "standing_of",
+    "Reason", "Relation", "quantization_note", "relation_of",
 ]  # fmt: skip
 
 QUANTIZATION_COST: Final[Mapping[str, float]] = {"8-bit": 0.0109, "4-bit": 0.0779}
@@ -57,14 +57,14 @@ def quantization_note(run: str | None, reference: str) -> Reason | None:
 
 
 Outcome: TypeAlias = Literal["exact", "indicative", "not comparable"]
-Standing: TypeAlias = Literal["ahead", "level", "behind"]
+Relation: TypeAlias = Literal["ahead", "level", "behind"]
 Range: TypeAlias = tuple[float, float]
 
 NATS: Final = "nats per token"
 BITS: Final = "bits per byte"
 
 
-def standing_of(difference: float, low: float, high: float, resolution: float) -> Standing:
+def relation_of(difference: float, low: float, high: float, resolution: float) -> Relation:
     """How a difference is called: the one rule, for two runs and for two stages of one.
 
     Args:
@@ -208,7 +208,7 @@ class Comparison:
     reference_set: str
     set: str
     outcome: Outcome
-    standing: Standing | None = None
+    standing: Relation | None = None
     unit: str | None = None
     value: float | None = None
     reference: float | None = None

@@ -14,9 +14,9 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.compare.compared_sets import DIFFERENCE
 from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE
-from ko_cpt_callbacks.compare.standing import DIFFERENCE
 from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
 from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Reporter
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange

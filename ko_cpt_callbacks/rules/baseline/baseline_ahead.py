@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.standing import Judged, advance, settle, values_of
+from ko_cpt_callbacks.compare.compared_sets import Judged, advance, settle, values_of
 from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule, BaselineState
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -27,12 +27,12 @@ class BaselineAhead(BaselineRule):
 
     def step(self, state: BaselineState, seen: Observation, signals: Signals) -> tuple[BaselineState, Found]:
         """Speaks at the evaluation, or at the paired difference that belongs to it."""
-        standings, judged = advance(self.watched, state.standings, seen)
-        return self._spoken(BaselineState(standings, state.said), judged)
+        sets, judged = advance(self.watched, state.sets, seen)
+        return self._spoken(BaselineState(sets, state.said), judged)
 
     def close(self, state: BaselineState, signals: Signals) -> Found:
         """Speaks of an evaluation whose paired difference never came."""
-        return self._spoken(state, settle(self.watched, state.standings)[1])[1]
+        return self._spoken(state, settle(self.watched, state.sets)[1])[1]
 
     def _spoken(
         self, state: BaselineState, judged: tuple[Judged, ...]
@@ -46,4 +46,4 @@ class BaselineAhead(BaselineRule):
                 found.append(
                     Finding(self.code, Severity.INFO, one.step, one.split, values, variant=comparison.outcome)
                 )
-        return BaselineState(state.standings, said), tuple(found)
+        return BaselineState(state.sets, said), tuple(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.standing import advance, settle, values_of
+from ko_cpt_callbacks.compare.compared_sets import advance, settle, values_of
 from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule, BaselineState
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -33,18 +33,18 @@ class BaselineBehind(BaselineRule):
         self, state: BaselineState, seen: Observation, signals: Signals
     ) -> tuple[BaselineState, Found]:
         """Speaks at the Trainer's last row."""
-        standings, _ = advance(self.watched, state.standings, seen)
-        state = BaselineState(standings, state.said)
+        sets, _ = advance(self.watched, state.sets, seen)
+        state = BaselineState(sets, state.said)
         if not isinstance(seen, EndObservation):
             return state, ()
         found = self._behind(state)
         said = (*state.said, *(finding.split for finding in found if finding.split is not None))
-        return BaselineState(standings, said), found
+        return BaselineState(sets, said), found
 
     def close(self, state: BaselineState, signals: Signals) -> Found:
         """Speaks where the history ends without the Trainer's last row."""
-        standings, _ = settle(self.watched, state.standings)
-        return self._behind(BaselineState(standings, state.said))
+        sets, _ = settle(self.watched, state.sets)
+        return self._behind(BaselineState(sets, state.said))
 
     def _behind(self, state: BaselineState) -> Found:
         return tuple(
@@ -56,6 +56,6 @@ class BaselineBehind(BaselineRule):
                 values_of(one.comparison),
                 variant=one.comparison.outcome,
             )
-            for one in state.standings.last()
+            for one in state.sets.last()
             if one.comparison.standing == "behind" and one.split not in state.said
         )

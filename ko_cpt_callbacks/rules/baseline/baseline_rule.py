@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.compared_sets import ComparedSets, Watched
 from ko_cpt_callbacks.compare.reference import AUTO
-from ko_cpt_callbacks.compare.standing import Standings, Watched
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.observation import Observation
 
@@ -17,7 +17,7 @@ __all__ = ["BaselineRule", "BaselineState"]
 class BaselineState:
     """Where the sets stand, and of which it was reported."""
 
-    standings: Standings = field(default_factory=Standings)
+    sets: ComparedSets = field(default_factory=ComparedSets)
     said: tuple[str, ...] = ()
 
 

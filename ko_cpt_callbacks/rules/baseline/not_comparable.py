@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from ko_cpt_callbacks.compare.compared_sets import ComparedSets, advance, settle, values_of
 from ko_cpt_callbacks.compare.reference import AUTO, reference_of
-from ko_cpt_callbacks.compare.standing import Standings, advance, settle, values_of
 from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
@@ -21,7 +21,7 @@ __all__ = ["NotComparable", "NotComparableState"]
 class NotComparableState:
     """Where the sets stand, whether the run was trained, the last step seen, and whether it was reported."""
 
-    standings: Standings = field(default_factory=Standings)
+    sets: ComparedSets = field(default_factory=ComparedSets)
     trained: bool = False
     step: int | None = None
     said: bool = False
@@ -41,9 +41,9 @@ class NotComparable(BaselineRule):
         """Speaks at the first row, where the baseline has nothing to compare; at an evaluation; or at the end."""
         if self.baseline is None:
             return state, ()
-        standings, judged = advance(self.watched, state.standings, seen)
+        sets, judged = advance(self.watched, state.sets, seen)
         trained = state.trained or isinstance(seen, TrainObservation)
-        state = replace(state, standings=standings, trained=trained, step=seen.step)
+        state = replace(state, sets=sets, trained=trained, step=seen.step)
         if state.said or (isinstance(seen, SetupObservation) and not judged):
             return state, ()
         found = self._of_baseline(state, seen.step)
@@ -59,7 +59,7 @@ class NotComparable(BaselineRule):
         """Speaks where the history ends without the Trainer's last row."""
         if self.baseline is None or state.said:
             return ()
-        _, judged = settle(self.watched, state.standings)
+        _, judged = settle(self.watched, state.sets)
         for one in judged:
             if one.comparison.outcome == "not comparable":
                 return (Finding(self.code, Severity.INFO, one.step, one.split, values_of(one.comparison)),)
@@ -68,11 +68,11 @@ class NotComparable(BaselineRule):
     def _of_baseline(self, state: NotComparableState, step: int) -> Found:
         """What is wrong with the baseline itself, whatever the run is."""
         assert self.baseline is not None
-        found = reference_of(self.baseline, state.standings.stage if self.stage == AUTO else self.stage)
+        found = reference_of(self.baseline, state.sets.stage if self.stage == AUTO else self.stage)
         return self._finding(found, step, "another-reference") if isinstance(found, Reason) else ()
 
     def _unevaluated(self, state: NotComparableState) -> Found:
-        if state.standings.seats or not state.trained:
+        if state.sets.evaluations or not state.trained:
             return ()
         return self._finding(Reason("no-evaluation"), state.step, "evaluate")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
-from ko_cpt_callbacks.compare.value import BITS, NATS, standing_of
+from ko_cpt_callbacks.compare.value import BITS, NATS, relation_of
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -68,7 +68,7 @@ class StageRegression(Rule):
         resolution = _number(seen.values, "resolution")
         if resolution is None:  # a row that somebody else wrote
             resolution = resolution_of(se, Seeds(STAGE_START).error(str(unit), None), self.confidence)
-        behind = standing_of(difference, low, high, resolution) == "behind"
+        behind = relation_of(difference, low, high, resolution) == "behind"
         if not behind or key in state.said or is_retention(split, self.retention):
             return state, ()
         values = {

@@ -27,7 +27,7 @@ from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["DIFFERENCE", "Judged", "Standings", "Watched", "advance", "settle", "values_of"]
+__all__ = ["DIFFERENCE", "ComparedSets", "Judged", "Watched", "advance", "settle", "values_of"]
 
 DIFFERENCE: Final = "baseline-difference"
 """Kind of the set-up row that carries a paired difference."""
@@ -66,7 +66,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seat:
+class _ComparedEvaluation:
     """What is known of a set's last evaluation: its numbers, its paired difference, and what came of them."""
 
     step: int
@@ -76,26 +76,26 @@ class _Seat:
 
 
 @dataclass(frozen=True, slots=True)
-class Standings:
-    """Where the fold stands; every number in it is finite."""
+class ComparedSets:
+    """Every set of a run beside its baseline, as far as the rows go; every number is finite."""
 
     stage: str | None = None
     unmatched: bool = False
     quantization: str | None = None
     start: str = ""
-    seats: Mapping[str, _Seat] = field(default_factory=dict)
+    evaluations: Mapping[str, _ComparedEvaluation] = field(default_factory=dict)
 
     def last(self) -> tuple[Judged, ...]:
         """The last comparison of every set."""
         return tuple(
-            Judged(split, seat.step, seat.comparison)
-            for split, seat in self.seats.items()
-            if seat.comparison is not None
+            Judged(split, last.step, last.comparison)
+            for split, last in self.evaluations.items()
+            if last.comparison is not None
         )
 
 
-def advance(watched: Watched, state: Standings, seen: Observation) -> tuple[Standings, tuple[Judged, ...]]:
-    """The standings after one more row, and what it let be judged."""
+def advance(watched: Watched, state: ComparedSets, seen: Observation) -> tuple[ComparedSets, tuple[Judged, ...]]:
+    """The sets after one more row, and what it let be judged."""
     baseline = watched.baseline
     if baseline is None:
         return state, ()
@@ -109,7 +109,7 @@ def advance(watched: Watched, state: Standings, seen: Observation) -> tuple[Stan
         return settle(watched, state)
     if is_retention(seen.split, watched.retention):
         return state, ()
-    before = state.seats.get(seen.split)
+    before = state.evaluations.get(seen.split)
     judged: tuple[Judged, ...] = ()
     if before is not None and before.step != seen.step:
         state, judged = _settled(watched, baseline, state, [seen.split])
@@ -117,16 +117,16 @@ def advance(watched: Watched, state: Standings, seen: Observation) -> tuple[Stan
     measured = Measured.of(seen)
     if measured is not None:
         measured = replace(measured, quantization=state.quantization, start=state.start)
-    seat = _Seat(seen.step, measured, paired)
-    state, now = _seated(watched, baseline, state, seen.split, seat, waits=True)
+    last = _ComparedEvaluation(seen.step, measured, paired)
+    state, now = _compared(watched, baseline, state, seen.split, last, waits=True)
     return state, judged + now
 
 
-def settle(watched: Watched, state: Standings) -> tuple[Standings, tuple[Judged, ...]]:
-    """The standings once no paired difference will come any more for the evaluations seen so far."""
+def settle(watched: Watched, state: ComparedSets) -> tuple[ComparedSets, tuple[Judged, ...]]:
+    """The sets once no paired difference will come any more for the evaluations seen so far."""
     if watched.baseline is None:
         return state, ()
-    return _settled(watched, watched.baseline, state, list(state.seats))
+    return _settled(watched, watched.baseline, state, list(state.evaluations))
 
 
 def values_of(comparison: Comparison) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def values_of(comparison: Comparison) -> dict[str, Any]:
     return {name: value for name, value in comparison.as_dict().items() if name != "set"}
 
 
-def _staged(baseline: Baseline, state: Standings, seen: SetupObservation) -> Standings:
+def _staged(baseline: Baseline, state: ComparedSets, seen: SetupObservation) -> ComparedSets:
     named, weights = seen.values.get("baseline_stage"), seen.values.get("quantization")
     known = isinstance(named, str) and baseline.stage(named) is not None
     return replace(
@@ -147,8 +147,8 @@ def _staged(baseline: Baseline, state: Standings, seen: SetupObservation) -> Sta
 
 
 def _paired(
-    watched: Watched, baseline: Baseline, state: Standings, seen: SetupObservation
-) -> tuple[Standings, tuple[Judged, ...]]:
+    watched: Watched, baseline: Baseline, state: ComparedSets, seen: SetupObservation
+) -> tuple[ComparedSets, tuple[Judged, ...]]:
     values = seen.values
     split, named = values.get("split"), values.get("baseline")
     paired = _read_paired(values)
@@ -157,13 +157,13 @@ def _paired(
     if not usable or is_retention(str(split), watched.retention):
         return state, ()
     assert isinstance(split, str) and isinstance(step, int)
-    before = state.seats.get(split)
+    before = state.evaluations.get(split)
     judged: tuple[Judged, ...] = ()
     if before is not None and before.step != step:
         state, judged = _settled(watched, baseline, state, [split])
         before = None
-    seat = _Seat(step, None if before is None else before.measured, paired)
-    state, now = _seated(watched, baseline, state, split, seat, waits=False)
+    last = _ComparedEvaluation(step, None if before is None else before.measured, paired)
+    state, now = _compared(watched, baseline, state, split, last, waits=False)
     return state, judged + now
 
 
@@ -180,19 +180,19 @@ def _read_paired(values: Mapping[str, Any]) -> Paired | None:
     return Paired(str(values["unit"]), difference, se, rows if isinstance(rows, int) else 0)
 
 
-def _seated(
-    watched: Watched, baseline: Baseline, state: Standings, split: str, seat: _Seat, *, waits: bool
-) -> tuple[Standings, tuple[Judged, ...]]:
-    """The standings with a set's evaluation in its place; judged, unless a paired difference may still come."""
+def _compared(
+    watched: Watched, baseline: Baseline, state: ComparedSets, split: str, last: _ComparedEvaluation, *, waits: bool
+) -> tuple[ComparedSets, tuple[Judged, ...]]:
+    """The sets with a set's evaluation in its place; judged, unless a paired difference may still come."""
     stage = state.stage if watched.stage == AUTO else watched.stage
-    measured = seat.measured
-    if measured is not None and not (waits and seat.paired is None and _awaited(baseline, stage, measured)):
-        found = compare(measured, baseline, stage, seat.paired)
+    measured = last.measured
+    if measured is not None and not (waits and last.paired is None and _awaited(baseline, stage, measured)):
+        found = compare(measured, baseline, stage, last.paired)
         if watched.stage == AUTO and state.unmatched and found.stage and len(baseline.stages) > 1:
             found = replace(found, notes=(*found.notes, Reason("stage-not-matched", {"stage": found.stage})))
-        seat = replace(seat, comparison=found)
-    state = replace(state, seats={**state.seats, split: seat})
-    return state, () if seat.comparison is None else (Judged(split, seat.step, seat.comparison),)
+        last = replace(last, comparison=found)
+    state = replace(state, evaluations={**state.evaluations, split: last})
+    return state, () if last.comparison is None else (Judged(split, last.step, last.comparison),)
 
 
 def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
@@ -204,12 +204,12 @@ def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
 
 
 def _settled(
-    watched: Watched, baseline: Baseline, state: Standings, splits: list[str]
-) -> tuple[Standings, tuple[Judged, ...]]:
+    watched: Watched, baseline: Baseline, state: ComparedSets, splits: list[str]
+) -> tuple[ComparedSets, tuple[Judged, ...]]:
     judged: tuple[Judged, ...] = ()
     for split in splits:
-        seat = state.seats[split]
-        if seat.measured is not None and seat.comparison is None:
-            state, now = _seated(watched, baseline, state, split, seat, waits=False)
+        last = state.evaluations[split]
+        if last.measured is not None and last.comparison is None:
+            state, now = _compared(watched, baseline, state, split, last, waits=False)
             judged += now
     return state, judged

@@ -69,7 +69,9 @@ def _axolotl(words: list[str]) -> None:
         read_block(page[KEY])
     if not isinstance(plugins, list) or PLUGIN not in plugins:
         raise ConfigurationError(f"{path}: plugins: found {plugins}, expected [{PLUGIN}] among them")
-    os.execv(sys.executable, [sys.executable, "-m", "axolotl.cli.main", *words])
+    # Axolotl calls accelerate by its bare name, which is on no path where the environment is not activated.
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.execve(sys.executable, [sys.executable, "-m", "axolotl.cli.main", *words], {**os.environ, "PATH": places})
 
 
 def _llamafactory(words: list[str]) -> None:

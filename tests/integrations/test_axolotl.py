@@ -11,16 +11,31 @@ from typing import Any
 
 import made
 import pytest
+from test_block import WRONG
+
+from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
+from ko_cpt_callbacks.run.reading import read_run
 
 pytestmark = pytest.mark.framework
 pytest.importorskip("axolotl")
 
 HERE = Path(__file__).parent
+WITHOUT_YAML = """
+import runpy, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "ruamel":
+            raise ImportError("ruamel is not there")
+
+sys.meta_path.insert(0, Refuse())
+runpy.run_module("axolotl.cli.train", run_name="__main__")
+"""
 PLUGIN = "ko_cpt_callbacks.integrations.axolotl.KoCPTPlugin"
 
 
-def _page(folder: Path, **changes: Any) -> Path:
-    """A page of YAML (JSON values are YAML) for a tiny model and two evaluation sets."""
+def _page(folder: Path, text: str = "", **changes: Any) -> Path:
+    """A page of YAML (JSON values are YAML) for a tiny model and two evaluation sets, after a text of its own."""
     files = made.text_files(folder)
 
     def data(name: str, **more: Any) -> dict[str, Any]:
@@ -54,8 +69,9 @@ def _page(folder: Path, **changes: Any) -> Path:
         **changes,
     }
     place = folder / "page.yaml"
-    lines = (f"{key}: {json.dumps(value)}\n" for key, value in page.items() if value is not None)
-    place.write_text("".join(lines), "utf-8")
+    own = {line.partition(":")[0] for line in text.splitlines()}
+    lines = (f"{key}: {json.dumps(value)}\n" for key, value in page.items() if value is not None and key not in own)
+    place.write_text(text + "".join(lines), "utf-8")
     return place
 
 
@@ -103,17 +119,49 @@ def test_the_exact_loss_is_the_reference(tmp_path: Path, changes: dict[str, Any]
         assert abs(measured["exact"] - loss) <= 1e-5, measured
 
 
-WRONG: dict[str, Any] = {
-    "unknown": ({"target": "eval_exact_loss<3"}, "ko_cpt.target: no argument of KoCPTCallback; did you mean targets?"),
-    "alerts": ({"alerts": ["x"]}, "ko_cpt.alerts: a page is logged"),
-}
+def test_the_page_of_the_guide(tmp_path: Path) -> None:
+    """The three lines of docs/frameworks.md, as they stand there, by `ko-cpt axolotl train`: the target on one of two
+    sets is judged, and what Axolotl printed gives the rows of its own log."""
+    page = _page(tmp_path, made.guide_page("Axolotl"), save_strategy="steps", save_steps=6)
+    done = _run("-m", "ko_cpt_callbacks", "axolotl", "train", str(page), folder=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    lines = (tmp_path / "out" / "ko_cpt" / "findings.jsonl").read_text("utf-8").splitlines()
+    assert "target-missed" in {json.loads(line)["code"] for line in lines}
+    printed = tmp_path / "printed.log"
+    printed.write_text(done.stderr + done.stdout, "utf-8")
+    native, read = _losses(tmp_path / "out" / "checkpoint-6" / "trainer_state.json"), _losses(printed)
+    assert [place for place, _ in read] == [place for place, _ in native]
+    assert [loss for _, loss in read] == pytest.approx([loss for _, loss in native], rel=5e-4)  # as it was rounded
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_block_is_axolotls_own_error(tmp_path: Path, name: str) -> None:
-    """Its validation names the key and says our sentence; no model is loaded and the exit status is not 0."""
-    block, sentence = WRONG[name]
-    done = _run("-m", "axolotl.cli.train", str(_page(tmp_path, ko_cpt=block)), folder=tmp_path)
+def _losses(log: Path) -> list[tuple[tuple[Any, ...], float]]:
+    seen = [one for one in read_run(log).observations() if isinstance(one, (TrainObservation, EvalObservation))]
+    return [((type(one), one.step, getattr(one, "split", None)), one.loss) for one in seen if one.loss is not None]
+
+
+@pytest.mark.parametrize(("block", "sentence"), WRONG, ids=lambda part: str(part)[:32])
+def test_a_wrong_block_is_axolotls_own_error(tmp_path: Path, block: Any, sentence: str) -> None:
+    """Its reading of the page, which comes before a model is loaded, ends with the key and our sentence."""
+    from axolotl.cli.config import load_cfg
+
+    with pytest.raises(ValueError, match="ko_cpt") as caught:
+        load_cfg(str(_page(tmp_path, ko_cpt=block)))
+    key, _, said = sentence.partition(": ")
+    assert key in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "command", "sentence"),
+    [
+        ({"ko_cpt": {"target": "eval_exact_loss<3"}}, ["-m", "axolotl.cli.train"], "did you mean targets?"),
+        ({"plugins": None}, ["-m", "ko_cpt_callbacks", "axolotl", "train"], "plugins: found [], expected [ko_cpt"),
+        ({}, ["-c", WITHOUT_YAML], "ko_cpt_callbacks cannot be used here: ruamel is not there; install"),
+    ],
+    ids=["wrong block", "no plugin", "failing import"],
+)
+def test_what_would_train_unwatched_ends(tmp_path: Path, changes: Any, command: list[str], sentence: str) -> None:
+    """Status is not 0, our sentence is in the output, and no model was loaded or trained."""
+    done = _run(*command, str(_page(tmp_path, **changes)), folder=tmp_path)
     assert done.returncode != 0
     assert sentence in done.stdout + done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.safetensors"))

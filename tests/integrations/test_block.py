@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
+from ko_cpt_callbacks.cli.frameworks import PLUGIN
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.integrations.block import read_block
@@ -97,6 +100,20 @@ def test_a_page_that_axolotl_would_take_without_the_callback(
     assert done.exit_code == 2
     assert expected in done.output
     assert done.output.count("\n") == 1
+
+
+def test_axolotl_finds_accelerate_beside_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It calls it by its bare name: the folder of this Python goes before what PATH has, activated or not."""
+    _as_if_installed(monkeypatch)
+    begun: list[Any] = []
+    monkeypatch.setattr("ko_cpt_callbacks.cli.frameworks.os.execve", lambda *given: begun.append(given))
+    monkeypatch.setenv("PATH", "/elsewhere")
+    page = tmp_path / "page.yaml"
+    page.write_text(f"plugins: [{PLUGIN}]\n", "utf-8")
+    assert CliRunner().invoke(app, ["axolotl", "train", str(page)]).exit_code == 0
+    ((program, words, environment),) = begun
+    assert (program, words[1:]) == (sys.executable, ["-m", "axolotl.cli.main", "train", str(page)])
+    assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/elsewhere"])
 
 
 def test_no_page_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

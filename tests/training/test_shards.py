@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -11,11 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from tiny import byte_level_tokenizer, korean
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data import rows as rows_module
 from ko_cpt_callbacks.training.data import shards
+from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.removal import Duplicates
@@ -77,9 +81,11 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_rows_by_other_processes(sources: list[Source], tmp_path: Path) -> None:
     """Byte for byte, rows and report; nothing is left of the shards."""
     alone = make(sources, tmp_path / "one")
-    together = make(sources, tmp_path / "two", making=Making(workers=2))
-    assert made(alone) == made(together)
-    assert [path.name for path in (tmp_path / "two").iterdir()] == [together.folder.name]
+    for workers in (2, 4):
+        folder = tmp_path / str(workers)
+        together = make(sources, folder, making=Making(workers=workers))
+        assert made(alone) == made(together)
+        assert [path.name for path in folder.iterdir()] == [together.folder.name]
     dropped: Counter[str] = Counter()
     for entry in alone.report["sources"].values():
         dropped.update({part["filter"]: part["dropped_documents"] for part in entry["filters"]})
@@ -114,6 +120,44 @@ def test_killed_and_gone_on_with(sources: list[Source], tmp_path: Path, monkeypa
     assert made(rows) == made(whole)
     read = sum(entry["filters"][0]["documents"] for entry in rows.report["sources"].values())
     assert sum(kept) <= read + max(kept)
+
+
+def make_up_to(sources: Sequence[Source], folder: Path, event: str, number: int) -> None:
+    """The mixture; this process is killed when something is done for the ``number``-th time, from 0."""
+    shards._FIRST_CHARACTERS = shards._SHARD_CHARACTERS = 600
+    calls = itertools.count()
+    owner, name = EVENTS[event]
+    really = getattr(owner, name)
+
+    def done(*args: Any, **more: Any) -> Any:
+        if next(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return really(*args, **more)
+
+    setattr(owner, name, done)
+    make(sources, folder)
+
+
+EVENTS: dict[str, tuple[Any, str]] = {
+    "begin of a file": (shards, "write_whole"),
+    "a file of which nothing may be on disk": (os, "fsync"),
+    "look for duplicates": (DuplicateIndex, "add"),
+    "rows": (rows_module, "_record"),
+}
+
+
+def test_sigkill(sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed at ten moments, the process leaves what is gone on with: rows and report are those of one go."""
+    monkeypatch.setattr(shards, "_SHARD_CHARACTERS", 600)
+    draw = random.Random(5)
+    folder = tmp_path / "two"
+    moments = [(draw.choice(list(EVENTS)[:3]), draw.randrange(3)) for _ in range(9)]
+    for event, number in [*moments, ("rows", 0)]:
+        ended = forked.run(make_up_to, sources, folder, event, number, folder=tmp_path / "notes", timeout=300)
+        assert ended.code == -signal.SIGKILL, ended.text
+        assert not list(folder.glob("[!.]*"))
+    assert made(make(sources, folder)) == made(make(sources, tmp_path / "one"))
+    assert len(list(folder.iterdir())) == 1
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-900] + bytes(900)])

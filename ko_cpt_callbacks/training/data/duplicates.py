@@ -162,7 +162,7 @@ class DuplicateIndex:
         ):
             pair = np.repeat(np.arange(len(places)), counts)
             sides.append(((pair << 32) | values)[values < bounds[pair]])
-        either = np.sort(np.concatenate(sides))
+        either = np.sort(np.concatenate(sides), kind="stable")  # which merges two sides that are in order each
         both, *sizes = (
             np.bincount(side >> 32, minlength=len(places)) for side in (either[1:][either[1:] == either[:-1]], *sides)
         )

@@ -83,26 +83,19 @@ class FilterReport:
     dropped_bytes: int = 0
     examples: list[DroppedExample] = field(default_factory=list)
 
-    def note(self, document: Document, reason: str | None) -> None:
-        """Count a judgement."""
-        dropped = None if reason is None else DroppedExample(document.id, reason, document.text[:EXAMPLE_CHARACTERS])
-        self.count(document.size, dropped)
-
-    def count(self, size: int, dropped: DroppedExample | None) -> None:
-        """Count a judgement.
+    def drop(self, size: int, name: str, reason: str, text: str) -> None:
+        """Count one that is dropped among those that were judged.
 
         Args:
             size: Bytes of the document.
-            dropped: What stands for it among the examples; None where it was kept.
+            name: Its id.
+            reason: Why.
+            text: Its beginning, or all of it.
         """
-        self.documents += 1
-        self.bytes += size
-        if dropped is None:
-            return
         self.dropped_documents += 1
         self.dropped_bytes += size
         if len(self.examples) < _EXAMPLES:
-            self.examples.append(dropped)
+            self.examples.append(DroppedExample(name, reason, text[:EXAMPLE_CHARACTERS]))
 
     def add(self, other: FilterReport) -> None:
         """Count what it did elsewhere too."""
@@ -132,8 +125,11 @@ def keep_documents(
             if not kept:
                 break
             reasons = part.judge([document.text for document in kept])
+            report.documents += len(kept)
+            report.bytes += sum(document.size for document in kept)
             for document, reason in zip(kept, reasons, strict=True):
-                report.note(document, reason)
+                if reason is not None:
+                    report.drop(document.size, document.id, reason, document.text)
             kept = [document for document, reason in zip(kept, reasons, strict=True) if reason is None]
         yield from kept
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex, Kind
 from ko_cpt_callbacks.training.data.encode import batches
-from ko_cpt_callbacks.training.data.filters import DroppedExample, FilterReport
+from ko_cpt_callbacks.training.data.filters import FilterReport
 from ko_cpt_callbacks.training.data.shards import Shard, whole_text
 from ko_cpt_callbacks.training.data.sketch import sketch
 from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
@@ -67,14 +67,13 @@ def remove_duplicates(shard: Shard, index: DuplicateIndex | None) -> tuple[list[
     if index is None or shard.sketches is None:
         return [], None
     found = index.add(shard.sketches)
-    reports = dict(zip(_NAMES, removal_reports(), strict=True))
-    sizes = shard.sizes.tolist()
-    for place, duplicate in enumerate(found):
-        for kind, report in reports.items():
-            if duplicate is None or duplicate.kind != kind:
-                report.count(sizes[place], None)
-                continue
-            reason = f"{duplicate.share:.0%} of it in a {'held-out' if kind == 'held-out' else 'former'} document"
-            report.count(sizes[place], DroppedExample(str(shard.names[place]), reason, str(shard.heads[place])))
-            break
-    return list(reports.values()), np.array([duplicate is None for duplicate in found], dtype=np.bool_)
+    reports = removal_reports()
+    kept = np.ones(len(found), dtype=np.bool_)
+    for kind, report in zip(_NAMES, reports, strict=True):
+        report.documents, report.bytes = int(kept.sum()), int(shard.sizes[kept].sum())
+        for place, duplicate in enumerate(found):
+            if duplicate is not None and duplicate.kind == kind:
+                reason = f"{duplicate.share:.0%} of it in a {'held-out' if kind == 'held-out' else 'former'} document"
+                report.drop(int(shard.sizes[place]), str(shard.names[place]), reason, str(shard.heads[place]))
+                kept[place] = False
+    return reports, kept

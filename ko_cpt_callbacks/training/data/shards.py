@@ -35,7 +35,7 @@ from ko_cpt_callbacks.workers import Workers
 _FIRST_CHARACTERS, _SHARD_CHARACTERS = 100_000, 1_600_000
 """Characters of a shard: the first is small, where a corpus may not be read on, the next twice as large, up to some
 seconds of work. Chosen, not measured."""
-_BATCH_CHARACTERS: Final = 500_000
+_BATCH_CHARACTERS: Final = 2_000_000
 _FIRST_DOCUMENTS, _BATCH_DOCUMENTS = 256, 4096
 
 Column = npt.NDArray[np.int64]

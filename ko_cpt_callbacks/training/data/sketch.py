@@ -69,11 +69,9 @@ def _sketched(texts: Sequence[str]) -> tuple[Hashes, Numbers, npt.NDArray[np.uin
 
     sizes = np.maximum(np.diff(bounds) - _SHORT + 1, 1)
     owner, chosen = _lowest(short, bounds, _SHORT, sample_bounds(sizes))
-    sample = (chosen >> np.uint64(32)).astype(np.uint32)
-    order = np.argsort((owner.astype(np.uint64) << np.uint64(32)) | sample)
-    owner, sample = owner[order], sample[order]
-    new = np.append(True, (owner[1:] != owner[:-1]) | (sample[1:] != sample[:-1]))[: len(owner)]
-    counts = np.bincount(owner[new], minlength=len(texts))
+    sample = np.sort((owner.astype(np.uint64) << np.uint64(32)) | (chosen >> np.uint64(32)))
+    sample = sample[np.append(True, sample[1:] != sample[:-1])[: len(sample)]]
+    counts = np.bincount((sample >> np.uint64(32)).astype(np.int64), minlength=len(texts))
 
     # Twice as many as are wanted, so that seldom one is missing.
     row, lowest = _lowest(long, bounds, _LONG, _bounds(sizes, 2 * _KEYS))
@@ -84,7 +82,7 @@ def _sketched(texts: Sequence[str]) -> tuple[Hashes, Numbers, npt.NDArray[np.uin
     rank = np.arange(len(row)) - np.searchsorted(row, row, "left")
     keys = np.zeros((len(texts), _KEYS), dtype=np.uint64)
     keys[row[rank < _KEYS], rank[rank < _KEYS]] = lowest[rank < _KEYS]
-    return keys, sizes, sample[new], counts
+    return keys, sizes, sample.astype(np.uint32), counts
 
 
 def _lowest(hashes: Hashes, bounds: Numbers, size: int, limits: Hashes) -> tuple[Numbers, Hashes]:

@@ -16,7 +16,6 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -29,8 +28,8 @@ from ko_cpt_callbacks.training.data.encode import control_ids, encode_texts
 
 Ids = npt.NDArray[np.int32]
 
-# Characters of words that are kept: some hundred megabytes with their ids. Chosen, not measured.
-_KEPT: Final = 8_000_000
+# Characters of words that are kept: a million words. Chosen, not measured.
+_KEPT: Final = 4_000_000
 # Texts that are encoded both ways before words are trusted. Chosen, not measured.
 _TRIED: Final = 64
 # Stands in front of a text: no text has such a byte.
@@ -141,7 +140,7 @@ class WordEncoder:
         self._untried = _TRIED
 
     def _forget(self) -> None:
-        self._known: dict[bytes, int] = {}
+        self._known = pa.array([], pa.binary())  # the place of each is its number
         self._ids = array("i")  # of all known words, one after the other
         self._ends = array("q", [0])
         self._spelled: set[int] = set()
@@ -164,8 +163,13 @@ class WordEncoder:
 
     def _by_word(self, texts: Sequence[str]) -> list[Ids]:
         words, firsts = _words(texts)
-        coded = words.dictionary_encode()
-        numbers = self._learn(coded.dictionary.to_pylist())[coded.indices.to_numpy()]
+        if self._kept > _KEPT:
+            self._forget()
+        # Known words first: they keep their numbers, and new ones get the next. A dict takes twice the time.
+        coded = pa.chunked_array([self._known, words]).dictionary_encode().chunks[-1]
+        self._learn(coded.dictionary[len(self._known) :].to_pylist())
+        self._known = coded.dictionary
+        numbers = coded.indices.to_numpy()
         ends = np.frombuffer(self._ends, dtype=np.int64)
         begins, lengths = ends[numbers], ends[numbers + 1] - ends[numbers]
         stops = np.cumsum(lengths)
@@ -180,23 +184,16 @@ class WordEncoder:
                 found[place] = item
         return found
 
-    def _learn(self, words: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """The number of each word; new ones are encoded and get one."""
-        if self._kept > _KEPT:
-            self._forget()
-        numbers = np.fromiter(map(self._known.get, words, repeat(-1)), dtype=np.int64, count=len(words))
-        new = np.flatnonzero(numbers < 0)
-        added = [words[place] for place in new.tolist()]
-        texts = [word[1:].decode() if word[:1] == _FIRST else self._space + word[1:].decode() for word in added]
+    def _learn(self, words: Sequence[bytes]) -> None:
+        """Encode new words, which get the next numbers."""
+        texts = [word[1:].decode() if word[:1] == _FIRST else self._space + word[1:].decode() for word in words]
         self._kept += sum(map(len, texts))
-        for word, encoded in zip(added, self._backend.encode_batch_fast(texts, add_special_tokens=False), strict=True):
-            number = self._known[word] = len(self._known)
-            self._ids.extend(encoded.ids)
+        for encoded in self._backend.encode_batch_fast(texts, add_special_tokens=False):
+            ids = encoded.ids
+            if not self._control.isdisjoint(ids):
+                self._spelled.add(len(self._ends) - 1)
+            self._ids.extend(ids)
             self._ends.append(len(self._ids))
-            if not self._control.isdisjoint(encoded.ids):
-                self._spelled.add(number)
-        numbers[new] = np.arange(len(self._known) - len(added), len(self._known))
-        return numbers
 
 
 def _words(texts: Sequence[str]) -> tuple[Any, npt.NDArray[np.int64]]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from check import sample, staged
-from check.command import REAL_RUNS, SCHEMA, check, check_alone, codes, judged, real_run, write_state
+from check.command import REAL_RUNS, SCHEMA, check, codes, judged, real_run, write_state
+from commands import offline
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import retired
@@ -535,12 +536,15 @@ def test_a_run_that_trains_now(tmp_path: Path) -> None:
 
 def test_without_torch_and_transformers(healthy: Path) -> None:
     """A process that cannot import them judges, as text and as JSON, and refuses in one line."""
-    text, as_json = check_alone(str(healthy)), check_alone(str(healthy), "--json", "--target", "ppl<20@end")
+    text, as_json, refused = offline(
+        ["check", str(healthy)],
+        ["check", str(healthy), "--json", "--target", "ppl<20@end"],
+        ["check", str(healthy.parent / "nothing")],
+    )
     assert (text.returncode, text.stderr) == (0, "")
     assert "nothing wrong so far" in text.stdout
     assert (as_json.returncode, as_json.stderr) == (0, "")
     assert _valid(json.loads(as_json.stdout))
-    refused = check_alone(str(healthy.parent / "nothing"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert len(refused.stderr.splitlines()) == 1
 

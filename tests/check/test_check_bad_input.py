@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pytest
 from check import sample
-from check.command import check, check_alone, write_state
+from check.command import check, write_state
+from commands import offline
 from privilege import unprivileged
 
 from ko_cpt_callbacks import keys
@@ -246,20 +247,21 @@ def test_a_path_that_no_terminal_can_show(tmp_path: Path) -> None:
 
 def test_alone_in_a_process(tmp_path: Path) -> None:
     """The same from the outside: exit status 2, nothing on stdout, one line on stderr."""
-    for name in ("Git-LFS pointer", "cut off in a row", "nested without end"):
-        folder = tmp_path / name
-        folder.mkdir()
-        make, said = BAD[name]
-        result = check_alone(str(make(folder)))
+    names = ("Git-LFS pointer", "cut off in a row", "nested without end")
+    for name in names:
+        (tmp_path / name).mkdir()
+    ended = offline(*(["check", str(BAD[name][0](tmp_path / name))] for name in names))
+    for name, result in zip(names, ended, strict=True):
         assert (result.returncode, result.stdout) == (2, "")
-        assert said in _one_line(result.stderr)
+        assert BAD[name][1] in _one_line(result.stderr)
 
 
 def test_a_terminal_that_knows_no_korean(tmp_path: Path) -> None:
     """What it cannot show is escaped; nothing fails for it."""
-    path = write_state(tmp_path / "한국.json", sample.healthy())
-    for arguments, status in (([str(path)], 0), ([str(path), "--json"], 0), ([str(path) + "x"], 2)):
-        result = check_alone(*arguments, encoding="latin-1")
-        assert result.returncode == status
+    path = str(write_state(tmp_path / "한국.json", sample.healthy()))
+    ended = offline(["check", path], ["check", path, "--json"], ["check", f"{path}x"], encoding="latin-1")
+    assert [result.returncode for result in ended] == [0, 0, 2]
+    for result in ended:
         assert "Traceback" not in result.stderr
         assert r"\ud55c\uad6d.json" in result.stdout + result.stderr
+

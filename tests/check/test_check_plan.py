@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from check import staged
-from check.command import ROOT, SCHEMA, check, check_alone, judged, write_state
+from check.command import ROOT, SCHEMA, check, judged, write_state
 from check.sample import healthy
+from commands import offline
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.staged import Change, PlanJudgement, judge_plan
@@ -303,7 +304,7 @@ def test_options_are_checked_first(run: Path) -> None:
 
 def test_without_the_heavy_libraries(run: Path) -> None:
     """A staged training is judged where torch and the like are not installed."""
-    found = check_alone(str(run), "--json")
+    (found,) = offline(["check", str(run), "--json"])
     assert (found.returncode, found.stderr) == (0, "")
     assert json.loads(found.stdout) == judged(run)
 

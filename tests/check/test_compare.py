@@ -5,11 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
 import statistics
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +17,7 @@ from check import command, staged
 from check.command import REAL_RUNS, ROOT, real_run, write_state
 from check.made_run import sums, write_run
 from check.sample import healthy, train_rows
+from commands import offline
 from compare.made_baseline import own, published
 from typer.testing import CliRunner
 
@@ -558,18 +556,12 @@ def test_without_the_heavy_libraries(tmp_path: Path) -> None:
     """In a process where torch and transformers cannot be imported; a comparison of rows too."""
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.9)})
-    for arguments, said in (
+    asked = (
         ((second, first), "exact: behind"),
         ((first, "--baseline", "redwhale"), "indicative: behind"),
         (("--loss", "3.078", "--baseline", "redwhale"), "4.96 bytes per token"),
-    ):
-        found = subprocess.run(
-            [sys.executable, "-c", command._OFFLINE, "compare", *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-        )
+    )
+    for (_, said), found in zip(asked, offline(*(["compare", *words] for words, _ in asked)), strict=True):
         assert (found.returncode, found.stderr) == (0, "")
         assert said in found.stdout
 

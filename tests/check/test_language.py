@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from check import made_run, sample, staged
-from check.command import check, check_alone, judged, write_state
+from check.command import check, judged, write_state
+from commands import offline
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks import keys
@@ -124,6 +125,6 @@ def test_the_page_of_a_comparison_is_korean(tmp_path: Path) -> None:
 
 def test_a_terminal_of_few_letters(joined: Path) -> None:
     """Hangul, arrows and σ are escaped where the terminal has no letters for them; the status is the same."""
-    done = check_alone(str(joined), "--lang", "ko", encoding="latin-1")
+    (done,) = offline(["check", str(joined), "--lang", "ko"], encoding="latin-1")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u" in done.stdout

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from check.command import REAL_RUNS, ROOT, real_run
+from commands import offline
 from compare.tiny_run import VALID, write
 from typer.testing import CliRunner
 
@@ -24,21 +22,6 @@ if TYPE_CHECKING:
     from click.testing import Result
 
 RECORDED = ROOT / "tests" / "parity" / "runs"
-
-OFFLINE = """
-import sys
-HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "pandas", "plotly")
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY:
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Refuse())
-from ko_cpt_callbacks.cli import main
-main()
-"""
-
 
 @pytest.fixture(autouse=True)
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -239,18 +222,13 @@ def test_add_real_logs(number: str) -> None:
     assert as_json("show", "mine")["grade"] == "OWN"
 
 
-@pytest.mark.parametrize("arguments", [(), ("--json",), ("show", "redwhale"), ("show", "redwhale", "--json")])
-def test_without_the_heavy_libraries(arguments: tuple[str, ...], own: Path) -> None:
+def test_without_the_heavy_libraries(own: Path) -> None:
     """Where torch and the like refuse to be imported, in a terminal that lacks some characters."""
-    found = subprocess.run(
-        [sys.executable, "-c", OFFLINE, "baselines", *arguments],
-        capture_output=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1", FOLDER_VARIABLE: str(own)},
-    )
-
-    assert (found.returncode, found.stderr) == (0, b"")
-    assert b"redwhale" in found.stdout
+    commands = ([], ["--json"], ["show", "redwhale"], ["show", "redwhale", "--json"])
+    variables = {FOLDER_VARIABLE: str(own)}
+    for found in offline(*(["baselines", *words] for words in commands), encoding="latin-1", **variables):
+        assert (found.returncode, found.stderr) == (0, "")
+        assert "redwhale" in found.stdout
 
 
 def test_help() -> None:

@@ -1,14 +1,13 @@
-"""The command line, run as a user runs it: in a process of its own."""
+"""The command line as a user runs it: `explain`, `--version`, the help."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT, Ended, offline
 from typer.testing import CliRunner
 
 import ko_cpt_callbacks
@@ -17,46 +16,33 @@ from ko_cpt_callbacks.messages.catalogue import catalogue, codes
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import limits_of
 
-ROOT = Path(__file__).resolve().parents[2]
 
-# The heavy libraries refuse to be imported: whoever only asks need not have them.
-OFFLINE = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Refuse())
-from ko_cpt_callbacks.cli import main
-main()
-"""
-
-
-def ko_cpt(*arguments: str, start: tuple[str, ...] = ("-c", OFFLINE)) -> subprocess.CompletedProcess[str]:
-    """Run the command line without the heavy libraries."""
-    return subprocess.run(
-        [sys.executable, *start, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-    )
-
-
-@pytest.mark.parametrize("start", [("-c", OFFLINE), ("-m", "ko_cpt_callbacks")], ids=["script", "module"])
+@pytest.mark.parametrize("start", [("-c", "from ko_cpt_callbacks.cli import main; main()"), ("-m", "ko_cpt_callbacks")])
 def test_version(start: tuple[str, ...]) -> None:
     """``--version`` prints name and version, as console script and as module."""
-    found = ko_cpt("--version", start=start)
+    command = [sys.executable, *start, "--version"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
     assert (found.returncode, found.stdout) == (0, f"ko-cpt {ko_cpt_callbacks.__version__}\n")
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Ended]:
+    """How commands end in a process without the heavy libraries: whoever only asks need not have them."""
+    commands = ["", "explain", "explain diverged", "explain nonfinite", "explain zzz", "explain nan-filter-on"]
+    commands += ["explain memorising", "--version"]
+    return dict(zip(commands, offline(*(command.split() for command in commands)), strict=True))
+
+
+def test_version_without_the_heavy_libraries(alone: dict[str, Ended]) -> None:
+    """Name and version need none of them."""
+    assert alone["--version"] == (0, f"ko-cpt {ko_cpt_callbacks.__version__}\n", "")
 
 
 @pytest.mark.parametrize("code", codes())
 def test_explain(code: str) -> None:
     """What a code means, how it is decided, what to do and where more is, each under its heading and no word lost."""
-    found = ko_cpt("explain", code)
+    found = CliRunner().invoke(app, ["explain", code])
     said = catalogue().explanation(code)
 
     rule = next(rule for rule in ALL_RULES if rule.code == code)
@@ -69,45 +55,44 @@ def test_explain(code: str) -> None:
         words.extend(f"{name}={value:.4g}" for name, value in limits_of(rule).items())
     words.append(f"More, with an example and what looks like it docs/findings/{code}.md in the repository")
 
-    assert found.returncode == 0
+    assert found.exit_code == 0
     assert found.stdout.split() == " ".join(words).split()
     assert max(map(len, found.stdout.splitlines())) <= 96
 
 
-def test_explain_without_a_code_lists_them() -> None:
+def test_explain_without_the_heavy_libraries(alone: dict[str, Ended]) -> None:
+    """What is said is the same where torch and the like cannot be imported."""
+    assert alone["explain diverged"] == (0, CliRunner().invoke(app, ["explain", "diverged"]).stdout, "")
+
+
+def test_explain_without_a_code_lists_them(alone: dict[str, Ended]) -> None:
     """Every code, one a line."""
-    assert ko_cpt("explain").stdout.split() == list(codes())
+    assert alone["explain"].stdout.split() == list(codes())
 
 
-def test_unknown_code() -> None:
+def test_unknown_code(alone: dict[str, Ended]) -> None:
     """An unknown code names itself, what is known and the nearest, on stderr with status 2."""
-    found = ko_cpt("explain", "nonfinite")
+    expected = f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(codes())}. Did you mean 'non-finite'?\n"
 
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == (
-        f"ko-cpt explain: found 'nonfinite', expected one of {', '.join(codes())}. Did you mean 'non-finite'?\n"
-    )
+    assert alone["explain nonfinite"] == (2, "", expected)
 
 
-def test_code_like_no_other() -> None:
+def test_code_like_no_other(alone: dict[str, Ended]) -> None:
     """Where nothing is near nothing is suggested."""
-    assert "Did you mean" not in ko_cpt("explain", "zzz").stderr
+    assert "found 'zzz'" in alone["explain zzz"].stderr and "Did you mean" not in alone["explain zzz"].stderr
 
 
 @pytest.mark.parametrize(("code", "now"), [("nan-filter-on", "note"), ("memorising", "memorizing")])
-def test_a_code_of_an_earlier_version(code: str, now: str) -> None:
+def test_a_code_of_an_earlier_version(code: str, now: str, alone: dict[str, Ended]) -> None:
     """It is refused with the code by which it goes now."""
-    found = ko_cpt("explain", code)
+    expected = f"ko-cpt explain: found {code!r}, which is called {now!r} now; write {now!r}\n"
 
-    assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == f"ko-cpt explain: found {code!r}, which is called {now!r} now; write {now!r}\n"
+    assert alone[f"explain {code}"] == (2, "", expected)
 
 
-def test_no_command_shows_help() -> None:
+def test_no_command_shows_help(alone: dict[str, Ended]) -> None:
     """Without a command the commands are listed."""
-    found = ko_cpt()
-
-    assert "explain" in found.stdout + found.stderr
+    assert "explain" in alone[""].stdout + alone[""].stderr
 
 
 @pytest.mark.parametrize("command", [(), ("check",), ("compare",), ("train",), ("baselines",), ("recipes", "show")])

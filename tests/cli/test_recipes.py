@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from check.command import ROOT
+from commands import offline
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli import recipes as module
@@ -22,21 +23,6 @@ from ko_cpt_callbacks.recipe.reading import copy_recipe, find_recipe, read_recip
 
 if TYPE_CHECKING:
     from click.testing import Result
-
-OFFLINE = """
-import sys
-HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes", "pandas", "plotly", "tokenizers")
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY:
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Refuse())
-from ko_cpt_callbacks.cli import main
-main()
-"""
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -427,46 +413,26 @@ def test_validate_a_file_that_is_not_there() -> None:
 # -- without the heavy libraries -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["recipes"],
-        ["recipes", "--json"],
-        ["recipes", "show", "eeve", "--gpu-memory"],
-        ["recipes", "copy", "eeve"],
-        ["validate", "eeve"],
-    ],
-    ids=" ".join,
-)
-def test_without_torch(arguments: list[str], here: Path) -> None:
-    """Each command works where torch, transformers and the like cannot be imported."""
-    found = subprocess.run(
-        [sys.executable, "-c", OFFLINE, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+WITHOUT_TORCH = ("recipes", "recipes --json", "recipes show eeve --gpu-memory", "recipes copy eeve", "validate eeve")
 
-    assert (found.returncode, found.stderr) == (0, "")
-    assert "eeve" in found.stdout
-    # What it cannot know then it says.
-    assert ("Not checked: names and kinds of its arguments" in found.stdout) == (arguments[0] == "validate")
+
+def test_without_torch(here: Path) -> None:
+    """Each command works where torch, transformers and the like cannot be imported."""
+    ended = offline(*(command.split() for command in WITHOUT_TORCH), folder=here)
+    for command, found in zip(WITHOUT_TORCH, ended, strict=True):
+        assert (found.returncode, found.stderr) == (0, ""), command
+        assert "eeve" in found.stdout
+        # What it cannot know then it says.
+        said = "Not checked: names and kinds of its arguments" in found.stdout
+        assert said == command.startswith("validate")
 
 
 def test_a_wrong_batch_without_torch(here: Path) -> None:
     """What the memory is counted with is checked where no transformers can be asked, too."""
     name = "per_device_eval_batch_size"
     text = find_recipe("eeve").read_text("utf-8").replace(f"{name}: 4", f"{name}: x")
-    (here / "eeve.yaml").write_text(text, "utf-8")
-    found = subprocess.run(
-        [sys.executable, "-c", OFFLINE, "validate", "eeve.yaml"],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+    (here / "wrong.yaml").write_text(text, "utf-8")
+    (found,) = offline(["validate", "wrong.yaml"], folder=here)
 
     assert (found.returncode, found.stdout) == (2, "")
     assert len(found.stderr.splitlines()) == text.count(f"{name}: x") > 1

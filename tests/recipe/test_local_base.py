@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.test_recipes import OFFLINE, ROOT
+from commands import offline
 from training.made_family import LORA, SIZES, made_config, written_recipe
 from transformers import AutoConfig
 from typer.testing import CliRunner
@@ -207,21 +204,21 @@ def test_whose_activations_they_are(family: str, measured: bool, tmp_path: Path)
         assert how.endswith(f"; estimated as llama's; not measured for {family}") is not measured
 
 
-@pytest.mark.parametrize("family", ["qwen3", "gemma3", "mixtral"])
-def test_without_torch(family: str, tmp_path: Path) -> None:
+def test_without_torch(tmp_path: Path) -> None:
     """The same recipe where torch and transformers cannot be imported: the formula's number where the family has one,
     else what is not estimated."""
-    a_recipe(tmp_path, family, quantization="8-bit")
-    path = tmp_path / "made.yaml"
-    ended = subprocess.run(
-        [sys.executable, "-c", OFFLINE, "recipes", "show", str(path), "--json"],
-        capture_output=True, encoding="utf-8", check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (0, "")
-    found = json.loads(ended.stdout)
-    if family == "qwen3":
-        with_torch = json.loads(CliRunner().invoke(app, ["recipes", "show", str(path), "--json"]).stdout)
-        assert found["parameters"] == with_torch["parameters"] == count_page(read_recipe(path).recipe).total
-        assert found["gpu_memory_bytes"] == with_torch["gpu_memory_bytes"] > 2**30
-    else:
-        assert (found["parameters"], found["gpu_memory_bytes"]) == (None, None)
+    families = ("qwen3", "gemma3", "mixtral")
+    for family in families:
+        (tmp_path / family).mkdir()
+        a_recipe(tmp_path / family, family, quantization="8-bit")
+    paths = {family: tmp_path / family / "made.yaml" for family in families}
+    ended = offline(*(["recipes", "show", str(path), "--json"] for path in paths.values()))
+    for (family, path), one in zip(paths.items(), ended, strict=True):
+        assert (one.returncode, one.stderr) == (0, "")
+        found = json.loads(one.stdout)
+        if family == "qwen3":
+            with_torch = json.loads(CliRunner().invoke(app, ["recipes", "show", str(path), "--json"]).stdout)
+            assert found["parameters"] == with_torch["parameters"] == count_page(read_recipe(path).recipe).total
+            assert found["gpu_memory_bytes"] == with_torch["gpu_memory_bytes"] > 2**30
+        else:
+            assert (found["parameters"], found["gpu_memory_bytes"]) == (None, None)

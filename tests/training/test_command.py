@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import Ended, offline
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks import KoCPTCallback
@@ -19,61 +20,41 @@ from ko_cpt_callbacks.training import run
 
 ROOT = Path(__file__).resolve().parents[2]
 
-OFFLINE = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets", "bitsandbytes"):
-            raise ImportError(name + " is blocked")
-
-sys.meta_path.insert(0, Refuse())
-from ko_cpt_callbacks.cli import main
-main()
-"""
-
-
-def _train(folder: Path, *arguments: str, blocked: bool = True) -> subprocess.CompletedProcess[str]:
-    start = ["-c", OFFLINE] if blocked else ["-m", "ko_cpt_callbacks"]
-    return subprocess.run(
-        [sys.executable, *start, "train", *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-    )
+WRONG: list[tuple[list[str], str]] = [
+    (
+        ["quickstrat"],
+        f"recipe quickstrat: found no such id or file, expected one of {', '.join(recipe_ids())}, or a path. "
+        "Did you mean quickstart?",
+    ),
+    (["wrong.yaml"], 'wrong.yaml:1: found the text "r: 8 16", expected a mapping.'),
+    (
+        ["quickstart", "--set", "stages.odd-layers.lora.r=many"],
+        '--set: stages.odd-layers.lora.r: found the text "many", expected a whole number.',
+    ),
+    (
+        ["quickstart", "--stage", "odd-layer"],
+        "--stage: found 'odd-layer', expected one of embedding, odd-layers, even-layers, lora. "
+        "Did you mean odd-layers?",
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (
-            ["quickstrat"],
-            f"recipe quickstrat: found no such id or file, expected one of {', '.join(recipe_ids())}, or a path. "
-            "Did you mean quickstart?",
-        ),
-        (
-            ["wrong.yaml"],
-            "wrong.yaml:1: found the text \"r: 8 16\", expected a mapping.",
-        ),
-        (
-            ["quickstart", "--set", "stages.odd-layers.lora.r=many"],
-            '--set: stages.odd-layers.lora.r: found the text "many", expected a whole number.',
-        ),
-        (
-            ["quickstart", "--stage", "odd-layer"],
-            "--stage: found 'odd-layer', expected one of embedding, odd-layers, even-layers, lora. "
-            "Did you mean odd-layers?",
-        ),
-    ],
-)
-def test_what_is_wrong_is_said_at_once(arguments: list[str], line: str, tmp_path: Path) -> None:
-    """With torch absent, an unknown id, a wrong file and a wrong override are told; nothing is written."""
-    (tmp_path / "wrong.yaml").write_text("'r: 8 16'\n", "utf-8")
-    found = _train(tmp_path, *arguments)
-    assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {line}\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Ended]]:
+    """The folder in which the wrong commands and the help ran without torch, and how each ended."""
+    folder = tmp_path_factory.mktemp("offline")
+    (folder / "wrong.yaml").write_text("'r: 8 16'\n", "utf-8")
+    commands = [*(words for words, _ in WRONG), ["--help"]]
+    return folder, offline(*(["train", *words] for words in commands), folder=folder)
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)), ids=[words[-1] for words, _ in WRONG])
+def test_what_is_wrong_is_said_at_once(ended: tuple[Path, list[Ended]], number: int) -> None:
+    """With torch absent, an unknown id, a wrong file, a wrong override and an unknown stage are told; nothing is
+    written."""
+    folder, found = ended
+    assert found[number] == (2, "", f"ko-cpt train: {WRONG[number][1]}\n")
+    assert [path.name for path in folder.iterdir()] == ["wrong.yaml"]
 
 
 @pytest.mark.parametrize("version", ["4.56.2", "6.0.0"])
@@ -87,7 +68,14 @@ def test_a_release_of_transformers_that_is_not_known(
     monkeypatch.setattr("transformers.__version__", version)
     with pytest.raises(ConfigurationError, match=f"found {version}, expected 4.57 or newer, below 6") as told:
         KoCPTCallback()
-    found = _train(tmp_path, "quickstart", blocked=False)
+    found = subprocess.run(
+        [sys.executable, "-m", "ko_cpt_callbacks", "train", "quickstart"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
     assert (found.returncode, found.stdout, found.stderr) == (2, "", f"ko-cpt train: {told.value}\n")
     assert list(tmp_path.iterdir()) == [place.parent]
 
@@ -109,9 +97,9 @@ def test_what_is_hardly_ever_meant_is_noted(tmp_path: Path, monkeypatch: pytest.
     assert note.startswith("note: stages.*.arguments.learning_rate: 20000 is no usual learning rate; usual are ")
 
 
-def test_help_shows_how(tmp_path: Path) -> None:
+def test_help_shows_how(ended: tuple[Path, list[Ended]]) -> None:
     """The help needs no torch either, and names every option."""
-    found = _train(tmp_path, "--help")
+    found = ended[1][-1]
     assert found.returncode == 0
     options = ("--output", "--resume", "--set", "--stage", "--smoke", "--device")
     for word in ("RECIPE", *options, "ko-cpt train quickstart"):

@@ -17,6 +17,7 @@ from importlib.metadata import distribution, requires
 from pathlib import Path
 
 import pytest
+from commands import commands
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
@@ -109,12 +110,10 @@ def test_wheel_has_every_file(wheel: zipfile.ZipFile) -> None:
 def test_wheel_finds_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
     """Unpacked somewhere else, where no link leads to the repository: recipes are listed, read and copied."""
     wheel.extractall(tmp_path / "site")
-    run = {"capture_output": True, "text": True, "check": False, "cwd": tmp_path}
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    command = [sys.executable, "-m", "ko_cpt_callbacks"]
-    listed = subprocess.run([*command, "recipes", "--json"], env=environment, **run)
-    copied = subprocess.run([*command, "recipes", "copy", "redwhale", "mine.yaml"], env=environment, **run)
-    checked = subprocess.run([*command, "validate", "mine.yaml"], env=environment, **run)
+    listed, copied, checked = commands(
+        ["recipes", "--json"], ["recipes", "copy", "redwhale", "mine.yaml"], ["validate", "mine.yaml"],
+        folder=tmp_path, PYTHONPATH=str(tmp_path / "site"),
+    )  # fmt: skip
 
     assert (listed.stderr, copied.stderr, checked.stderr) == ("", "", "")
     found = json.loads(listed.stdout)

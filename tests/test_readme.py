@@ -8,9 +8,9 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import commands as command_line
 import pytest
 
 import ko_cpt_callbacks
@@ -170,10 +170,10 @@ def test_jq_lines_of_the_guide(folder: str) -> None:
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     lines = re.findall(r"^ko-cpt (.*) \| jq (.*)$", (ROOT / folder / "guide.md").read_text("utf-8"), re.MULTILINE)
-    printed = {}
-    for command in {command for command, _ in lines}:
-        words = [sys.executable, "-m", "ko_cpt_callbacks", *shlex.split(command)]
-        printed[command] = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    asked = list(dict.fromkeys(command for command, _ in lines))
+    ended = command_line.commands(*(shlex.split(command) for command in asked), folder=ROOT)
+    assert not any(one.returncode for one in ended)
+    printed = {command: one.stdout for command, one in zip(asked, ended, strict=True)}
     found = [
         subprocess.run(["jq", *shlex.split(rest)], input=printed[command], capture_output=True, text=True, check=True)
         for command, rest in lines

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import commands
 from training.hub_server import HubServer
 
 from ko_cpt_callbacks.errors import UnreadableRunError
@@ -66,23 +64,14 @@ def test_a_run_on_the_hub(tmp_path: Path) -> None:
         hub.publish("models", "org/run", {**files, "model.safetensors": b"weights", "README.md": b"# run"})
         hub.publish("models", "org/weights", {"model.safetensors": b"weights"})
         settings = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
-        done = subprocess.run(
-            [sys.executable, "-m", "ko_cpt_callbacks", "check", "--json", *named],
-            env={**os.environ, **settings}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        (done,) = commands(["check", "--json", *named], **settings)
         asked = {request.path.rpartition("/")[2] for request in hub.requests}
         others = [
             ["compare", "hf://org/run", "hf://org/run/phase-1"],
             ["report", "hf://org/run", "-o", str(tmp_path / "report.html")],
             ["forecast", "hf://org/run", "--at", "0.5"],
         ]
-        ended = [
-            subprocess.run(
-                [sys.executable, "-m", "ko_cpt_callbacks", *command],
-                env={**os.environ, **settings}, capture_output=True, text=True, check=False,
-            )
-            for command in others
-        ]  # fmt: skip
+        ended = commands(*others, **settings)
     assert [one.returncode for one in ended] == [0, 0, 0], [one.stderr for one in ended]
     assert "hf://org/run/phase-1" in ended[0].stdout
     assert done.returncode == 2, done.stderr

@@ -16,9 +16,9 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs, family_notes
 from ko_cpt_callbacks.hf.audit.run import Note
+from ko_cpt_callbacks.hf.guarded_run import GuardedRuns
 from ko_cpt_callbacks.hf.publication import keep_texts_off_cards, print_small_rows
 from ko_cpt_callbacks.hf.run import LiveRun
-from ko_cpt_callbacks.hf.seat import Seats
 from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
@@ -30,14 +30,14 @@ Event = TypeVar("Event", bound=Callable[..., Any])
 
 
 def _guarded(event: Event) -> Event:
-    """An exception of ours is reported and never reaches the run; see :mod:`.seat`."""
+    """An exception of ours is reported and never reaches the run; see :mod:`.guarded_run`."""
     name = event.__name__
 
     @functools.wraps(event)
     def guarded(
         self: KoCPTCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        return self._seats.do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
+        return self._runs.do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
 
     return cast("Event", guarded)
 
@@ -116,14 +116,14 @@ class KoCPTCallback(TrainerCallback):
         )
         self._outputs = (*checked_outputs(outputs), *alert_outputs(alerts, self._spec.language))
         self._notes: list[Note] = list(family_notes(family))
-        self._seats = Seats(self._spec, self._outputs)
+        self._runs = GuardedRuns(self._spec, self._outputs)
 
     # -- what a program can ask ----------------------------------------------------------------------------------
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything found in the current run so far, a resumed run's earlier findings included."""
-        return () if self._seats.current is None else tuple(self._seats.current.record.findings)
+        return () if self._runs.current is None else tuple(self._runs.current.record.findings)
 
     def summary(self) -> dict[str, Any]:
         """First, last and best evaluation of every set, and the facts that every verdict carries; JSON-safe.
@@ -132,7 +132,7 @@ class KoCPTCallback(TrainerCallback):
         ``steps_planned``, ``verdict``, ``kind``, ``stopped_by``. Where checkpoints are on disk, ``checkpoints`` says
         which are as good as the best, which are lost, and which to keep, as ``ko-cpt checkpoints --json`` does.
         """
-        return {} if self._seats.current is None else self._seats.current.summary()
+        return {} if self._runs.current is None else self._runs.current.summary()
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -140,12 +140,12 @@ class KoCPTCallback(TrainerCallback):
 
         Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in.
         """
-        return None if self._seats.current is None else self._seats.current.best(self._spec.retention)
+        return None if self._runs.current is None else self._runs.current.best(self._spec.retention)
 
     @property
     def stop_reason(self) -> Finding | None:
         """The finding that stopped the run; None while nothing did."""
-        return None if self._seats.current is None else self._seats.current.stopper.reason
+        return None if self._runs.current is None else self._runs.current.stopper.reason
 
     def notes(self) -> tuple[Note, ...]:
         """What `note` was given: kind and values of every set-up row that a training begins with."""
@@ -170,16 +170,16 @@ class KoCPTCallback(TrainerCallback):
             The callback itself.
         """
         handlers.move_to_front(trainer.callback_handler, self)
-        run = self._seats.run(trainer.args, trainer.state, trainer.control)
+        run = self._runs.run(trainer.args, trainer.state, trainer.control)
         run.trainer = weakref.ref(trainer)
         keep_texts_off_cards(trainer)
         self._join(run, trainer.callback_handler)
-        self._seats.watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
+        self._runs.watch(run, cast("nn.Module", trainer.model), getattr(trainer, "processing_class", None))
         return self
 
     def detach(self) -> None:
         """Take every hook off every model; numbers and findings stay readable."""
-        self._seats.release()
+        self._runs.release()
 
     # -- the Trainer's events --------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class KoCPTCallback(TrainerCallback):
                 Trainer does not have. Nothing else that goes wrong here ends a run.
         """
         begin = functools.partial(self._begin, args, state, control, kwargs)
-        begun = self._seats.do("on_train_begin", args, state, control, begin)
+        begun = self._runs.do("on_train_begin", args, state, control, begin)
         asked, problem = begun or (None, None)
         if problem is not None:
             raise ConfigurationError(problem)
@@ -227,14 +227,14 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """An optimizer step begins."""
-        self._seats.run(args, state, control).step_begins()
+        self._runs.run(args, state, control).step_begins()
 
     @_guarded
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """An optimizer step is over."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         run.step_ends(args, state, control)
         return run.obey(state, control, STEP_END)
 
@@ -243,7 +243,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """The last moment to save after a stop: ``save_strategy="best"`` overrules a request made earlier."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         run.epoch_ends(args, state, control)
         return run.obey(state, control, "epoch-end")
 
@@ -252,7 +252,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """One batch of an evaluation or prediction is over."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         model = kwargs.get("model")
         if model is not None and not run.hooked.watches(model):
             run.eval_meter.refuse(
@@ -272,7 +272,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> TrainerControl | None:
         """A row is logged: where it is the Trainer's own, complete it, judge it."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         what = run.row(logs, state, kwargs.get("model")) if logs else None
         return None if what is None else run.obey(state, control, what)
 
@@ -286,7 +286,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> TrainerControl | None:
         """An evaluation is over: its result gets the numbers too, whatever a Trainer's own ``log`` did with them."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         what = None if metrics is None else run.evaluated(metrics, state, kwargs.get("model"))
         run.train_meter.exclude()
         return run.obey(state, control, what or "")
@@ -301,7 +301,7 @@ class KoCPTCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """A prediction is over: the same numbers for its metrics; no row of the run."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         prefixes = eval_prefixes(metrics)
         metrics.update(run.prediction_numbers(prefixes[0] if prefixes else "test"))
 
@@ -310,7 +310,7 @@ class KoCPTCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """A checkpoint is on disk."""
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         run.train_meter.exclude()
         run.saved_step = state.global_step
         if run.record.begun:
@@ -321,7 +321,7 @@ class KoCPTCallback(TrainerCallback):
     def _arrive(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
     ) -> LiveRun:
-        run = self._seats.run(args, state, control)
+        run = self._runs.run(args, state, control)
         found = handlers.find_handler(self)
         if found is not None:
             handlers.move_to_front(found, self)
@@ -332,7 +332,7 @@ class KoCPTCallback(TrainerCallback):
         model = kwargs.get("model")
         if model is not None:
             try:
-                self._seats.watch(run, model, kwargs.get("processing_class"))
+                self._runs.watch(run, model, kwargs.get("processing_class"))
             except Exception as error:  # the record goes on without the model's numbers
                 run.said.report_error(error)
         return run
@@ -340,7 +340,7 @@ class KoCPTCallback(TrainerCallback):
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
         run.handler = weakref.ref(handler)
         print_small_rows(handler.callbacks)
-        handlers.on_removal(handler, self, functools.partial(self._seats.release_removed, self))
+        handlers.on_removal(handler, self, functools.partial(self._runs.release_removed, self))
         # Two instances measure the same; one folder has room for one record.
         before = handlers.joined_before(handler, self)
         if any(isinstance(other, KoCPTCallback) and "files" in other._outputs for other in before):

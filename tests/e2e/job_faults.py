@@ -31,13 +31,13 @@ from ko_cpt_callbacks.hf import ranks
 PACKAGE: Final = str(Path(ko_cpt_callbacks.__file__).parent)
 STEPS: Final = 4
 
-EVENT: Final = "hf/seat:Seat.do"
+EVENT: Final = "hf/guarded_run:GuardedRun.do"
 """What is called once in every event of the Trainer."""
 
 # Frames that are called from outside and do nothing but guard: an exception at their own entry is nobody's to catch.
 # What they do themselves (counting events) comes before anything that can fail. Not ours to lose either: PyTorch calls
 # them with the model's work in hand.
-GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "Seats.do", "ModelHook.__call__")
+GUARDS: Final = ("_guarded.<locals>.guarded", "KoCPTCallback.on_train_begin", "GuardedRuns.do", "ModelHook.__call__")
 GUARDS_OF_TORCH: Final = ("_NllWatch.__torch_dispatch__", "_ForwardEnd.__del__")
 
 

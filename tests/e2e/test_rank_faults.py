@@ -32,11 +32,11 @@ FAULTS: list[tuple[Any, ...]] = [
     (1, "hf/measure/train_meter:TrainMeter._local", 2),
     (1, "hf/publication:row_is_due", 2),
     (0, "hf/publication:OwnRows.unseen_evaluation", 1),
-    (1, "hf/seat:Seat.__init__", 1),
+    (1, "hf/guarded_run:GuardedRun.__init__", 1),
     # In an event that both reach, before the callback has begun with it, at the end of a step.
-    (1, "hf/seat:Seats._seat", 7, 0.5),
-    (1, "hf/seat:Seat.do", 4, 0.5),
-    (0, "hf/seat:Seat.do", 4, 0.5),
+    (1, "hf/guarded_run:GuardedRuns._guarded", 7, 0.5),
+    (1, "hf/guarded_run:GuardedRun.do", 4, 0.5),
+    (0, "hf/guarded_run:GuardedRun.do", 4, 0.5),
     (1, "hf/ranks:Ranks.answer", 4, 0.5),
     # Behind the other rank by an event, and in one that is no exchange's.
     (1, "hf/run:LiveRun.step_begins", 2, 0.5),

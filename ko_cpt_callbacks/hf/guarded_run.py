@@ -1,4 +1,4 @@
-"""The place of every Trainer at the callback, and the guard around everything that is done there.
+"""The run of every Trainer that a callback serves, and the guard around everything that is done there.
 
 An exception of ours never reaches the run. On one process the event at hand is lost and the next goes on. Where other
 ranks take part, a rank that missed something would judge otherwise than they do, or be waited for: it leaves, tells
@@ -26,7 +26,7 @@ from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
-__all__ = ["Seat", "Seats"]
+__all__ = ["GuardedRun", "GuardedRuns"]
 
 _log = logging.getLogger("ko_cpt_callbacks")
 
@@ -38,7 +38,7 @@ _OFF: Final = "The callback is off for the rest of this run, on every rank; trai
 Result = TypeVar("Result")
 
 
-class Seat:
+class GuardedRun:
     """One Trainer's run, its ranks, and whether they still work.
 
     Args:
@@ -145,7 +145,7 @@ class Seat:
             _log.warning("The hooks could not be taken off the model: %s", error_text(error))
 
 
-class Seats:
+class GuardedRuns:
     """The Trainers that one callback serves.
 
     Args:
@@ -156,14 +156,14 @@ class Seats:
     def __init__(self, spec: WatchSpec, outputs: Sequence[str | Output]) -> None:
         self._spec = spec
         self._outputs = outputs
-        self._seats: list[Seat] = []
+        self._runs: list[GuardedRun] = []
         self._events = EventCount()
         self.current: LiveRun | None = None
         """The run of the Trainer that was at work last."""
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the same settings and has seen nothing: hooks, files and other ranks stay with the original."""
-        return {**self.__dict__, "_seats": [], "_events": EventCount(), "current": None}
+        return {**self.__dict__, "_runs": [], "_events": EventCount(), "current": None}
 
     def do(
         self,
@@ -177,54 +177,54 @@ class Seats:
         if event in SHARED_EVENTS:  # here, where nothing can have failed yet: every rank counts alike
             self._events.number += 1
         try:
-            return self._seat(args, state, control).do(event, act)
+            return self._guarded(args, state, control).do(event, act)
         except Exception as error:  # in what guards the rest
             _log.warning("The callback met an error and goes on: %s: %s", event, error_text(error))
-            for seat in self._seats:
-                if seat.control() is control:
-                    seat.fail(event, error, said=True)
+            for guarded in self._runs:
+                if guarded.control() is control:
+                    guarded.fail(event, error, said=True)
             return None
 
     def run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
-        """The run of the Trainer that owns ``control``, in an event that its seat guards."""
-        run = self._seat(args, state, control).run
+        """The run of the Trainer that owns ``control``, in an event that is guarded."""
+        run = self._guarded(args, state, control).run
         if run is None:
             raise RuntimeError("the callback could not begin for this Trainer")
         return run
 
-    def _seat(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> Seat:
-        seat = next((item for item in self._seats if item.control() is control), None)
-        if seat is None:
-            for item in self._seats:
+    def _guarded(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> GuardedRun:
+        guarded = next((item for item in self._runs if item.control() is control), None)
+        if guarded is None:
+            for item in self._runs:
                 if item.control() is None:
                     item.release()
-            kept = [item for item in self._seats if item.control() is not None or item.run is self.current]
+            kept = [item for item in self._runs if item.control() is not None or item.run is self.current]
             make = functools.partial(LiveRun, self._spec, self._outputs, args, state)
-            seat = Seat(args, control, make, self._events)
-            self._seats = [*kept, seat]
-        if seat.run is not None:
-            self.current = seat.run
-        return seat
+            guarded = GuardedRun(args, control, make, self._events)
+            self._runs = [*kept, guarded]
+        if guarded.run is not None:
+            self.current = guarded.run
+        return guarded
 
     def watch(self, run: LiveRun, model: nn.Module, tokenizer: Any) -> None:
         """Put the hooks of ``run`` on ``model``; of Trainers that share one, only the one at work has them there."""
-        for seat in self._seats:
-            if seat.run is not None and seat.run is not run and seat.run.hooked.watches(model):
-                seat.release()
+        for guarded in self._runs:
+            if guarded.run is not None and guarded.run is not run and guarded.run.hooked.watches(model):
+                guarded.release()
         run.hooked.watch(model, tokenizer)
         run.look_at_trainer(model)
 
     def release(self) -> None:
         """Take the hooks off every model."""
-        for seat in self._seats:
-            seat.release()
+        for guarded in self._runs:
+            guarded.release()
 
     def release_removed(self, callback: object) -> None:
         """Take the hooks off where ``callback`` left the Trainer's list, or the Trainer is gone."""
-        for seat in self._seats:
-            if seat.run is not None and seat.run.handler is not None:
-                handler = seat.run.handler()
+        for guarded in self._runs:
+            if guarded.run is not None and guarded.run.handler is not None:
+                handler = guarded.run.handler()
                 if handler is None:
-                    seat.release()
+                    guarded.release()
                 elif not any(item is callback for item in handler.callbacks):
-                    seat.removed()
+                    guarded.removed()

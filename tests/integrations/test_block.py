@@ -116,6 +116,28 @@ def test_axolotl_finds_accelerate_beside_its_python(tmp_path: Path, monkeypatch:
     assert environment["PATH"] == os.pathsep.join([str(Path(sys.executable).parent), "/elsewhere"])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ko_cpt: {target: 1}\n", "ko_cpt.target: no argument of KoCPTCallback; did you mean targets?"),
+        ("ko_cpt: {retention: [en<5]}\n", "retention"),
+        ("ko_cpt: {eval_sets: [ko]}\n", "ko_cpt.eval_sets: sets have the names of eval_dataset here; leave it out"),
+        ("ko_cpt: yes\n", "ko_cpt: "),
+        ("- a\n", "found no keys, expected those of a training"),
+    ],
+)
+def test_a_page_that_llamafactory_is_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    """A wrong block ends in one line before LLaMA-Factory is imported (it is not there)."""
+    _as_if_installed(monkeypatch)
+    page = tmp_path / "page.yaml"
+    page.write_text(text, "utf-8")
+    done = CliRunner().invoke(app, ["llamafactory", "train", str(page)])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    assert expected in done.output
+
+
 def test_no_page_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What to write."""
     _as_if_installed(monkeypatch)

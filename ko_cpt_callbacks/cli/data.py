@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 from pathlib import Path
@@ -105,6 +106,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
     from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
     say_lines(f"{file.recipe.title}\n{folder}, from {file.path}")
+    gc.freeze()  # what was imported stays: it is not looked through again and again while texts are read
     bad = BadInputs() if options["skip_bad"] else None
     name, workers = options["executor"], options["workers"]
     pack = PackStep(file.path.absolute(), tuple(options["changes"]), folder.absolute(), options["skip_bad"])

@@ -16,6 +16,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -129,11 +130,12 @@ class WordEncoder:
         given = getattr(tokenizer, "backend_tokenizer", None)
         if given is not None:
             # A copy: what calls of transformers set in it (truncation, special tokens) stays as it is.
-            self._backend: Any = Tokenizer.from_str(given.to_str())
+            text = given.to_str()
+            self._backend: Any = Tokenizer.from_str(text)
             self._backend.no_truncation()
             self._backend.no_padding()
             self._backend.encode_special_tokens = True
-            layout = json.loads(given.to_str())
+            layout = json.loads(text)
             self._apart = words_are_apart(layout, given.pre_tokenizer)
             if any(part["type"] == "Prepend" for part in _parts(layout, "normalizer")):
                 self._space = ""  # one is put in front of every text: here it is that of the word
@@ -188,12 +190,13 @@ class WordEncoder:
         """Encode new words, which get the next numbers."""
         texts = [word[1:].decode() if word[:1] == _FIRST else self._space + word[1:].decode() for word in words]
         self._kept += sum(map(len, texts))
-        for encoded in self._backend.encode_batch_fast(texts, add_special_tokens=False):
-            ids = encoded.ids
-            if not self._control.isdisjoint(ids):
-                self._spelled.add(len(self._ends) - 1)
-            self._ids.extend(ids)
-            self._ends.append(len(self._ids))
+        ids = [encoded.ids for encoded in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        flat = np.fromiter(chain.from_iterable(ids), np.int32)
+        stops = np.cumsum(list(map(len, ids)), dtype=np.int64)
+        spelled = np.searchsorted(stops, np.flatnonzero(np.isin(flat, list(self._control))), "right")
+        self._spelled.update((spelled + len(self._ends) - 1).tolist())
+        self._ends.frombytes((stops + self._ends[-1]).tobytes())
+        self._ids.frombytes(flat.tobytes())
 
 
 def _words(texts: Sequence[str]) -> tuple[Any, npt.NDArray[np.int64]]:

@@ -110,11 +110,10 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
     bad = BadInputs() if options["skip_bad"] else None
     name, workers = options["executor"], options["workers"]
     pack = PackStep(file.path.absolute(), tuple(options["changes"]), folder.absolute(), options["skip_bad"])
-    count = workers or usable_cores()
-    elsewhere = None if name is None else Executor(name, workers if name == "ray" else count, options["sbatch"], pack)
+    elsewhere = None if name is None else Executor(name, workers, options["sbatch"], pack)
     try:
         with ReadingBar(_text_size(file)) as bar:
-            making = Making(count if elsewhere is None else 1, bar, elsewhere)
+            making = Making((workers or usable_cores()) if elsewhere is None else 1, bar, elsewhere)
             run = run_recipe(file, folder, RunOptions(options["resume"], data=True, making=making, bad=bad))
     except SubmittedJobsError as jobs:
         first = "" if jobs.shards is None else f"Job {jobs.shards} of Slurm makes the shards. "

@@ -201,7 +201,7 @@ BOTH = ("datatrove", "ray")
     ("words", "libraries", "said"),
     [
         (["--executor", "slrum"], BOTH, "--executor: found 'slrum', expected one of local, ray, slurm (did you mean"),
-        (["--executor", "local"], (), "--executor local: found no datatrove, expected it to be installed; pip install"),
+        (SLURM, ("ray",), "--executor slurm: found no datatrove, expected it to be installed; pip install 'ko_cpt"),
         (["--executor", "ray"], ("datatrove",), "--executor ray: found no ray, expected it to be installed; pip"),
         (SLURM, BOTH, "--executor slurm: found no sbatch in PATH, expected a machine that submits jobs"),
         (["--sbatch", "partition=cpu"], BOTH, "--sbatch: found no --executor, expected --executor slurm"),
@@ -289,14 +289,79 @@ def by_workers(corpus: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("name", ["local", "ray"])
-def test_datatrove_makes_the_same_rows(name: str, corpus: Path, by_workers: dict[str, bytes], tmp_path: Path) -> None:
-    """Byte for byte, by its own processes and by those of a cluster of Ray's on this machine."""
-    told = command(corpus, tmp_path / "run", "--executor", name, "--workers", "2")
+def test_ray_makes_the_same_rows(corpus: Path, by_workers: dict[str, bytes], tmp_path: Path) -> None:
+    """Byte for byte, by a cluster on this machine."""
+    told = command(corpus, tmp_path / "run", "--executor", "ray", "--workers", "2")
     assert told.returncode == 0, told.stderr
     assert made(tmp_path / "run") == by_workers
-    tasks = {path.name for path in (tmp_path / "run" / "executor" / "shards" / "completions").iterdir()}
-    assert tasks == {"00000", "00001"}
+
+
+@dataclass(frozen=True)
+class OfDatatrove(Executor):
+    """Shards made by datatrove's own executor for one machine."""
+
+    def _run(self, step: ShardStep) -> None:
+        from datatrove.executor import LocalPipelineExecutor
+
+        LocalPipelineExecutor([step], tasks=TASKS, workers=1, logging_dir=str(self.logs)).run()
+
+
+@pytest.mark.cluster
+def test_datatrove_makes_the_same_rows(recipe: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+    """Byte for byte: what makes shards is a step of its pipelines."""
+    run = tmp_path / "run"
+    asked = OfDatatrove("local", TASKS, {}, PackStep(recipe, (), run, False))
+    assert rows(recipe, run, Making(elsewhere=asked)) == alone
+    assert len(list((asked.logs / "completions").iterdir())) == TASKS
+
+
+KILLED = """
+import os, pathlib, signal
+
+class Killed:
+    def __init__(self, mark): self.mark = pathlib.Path(mark)
+    def make(self, part):
+        if part.path.stem == "000002" and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        part.path.write_text("made")
+"""
+
+
+def killed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Shards of seven parts by two tasks, of which one kills its process, the first time: the files that are there."""
+    (folder / "killed.py").write_text(KILLED)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+    maker = importlib.import_module("killed").Killed(folder / "mark")
+    asked = Executor(name, 2, {}, PackStep(folder / "small.yaml", (), folder / "run", False))
+    documents = [Document(f"ko/{number}", "가" * 2400, 7200) for number in range(7)]
+
+    def make() -> list[str]:
+        asked.make(folder / "shards", {"ko": documents}, {"ko": maker})
+        return sorted(path.name for path in (folder / "shards" / "ko").iterdir())
+
+    return make
+
+
+SEVEN = [f"{number:06d}.arrow" for number in range(7)]
+
+
+def test_a_task_of_this_machine_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and nothing hangs; --resume makes what is missing, and no part is left."""
+    make = killed("local", tmp_path, monkeypatch)
+    with pytest.raises(WorkerEndedError, match="go on with --resume"):
+        make()
+    assert (tmp_path / "mark").exists() and not (tmp_path / "shards" / "ko" / "000002.arrow").exists()
+    assert make() == SEVEN
+
+
+@pytest.mark.cluster
+def test_a_task_of_ray_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray begins it again."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    assert killed("ray", tmp_path, monkeypatch)() == SEVEN
+    assert (tmp_path / "mark").exists()
 
 
 def partition() -> str | None:

@@ -4,15 +4,14 @@ This process reads the texts, in their order, and cuts them into parts, a file e
 parts, as a worker of this machine would, so that the rows are the same. They are packed here; where Slurm makes them,
 by a second job, which begins when the first has ended.
 
-Of datatrove (0.10) neither readers nor filters are used: rows would be others. Nor are its executor for Ray and the
-pool of its local one: both wait for ever where a task is killed (tried; for want of memory, most often), so that Ray is
-asked itself, and each local task has a process here.
+Of datatrove (0.10) neither readers nor filters are used: rows would be others. Nor are its executors for Ray and for
+one machine: they make the same rows, but where a task is killed, for want of memory most often, both wait for ever
+(tried). So Ray is asked itself, and a task of this machine is a worker of ours.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 import platform
 import shlex
@@ -20,7 +19,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -35,12 +33,11 @@ from ko_cpt_callbacks.workers import Workers, usable_cores
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
 EXECUTORS: Final = ("local", "ray", "slurm")
-_NEEDED: Final = {"local": "datatrove", "ray": "ray", "slurm": "datatrove"}
+_NEEDED: Final = {"ray": "ray", "slurm": "datatrove"}
 _INSTALL: Final = "pip install 'ko_cpt_callbacks[cluster]'"
 _ASKED: Final = ("partition", "time")  # of sbatch, that datatrove has no default for
 _OWN: Final = ("array", "dependency", "error", "job-name", "output")  # of sbatch, that are given here
 _PART: Final = ".part"
-_COLUMNS: Final = ("id", "text", "size", "prompt", "file", "number")
 
 
 class SubmittedJobsError(Exception):
@@ -73,8 +70,8 @@ def check_executor(name: str, workers: int | None, sbatch: Mapping[str, str], hu
         near = near_miss(name, EXECUTORS)
         meant = "" if near is None else f" (did you mean {near}?)"
         raise ConfigurationError(f"--executor: found {name!r}, expected one of {', '.join(EXECUTORS)}{meant}")
-    library = _NEEDED[name]
-    if importlib.util.find_spec(library) is None:
+    library = _NEEDED.get(name)
+    if library is not None and importlib.util.find_spec(library) is None:
         raise ConfigurationError(f"--executor {name}: found no {library}, expected it to be installed; {_INSTALL}")
     if hubs:
         raise ConfigurationError(
@@ -174,32 +171,19 @@ def _make(step: ShardStep, rank: int, tasks: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _LocalTask:
-    """Runs a task of datatrove's local executor in a process of its own, whose end is noticed.
+    """A task in another process of this machine.
 
     Attributes:
         step: What all tasks do.
         tasks: How many there are.
-        logs: Where datatrove says what becomes of them.
     """
 
     step: ShardStep
     tasks: int
-    logs: Path
 
     def make(self, rank: int) -> int:
         """Run one, and give its rank back."""
-        with redirect_stderr(io.StringIO()):  # its log has the same
-            from datatrove.executor import LocalPipelineExecutor
-
-            LocalPipelineExecutor(
-                [self.step],
-                tasks=self.tasks,
-                workers=1,
-                local_tasks=1,
-                local_rank_offset=rank,
-                logging_dir=str(self.logs),
-                skip_completed=False,
-            ).run()
+        self.step(None, rank, self.tasks)
         return rank
 
 
@@ -209,7 +193,7 @@ class Executor:
 
     Attributes:
         name: Which one.
-        workers: Tasks; None for as many as Ray's cluster has cores.
+        workers: Tasks; None for as many as Ray's cluster or this machine has cores.
         sbatch: Options of sbatch, where Slurm is asked.
         pack: Packs rows, where Slurm makes the shards.
     """
@@ -221,7 +205,7 @@ class Executor:
 
     @property
     def logs(self) -> Path:
-        """Where datatrove and Slurm say what becomes of tasks."""
+        """Where Slurm says what becomes of tasks."""
         return self.pack.output / "executor"
 
     def make(self, folder: Path, documents: Mapping[str, Iterable[Document]], makers: Mapping[str, ShardMaker]) -> None:
@@ -246,7 +230,7 @@ class Executor:
     def _run(self, step: ShardStep) -> None:
         if self.name == "local":
             tasks = min(self.workers or usable_cores(), len(step.parts))
-            task = _LocalTask(step, tasks, self.logs / "shards")
+            task = _LocalTask(step, tasks)
             with Workers(tasks) as workers:
                 for made in [workers.submit(self.name, task, rank) for rank in range(tasks)]:
                     made.result()
@@ -262,10 +246,9 @@ class Executor:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            said = str(error).strip().splitlines()
             raise ConfigurationError(
-                f"--executor ray: found a task that ended ({said[0] if said else type(error).__name__}), expected it "
-                "to go on; go on with --resume"
+                f"--executor ray: found a task that ended ({type(error).__name__}: {str(error).partition('.')[0]}), "
+                "expected it to go on; go on with --resume"
             ) from None
         finally:
             ray.shutdown()
@@ -325,7 +308,7 @@ def _cut_parts(folder: Path, source: str, documents: Iterable[Document]) -> Iter
 
 
 def _write_part(path: Path, documents: Sequence[Document]) -> None:
-    table = pa.table({name: [getattr(document, name) for document in documents] for name in _COLUMNS})
+    table = pa.table(dict(zip(Document._fields, map(list, zip(*documents, strict=True)), strict=True)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
         stream.write_table(table)

@@ -92,7 +92,7 @@ types: ## How much of the public surface pyright knows the type of (99 % or more
 	.venv-types/bin/pip install -c constraints.txt pyright
 	PYTHONPATH=. .venv-types/bin/pyright --pythonpath $(VENV)/bin/python --verifytypes ko_cpt_callbacks --ignoreexternal | tail -3
 
-bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-data bench-targets bench-detection bench-pairs bench-memory bench-forecast bench-heading bench-checkpoints bench-stopping ## Run every benchmark
+bench: bench-exactness bench-standard-error bench-overhead bench-bytes bench-data bench-targets bench-detection bench-pairs bench-memory bench-family bench-forecast bench-heading bench-checkpoints bench-stopping ## Run every benchmark
 
 bench-exactness: ## Trainer's eval_loss, ours and a float64 reference (both versions)
 	$(VENV)/bin/python benchmarks/exactness.py --python-4.57 $(VENV_4_57)/bin/python
@@ -128,6 +128,9 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 
 bench-measure: ## What `ko-cpt measure` says, against float64 and lm-evaluation-harness (LM_EVAL="--lm-eval PYTHON")
 	$(VENV)/bin/python benchmarks/measure.py $(LM_EVAL)
+
+bench-family: ## How far a forecast by runs of the same set-up is off, and which runs leave their band
+	$(VENV)/bin/python benchmarks/family.py
 
 bench-forecast: ## How far a forecast is from where the loss ended, beside other laws
 	$(VENV)/bin/python benchmarks/forecast.py

@@ -40,7 +40,7 @@ from ko_cpt_callbacks.forecast.schedule import Schedule, schedule_of
 if TYPE_CHECKING:
     from ko_cpt_callbacks.forecast.outlook import Outlook
 
-__all__ = ["Band", "band_of", "narrowed"]
+__all__ = ["Band", "band_of", "carried", "missed", "narrowed", "students_t"]
 
 STAYS: Final = (Doubt.NON_FINITE, Doubt.STEP_RESET, Doubt.NO_LEARNING_RATE, Doubt.FINISHED)
 """What is wrong with the run's own rows; the other doubts are of a law that a family does not need."""
@@ -120,7 +120,7 @@ def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
         return replace(found, apart=apart or Apart.OTHER_EVALUATIONS)
     now, then = math.log(band.loss), _logs(kin, split, band.step)
     ends = _logs(kin, split, last)
-    center, spread = _carried(then, ends, now), _missed(then, ends)
+    center, spread = carried(then, ends, now), missed(then, ends)
     chances = np.concatenate([(np.arange(KEPT) + 0.5) / KEPT, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]])
     *kept, lower, upper = np.exp(center + spread * students_t(chances, len(kin) - 1)).tolist()
     width = math.inf if found.withheld or found.upper is None else found.upper - (found.lower or 0.0)
@@ -128,7 +128,7 @@ def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
         return found
     shared = [step for step, _ in kin[0].curves[split].points if band.step < step < last]
     between = [step for step in shared if all(run.curves[split].loss_at(step, run.steps) for run in kin)]
-    path = [(step, math.exp(_carried(then, _logs(kin, split, step), now))) for step in between]
+    path = [(step, math.exp(carried(then, _logs(kin, split, step), now))) for step in between]
     whole = [(float(band.step), band.loss), *path, (float(last), math.exp(center))]
     return replace(
         found, median=math.exp(center), lower=lower, upper=upper, now=band.step, ends=tuple(kept), family=len(kin),
@@ -184,15 +184,15 @@ def _logs(kin: Sequence[FamilyRun], split: str, step: float) -> Floats:
     return np.log([run.curves[split].loss_at(step, run.steps) or math.nan for run in kin])
 
 
-def _carried(then: Floats, ends: Floats, now: float) -> float:
+def carried(then: Floats, ends: Floats, now: float) -> float:
     """Where a run ends that is now at ``now``, of the runs that were at ``then`` and came to ``ends``."""
     spread = float(then.var())
     carry = min(float(ends.var()) / spread, 1.0) if spread > 0 else 1.0
     return float(ends.mean() + carry * (now - then.mean()))
 
 
-def _missed(then: Floats, ends: Floats) -> float:
+def missed(then: Floats, ends: Floats) -> float:
     """How far that is off as a rule: the root of the mean square over runs that are left out in their turn."""
     others = ~np.eye(len(then), dtype=bool)
-    misses = [ends[i] - _carried(then[rest], ends[rest], float(then[i])) for i, rest in enumerate(others)]
+    misses = [ends[i] - carried(then[rest], ends[rest], float(then[i])) for i, rest in enumerate(others)]
     return math.hypot(math.sqrt(float(np.mean(np.square(misses)))), MODEL_ERROR)

@@ -219,6 +219,9 @@ class StageWatch(StrictMapping):
     """An id of ``ko-cpt baselines``."""
     stage: Text = "auto"
     """One of the baseline's stages; ``auto``: the one that trains the same."""
+    family: list[Text] = Field(default_factory=list)
+    """Finished runs of this set-up with other seeds: folders, ids of your own among ``ko-cpt baselines``, or ``own``
+    for all of these. They narrow the forecast, and a run that leaves their band is a finding."""
     stop_on: list[Text] = Field(default_factory=list)
     """Finding codes that stop the stage; the next one begins."""
     grace: (

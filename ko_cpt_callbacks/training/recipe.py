@@ -173,7 +173,8 @@ class Recipe:
         from ko_cpt_callbacks.hf.callback import KoCPTCallback
 
         arguments = recipe_kwargs(self.page.model_dump(include={"task", "eval", "stages"}), self._known(stage))
-        arguments["alerts"] = self.page.stages[stage].watch.alerts or None
+        watch = self.page.stages[stage].watch
+        arguments |= {"alerts": watch.alerts or None, "family": watch.family}
         known = list(inspect.signature(KoCPTCallback).parameters)
         for name in more:
             if name not in known:

@@ -306,7 +306,8 @@ def recipe_kwargs(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
         target = parse_target(text)
         targets.append(replace(target, split=learned) if text.strip() in PRESETS and learned else target)
     retention = tuple(name for name, part in sets.items() if part["retention"])
-    watch.pop("alerts", None)  # whom to tell is no part of what is watched
+    for name in ("alerts", "family"):  # whom to tell is no part of what is watched; a family is rows of the run
+        watch.pop(name, None)
     return {**watch, "targets": tuple(targets), "task": values["task"], "retention": retention}
 
 

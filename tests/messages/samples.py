@@ -75,7 +75,7 @@ _OF_CODE: Final[Mapping[str, Mapping[str, Any]]] = {
     "eval-too-small": _OF_TARGET, "target-unreachable": _OF_FORECAST, "target-likely": _OF_FORECAST,
     "stage-regression": {"before": "even-layers"},
     "plateau": {"error": 0.012, "level": 2.594},
-    "off-family": {"runs": 5, "lower": 3.0012, "upper": 3.0418, "level": 0.995, "rate_ratio": 2.0, "evaluations": 2,
+    "off-family": {"runs": 5, "lower": 3.0012, "upper": 3.0418, "level": 0.998, "rate_ratio": 2.0, "evaluations": 2,
                    "reason": "other-schedule"},
     "diverged": {"level": 3.3061}, "loss-spike": {"level": 2.9}, "no-learning": {"level": 3.3997},
 }  # fmt: skip

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from check.test_heading import run_folder
+from forecast.family_rows import seed_rows
 from peft import PeftModel
 from tiny import byte_level_tokenizer, collate, korean
 from training.made_recipe import EXTEND, FIVE_STAGES, LORA, ROWS, loaded, made_model, made_recipe, trainable
 from transformers import Trainer, TrainingArguments
 
 from ko_cpt_callbacks import ConfigurationError, Recipe, RecipeError
+from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.run.finding import Severity
+from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.training.model.stage import FIRST_NEW_ROW
 from ko_cpt_callbacks.training.tokenizer.extend import old_pieces
 
@@ -175,6 +179,18 @@ def test_alerts_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.alerts=['$NOT_SET_HERE']",))
     with pytest.raises(ConfigurationError, match="NOT_SET_HERE, which is not set"):
         recipe.callback("odd")
+
+
+def test_family_of_a_stage(tmp_path: Path) -> None:
+    """Finished runs that a stage names are noted by its callback; one that is not there is said before training."""
+    runs = [str(run_folder(tmp_path / f"run-{seed}", seed_rows(seed))) for seed in range(2)]
+    recipe = made_recipe(tmp_path, FIVE_STAGES, overrides=(f"stages.odd.watch.family={runs}",))
+    ((kind, values),) = recipe.callback("odd").notes()
+    assert kind == FAMILY and [run["name"] for run in values["runs"]] == runs
+    assert recipe.callback("even").notes() == ()
+    missing = made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.family=[not-there]",))
+    with pytest.raises(UnreadableRunError, match="not-there"):
+        missing.callback("odd")
 
 
 def test_callback(tmp_path: Path) -> None:

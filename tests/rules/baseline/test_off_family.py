@@ -45,7 +45,7 @@ def test_a_run_that_leaves_the_band(by: float, family: tuple[FamilyRun, ...]) ->
     assert (found.severity, found.variant, found.split) == (Severity.WARNING, "left", "eval")
     assert found.step == SUDDEN + EVERY and not found.asks_to_stop
     values = found.values
-    assert values["runs"] == 5 and values["level"] == 0.995 and values["evaluations"] == 2
+    assert values["runs"] == 5 and values["level"] == 0.998 and values["evaluations"] == 2
     assert not values["lower"] <= values["loss"] <= values["upper"]  # type: ignore[operator]
     assert found_in(with_family(raised(seed_rows(0), by), family), evaluations=4)[0].step == SUDDEN + 3 * EVERY
 

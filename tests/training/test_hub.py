@@ -6,8 +6,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -307,9 +305,19 @@ def test_code_of_a_model_is_never_run(place: Place) -> None:
 # -- a run ------------------------------------------------------------------------------------------------------------
 
 
-def write_recipe(folder: Path, place: Place) -> Path:
-    """A recipe whose model, shape and texts are on the hub: new tokens, and two stages of LoRA on 8 bits."""
-    source = {"hub": CORPUS, "revision": place.old}
+def write_recipe(
+    folder: Path, place: Place, texts: tuple[str, str] | None = None, model: tuple[str, str] | None = None
+) -> Path:
+    """A recipe whose model, shape and texts are on the hub: new tokens, and two stages of LoRA on 8 bits.
+
+    Args:
+        folder: Where it is written.
+        place: The hub; its data set and model unless others are given.
+        texts: Id and commit of a data set.
+        model: Id and commit of a model.
+    """
+    source = dict(zip(("hub", "revision"), texts or (CORPUS, place.old), strict=True))
+    base = dict(zip(("model", "revision"), model or (MODEL, place.model), strict=True))
     arguments = {
         "max_steps": 3, "per_device_train_batch_size": 2, "learning_rate": 1e-3, "logging_steps": 1, "save_steps": 3,
         "eval_strategy": "steps", "eval_steps": 3, "report_to": "none",
@@ -317,9 +325,7 @@ def write_recipe(folder: Path, place: Place) -> Path:
     values = {
         "id": "from-hub",
         "title": "From the hub",
-        "base": {
-            "model": MODEL, "revision": place.model, "dtype": "float32", "quantization": "8-bit",
-        },
+        "base": {**base, "dtype": "float32", "quantization": "8-bit"},
         "tokenizer": {"extend": {"source": "ko", "tokens": 40, "minimum_count": 3, "max_bytes": 30_000}},
         "data": {
             "sequence_length": 64, "packing": True, "held_out": 0.2, "mix": {"ko": 1},
@@ -341,29 +347,36 @@ def write_recipe(folder: Path, place: Place) -> Path:
 
 
 class Trained(NamedTuple):
-    """A run: its recipe, folder and output, and what it asked the hub for."""
+    """A run: its recipe, folder and output, what it asked the hub for, and the address of its model there."""
 
     recipe: Path
     folder: Path
     text: str
     asked: list[str]
+    model: str
 
 
 @pytest.fixture(scope="module")
 def trained(place: Place) -> Trained:
-    """A run from the command line, in a process that knows the hub by its environment alone and keeps nothing yet."""
-    recipe, start = write_recipe(place.folder, place), len(place.hub.requests)
-    words = ["-m", "ko_cpt_callbacks", "train", str(recipe), "--device", "cpu", "--output", str(place.folder / "run")]
-    alone = {**place.worker.environment, "HF_HOME": str(place.folder / "empty")}
-    ended = subprocess.run([sys.executable, *words], capture_output=True, encoding="utf-8", env=alone, check=False)
-    assert ended.returncode == 0, ended.stderr[-6000:]
-    return Trained(recipe, place.folder / "run", ended.stdout, [asked.path for asked in place.hub.requests[start:]])
+    """A run from the command line, by a process that knows the hub by its environment alone. No other test asks for its
+    texts and its model, so nothing is kept of them yet."""
+    texts, model = ("org/corpus-of-a-run", "org/model-of-a-run")
+    at = place.hub.publish("datasets", texts, corpus())
+    saved = {path.name: path.read_bytes() for path in (place.folder / "saved").iterdir()}
+    commit = place.hub.publish("models", model, saved)
+    recipe, start = write_recipe(place.folder, place, (texts, at), (model, commit)), len(place.hub.requests)
+    folder = place.folder / "run"
+    status = place.worker.do("ko_cpt", ["train", str(recipe), "--device", "cpu", "--output", str(folder)])
+    text = (place.folder / "ko_cpt.log").read_text("utf-8")
+    assert status == 0, text[-6000:]
+    asked = [asked.path for asked in place.hub.requests[start:]]
+    return Trained(recipe, folder, text, asked, f"{model}/resolve/{commit}")
 
 
-def test_a_run_from_the_hub(trained: Trained, place: Place) -> None:
+def test_a_run_from_the_hub(trained: Trained) -> None:
     """Model, tokenizer and texts come from the hub; the tokenizer is extended from the Korean source, both stages train
     an adapter on 8 bits, Korean and English are evaluated; of no data set more than its first file is asked for."""
-    _, folder, text, asked = trained
+    _, folder, text, asked, model = trained
     assert json.loads((folder / "ko_cpt" / "plan.json").read_text("utf-8"))["finished"] is True
     assert "new tokens; on held-out ko" in text
     for stage in ("01-first", "02-second"):
@@ -373,7 +386,7 @@ def test_a_run_from_the_hub(trained: Trained, place: Place) -> None:
         rows = (folder / "stages" / stage / "ko_cpt" / "rows.jsonl").read_text("utf-8").splitlines()
         splits = {row["split"] for row in map(json.loads, rows) if row["kind"] == "eval"}
         assert splits == {"eval_ko", "eval_en"}
-    assert any(path.endswith(f"{MODEL}/resolve/{place.model}/model.safetensors") for path in asked)
+    assert any(path.endswith(f"{model}/model.safetensors") for path in asked)
     assert {name for name in SHARDS if any(f"/{name}/train-00000-of-00002" in path for path in asked)} == {*SHARDS}
     assert not any("train-00001-of-00002" in path for path in asked)
 

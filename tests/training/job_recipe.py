@@ -75,6 +75,20 @@ def ko_cpt(
     return 0
 
 
+def launch(arguments: list[str], folder: str) -> None:
+    """``accelerate launch`` in a folder; the processes that it starts are new ones.
+
+    Args:
+        arguments: Of ``accelerate launch``.
+        folder: Where it runs.
+    """
+    from accelerate.commands.launch import main
+
+    os.chdir(folder)
+    sys.argv = ["accelerate launch", *arguments]
+    main()
+
+
 def _after_step(phase: str, step: int, number: int) -> None:
     from ko_cpt_callbacks.training.trainer import ProgressBar
 

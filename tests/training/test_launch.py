@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +48,16 @@ def test_two_processes_train_the_same(tmp_path: Path) -> None:
     alone = forked.run(job_recipe.ko_cpt, _command(tmp_path / "alone", 4), folder=tmp_path, timeout=240)
     assert forked.value(alone) == 0, alone.text
     fsdp = str(ROOT / "recipes" / "accelerate" / "fsdp.yaml")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", fsdp]
-    launch += ["--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0", "-m", "ko_cpt_callbacks"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    both = subprocess.run(
-        [*launch, *_command(tmp_path / "both", 2)],
-        capture_output=True, encoding="utf-8", check=False, timeout=400, env=environment, cwd=tmp_path,
-    )  # fmt: skip
-    assert both.returncode == 0, both.stdout[-3000:] + both.stderr[-6000:]
+    launch = ["--config_file", fsdp, "--num_processes", "2", "--mixed_precision", "no", "--main_process_port", "0"]
+    words = [*launch, "-m", "ko_cpt_callbacks", *_command(tmp_path / "both", 2)]
+    both = forked.run(job_recipe.launch, words, str(tmp_path), folder=tmp_path, timeout=400)
+    assert both.code == 0, both.text[-9000:]
 
-    said = [line for line in both.stdout.splitlines() if line.startswith("  2 processes, ")]
+    said = [line for line in both.text.splitlines() if line.startswith("  2 processes, ")]
     assert len(said) == len(STAGES)
     honest = "  2 processes, DistributedDataParallel: FSDP was asked for and not used"
     assert all(line.startswith(honest) for line in said)
-    assert both.stdout.count("1/4 embedding: ") == 1, "one process alone speaks"
+    assert both.text.count("1/4 embedding: ") == 1, "one process alone speaks"
     for place in FOLDERS.values():
         one, two = tmp_path / "alone" / place, tmp_path / "both" / place
         assert run_files.run(two)["world_size"] == 2

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import commands
 
 from ko_cpt_callbacks.run.finding import Finding
 
@@ -77,9 +79,12 @@ class Environment:
         assert done.returncode == 0, done.stderr
         return done
 
-    def ko_cpt(self, *arguments: str | Path, installed: bool = True) -> str:
-        """Run a command of ``ko-cpt``; what it prints."""
-        return self("-m", "ko_cpt_callbacks", *arguments, installed=installed).stdout
+    def ko_cpt(self, *words: Sequence[str | Path], installed: bool = True) -> list[str]:
+        """Run commands of ``ko-cpt``; what each prints."""
+        python = self._python if installed else sys.executable
+        ended = commands(*([str(word) for word in each] for each in words), python=python, folder=self._folder)
+        assert not any(one.returncode for one in ended), ended
+        return [one.stdout for one in ended]
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +130,14 @@ def test_in_korean(environment: Environment) -> None:
 def test_check_where_it_is_installed(environment: Environment, trained: tuple[Path, list[str]]) -> None:
     """The same finding as live, from the rows; another limit as an option silences it."""
     folder, _ = trained
-    run, findings = _judged(environment.ko_cpt("check", folder, "--json"))
+    check = ["check", folder, "--json"]
+    judged, quiet = environment.ko_cpt(check, [*check, "--rule", f"{CODE}.norm=1e9"])
+    run, findings = _judged(judged)
     live = [json.loads(line) for line in (folder / "ko_cpt" / "findings.jsonl").read_text("utf-8").splitlines()]
     (found,) = (item for item in findings if item["code"] == CODE)
     assert [item["values"] for item in live if item["code"] == CODE] == [found["values"]]
     assert CODE in run["rules"]
     assert run["unknown_rules"] == []
-    quiet = environment.ko_cpt("check", folder, "--json", "--rule", f"{CODE}.norm=1e9")
     assert [item for item in _judged(quiet)[1] if item["code"] == CODE] == []
 
 
@@ -139,31 +145,40 @@ def test_check_where_it_is_not_installed(environment: Environment, trained: tupl
     """The run is judged all the same; the rule and its limits are named as unknown, and a finding of it read
     from its file has its code and values."""
     folder, _ = trained
-    run, findings = _judged(environment.ko_cpt("check", folder, "--json", installed=False))
+    judged, page = environment.ko_cpt(["check", folder, "--json"], ["check", folder], installed=False)
+    run, findings = _judged(judged)
     assert run["unknown_rules"] == [CODE, f"{CODE}.norm", f"{CODE}.rows"]
     assert run["baseline"] == "clipping-example"
     assert CODE not in [item["code"] for item in findings]
-    assert CODE in environment.ko_cpt("check", folder, installed=False)
+    assert CODE in page
     lines = (folder / "ko_cpt" / "findings.jsonl").read_text("utf-8").splitlines()
     (found,) = (Finding.from_dict(item) for item in map(json.loads, lines) if item["code"] == CODE)
     assert f"The rule {CODE} is another package's" in found.message()
     assert f"grad_norm = {found.values['grad_norm']}" in found.message()
 
 
-def test_explain(environment: Environment) -> None:
+@pytest.fixture(scope="module")
+def listed(environment: Environment) -> dict[str, str]:
+    """What commands print that list or explain what there is."""
+    asked = ["explain", f"explain {CODE}", "recipes --json", "validate clipping-example", "baselines"]
+    asked += ["baselines show clipping-example"]
+    return dict(zip(asked, environment.ko_cpt(*(command.split() for command in asked)), strict=True))
+
+
+def test_explain(listed: dict[str, str]) -> None:
     """It is listed and explained as the package's own, with its limits and whose it is."""
-    assert CODE in environment.ko_cpt("explain").split()
-    said = environment.ko_cpt("explain", CODE)
+    assert CODE in listed["explain"].split()
+    said = listed[f"explain {CODE}"]
     assert said.startswith(f"{CODE} (warning; may stop a run (stop_on); since 1.0)\n")
     assert "Every step is clipped" in said
     assert "norm=1 rows=20" in said
     assert "ko-cpt-clipping 1.0" in said
 
 
-def test_recipes_and_baselines(environment: Environment) -> None:
+def test_recipes_and_baselines(listed: dict[str, str]) -> None:
     """Both are listed, and the recipe, which names the rule and the baseline, is right."""
-    recipes = {item["id"]: item for item in json.loads(environment.ko_cpt("recipes", "--json"))}
+    recipes = {item["id"]: item for item in json.loads(listed["recipes --json"])}
     assert recipes["clipping-example"]["baselines"] == ["clipping-example"]
-    assert "recipe clipping-example, 1 stage" in environment.ko_cpt("validate", "clipping-example")
-    assert "clipping-example" in environment.ko_cpt("baselines")
-    assert "An invented run" in environment.ko_cpt("baselines", "show", "clipping-example")
+    assert "recipe clipping-example, 1 stage" in listed["validate clipping-example"]
+    assert "clipping-example" in listed["baselines"]
+    assert "An invented run" in listed["baselines show clipping-example"]

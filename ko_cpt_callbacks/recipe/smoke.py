@@ -73,7 +73,7 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu", own: OwnParts | None = N
             values["tokenizer"]["extend"] |= {"tokens": 40, "minimum_count": 2}
         values["data"] = _data(page, values["data"], own)
         for part in values["eval"].values():
-            part["max_documents"] = 8
+            part["max_documents"] = 4  # evaluating takes longer than training here
         for number, (name, stage) in enumerate(values["stages"].items()):
             layers = page.stages[name].trains.layers
             if isinstance(layers, list):

@@ -14,7 +14,7 @@ from suite.generator import make, runs
 from suite.judge import live, offline
 from suite.real import DATA, bases
 from suite.run import LabelledRun, cut
-from suite.score import Score, last_row, score, verdict
+from suite.score import Score, Verdict, last_row, score, verdict
 
 from ko_cpt_callbacks.check.judgement import asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
@@ -43,9 +43,15 @@ def suite() -> list[LabelledRun]:
 
 
 @pytest.fixture(scope="module")
-def judged(suite: list[LabelledRun]) -> Score:
-    """That part, judged as the command does it."""
-    return score(verdict(run, offline(run)) for run in suite)
+def verdicts(suite: list[LabelledRun]) -> list[Verdict]:
+    """That part, each run judged as the command does it."""
+    return [verdict(run, offline(run)) for run in suite]
+
+
+@pytest.fixture(scope="module")
+def judged(verdicts: list[Verdict]) -> Score:
+    """What they come to."""
+    return score(verdicts)
 
 
 def test_failures_are_named_within_their_window(judged: Score) -> None:
@@ -62,12 +68,12 @@ def test_healthy_runs_are_left_alone(judged: Score) -> None:
     assert judged.alarm_rate <= 0.03, judged.alarms
 
 
-def test_no_future_is_used(suite: list[LabelledRun]) -> None:
+def test_no_future_is_used(verdicts: list[Verdict]) -> None:
     """What is found in a whole log, short of its end, is found where the log ends with the fault's window."""
     lost = []
-    for run in suite[1::2]:
-        whole = verdict(run, offline(run)).hits
-        for code, delay in whole.items():
+    for whole in verdicts[1::2]:
+        run = whole.run
+        for code, delay in whole.hits.items():
             if delay is None:
                 continue
             ended = cut(run, last_row(run, run.expected[code][1]))

@@ -108,16 +108,10 @@ class Watch:
     rise: Rise | None = None
     ended: Rise | None = None
     """The rise that this row ended."""
-    odd: float = 0.0
-    """The farthest single point, in noises, that was above the band and no more: how heavy the tails are."""
     swing: float = 0.0
     """The largest rise of the short median that went back by itself, nats: mega-batches, waves, bumps."""
     top: float = 0.0
     """The highest short median since the lowest."""
-    away: int = 0
-    """Points for which the short median has been far up,"""
-    swings: int = 0
-    """and how often it came back after more of them than a spike has."""
     jumps: tuple[Jump, ...] = ()
     """The last ones."""
     young: bool = False
@@ -146,12 +140,7 @@ class Watch:
         middle = median(losses[-limits.SHORT:])
         low = self.low
         short = median(losses[-3:]) if since < 2 * limits.SHORT else middle
-        top = max(self.top, middle)
-        swing, swings, away = self.swing, self.swings, self.away
-        if low is not None:
-            away += middle - low.level > limits.SWING
-            if away and middle - low.level < limits.SWING_BACK * (top - low.level):
-                swings, away = swings + (away >= limits.AWAY), 0
+        swing, top = self.swing, max(self.top, middle)
         if since >= 2 and (low is None or short < low.level):
             noise = recent.noise
             if low is not None and low.noise is not None:
@@ -163,14 +152,10 @@ class Watch:
                 swing = max(swing, top - low.level)
             top = middle
         rise, ended = self._rise(recent, past, normal, loss)
-        odd = self.odd
-        if ended is not None and ended.points == 1 and ended.height < limits.ODD * ended.noise:
-            odd = max(odd, ended.height / ended.noise)
         warm = self.warm + rising
         return Watch(
             since, warm, loss if since == 1 else self.first, (*self.middles, middle)[-limits.MIDDLES :], low, rise,
-            ended, odd, swing, top, away, swings, self._jumped(losses, since, recent.jitter),
-            self._young(recent, since, warm),
+            ended, swing, top, self._jumped(losses, since, recent.jitter), self._young(recent, since, warm),
         )  # fmt: skip
 
     def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
@@ -205,8 +190,8 @@ class Watch:
                     noise, wild = min(noise, bent), fitted(earlier[-limits.BENT:]).wild
             if height <= band * noise:
                 return None, None
-            dip = max(normal.high - min(earlier[-20:]), 0.0)
             ceiling = sorted(earlier)[-2]
+            dip = max(normal.high - min(earlier[-20:]), 0.0)
             young = self.since <= max(limits.RISE_YOUNG_WARM * self.warm, limits.YOUNG_POINTS)
             first = Rise(
                 step, normal.high, noise, wild, normal.count, dip, ceiling, loss, loss, step, young=young,

@@ -16,8 +16,8 @@ from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.window import Recent, median
 
 __all__ = [
-    "another_mega_batch", "begins_mega_batch", "epoch_ends", "groups_lengths", "interval_changes", "lengths_jumped",
-    "paces_differ", "rate_falls", "rate_rises", "saw", "undone", "within_saw",
+    "another_mega_batch", "begins_mega_batch", "epoch_ends", "groups_lengths", "lengths_jumped", "paces_differ",
+    "rate_falls", "rate_rises", "saw", "undone", "within_saw",
 ]  # fmt: skip
 
 _GROUPED: Final = "group_by_length"
@@ -33,12 +33,6 @@ def epoch_ends(window: Recent, count: int) -> bool:
         int(known[0] + limits.EPOCH_EXACT) < int(known[-1] + limits.EPOCH_EXACT)
         or any(abs(epoch - round(epoch)) < limits.EPOCH_EXACT < epoch for epoch in known)
     )
-
-
-def interval_changes(window: Recent, count: int) -> bool:
-    """Whether rows are means over another number of steps from the place on."""
-    before, after = (window.steps[i] - window.steps[i - 1] for i in (-count - 2, 1 - count))
-    return not 1 < 2 * after / max(before, 1) < 2 * 2
 
 
 def rate_rises(window: Recent, count: int) -> bool:

@@ -94,17 +94,11 @@ BENT: Final = 8
 LONGEST_RISE: Final = 30
 """Points after which a rise is no spike any more. Chosen, not measured."""
 
-ODD: Final = 9.0
-"""Noises from which a single point is a spike, not a tail. Chosen, not measured."""
-
 SWING: Final = 0.6
 """Nats of a rise from which it is more than a swing that goes back by itself. Chosen, not measured."""
 
 BACK: Final = 0.3
 """Share of its height at which a rise is over. Chosen, not measured."""
-
-AWAY: Final = 8
-"""Points up that are more than a spike. Chosen, not measured."""
 
 JUMP: Final = 5.0
 """Noises of a jump between two points, or rather three and three. Chosen, not measured."""
@@ -183,9 +177,6 @@ SHIFT_SMALL: Final = 0.05
 
 SHIFT_NATS: Final = 0.02
 """Nats that a shift must have. Chosen, not measured."""
-
-SHIFT_SHARE: Final = 0.008
-"""Share of the level that a shift must have. Chosen, not measured."""
 
 SHIFT_HELD: Final = (0.2, 0.45)
 """Shares of a shift that the nearest and the second nearest point after it must keep. Measured on seeds 0 to 9: recall

@@ -1,4 +1,4 @@
-"""Where the loss has left its level: rises that end and that do not, the lowest level, jumps, swings."""
+"""Where the loss has left its level: rises that end and that do not, the lowest level, jumps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ def test_a_rise_begins_and_ends() -> None:
     assert ended.base == pytest.approx(2.5, abs=0.01)
     assert ended.height == pytest.approx(1.0, abs=0.05)
     assert ended.noise == pytest.approx(0.01, rel=0.5)
-    assert ended.first == ended.peak
     assert watches[63].ended is ended
     assert watches[64].ended is None
 
@@ -79,14 +78,6 @@ def test_jumps() -> None:
     assert watches[42].jumps[0].size == pytest.approx(0.3, abs=0.03)
     assert _watches(_flat({i: 0.02 * min(i - 40, 15) for i in range(40, 100)}))[-1].jumps == ()
     assert _watches(_flat({40: 0.5}))[-1].jumps == ()
-
-
-def test_swings() -> None:
-    """What went up for eight points or more, by more than 0.6 nats, and came back, is counted."""
-    assert _watches(_flat(dict.fromkeys(range(40, 54), 2.0)))[-1].swings == 1
-    assert _watches(_flat(dict.fromkeys((*range(30, 44), *range(60, 74)), 2.0)))[-1].swings == 2
-    assert _watches(_flat(dict.fromkeys(range(40, 44), 2.0)))[-1].swings == 0
-    assert _watches(_flat(dict.fromkeys(range(40, 54), 0.4)))[-1].swings == 0
 
 
 def test_waves_are_remembered() -> None:
@@ -264,10 +255,10 @@ def test_the_noise_of_the_lowest() -> None:
     """That of its time, and no more than half as much again as at the lowest before."""
     low = Low(2.5, 0.01, 10, 100)
     for now, noise in ((0.05, 0.015), (0.012, 0.012)):
-        found = _add([2.0] * 30, 2.0, now=now, low=low, top=2.5).low
+        found = _add([2.0] * 30, 2.0, now=now, low=low).low
         assert found is not None
         assert (found.level, found.noise, found.index) == (2.0, pytest.approx(noise), 101)
-    assert _add([2.6] * 30, 2.6, low=low, top=2.6).low is low
+    assert _add([2.6] * 30, 2.6, low=low).low is low
     first = _add([2.0, 2.5], 2.4, jitter=None, since=2).low
     assert first is not None and first.level == 2.4
 
@@ -280,15 +271,6 @@ def test_a_swing_that_went_back(middle: float, top: float, swing: float) -> None
     found = _add([middle] * 30, middle, low=Low(2.0, 0.01, 10, 100), top=top)
     assert found.swing == pytest.approx(swing)
     assert found.top == (top if middle > 2.2 else middle)
-
-
-@pytest.mark.parametrize(("away", "middle", "now", "swings"), [
-    (8, 2.39, 0, 1), (7, 2.39, 0, 0), (8, 2.41, 8, 0), (8, 2.61, 9, 0), (8, 2.59, 8, 0), (0, 2.61, 1, 0),
-])  # fmt: skip
-def test_away_and_back(away: int, middle: float, now: int, swings: int) -> None:
-    """Points more than 0.6 nats up; eight of them, and then back to four tenths, are one swing."""
-    found = _add([middle] * 30, middle, low=Low(2.0, 0.01, 10, 100), top=3.0, away=away)
-    assert (found.away, found.swings) == (now, swings)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +322,7 @@ def test_jumps_between_other_points_are_none() -> None:
 def test_a_seam_begins_anew() -> None:
     """Steps that go back: no lowest level, no rise, no jumps of the run before."""
     now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch
-    assert (now.since, now.first, now.rise, now.jumps, now.swings) == (1, 9.0, None, (), 0)
+    assert (now.since, now.first, now.rise, now.jumps) == (1, 9.0, None, ())
 
 
 @pytest.mark.parametrize(("share", "back"), [(0.32, False), (0.28, True)])
@@ -357,28 +339,11 @@ def test_when_a_rise_is_back(share: float, back: bool) -> None:
         assert (_watches(seen)[-1].ended is not None) is ends
 
 
-@pytest.mark.parametrize(("noises", "points", "odd"), [(8.8, 1, True), (9.2, 1, False), (8.8, 2, False)])
-def test_a_point_that_is_odd(noises: float, points: int, odd: bool) -> None:
-    """One alone, above the band by less than nine noises, is remembered by how many."""
-    (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
-    high = [TrainObservation(610 + 10 * i, loss=peak.base + noises * peak.noise) for i in range(points)]
-    last = _watches([*_flat({}, points=60), *high, TrainObservation(700, loss=peak.base)])[-1]
-    assert last.ended is not None
-    assert last.odd == pytest.approx(noises if odd else 0.0, rel=1e-6)
-
-
-def test_what_is_as_much_as_a_limit() -> None:
-    """As high as where a rise is over is over; as high as a swing is none, and back to as much of it is not back."""
+def test_as_high_as_where_a_rise_is_over() -> None:
+    """Is over; as high as a swing is one."""
     rise = Rise(1, 2.0, 0.5, 0.0, 30, 0.0, 2.0, 4.0, 4.0, 1)
     assert _add(FLAT, 3.25, rise=rise).ended is rise
-    nine = Rise(1, 2.0, 0.25, 0.0, 30, 0.0, 2.0, 4.25, 4.25, 1)
-    assert _add(FLAT, 2.0, rise=nine).odd == 0.0
-    low = Low(0.0, 0.01, 10, 100)
-    assert _add([0.6] * 30, 0.6, low=low, top=3.0).away == 0
-    assert _add([0.1] * 30, 0.1, low=low, top=0.6).swing == 0.6
-    back = _add([0.4] * 30, 0.4, low=low, top=1.0, away=8)
-    assert (back.away, back.swings, back.top) == (8, 0, 1.0)
-    assert _add([0.79] * 30, 0.79, low=low, top=2.0, away=8).swings == 1
+    assert _add([0.1] * 30, 0.1, low=Low(0.0, 0.01, 10, 100), top=0.6).swing == 0.6
 
 
 def test_the_first_level_is_that_of_two_points() -> None:

@@ -16,7 +16,6 @@ from ko_cpt_callbacks.signal.explanation import (
     begins_mega_batch,
     epoch_ends,
     groups_lengths,
-    interval_changes,
     lengths_jumped,
     paces_differ,
     rate_falls,
@@ -149,16 +148,6 @@ def test_the_place_is_where_the_loss_went_most() -> None:
     assert not epoch_ends(Recent(losses=(2.0,) * 30, epochs=(None,) * 30), 6)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "changes"), [(10, 10, False), (10, 6, False), (10, 5, True), (10, 19, False), (10, 20, True)]
-)
-def test_an_interval_that_changes(before: int, after: int, changes: bool) -> None:
-    """To half or to twice as many steps a row, where the points after the place begin."""
-    steps = [before * i for i in range(20)]
-    steps += [steps[-1] + after * i for i in range(1, 7)]
-    assert interval_changes(Recent(steps=tuple(steps)), 6) is changes
-
-
 def test_how_much_the_rate_rises() -> None:
     """By 0.02 of its peak from six points before the place on."""
     for rise, rises in ((0.019, False), (0.021, True)):
@@ -219,14 +208,6 @@ def test_paces() -> None:
         assert paces_differ((*usual, *[now] * 6), 6) is differ
     assert not paces_differ((*[None] * 20, *[2700.0] * 6), 6)
     assert not paces_differ((*usual, *[None] * 6), 6)
-
-
-def test_intervals() -> None:
-    """Rows of twice as many steps as before or more, or half as many, are other means."""
-    for every, changes in ((5, True), (20, True), (50, True), (10, False), (11, False)):
-        steps = [10 * i for i in range(1, 11)]
-        window = Recent(steps=(*steps, *(100 + every * i for i in range(1, 7))))
-        assert interval_changes(window, 6) is changes
 
 
 def _jumps(sizes: tuple[float, ...], apart: int = 20, drift: float = 1.0) -> list[Jump]:

@@ -38,9 +38,8 @@ class Diverged(Rule):
 
     * when the level has been rising for ``rising`` points and still does, or for ``climbing`` points ever faster and
       to twice the height, or
-    * when the points have been in the upper half of the rise for ``staying`` points (longer in a long run, unless the
-      rise is huge), and the level does not fall, or
-    * when it swings up and down, mostly up, over ``swinging`` points, or is up for ``again`` points for a second time.
+    * when the points have been in the upper half of the rise for ``staying`` points, and the level does not fall, or
+    * when it swings up and down, mostly up, over ``swinging`` points.
 
     A level that changed between two points and then goes on as before is a shift of the level (`level-shift`), not a
     divergence, unless it is by more than ``shift_nats``. Nor is a rise beside which an evaluation set is better than
@@ -53,19 +52,16 @@ class Diverged(Rule):
     Args:
         noises: Height of the rise in noises of the time of the lowest level,
         nats: and at least in nats per token,
-        share: and as a share of that level,
         swings: and so many times the largest rise so far that went back by itself,
         young_nats: and while the run is young.
         rising: Points since the level was within a fifth of the rise.
         staying: Points in the upper half of the rise.
         swinging: Points of which more than half are up, and some of the last.
         climbing: Points since the level was within a fifth of the rise, where it rises ever faster.
-        again: Points, where it was up for as long before and came back.
         shift_nats: Nats up to which a change between two points is a shift.
-        huge_nats: A rise of so many nats, and three times what is needed, is huge.
         beside: Share of the rise that the training points beside an evaluation must have, which is the best of its set:
             then the model gets better, and what it is trained on is harder than what it was lowest on.
-        short: In a log of no more points than this a huge one needs only
+        short: In a log of no more points than this a rise of three times what is needed is huge, and needs only
         short_rising: so many points,
         short_staying: or so many.
     """
@@ -74,16 +70,13 @@ class Diverged(Rule):
 
     noises: float = limits.DIVERGED_NOISES
     nats: float = limits.DIVERGED_NATS
-    share: float = limits.DIVERGED_SHARE
     swings: float = limits.DIVERGED_SWINGS
     young_nats: float = limits.DIVERGED_YOUNG_NATS
     rising: int = limits.DIVERGED_RISING
     staying: int = limits.DIVERGED_STAYING
     swinging: int = limits.DIVERGED_SWINGING
     climbing: int = limits.DIVERGED_CLIMBING
-    again: int = limits.DIVERGED_AGAIN
     shift_nats: float = limits.DIVERGED_SHIFT_NATS
-    huge_nats: float = limits.DIVERGED_HUGE_NATS
     beside: float = limits.DIVERGED_BESIDE
     short: int = limits.DIVERGED_SHORT
     short_rising: int = limits.DIVERGED_SHORT_RISING
@@ -106,10 +99,8 @@ class Diverged(Rule):
         if height < self.nats:
             return state, ()
         noise = low.noise if low.noise is not None else window.jitter or 0.0
-        needed = max(
-            self.young_nats if watch.young else self.nats, self.noises * noise, self.share * low.level,
-            self.swings * watch.swing,
-        )  # fmt: skip
+        least = self.young_nats if watch.young else self.nats
+        needed = max(least, self.noises * noise, self.swings * watch.swing)
         if height < needed:
             return state, ()
         losses = window.losses
@@ -142,12 +133,9 @@ class Diverged(Rule):
         began = min(limits.DIVERGED_BEGAN * height, limits.DIVERGED_BEGAN_NEEDED * needed)
         up = _since_below(middles, lowest + began)
         rising = self.rising
-        longer = limits.DIVERGED_STAYING_LEAST + watch.since // limits.DIVERGED_STAYING_PER
-        staying = min(max(self.staying, longer), len(middles) - 1)
-        if height >= max(limits.DIVERGED_HUGE * needed, self.huge_nats):
-            staying = min(self.staying, staying)
-            if watch.since <= self.short:
-                rising, staying = self.short_rising, min(self.short_staying, staying)
+        staying = min(self.staying, len(middles) - 1)
+        if height >= limits.DIVERGED_HUGE * needed and watch.since <= self.short:
+            rising, staying = self.short_rising, min(self.short_staying, staying)
         goes_on = limits.DIVERGED_GOES_ON * height
         if up >= rising and middles[-1] - middles[-4] >= goes_on and middles[-1] >= max(middles[-up:]):
             return "rising"
@@ -159,9 +147,7 @@ class Diverged(Rule):
         lately = after[-self.swinging :]
         away = [loss > lowest + needed for loss in lately]
         mostly = sum(away) >= limits.DIVERGED_MOSTLY * len(away) and sum(away[-8:]) >= limits.DIVERGED_LATELY
-        if len(lately) == self.swinging and mostly:
-            return "swinging" if _swung(lately, limits.DIVERGED_SWUNG * (max(lately) - lowest)) else None
-        if watch.swings and watch.away >= self.again and height >= self.young_nats:
+        if len(lately) == self.swinging and mostly and _swung(lately, limits.DIVERGED_SWUNG * (max(lately) - lowest)):
             return "swinging"
         return None
 
@@ -210,7 +196,7 @@ def _soars(losses: tuple[float, ...], since: int, low: Low) -> bool:
 
 def _ever_faster(middles: tuple[float, ...], up: int, height: float) -> bool:
     """Whether each third of the way up was steeper than the one before, which no spike is."""
-    third = min(up, limits.DIVERGED_FASTER_POINTS, len(middles) - 1) // limits.THIRDS
+    third = min(up, len(middles) - 1) // limits.THIRDS
     a, b, c, d = (middles[-1 - i * third] for i in reversed(range(limits.THIRDS + 1)))
     times = limits.DIVERGED_FASTER
     return d - c > times * (c - b) > times**2 * max(b - a, 0.0) and d - a > limits.DIVERGED_FASTER_SHARE * height

@@ -13,7 +13,6 @@ from ko_cpt_callbacks.signal.excursion import Watch
 from ko_cpt_callbacks.signal.explanation import (
     another_mega_batch,
     epoch_ends,
-    interval_changes,
     lengths_jumped,
     rate_falls,
     rate_rises,
@@ -73,8 +72,7 @@ class LevelShift(Rule):
         large: From so many noises it is large.
         few: Points after a large one.
         many: Points after a small one.
-        least_nats: And at least so many nats,
-        least_share: and this share of the level.
+        least_nats: And at least so many nats.
         seam_nats: Fall across a seam, nats.
     """
 
@@ -87,7 +85,6 @@ class LevelShift(Rule):
     few: int = limits.SHIFT_FEW
     many: int = limits.SHIFT_MANY
     least_nats: float = limits.SHIFT_NATS
-    least_share: float = limits.SHIFT_SHARE
     seam_nats: float = limits.SEAM_NATS
 
     def initial(self) -> LevelShiftState:
@@ -143,9 +140,7 @@ class LevelShift(Rule):
         local = losses[-count - 1 - limits.SHIFT_BEFORE :]
         step = step_of(local, count, noise)
         sign, size, base = 1.0 if step.size > 0 else -1.0, abs(step.size), step.before
-        needed = max(
-            self.sure * step.error, self.jitters * jitter, self.least_nats, self.least_share * abs(base)
-        )  # fmt: skip
+        needed = max(self.sure * step.error, self.jitters * jitter, self.least_nats)
         moved = sign * (middles[-1] - middles[-count - 2])
         if size < needed or moved < limits.SHIFT_MOVED * noise or (count == self.few and size < self.large * noise):
             return None
@@ -174,7 +169,6 @@ class LevelShift(Rule):
         return (
             (small and rate_rises(window, count))
             or (shift < 0 and rate_falls(window, count))
-            or interval_changes(window, count)
             or lengths_jumped(window.paces, count)
             or (abs(shift) < limits.EPOCH_NATS * max(abs(base), 1) and epoch_ends(window, count))
         )

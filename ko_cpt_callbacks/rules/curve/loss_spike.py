@@ -38,18 +38,15 @@ class LossSpike(Rule):
         many_noises: Of more.
         wilds: A single point must also be this many times as far off as the second farthest of the window; two or
             three, twice as far.
-        odds: And so many times as far as the farthest single point so far that was no spike.
         dips: Any must be this many times as high as the points before went low.
-        least_nats: And at least so many nats high,
-        least_share: and this share of the level.
-        epoch_end_noises: Height of a single point that closes an epoch,
-        epoch_end_nats: and its nats.
+        least_nats: And at least so many nats high.
+        epoch_end_nats: Height of a rise that begins where an epoch ends, nats.
         bump_climb: While the learning rate warms up, or just has, a rise that took more points than this to its peak
         bump_nats: must be so many nats high: else it is a bump. So must one after fewer points than a line needs.
         more: Share by which a single point must be higher with each doubling of the points beyond 128.
         mega_batch_points: A rise that was up at once and took so many points to come back must be above the window
             before by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and
-            comes down. Half as many points where it may be the end of the first mega-batch.
+            comes down.
         early_nats: Height after fewer than twelve points, nats.
         most: Spikes that are reported of one run; after them it is plain.
     """
@@ -60,11 +57,8 @@ class LossSpike(Rule):
     few_noises: float = limits.SPIKE_FEW_NOISES
     many_noises: float = limits.SPIKE_MANY_NOISES
     wilds: float = limits.SPIKE_WILDS
-    odds: float = limits.SPIKE_ODDS
     dips: float = limits.SPIKE_DIPS
     least_nats: float = limits.SPIKE_LEAST_NATS
-    least_share: float = limits.SPIKE_LEAST_SHARE
-    epoch_end_noises: float = limits.SPIKE_EPOCH_END_NOISES
     epoch_end_nats: float = limits.SPIKE_EPOCH_END_NATS
     bump_climb: int = limits.SPIKE_BUMP_CLIMB
     bump_nats: float = limits.SPIKE_BUMP_NATS
@@ -79,17 +73,16 @@ class LossSpike(Rule):
 
     def step(self, state: int, seen: Observation, signals: Signals) -> tuple[int, Found]:
         """Judges a training row; the state is how many spikes were reported."""
-        watch, window = signals.watch, signals.window
-        rise = watch.ended
+        rise = signals.watch.ended
         if rise is None or state >= self.most:
             return state, ()
-        needed = self.needed(rise, watch.odd, window.count)
+        needed = self.needed(rise, signals.window.count)
         if rise.height <= needed or self._grouped(signals, rise):
             return state, ()
         values = {
             "peak": rise.peak, "peak_step": rise.peak_step, "level": rise.base, "height": rise.height,
             "noise": rise.noise, "noises": round(rise.height / rise.noise, 1), "threshold": needed,
-            "points": rise.points, "first_step": rise.step, "back": window.losses[-1], "window": rise.window,
+            "points": rise.points, "first_step": rise.step, "back": signals.window.losses[-1], "window": rise.window,
         }  # fmt: skip
         variant = "point" if rise.points == 1 else "points"
         finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
@@ -106,34 +99,26 @@ class LossSpike(Rule):
             return True
         return rise.points > 2 and another_mega_batch(signals.watch.jumps, start, rise.height, rise.base)
 
-    def needed(self, rise: Rise, odd: float = 0.0, count: int = 0) -> float:
+    def needed(self, rise: Rise, count: int = 0) -> float:
         """The height that a rise must have, in nats.
 
         Args:
             rise: Which.
-            odd: After single points of so many noises that were none.
             count: After so many points: the more there are, the farther off is the farthest.
         """
         few = rise.points <= limits.SPIKE_FEW
         noises = self.one_noises if rise.points == 1 else self.few_noises if few else self.many_noises
-        least = [
-            noises * rise.noise * (1 + limits.SPIKE_UNSURE / rise.window), self.dips * rise.dip, self.least_nats,
-            self.least_share * abs(rise.base),
-        ]  # fmt: skip
+        least = [noises * rise.noise, self.dips * rise.dip, self.least_nats]
         if (rise.young and rise.climb > self.bump_climb) or rise.window < limits.ENOUGH:
             least.append(self.bump_nats)
         if rise.window < 2 * limits.ENOUGH:
             least.append(self.early_nats)
         if few:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
-        # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
-        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
-        at_once = rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height
-        if rise.points >= (0.5 if first else 1) * self.mega_batch_points and at_once:
+        if rise.points >= self.mega_batch_points and rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
             least.append((rise.ceiling - rise.base) / limits.SPIKE_CEILING)
-        if rise.points == 1:
-            least[0] *= 1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0) if count else 1
-            least.append(self.odds * odd * rise.noise)
+        if rise.points == 1 and count:
+            least[0] *= 1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0)
         if rise.epoch_end:
-            least.extend((self.epoch_end_noises * rise.noise, self.epoch_end_nats))
+            least.append(self.epoch_end_nats)
         return max(least)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from statistics import linear_regression, pvariance
+from statistics import linear_regression
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks.rules.rule import EvaluationSetRule, RuleInfo
@@ -33,7 +33,6 @@ class GapWidening(EvaluationSetRule):
     errors: float = limits.GAP_ERRORS
     evaluations: int = limits.GAP_EVALUATIONS
     early: int = limits.GAP_EARLY
-    fall_errors: float = limits.GAP_FALL_ERRORS
     fall_share: float = limits.GAP_FALL_SHARE
 
     def judged(self, now: Series) -> dict[str, Any] | None:
@@ -58,9 +57,9 @@ class GapWidening(EvaluationSetRule):
         # Since before it began to widen, at least since before the evaluations in a row.
         wide = [*takewhile(lambda one: one.gap is not None and one.gap - usual > 0.5 * self.limit, now.marks[::-1])]
         since = now.marks[-max(len(wide), self.evaluations) - 1 :]
-        fall, spread = _fall([mark.value for mark in since])
-        train_fall, _ = _fall([mark.train for mark in since if mark.train is not None])
-        if fall > self.fall_errors * noise * spread and fall > self.fall_share * train_fall:
+        fall = _fall([mark.value for mark in since])
+        train_fall = _fall([mark.train for mark in since if mark.train is not None])
+        if fall > max(self.fall_share * train_fall, 0.0):
             return None
         return {
             "gap": now.last.gap, "early_gap": usual, "widened": widened, "threshold": threshold, "error": error,
@@ -70,8 +69,6 @@ class GapWidening(EvaluationSetRule):
         }  # fmt: skip
 
 
-def _fall(values: Sequence[float]) -> tuple[float, float]:
-    """How far a line through the values falls from first to last, and its error where that of each value is 1."""
-    last = len(values) - 1
-    times = range(last + 1)
-    return -linear_regression(times, values).slope * last, last / math.sqrt(len(values) * pvariance(times))
+def _fall(values: Sequence[float]) -> float:
+    """How far a line through the values falls from first to last."""
+    return -linear_regression(range(len(values)), values).slope * (len(values) - 1)

@@ -29,7 +29,7 @@ def test_one_point() -> None:
     assert found.values["back"] == losses[61]
     assert found.values["level"] == pytest.approx(2.5, abs=0.04)
     assert found.values["noise"] == pytest.approx(0.02, rel=0.5)
-    assert found.values["height"] > found.values["threshold"] > 9.2 * found.values["noise"]  # type: ignore[operator]
+    assert found.values["height"] > found.values["threshold"] > 9.1 * found.values["noise"]  # type: ignore[operator]
     assert found.values["window"] == 50
 
 
@@ -40,7 +40,7 @@ def test_sentence() -> None:
         "point",
         {
             "back": 2.4789, "level": 2.5042, "noise": 0.0283, "noises": 53.2, "peak": 4.0118, "peak_step": 610,
-            "threshold": 0.2763,
+            "threshold": 0.2607,
         },
     )  # fmt: skip
 
@@ -166,33 +166,29 @@ def _rise(**changes: Any) -> Rise:
 @pytest.mark.parametrize(
     ("changes", "needed"),
     [
-        ({}, 9.2 * 0.01 * 1.1),
-        ({"points": 2}, 7.4 * 0.01 * 1.1),
-        ({"points": 2, "noise": 0.1}, 7.4 * 0.1 * 1.1),
-        ({"points": 3, "noise": 0.1}, 7.4 * 0.1 * 1.1),
-        ({"points": 4, "noise": 0.1}, 6.8 * 0.1 * 1.1),
-        ({"window": 300, "noise": 0.1}, 9.2 * 0.1 * 1.01),
+        ({}, 9.2 * 0.01),
+        ({"points": 2, "noise": 0.1}, 7.4 * 0.1),
+        ({"points": 3, "noise": 0.1}, 7.4 * 0.1),
+        ({"points": 4, "noise": 0.1}, 6.8 * 0.1),
         ({"dip": 0.5}, 1.25),
         ({"points": 4, "noise": 0.001}, 0.08),
-        ({"points": 4, "noise": 0.001, "base": 5.0}, 0.15),
-        ({"points": 4, "noise": 0.001, "base": -5.0, "ceiling": -5.0}, 0.15),
         ({"wild": 0.2}, 0.44),
         ({"wild": 0.2, "points": 2}, 0.4),
         ({"wild": 0.2, "points": 3}, 0.4),
         ({"wild": 0.2, "points": 4}, 0.08),
         ({"young": True, "climb": 4}, 0.65),
-        ({"young": True, "climb": 3}, 9.2 * 0.01 * 1.1),
-        ({"young": False, "climb": 4}, 9.2 * 0.01 * 1.1),
+        ({"young": True, "climb": 3}, 9.2 * 0.01),
+        ({"young": False, "climb": 4}, 9.2 * 0.01),
         ({"window": 5}, 0.65),
         ({"window": 6}, 0.35),
         ({"window": 11}, 0.35),
-        ({"window": 12}, 9.2 * 0.01 * 1.25),
+        ({"window": 12}, 9.2 * 0.01),
         ({"epoch_end": True}, 0.8),
-        ({"epoch_end": True, "noise": 0.1}, 1.6),
-        ({"points": 4, "ceiling": 2.78}, 0.4),
-        ({"points": 3, "ceiling": 2.78}, 7.4 * 0.01 * 1.1),
-        ({"points": 4, "ceiling": 2.78, "first": 3.21}, 0.4),
-        ({"points": 4, "ceiling": 2.78, "first": 3.19}, 0.08),
+        ({"epoch_end": True, "noise": 0.1}, 9.2 * 0.1),
+        ({"points": 8, "ceiling": 2.78}, 0.4),
+        ({"points": 7, "ceiling": 2.78}, 0.08),
+        ({"points": 8, "ceiling": 2.78, "first": 3.21}, 0.4),
+        ({"points": 8, "ceiling": 2.78, "first": 3.19}, 0.08),
     ],
     ids=str,
 )
@@ -201,20 +197,11 @@ def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None
     assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
 
 
-def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
-    """Four points are enough for one in the first 50 points of a run that leads half of the way back, eight later."""
-    for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
-        assert RULE.needed(_rise(points=points, ceiling=2.78), count=count) == pytest.approx(needed)
-    for ceiling, needed in ((4.49, 1.99 / 0.7), (4.51, 0.08)):
-        assert RULE.needed(_rise(points=4, ceiling=ceiling), count=30) == pytest.approx(needed)
-
-
-def test_how_high_a_point_must_be_among_many_and_odd_ones() -> None:
-    """A twentieth more with each doubling beyond 128; half more than the farthest odd one before. A single one only."""
+def test_how_high_a_point_must_be_among_many() -> None:
+    """A twentieth more with each doubling beyond 128; a single one only."""
     for count, times in ((0, 1.0), (64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
-        assert RULE.needed(_rise(noise=0.1), count=count) == pytest.approx(9.2 * 0.1 * 1.1 * times)
-    assert RULE.needed(_rise(), odd=8.0) == pytest.approx(0.12)
-    assert RULE.needed(_rise(points=2, noise=0.1), odd=8.0, count=1024) == pytest.approx(7.4 * 0.1 * 1.1)
+        assert RULE.needed(_rise(noise=0.1), count) == pytest.approx(9.2 * 0.1 * times)
+    assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(7.4 * 0.1)
 
 
 def test_steps_going_back_begin_anew() -> None:

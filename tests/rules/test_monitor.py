@@ -260,13 +260,15 @@ def test_a_rule_that_raises_at_every_row_is_named_once() -> None:
 
 
 def test_a_rule_whose_findings_raise() -> None:
-    """What a rule of one's own returns may be no findings, or raise only when it is read: the others see the row."""
+    """What a rule of one's own returns may be no findings, those of another code, or raise only when it is read: the
+    others see the row."""
 
     class Late(Breaks):
         def step(self, state: int, seen: Observation, signals: Signals) -> Any:
-            return state, None if seen.step == 10 else (1 / 0 for _ in range(1))
+            other = Finding("of-another-rule", Severity.INFO, seen.step, "train", {})
+            return state, {10: None, 20: (1 / 0 for _ in range(1)), 30: (other,), 40: ("no finding",)}[seen.step]
 
-    for step, kind in ((10, "TypeError"), (20, "ZeroDivisionError")):
+    for step, kind in ((10, "TypeError"), (20, "ZeroDivisionError"), (30, "TypeError"), (40, "TypeError")):
         found = Monitor([Late(), *rules_for()]).fold([TrainObservation(step, loss=math.nan)])[1]
         assert [one.code for one in found] == ["rule-failed", "non-finite"]
         assert str(found[0].values["error"]).startswith(kind)

@@ -14,7 +14,9 @@ from run.curve import cosine, falling, findings, noisy, rows
 from ko_cpt_callbacks.rules.curve.loss_spike import LossSpike
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import TrainObservation
-from ko_cpt_callbacks.signal.excursion import Rise
+from ko_cpt_callbacks.signal.excursion import Rise, Watch
+from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent
 
 RULE = LossSpike()
 
@@ -195,6 +197,13 @@ def _rise(**changes: Any) -> Rise:
 def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None:
     """What each number of a rise asks for."""
     assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
+
+
+def test_a_rise_as_high_as_needed_is_none() -> None:
+    """It must be higher."""
+    for peak, said in ((3.5, False), (3.5078125, True)):
+        signals = Signals(window=Recent(losses=(2.5,)), watch=Watch(since=50, ended=_rise(peak=peak)))
+        assert bool(LossSpike(least_nats=1.0).step(0, TrainObservation(20, loss=2.5), signals)[1]) is said
 
 
 def test_how_high_a_point_must_be_among_many() -> None:

@@ -202,6 +202,11 @@ OVERFIT_NATS: Final = 0.012
 sets differ by 0.002 to 0.01."""
 OVERFIT_SHARE: Final = 0.006
 """Share of the best above it, at least. Chosen: as the nats."""
+OVERFIT_DRAWN: Final = 0.33
+"""Share of its standard error. An evaluation whose noise is more scores other rows each time; the same rows differ by
+far less. Chosen, not measured."""
+OVERFIT_DRAWN_ERRORS: Final = 2.8
+"""Standard errors of one that it then takes. Source: twice that of a difference, 2 * sqrt(2)."""
 OVERFIT_FEW: Final = 7
 """Evaluations up to which their noise is badly known. Chosen, not measured."""
 OVERFIT_FEW_TIMES: Final = 3.0

@@ -39,6 +39,8 @@ class Overfitting(EvaluationSetRule):
     noises: float = limits.OVERFIT_NOISES
     least_nats: float = limits.OVERFIT_NATS
     least_share: float = limits.OVERFIT_SHARE
+    drawn: float = limits.OVERFIT_DRAWN
+    drawn_errors: float = limits.OVERFIT_DRAWN_ERRORS
     few: float = limits.OVERFIT_FEW_TIMES
     each: float = limits.OVERFIT_EACH
     train_share: float = limits.OVERFIT_TRAIN_SHARE
@@ -86,6 +88,9 @@ class Overfitting(EvaluationSetRule):
 
     def _threshold(self, now: Series, noise: float | None, least: float) -> float:
         se = now.last.se or 0.0
+        if noise is not None and noise > self.drawn * se:
+            # As far off as its standard error says: other rows each time, of which the best is as uncertain.
+            se *= self.drawn_errors
         few = (1.0 if self.patience.min_delta > 0.0 else self.few) * least
         if noise is None:
             return max(few, se)

@@ -15,7 +15,7 @@ from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.stopping import Patience
 
@@ -91,6 +91,13 @@ def test_of_few_evaluations_a_lucky_one_is_no_best() -> None:
     """Eight noisy evaluations: two above a lucky one are said only where they go up one after the other."""
     assert _findings(_run([2.56, 2.4, 2.29, 2.39, 2.36, 2.32])) == []
     assert [one.step for one in _findings(_run([2.56, 2.4, 2.29, 2.36, 2.42, 2.5]))] == [500]
+
+
+def test_other_rows_each_time() -> None:
+    """Evaluations that differ by as much as their standard error score other rows: twice that of a difference."""
+    evals = [3.0 - 0.02 * i + (0.008 if i % 2 else -0.008) for i in range(10)] + [2.95, 2.97, 2.96]
+    assert len(_findings(_run(evals, se=0.01))) == 1
+    assert _findings(_run(evals, se=0.055)) == []
 
 
 def test_the_sets_own_error_counts() -> None:
@@ -224,6 +231,19 @@ def test_one_of_them_may_be_lower() -> None:
 
 
 ZIGZAG = (1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29, 1.31, 1.29)
+NOISE = noise_of([*ZIGZAG, 1.2, 1.9, 1.9]) or 0.0
+
+
+@pytest.mark.parametrize(("ratio", "errors"), [(0.32, 0.0), (0.34, 2.8)])
+def test_evaluations_of_other_rows_each_time(ratio: float, errors: float) -> None:
+    """Noise above a third of the standard error says that the rows are drawn anew: it takes 2.8 of these."""
+    assert pytest.approx(0.02421, rel=0.01) == NOISE
+    values = _judged([1.9, 1.9], best=1.2, before=ZIGZAG, se=NOISE / ratio)
+    assert values is not None
+    if errors:
+        assert values["threshold"] == pytest.approx(errors * NOISE / ratio)
+    else:
+        assert values["threshold"] < 2.0 * NOISE / ratio
 
 
 @pytest.mark.parametrize(("count", "times"), [(7, None), (8, 5.157)])
@@ -269,7 +289,7 @@ def test_training_that_may_have_risen_along(rate: float, errors: float) -> None:
 
 
 def test_what_is_as_much_as_a_limit_is_not_above_it() -> None:
-    """The least, the threshold of the mean, and the share of it for each."""
+    """The least, the threshold of the mean, the share of it for each, and the noise of rows that are drawn anew."""
     rules = (
         (Overfitting(least_nats=0.25, few=0.5), (1.25, 1.25), (1.2578125, 1.2578125)),
         (Overfitting(least_nats=0.25, few=2.0), (1.5, 1.5), (1.5, 1.5078125)),
@@ -280,6 +300,8 @@ def test_what_is_as_much_as_a_limit_is_not_above_it() -> None:
     for rule, at, beyond in rules:
         assert _judged(at, rule=rule) is None
         assert _judged(beyond, rule=rule) is not None
+    drawn = _judged([1.9, 1.9], best=1.2, before=ZIGZAG, se=2.0 * NOISE, rule=Overfitting(drawn=0.5))
+    assert drawn is not None and drawn["threshold"] < 5.0 * NOISE
     assert _judged([1.5, 1.5], train=1.1875, near=1.0) is not None
 
 

@@ -334,7 +334,7 @@ class KoCPTCallback(TrainerCallback):
             try:
                 self._runs.watch(run, model, kwargs.get("processing_class"))
             except Exception as error:  # the record goes on without the model's numbers
-                run.said.report_error(error)
+                run.reporter.report_error(error)
         return run
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:

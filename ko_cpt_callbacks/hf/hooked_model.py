@@ -72,14 +72,15 @@ class HookedModel:
         rank: Index of this process.
         eval_meter: Sees forward passes with labels in evaluation mode.
         train_meter: Sees forward passes in training mode.
-        said: Reports what cannot be measured, once.
+        reporter: Reports what cannot be measured, once.
     """
 
     def __init__(
-        self, args: TrainingArguments, rank: int, eval_meter: EvalMeter, train_meter: TrainMeter, said: Reporter
+        self, args: TrainingArguments, rank: int, eval_meter: EvalMeter, train_meter: TrainMeter,
+        reporter: Reporter,
     ) -> None:
         self._args = args
-        self._eval, self._train, self._said = eval_meter, train_meter, said
+        self._eval, self._train, self._reporter = eval_meter, train_meter, reporter
         self._watch: ForwardWatch | None = None
         self._text = TokenTable(rank)
         self.pad_is_end = False
@@ -92,7 +93,7 @@ class HookedModel:
         self.release()
         self.pad_is_end = inspection.pad_is_end(tokenizer, model)
         if self._args.n_gpu > 1:
-            self._said.report("nn.DataParallel", SEVERAL_DEVICES)
+            self._reporter.report("nn.DataParallel", SEVERAL_DEVICES)
             self._eval.refuse_all(SEVERAL_DEVICES)
             return
         compiled = _compiles(self._args) or getattr(model, "_compiled_call_impl", None) is not None
@@ -102,7 +103,7 @@ class HookedModel:
             self._train,
             compiled=compiled,
             pad_id=inspection.pad_token(tokenizer, model),
-            on_error=self._said.report_error,
+            on_error=self._reporter.report_error,
         )
 
     def release(self) -> None:

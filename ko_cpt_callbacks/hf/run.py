@@ -71,14 +71,14 @@ class LiveRun:
         self._spec = spec
         self._baseline = LiveBaseline(watched_baseline(spec), spec.stage)
         self._args, self.ranks = args, ranks
-        self.said: Reporter = Reporter(ranks)
+        self.reporter: Reporter = Reporter(ranks)
         folder, shown = Path(args.output_dir or "."), lambda: callbacks_of(self.handler)
         self.record = LiveRecord(spec, outputs, folder, shown, writes=state.is_world_process_zero)
         self._change = RowChange(folder / keys.FOLDER)
         self.record.keeps_several = args.save_total_limit != 1
-        self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.said.report_error)
-        self.train_meter: TrainMeter = TrainMeter(self.ranks, self.said.report_error)
-        self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.said)
+        self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.reporter.report_error)
+        self.train_meter: TrainMeter = TrainMeter(self.ranks, self.reporter.report_error)
+        self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.reporter)
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
         loss = TrainLoss(args.gradient_accumulation_steps, ranks.size)
@@ -88,7 +88,7 @@ class LiveRun:
         self._unseen: UnseenEvaluation | None = None
         self._plan: dict[str, Any] | None = None
         self.stopper: Stopper = Stopper(spec.stop_on, spec.grace)
-        self._order = StopOrder(self.stopper, ranks, self.said.report)
+        self._order = StopOrder(self.stopper, ranks, self.reporter.report)
         self.saved_step: int | None = None
         self._unjudged: list[Finding] = []
         self._padding_said = set[str]()
@@ -120,7 +120,7 @@ class LiveRun:
         if problem:
             if not self.ranks.alone:
                 return problem
-            self.said.report("target", problem)  # the others would wait for this one
+            self.reporter.report("target", problem)  # the others would wait for this one
         self._baseline.take(plans[0])
         self._change.begin(plans[0])
         plan = json.loads(plans[0]["plan"])
@@ -143,7 +143,7 @@ class LiveRun:
         return None
 
     def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
-        problem = target_problem(self._spec.targets, self._trainer(), state.log_history, self.said.report_error)
+        problem = target_problem(self._spec.targets, self._trainer(), state.log_history, self.reporter.report_error)
         parts = {"problem": problem.encode()}
         read = self.look_at_trainer(model)
         if self.ranks.first and (not problem or self.ranks.alone):  # a refused run leaves no folder
@@ -153,16 +153,16 @@ class LiveRun:
             try:
                 plan["stage"] = self._baseline.stage_row(model)
             except Exception as error:  # the rest goes on
-                self.said.report_error(error)
+                self.reporter.report_error(error)
             alone = "the callback is not on every rank" if self.ranks.alone else None
             known = self.record.planned()
             absent = unmeasured(alone or self.eval_meter.refused, self.hooked.bytes_absent())
             processes, stops = self.ranks.size, self.stopper.armed
             shown = (model, self._args, tokenizer, self._trainer())
             seen = SetUp(*shown, stops, known, step, absent, processes, self._spec)
-            plan["notes"] = [*audit(seen, self.said.report_error), *notes]
+            plan["notes"] = [*audit(seen, self.reporter.report_error), *notes]
             parts["plan"] = json_text(plan).encode()
-            parts |= self._baseline.files_to_send(self.said.report_error) | self._change.rows_to_send(known)
+            parts |= self._baseline.files_to_send(self.reporter.report_error) | self._change.rows_to_send(known)
         return pack_parts(parts)
 
     def look_at_trainer(self, model: nn.Module | None) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class LiveRun:
         try:
             read = read_trainer(self._trainer(), self._args, model)
         except Exception as error:  # nothing is known of it
-            self.said.report_error(error)
+            self.reporter.report_error(error)
             return {}
         self._counts.loss.cross_entropy = read.perplexity
         if read.absent is not None:
@@ -217,7 +217,7 @@ class LiveRun:
     def _evaluation_part(self) -> bytes:
         parts = {"sums": self.eval_meter.close()}
         if self.ranks.first:
-            parts |= self._baseline.files_to_send(self.said.report_error)
+            parts |= self._baseline.files_to_send(self.reporter.report_error)
             if not self.record.begun and self.ranks.together:
                 parts["plan"] = json_text(self.record.plan_evaluation()).encode()
         return pack_parts(parts)
@@ -382,6 +382,6 @@ class LiveRun:
         try:
             return {**self.hooked.facts(model, state, scheduler), "world_size": self.ranks.size, "stop": None}
         except Exception as error:  # the record begins without them
-            self.said.report_error(error)
+            self.reporter.report_error(error)
             return {}
 

@@ -80,7 +80,7 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu", own: OwnParts | None = N
                 stage["trains"]["layers"] = sorted({index % depth for index in layers})
             stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
             watch = stage.get("watch") or {}
-            nothing = {"targets": [], "family": [], "stop_on": [], "alerts": []}
+            nothing: dict[str, list[str]] = {"targets": [], "family": [], "stop_on": [], "alerts": []}
             stage["watch"] = {**watch, **nothing, "patience": None, "min_delta": None}
 
     return with_values(file, change)

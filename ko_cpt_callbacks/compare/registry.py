@@ -77,7 +77,11 @@ def find_entry(name: str) -> Entry:
             f"baseline {name!r}: found no such id, expected one of {', '.join(known)}; list them with "
             f"`ko-cpt baselines`.{hint}"
         )
-    if name in bundled_ids():
+    return _entry(name, bundled_ids())
+
+
+def _entry(name: str, bundled: tuple[str, ...]) -> Entry:
+    if name in bundled:
         return _bundled_entry(name)
     added = {one.name: one.value for one in plugin_baselines()}
     return read_entry(added.get(name, own_folder() / f"{name}{SUFFIX}"))
@@ -121,7 +125,7 @@ def entries() -> tuple[tuple[Entry, ...], tuple[BaselineError, ...]]:
     bundled = bundled_ids()
     for name in baseline_ids():
         try:
-            found.append(find_entry(name))
+            found.append(_entry(name, bundled))
         except BaselineError as error:
             if name in bundled:
                 raise

@@ -79,10 +79,11 @@ def outcome(place: Place, seed: int) -> Outcome:
     Right is: exit 0, 1 or 2, no exception, and with 2 one printable line a mistake and no page.
     """
     draw = random.Random(seed)
-    shutil.rmtree(place.work, ignore_errors=True)
-    shutil.copytree(place.whole, place.work)
-    os.environ["KO_CPT_BASELINES"] = str(place.work / "baselines")
     command, parts = draw.choice(_COMMANDS)
+    shutil.rmtree(place.work, ignore_errors=True)
+    for part in {*parts, "baselines"}:
+        shutil.copytree(place.whole / part, place.work / part)
+    os.environ["KO_CPT_BASELINES"] = str(place.work / "baselines")
     concerned = [path for path in place.files if path.parts[0] in parts]
     # Of every kind of file as often: there are many more sums than plans.
     kinds: dict[str, list[Path]] = {}

@@ -43,7 +43,7 @@ FEWEST: Final = 3
 """Runs from which a family has a spread that one of them can be left out of."""
 BAND: Final = 0.998
 """Part of the runs of a family that its band holds at one evaluation. Two in a row are outside in at most 0.5 % of the
-runs that are of it with 20 evaluations, 2.5 % with 100 (simulated); runs at twice the rate leave it at most two
+runs that are of it with 20 evaluations, 2 % with 100 (simulated); runs at twice the rate leave it at most two
 evaluations later than one of 99.5 % (benchmarks/family.py)."""
 
 

@@ -287,7 +287,7 @@ HEADING_LIKELY: Final = 0.95
 
 FAMILY_EVALUATIONS: Final = 2
 """Evaluations in a row that must be outside the band of a family. Measured on simulated runs (benchmarks/family.py): of
-those that are of their family two in a row are in at most 0.5 % with 20 evaluations and 2.5 % with 100."""
+those that are of their family two in a row are in at most 0.5 % with 20 evaluations and 2 % with 100."""
 FAMILY_RATE_APART: Final = 0.02
 """Share of a family's highest learning rate by which that of a run may differ to go unnamed: rounding in a log, and a
 skipped step. Chosen, not measured."""

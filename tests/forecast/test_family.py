@@ -149,6 +149,27 @@ def test_a_run_that_left_the_band_is_forecast_alone(family: tuple[FamilyRun, ...
     assert dataclasses.replace(ends(rows, family), apart=None) == ends(rows)
 
 
+def test_a_lasting_offset_is_carried_to_the_end(family: tuple[FamilyRun, ...]) -> None:
+    """A run above the others ends above them, by less than it is above now: some of that is noise that passes."""
+    rows: Rows = [
+        dataclasses.replace(row, exact_loss=1.005 * row.exact_loss)
+        if isinstance(row, EvalObservation) and row.exact_loss is not None else row
+        for row in seed_rows(0, 0.5)
+    ]  # fmt: skip
+    step = rows[-1].step
+    now = np.mean([run.curves["eval"].loss_at(step, LAST) for run in family])
+    end = np.mean([run.curves["eval"].points[-1][1] for run in family])
+    above, found = rows[-1].exact_loss / now - 1, ends(rows, family)  # type: ignore[union-attr, operator]
+    assert found.family == 5 and 0.1 * above < found.median / end - 1 < above  # type: ignore[operator]
+
+
+def test_runs_that_are_too_unlike_say_less_than_the_run_itself() -> None:
+    """Where the family's interval is the wider one, the run's own stands."""
+    runs = [member(seed, seed_rows(seed, off=0.1 * (seed - 3))) for seed in range(1, 6)]
+    rows = seed_rows(0, 0.7)
+    assert ends(rows, runs) == ends(rows)
+
+
 def test_a_deadline_before_the_end(family: tuple[FamilyRun, ...]) -> None:
     """The family is asked for the deadline's step where it was evaluated there; elsewhere it is not gone by."""
     outlook = outlook_of(with_family(seed_rows(0, 0.5), family))
@@ -223,9 +244,11 @@ def test_students_t() -> None:
 def test_runs_without_a_spread() -> None:
     """Runs that are equal to the digit have an interval all the same: no run is known better than the method is."""
     run = member(1)
-    found = ends(seed_rows(1, 0.5), [dataclasses.replace(run, name=str(number)) for number in range(3)])
+    equal = [dataclasses.replace(run, name=str(number)) for number in range(3)]
+    found, band = ends(seed_rows(1, 0.5), equal), outlook_of(with_family(seed_rows(1, 0.5), equal)).band("eval")
     assert found.lower is not None and found.upper is not None
     assert found.lower < run.curves["eval"].points[-1][1] < found.upper
+    assert band is not None and band.lower < 0.999 * band.loss and band.upper > 1.001 * band.loss
 
 
 def test_a_damaged_family_raises_nowhere(family: tuple[FamilyRun, ...]) -> None:

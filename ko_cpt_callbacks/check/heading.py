@@ -88,6 +88,7 @@ def heading_line(found: Heading, said: Catalogue) -> str:
         return said.line_of("heading-withheld", set=found.name, why=said.line_of(f"withheld-{ends.withheld[0]}"))
     values = {"median": ends.median, "lower": ends.lower, "upper": ends.upper, "level": ends.level}
     parts = [said.line_of("heading", set=found.name, last=ends.last_step, **values)]
+    parts += [said.line_of("forecast-family", runs=ends.family)] if ends.family else []
     parts += (part for chance in found.chances for part in _target(found, chance, said))
     return " · ".join(parts)
 

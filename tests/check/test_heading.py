@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 from check.command import SCHEMA, check, judged
+from forecast.family_rows import member, seed_rows, with_family
 from rules.target.heading_rows import LAST, heading
 
 from ko_cpt_callbacks import keys
@@ -109,3 +110,13 @@ def test_a_run_that_is_over_heads_nowhere(tmp_path: Path) -> None:
     assert "forecasts" not in judged(run_folder(tmp_path / "whole", heading(1.0)))
     bare = [row for row in heading(0.5) if not isinstance(row, SetupObservation)]
     assert "forecasts" not in judged(run_folder(tmp_path / "bare", bare))
+
+
+def test_a_family_of_an_unfinished_run(tmp_path: Path) -> None:
+    """Its rows hold the finished runs: the page names them, the interval is theirs, no other folder is needed."""
+    rows = seed_rows(0, 0.5)
+    folder = run_folder(tmp_path / "half", with_family(rows, [member(seed) for seed in (1, 2, 3)]))
+    (alone,), (found,) = (judged(one)["forecasts"] for one in (run_folder(tmp_path / "alone", rows), folder))
+    assert (found["family"], found["family_withheld"], alone["family"]) == (3, None, 0)
+    assert found["upper"] - found["lower"] < alone["upper"] - alone["lower"]
+    assert "· from 3 finished runs of the same set-up" in " ".join(check(folder).stdout.split())

@@ -129,6 +129,14 @@ bench-detection: ## Failures named, healthy runs left alone, on labelled logs; t
 bench-measure: ## What `ko-cpt measure` says, against float64 and lm-evaluation-harness (LM_EVAL="--lm-eval PYTHON")
 	$(VENV)/bin/python benchmarks/measure.py $(LM_EVAL)
 
+bench-reference: ## How well the reference text tells two checkpoints apart, and whether that holds on a larger one
+	mkdir -p build/reference
+	cd build/reference && apt-get download gnome-user-docs=43.0-2 debian-history=2.28 \
+		libreoffice-help-ko=4:7.4.7-1+deb12u14 libreoffice-help-en-us=4:7.4.7-1+deb12u14 debian-faq-ko=11.1 \
+		debian-faq=11.1 gimp-help-ko=2.10.34-2 gimp-help-en=2.10.34-2 gnome-devel-docs=40.3-1 \
+		installation-guide-amd64=20230508+deb12u1
+	$(VENV)/bin/python benchmarks/reference_error.py build/reference
+
 bench-family: ## How far a forecast by runs of the same set-up is off, and which runs leave their band
 	$(VENV)/bin/python benchmarks/family.py
 

@@ -260,6 +260,10 @@ class RecipeFolder:
         """Note a fact of the run in its plan."""
         self._write(**{**self._read(), name: value})
 
+    def noted(self, name: str) -> Any:
+        """A fact of the run in its plan; None where it has none of that name."""
+        return self._read().get(name)
+
     @property
     def in_a_stage(self) -> bool:
         """Whether a stage was begun and not ended."""

@@ -30,6 +30,7 @@ from ko_cpt_callbacks.training.model.base import BaseModel
 from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
 from ko_cpt_callbacks.training.model.handover import WeightChange, Weights
 from ko_cpt_callbacks.training.recipe import Recipe
+from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY
 from ko_cpt_callbacks.training.trainer import train_stage
 
 
@@ -169,7 +170,8 @@ class _Runner:
         bad = bad_lines(left_out([mixed, *sets.values()]))
         self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown, *bad]))
         if self._processes.first:
-            write_data_report(self._folder.data, mixed, sets)
+            fertility = self._folder.noted(FERTILITY)
+            write_data_report(self._folder.data, mixed, sets, fertility)
         if self._options.data:
             return
         evaluated = {name: part.rows for name, part in sets.items()}

@@ -54,6 +54,11 @@ def test_a_recipe_holds_together(name: str, tmp_path: Path) -> None:
     assert re.fullmatch(rf"smoke ok: {len(recipe.stages)} stages?, the right tensors moved, [\d.]+ GiB estimated", said)
     assert all(run_files.findings(folder / stage["folder"]) == [] for stage in plan["stages"])
     assert ("new tokens" in outcome.text) == (recipe.page.tokenizer is not None)
+    fertility = json.loads((folder / "data" / "report.json").read_text("utf-8"))["fertility"]
+    if recipe.page.tokenizer is None:
+        assert fertility is None
+    else:
+        assert 0 < fertility["after"]["tokens_per_character"] <= fertility["before"]["tokens_per_character"]
 
 
 @pytest.mark.parametrize("name", recipe_ids())

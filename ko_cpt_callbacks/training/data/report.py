@@ -16,7 +16,9 @@ REPORT_FILE: Final = "report.json"
 _FORMAT: Final = 1
 
 
-def write_data_report(folder: Path, mixed: PackedRows, sets: Mapping[str, PackedRows]) -> None:
+def write_data_report(
+    folder: Path, mixed: PackedRows, sets: Mapping[str, PackedRows], fertility: Mapping[str, Any] | None = None
+) -> None:
     """Write the report of rows.
 
     Documents, bytes and tokens that were kept and dropped, by source and filter with examples, duplicates of what is
@@ -27,12 +29,15 @@ def write_data_report(folder: Path, mixed: PackedRows, sets: Mapping[str, Packed
         folder: Of the rows.
         mixed: What is trained on.
         sets: What is evaluated on, by name.
+        fertility: Of the base's tokenizer and the extended one, on held-out text of a source; None where it was not
+            extended.
     """
     bad = left_out([mixed, *sets.values()])
     report: dict[str, Any] = {
         "format": _FORMAT,
         "train": _part(mixed),
         "eval": {name: _part(part) for name, part in sets.items()},
+        "fertility": fertility,
         "bad": {"rows": sum(bad.files.values()), **asdict(bad)},
     }
     write_whole(folder / REPORT_FILE, f"{json.dumps(report, ensure_ascii=False, indent=2)}\n".encode())

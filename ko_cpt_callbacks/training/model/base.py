@@ -31,7 +31,7 @@ from ko_cpt_callbacks.training.model.config import KEY, place_of
 from ko_cpt_callbacks.training.model.layout import check_quantized
 from ko_cpt_callbacks.training.model.stage import extend
 from ko_cpt_callbacks.training.model.trainable import untie
-from ko_cpt_callbacks.training.tokenizer.extend import measure_fertility, train_tokenizer
+from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY, measure_fertility, train_tokenizer
 from ko_cpt_callbacks.training.trainer import train_stage
 
 
@@ -192,6 +192,8 @@ class BaseModel:
         few = None if most is None else max(1, round(most * page.data.held_out))
         held_out = first_texts(self._texts.held_out_texts(source), few)
         before, after = measure_fertility(held_out, tokenizer, extended)
+        told = {"source": source, "before": before.summary(), "after": after.summary()}
+        self._folder.note(FERTILITY, told)
         self._say(
             f"tokenizer: {len(extended) - len(tokenizer):,} new tokens; on held-out {source} "
             f"{before.tokens_per_character:.3f} tokens per character became {after.tokens_per_character:.3f}"

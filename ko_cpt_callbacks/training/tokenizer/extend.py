@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
@@ -61,6 +61,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
+FERTILITY: Final = "fertility"
+"""Under which a run's plan has it, before and after the tokenizer was extended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fertility:
     """Sums over texts, and what follows from them.
@@ -84,6 +88,14 @@ class Fertility:
     def bytes_per_token(self) -> float:
         """More is better: the factor between loss per token and loss per byte; NaN without text."""
         return self.bytes / self.tokens if self.tokens else float("nan")
+
+    def summary(self) -> dict[str, float | None]:
+        """What follows from the sums, as JSON: None without text."""
+        found = {
+            "tokens_per_character": self.tokens_per_character,
+            "bytes_per_token": self.bytes_per_token,
+        }
+        return {name: value if self.tokens else None for name, value in found.items()}
 
 
 def measure_fertility(texts: Iterable[str], *tokenizers: Any) -> list[Fertility]:

@@ -127,6 +127,20 @@ def test_tested_versions_are_the_pinned_ones(folder: str) -> None:
             assert f"\n{name}=={version}\n" in (ROOT / file).read_text("utf-8"), (name, file)
 
 
+@LANGUAGES
+def test_the_releases_that_were_tried(folder: str) -> None:
+    """The table has the releases of ``make test-versions``, dated, and of each all tests passed or were skipped."""
+    text = (ROOT / folder / "guide.md").read_text("utf-8")
+    (wanted,) = re.findall(r"^VERSIONS \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| ([\d.]+) \| [\d.]+ \| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", text, re.MULTILINE)
+
+    assert [version for version, *_ in rows] == wanted.split()
+    for _, *counts in rows:
+        tests, passed, skipped = (int(count.replace(",", "")) for count in counts)
+        assert tests == passed + skipped
+    assert re.search(r"`make test-versions`.*?\b20\d\d-\d\d-\d\d\b", text, re.DOTALL)
+
+
 def test_the_korean_snippet_is_the_one_that_is_run() -> None:
     """The script with a bundled recipe is the same in both languages; a test runs the English one."""
     texts = [(ROOT / folder / "recipes.md").read_text("utf-8") for folder in ("docs", "docs/ko")]

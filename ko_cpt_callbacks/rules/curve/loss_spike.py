@@ -46,7 +46,7 @@ class LossSpike(Rule):
         more: Share by which a single point must be higher with each doubling of the points beyond 128.
         mega_batch_points: A rise that was up at once and took so many points to come back must be above the window
             before by three tenths of its height: with rows grouped by length the loss jumps up to where it was, and
-            comes down.
+            comes down. Half as many points where it may be the end of the first mega-batch.
         early_nats: Height after fewer than twelve points, nats.
         most: Spikes that are reported of one run; after them it is plain.
     """
@@ -115,7 +115,10 @@ class LossSpike(Rule):
             least.append(self.early_nats)
         if few:
             least.append((self.wilds if rise.points == 1 else 2.0) * rise.wild)
-        if rise.points >= self.mega_batch_points and rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
+        # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
+        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
+        at_once = rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height
+        if rise.points >= (0.5 if first else 1) * self.mega_batch_points and at_once:
             least.append((rise.ceiling - rise.base) / limits.SPIKE_CEILING)
         if rise.points == 1 and count:
             least[0] *= 1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0)

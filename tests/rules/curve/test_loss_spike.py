@@ -187,16 +187,24 @@ def _rise(**changes: Any) -> Rise:
         ({"window": 12}, 9.2 * 0.01),
         ({"epoch_end": True}, 0.8),
         ({"epoch_end": True, "noise": 0.1}, 9.2 * 0.1),
-        ({"points": 8, "ceiling": 2.78}, 0.4),
-        ({"points": 7, "ceiling": 2.78}, 0.08),
-        ({"points": 8, "ceiling": 2.78, "first": 3.21}, 0.4),
-        ({"points": 8, "ceiling": 2.78, "first": 3.19}, 0.08),
+        ({"points": 4, "ceiling": 2.78}, 0.4),
+        ({"points": 3, "ceiling": 2.78}, 0.08),
+        ({"points": 4, "ceiling": 2.78, "first": 3.21}, 0.4),
+        ({"points": 4, "ceiling": 2.78, "first": 3.19}, 0.08),
     ],
     ids=str,
 )
 def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None:
     """What each number of a rise asks for."""
     assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
+
+
+def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
+    """Four points are enough for one in the first 50 points of a run that leads half of the way back, eight later."""
+    for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
+        assert RULE.needed(_rise(points=points, ceiling=2.78), count=count) == pytest.approx(needed)
+    for ceiling, needed in ((4.49, 1.99 / 0.7), (4.51, 0.08)):
+        assert RULE.needed(_rise(points=4, ceiling=ceiling), count=30) == pytest.approx(needed)
 
 
 def test_a_rise_as_high_as_needed_is_none() -> None:

@@ -155,6 +155,26 @@ def test_after_a_lost_task_its_shards_alone_are_made(
     assert len(calls) == len(whole[1::TASKS])
 
 
+class Changing(ThreeTasks):
+    """A text is written to while its shards are made."""
+
+    def _run(self, step: ShardStep) -> None:
+        super()._run(step)
+        with (self.pack.recipe.parent / "ko.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"text": "새 문서입니다. " * 20}, ensure_ascii=False) + "\n")
+
+
+def test_a_text_changes_while_shards_are_made(recipe: Path, tmp_path: Path) -> None:
+    """No row is made of shards of another text: one line, and --resume makes those of the new one."""
+    copy = Path(shutil.copytree(recipe.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("alone"))) / recipe.name
+    run = tmp_path / "run"
+    changing = Changing("local", TASKS, {}, PackStep(copy, (), run, False))
+    with pytest.raises(ConfigurationError, match="sources ko, other: found texts that changed while shards were made"):
+        rows(copy, run, Making(elsewhere=changing))
+    assert not list((run / "data").glob("[!.]*"))
+    assert any(name.endswith("rows.arrow") for name in rows(copy, run, Making(elsewhere=three_tasks(copy, run))))
+
+
 @dataclass(frozen=True)
 class Submitting(Executor):
     """Makes shards as a job of Slurm would, and leaves the rows to another."""

@@ -205,20 +205,28 @@ def packed_rows(
     if len(set(names)) < len(names):
         raise ConfigurationError(f"sources: found a name twice in {', '.join(names)}, expected each once")
     by = shares_of if shares is not None else None
-    taken = [None if shares is None else dict(shares), by, max_rows]
-    folder = cache / _key(sources, tokenizer, settings, [*taken, *([] if duplicates is None else [duplicates.key()])])
+    taken: list[Any] = [None if shares is None else dict(shares), by, max_rows]
+    taken += [] if duplicates is None else [duplicates.key()]
+    folder = cache / _key(sources, tokenizer, settings, taken)
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
         encoder = WordEncoder(tokenizer)
         sketched = duplicates is not None
         makers = {source.name: ShardMaker(source.filters, encoder, begin, end, sketched) for source in sources}
-        readers = {source.name: _Reader(source, making.watch) for source in sources}
         count = PackReport()
         measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
         shards = folder.with_name(f".{folder.name}.shards")
         shards.mkdir(parents=True, exist_ok=True)
         if making.elsewhere is not None:
             making.elsewhere.make(shards, {source.name: _Reader(source, making.watch) for source in sources}, makers)
+            if _key(sources, tokenizer, settings, taken) != folder.name:
+                raise ConfigurationError(
+                    f"sources {', '.join(names)}: found texts that changed while shards were made of them, expected "
+                    "files that stay as they are; go on with --resume: the shards are made again"
+                )
+        # Texts that were seen when they were cut are not seen twice.
+        watch = making.watch if making.elsewhere is None else None
+        readers = {source.name: _Reader(source, watch) for source in sources}
         index = None if duplicates is None else duplicates.index(shards)
         with whole_folder(folder) as part, Workers(making.workers) as workers:
             streams = {

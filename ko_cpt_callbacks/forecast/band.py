@@ -97,12 +97,15 @@ def band_of(outlook: Outlook, split: str) -> Band | None:
     if len(kin) < FEWEST:
         return replace(none, apart=next((reason for reason in reasons if reason is not None), Apart.FEW_RUNS))
     logs = _logs(kin, split, step)
-    spread = math.hypot(float(logs.std(ddof=1)) * math.sqrt(1 + 1 / len(kin)), MODEL_ERROR)
+    spread = math.hypot(float(logs.std(ddof=1)) * math.sqrt(1 + 1 / len(kin)), MODEL_ERROR, _between(kin, split, step))
     reach = spread * float(students_t(np.array([(1 + BAND) / 2]), len(kin) - 1)[0])
     center, ratio = float(logs.mean()), max(schedule.rates) / float(np.median([run.peak for run in kin]))
-    return Band(int(step), loss, kin, None, math.exp(center - reach), math.exp(center + reach), ratio)
+    with np.errstate(over="ignore"):  # of losses that are orders of magnitude apart the band has no end
+        lower, upper = np.exp([center - reach, center + reach]).tolist()
+    return Band(int(step), loss, kin, None, lower, upper, ratio)
 
 
+@np.errstate(over="ignore")
 def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
     """The forecast by the family where that is surer, else the one that was made without it; either says which.
 
@@ -120,20 +123,23 @@ def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
         return replace(found, apart=apart or Apart.OTHER_EVALUATIONS)
     now, then = math.log(band.loss), _logs(kin, split, band.step)
     ends = _logs(kin, split, last)
-    center, spread = carried(then, ends, now), missed(then, ends)
+    center = carried(then, ends, now)
+    spread = math.hypot(missed(then, ends), _between(kin, split, band.step), _between(kin, split, last))
     chances = np.concatenate([(np.arange(KEPT) + 0.5) / KEPT, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]])
     *kept, lower, upper = np.exp(center + spread * students_t(chances, len(kin) - 1)).tolist()
     width = math.inf if found.withheld or found.upper is None else found.upper - (found.lower or 0.0)
-    if width <= upper - lower:
+    if width <= upper - lower or upper == math.inf:
         return found
+    median = float(np.exp(center))
     shared = [step for step, _ in kin[0].curves[split].points if band.step < step < last]
-    between = [step for step in shared if all(run.curves[split].loss_at(step, run.steps) for run in kin)]
-    path = [(step, math.exp(carried(then, _logs(kin, split, step), now))) for step in between]
-    whole = [(float(band.step), band.loss), *path, (float(last), math.exp(center))]
+    between = [(step, 0.0) for step in shared if all(run.curves[split].loss_at(step, run.steps) for run in kin)]
+    steps = thinned([(0.0, 0.0), *between, (0.0, 0.0)], PATH + 1)[1:-1]
+    path = [(step, float(np.exp(carried(then, _logs(kin, split, step), now)))) for step, _ in steps]
+    whole = [(float(band.step), band.loss), *path, (float(last), median)]
     return replace(
-        found, median=math.exp(center), lower=lower, upper=upper, now=band.step, ends=tuple(kept), family=len(kin),
+        found, median=median, lower=lower, upper=upper, now=band.step, ends=tuple(kept), family=len(kin),
         withheld=tuple(doubt for doubt in found.withheld if doubt in STAYS),
-        path=tuple((int(step), loss) for step, loss in thinned(whole, PATH + 1)),
+        path=tuple((int(step), loss) for step, loss in whole),
     )  # fmt: skip
 
 
@@ -170,6 +176,8 @@ def _apart(
         return Apart.OTHER_TOKENS
     if curve is None or other is None or not curve.same_rows(other):
         return Apart.OTHER_ROWS
+    if step < other.points[0][0]:
+        return Apart.NOT_YET
     return Apart.OTHER_EVALUATIONS if other.loss_at(step, run.steps) is None else None
 
 
@@ -182,6 +190,14 @@ def _same_shape(schedule: Schedule, run: FamilyRun) -> bool:
 def _logs(kin: Sequence[FamilyRun], split: str, step: float) -> Floats:
     """Logarithms of the losses of a set at a step that each run has."""
     return np.log([run.curves[split].loss_at(step, run.steps) or math.nan for run in kin])
+
+
+def _between(kin: Sequence[FamilyRun], split: str, step: float) -> float:
+    """How far their losses are unsure between two evaluations, as a standard deviation: half of what they fall there.
+
+    All are off the same way, since a loss falls faster at first: no spread of theirs shows it.
+    """
+    return abs(float(np.mean([run.curves[split].fall_at(step) for run in kin]))) / 2
 
 
 def carried(then: Floats, ends: Floats, now: float) -> float:

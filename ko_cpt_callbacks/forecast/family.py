@@ -57,6 +57,7 @@ class Apart(StrEnum):
     OTHER_TOKENS = "other-tokens"
     OTHER_ROWS = "other-rows"
     OTHER_EVALUATIONS = "other-evaluations"
+    NOT_YET = "not-yet"
     LEFT_BAND = "left-band"
 
 
@@ -95,6 +96,16 @@ class EvalCurve:
         if after[0] - before[0] > NEAR * steps:
             return None
         return before[1] + (after[1] - before[1]) * (step - before[0]) / (after[0] - before[0])
+
+    def fall_at(self, step: float) -> float:
+        """How far the logarithm of the loss falls between the evaluations around a step; 0 at one, and outside.
+
+        A straight line between the two is off by that at most where the loss only falls.
+        """
+        place = bisect_left(self.points, (step,))
+        if not 0 < place < len(self.points) or self.points[place][0] == step:
+            return 0.0
+        return math.log(self.points[place - 1][1]) - math.log(self.points[place][1])
 
     def same_rows(self, other: EvalCurve) -> bool:
         """Whether both are surely of the same rows, and the same tokens of them."""
@@ -209,7 +220,8 @@ def _sets_in(sets: Mapping[str, Any]) -> Iterator[tuple[str, EvalCurve]]:
     for name, one in sets.items():
         held = one if isinstance(one, Mapping) else {}
         points, rows = _pairs(held.get("points"), lowest=math.ulp(0.0)), held.get("rows")
-        known = [row for row in rows if isinstance(row, (list, tuple)) and len(row) == 2] if rows else []
+        listed = rows if isinstance(rows, (list, tuple)) else ()
+        known = [row for row in listed if isinstance(row, (list, tuple)) and len(row) == 2]
         texts = tuple(
             (text, count if isinstance(count, int) else None) for text, count in known if isinstance(text, str)
         )

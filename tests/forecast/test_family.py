@@ -233,6 +233,37 @@ def test_a_loss_at_a_step() -> None:
     assert EvalCurve(((970.0, 1.0),), ()).loss_at(1000, 1000) is None
 
 
+def evaluated(run: FamilyRun, *points: tuple[float, float]) -> FamilyRun:
+    """The run with these evaluations."""
+    return dataclasses.replace(run, curves={"eval": EvalCurve(points, run.curves["eval"].rows)})
+
+
+@pytest.mark.parametrize(("loss", "left"), [(4.2, False), (1.0, True)])
+def test_between_two_evaluations_the_loss_is_unsure(loss: float, left: bool, family: tuple[FamilyRun, ...]) -> None:
+    """A loss falls faster at first than a straight line: that is no leaving, a loss far below both is."""
+    spread = [1 + place / 1000 for place in range(5)]
+    runs = [evaluated(run, (20, 5 * by), (60, 4 * by), (LAST, 2 * by)) for run, by in zip(family, spread, strict=True)]
+    rows: Rows = [
+        *seed_rows(0)[:2],
+        TrainObservation(30, loss=4.5, learning_rate=2e-4, tokens_seen=30_000),
+        EvalObservation(30, exact_loss=loss, tokens=1000, fingerprint=TEXT),
+    ]
+    band = outlook_of(with_family(rows, runs)).band("eval")
+    assert band is not None and band.apart is None and band.left is left
+
+
+def test_losses_that_are_far_apart(family: tuple[FamilyRun, ...]) -> None:
+    """A band that is wider than numbers reach has no upper end, and nothing raises."""
+    runs = [
+        evaluated(run, *[(step, loss) for step, _ in run.curves["eval"].points])
+        for run, loss in zip(family, (1e38, 1.0, 1e-300), strict=False)
+    ]
+    outlook = outlook_of(with_family(seed_rows(0, 0.5), runs))
+    band = outlook.band("eval")
+    assert band is not None and band.upper == math.inf and not band.left
+    assert ends(seed_rows(0, 0.5), runs).median is not None
+
+
 def test_students_t() -> None:
     """Quantiles as the tables have them, for even and odd degrees of freedom (Student 1908)."""
     table = {2: (2.920, 4.303), 3: (2.353, 3.182), 4: (2.132, 2.776), 5: (2.015, 2.571), 9: (1.833, 2.262)}
@@ -269,3 +300,7 @@ def test_a_damaged_family_raises_nowhere(family: tuple[FamilyRun, ...]) -> None:
         band = outlook.band("eval")
         assert band is None or band.apart is not None or band.lower <= band.upper
     assert outlook_of([SetupObservation(0, FAMILY, {"runs": value}) for value in junk]).family == ()
+    for value in (5, True, 1.5):
+        values = json.loads(json.dumps(family_row(family[:1])))
+        values["runs"][0]["sets"]["eval"]["rows"] = value
+        assert family_in(SetupObservation(0, FAMILY, values)) == ()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.forecast.family import BAND
+from ko_cpt_callbacks.forecast.family import BAND, Apart
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation
@@ -39,7 +39,7 @@ class OffFamily(Rule):
     It is silent without a family. The Trainer's own loss never stands in for an exact one.
 
     Args:
-        evaluations: Evaluations of a set in a row that must be outside, or not compared.
+        evaluations: Compared evaluations of a set in a row that must be outside, or evaluations not compared.
         rate_apart: How far the highest learning rate may be from the family's, part of that, to go unnamed.
     """
 
@@ -62,11 +62,14 @@ class OffFamily(Rule):
         if band is None or band.step != seen.step or not isinstance(seen, EvalObservation):
             return state, ()
         before = state.get(seen.split, Standing())
-        after = Standing(
-            before.outside + 1 if band.left else 0, before.apart + 1 if band.apart is not None else 0, before.said
-        )
+        if band.apart is Apart.NOT_YET:
+            return state, ()
+        # An evaluation that is not compared, between two that are, says nothing of these.
+        compared = band.apart is None
+        outside = (before.outside + 1 if band.left else 0) if compared else before.outside
+        after = Standing(outside, 0 if compared else before.apart + 1, before.said)
         values: dict[str, Any] = {"evaluations": self.evaluations}
-        if after.outside >= self.evaluations and LEFT not in before.said:
+        if band.left and after.outside >= self.evaluations and LEFT not in before.said:
             rated = abs(band.rate_ratio - 1) > self.rate_apart
             values |= {"loss": band.loss, "lower": band.lower, "upper": band.upper, "level": BAND}
             values |= {"runs": len(band.kin), "rate_ratio": band.rate_ratio}

@@ -87,6 +87,28 @@ def test_a_set_up_that_differs_is_named_once(family: tuple[FamilyRun, ...]) -> N
     assert found_in(with_family([*seed_rows(0)[:2], *early], family)) == []
 
 
+def test_before_the_family_was_evaluated(family: tuple[FamilyRun, ...]) -> None:
+    """A run that is evaluated more often than its family at first is compared later: it is not reported as apart."""
+    first = [
+        TrainObservation(10, loss=5.0, learning_rate=2e-4, tokens_seen=10_000),
+        *(EvalObservation(step, exact_loss=5.0, tokens=1000, fingerprint="utf8-v2-aa") for step in (10, 20, 30)),
+    ]
+    rows = seed_rows(0)
+    assert found_in(with_family([*rows[:2], *first, *rows[2:]], family)) == []
+
+
+def test_an_evaluation_that_is_not_compared_ends_nothing(family: tuple[FamilyRun, ...]) -> None:
+    """Evaluated twice as often as its family, a run is compared at every second one; two outside are two in a row."""
+    rows = [
+        more for row in raised(seed_rows(0), 0.1) for more in (
+            [dataclasses.replace(row, step=row.step - EVERY // 2), row] if isinstance(row, EvalObservation) else [row]
+        )
+    ]  # fmt: skip
+    rows.sort(key=lambda row: row.step)
+    (found,) = found_in(with_family(rows, family))
+    assert (found.variant, found.step) == ("left", SUDDEN + EVERY)
+
+
 def test_the_trainers_loss_is_no_substitute(family: tuple[FamilyRun, ...]) -> None:
     """However far it is from the band, it is not compared."""
     rows = [

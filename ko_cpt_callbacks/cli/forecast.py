@@ -172,8 +172,10 @@ def _question(
         if outlook is None:
             raise ConfigurationError("--family: found a table, expected a run with exact losses")
         itself = family_run(outlook_of(seen), run)
-        own = itself.curves if isinstance(itself, FamilyRun) else None
-        outlook = replace(outlook, family=tuple(one for one in read_family(family) if one.curves != own))
+        others = read_family(family)
+        if isinstance(itself, FamilyRun):
+            others = tuple(one for one in others if not one.is_run(itself))
+        outlook = replace(outlook, family=others)
     return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last, outlook)
 
 

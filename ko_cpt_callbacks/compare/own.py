@@ -97,7 +97,7 @@ def add_own(run: str | Path, id: str, title: str | None = None, *, best: bool = 
 
 
 def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
-    """Finished runs of one set-up. Runs whose evaluations are the same numbers are one: it says nothing of a spread.
+    """Finished runs of one set-up. Runs that end at the same numbers are one: it says nothing of a spread.
 
     Args:
         named: Of each run its folder (any form that `read_run` takes), or its id as an own baseline; `OWN_RUNS`: all
@@ -108,22 +108,21 @@ def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
             are not exact; or for a name of neither a run nor an own baseline with evaluations.
         UnreadableRunError: If a run or a file cannot be read.
     """
-    found: dict[str, FamilyRun] = {}
+    runs: list[FamilyRun] = []
     for name in named:
         if name == OWN_RUNS:
-            found |= {run.name: run for path in sorted(own_folder().glob(f"*/{_CURVES}")) for run in _kept_run(path)}
+            runs += [run for path in sorted(own_folder().glob(f"*/{_CURVES}")) for run in _kept_run(path)]
         elif (own_folder() / f"{name}{SUFFIX}").is_file() and not Path(name).exists():
             kept = own_folder() / name / _CURVES
             if not kept.is_file():
                 raise ConfigurationError(f"family: found {name!r}, whose evaluations are not kept, expected {FINISHED}")
-            found |= {run.name: run for run in _kept_run(kept)}
+            runs += _kept_run(kept)
         else:
             run = family_run(outlook_of(read_run(name).observations()), name)
             if isinstance(run, Unfit):
                 raise ConfigurationError(f"family: found {name!r}, of which {run}, expected {FINISHED}")
-            found[name] = run
-    runs = list(found.values())
-    return tuple(run for place, run in enumerate(runs) if all(run.curves != other.curves for other in runs[:place]))
+            runs.append(run)
+    return tuple(run for place, run in enumerate(runs) if not any(run.is_run(other) for other in runs[:place]))
 
 
 def _kept_run(path: Path) -> tuple[FamilyRun, ...]:

@@ -138,6 +138,13 @@ class FamilyRun:
         """Its highest learning rate."""
         return max(rate for _, rate in self.nodes)
 
+    def is_run(self, other: FamilyRun) -> bool:
+        """Whether both are one run under two names: a set ends at the same number, whatever one of them has more."""
+        return any(
+            name in other.curves and curve.points[-1] == other.curves[name].points[-1]
+            for name, curve in self.curves.items()
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The run as JSON values; `family_in` reads them."""
         return {

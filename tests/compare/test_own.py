@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -296,6 +297,22 @@ def test_runs_of_a_family(tmp_path: Path, own: Path) -> None:
     everything = read_family([OWN_RUNS])
     assert [run.name for run in everything] == ["seed-0", "seed-1", "seed-2"]
     assert everything[1] == named[1] and everything[0].curves == named[0].curves
+
+
+def test_one_run_with_more_evaluations_in_one_place(tmp_path: Path, own: Path) -> None:
+    """A run whose folder has one set more than its baseline is no second run: a spread of copies would be too small."""
+    rows = seed_rows(0)
+    more = dataclasses.replace(rows[-1], split="eval_late")  # type: ignore[call-arg]
+    before, after = run_folder(tmp_path / "before", rows), run_folder(tmp_path / "after", [*rows, more])
+    assert [run.name for run in read_family([str(before), str(after)])] == [str(before)]
+
+
+def test_a_folder_and_a_baseline_of_one_name(tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are two runs, neither of which takes the other's place."""
+    monkeypatch.chdir(tmp_path)
+    run_folder(tmp_path / "same", seed_rows(0))
+    add_own(run_folder(tmp_path / "other", seed_rows(1)), "same")
+    assert [run.name for run in read_family(["same", OWN_RUNS])] == ["same", "same"]
 
 
 def test_a_run_that_is_of_no_family(tmp_path: Path, own: Path) -> None:

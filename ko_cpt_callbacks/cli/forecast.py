@@ -18,6 +18,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.terminal import guarded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
+from ko_cpt_callbacks.forecast.family import Apart
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
@@ -87,8 +88,10 @@ class _Question:
         from ko_cpt_callbacks.forecast.forecast import forecast as forecast_of
 
         found = forecast_of(curve.points, self.schedule, self.last if last is None else last, kind=curve.kind)
-        if self.outlook is None or not self.outlook.family or self.schedule.asked:
+        if self.outlook is None or not self.outlook.family:
             return found
+        if self.schedule.asked:
+            return found if curve.name == keys.TRAIN_PREFIX else replace(found, apart=Apart.OTHER_SCHEDULE)
         from ko_cpt_callbacks.forecast.band import narrowed
 
         return narrowed(found, self.outlook, curve.name)

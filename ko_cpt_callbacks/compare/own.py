@@ -117,6 +117,11 @@ def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
             if not kept.is_file():
                 raise ConfigurationError(f"family: found {name!r}, whose evaluations are not kept, expected {FINISHED}")
             runs += _kept_run(kept)
+        elif not name or not Path(name).exists():
+            kept_ids = ", ".join(sorted(path.parent.name for path in own_folder().glob(f"*/{_CURVES}"))) or "none"
+            raise ConfigurationError(
+                f"family: found {name!r}, neither a run nor an own baseline, expected {FINISHED}; own ones: {kept_ids}"
+            )
         else:
             run = family_run(outlook_of(read_run(name).observations()), name)
             if isinstance(run, Unfit):
@@ -126,9 +131,10 @@ def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
 
 
 def _kept_run(path: Path) -> tuple[FamilyRun, ...]:
-    runs = family_in(SetupObservation(0, FAMILY, _read_json(path)))
+    anew = "`ko-cpt baselines add --force` writes it anew"
+    runs = family_in(SetupObservation(0, FAMILY, _read_json(path, anew)))
     if not runs:
-        raise UnreadableRunError(f"{path}: found no run of a family; `ko-cpt baselines add --force` writes it anew")
+        raise UnreadableRunError(f"{path}: found no run of a family, expected one; {anew}")
     return runs
 
 
@@ -163,13 +169,13 @@ def _check_id(id: str) -> None:
         raise ConfigurationError(f"--id: found {id!r}, a baseline of {whose} package, expected an id of your own.")
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
+def _read_json(path: Path, remedy: str = "move it away to add the run without") -> Mapping[str, Any]:
     try:
         found = json.loads(read_text(path))
     except UnreadableRunError:
         raise
     except (ValueError, RecursionError):
         raise UnreadableRunError(
-            f"{path}: found JSON that is cut off or damaged, expected a whole file; move it away to add the run without"
+            f"{path}: found JSON that is cut off or damaged, expected a whole file; {remedy}"
         ) from None
     return found if isinstance(found, dict) else {}

@@ -262,6 +262,8 @@ def test_a_family_narrows_it(tmp_path: Path) -> None:
     assert told(folders[0], "--at", "0.4", *others, "--family", folders[0])["eval"] == found["eval"]
     text = run(folders[0], "--at", "0.4", *others).stdout
     assert "from 3 finished runs of the same set-up" in text
+    asked = told(folders[0], "--at", "0.4", *others, "--schedule", "constant")
+    assert [asked[name]["family_withheld"] for name in ("train", "eval")] == [None, "other-schedule"]
     few = run(folders[0], "--at", "0.4", *others[:2])
     assert few.exit_code == 0 and "made without its family: fewer than three runs agree with it" in few.stdout
 

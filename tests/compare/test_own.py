@@ -325,8 +325,19 @@ def test_a_run_that_is_of_no_family(tmp_path: Path, own: Path) -> None:
     with pytest.raises(ConfigurationError, match="'mine', whose evaluations are not kept"):
         read_family(["mine"])
     assert read_family([OWN_RUNS]) == ()
-    with pytest.raises(UnreadableRunError):
-        read_family(["neither-a-run-nor-an-id"])
+    add_own(whole, "kept")
+    for name in ("neither-a-run-nor-an-id", ""):
+        with pytest.raises(ConfigurationError, match=f"family: found '{name}', neither .* own ones: kept$"):
+            read_family([name])
+
+
+@pytest.mark.parametrize("text", ['{"runs": [', '{"runs": [5]}', "[]"])
+def test_kept_evaluations_that_are_damaged(text: str, tmp_path: Path, own: Path) -> None:
+    """One line says which file, and that adding the run again writes it."""
+    add_own(run_folder(tmp_path / "run", seed_rows(0)), "mine")
+    (own / "mine" / "curves.json").write_text(text, "utf-8")
+    with pytest.raises(UnreadableRunError, match=r"curves\.json: found .*expected .*`ko-cpt baselines add --force`"):
+        read_family([OWN_RUNS])
 
 
 def test_recorded_runs(own: Path) -> None:

@@ -132,7 +132,7 @@ def _measure(
         if base is None:
             raise ConfigurationError("--by vocabulary: found no --base, expected the model whose tokens are old")
     with _quiet():
-        how = MeasureSettings(**{**settings, "old_rows": None if base is None else old_rows(base)})
+        how = MeasureSettings(**{**settings, "old_rows": None if base is None else old_rows(base, wanted)})
     measured_text = read_text_sets(text, unit)
     found = []
     for choice in wanted:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +46,9 @@ _PROBE_TOKENS: Final = 16
 # and more of an encoder with random weights. The room between is chosen.
 _UNMOVED: Final = 1e-3
 _UNMOVED_8_BIT: Final = 0.05
+_KEPT_ROWS: Final = 0.5
+"""Part of a base's tokens that a tokenizer extended from it has in the same rows: one that took Korean tokens into the
+place of others keeps most of them, one of its own next to none. Chosen, not measured."""
 _WEIGHTS: Final = ("*.safetensors", "*.bin")
 
 
@@ -142,21 +145,33 @@ def place_files(choice: ModelChoice) -> dict[str, Any]:
     return found
 
 
-def old_rows(base: str) -> int:
+def old_rows(base: str, extended: Sequence[ModelChoice] = ()) -> int:
     """Rows of the vocabulary that a model was extended from: ids from there on are new.
 
     Args:
         base: Their number, or a model whose tokenizer has them.
+        extended: The models whose tokens are told apart by it; where ``base`` is a number they are not looked at.
 
     Raises:
-        ConfigurationError: If it is neither.
+        ConfigurationError: If it is neither, or a model's tokenizer does not come from its tokenizer.
     """
     if base.isdecimal():
         return int(base)
     try:
-        return len(_loaded(AutoTokenizer, ModelChoice(base)))
+        old = _loaded(AutoTokenizer, ModelChoice(base))
     except ConfigurationError as error:
         raise ConfigurationError(str(error).replace("MODEL:", "--base:", 1)) from error
+    for choice in extended:
+        if choice.measured or choice.name == base:
+            continue
+        rows = _loaded(AutoTokenizer, choice).get_vocab()
+        kept = sum(rows.get(token) == row for token, row in old.get_vocab().items()) / len(old)
+        if kept < _KEPT_ROWS:
+            raise ConfigurationError(
+                f"--base: found {choice.name}, whose tokenizer has {kept:.0%} of {base}'s tokens in their rows, "
+                "expected one that was extended from it; measure it without --by vocabulary"
+            )
+    return len(old)
 
 
 def is_8_bit(choice: ModelChoice) -> bool:

@@ -200,7 +200,8 @@ def test_parts_add_up(models: dict[str, Path], files: list[str], tmp_path: Path)
 
 
 def test_new_tokens_are_those_behind_the_base(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:
-    """By vocabulary: of several models the first is the base, of one it is named; without one nothing is measured."""
+    """By vocabulary: of several models the first is the base, of one it is named; without one, or of another tokenizer,
+    nothing is measured."""
     base = tmp_path / "base"
     tiny.llama(500, layers=1).save_pretrained(base)
     tiny.byte_level_tokenizer.__wrapped__(500).save_pretrained(base)
@@ -230,6 +231,10 @@ def test_new_tokens_are_those_behind_the_base(models: dict[str, Path], files: li
     assert [line.split()[0] for line in pages[0].splitlines()[2:]][-2:] == ["old", "new"]
     kept = ["measure", str(tmp_path / "0" / "base"), "--text", files[1], "--by", "script"]
     assert CliRunner().invoke(app, kept).exit_code == 0
+    other = ["measure", str(base), str(models["metaspace"]), "--text", files[1], "--by", "vocabulary"]
+    refused = CliRunner().invoke(app, [*other, "-o", str(tmp_path / "other")])
+    assert refused.exit_code == 2 and "tokens in their rows, expected one that was extended from it" in refused.stderr
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(("tokens", "room", "context"), [(0, 5, 2), (1, 5, 2), (5, 5, 2), (6, 5, 4), (97, 10, 3)])

@@ -148,6 +148,11 @@ def test_duplicate_ngrams_by_hand() -> None:
     assert repeated(text, duplicate={5: 0.0}) is None
 
 
+def test_a_nul_is_a_character() -> None:
+    """A word with one is another word: texts of the hub may have them."""
+    assert repeated("a b\0 a\0 b", top={2: 0.0}) is None
+
+
 def test_characters() -> None:
     """The same with characters; white space is left out."""
     assert repeated("가나 다가나 다라", unit="character", duplicate={3: 0.85}) == "85.7% in repeated 3-grams"

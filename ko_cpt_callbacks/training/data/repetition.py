@@ -128,7 +128,7 @@ class _Text:
         starts = np.flatnonzero(begins)
         counts = np.diff(np.searchsorted(starts, bounds))
         self._document = np.repeat(np.arange(self._count), counts)
-        hashes = _hashes(codes * black, starts)
+        hashes = _hashes((codes + np.uint32(1)) * black, starts)  # also a NUL is a character
         stops = np.flatnonzero(black & np.append(begins[1:] | ~black[1:], True)[: len(black)])
         self._ends = np.concatenate(([0], np.cumsum(stops + 1 - starts)))
         self.characters: Numbers = np.diff(self._ends[np.concatenate(([0], np.cumsum(counts)))])
@@ -182,7 +182,7 @@ def _hashes(codes: npt.NDArray[np.uint32], starts: Numbers) -> Hashes:
     """A number for each unit, which another one has by chance only: one of 2⁶⁴.
 
     Args:
-        codes: Of characters; 0 for white space.
+        codes: Of characters, from 1; 0 for white space.
         starts: Where units begin.
     """
     if not len(starts):

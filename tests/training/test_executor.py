@@ -169,7 +169,7 @@ def test_a_text_changes_while_shards_are_made(recipe: Path, tmp_path: Path) -> N
     copy = Path(shutil.copytree(recipe.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("alone"))) / recipe.name
     run = tmp_path / "run"
     changing = Changing("local", TASKS, {}, PackStep(copy, (), run, False))
-    with pytest.raises(ConfigurationError, match="sources ko, other: found texts that changed while shards were made"):
+    with pytest.raises(ConfigurationError, match="found texts that changed while shards were made"):
         rows(copy, run, Making(elsewhere=changing))
     assert not list((run / "data").glob("[!.]*"))
     assert any(name.endswith("rows.arrow") for name in rows(copy, run, Making(elsewhere=three_tasks(copy, run))))
@@ -193,6 +193,21 @@ def test_a_second_job_packs(recipe: Path, alone: dict[str, bytes], tmp_path: Pat
     assert not list((run / "data").glob("[!.]*"))
     pack()
     assert made(run) == alone
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:200], lambda data: bytes(len(data))])
+def test_a_damaged_part(
+    damage: Callable[[bytes], bytes], recipe: Path, alone: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Cut off or full of zeros, it is named in one line, and --resume cuts it again."""
+    run = tmp_path / "three"
+    with pytest.raises(WorkerEndedError):
+        rows(recipe, run, Making(elsewhere=three_tasks(recipe, run, lost=range(TASKS))))
+    part = next(run.rglob("000001.arrow.part"))
+    part.write_bytes(damage(part.read_bytes()))
+    with pytest.raises(ConfigurationError, match=r"000001.arrow.part: found a part of the texts that was damaged"):
+        rows(recipe, run, Making(elsewhere=three_tasks(recipe, run)))
+    assert rows(recipe, run, Making(elsewhere=three_tasks(recipe, run))) == alone
 
 
 def test_a_machine_without_the_folder(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import forked
+import numpy as np
+import pyarrow as pa
 import pytest
 from tiny import byte_level_tokenizer, korean
 
@@ -20,6 +23,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data import rows as rows_module
 from ko_cpt_callbacks.training.data import shards
 from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
+from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.removal import Duplicates
@@ -229,3 +233,71 @@ def test_nothing_of_what_is_evaluated_on(tmp_path: Path) -> None:
         packed_rows(sources, byte_level_tokenizer(), PackSettings(64), tmp_path / "x", duplicates=duplicates)
     rows = packed_rows([own], byte_level_tokenizer(), PackSettings(64), tmp_path / "x", duplicates=duplicates)
     assert rows.report["sources"]["own"]["documents"] == len(prose) - len(evaluated)
+
+
+@dataclass
+class Writer:
+    """Writes a file when the first document is read."""
+
+    path: Path
+    texts: str
+
+    def read(self, document: Document) -> None:
+        """Write it."""
+        if document.number == 0:
+            self.path.write_text(self.texts, encoding="utf-8")
+
+    def dropped(self, name: str, documents: int) -> None:
+        """Nothing."""
+
+
+def test_a_file_that_changes_before_it_is_read(tmp_path: Path) -> None:
+    """Its new text makes neither rows nor shards that go by the former's name: put back, it gives the former's rows."""
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    lines = "".join(f"{text}\n" for text in korean()[:20] if "\n" not in text) * 3
+    for path in paths:
+        path.write_text(lines, encoding="utf-8")
+
+    def rows(folder: str, making: Making | None = None) -> PackedRows:
+        source = Source("a", tuple(paths))
+        return packed_rows([source], byte_level_tokenizer(), PackSettings(64), tmp_path / folder, making=making)
+
+    whole = rows("one")
+    with pytest.raises(ConfigurationError, match="found texts that changed while shards were made of them, expected"):
+        rows("two", Making(watch=Writer(paths[1], "다른 글\n" * 500)))
+    assert not list((tmp_path / "two").glob("[!.]*")) and not list((tmp_path / "two").glob("*.shards"))
+    paths[1].write_text(lines, encoding="utf-8")
+    assert made(rows("two", Making(watch=Writer(paths[1], lines)))) == made(whole)  # written anew, and the same
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:99]), lambda path: path.unlink()])
+def test_a_shard_damaged_before_it_is_read(
+    damage: Callable[[Path], None], sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line names the file; going on makes it again."""
+    really = ShardMaker.make
+
+    def damaged(maker: ShardMaker, part: ShardPart) -> Path:
+        damage(really(maker, part))
+        return part.path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardMaker, "make", damaged)
+        with pytest.raises(ConfigurationError, match=r"000000.arrow: found (a damaged|no) file, expected what"):
+            make(sources, tmp_path / "two")
+    assert made(make(sources, tmp_path / "two")) == made(make(sources, tmp_path / "one"))
+
+
+def test_prompts_count_in_shards(tmp_path: Path) -> None:
+    """Long prompts with short answers make no shard of any size."""
+    documents = [Document(f"a/{number}", "답", 3, "물음" * 1000) for number in range(10)]
+    assert [len(part.documents) for part in shards.shard_parts(tmp_path, documents)] == [1] * 10
+
+
+def test_a_document_that_is_too_large(sources: list[Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Arrow cannot count its bytes it is named, and no number goes round without a word."""
+    with pytest.raises(pa.ArrowInvalid, match="2147483648"):
+        shards._lists(np.zeros(1, np.int32), np.array([1 << 31]), pa.int32())
+    monkeypatch.setattr(shards, "_LARGEST", 500)
+    with pytest.raises(ConfigurationError, match=r"document a/[0-9]+: found [0-9,]+ bytes, expected at most 500 with"):
+        make(sources, tmp_path)

@@ -316,5 +316,12 @@ def _write_part(path: Path, documents: Sequence[Document]) -> None:
 
 
 def _read_part(path: Path) -> list[Document]:
-    with pa.ipc.open_stream(path.read_bytes()) as stream:
-        return [Document(**row) for row in stream.read_all().to_pylist()]
+    try:
+        with pa.ipc.open_stream(path.read_bytes()) as stream:
+            return [Document(**row) for row in stream.read_all().to_pylist()]
+    except (pa.ArrowException, OSError):
+        path.unlink(missing_ok=True)
+        raise ConfigurationError(
+            f"{path}: found a part of the texts that was damaged after it was written, expected it whole; go on with "
+            "--resume, which cuts it again"
+        ) from None

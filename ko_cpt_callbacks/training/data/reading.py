@@ -124,7 +124,7 @@ def read_file(source: Source, path: Path) -> Iterator[Texts]:
     """
     kind = format_of(path)
     assert kind is not None
-    before = _identity(path)
+    before = identity(path)
     column = "text" if kind == "text" else source.column
     number = bad = 0
     try:
@@ -155,7 +155,7 @@ def read_file(source: Source, path: Path) -> Iterator[Texts]:
     except Exception as error:  # of the libraries below, each of its own class
         place = f"after {unit} {number}" if number else ""
         _note(source, path, kind, place, f"{type(error).__name__}: {said(error)}", bad + 1)
-    if _identity(path) != before:
+    if identity(path) != before:
         raise source.error(f"{path}, which changed while it was read", "a file that stays as it is; start again")
 
 
@@ -194,8 +194,12 @@ def _wrong(text: str) -> str | None:
     return None
 
 
-def _identity(path: Path) -> tuple[int, ...]:
-    now = path.stat()
+def identity(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content; empty where there is no such file."""
+    try:
+        now = path.stat()
+    except OSError:
+        return ()
     return now.st_ino, now.st_size, now.st_mtime_ns
 
 

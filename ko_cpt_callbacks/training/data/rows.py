@@ -33,8 +33,8 @@ from ko_cpt_callbacks.training.data.packing import (
     pack_rows,
 )
 from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_reports, remove_duplicates
-from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore
-from ko_cpt_callbacks.training.data.sources import Source, read_documents, source_key
+from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore, shards_of_files
+from ko_cpt_callbacks.training.data.sources import Source, identities, read_documents, source_key
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
 from ko_cpt_callbacks.workers import Workers
@@ -207,6 +207,7 @@ def packed_rows(
     by = shares_of if shares is not None else None
     taken: list[Any] = [None if shares is None else dict(shares), by, max_rows]
     taken += [] if duplicates is None else [duplicates.key()]
+    before = identities(sources)
     folder = cache / _key(sources, tokenizer, settings, taken)
     if not folder.exists():
         report = {source.name: SourceReport() for source in sources}
@@ -217,18 +218,19 @@ def packed_rows(
         measure = (lambda document: document.size) if by == "bytes" else (lambda document: len(document.ids))
         shards = folder.with_name(f".{folder.name}.shards")
         shards.mkdir(parents=True, exist_ok=True)
+
+        def changed() -> bool:
+            return identities(sources) != before and _key(sources, tokenizer, settings, taken) != folder.name
+
         if making.elsewhere is not None:
-            making.elsewhere.make(shards, {source.name: _Reader(source, making.watch) for source in sources}, makers)
-            if _key(sources, tokenizer, settings, taken) != folder.name:
-                raise ConfigurationError(
-                    f"sources {', '.join(names)}: found texts that changed while shards were made of them, expected "
-                    "files that stay as they are; go on with --resume: the shards are made again"
-                )
+            given = {source.name: _Reader(source, making.watch) for source in sources}
+            with shards_of_files(shards, changed):
+                making.elsewhere.make(shards, given, makers)
         # Texts that were seen when they were cut are not seen twice.
         watch = making.watch if making.elsewhere is None else None
         readers = {source.name: _Reader(source, watch) for source in sources}
         index = None if duplicates is None else duplicates.index(shards)
-        with whole_folder(folder) as part, Workers(making.workers) as workers:
+        with whole_folder(folder) as part, shards_of_files(shards, changed), Workers(making.workers) as workers:
             streams = {
                 source.name: _encoded(
                     source,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -37,6 +39,8 @@ _FIRST_CHARACTERS, _SHARD_CHARACTERS = 100_000, 1_600_000
 seconds of work. Chosen, not measured."""
 _BATCH_CHARACTERS: Final = 2_000_000
 _FIRST_DOCUMENTS, _BATCH_DOCUMENTS = 256, 4096
+_LARGEST: Final = 2_000_000_000
+"""Bytes of a document with its prompt: Arrow counts the bytes and the ids of a part in 32 bits, and would go round."""
 
 Column = npt.NDArray[np.int64]
 _NOTHING: Final = np.empty(0, dtype=np.int32)
@@ -139,6 +143,12 @@ class ShardMaker:
     def _stream(self, documents: Sequence[Document]) -> pa.Buffer:
         reports = [FilterReport(part.name) for part in self.filters]
         kept = list(keep_documents(documents, self.filters, reports))
+        for document in kept:
+            if document.size + len(document.prompt.encode()) > _LARGEST:
+                raise ConfigurationError(
+                    f"document {document.id}: found {document.size:,} bytes, expected at most {_LARGEST:,} with its "
+                    "prompt; cut it, or set unit to paragraph or line"
+                )
         ids: list[Ids] = []
         for batch in _text_batches(kept):
             encoded = self.encoder.encode([document.text for document in batch])
@@ -222,8 +232,8 @@ def whole_text(document: Document) -> str:
 
 
 def _lists(values: Any, lengths: Column, kind: Any) -> Any:
-    ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values, kind))
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, kind))
 
 
 def _text_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -243,13 +253,14 @@ def _cut(documents: Iterable[Document], characters: int, count: int, most: int =
     batch: list[Document] = []
     size = 0
     for document in documents:
-        if batch and (len(batch) == count or size + len(document.text) > characters):
+        length = len(document.prompt) + len(document.text)
+        if batch and (len(batch) == count or size + length > characters):
             yield batch
             batch, size = [], 0
             if 2 * characters <= most:
                 characters, count = 2 * characters, 2 * count
         batch.append(document)
-        size += len(document.text)
+        size += length
     if batch:
         yield batch
 
@@ -295,6 +306,35 @@ class ShardStore:
             yield shard
 
 
+@contextmanager
+def shards_of_files(folder: Path, changed: Callable[[], bool]) -> Iterator[None]:
+    """While it lasts, shards are made; of files that changed none stays, and nothing is made of them.
+
+    A shard has no digest of its texts: its folder's name is all that says what they were.
+
+    Args:
+        folder: Of all shards.
+        changed: Whether a file is not what the folder's name says.
+
+    Raises:
+        ConfigurationError: If one is not.
+    """
+    other = True
+    try:
+        yield
+    finally:
+        try:
+            other = changed()
+        finally:
+            if other:
+                shutil.rmtree(folder, ignore_errors=True)
+    if other:
+        raise ConfigurationError(
+            f"{folder}: found texts that changed while shards were made of them, expected files that stay as they are; "
+            "go on with --resume: the shards are made again"
+        )
+
+
 def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[ShardPart]:
     """What each shard of a source is made of, in order.
 
@@ -310,7 +350,11 @@ def _ready(made: Future[Path] | Shard) -> Shard:
     if isinstance(made, Shard):
         return made
     path = made.result()
-    shard = read_shard(path, whole=True)
+    try:
+        shard = read_shard(path, whole=True)
+    except (pa.ArrowException, OSError):
+        shard = None
     if shard is None:
-        raise ConfigurationError(f"{path}: found no file, expected what a worker has put there; go on with --resume")
+        found = "a damaged file" if path.exists() else "no file"
+        raise ConfigurationError(f"{path}: found {found}, expected what a worker has put there; go on with --resume")
     return shard

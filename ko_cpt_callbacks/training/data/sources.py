@@ -22,7 +22,7 @@ from ko_cpt_callbacks.recipe.bundle import bundled_text
 from ko_cpt_callbacks.recipe.text_files import NAMES, format_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter
-from ko_cpt_callbacks.training.data.reading import BadInputs, Texts, read_file, texts_of
+from ko_cpt_callbacks.training.data.reading import BadInputs, Texts, identity, read_file, texts_of
 from ko_cpt_callbacks.training.hub import hub_rows
 
 # Where an article of a declaration or a statute begins.
@@ -222,6 +222,11 @@ def source_key(source: Source) -> dict[str, Any]:
         "filters": [[part.name, part.settings()] for part in source.filters],
         "part": [source.part, source.held_out, source.limit],
     }
+
+
+def identities(sources: Sequence[Source]) -> list[tuple[int, ...]]:
+    """What changes where a file of some sources does."""
+    return [identity(path) for source in sources for path in source.files]
 
 
 def _drawn(documents: Iterable[Document], count: int) -> Iterator[Document]:

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -49,8 +49,8 @@ class Workers:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._idle: SimpleQueue[Connection] = SimpleQueue()
-        self._threads: ThreadPoolExecutor | None = None
+        self._asked: SimpleQueue[tuple[Future[Any], str, Maker, Any] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._processes: list[Any] = []
 
     def __enter__(self) -> Workers:
@@ -64,17 +64,20 @@ class Workers:
                     process.start()
                     there.close()
                     self._processes.append(process)
-                    self._idle.put(here)
-            self._threads = ThreadPoolExecutor(self.count)
+                    # Not those of a pool: an interrupt that comes as this process takes a future's lock leaves it
+                    # taken, and a thread that waits for it would be waited for.
+                    self._threads.append(threading.Thread(target=self._answer, args=(here,), daemon=True))
+            for thread in self._threads:
+                thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.terminate()
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
         for process in self._processes:
             process.join()
+        for _process in self._processes:
+            self._asked.put(None)
 
     def submit(self, name: str, maker: Maker, part: Any) -> Future[Any]:
         """Have something made of a part.
@@ -84,30 +87,38 @@ class Workers:
             maker: What makes it.
             part: What it is made of.
         """
-        if self._threads is not None:
-            return self._threads.submit(self._ask, name, maker, part)
-        done: Future[Any] = Future()
-        done.set_result(maker.make(part))
-        return done
+        future: Future[Any] = Future()
+        if self._threads:
+            self._asked.put((future, name, maker, part))
+        else:
+            future.set_result(maker.make(part))
+        return future
 
-    def _ask(self, name: str, maker: Maker, part: Any) -> Any:
-        connection = self._idle.get()
-        try:
-            connection.send((name, part))
+    def _answer(self, connection: Connection) -> None:
+        """What a thread does: it asks one process, until nothing more is asked."""
+        while (asked := self._asked.get()) is not None:
+            future, *given = asked
+            try:
+                future.set_result(_ask(connection, *given))
+            except BaseException as error:  # raised where the result is asked for
+                future.set_exception(error)
+
+
+def _ask(connection: Connection, name: str, maker: Maker, part: Any) -> Any:
+    try:
+        connection.send((name, part))
+        found = connection.recv()
+        if found is None:  # it does not know the maker yet
+            connection.send(maker)
             found = connection.recv()
-            if found is None:  # it does not know the maker yet
-                connection.send(maker)
-                found = connection.recv()
-        except (EOFError, OSError):
-            raise WorkerEndedError(
-                "workers: found one that ended (killed, or no memory left), expected it to go on; use fewer with "
-                "--workers, and go on with --resume"
-            ) from None
-        finally:
-            self._idle.put(connection)  # also one that is dead: who waits for it must not wait for ever
-        if isinstance(found, BaseException):
-            raise found
-        return found
+    except (EOFError, OSError):
+        raise WorkerEndedError(
+            "workers: found one that ended (killed, or no memory left), expected it to go on; use fewer with "
+            "--workers, and go on with --resume"
+        ) from None
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 @contextmanager

@@ -53,6 +53,13 @@ def test_an_interrupt_ends_all_at_once() -> None:
     assert (ended.returncode, ended.stderr) == (130, "")
 
 
+def test_an_interrupt_that_leaves_a_lock_taken() -> None:
+    """Ctrl-C as the lock of a future is taken: the thread that would answer waits for ever, and is not waited for."""
+    then = "workers.submit('a', SleepingMaker(), 0.5)._condition.acquire(); raise KeyboardInterrupt"
+    ended = _ended(then, lambda pid: None)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
 def test_an_interrupt_is_the_first_process_s_to_answer() -> None:
     """A worker that gets it works on."""
     with Workers(2) as workers:

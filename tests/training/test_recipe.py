@@ -16,7 +16,6 @@ from training.made_recipe import EXTEND, FIVE_STAGES, LORA, ROWS, loaded, made_m
 from transformers import Trainer, TrainingArguments
 
 from ko_cpt_callbacks import ConfigurationError, Recipe, RecipeError
-from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.fold import FAMILY
@@ -189,7 +188,7 @@ def test_family_of_a_stage(tmp_path: Path) -> None:
     assert kind == FAMILY and [run["name"] for run in values["runs"]] == runs
     assert recipe.callback("even").notes() == ()
     missing = made_recipe(tmp_path, FIVE_STAGES, overrides=("stages.odd.watch.family=[not-there]",))
-    with pytest.raises(UnreadableRunError, match="not-there"):
+    with pytest.raises(ConfigurationError, match="not-there"):
         missing.callback("odd")
 
 

@@ -50,7 +50,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         self.count = count
         self._asked: SimpleQueue[tuple[Future[Any], str, Maker, Any] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._idle: SimpleQueue[Connection] = SimpleQueue()
         self._processes: list[Any] = []
 
     def __enter__(self) -> Workers:
@@ -64,11 +64,10 @@ class Workers:
                     process.start()
                     there.close()
                     self._processes.append(process)
+                    self._idle.put(here)
                     # Not those of a pool: an interrupt that comes as this process takes a future's lock leaves it
                     # taken, and a thread that waits for it would be waited for.
-                    self._threads.append(threading.Thread(target=self._answer, args=(here,), daemon=True))
-            for thread in self._threads:
-                thread.start()
+                    threading.Thread(target=self._answer, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,37 +87,39 @@ class Workers:
             part: What it is made of.
         """
         future: Future[Any] = Future()
-        if self._threads:
+        if self._processes:
             self._asked.put((future, name, maker, part))
         else:
             future.set_result(maker.make(part))
         return future
 
-    def _answer(self, connection: Connection) -> None:
-        """What a thread does: it asks one process, until nothing more is asked."""
+    def _answer(self) -> None:
+        """What a thread does: it asks a process that is idle, until nothing more is asked."""
         while (asked := self._asked.get()) is not None:
             future, *given = asked
             try:
-                future.set_result(_ask(connection, *given))
+                future.set_result(self._ask(*given))
             except BaseException as error:  # raised where the result is asked for
                 future.set_exception(error)
 
-
-def _ask(connection: Connection, name: str, maker: Maker, part: Any) -> Any:
-    try:
-        connection.send((name, part))
-        found = connection.recv()
-        if found is None:  # it does not know the maker yet
-            connection.send(maker)
+    def _ask(self, name: str, maker: Maker, part: Any) -> Any:
+        connection = self._idle.get()
+        try:
+            connection.send((name, part))
             found = connection.recv()
-    except (EOFError, OSError):
-        raise WorkerEndedError(
-            "workers: found one that ended (killed, or no memory left), expected it to go on; use fewer with "
-            "--workers, and go on with --resume"
-        ) from None
-    if isinstance(found, BaseException):
-        raise found
-    return found
+            if found is None:  # it does not know the maker yet
+                connection.send(maker)
+                found = connection.recv()
+        except (EOFError, OSError):
+            raise WorkerEndedError(
+                "workers: found one that ended (killed, or no memory left), expected it to go on; use fewer with "
+                "--workers, and go on with --resume"
+            ) from None
+        finally:
+            self._idle.put(connection)  # also one that is dead: who waits for it must not wait for ever
+        if isinstance(found, BaseException):
+            raise found
+        return found
 
 
 @contextmanager

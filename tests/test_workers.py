@@ -55,7 +55,8 @@ def test_an_interrupt_ends_all_at_once() -> None:
 
 def test_an_interrupt_that_leaves_a_lock_taken() -> None:
     """Ctrl-C as the lock of a future is taken: the thread that would answer waits for ever, and is not waited for."""
-    then = "workers.submit('a', SleepingMaker(), 0.5)._condition.acquire(); raise KeyboardInterrupt"
+    then = "asked = workers.submit('a', SleepingMaker(), 3600)"
+    then += "; workers.submit('b', SleepingMaker(), 0).result(); asked._condition.acquire(); raise KeyboardInterrupt"
     ended = _ended(then, lambda pid: None)
     assert (ended.returncode, ended.stderr) == (130, "")
 

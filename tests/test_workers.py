@@ -16,7 +16,8 @@ from sleeping_maker import SleepingMaker
 from ko_cpt_callbacks.workers import WorkerEndedError, Workers
 
 _SCRIPT = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is begun with it ignored
 from sleeping_maker import SleepingMaker
 from ko_cpt_callbacks.workers import Workers
 try:

@@ -19,7 +19,7 @@ are measured by `ko-cpt measure`'s own code on the reference text.
 Exit status 1 where a difference is below 0.02 or an error above 0.002 bits per byte (a language), or fewer than 90 or
 more than 98 % of the draws hold.
 
-SOURCES is the folder of the archives (``make bench-reference`` fetches them). One core, three minutes.
+SOURCES is the folder of the archives (``make bench-reference`` fetches them). Some 20 seconds of processor time a seed.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Band:
     Args:
         step: Its step.
         loss: Its exact loss, nats per token.
-        kin: The runs that it is compared with, `FEWEST` or more; none where `apart` says why not.
+        compared: The runs that it is compared with, `FEWEST` or more; none where `apart` says why not.
         apart: Why it is compared with none; None where it is.
         lower: The band's lower end, nats per token; NaN where there is none, as the upper one.
         upper: Its upper end.
@@ -64,7 +64,7 @@ class Band:
 
     step: int
     loss: float
-    kin: tuple[FamilyRun, ...] = ()
+    compared: tuple[FamilyRun, ...] = ()
     apart: Apart | None = None
     lower: float = math.nan
     upper: float = math.nan
@@ -93,16 +93,17 @@ def band_of(outlook: Outlook, split: str) -> Band | None:
     curve = eval_curve(outlook, split)
     schedule = schedule_of(outlook.ahead, outlook.rates(), outlook.done, planned)
     reasons = [_apart(outlook, split, curve, schedule, step, run) for run in outlook.family]
-    kin = tuple(run for run, reason in zip(outlook.family, reasons, strict=True) if reason is None)
-    if len(kin) < FEWEST:
+    compared = tuple(run for run, reason in zip(outlook.family, reasons, strict=True) if reason is None)
+    if len(compared) < FEWEST:
         return replace(none, apart=next((reason for reason in reasons if reason is not None), Apart.FEW_RUNS))
-    logs = _logs(kin, split, step)
-    spread = math.hypot(float(logs.std(ddof=1)) * math.sqrt(1 + 1 / len(kin)), MODEL_ERROR, _between(kin, split, step))
-    reach = spread * float(students_t(np.array([(1 + BAND) / 2]), len(kin) - 1)[0])
-    center, ratio = float(logs.mean()), max(schedule.rates) / float(np.median([run.peak for run in kin]))
+    logs = _logs(compared, split, step)
+    own = float(logs.std(ddof=1)) * math.sqrt(1 + 1 / len(compared))
+    spread = math.hypot(own, MODEL_ERROR, _between(compared, split, step))
+    reach = spread * float(students_t(np.array([(1 + BAND) / 2]), len(compared) - 1)[0])
+    center, ratio = float(logs.mean()), max(schedule.rates) / float(np.median([run.peak for run in compared]))
     with np.errstate(over="ignore"):  # of losses that are orders of magnitude apart the band has no end
         lower, upper = np.exp([center - reach, center + reach]).tolist()
-    return Band(int(step), loss, kin, None, lower, upper, ratio)
+    return Band(int(step), loss, compared, None, lower, upper, ratio)
 
 
 @np.errstate(over="ignore")
@@ -117,27 +118,27 @@ def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
     band, last = band_of(outlook, split), found.last_step
     if band is None or band.step >= last:
         return found
-    kin = [run for run in band.kin if run.curves[split].loss_at(last, run.steps) is not None]
+    compared = [run for run in band.compared if run.curves[split].loss_at(last, run.steps) is not None]
     apart = band.apart or (Apart.LEFT_BAND if band.left else None)
-    if apart is not None or len(kin) < FEWEST:
+    if apart is not None or len(compared) < FEWEST:
         return replace(found, apart=apart or Apart.OTHER_EVALUATIONS)
-    now, then = math.log(band.loss), _logs(kin, split, band.step)
-    ends = _logs(kin, split, last)
+    now, then = math.log(band.loss), _logs(compared, split, band.step)
+    ends = _logs(compared, split, last)
     center = carried(then, ends, now)
-    spread = math.hypot(missed(then, ends), _between(kin, split, band.step), _between(kin, split, last))
+    spread = math.hypot(missed(then, ends), _between(compared, split, band.step), _between(compared, split, last))
     chances = np.concatenate([(np.arange(KEPT) + 0.5) / KEPT, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]])
-    *kept, lower, upper = np.exp(center + spread * students_t(chances, len(kin) - 1)).tolist()
+    *kept, lower, upper = np.exp(center + spread * students_t(chances, len(compared) - 1)).tolist()
     width = math.inf if found.withheld or found.upper is None else found.upper - (found.lower or 0.0)
     if width <= upper - lower or upper == math.inf:
         return found
     median = float(np.exp(center))
-    shared = [step for step, _ in kin[0].curves[split].points if band.step < step < last]
-    between = [(step, 0.0) for step in shared if all(run.curves[split].loss_at(step, run.steps) for run in kin)]
+    shared = [step for step, _ in compared[0].curves[split].points if band.step < step < last]
+    between = [(step, 0.0) for step in shared if all(run.curves[split].loss_at(step, run.steps) for run in compared)]
     steps = thinned([(0.0, 0.0), *between, (0.0, 0.0)], PATH + 1)[1:-1]
-    path = [(step, float(np.exp(carried(then, _logs(kin, split, step), now)))) for step, _ in steps]
+    path = [(step, float(np.exp(carried(then, _logs(compared, split, step), now)))) for step, _ in steps]
     whole = [(float(band.step), band.loss), *path, (float(last), median)]
     return replace(
-        found, median=median, lower=lower, upper=upper, now=band.step, ends=tuple(kept), family=len(kin),
+        found, median=median, lower=lower, upper=upper, now=band.step, ends=tuple(kept), family=len(compared),
         withheld=tuple(doubt for doubt in found.withheld if doubt in STAYS),
         path=tuple((int(step), loss) for step, loss in whole),
     )  # fmt: skip
@@ -187,17 +188,17 @@ def _same_shape(schedule: Schedule, run: FamilyRun) -> bool:
     return peak > 0 and float(np.abs(schedule.at(steps) / peak - rates / run.peak).max()) <= SAME_RATE
 
 
-def _logs(kin: Sequence[FamilyRun], split: str, step: float) -> Floats:
+def _logs(compared: Sequence[FamilyRun], split: str, step: float) -> Floats:
     """Logarithms of the losses of a set at a step that each run has."""
-    return np.log([run.curves[split].loss_at(step, run.steps) or math.nan for run in kin])
+    return np.log([run.curves[split].loss_at(step, run.steps) or math.nan for run in compared])
 
 
-def _between(kin: Sequence[FamilyRun], split: str, step: float) -> float:
+def _between(compared: Sequence[FamilyRun], split: str, step: float) -> float:
     """How far their losses are unsure between two evaluations, as a standard deviation: half of what they fall there.
 
     All are off the same way, since a loss falls faster at first: no spread of theirs shows it.
     """
-    return abs(float(np.mean([run.curves[split].fall_at(step) for run in kin]))) / 2
+    return abs(float(np.mean([run.curves[split].fall_at(step) for run in compared]))) / 2
 
 
 def carried(then: Floats, ends: Floats, now: float) -> float:

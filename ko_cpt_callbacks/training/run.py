@@ -22,8 +22,8 @@ from ko_cpt_callbacks.training.arguments import check_arguments, training_argume
 from ko_cpt_callbacks.training.data.reading import BadInputs
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
 from ko_cpt_callbacks.training.data.report import bad_lines, left_out, write_data_report
-from ko_cpt_callbacks.training.data.rows import Making, PackedRows, needed_rows, stage_rows
-from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
+from ko_cpt_callbacks.training.data.rows import Making, PackedRows
+from ko_cpt_callbacks.training.data.use import SourceUse, needed_rows, source_uses, stage_rows, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RecipeFolder, locked
 from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
 from ko_cpt_callbacks.training.model.base import BaseModel

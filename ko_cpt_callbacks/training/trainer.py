@@ -30,8 +30,7 @@ from transformers import (
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.training.data.packing import IGNORED
-from ko_cpt_callbacks.training.data.rows import COLUMN, LABELS
+from ko_cpt_callbacks.training.data.packing import COLUMN, IGNORED, LABELS
 from ko_cpt_callbacks.training.folder import last_checkpoint, remove_checkpoints
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from small_recipe import small_recipe
 from tiny import korean
 from typer.testing import CliRunner
 
@@ -13,33 +14,9 @@ from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
-RECIPE = """
-id: small
-title: "Small"
-base:
-  build:
-    family: llama
-    hidden_size: 32
-    intermediate_size: 64
-    num_hidden_layers: 1
-    num_attention_heads: 2
-    tokenizer: {algorithm: byte-level-bpe, vocab_size: 400, sources: [ko]}
-  dtype: float32
-data:
-  sequence_length: 64
-  packing: true
-  held_out: 0.2
-  duplicates: near
-  sources:
-    ko: {language: ko, files: texts.jsonl, filters: {hangul_share: {minimum: 0.5}}}
-  mix: {ko: 1}
-eval:
-  ko: {source: ko}
-stages:
-  all:
-    trains: {input: all, output: all, layers: all}
-    arguments: {max_steps: 2, per_device_train_batch_size: 2, report_to: none, use_cpu: true}
-"""
+RECIPE = small_recipe(
+    "ko: {language: ko, files: texts.jsonl, filters: {hangul_share: {minimum: 0.5}}}", mix="{ko: 1}", held_out=0.2
+)
 
 
 @pytest.fixture

@@ -59,9 +59,9 @@ def _torch(path: Path) -> None:
 
 
 def _arrow(path: Path) -> None:
-    from ko_cpt_callbacks.training.data.rows import _write
+    from ko_cpt_callbacks.training.data.packing import write_rows
 
-    _write(path, [(list(range(1000)),)] * 100, labels=False)
+    write_rows(path, [(list(range(1000)),)] * 100, labels=False)
 
 
 @pytest.mark.parametrize("write", [_safetensors, _torch, _arrow, lambda path: path.write_bytes(bytes(10**6))])

@@ -73,6 +73,15 @@ def test_a_framework_that_is_not_there_is_named(name: str) -> None:
     assert done.output.startswith(f"ko-cpt {name}: {name} is not installed")
 
 
+def _refusal(framework: str, folder: Path, text: str) -> str:
+    """The one line with which a page is refused, with status 2."""
+    page = folder / "page.yaml"
+    page.write_text(text, "utf-8")
+    done = CliRunner().invoke(app, [framework, "train", str(page)])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    return str(done.output)
+
+
 def _as_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ko_cpt_callbacks.cli.frameworks.importlib.util.find_spec", lambda name: name)
 
@@ -94,12 +103,7 @@ def test_a_page_that_axolotl_would_take_without_the_callback(
 ) -> None:
     """A block without its plugin, and a wrong one, end before Axolotl begins."""
     _as_if_installed(monkeypatch)
-    page = tmp_path / "page.yaml"
-    page.write_text(text, "utf-8")
-    done = CliRunner().invoke(app, ["axolotl", "train", str(page)])
-    assert done.exit_code == 2
-    assert expected in done.output
-    assert done.output.count("\n") == 1
+    assert expected in _refusal("axolotl", tmp_path, text)
 
 
 def test_axolotl_finds_accelerate_beside_its_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +135,7 @@ def test_a_page_that_llamafactory_is_not_given(
 ) -> None:
     """A wrong block ends in one line before LLaMA-Factory is imported (it is not there)."""
     _as_if_installed(monkeypatch)
-    page = tmp_path / "page.yaml"
-    page.write_text(text, "utf-8")
-    done = CliRunner().invoke(app, ["llamafactory", "train", str(page)])
-    assert (done.exit_code, done.output.count("\n")) == (2, 1)
-    assert expected in done.output
+    assert expected in _refusal("llamafactory", tmp_path, text)
 
 
 def test_no_page_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.training.data import packing, shards
 from ko_cpt_callbacks.training.data import rows as row_store
-from ko_cpt_callbacks.training.data import shards
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
@@ -173,7 +173,7 @@ def test_a_kill_leaves_nothing_half(files: dict[str, Path], tmp_path: Path, monk
 def test_written_in_parts(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sizes of the batches show nowhere in the rows."""
     whole = make(files, tmp_path / "one", tail="keep")
-    monkeypatch.setattr(row_store, "_BATCH_TOKENS", 300)
+    monkeypatch.setattr(packing, "_BATCH_TOKENS", 300)
     monkeypatch.setattr(shards, "_BATCH_CHARACTERS", 500)
     monkeypatch.setattr(shards, "_BATCH_DOCUMENTS", 7)
     monkeypatch.setattr(shards, "_FIRST_CHARACTERS", 700)

@@ -20,8 +20,7 @@ import pytest
 from tiny import byte_level_tokenizer, korean
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data import rows as rows_module
-from ko_cpt_callbacks.training.data import shards
+from ko_cpt_callbacks.training.data import packing, shards
 from ko_cpt_callbacks.training.data.duplicates import DuplicateIndex
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import HangulShare
@@ -146,7 +145,7 @@ EVENTS: dict[str, tuple[Any, str]] = {
     "begin of a file": (shards, "write_whole"),
     "a file of which nothing may be on disk": (os, "fsync"),
     "look for duplicates": (DuplicateIndex, "add"),
-    "rows": (rows_module, "_record"),
+    "rows": (packing, "_record"),
 }
 
 

@@ -72,7 +72,7 @@ class OffFamily(Rule):
         if band.left and after.outside >= self.evaluations and LEFT not in before.said:
             rated = abs(band.rate_ratio - 1) > self.rate_apart
             values |= {"loss": band.loss, "lower": band.lower, "upper": band.upper, "level": BAND}
-            values |= {"runs": len(band.kin), "rate_ratio": band.rate_ratio}
+            values |= {"runs": len(band.compared), "rate_ratio": band.rate_ratio}
             found = Finding(self.code, Severity.WARNING, seen.step, seen.split, values, variant=RATE if rated else LEFT)
             after = replace(after, said=before.said | {LEFT})
         elif after.apart >= self.evaluations and APART not in before.said:

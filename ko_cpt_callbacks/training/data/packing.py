@@ -1,13 +1,15 @@
-"""Documents, as token ids, packed into rows of one length, or cut into rows of their own."""
+"""Documents, as token ids, packed into rows of one length, or cut into rows of their own, and put into a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
@@ -53,8 +55,12 @@ def mix_streams(
 
 
 Row = npt.NDArray[np.int32]
+COLUMN: Final = "input_ids"
+LABELS: Final = "labels"
 IGNORED: Final = -100
 """The label of a token that is no target, as torch has it."""
+# Tokens written at once: some ten megabytes. Chosen, not measured.
+_BATCH_TOKENS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +173,33 @@ def answer_rows(documents: Iterable[tuple[Row, int]], length: int, report: PackR
         report.rows += 1
         report.tokens += len(row)
         yield row, labels
+
+
+def write_rows(path: Path, rows: Iterable[tuple[Row, ...]], *, labels: bool) -> None:
+    """Write rows as an Arrow stream, as `datasets` maps it.
+
+    Args:
+        path: The file.
+        rows: Ids of each, and its labels where they have some.
+        labels: Whether they have.
+    """
+    schema = pa.schema({name: pa.list_(pa.int32()) for name in ((COLUMN, LABELS) if labels else (COLUMN,))})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        batch: list[tuple[Row, ...]] = []
+        size = 0
+        for row in rows:
+            batch.append(row)
+            size += len(row[0])
+            if size >= _BATCH_TOKENS:
+                stream.write_batch(_record(batch, schema))
+                batch, size = [], 0
+        if batch:
+            stream.write_batch(_record(batch, schema))
+
+
+def _record(rows: Sequence[tuple[Row, ...]], schema: Any) -> Any:
+    columns = []
+    for column in zip(*rows, strict=True):
+        ends = np.cumsum([0, *map(len, column)], dtype=np.int32)
+        columns.append(pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(column))))
+    return pa.record_batch(columns, schema=schema)

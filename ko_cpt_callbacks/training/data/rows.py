@@ -1,8 +1,4 @@
-"""A corpus as rows on disk: made once, then read from there by every stage, process and resumed run.
-
-With one seed and one set of rows every stage would see the same ones in the same order, and what no stage reaches
-would never be seen.
-"""
+"""A corpus as rows on disk: made once, then read from there by every stage, process and resumed run."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -31,6 +26,7 @@ from ko_cpt_callbacks.training.data.packing import (
     cut_rows,
     mix_streams,
     pack_rows,
+    write_rows,
 )
 from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_reports, remove_duplicates
 from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore, shards_of_files
@@ -39,49 +35,9 @@ from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
 from ko_cpt_callbacks.workers import Workers
 
-
-def needed_rows(arguments: Any) -> int | None:
-    """Rows that a training takes, over all its processes.
-
-    Args:
-        arguments: ``TrainingArguments``.
-
-    Returns:
-        None where it goes through whatever there is, by epochs.
-    """
-    if arguments.max_steps <= 0:
-        return None
-    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
-    return int(arguments.max_steps * rows * arguments.world_size)
-
-
-def stage_rows(needed: Mapping[str, int | None], name: str, rows: int) -> Sequence[int]:
-    """The places of a stage's rows.
-
-    Args:
-        needed: What each stage takes, in order; None: all there are.
-        name: The stage.
-        rows: How many there are; after the last comes the first again.
-
-    Returns:
-        As many as it takes, each once; all in order where it takes as many as there are, or more.
-    """
-    wanted = needed[name]
-    if wanted is None or wanted >= rows:
-        return range(rows)
-    before = list(needed)[: list(needed).index(name)]
-    start = sum(needed[stage] or 0 for stage in before) % rows
-    end = start + wanted
-    return range(start, end) if end <= rows else [*range(start, rows), *range(end - rows)]
-
-
-COLUMN: Final = "input_ids"
-LABELS: Final = "labels"
 _FORMAT: Final = 4
 _ROWS_FILE: Final = "rows.arrow"
 _REPORT_FILE: Final = "report.json"
-# Tokens written at once: some ten megabytes. Chosen, not measured.
-_BATCH_TOKENS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -244,7 +200,7 @@ def packed_rows(
                 for source in sources
             }
             documents = _taken(mix_streams(streams, shares, measure), report)
-            _write(part / _ROWS_FILE, islice(_rows(documents, settings, count), max_rows), labels=settings.prompts)
+            write_rows(part / _ROWS_FILE, islice(_rows(documents, settings, count), max_rows), labels=settings.prompts)
             for source in sources:
                 if not report[source.name].documents:
                     raise source.error("no document that is not blank and not dropped", "some text")
@@ -351,30 +307,6 @@ def _rows(documents: Iterable[Encoded], settings: PackSettings, count: PackRepor
     packed = pack_rows(ids, settings.length, settings.tail, count)
     for row in packed if settings.packed else cut_rows(ids, settings.length, count):
         yield (row,)
-
-
-def _write(path: Path, rows: Iterable[tuple[Row, ...]], *, labels: bool) -> None:
-    """An Arrow stream, as `datasets` maps it."""
-    schema = pa.schema({name: pa.list_(pa.int32()) for name in ((COLUMN, LABELS) if labels else (COLUMN,))})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        batch: list[tuple[Row, ...]] = []
-        size = 0
-        for row in rows:
-            batch.append(row)
-            size += len(row[0])
-            if size >= _BATCH_TOKENS:
-                stream.write_batch(_record(batch, schema))
-                batch, size = [], 0
-        if batch:
-            stream.write_batch(_record(batch, schema))
-
-
-def _record(rows: Sequence[tuple[Row, ...]], schema: Any) -> Any:
-    columns = []
-    for column in zip(*rows, strict=True):
-        ends = np.cumsum([0, *map(len, column)], dtype=np.int32)
-        columns.append(pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(column))))
-    return pa.record_batch(columns, schema=schema)
 
 
 def _marks(tokenizer: Any, settings: PackSettings) -> tuple[Ids, Ids]:

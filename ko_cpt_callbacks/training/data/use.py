@@ -1,4 +1,8 @@
-"""How much of each source the stages train on, and how often: known before the first step."""
+"""Which rows the stages train on, how much of each source that is, and how often: known before the first step.
+
+With one seed and one set of rows every stage would see the same ones in the same order, and what no stage reaches
+would never be seen.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,41 @@ from typing import Any
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.signal.limits import CORPUS_USED
 from ko_cpt_callbacks.training.data.rows import PackedRows
+
+
+def needed_rows(arguments: Any) -> int | None:
+    """Rows that a training takes, over all its processes.
+
+    Args:
+        arguments: ``TrainingArguments``.
+
+    Returns:
+        None where it goes through whatever there is, by epochs.
+    """
+    if arguments.max_steps <= 0:
+        return None
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return int(arguments.max_steps * rows * arguments.world_size)
+
+
+def stage_rows(needed: Mapping[str, int | None], name: str, rows: int) -> Sequence[int]:
+    """The places of a stage's rows.
+
+    Args:
+        needed: What each stage takes, in order; None: all there are.
+        name: The stage.
+        rows: How many there are; after the last comes the first again.
+
+    Returns:
+        As many as it takes, each once; all in order where it takes as many as there are, or more.
+    """
+    wanted = needed[name]
+    if wanted is None or wanted >= rows:
+        return range(rows)
+    before = list(needed)[: list(needed).index(name)]
+    start = sum(needed[stage] or 0 for stage in before) % rows
+    end = start + wanted
+    return range(start, end) if end <= rows else [*range(start, rows), *range(end - rows)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from training.small_tokenizer import BASES, byte_level, wrap
 
 from ko_cpt_callbacks.training.data import words as words_module
 from ko_cpt_callbacks.training.data.encode import encode_texts
-from ko_cpt_callbacks.training.data.words import WordEncoder, words_are_apart
+from ko_cpt_callbacks.training.data.words import WordEncoder, lines_are_apart, words_are_apart
 
 pytestmark = pytest.mark.both_versions
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.both_versions
 def odd_texts() -> list[str]:
     """Every mixture of blanks, scripts, signs and spelled control tokens."""
     draw = random.Random(0)
-    letters = [*" \n\t가나ab1.'▁é\u0301🙂漢Z\u3000", "  ", "</s>", "<pad> ", " 한국어"]
+    letters = [*" \n\t\0가나ab1.'/▁é\u0301🙂漢Z\u3000", "  ", "</s>", "<pad> ", " 한국어"]
     return ["", " ", " a  b", "가 ", *("".join(draw.choices(letters, k=60)) for _ in range(400))]
 
 
@@ -51,6 +51,25 @@ def test_ids_are_those_of_the_whole_text(base: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(words_module, "_KEPT", 50)
     parts = [ids.tolist() for place in range(0, len(texts), 9) for ids in encoder.encode(texts[place : place + 9])]
     assert parts == whole
+
+
+def test_a_line_is_apart_from_the_next_where_the_pattern_cuts_there() -> None:
+    """Not where a space is put in front of a text, nor where a pattern takes what follows the end of a line along."""
+
+    def lines(tokenizer: Any) -> bool:
+        backend = tokenizer.backend_tokenizer
+        return lines_are_apart(json.loads(backend.to_str()), backend.pre_tokenizer)
+
+    cut = {name for name, base in BASES.items() if lines(base())}
+    assert {"gpt2", "qwen", "llama3"} <= cut
+    assert cut.isdisjoint({"roberta", "llama", "llama2", "gemma"})
+    signs = {"Regex": r"[^\s\p{L}]+[\r\n/]*|\p{L}+|\s+"}
+    step = json.loads(byte_level().backend_tokenizer.to_str())["pre_tokenizer"] | {"use_regex": False}
+    steps = [{"type": "Split", "pattern": signs, "behavior": "Isolated", "invert": False}, step]
+    reaching = changed(byte_level(), pre_tokenizer={"type": "Sequence", "pretokenizers": steps})
+    assert apart(reaching) and not lines(reaching)
+    texts = ["가.\n/나 가.\n나", "가\n나.\n/"] * 3
+    assert [ids.tolist() for ids in WordEncoder(reaching).encode(texts)] == encode_texts(reaching, texts)
 
 
 def test_tokens_that_reach_over_a_space() -> None:

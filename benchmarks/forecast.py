@@ -1,6 +1,6 @@
 """How far is a forecast from where the loss ended, how often is that in its interval, and what do other laws say?
 
-``python benchmarks/forecast.py [--data FOLDER]``
+``python benchmarks/forecast.py [--data FOLDER] [--more FOLDER]``
 
 Curves: ``curves/`` and ``runs/`` of FOLDER (default ``../shared/data`` beside the repository). Nine 100M-parameter
 pretraining curves (Multi-Power Law repository, MIT), three public runs of continued pretraining and instruction tuning,
@@ -10,9 +10,12 @@ schedule ahead is that of the log, as a Trainer knows it.
 
 **Left out**: the prior of each family is the one of ten (what a decay is worth, how the curve begins) that is best on
 the *other* families; **in-sample** is the package's own prior. A family is a model, its data and its first steps: the
-curves of one prefix, the runs of one project. **All pretraining left out** takes the nine curves as one family, which
-leaves four curves to choose the prior by. Beside it: the last value, a power law in steps, Tissue's law and the
-Multi-Power Law, fitted by least squares over a grid of their exponents (`forecast_laws`).
+curves of one prefix, the runs of one project. The width of the interval is theirs too: the narrowest at which nine in
+ten forecasts of the kind of run that has the widest misses are held, each family with a prior of the others (conformal,
+n + 1; of fewer than nine, all). **All pretraining left out** takes the nine curves as one family, which leaves four
+curves to choose the prior by; with ``--more`` (``loss_curve_repo`` of the Multi-Power Law repository) also the 18 of
+the other two sizes. Beside it: the last value, a power law in steps, Tissue's law and the Multi-Power Law, fitted by
+least squares over a grid of their exponents (`forecast_laws`).
 
 Exit status 1 where a limit is missed. One core, under three minutes, no network.
 """
@@ -33,7 +36,7 @@ import numpy as np
 from forecast_laws import LAWS, Seen
 
 from ko_cpt_callbacks.forecast.evidence import gathered, rate_sums, usable
-from ko_cpt_callbacks.forecast.forecast import Forecast, forecast
+from ko_cpt_callbacks.forecast.forecast import LEVEL, Forecast, forecast
 from ko_cpt_callbacks.forecast.posterior import HEALTHY, Prior
 from ko_cpt_callbacks.forecast.schedule import Schedule, inferred_schedule
 
@@ -43,8 +46,10 @@ TARGETS = (-0.1, -0.06, -0.02, 0.02, 0.06, 0.1)
 PRETRAINING = "pretraining:"
 NOISY = 0.006
 """Noise of the truth, part of it, from which on a curve is not in the medians."""
+SIZES = ("25", "400")
+"""Millions of parameters of further pretraining curves."""
 PRIORS = tuple(
-    replace(HEALTHY, kappa=(kappa, HEALTHY.kappa[1]), late_offset=late)
+    replace(HEALTHY, kappa=(kappa, HEALTHY.kappa[1]), late_offset=late, width=1.0)
     for kappa in (0.03, 0.034, 0.038, 0.042, 0.046)
     for late in (0.3, 1.0)
 )
@@ -121,16 +126,19 @@ def logged(path: Path, name: str, family: str, until: int | None = None) -> list
     return found
 
 
+def pretrained(path: Path, kind: str) -> Curve:
+    """A curve of the Multi-Power Law repository; those of one prefix are one family."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = [(float(row["step"]), float(row["lr"]), float(row["loss"])) for row in csv.DictReader(stream)]
+    points, rates = [(s, loss) for s, _, loss in rows], [(s, rate) for s, rate, _ in rows]
+    begun = "cosine" if "cosine" in path.stem else "one rate, then a decay"
+    begun = "constant" if "constant_72000" in path.stem else begun
+    return Curve(path.stem, f"{kind} {begun}", points, rates, int(rows[-1][0]))
+
+
 def healthy(data: Path) -> list[Curve]:
     """The curves that the limits are for."""
-    found = []
-    for path in sorted((data / "curves").glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = [(float(row["step"]), float(row["lr"]), float(row["loss"])) for row in csv.DictReader(stream)]
-        points, rates = [(s, loss) for s, _, loss in rows], [(s, rate) for s, rate, _ in rows]
-        kind = path.stem.split("_")[1]
-        begun = kind if kind == "cosine" or path.stem == "mpl100_constant_72000" else "one rate, then a decay"
-        found.append(Curve(path.stem, f"{PRETRAINING} {begun}", points, rates, int(rows[-1][0])))
+    found = [pretrained(path, PRETRAINING) for path in sorted((data / "curves").glob("*.csv"))]
     for start, family, until in (("00", "medgemma", None), ("01", "medgemma", 3500), ("23", "vicuna", None)):
         (path,) = (data / "runs").glob(f"{start}_*.json")
         found.extend(logged(path, f"run {start}", family, until))
@@ -164,21 +172,54 @@ def error(curve: Curve, median: float | None) -> float:
     return math.nan if median is None else 100 * abs(median / curve.truth - 1)
 
 
-def prior_errors(curves: Sequence[Curve]) -> dict[str, np.ndarray]:
-    """Of each family the mean error with each of `PRIORS`, over its curves and the origins."""
-    errors = np.array(
-        [[np.mean([error(c, c.forecast(part, prior).median) for part in ORIGINS]) for c in curves] for prior in PRIORS]
-    )
-    return {
-        name: errors[:, np.array([curve.family == name for curve in curves])].mean(axis=1)
-        for name in sorted({curve.family for curve in curves})
-    }
+def score(curve: Curve, found: Forecast) -> float:
+    """The miss in half-widths of its side: at most 1 where the interval holds the end; of no forecast, no end."""
+    if found.median is None or found.lower is None or found.upper is None:
+        return math.inf
+    side = found.upper - found.median if curve.truth > found.median else found.median - found.lower
+    return abs(curve.truth - found.median) / side
 
 
-def best_prior(errors: dict[str, np.ndarray], left_out: str) -> Prior:
-    """The prior that is best on the families whose names do not begin so; each counts once."""
-    others = [error for name, error in errors.items() if not name.startswith(left_out)]
-    return PRIORS[int(np.argmin(sum(others)))]
+def narrowest(scores: Sequence[float]) -> float:
+    """The width that holds another such forecast with probability `LEVEL`: of fewer than nine, the largest score."""
+    return sorted(scores)[min(len(scores), math.ceil(LEVEL * (len(scores) + 1))) - 1]
+
+
+class Choice:
+    """What each of `PRIORS` comes to on every curve, and which of them is chosen by which curves."""
+
+    def __init__(self, curves: Sequence[Curve]) -> None:
+        self.curves = curves
+        self.tried = [[[curve.forecast(part, prior) for part in ORIGINS] for curve in curves] for prior in PRIORS]
+        self.families = sorted({curve.family for curve in curves})
+
+    def place(self, *left_out: str) -> int:
+        """The prior with the lowest mean error on the families whose names do not begin so; each counts once."""
+        means = np.zeros(len(PRIORS))
+        for name in self.families:
+            if not (left_out and name.startswith(left_out)):
+                means += [
+                    np.mean([error(curve, one.median) for curve, one in self._of(name, row)]) for row in self.tried
+                ]
+        return int(np.argmin(means))
+
+    def _of(self, family: str, row: Sequence[Sequence[Forecast]]) -> list[tuple[Curve, Forecast]]:
+        """The forecasts of a family, each with its curve."""
+        both = zip(self.curves, row, strict=True)
+        return [(curve, one) for curve, found in both if curve.family == family for one in found]
+
+    def width(self, *left_out: str) -> float:
+        """The narrowest that every kind of the other families grants, each family by a prior that leaves it out too."""
+        scores: dict[str, list[float]] = {}
+        for name in self.families:
+            if not (left_out and name.startswith(left_out)):
+                found = self._of(name, self.tried[self.place(*left_out, name)])
+                scores.setdefault(name.partition(":")[0], []).extend(score(curve, one) for curve, one in found)
+        return max(narrowest(of_kind) for of_kind in scores.values())
+
+    def prior(self, *left_out: str) -> Prior:
+        """Both."""
+        return replace(PRIORS[self.place(*left_out)], width=self.width(*left_out))
 
 
 def figures(curves: Sequence[Curve], found: Sequence[Forecast]) -> dict[str, float]:
@@ -224,6 +265,31 @@ def laws(curves: Sequence[Curve], part: float) -> dict[str, tuple[float, float]]
     return {name: (float(np.median(one)), float(np.quantile(one, 0.9))) for name, one in errors.items()}
 
 
+def told(name: str, curves: Sequence[Curve], prior: Prior) -> None:
+    """Prints what a prior comes to on curves."""
+    found = [[curve.forecast(part, prior) for curve in curves] for part in ORIGINS]
+    of_part = [figures(curves, one) for one in found]
+    errors = ", ".join(f"{one['median error, %']:.2f} / {one['p90 error, %']:.2f}" for one in of_part)
+    held = sum(covered(curve, one) for part in found for curve, one in zip(curves, part, strict=True))
+    chosen = f"kappa {prior.kappa[0]}, width {prior.width:.2f}"
+    print(f"{name} ({chosen}): median / p90 error {errors} %, held {held} of {len(curves) * len(ORIGINS)}")
+
+
+def further(more: Path, curves: Sequence[Curve]) -> None:
+    """Prints what the same runs with other sizes of the model come to, and what they choose for the 100M ones."""
+    sizes = {
+        size: [pretrained(path, f"{size}M {PRETRAINING}") for path in sorted((more / f"csv_{size}").glob("*.csv"))]
+        for size in SIZES
+    }
+    others = [curve for curve in curves if not curve.family.startswith(PRETRAINING)]
+    nine = [curve for curve in curves if curve.family.startswith(PRETRAINING)]
+    for size, of_size in sizes.items():
+        told(f"{size}M parameters, the package's own prior", of_size, HEALTHY)
+        told(f"all nine left out, chosen with {size}M", nine, Choice([*others, *of_size]).prior())
+    both = [curve for of_size in sizes.values() for curve in of_size]
+    told("all nine left out, chosen with both", nine, Choice([*others, *both]).prior())
+
+
 def row(name: str, cells: Sequence[str]) -> str:
     """A row of a table."""
     return f"| {name} | {' | '.join(cells)} |"
@@ -233,16 +299,16 @@ def main() -> int:
     """Prints the tables of docs/forecast.md; 1 where a limit is missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=DATA)
-    data = parser.parse_args().data
+    parser.add_argument("--more", type=Path, help="loss_curve_repo of thu-yao-01-luo/MultiPowerLaw")
+    options = parser.parse_args()
+    data = options.data
     if not data.is_dir():
         print(f"{data}: no such folder; nothing to forecast")
         return 0
     curves, missed = healthy(data), []
-    errors = prior_errors(curves)
-    priors = {name: best_prior(errors, name) for name in errors}
-    blind = best_prior(errors, PRETRAINING)
+    choice = Choice(curves)
+    priors = {name: choice.prior(name) for name in choice.families}
     pretraining = [curve for curve in curves if curve.family.startswith(PRETRAINING)]
-    of_blind = [figures(pretraining, [c.forecast(part, blind) for c in pretraining]) for part in ORIGINS]
     out = [[curve.forecast(part, priors[curve.family]) for curve in curves] for part in ORIGINS]
     own = [[curve.forecast(part) for curve in curves] for part in ORIGINS]
     of_out = [figures(curves, one) for one in out]
@@ -256,19 +322,22 @@ def main() -> int:
         print(row(name, [*cells, " / ".join(f"{limit:g}" for limit in limits)]))
     inside = [[covered(c, one) for c, one in zip(curves, of_part, strict=True)] for of_part in out]
     share = 100 * float(np.mean(inside))
-    # All of n inside says nothing against the upper limit while that alone happens more often than once in twenty.
-    too_wide = share > COVERED[1] and (COVERED[1] / 100) ** (len(curves) * len(ORIGINS)) < 0.05
-    missed += ["coverage"] if share < COVERED[0] or too_wide else []
+    missed += [] if COVERED[0] <= share <= COVERED[1] else ["coverage"]
     cells = [f"{100 * np.mean(one):.0f} %" for one in inside]
     print(row("in the 90 % interval", [*cells, f"pooled {share:.0f} %, {COVERED[0]:.0f}–{COVERED[1]:.0f} %"]))
     for name in sorted(priors):
         which = [index for index, curve in enumerate(curves) if curve.family == name]
         of_family = 100 * float(np.mean([part[index] for part in inside for index in which]))
-        best = f"kappa {priors[name].kappa[0]}, late offset {priors[name].late_offset}"
-        print(f"\nin the interval, {name}: {of_family:.0f} %; best prior of the others: {best}", end="")
+        best = f"kappa {priors[name].kappa[0]}, late offset {priors[name].late_offset}, width {priors[name].width:.3f}"
+        print(f"in the interval, {name}: {of_family:.0f} %; by the others: {best}")
         missed += [f"coverage of {name}"] if of_family < 65 else []
-    told = ", ".join(f"{one['median error, %']:.2f} / {one['p90 error, %']:.2f}" for one in of_blind)
-    print(f"\n\nall pretraining left out (kappa {blind.kappa[0]}): median / p90 error of its curves {told} %\n")
+    width = choice.width()
+    print(f"width by all: {width:.3f}; the package has {HEALTHY.width}\n")
+    missed += ["width"] if HEALTHY.width != math.ceil(100 * width) / 100 else []
+    told("all pretraining left out", pretraining, choice.prior(PRETRAINING))
+    if options.more:
+        further(options.more, curves)
+    print()
     print(row("median / p90 error, %", [f"{part:.0%}" for part in ORIGINS]))
     print(row("---", ["---"] * 3))
     calm = [curve for curve in curves if not curve.noisy]

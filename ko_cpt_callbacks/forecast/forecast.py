@@ -179,7 +179,9 @@ def _ends(
     averaged = max(1.0, LAST_PART * last_step / evidence.spacing)
     noise = np.random.Generator(np.random.PCG64(1)).standard_normal(len(curves)) * evidence.noise / math.sqrt(averaged)
     path = [(int(step), loss) for step, loss in zip(steps.tolist(), np.median(curves, axis=0).tolist(), strict=True)]
-    return np.maximum(curves[:, -1] + noise, 0.0), tuple(path)
+    ends = curves[:, -1] + noise
+    middle = np.median(ends)
+    return np.maximum(middle + prior.width * (ends - middle), 0.0), tuple(path)
 
 
 def _misses(points: Points, schedule: Schedule, kind: str, evidence: Evidence, prior: Prior) -> bool:

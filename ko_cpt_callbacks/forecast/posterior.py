@@ -54,6 +54,7 @@ class Prior:
         offsets: Offsets of ``S``, in parts of the first one that is used.
         late_offset: A further offset, in parts of the present ``S``.
         drifts: Standard deviations by which the curve leaves its law while the step number grows by a factor e.
+        width: What the distances of drawn ends from their median are multiplied by.
     """
 
     floors: tuple[tuple[float, float, float, float, float], ...]
@@ -63,6 +64,7 @@ class Prior:
     offsets: tuple[float, ...]
     late_offset: float
     drifts: tuple[float, ...]
+    width: float = 1.0
 
 
 _ALPHAS: Final = tuple(0.08 * 25 ** (k / 11) for k in range(12))
@@ -74,9 +76,11 @@ HEALTHY: Final = Prior(
     offsets=(-0.6, -0.3, 0.0),
     late_offset=1.0,
     drifts=(0.002, 0.005, 0.012, 0.03),
+    width=0.98,
 )
 """A pretraining or continued-pretraining run after its first fall. That a full decay of the rate is worth 3.8 +- 1.6 %
-of the loss is what 44 published curves have in common; without it the interval at 30 % is three times as wide."""
+of the loss is what 44 published curves have in common; without it the interval at 30 % is three times as wide. The
+width is the narrowest that holds nine in ten ends of each kind of run (benchmarks/forecast.py)."""
 STEEP: Final = Prior(
     floors=((0.5, 0.7, 0.25, 0.3, 0.25), (0.5, 0.3, 0.4, 0.7, 0.6)),
     kappa=(0.06, 0.05),

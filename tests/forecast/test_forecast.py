@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ko_cpt_callbacks.forecast.forecast import Forecast, forecast
+from ko_cpt_callbacks.forecast.posterior import HEALTHY
 from ko_cpt_callbacks.forecast.schedule import Schedule, inferred_schedule
 
 LAST = 10_000
@@ -70,6 +72,17 @@ def test_the_interval_narrows() -> None:
         assert found.upper is not None and found.lower is not None
         widths.append(found.upper - found.lower)
     assert widths[0] > widths[1] > widths[2]
+
+
+def test_the_width_of_a_prior_scales_the_interval_alone() -> None:
+    """Half of it halves both sides of the interval; the median stays."""
+    whole, half = (
+        forecast(seen(curve()), schedule(), LAST, prior=replace(HEALTHY, width=width)) for width in (1.0, 0.5)
+    )
+    assert whole.median is not None and whole.lower is not None and whole.upper is not None
+    assert half.median == pytest.approx(whole.median)
+    assert half.lower == pytest.approx((whole.lower + whole.median) / 2)
+    assert half.upper == pytest.approx((whole.upper + whole.median) / 2)
 
 
 def test_a_schedule_that_decays_ends_lower() -> None:

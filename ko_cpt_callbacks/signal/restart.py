@@ -25,10 +25,8 @@ of it.
 
 The callback writes a ``plan`` and a ``stage`` row at every resume. A resume goes on where the checkpoint was: after
 such a row in the middle of a log a token counter that starts again is no sign, and the learning rate may have another
-place (`Trail.resumed`); everything else is as telling as without it. Only where another stage begins, by the four words
-of its row, does all start again as planned (`Trail.handed`).
-
-On 14 real logs they give one seam, the one that is there.
+place (`Counters.resumed`); everything else is as telling as without it. Only where another stage begins, by the four
+words of its row, does all start again as planned (`Counters.handed`).
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
@@ -46,72 +44,69 @@ __all__ = ["NEW", "RESTARTS", "Counters", "Sign", "announced", "begins_anew", "f
 RESTARTS: Final = "restarts"
 """Value of a ``plan`` row: whether the scheduler restarts by itself."""
 _STAGE: Final = "stage"
-_TELLING: Final = ("plan", _STAGE)
-"""Kinds of set-up rows that announce what follows."""
-
-_TARGET: Final = "target"
-_INPUT: Final = "input"
-"""The two counters of tokens."""
-
 _WORDS: Final = ("input", "output", "layers", "adapter")  # of a stage row: what moves
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One thing that a run which goes on does not do."""
+    """One thing that a run which goes on does not do; ``explained``: a scheduler that restarts by itself does so."""
 
     name: str
     strong: bool
     before: float
     after: float
     explained: bool = False
-    """A scheduler that restarts by itself does so: it speaks for nothing."""
+
+
+class Pace(NamedTuple):
+    """A counter at the last row that has it; since it began or jumped: how many rows it went on for, and the fastest.
+
+    The fastest stays, however long ago: rows grouped by length are back at it with each mega-batch.
+    """
+
+    value: float
+    rows: int = 0
+    fastest: float = 0.0
+    """Per step; so is ``last``."""
+    last: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RateTrail:
-    """What the learning rates so far say about how they go on."""
+    """What the learning rates so far say about how they go on.
+
+    ``peak``: the highest since the start or the last restart; ``falling``: it has fallen since; ``rises``: rows in a
+    row in which it rose after that, from ``trough``; ``back``: the row before brought it back at once; ``origin``: step
+    at which the present schedule began; ``span``: how many steps the one before it took.
+    """
 
     rate: float | None = None
     peak: float = 0.0
-    """Highest learning rate since the start or the last restart."""
     falling: bool = False
-    """The learning rate has fallen since."""
     rises: int = 0
-    """Rows in a row in which it rose after that."""
     trough: float = 0.0
-    """Where it rose from."""
     back: bool = False
-    """The row before brought it back at once."""
     origin: int | None = None
-    """The step at which the present schedule began."""
     span: int | None = None
-    """How many steps the one before it took."""
-
-
-_UNKNOWN: Final = RateTrail()
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What the rows so far say about how the counters and the learning rate go on. Holds no NaN."""
+    """What the rows so far say about how the counters and the learning rate go on. Holds no NaN.
+
+    ``pace``: tokens per step of the last row; ``None`` where it is not known. ``restarting``: the scheduler restarts by
+    itself. ``stage``: what the last ``stage`` row says that moves. ``resumed``: rows still covered by a resume, or,
+    ``handed``, by the beginning of another stage.
+    """
 
     step: int | None = None
-    epoch: float | None = None
-    tokens: Mapping[str, int] = field(default_factory=dict)
-    paces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Epochs and tokens per step of the last rows."""
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     pace: float | None = None
-    """Tokens per step of the last row; ``None`` where it is not known."""
-    schedule: RateTrail = _UNKNOWN
+    schedule: RateTrail = RateTrail()
     restarting: bool = False
-    """The scheduler restarts by itself."""
     stage: tuple[str, ...] | None = None
-    """What the last ``stage`` row says that moves; ``None`` where there was none."""
     resumed: int = 0
-    """Rows still covered by a resume,"""
     handed: int = 0
-    """or by the beginning of another stage."""
 
 
 NEW: Final = Counters()
@@ -120,22 +115,17 @@ NEW: Final = Counters()
 
 def announced(trail: Counters, seen: SetupObservation) -> Counters:
     """The trail after a set-up row: ``plan`` and ``stage`` rows announce what follows."""
-    if seen.kind not in _TELLING:
+    if seen.kind not in ("plan", _STAGE):
         return trail
-    restarting = seen.values.get(RESTARTS)
-    trail = replace(trail, restarting=restarting) if isinstance(restarting, bool) else trail
-    moves, before = _moves(seen), trail.stage
-    trail = trail if moves is None else replace(trail, stage=moves)
-    if trail.step is None:
-        return trail
-    another = moves is not None and before is not None and moves != before
-    return replace(trail, resumed=limits.ANNOUNCED_ROWS, handed=limits.ANNOUNCED_ROWS if another else trail.handed)
-
-
-def _moves(seen: SetupObservation) -> tuple[str, ...] | None:
-    words = [seen.values.get(name) for name in _WORDS]
-    found = tuple(word for word in words if isinstance(word, str))
-    return found if seen.kind == _STAGE and len(found) == len(_WORDS) else None
+    restarting = seen.values.get(RESTARTS, trail.restarting)
+    words = tuple(word for name in _WORDS if isinstance(word := seen.values.get(name), str))
+    moves = words if seen.kind == _STAGE and len(words) == len(_WORDS) else trail.stage
+    resumed, handed = trail.resumed, trail.handed
+    if trail.step is not None:
+        resumed = limits.ANNOUNCED_ROWS
+        handed = handed if trail.stage in (None, moves) else limits.ANNOUNCED_ROWS
+    restarting = restarting if isinstance(restarting, bool) else trail.restarting
+    return replace(trail, restarting=restarting, stage=moves, resumed=resumed, handed=handed)
 
 
 def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sign, ...]]:
@@ -144,46 +134,33 @@ def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sig
     A row of the same step as the last continues nothing and replaces nothing here: give the trail from before that.
     """
     signs: list[Sign] = []
-    resumed, handed = max(trail.resumed - 1, 0), max(trail.handed - 1, 0)
     if trail.step is not None and seen.step < trail.step:
         signs.append(Sign("step-back", True, trail.step, seen.step))
-    steps = None if trail.step is None else seen.step - trail.step
-    paces = dict(trail.paces)
-
-    epoch = _finite(seen.epoch)
-    if epoch is not None and trail.epoch is not None:
-        if epoch < trail.epoch - limits.EPOCH_SLACK:
-            signs.append(Sign("epoch-back", True, trail.epoch, epoch))
-        elif _jumps(paces, "epoch", epoch - trail.epoch, steps, limits.EPOCH_SLACK):
-            signs.append(Sign("epoch-jump", False, trail.epoch, epoch))
-    tokens = dict(trail.tokens)
-    for name, count in ((_TARGET, seen.tokens_seen), (_INPUT, seen.input_tokens)):
-        if count is None:
+    steps, paces, pace = 0 if trail.step is None else seen.step - trail.step, dict(trail.paces), None
+    for name, kind, value in (
+        ("epoch", "epoch", _finite(seen.epoch)),
+        ("target", "tokens", seen.tokens_seen),
+        ("input", "tokens", seen.input_tokens),
+    ):
+        if value is None:
             continue
-        last = tokens.get(name)
-        tokens[name] = count
-        if last is None or any(sign.name.startswith("tokens") for sign in signs):
-            continue
-        if count < last:
-            if not trail.resumed:
-                signs.append(Sign("tokens-back", False, last, count))
-            paces.pop(name, None)
-        elif _jumps(paces, name, count - last, steps, 0.0):
-            signs.append(Sign("tokens-jump", False, last, count))
-    counted = [name for name in (_TARGET, _INPUT) if name in paces and tokens[name] != trail.tokens.get(name)]
-    pace = paces[counted[0]][-1] if counted else None
-    schedule = trail.schedule if trail.schedule.origin is not None else replace(trail.schedule, origin=seen.step)
-    if begins_anew(signs):
-        schedule, paces = RateTrail(origin=seen.step), {}
-    schedule, sign = _scheduled(schedule, seen, bool(signs), trail.restarting)
-    if sign is not None:
-        signs.append(sign)
-        if begins_anew(signs):
-            paces = {}
-            schedule = replace(schedule, origin=seen.step, peak=schedule.rate or 0.0, falling=False)
-    epoch = trail.epoch if epoch is None else epoch
+        paces[name], sign = _counted(paces.get(name), kind, value, steps)
+        if kind == "tokens":
+            pace = pace or paces[name].last
+        known = any(other.name.startswith(kind) for other in signs)
+        if sign is not None and not known and not (trail.resumed and sign.name == "tokens-back"):
+            signs.append(sign)
+    rate, anew, schedule = _finite(seen.learning_rate), begins_anew(signs), trail.schedule
+    if rate is not None and not anew:
+        schedule, sign = _scheduled(schedule, rate, seen.step, bool(signs), trail.restarting)
+        signs += [] if sign is None else [sign]
+        anew = begins_anew(signs)
+    if anew:
+        paces = {name: Pace(one.value) for name, one in paces.items()}
+        schedule = RateTrail(rate, rate or 0.0, origin=seen.step, span=schedule.span)
     after = Counters(
-        seen.step, epoch, tokens, paces, pace, schedule, trail.restarting, trail.stage, resumed, handed
+        seen.step, paces, pace, schedule, trail.restarting, trail.stage,
+        max(trail.resumed - 1, 0), max(trail.handed - 1, 0),
     )  # fmt: skip
     return after, tuple(signs)
 
@@ -194,64 +171,51 @@ def begins_anew(signs: Sequence[Sign]) -> bool:
     return len(speaking) > 1 or any(sign.strong for sign in speaking)
 
 
+def _counted(last: Pace | None, kind: str, value: float, steps: int) -> tuple[Pace, Sign | None]:
+    """A counter after a row, ``steps`` after the one before, and the sign that it does not go on."""
+    if last is None:
+        return Pace(value), None
+    went, slack = value - last.value, limits.EPOCH_SLACK if kind == "epoch" else 0.0
+    if went < -slack:
+        return Pace(value), Sign(f"{kind}-back", kind == "epoch", last.value, value)
+    if steps <= 0:
+        return last._replace(value=value, last=None), None
+    if last.rows >= limits.PACES_KEPT and went > limits.PACE_JUMP * last.fastest * steps + slack:
+        return Pace(value), Sign(f"{kind}-jump", False, last.value, value)
+    return Pace(value, last.rows + 1, max(last.fastest, went / steps), went / steps if went else None), None
+
+
 def _scheduled(
-    last: RateTrail, seen: TrainObservation, company: bool, restarting: bool
+    last: RateTrail, rate: float, step: int, company: bool, restarting: bool
 ) -> tuple[RateTrail, Sign | None]:
     """The schedule after a row, and the sign that its learning rate is; ``company``: there are others."""
-    rate, before = _finite(seen.learning_rate), last.rate
-    if rate is None:
-        return last, None
+    before, peak = last.rate, last.peak
     if before is None:
-        return replace(last, rate=rate, peak=rate), None
+        return replace(last, rate=rate, peak=rate, origin=step), None
+    if company and before - rate >= limits.RATE_DROP * before:
+        return last, Sign("rate-drop", False, before, rate)
     if rate <= before:
-        if company and before - rate >= limits.RATE_DROP * before:
-            drop = Sign("rate-drop", False, before, rate)
-            return replace(last, rate=rate), drop
-        if rate == before:
-            return last, None
         falling = last.falling or rate < before * (1 - limits.RATE_SAME)
-        return replace(last, rate=rate, falling=falling, rises=0, trough=rate, back=False), None
+        fell = replace(last, rate=rate, falling=falling, rises=0, trough=rate, back=False)
+        return last if rate == before else fell, None
     if not last.falling:
         # Back at once and then higher still: a second warm-up of two rows, which no scheduler with restarts makes.
         again = Sign("rewarm", True, last.trough, rate) if last.back and rate > limits.RATE_HIGHER * before else None
-        return replace(last, rate=rate, peak=max(last.peak, rate), back=False), again
-    peak, trough, rises = last.peak, last.trough, last.rises + 1
-    sign: Sign | None = None
+        return replace(last, rate=rate, peak=max(peak, rate), back=False), again
+    rises = last.rises + 1
+    least = limits.REWARM_SHARE if rises >= limits.REWARM_ROWS else limits.RATE_NOTHING
     if rate - before >= limits.RATE_AT_ONCE * peak:
-        name = "rate-back" if before <= limits.RATE_NOTHING * peak else "rate-break"
-        sign = Sign(name, False, before, rate)
+        name, strong, low = "rate-back" if before <= limits.RATE_NOTHING * peak else "rate-break", False, before
+    elif rises >= 2 and rate - last.trough > least * peak:
+        name, strong, low = "rewarm", True, last.trough
     else:
-        least = limits.REWARM_SHARE if rises >= limits.REWARM_ROWS else limits.RATE_NOTHING
-        if rises >= 2 and rate - trough > least * peak:
-            sign = Sign("rewarm", True, trough, rate)
-    if sign is None:
         return replace(last, rate=rate, rises=rises), None
-    span = seen.step - (last.origin or 0)
-    explained = restarting or (last.span is not None and _alike(span, last.span))
-    now = replace(
-        last, rate=rate, peak=rate, falling=False, trough=before, origin=seen.step, span=span,
-        back=sign.name == "rate-back" and not explained,
-    )  # fmt: skip
-    return now, replace(sign, explained=explained)
-
-
-def _alike(span: int, earlier: int) -> bool:
-    """Whether a schedule took as long as the one before it, or twice as long (as restarts with growing cycles do)."""
-    return any(abs(span - times * earlier) <= limits.CYCLES_ALIKE * times * earlier for times in (1, 2))
-
-
-def _jumps(paces: dict[str, tuple[float, ...]], name: str, went: float, steps: int | None, slack: float) -> bool:
-    """Whether a counter went on faster than the rows before explain; notes its pace where it did not."""
-    if steps is None or steps <= 0:
-        return False
-    known = paces.get(name, ())
-    if len(known) == limits.PACES_KEPT and went > limits.PACE_JUMP * max(known) * steps + slack:
-        paces.pop(name)
-        return True
-    # The fastest stays: rows grouped by length are back at it with each mega-batch.
-    kept = (max(known[:2]), *known[2:]) if len(known) == limits.PACES_KEPT else known
-    paces[name] = (*kept, went / steps)
-    return False
+    span, earlier = step - (last.origin or 0), last.span or 0
+    # As long as the schedule before it, or twice as long, as restarts with growing cycles are.
+    alike = any(abs(span - times * earlier) <= limits.CYCLES_ALIKE * times * earlier for times in (1, 2))
+    sign = Sign(name, strong, low, rate, explained=restarting or alike)
+    back = name == "rate-back" and not sign.explained
+    return RateTrail(rate, rate, trough=before, back=back, origin=step, span=span), sign
 
 
 def _finite(value: float | None) -> float | None:

@@ -326,10 +326,10 @@ def test_the_pace_is_that_of_the_last_row() -> None:
     assert _after(trail, TrainObservation(120, input_tokens=27_000)) == [[]]
 
 
-def test_which_paces_are_remembered() -> None:
-    """The last five, and of all before the fastest that was the first or second of six: a mega-batch begins so."""
+def test_which_pace_is_remembered() -> None:
+    """The fastest of all since the counter began or jumped, and that of the last row."""
     trail, count = NEW, 0
-    for step, pace in enumerate((5, 10, 20, 30, 40, 50, 60, 15)):
+    for step, pace in enumerate((5, 10, 20, 60, 40, 50, 30, 15)):
         count += pace
         trail, _ = follow(trail, TrainObservation(step, loss=2.0, input_tokens=count))
-    assert trail.paces["input"] == (20, 30, 40, 50, 60, 15)
+    assert trail.paces["input"] == (count, 7, 60, 15)

@@ -9,6 +9,8 @@ before the first row.
 
 from __future__ import annotations
 
+import mmap
+import os
 import tempfile
 from array import array
 from dataclasses import dataclass, replace
@@ -118,6 +120,7 @@ class DuplicateIndex:
             self._ends.frombytes((self._ends[-1] + counts[kept].cumsum() * found.sample.itemsize).tobytes())
             self._file.seek(0, 2)
             self._file.write(found.sample[np.repeat(kept, counts)].tobytes())
+            self._file.flush()
 
     def _numbered(self, duplicate: Duplicate, start: int, numbers: Numbers) -> Duplicate:
         """The same with the number that the other document has got, if it is one of those that are added."""
@@ -173,8 +176,8 @@ class DuplicateIndex:
         start = len(self._exact)
         if number >= start:
             return found.sample[ends[number - start] : ends[number - start + 1]]
-        self._file.seek(self._ends[number])
-        return np.frombuffer(self._file.read(self._ends[number + 1] - self._ends[number]), dtype=np.uint32)
+        begin, end = self._ends[number], self._ends[number + 1]
+        return np.frombuffer(os.pread(self._file.fileno(), end - begin, begin), dtype=np.uint32)
 
 
 def _values(former: array[int], latter: npt.NDArray[Any], numbers: Numbers) -> npt.NDArray[Any]:
@@ -257,16 +260,21 @@ class _Owners:
 
 
 class _Table:
-    """Numbers by 34 bits of a hash: an open table of 8 bytes an entry in a mapped file, for many hashes at once."""
+    """Numbers by 34 bits of a hash: an open table of 8 bytes an entry in a mapped file, for many hashes at once.
+
+    Its pages count as memory of the process; they stay in the file, and the system takes them back where it needs room.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._slots = self._empty(_START)
         self._count = 0
+        self._make(_START)
 
-    def _empty(self, size: int) -> Hashes:
+    def _make(self, size: int) -> None:
         with tempfile.TemporaryFile(dir=self._folder) as file:  # it is there as long as it is mapped
-            return np.memmap(file, np.uint64, "w+", shape=(size,))
+            file.truncate(size * 8)
+            self._map = mmap.mmap(file.fileno(), size * 8)
+        self._slots: Hashes = np.frombuffer(self._map, dtype=np.uint64)
 
     def _homes(self, tags: Hashes) -> Any:
         bits = int(self._slots.size).bit_length() - 1
@@ -290,13 +298,16 @@ class _Table:
         """Add some that are not there."""
         self._count += len(hashes)
         if self._count > _FULL * self._slots.size:
-            old, size = self._slots, self._slots.size
+            former, old = self._map, self._slots
+            size = old.size
             while self._count > _FULL * size:
                 size *= 2
-            self._slots = self._empty(size)
+            self._make(size)
             for begin in range(0, old.size, _MOVED):
                 part = old[begin : begin + _MOVED]
                 self._fill(part[part != 0])
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    former.madvise(mmap.MADV_DONTNEED)  # what was moved is not wanted in memory twice
         self._fill(((hashes >> np.uint64(64 - _TAG_BITS)) << np.uint64(64 - _TAG_BITS)) | numbers)
 
     def _fill(self, entries: Hashes) -> None:

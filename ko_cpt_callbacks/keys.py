@@ -21,11 +21,13 @@ evaluation key               unit             meaning
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
 ``_error_bar_absent``        text             why the exact loss has no standard error (likewise)
 ``_final_loss_median``       nats per token   forecast of the set's loss at the end of the run; absent
-                                              while that is not known (likewise the next three)
+                                              while that is not known (likewise the next four)
                                               While the set has too few evaluations, training's stands in, as
                                               ``train_final_loss_median``.
 ``_final_loss_lower``        nats per token   lower end of its 90 % interval
 ``_final_loss_upper``        nats per token   upper end
+``_final_loss_family``       count            finished runs of the same set-up that it is made from; absent where it is
+                                              made from the run's own curve
 ``_target_probability``      1                how likely the loss is below the set's first target at its deadline
 ``_at_resume``               truth            made because training resumed (``eval_on_start``): no point of the run
                                               (likewise)
@@ -71,10 +73,13 @@ AT_RESUME: Final = "at_resume"
 FINAL_LOSS_MEDIAN: Final = "final_loss_median"
 FINAL_LOSS_LOWER: Final = "final_loss_lower"
 FINAL_LOSS_UPPER: Final = "final_loss_upper"
+FINAL_LOSS_FAMILY: Final = "final_loss_family"
 TARGET_PROBABILITY: Final = "target_probability"
 
 # Numbers of a forecast: not before there is one.
-FORECAST_SUFFIXES: Final = (FINAL_LOSS_MEDIAN, FINAL_LOSS_LOWER, FINAL_LOSS_UPPER, TARGET_PROBABILITY)
+FORECAST_SUFFIXES: Final = (
+    FINAL_LOSS_MEDIAN, FINAL_LOSS_LOWER, FINAL_LOSS_UPPER, FINAL_LOSS_FAMILY, TARGET_PROBABILITY,
+)  # fmt: skip
 EVAL_SUFFIXES: Final = (
     EXACT_LOSS,
     EXACT_LOSS_SE,

@@ -101,7 +101,7 @@ def row_numbers(
 
 
 def _numbers(name: str, ends: Forecast) -> dict[str, float]:
-    both = zip(keys.FORECAST_SUFFIXES, (ends.median, ends.lower, ends.upper), strict=False)
+    both = zip(keys.FORECAST_SUFFIXES, (ends.median, ends.lower, ends.upper, ends.family or None), strict=False)
     return {} if ends.withheld else {keys.key(name, suffix): value for suffix, value in both if value is not None}
 
 

@@ -252,7 +252,9 @@ def fans_of(subject: Subject, words: Catalogue) -> Fans:
             key: number(one, "loss")
             for key, one in (("median", found.median or 0.0), ("low", found.lower), ("high", found.upper))
         }
-        title = words.say("forecast-curve", name=name, step=part.offset + last, level=found.level, **numbers)
+        sentence = "forecast-curve-family" if found.family else "forecast-curve"
+        end = part.offset + last
+        title = words.say(sentence, name=name, step=end, level=found.level, runs=found.family, **numbers)
         moved = tuple(Point(part.offset + one.x, one.y, ends=one.ends) for one in points)
         lines.append(Line(title, (moved,), color, "forecast"))
     return Fans(tuple(lines), tuple(withheld))

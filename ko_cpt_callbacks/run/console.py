@@ -233,7 +233,9 @@ def _ahead(values: Mapping[str, Any], said: Catalogue, what: str = "") -> Iterat
     median, odds = values[keys.FINAL_LOSS_MEDIAN], values[keys.TARGET_PROBABILITY]
     if isinstance(median, (int, float)):
         lower, upper = values[keys.FINAL_LOSS_LOWER], values[keys.FINAL_LOSS_UPPER]
-        yield said.line_of(f"{what}ends-at", median=median, lower=lower, upper=upper)
+        runs = values[keys.FINAL_LOSS_FAMILY]
+        name = f"{what}ends-at" if runs is None else "ends-at-family"
+        yield said.line_of(name, median=median, lower=lower, upper=upper, runs=runs)
     if isinstance(odds, (int, float)):
         yield said.line_of("target-odds", odds=min(max(round(odds, 2), _TAIL), 1 - _TAIL))
 

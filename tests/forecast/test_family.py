@@ -15,6 +15,7 @@ from forecast.family_rows import TEXT, member, planned_otherwise, seed_rows, wit
 from rules.target.heading_rows import EVERY, LAST
 
 from ko_cpt_callbacks.forecast.band import students_t
+from ko_cpt_callbacks.forecast.chance import row_numbers
 from ko_cpt_callbacks.forecast.family import (
     KEPT_POINTS,
     EvalCurve,
@@ -64,6 +65,15 @@ def test_a_family_narrows_the_interval(family: tuple[FamilyRun, ...]) -> None:
     assert found.path[0][0] == found.now == int(0.3 * LAST) and found.path[-1] == (LAST, found.median)
     reached = found.step_to_reach((found.path[0][1] + found.path[-1][1]) / 2)
     assert reached is not None and found.now < reached < LAST
+
+
+def test_the_row_of_an_evaluation_counts_the_family(family: tuple[FamilyRun, ...]) -> None:
+    """As many runs as its forecast is made from; a run without a family has no such number."""
+    rows = seed_rows(0, 0.3)
+    last = rows[-1]
+    assert isinstance(last, EvalObservation)
+    assert row_numbers(outlook_of(with_family(rows, family)), last, ())["eval_final_loss_family"] == 5
+    assert "eval_final_loss_family" not in row_numbers(outlook_of(rows), last, ())
 
 
 def test_what_the_interval_holds() -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from check.made_run import sums, write_run
+from check.test_heading import run_folder
 from checkpoint.made_checkpoints import made_run
+from forecast.family_rows import member, seed_rows, with_family
 from report.page import HOSTILE, Read, reported, rows, state
 from typer.testing import CliRunner
 
@@ -89,6 +91,16 @@ def test_an_unfinished_run_shows_where_it_is_heading(tmp_path: Path) -> None:
     early = Read(reported(tmp_path, _decaying(tmp_path / "early", 100, 600)))
     assert not early.classes("forecast")
     assert "No forecast of eval is drawn (ko-cpt forecast): less than a quarter of the run is seen" in early.shown
+
+
+def test_a_fan_names_the_family_that_it_is_by(tmp_path: Path) -> None:
+    """The legend of a run with a family counts its runs, in both languages."""
+    runs = [member(seed) for seed in (1, 2, 3)]
+    folder = run_folder(tmp_path / "half", with_family(seed_rows(0, 0.5), runs))
+    subject = read_subject(str(folder), "half", None, None)
+    (english,), (korean,) = (fans_of(subject, catalogue(language)).lines for language in ("en", "ko"))
+    assert english.name.endswith(", 90 %) by 3 runs of its family")
+    assert korean.name.endswith(", 90 %, 패밀리 실행 3개 기준)")
 
 
 def test_checkpoints_are_a_table(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def test_a_whole_line() -> None:
 
 
 def test_where_the_loss_is_heading() -> None:
-    """The forecast of the row, and how likely its target is, from 1 to 99 %; left out whole where there is no room."""
+    """The forecast of the row, whose family it is by, and how likely its target is, from 1 to 99 %; left out whole
+    where there is no room."""
     ahead = {"final_loss_median": 2.911, "final_loss_lower": 2.85, "final_loss_upper": 2.974, "target_probability": 1.0}
     row = _row(exact_loss=3.0781, ppl=21.717, **ahead)
     assert evaluation_line(row).endswith(" · PPL 21.7 · ends 2.911 (2.850 to 2.974) · target 99 % likely")
@@ -47,6 +48,9 @@ def test_where_the_loss_is_heading() -> None:
     early = {**_row(exact_loss=3.0781), **{f"train_{name}": value for name, value in ahead.items()}}
     early.pop("train_target_probability")
     assert evaluation_line(early).endswith(" · training ends 2.911 (2.850 to 2.974)")
+    whose = {**row, "eval_ko_final_loss_family": 3}
+    assert " · ends 2.911 (2.850 to 2.974) by 3 runs of its family · target" in evaluation_line(whose)
+    assert " · 최종 2.911 예상(2.850~2.974, 패밀리 실행 3개 기준) · 목표" in evaluation_line(whose, "ko")
     goal = Goal("eval_ko", "exact_loss", 3.0, "eval_ko_exact_loss<3.0@end," + "confirm=2," * 6)
     line = evaluation_line(row, goals=[goal])
     assert "to target" in line and "ends 2" not in line and columns(line) <= 160

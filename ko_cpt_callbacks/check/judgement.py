@@ -11,14 +11,16 @@ from ko_cpt_callbacks.check.heading import Heading, headings
 from ko_cpt_callbacks.check.missing import Absence, absences
 from ko_cpt_callbacks.check.recorded_run import RecordedRun
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.forecast.outlook import Outlook
+from ko_cpt_callbacks.forecast.family import FamilyRun, family_row, others
+from ko_cpt_callbacks.forecast.outlook import Outlook, outlook_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
 from ko_cpt_callbacks.rules.setup.check import RecordBehind
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.fold import FAMILY
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.page import trace
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary
 from ko_cpt_callbacks.run.reading import Run
@@ -234,7 +236,14 @@ def asked_of(
     )
 
 
-def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, running: bool = False) -> Judgement:
+def judge_run(
+    run: Run,
+    asked: Asked,
+    more: Sequence[Observation] = (),
+    *,
+    running: bool = False,
+    family: Sequence[FamilyRun] = (),
+) -> Judgement:
     """The judgement of a run.
 
     Args:
@@ -242,6 +251,7 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, runni
         asked: What it is judged by.
         more: What is known of it beside its rows, such as how its end stands to that of the stage before.
         running: Whether another process writes its rows now.
+        family: Finished runs that it is compared with, in place of those that it was given.
     """
     seen: list[Observation] = []
     training: set[int] = set()
@@ -260,11 +270,15 @@ def judge_run(run: Run, asked: Asked, more: Sequence[Observation] = (), *, runni
         elif isinstance(item, EvalObservation):
             evaluations.add((item.split, item.step))
     seen.extend(more)
+    told = list(run.plan_rows())
+    if family:
+        seen = [one for one in seen if not isinstance(one, SetupObservation) or one.kind != FAMILY]
+        told.append(SetupObservation(0, FAMILY, family_row(others(family, outlook_of([*told, *seen])))))
     spec = asked.spec
     # That the record is a stump is reported of every run, whatever it watches.
     behind = run.behind and spec.rules is not None
     rules = rules_for(replace(spec, rules=(*(spec.rules or ()), RecordBehind().code)) if behind else spec)
-    state, findings = Monitor(rules, task=spec.task).judge([*run.plan_rows(), *seen])
+    state, findings = Monitor(rules, task=spec.task).judge([*told, *seen])
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]
     return Judgement(

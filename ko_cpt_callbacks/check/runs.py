@@ -16,6 +16,7 @@ from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE
 from ko_cpt_callbacks.run.facts import RunFacts, RunVerdict
 from ko_cpt_callbacks.run.finding import Finding
@@ -36,7 +37,7 @@ _HEAD: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class CheckOptions:
-    """What the options ask of every run; see `ko_cpt_callbacks.check.judgement.asked_of`."""
+    """What the options ask of every run; see `asked_of` and `judge_run` of `ko_cpt_callbacks.check.judgement`."""
 
     targets: Sequence[str] = ()
     task: str | None = None
@@ -44,6 +45,7 @@ class CheckOptions:
     retention: Sequence[str] = ()
     limits: Limits | None = None
     language: str | None = None
+    family: Sequence[FamilyRun] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,8 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
     place = run_place(path)
     plan = read_plan(place)
     if plan is not None:
+        if options.family:
+            raise ConfigurationError(f"--family: {path} is a staged training, expected one run; name a stage of it")
         return judge_plan(
             plan, targets=options.targets, task=options.task, baseline=options.baseline, retention=options.retention,
             limits=options.limits, language=options.language,
@@ -197,7 +201,8 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
         )  # fmt: skip
     except ConfigurationError as error:
         raise ConfigurationError(f"{run_file}: {error}") from None
-    judged = judge_run(run, asked, running=run.source is LogSource.ROWS and is_written(run.path.parent))
+    running = run.source is LogSource.ROWS and is_written(run.path.parent)
+    judged = judge_run(run, asked, running=running, family=options.family)
     if run.source is not LogSource.ROWS:
         return judged
     from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where there may be any

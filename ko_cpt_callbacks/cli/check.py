@@ -27,6 +27,7 @@ from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
@@ -95,6 +96,10 @@ def check(
         list[str] | None,
         typer.Option(metavar="NAME", help="A set that must not be forgotten: old, or 'old<5%'. Repeatable."),
     ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."),
+    ] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="A limit of a rule: loss-spike.most=3 (ko-cpt explain CODE). Repeatable."),
@@ -130,6 +135,7 @@ def check(
             retention or (),
             read_limits("--rule", rule or (), known_limits()),
             language_of("--lang", lang, os.environ),
+            _family(family) if family else (),
         )
         paths = run_paths(runs)
         if plot is not None:
@@ -314,6 +320,12 @@ def _baseline(name: str) -> Baseline:
     if not name:
         raise ConfigurationError("--baseline: found an empty text, expected an id; is a variable unset?")
     return find_baseline(name)
+
+
+def _family(named: Sequence[str]) -> tuple[FamilyRun, ...]:
+    from ko_cpt_callbacks.compare.own import read_family  # pydantic and YAML: only for who compares
+
+    return read_family(named)
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

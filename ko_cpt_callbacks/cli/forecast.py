@@ -139,7 +139,7 @@ def _question(
     run: str, at: float | None, steps: int | None, schedule: str | None, family: Sequence[str]
 ) -> _Question:
     from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, read_curve
-    from ko_cpt_callbacks.forecast.family import FamilyRun, family_run
+    from ko_cpt_callbacks.forecast.family import others
     from ko_cpt_callbacks.forecast.outlook import outlook_of
     from ko_cpt_callbacks.forecast.schedule import asked_schedule, schedule_of
 
@@ -174,11 +174,7 @@ def _question(
 
         if outlook is None:
             raise ConfigurationError("--family: found a table, expected a run with exact losses")
-        itself = family_run(outlook_of(seen), run)
-        others = read_family(family)
-        if isinstance(itself, FamilyRun):
-            others = tuple(one for one in others if not one.is_run(itself))
-        outlook = replace(outlook, family=others)
+        outlook = replace(outlook, family=others(read_family(family), outlook_of(seen)))
     return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last, outlook)
 
 

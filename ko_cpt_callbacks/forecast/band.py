@@ -35,7 +35,7 @@ from ko_cpt_callbacks.forecast.family import (
 )
 from ko_cpt_callbacks.forecast.forecast import KEPT, LEVEL, PATH, Forecast
 from ko_cpt_callbacks.forecast.posterior import MODEL_ERROR, Floats
-from ko_cpt_callbacks.forecast.schedule import Schedule, schedule_of
+from ko_cpt_callbacks.forecast.schedule import UNKNOWN, Schedule, schedule_of
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.forecast.outlook import Outlook
@@ -171,8 +171,9 @@ def _apart(
     tokens, other = outlook.tokens_per_step, run.curves.get(split)
     if run.steps != outlook.planned:
         return Apart.OTHER_STEPS
-    if not schedule.known or not _same_shape(schedule, run):
-        return Apart.OTHER_SCHEDULE
+    if not schedule.known or not _same_shape(schedule, run, math.inf):
+        untold = schedule.kind == UNKNOWN and _same_shape(schedule, run, outlook.done)
+        return Apart.UNTOLD_SCHEDULE if untold else Apart.OTHER_SCHEDULE
     if tokens is None or abs(tokens / run.tokens_per_step - 1) > SAME_TOKENS:
         return Apart.OTHER_TOKENS
     if curve is None or other is None or not curve.same_rows(other):
@@ -182,10 +183,12 @@ def _apart(
     return Apart.OTHER_EVALUATIONS if other.loss_at(step, run.steps) is None else None
 
 
-def _same_shape(schedule: Schedule, run: FamilyRun) -> bool:
+def _same_shape(schedule: Schedule, run: FamilyRun, until: float) -> bool:
+    """Whether both rates are the same up to a step, from where both are known: a log begins in or after the warm-up."""
     steps, rates = (np.array(column) for column in zip(*run.nodes, strict=True))
-    peak = max(schedule.rates)
-    return peak > 0 and float(np.abs(schedule.at(steps) / peak - rates / run.peak).max()) <= SAME_RATE
+    peak, both = max(schedule.rates), (steps >= schedule.steps[0]) & (steps <= until)
+    apart = np.abs(schedule.at(steps[both]) / peak - rates[both] / run.peak) if peak > 0 else np.empty(0)
+    return bool(len(apart)) and float(apart.max()) <= SAME_RATE
 
 
 def _logs(compared: Sequence[FamilyRun], split: str, step: float) -> Floats:

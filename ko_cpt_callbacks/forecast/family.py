@@ -22,7 +22,7 @@ from ko_cpt_callbacks.run.observation import SetupObservation, finite_number
 if TYPE_CHECKING:
     from ko_cpt_callbacks.forecast.outlook import Outlook
 
-__all__ = ["BAND", "Apart", "EvalCurve", "FamilyRun", "Unfit", "family_in", "family_row", "family_run"]
+__all__ = ["BAND", "Apart", "EvalCurve", "FamilyRun", "Unfit", "family_in", "family_row", "family_run", "others"]
 
 KEPT_POINTS: Final = 200
 """Evaluations that are kept of a set: a run of five sets and five runs of its family is then 200 kB."""
@@ -54,6 +54,7 @@ class Apart(StrEnum):
     NO_EXACT_LOSS = "no-exact-loss"
     OTHER_STEPS = "other-steps"
     OTHER_SCHEDULE = "other-schedule"
+    UNTOLD_SCHEDULE = "untold-schedule"
     OTHER_TOKENS = "other-tokens"
     OTHER_ROWS = "other-rows"
     OTHER_EVALUATIONS = "other-evaluations"
@@ -194,6 +195,17 @@ def family_run(outlook: Outlook, name: str) -> FamilyRun | Unfit:
     curves = {split: curve for split in outlook.sets if (curve := eval_curve(outlook, split)) is not None}
     whole = {split: curve for split, curve in curves.items() if curve.points[-1][0] >= AT_END * planned}
     return FamilyRun(name, planned, tokens, nodes, whole) if whole else Unfit.NO_EVALUATIONS
+
+
+def others(runs: Sequence[FamilyRun], outlook: Outlook) -> tuple[FamilyRun, ...]:
+    """The runs of a family without the run itself: compared with itself it would be like its family.
+
+    Args:
+        runs: The family.
+        outlook: The whole run.
+    """
+    itself = family_run(outlook, "")
+    return tuple(run for run in runs if not (isinstance(itself, FamilyRun) and run.is_run(itself)))
 
 
 def eval_curve(outlook: Outlook, split: str) -> EvalCurve | None:

@@ -13,7 +13,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.forecast.curve import Ahead
 from ko_cpt_callbacks.forecast.posterior import Floats
 
-__all__ = ["KINDS", "Schedule", "asked_schedule", "inferred_schedule", "schedule_of"]
+__all__ = ["KINDS", "UNKNOWN", "Schedule", "asked_schedule", "inferred_schedule", "schedule_of"]
 
 KINDS: Final = ("constant", "cosine", "linear", "wsd")
 """What the rate can be asked to do from now on."""

@@ -11,8 +11,10 @@ import pytest
 from check.command import SCHEMA, check, judged
 from forecast.family_rows import member, seed_rows, with_family
 from rules.target.heading_rows import LAST, heading
+from typer.testing import CliRunner
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 
 NOW = int(0.5 * LAST)
@@ -120,3 +122,34 @@ def test_a_family_of_an_unfinished_run(tmp_path: Path) -> None:
     assert (found["family"], found["family_withheld"], alone["family"]) == (3, None, 0)
     assert found["upper"] - found["lower"] < alone["upper"] - alone["lower"]
     assert "· from 3 finished runs of the same set-up" in " ".join(check(folder).stdout.split())
+
+
+def test_a_checkpoint_is_given_its_family(tmp_path: Path) -> None:
+    """A state alone holds no family and no plan of the rate: `--family` names it, for check as for forecast."""
+    rows = [row for row in seed_rows(0, 0.5) if not isinstance(row, SetupObservation)]
+    folders = [run_folder(tmp_path / f"seed-{seed}", seed_rows(seed)) for seed in (1, 2, 3)]
+    named = [part for folder in folders for part in ("--family", str(folder))]
+    state = tmp_path / "checkpoint-2000" / "trainer_state.json"
+    state.parent.mkdir()
+    history = [{name: value for name, value in line_of(row).items() if name != "kind"} for row in rows]
+    state.write_text(json.dumps({"max_steps": LAST, "global_step": NOW, "log_history": history}), "utf-8")
+    (alone,), (found,) = (judged(state, *more)["forecasts"] for more in ((), named))
+    assert (alone["family"], found["family"], found["family_withheld"]) == (0, 3, None)
+    assert found["upper"] - found["lower"] < alone["upper"] - alone["lower"]
+    asked = CliRunner().invoke(app, ["forecast", str(state), "--json", *named])
+    (same,) = (one for one in json.loads(asked.stdout)["forecasts"] if one["set"] == "eval")
+    assert all(same[name] == found[name] for name in ("median", "lower", "upper"))
+
+
+def test_a_family_that_is_named_replaces_that_of_the_run(tmp_path: Path) -> None:
+    """Two named runs are too few, though the run was given three; a staged training is asked stage by stage."""
+    rows, runs = seed_rows(0, 0.5), [member(seed) for seed in (1, 2, 3)]
+    folders = [run_folder(tmp_path / f"seed-{seed}", seed_rows(seed)) for seed in (1, 2)]
+    named = [part for folder in folders for part in ("--family", str(folder))]
+    (found,) = judged(run_folder(tmp_path / "half", with_family(rows, runs)), *named)["forecasts"]
+    assert (found["family"], found["family_withheld"]) == (0, "few-runs")
+    plan = {"format": 1, "stages": [{"name": "lora", "folder": "half"}]}
+    (tmp_path / keys.FOLDER).mkdir()
+    (tmp_path / keys.FOLDER / "plan.json").write_text(json.dumps(plan), "utf-8")
+    refused = check(tmp_path, *named)
+    assert refused.exit_code == 2 and "name a stage" in refused.stderr

@@ -62,7 +62,7 @@ class OffFamily(Rule):
         if band is None or band.step != seen.step or not isinstance(seen, EvalObservation):
             return state, ()
         before = state.get(seen.split, Standing())
-        if band.apart is Apart.NOT_YET:
+        if band.apart in (Apart.NOT_YET, Apart.UNTOLD_SCHEDULE):  # later evaluations may be compared
             return state, ()
         # An evaluation that is not compared, between two that are, says nothing of these.
         compared = band.apart is None

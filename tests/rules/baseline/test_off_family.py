@@ -97,6 +97,13 @@ def test_before_the_family_was_evaluated(family: tuple[FamilyRun, ...]) -> None:
     assert found_in(with_family([*rows[:2], *first, *rows[2:]], family)) == []
 
 
+def test_a_log_that_does_not_tell_its_schedule_yet(family: tuple[FamilyRun, ...]) -> None:
+    """By its log alone a run is compared from when its rate has fallen: until then it is not reported as apart."""
+    rows = [row for row in seed_rows(0) if not isinstance(row, SetupObservation) or row.kind != RATE_AHEAD]
+    assert found_in(with_family(rows, family)) == []
+    assert found_in(with_family(raised(rows, 0.1), family))[0].variant == "left"
+
+
 def test_an_evaluation_that_is_not_compared_ends_nothing(family: tuple[FamilyRun, ...]) -> None:
     """Evaluated twice as often as its family, a run is compared at every second one; two outside are two in a row."""
     rows = [

@@ -52,8 +52,21 @@ class Trail:
         return Trail((*self.chunks, begun)) if len(begun) == CHUNK else Trail(self.chunks, begun)
 
     def __iter__(self) -> Iterator[Row]:
-        for chunk in (*self.chunks, self.begun):
-            yield from chunk
+        return self.since(0)
+
+    def __len__(self) -> int:
+        return CHUNK * len(self.chunks) + len(self.begun)
+
+    def missed(self, count: int) -> tuple[Row, ...]:
+        """The rows between the first so many and the last one: those that a rule which was not asked has not seen."""
+        return tuple(self.since(count))[:-1] if count + 1 < len(self) else ()
+
+    def since(self, count: int) -> Iterator[Row]:
+        """The rows but for the first so many."""
+        first, rest = divmod(count, CHUNK)
+        for chunk in (*self.chunks[first:], self.begun):
+            yield from chunk[rest:]
+            rest = 0
 
 
 @dataclass(frozen=True, slots=True)

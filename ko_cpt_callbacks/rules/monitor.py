@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, cast
 
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
@@ -18,7 +19,7 @@ from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.progress import RunProgress, Summary
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
@@ -49,11 +50,13 @@ class LostSignals:
         step: Step of the row at which they did.
         error: Kind and text of the exception.
         run: What the run has reached, which goes on.
+        outlook: Not known; who asks for it can do without.
     """
 
     step: int
     error: str
     run: RunProgress
+    outlook: None = None
 
     def add(self, seen: Observation) -> LostSignals:
         """The same with one more row: what was not counted cannot be caught up with."""
@@ -143,6 +146,8 @@ class Monitor:
         self._asked = {
             kind: tuple(place for place, rule in enumerate(self.rules) if kind in rule.asks) for kind in ANY_ROW
         }
+        wakes = [rule.wakes for rule in self.rules]
+        self._wakes = tuple(None if one is None else (one.facts, tuple(map(attrgetter, one.open))) for one in wakes)
 
     def initial(self) -> MonitorState:
         """The state before the first row."""
@@ -194,6 +199,10 @@ class Monitor:
             if isinstance(before, SetAside):
                 continue
             try:
+                if isinstance(seen, TrainObservation) and (wakes := self._wakes[place]) is not None:
+                    facts, fields = wakes
+                    if not any(of(before) for of in fields) and not any(fact(seen, signals) for fact in facts):
+                        continue  # the row does not concern it
                 after, found = rule.step(before, seen, signals)
                 findings.extend(_checked(rule, found))
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow

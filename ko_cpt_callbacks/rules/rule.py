@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -24,13 +25,27 @@ from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.limit import Limits
 
-__all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "OnceRule", "Rule", "RuleInfo", "limits_of", "with_limits"]
+__all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "OnceRule", "Rule", "RuleInfo", "Wakes", "limits_of", "with_limits"]
 
 Found: TypeAlias = tuple[Finding, ...]
 """What one row showed."""
 
 ANY_ROW: Final = (SetupObservation, TrainObservation, EvalObservation, EndObservation)
 """Every kind of row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wakes:
+    """Which training rows concern a rule; the monitor asks it at no others.
+
+    Args:
+        facts: What a row shows, the signals up to it included; a row of which one holds concerns the rule. Pure
+            functions, as in `ko_cpt_callbacks.signal.signals`.
+        open: Fields of the rule's state, by dotted name; while one of them is set, each row concerns it.
+    """
+
+    facts: tuple[Callable[[TrainObservation, Signals], bool], ...] = ()
+    open: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,14 @@ class Rule(ABC):
     def asks(self) -> tuple[type[Observation], ...]:
         """Kinds of rows that the monitor shows it: those of its metadata; none where it was given nothing to judge."""
         return self.info.rows
+
+    @property
+    def wakes(self) -> Wakes | None:
+        """Which of the training rows that it asks for concern it; None: each.
+
+        At any other row the rule must neither find anything nor change its state: it is not asked there.
+        """
+        return None
 
     def initial(self) -> Any:
         """The state before the first row."""

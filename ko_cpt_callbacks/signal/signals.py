@@ -1,26 +1,33 @@
 """What the rows so far say, once for all rules: the one value that the monitor folds and hands to each of them.
 
-A row is looked at here once; a rule keeps nothing but what it has reported and what it alone counts. A row that
+A row is looked at here once; a rule keeps nothing but what it has reported and what it alone counts. Most training
+rows show nothing that concerns any rule: what a row can show is a function each below `Signals`, by which a rule says
+when it is asked (`ko_cpt_callbacks.rules.rule.Wakes`). A row that
 repeats a step is no matter of this fold: the monitor goes back to before it and folds that step anew
 (`ko_cpt_callbacks.rules.monitor`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ko_cpt_callbacks.forecast.outlook import Outlook
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
 from ko_cpt_callbacks.signal.explanation import groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
-from ko_cpt_callbacks.signal.trend import LEVEL, Trend
+from ko_cpt_callbacks.signal.trend import LEVEL, Trend, due
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
-__all__ = ["SILENT", "Signals"]
+__all__ = [
+    "SILENT", "Signals", "began_anew", "began_epoch", "begun", "ended_rise", "epoch_slack", "faulty", "is_low",
+    "is_time", "moved", "risen", "signed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +92,71 @@ class Signals:
 
 SILENT: Final = Signals()
 """Before the first row."""
+
+
+def began_anew(_: TrainObservation, signals: Signals) -> bool:
+    """Whether the row begins the window anew: the first of all, after a seam, or after a jump of the learning rate."""
+    return signals.window.seam or signals.watch.since <= 1
+
+
+def ended_rise(_: TrainObservation, signals: Signals) -> bool:
+    """Whether a rise of the loss is over with the row."""
+    return signals.watch.ended is not None
+
+
+def signed(_: TrainObservation, signals: Signals) -> bool:
+    """Whether anything speaks for a seam at the row."""
+    return bool(signals.window.signs)
+
+
+def risen(_: TrainObservation, signals: Signals, *, nats: float) -> bool:
+    """Whether the short median is so many nats above the lowest one of the window."""
+    low = signals.watch.low
+    return low is not None and signals.watch.middles[-1] - low.level >= nats
+
+
+def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...], nats: float) -> bool:
+    """Whether the short median has moved within so many points by so many nats, and by more than its jitter."""
+    middles, jitter = signals.watch.middles, signals.window.jitter
+    least = nats if jitter is None else max(jitter, nats)
+    return any(len(middles) > count + 1 and abs(middles[-1] - middles[-count - 2]) >= least for count in points)
+
+
+def is_time(_: TrainObservation, signals: Signals, *, points: int) -> bool:
+    """Whether it is time to look at the whole run again, once it has so many points."""
+    return signals.window.count >= points and due(signals.window)
+
+
+def is_low(seen: TrainObservation, signals: Signals, *, nats: float, bits: float) -> bool:
+    """Whether the loss is below so many nats per token, or, where bytes are known, bits per byte."""
+    floor = max(nats, bits * math.log(2.0) * (signals.bytes_per_token or 0.0))
+    return seen.loss is not None and seen.loss < floor
+
+
+def faulty(seen: TrainObservation, _: Signals) -> bool:
+    """Whether the row has no loss above or below 0, or a step or gradient that is not finite, or no target."""
+    loss, norm = seen.loss, seen.grad_norm
+    return (
+        not loss or not math.isfinite(loss) or bool(seen.nonfinite_steps or seen.targetless_micro_batches)
+        or (norm is not None and not math.isfinite(norm))
+    )  # fmt: skip
+
+
+def began_epoch(_: TrainObservation, signals: Signals) -> bool:
+    """Whether the last point is the first of an epoch, or the first whose epoch is known."""
+    before, now = (None, None, *signals.window.epochs)[-2:]
+    return now is not None and (before is None or begun(before) != begun(now))
+
+
+def begun(epoch: float) -> int:
+    """Epochs done at a row: 1 for every row after the first epoch, whose own last row is at 1.0.
+
+    >>> begun(0.5), begun(1.0), begun(1.1)
+    (0, 0, 1)
+    """
+    return max(math.ceil(epoch - epoch_slack(epoch)) - 1, 0)
+
+
+def epoch_slack(epoch: float) -> float:
+    """How far off a logged epoch may be: some logs round it."""
+    return limits.EPOCH_ROUNDED if round(epoch, limits.EPOCH_DECIMALS) == epoch else limits.EPOCH_EXACT

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from suite.generator import kinds, make
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
@@ -22,6 +24,7 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.run.rows import observations_of
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import parse_targets
@@ -391,6 +394,34 @@ def test_set_up_rows_of_one_step_all_count() -> None:
     """They only ever add."""
     rows = [SetupObservation(0, "stopped-before", {"reason": "target-met", "reason_step": 0}) for _ in range(2)]
     assert len(Monitor().fold(rows)[1]) == 2
+
+
+@pytest.mark.parametrize("kind", ["healthy", "loss-spike", "diverged", "level-shift", "non-finite", "below-floor"])
+def test_a_rule_that_is_asked_when_a_row_concerns_it_finds_what_it_finds_at_every_row(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a rule says of the rows that concern it leaves out none at which it would have found something; and it
+    leaves out most."""
+    names = [name for name in kinds() if name.startswith(kind)][:5]
+    runs = [observations_of(make(name, 0, seed=3).rows) for name in names]
+    asked: Counter[bool] = Counter()
+    for rule in {type(one) for one in ALL_RULES if one.wakes is not None}:
+
+        def step(self: Rule, state: Any, seen: Observation, signals: Signals, of: Any = rule.step) -> Any:
+            asked[True] += isinstance(seen, TrainObservation)
+            return of(self, state, seen, signals)
+
+        monkeypatch.setattr(rule, "step", step)
+    monitor = Monitor()
+    said = [monitor.judge(run)[1] for run in runs]
+    at_most = sum(isinstance(seen, TrainObservation) for run in runs for seen in run)
+    sleeping, asked = asked[True], Counter()
+    for rule in ALL_RULES:
+        monkeypatch.setattr(type(rule), "wakes", None)
+    monitor = Monitor()
+    assert [monitor.judge(run)[1] for run in runs] == said
+    assert sum(map(len, said)) >= (0 if kind == "healthy" else len(names) // 2)
+    assert at_most > 0 and sleeping < 0.4 * asked[True]
 
 
 def test_a_rule_is_shown_only_the_rows_it_asks_for() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import Low, Watch
 from ko_cpt_callbacks.signal.explanation import begins_mega_batch, paces_differ, undone, within_saw
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, risen
 from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["Diverged", "DivergedState"]
@@ -81,6 +82,11 @@ class Diverged(Rule):
     short: int = limits.DIVERGED_SHORT
     short_rising: int = limits.DIVERGED_SHORT_RISING
     short_staying: int = limits.DIVERGED_SHORT_STAYING
+
+    @property
+    def wakes(self) -> Wakes:
+        """A row at which the loss is far enough above its lowest level."""
+        return Wakes((partial(risen, nats=self.nats),))
 
     def initial(self) -> DivergedState:
         """No row seen."""

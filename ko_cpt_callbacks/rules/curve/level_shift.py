@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
@@ -19,7 +20,7 @@ from ko_cpt_callbacks.signal.explanation import (
     undone,
     within_saw,
 )
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, began_anew, moved
 from ko_cpt_callbacks.signal.step_fit import gain_of, step_of
 from ko_cpt_callbacks.signal.window import Recent, curved_noise, median
 
@@ -86,6 +87,12 @@ class LevelShift(Rule):
     many: int = limits.SHIFT_MANY
     least_nats: float = limits.SHIFT_NATS
     seam_nats: float = limits.SEAM_NATS
+
+    @property
+    def wakes(self) -> Wakes:
+        """A row at which the level has moved, or a shift or a seam waits to be judged."""
+        far = partial(moved, points=(self.few, self.many), nats=0.5 * self.least_nats)
+        return Wakes((began_anew, far), open=("doubt", "seam"))
 
     def initial(self) -> LevelShiftState:
         """No row seen."""

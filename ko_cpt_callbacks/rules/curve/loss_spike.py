@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import log2
 from typing import ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import Rise
 from ko_cpt_callbacks.signal.explanation import another_mega_batch, paces_differ, within_saw
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, ended_rise
 
 __all__ = ["LossSpike"]
 
@@ -66,6 +66,11 @@ class LossSpike(Rule):
     mega_batch_points: int = limits.SPIKE_MEGA_BATCH_POINTS
     early_nats: float = limits.SPIKE_EARLY_NATS
     most: int = limits.SPIKE_MOST
+
+    @property
+    def wakes(self) -> Wakes:
+        """The row that ends a rise."""
+        return Wakes((ended_rise,))
 
     def initial(self) -> int:
         """No spike reported."""

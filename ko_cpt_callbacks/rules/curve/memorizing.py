@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, began_anew, began_epoch, begun, epoch_slack
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
@@ -36,19 +35,6 @@ class EpochStep(NamedTuple):
     rate_fell: bool
 
 
-def begun(epoch: float) -> int:
-    """Epochs done at a row: 1 for every row after the first epoch, whose own last row is at 1.0.
-
-    >>> begun(0.5), begun(1.0), begun(1.1)
-    (0, 0, 1)
-    """
-    return max(math.ceil(epoch - _slack(epoch)) - 1, 0)
-
-
-def _slack(epoch: float) -> float:
-    return limits.EPOCH_ROUNDED if round(epoch, limits.EPOCH_DECIMALS) == epoch else limits.EPOCH_EXACT
-
-
 def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
     """The step at the end of an epoch, from as many points before it as after it; ``None`` for too few.
 
@@ -60,14 +46,14 @@ def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
     at = [(i, one) for i, one in enumerate(recent.epochs) if one is not None]
     after = [i for i, one in at if begun(one) == epoch]
     before = [i for i, one in at if begun(one) == epoch - 1]
-    near = [i for i, one in at if _slack(one) == limits.EPOCH_ROUNDED and abs(one - epoch) < limits.EPOCH_ROUNDED]
+    near = [i for i, one in at if epoch_slack(one) == limits.EPOCH_ROUNDED and abs(one - epoch) < limits.EPOCH_ROUNDED]
     if len(near) > 1:
         # Many rows an epoch, and rounded: these are of either epoch.
         after, before = [i for i in after if i not in near], [i for i in before if i not in near]
     elif before and len(after) > limits.EPOCH_LEAST:
         last = recent.epochs[before[-1]]
         # A row that began before the end and was logged after it is a bit of both.
-        if last is not None and last < epoch - 2 * _slack(last):
+        if last is not None and last < epoch - 2 * epoch_slack(last):
             after = after[1:]
     after, before = after[:most], before[-most:]
     count = min(len(before), len(after))
@@ -91,7 +77,7 @@ class MemorizingState:
     ``epoch``: epochs done, ``began``: points of the segment before this one, ``each``: points of the one before it;
     ``first``: the first epoch in whose course the loss hardly fell, ``level``: of its second half, ``held``: the
     evaluations at its end; ``judged``: whether the last end was, ``opening``: level after the end before, ``steps``:
-    the last ends, and whether the loss stepped down there.
+    the last ends, and whether the loss stepped down there; ``open``: the next row may bring a finding in any case.
     """
 
     epoch: int | None = None
@@ -104,6 +90,7 @@ class MemorizingState:
     opening: float | None = None
     steps: tuple[tuple[EpochStep, bool], ...] = ()
     said: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +120,11 @@ class Memorizing(Rule):
     fell_along: float = limits.FAR_FELL_ALONG
     retention: tuple[str, ...] = ()
 
+    @property
+    def wakes(self) -> Wakes:
+        """A row that begins an epoch, those until its begin is judged, and each after many epochs."""
+        return Wakes((began_anew, began_epoch), open=("open",))
+
     def initial(self) -> MemorizingState:
         """No row seen."""
         return MemorizingState()
@@ -151,7 +143,10 @@ class Memorizing(Rule):
             # Nothing is new within the first epochs.
             if state is not before or (state.level is not None and (state.epoch or 0) - state.first >= self.many):
                 found = self._found(state, signals)
-        return (replace(state, said=True) if found else state), found
+        if found:
+            return replace(state, said=True, open=False), found
+        open_now = not state.judged or (state.level is not None and (state.epoch or 0) - state.first >= self.many)
+        return (state if state.open == open_now else replace(state, open=open_now)), ()
 
     def close(self, state: MemorizingState, signals: Signals) -> Found:
         """Judges the last end of an epoch by what points there are after it."""

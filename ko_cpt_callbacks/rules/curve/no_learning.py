@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, is_time
 from ko_cpt_callbacks.signal.trend import due, expected_steps, last_part, line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
@@ -40,6 +41,11 @@ class NoLearning(OnceRule):
     hidden: float = limits.STANDSTILL_HIDDEN
     hidden_live: float = limits.STANDSTILL_HIDDEN_LIVE
     least_level: float = limits.STANDSTILL_LEVEL
+
+    @property
+    def wakes(self) -> Wakes:
+        """From time to time, once there are enough points."""
+        return Wakes((partial(is_time, points=self.least_points),))
 
     def is_due(self, signals: Signals) -> bool:
         """From time to time."""

@@ -18,11 +18,12 @@ from statistics import median
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.forecast.outlook import Outlook
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, faulty
 
 __all__ = ["FiniteTrack", "NonFinite", "NonFiniteState"]
 
@@ -37,6 +38,8 @@ _DECIDED: Final = {"scaler-repeated": Severity.WARNING, "zeros": Severity.WARNIN
 class FiniteTrack:
     """The rows of one set, as far as the next one needs them."""
 
+    rows: int = 0
+    """Training rows that are taken in."""
     step: int | None = None
     faulty: bool = False
     """An episode of NaN or infinite losses is going on."""
@@ -48,8 +51,8 @@ class FiniteTrack:
     """The last learning rates, newest last."""
     scaler_rows: int = 0
     """Rows with a NaN or infinite gradient norm and a healthy loss."""
-    taken: bool = False
-    """A gradient norm was finite: the loss scaler has found its scale."""
+    searching: bool = True
+    """No gradient norm was finite yet: the loss scaler has not found its scale."""
     search: int = 0
     """Rows before that."""
     zeros: int = 0
@@ -105,6 +108,11 @@ class NonFinite(Rule):
     scaler_warning: int = limits.SCALER_ROWS
     search_rows: int = limits.SCALER_SEARCH
 
+    @property
+    def wakes(self) -> Wakes:
+        """A row with a fault, those of an episode, and those before the first finite gradient norm."""
+        return Wakes((faulty,), open=("train.faulty", "train.searching"))
+
     def initial(self) -> NonFiniteState:
         """No row seen."""
         return NonFiniteState()
@@ -112,7 +120,7 @@ class NonFinite(Rule):
     def step(self, state: NonFiniteState, seen: Observation, signals: Signals) -> tuple[NonFiniteState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
-            base = _base(state.train, seen.step)
+            base = _base(_caught_up(state.train, signals.outlook, self.window), seen.step)
             if (plain := self._plain(base, seen)) is not None:
                 return NonFiniteState(plain, state.evals, state.notes), ()
             fault = self._train_fault(seen, base)
@@ -137,10 +145,10 @@ class NonFinite(Rule):
         if norm is not None and not math.isfinite(norm):
             return None
         healthy = base.healthy + 1
-        faulty = base.faulty and healthy < self.healthy_rows
+        ill = base.faulty and healthy < self.healthy_rows
         return FiniteTrack(
-            seen.step, faulty, healthy, (*base.recent, loss)[-self.window :], _rates(base, seen), base.scaler_rows,
-            base.taken or (norm is not None and not faulty), base.search, 0, loss,
+            base.rows, seen.step, ill, healthy, (*base.recent, loss)[-self.window :], _rates(base, seen),
+            base.scaler_rows, base.searching and (norm is None or ill), base.search, 0, loss,
         )  # fmt: skip
 
     def _advance(
@@ -149,8 +157,8 @@ class NonFinite(Rule):
         """The track after a row, and the error if the row begins an episode."""
         if fault is None:
             healthy = base.healthy + 1
-            faulty = base.faulty and healthy < self.healthy_rows
-            return replace(base, step=seen.step, faulty=faulty, healthy=healthy), ()
+            ill = base.faulty and healthy < self.healthy_rows
+            return replace(base, step=seen.step, faulty=ill, healthy=healthy), ()
         track = replace(base, step=seen.step, faulty=True, healthy=0)
         if base.faulty:
             return track, ()
@@ -204,8 +212,8 @@ class NonFinite(Rule):
         if track.zeros == self.zero_rows and track.nonzero is not None and track.nonzero > self.small:
             return track, "zeros"
         if seen.grad_norm is None or math.isfinite(seen.grad_norm):
-            return replace(track, taken=track.taken or seen.grad_norm is not None), None
-        if not track.taken and seen.learning_rate is not None and track.search < self.search_rows:
+            return replace(track, searching=track.searching and seen.grad_norm is None), None
+        if track.searching and seen.learning_rate is not None and track.search < self.search_rows:
             return replace(track, search=track.search + 1), "scaler"  # its first scale is always too high
         track = replace(track, scaler_rows=track.scaler_rows + 1)
         if track.scaler_rows >= self.scaler_warning:
@@ -222,6 +230,19 @@ class NonFinite(Rule):
         else:
             values["scaler_rows"] = track.scaler_rows
         return Finding(self.code, severity, seen.step, seen.split, values, variant=note)
+
+
+def _caught_up(track: FiniteTrack, outlook: Outlook | None, most: int) -> FiniteTrack:
+    """The track after the rows since the last one that concerned the rule: all healthy, and none with a loss of 0."""
+    if outlook is None:  # its signals are lost
+        return track
+    rows = len(outlook.trail)
+    for step, loss, rate in outlook.trail.missed(max(track.rows, rows - 1 - most)):
+        base = _base(track, step)
+        recent = base.recent if loss is None else (*base.recent, loss)[-most:]
+        rates = () if rate is None else (*base.rates, rate)[-limits.RATE_ROWS :]
+        track = replace(base, step=step, recent=recent, rates=rates, zeros=0, nonzero=loss, unfilled=False)
+    return replace(track, rows=rows)
 
 
 def _base(track: FiniteTrack, step: int) -> FiniteTrack:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, is_time
 from ko_cpt_callbacks.signal.trend import due, last_part, line_through
 from ko_cpt_callbacks.signal.window import median
 
@@ -34,6 +35,11 @@ class Plateau(OnceRule):
     hidden: float = limits.PLATEAU_HIDDEN
     rise_errors: float = limits.PLATEAU_RISE_ERRORS
     fallen_errors: float = limits.PLATEAU_FALLEN_ERRORS
+
+    @property
+    def wakes(self) -> Wakes:
+        """From time to time, once there are enough points."""
+        return Wakes((partial(is_time, points=self.least_points),))
 
     def is_due(self, signals: Signals) -> bool:
         """From time to time."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import Sign, begins_anew
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, signed
 from ko_cpt_callbacks.signal.window import Recent, fitted, median
 
 __all__ = ["RunSeam", "RunSeamState"]
@@ -73,6 +73,11 @@ class RunSeam(Rule):
     noises: float = limits.SEAM_NOISES
     nats: float = limits.SEAM_LEVEL_NATS
     pace: float = limits.SEAM_PACE
+
+    @property
+    def wakes(self) -> Wakes:
+        """A row with a sign, and those soon after it."""
+        return Wakes((signed,), open=("signs",))
 
     def initial(self) -> RunSeamState:
         """No row seen."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import median
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.metrics.perplexity import perplexity
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
-from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.signals import Signals, faulty, is_low
 from ko_cpt_callbacks.watch.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 
 __all__ = ["BelowFloor", "BelowFloorState", "RecentLosses"]
@@ -40,6 +41,10 @@ class BelowFloorState:
     train: RecentLosses = RecentLosses()
     evals: Mapping[str, RecentLosses] = field(default_factory=dict)
     said: tuple[tuple[str, str], ...] = ()
+    rows: int = 0
+    """Training rows of the run that ``train`` has taken in,"""
+    open: bool = True
+    """and whether one of its last ones is low, or an evaluation may have told how low that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ class BelowFloor(Rule):
     near_zero: float = limits.NEAR_ZERO_BITS
     window: int = limits.LEVEL_POINTS
 
+    @property
+    def wakes(self) -> Wakes:
+        """A low loss and the rows soon after it; and a loss that is none, which does not count."""
+        return Wakes((faulty, partial(is_low, nats=self.floor_nats, bits=self.floor)), open=("open",))
+
     def initial(self) -> BelowFloorState:
         """No row seen."""
         return BelowFloorState()
@@ -81,20 +91,25 @@ class BelowFloor(Rule):
     def step(self, state: BelowFloorState, seen: Observation, signals: Signals) -> tuple[BelowFloorState, Found]:
         """Judges a training or evaluation row."""
         if isinstance(seen, TrainObservation):
-            return self._train(state, seen, signals.bytes_per_token)
+            return self._train(state, seen, signals)
         if isinstance(seen, EvalObservation):
-            return self._evaluation(state, seen, seen.bytes_per_token or signals.bytes_per_token)
+            state, found = self._evaluation(state, seen, seen.bytes_per_token or signals.bytes_per_token)
+            return replace(state, open=True), found
         return state, ()
 
     def _train(
-        self, state: BelowFloorState, seen: TrainObservation, reach: float | None
+        self, state: BelowFloorState, seen: TrainObservation, signals: Signals
     ) -> tuple[BelowFloorState, Found]:
-        if seen.loss is None or not math.isfinite(seen.loss) or _disguised(seen):
-            return state, ()
         # Twice the window, and what a sudden fall needs before it.
-        recent = _with(state.train, seen.step, seen.loss, keep=2 * self.window + limits.FALL_SIDE)
-        state = BelowFloorState(recent, state.evals, state.said)
+        keep, reach, recent = 2 * self.window + limits.FALL_SIDE, signals.bytes_per_token, state.train
+        for step, loss, _ in signals.outlook.trail.missed(state.rows):
+            recent = recent if loss is None else _with(recent, step, loss, keep)
+        rows = len(signals.outlook.trail)
+        if seen.loss is None or not math.isfinite(seen.loss) or _disguised(seen):
+            return BelowFloorState(recent, state.evals, state.said, rows), ()
+        recent = _with(recent, seen.step, seen.loss, keep)
         last, highest = recent.losses[-self.window :], self._highest(reach)
+        state = BelowFloorState(recent, state.evals, state.said, rows, min(last) < highest)
         if len(last) < self.window or min(last) >= highest or (level := median(last)) >= highest:
             return state, ()
         fall = sudden_fall(recent.losses, recent.lowest, self._least_fall(level, reach))

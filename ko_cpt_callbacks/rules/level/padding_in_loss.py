@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
@@ -55,8 +55,8 @@ class PaddingInLossState:
     first: float | None = None
     """The first loss of the run."""
     said: tuple[str, ...] = ()
-    looked: bool = False
-    """Whether the first training batch was looked at, and no pad was among its labels."""
+    counts: bool = True
+    """Whether token counts are judged: the first training batch was not looked at, or a pad was among its labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,11 @@ class PaddingInLoss(Rule):
     deep: float = limits.COLLAPSE_DEPTH
     equal_tokens: int = limits.EQUAL_LABELS
 
+    @property
+    def wakes(self) -> Wakes:
+        """Each row of a run whose first batch was not looked at."""
+        return Wakes(open=("counts",))
+
     def initial(self) -> PaddingInLossState:
         """No row seen."""
         return PaddingInLossState()
@@ -132,7 +137,7 @@ class PaddingInLoss(Rule):
         ends, equal = _count(seen.values, "equal_ends"), _count(seen.values, "equal_tokens")
         alike = ends > 0 and 2 * ends >= rows and equal >= self.equal_tokens
         if split == keys.TRAIN_PREFIX:
-            state = replace(state, looked=tokens > 0 and not (masked or runs or alike))
+            state = PaddingInLossState(said=state.said, counts=not tokens or bool(masked or runs or alike))
         if not (masked or runs or alike) or said in state.said:
             return state, ()
         values = {"masked_labels": masked, "pad_run_rows": runs, "rows": rows, "tokens": tokens}
@@ -156,7 +161,7 @@ class PaddingInLoss(Rule):
             kept, keep = (*losses, seen.loss), 2 * self.window + limits.FALL_SIDE
             kept, least = kept[-keep:], lowest_level(kept, keep, lowest)
         now = self._counted(counter, seen)
-        state = PaddingInLossState(now, seen.step, kept, least, first, state.said, state.looked)
+        state = PaddingInLossState(now, seen.step, kept, least, first, state.said)
         return self._judged(state, seen, reach)
 
     def _counted(self, counter: Counter, seen: TrainObservation) -> Counter:
@@ -187,7 +192,7 @@ class PaddingInLoss(Rule):
         self, state: PaddingInLossState, seen: TrainObservation, reach: float | None
     ) -> tuple[PaddingInLossState, Found]:
         counter = state.counter
-        if state.looked or "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
+        if "constant" in state.said or not counter.rates or counter.streak < self.constant_rows:
             return state, ()
         rate = counter.rates[-1]
         values: dict[str, Any] = {

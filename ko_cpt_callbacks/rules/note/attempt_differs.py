@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = ["BEGUN_ANEW", "KEPT", "SCHEDULE", "AttemptDiffers", "AttemptDiffersState"]
 
@@ -25,7 +26,7 @@ _TOKENS: Final = "tokens_per_step"
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Target tokens per step between the training rows of an attempt: the first, how many alike, whether all were."""
+    """Target tokens per step between the first training rows of an attempt: the first, of how many, whether all."""
 
     step: int | None = None
     seen: int | None = None
@@ -43,7 +44,7 @@ class Pace:
 
     @property
     def constant(self) -> float | None:
-        """Tokens per step, where every row says the same: of rows that are packed to one length."""
+        """Tokens per step, where each of the first rows says the same: of rows that are packed to one length."""
         return self.tokens if self.even and self.rows >= limits.CONSTANT_ROWS else None
 
 
@@ -63,6 +64,8 @@ class AttemptDiffersState:
     now: Attempt | None = None
     before: Attempt | None = None
     said: bool = False
+    open: bool = False
+    """Whether the first training rows of this attempt are still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class AttemptDiffers(Rule):
 
     An attempt that died before the step that the next one begins at has trained nothing that holds: the next one is
     compared with the attempt before it. What one of the two rows does not say is not known, and not compared. Tokens
-    per step are compared where they are constant in both, over three rows or more (chosen, not measured).
+    per step are compared where they are constant in both: over the first three rows (chosen, not measured), and, of the
+    attempt before, the last ones.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
@@ -82,6 +86,10 @@ class AttemptDiffers(Rule):
         """No attempt yet."""
         return AttemptDiffersState()
 
+    @property
+    def wakes(self) -> Wakes:
+        """The first rows of an attempt."""
+        return Wakes(open=("open",))
 
     def step(
         self, state: AttemptDiffersState, seen: Observation, signals: Signals
@@ -95,9 +103,11 @@ class AttemptDiffers(Rule):
         new = Attempt(seen.step, facts)
         before = state.before if state.now is None or state.now.step == seen.step else state.now
         if before is None:
-            return AttemptDiffersState(new), ()
+            return AttemptDiffersState(new, open=True), ()
+        if before is state.now and not _stayed(before, signals.window):
+            before = replace(before, pace=Pace())
         changes = _changes(before.facts, facts)
-        state = AttemptDiffersState(new, before, bool(changes))
+        state = AttemptDiffersState(new, before, bool(changes), open=True)
         return state, self._found(seen.step, before, changes)
 
     def _paced(
@@ -106,7 +116,7 @@ class AttemptDiffers(Rule):
         if state.now is None:
             return state, ()
         now = replace(state.now, pace=state.now.pace.add(seen.step, seen.tokens_seen))
-        state = replace(state, now=now)
+        state = replace(state, now=now, open=now.pace.rows < limits.CONSTANT_ROWS)
         then = None if state.before is None else state.before.pace.constant
         if state.said or state.before is None or then is None or now.pace.rows != limits.CONSTANT_ROWS:
             return state, ()
@@ -125,6 +135,12 @@ class AttemptDiffers(Rule):
             "changed": [f"{one['name']} {_shown(one['before'])} → {_shown(one['after'])}" for one in changes],
         }
         return (Finding(self.code, Severity.WARNING, step, values=values),)
+
+
+def _stayed(attempt: Attempt, window: Recent) -> bool:
+    """Whether the last rows of an attempt have the tokens per step of its first ones; its very first tells nothing."""
+    paces = [pace for step, pace in zip(window.steps, window.paces, strict=True) if step > attempt.step]
+    return all(pace == attempt.pace.constant for pace in paces[1:])
 
 
 def _changes(

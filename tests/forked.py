@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 PRELOAD = [
     "torch", "transformers.trainer", "peft", "bitsandbytes", "datasets", "tiny", "ko_cpt_callbacks.hf.callback",
     "ko_cpt_callbacks.training.run", "ko_cpt_callbacks.cli.app", "ko_cpt_callbacks.check.staged_page",
+    "ko_cpt_callbacks.forecast.forecast", "peft.tuners.lora.bnb", "transformers.integrations.bitsandbytes",
+    "torch.utils.serialization.config", "numpy.ctypeslib", "rich.cells", "forked_caches",
 ]  # fmt: skip
 
 

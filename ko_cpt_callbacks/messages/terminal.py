@@ -82,21 +82,22 @@ def wrapped(text: str, width: int, hanging: str = "  ") -> list[str]:
     """The text on lines of at most ``width`` columns, broken between words; a longer word stands on a line of its own.
 
     Args:
-        text: One line.
+        text: One line. It keeps its first blanks: in a table they are empty cells.
         width: Columns.
         hanging: What the second line and those after it begin with.
 
     >>> wrapped("loss 2.913 → 3.306", 12), wrapped("손실이 한 번에 올랐습니다", 14)
     (['loss 2.913 →', '  3.306'], ['손실이 한 번에', '  올랐습니다'])
     """
-    lines, filled = [""], False
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}" if filled else lines[-1] + word
-        if filled and columns(longer) > width:
+    bare = text.lstrip(" ")
+    first, *words = bare.split(" ")
+    lines = [" " * (len(text) - len(bare)) + first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if columns(longer) > width:
             lines.append(hanging + word)
         else:
             lines[-1] = longer
-        filled = filled or bool(word)
     return lines
 
 

@@ -134,3 +134,10 @@ def test_wrapping_loses_no_word(words: list[str], width: int) -> None:
     lines = wrapped(" ".join(words), width)
     assert " ".join(lines).split() == words
     assert all(columns(line) <= max(width, 26) for line in lines)
+
+
+def test_wrapping_keeps_the_first_blanks() -> None:
+    """A row of a table begins with blanks where its first cells are empty: its numbers stay under their titles."""
+    assert wrapped("      2.9 ± 0.1  18", 30) == ["      2.9 ± 0.1  18"]
+    assert wrapped("    2.9 18", 8) == ["    2.9", "  18"]
+    assert wrapped("", 8) == [""]

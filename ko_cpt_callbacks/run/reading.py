@@ -250,6 +250,8 @@ def _near(path: Path) -> str:
         names = sorted(child.name for child in path.parent.iterdir())
     except OSError:
         return f"; {path.parent} is no folder that can be read" if not path.parent.is_dir() else ""
+    if path.name in names:
+        return "; it is a link to nothing, or around in a circle; check what it points to"
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else "; expected a run; check the path"
 

@@ -264,6 +264,13 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     assert issubclass(UnreadableRunError, KoCPTError)
 
 
+def test_a_link_to_nothing(tmp_path: Path) -> None:
+    """A link whose end is gone is called so; the name itself is not what was probably meant."""
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(UnreadableRunError, match=r"no such file or folder; it is a link to nothing"):
+        read_run(tmp_path / "run")
+
+
 def test_no_permission(tmp_path: Path) -> None:
     """A file and a folder that this user may not read."""
     path = _state(tmp_path / "closed" / "trainer_state.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -229,7 +230,7 @@ def _end(judged: PlanJudgement, said: Catalogue) -> Iterator[str]:
         yield said.line_of("not-checked", what=listed(list(missing)))
     yield to_do(judged.facts, [finding for _, finding in judged.findings], said, callback=False)
     if begun:
-        yield said.line_of("stage-alone", path=str(begun[0].planned.path))
+        yield said.line_of("stage-alone", path=shlex.quote(str(begun[0].planned.path)))
 
 
 def _details(judged: PlanJudgement, said: Catalogue, width: int) -> list[PageLine]:

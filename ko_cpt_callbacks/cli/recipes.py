@@ -6,6 +6,7 @@ Exit status: 0 done, 2 an argument or a file cannot be used (on stderr, a line f
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
@@ -103,7 +104,7 @@ def copy(
     def action() -> None:
         from ko_cpt_callbacks.recipe.reading import copy_recipe
 
-        name = printable(str(copy_recipe(recipe, path, force=force)))
+        name = printable(shlex.quote(str(copy_recipe(recipe, path, force=force))))
         typer.echo(f"{name}: written. Change it, then: ko-cpt validate {name} && ko-cpt train {name}")
 
     guarded("recipes copy", action)
@@ -147,7 +148,7 @@ def new(
         memory = "its memory is known when the base is loaded"
         if found.memory is not None:
             memory = f"{gibibytes(found.memory)} GiB of {wanted.card:g}"
-        name = printable(str(found.path))
+        name = printable(shlex.quote(str(found.path)))
         typer.echo(f"{name}: written, {memory}. Read it, then: ko-cpt validate {name} && ko-cpt train {name} --smoke")
 
     guarded("recipes new", action)

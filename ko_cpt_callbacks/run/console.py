@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ class ConsoleOutput(Output):
             return
         said, run = self._said, str(self._folder)
         files = said.line_of("files", folder=str(self._folder / keys.FOLDER))
-        end = [self._more(), files, said.line_of("judged-again", run=run)]
+        end = [self._more(), files, said.line_of("judged-again", run=shlex.quote(run))]
         page = RunPage(facts, summary, self._findings, self._curves, self._language, head=[run], end=end)
         display = notebook_display()
         if display is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,8 @@ def test_a_stop_is_told_with_its_checkpoint(saved: bool, capsys: pytest.CaptureF
 def test_the_page_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Verdict, table, curves, findings, what to do and where the files are, in at most 25 lines; a resumed run's curve
     has its earlier rows, and what they were replaced by is not in it twice."""
-    console, progress = ConsoleOutput("en", folder=tmp_path), RunProgress()
+    folder = tmp_path / "a run"
+    console, progress = ConsoleOutput("en", folder=folder), RunProgress()
     rows = _evaluations(3.0, 2.75, 2.5)
     console.begin({}, [{**rows[0], "superseded": True}, *rows[:2]], [])
     console.row(rows[2])
@@ -177,7 +179,9 @@ def test_the_page_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert lines[1] == "LOOK: 1 warning"
     assert len(lines) <= 25 and "eval_ko  █▅▁" in lines
     assert any(line.split()[:4] == ["eval_ko", "3.000", "2.500", "@30"] for line in lines)
-    assert lines[-2:] == [f"Files: {tmp_path / 'ko_cpt'}", f"Again, with every detail: ko-cpt check {tmp_path} --all"]
+    assert lines[-2] == f"Files: {folder / 'ko_cpt'}"
+    said, _, command = lines[-1].partition(": ")
+    assert (said, shlex.split(command)) == ("Again, with every detail", ["ko-cpt", "check", str(folder), "--all"])
     ConsoleOutput("en").close(summary, facts_of(summary, ()))
     assert capsys.readouterr().out == ""
 

@@ -180,7 +180,7 @@ def test_documents_are_judged_each_by_itself(monkeypatch: pytest.MonkeyPatch) ->
     alone = [judge.judge([text])[0] for text in texts]
     assert judge.judge(texts) == alone
     assert {reason.split(" in ")[1] for reason in alone if reason} > {"one 1-gram", "repeated 3-grams"}
-    monkeypatch.setattr(characters, "_TOGETHER", 40)
+    monkeypatch.setattr(characters, "TOGETHER", 40)
     assert judge.judge(texts) == alone
 
 

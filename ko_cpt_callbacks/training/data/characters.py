@@ -16,8 +16,8 @@ BLANKS: Final = [code for code in range(0x3001) if chr(code).isspace()]
 FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits look drawn by lot: 2**64 by the golden ratio
 _WHITE: Final = np.zeros(0x110000, dtype=np.bool_)
 _WHITE[BLANKS] = True
-# Characters looked at at once: their numbers stay in the cache of a core. Chosen after times of 10,000 to 500,000.
-_TOGETHER: Final = 50_000
+TOGETHER: Final = 50_000
+"""Characters looked at at once: their numbers stay in the cache of a core. Chosen after times of 10,000 to 500,000."""
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def few(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     length = 0
     for text in texts:
-        if batch and length + len(text) > _TOGETHER:
+        if batch and length + len(text) > TOGETHER:
             yield batch
             batch, length = [], 0
         batch.append(text)

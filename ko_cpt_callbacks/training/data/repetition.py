@@ -22,11 +22,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data.characters import FACTOR, Hashes, Numbers, characters, few, is_white, mixed
+from ko_cpt_callbacks.training.data.characters import (
+    FACTOR,
+    TOGETHER,
+    Hashes,
+    Numbers,
+    characters,
+    few,
+    is_white,
+    mixed,
+)
 
 Unit = Literal["word", "character"]
 # Of the table in which most n-grams are alone. Chosen, not measured: four times the words of a batch.
 _SLOT_BITS: Final = 16
+# Powers of a number, and of that by which it is 1.
+_POWERS: Final[Hashes] = np.cumprod(np.full(TOGETHER, FACTOR))
+_BACK: Final[Hashes] = np.cumprod(np.full(TOGETHER, np.uint64(pow(int(FACTOR), -1, 1 << 64))))
 
 
 def _gopher_top() -> dict[int, float]:
@@ -81,11 +93,14 @@ class RepeatedNgrams:
         if not sizes:
             return reasons
         text = _Text(documents, self.unit, min(sizes))
+        least = min((*self.top.values(), *self.duplicate.values()))
         for size in range(min(sizes), max(sizes) + 1):
             text.keep_repeated(size)
+            inside = text.inside(size)
+            # Of larger n no more is repeated: a document that is below all limits stays below them.
+            text.leave(inside / np.maximum(text.characters, 1) <= least)
             if not len(text.places):
                 break
-            inside = text.inside(text.places, size)
             limit = self.top.get(size)
             if limit is not None:
                 # Those of the most frequent n-gram are among those of all that are repeated.
@@ -153,19 +168,24 @@ class _Text:
             behind[behind == len(self.places)] = 0
             both = self.places[behind] == self.places + 1
             both[both] = self._document[self.places[both]] == self._document[self.places[both] + 1]
-            # Two numbers, each below the count of the places.
-            self._numbers = self._numbers[both] * (len(self.places) + 1) + self._numbers[behind[both]]
+            above = int(self._numbers.max(initial=0)) + 1
+            self._numbers = self._numbers[both] * above + self._numbers[behind[both]]
             self.places = self.places[both]
         numbers, counts = np.unique(self._numbers, return_inverse=True, return_counts=True)[1:]
         repeated = counts[numbers] > 1
         self.places = self.places[repeated]
         self._numbers = (np.cumsum(counts > 1) - 1)[numbers[repeated]]
 
-    def inside(self, places: Numbers, size: int) -> Numbers:
-        """Characters of each document inside the n-grams that begin at some places."""
-        ends = np.minimum(places + size, np.append(places[1:], len(self._ends)))
-        found = self._ends[ends] - self._ends[places]
-        return np.bincount(self._document[places], found, self._count).astype(np.int64)
+    def inside(self, size: int) -> Numbers:
+        """Characters of each document inside the n-grams that come more than once."""
+        ends = np.minimum(self.places + size, np.append(self.places[1:], len(self._ends)))
+        found = self._ends[ends] - self._ends[self.places]
+        return np.bincount(self._document[self.places], found, self._count).astype(np.int64)
+
+    def leave(self, documents: npt.NDArray[np.bool_]) -> None:
+        """Look no more at some documents."""
+        others = ~documents[self._document[self.places]]
+        self.places, self._numbers = self.places[others], self._numbers[others]
 
     def top_share(self, document: int, size: int) -> float:
         """The share inside the most frequent n-gram; of equally frequent ones, the one with the largest share."""
@@ -187,7 +207,13 @@ def _hashes(codes: npt.NDArray[np.uint32], starts: Numbers) -> Hashes:
     """
     if not len(starts):
         return np.empty(0, dtype=np.uint64)
-    lengths = np.diff(starts, append=len(codes))
-    powers = np.cumprod(np.full(lengths.max(), FACTOR))
-    place = np.arange(len(codes) - starts[0]) - np.repeat(starts - starts[0], lengths)
-    return mixed(np.add.reduceat(codes[starts[0] :] * powers[place], starts - starts[0]))
+    # The sum of all characters up to a unit's end, without those before it, and as if it stood in front.
+    values = codes * _powers(_POWERS, len(codes))
+    sums = np.cumsum(values)
+    own = sums[np.append(starts[1:], len(codes)) - 1] - sums[starts] + values[starts]
+    return mixed(own * _powers(_BACK, len(codes))[starts])
+
+
+def _powers(known: Hashes, count: int) -> Hashes:
+    """As many as are wanted; only of one long document these are not known."""
+    return known[:count] if count <= len(known) else np.cumprod(np.full(count, known[0]))

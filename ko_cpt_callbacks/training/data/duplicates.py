@@ -10,7 +10,6 @@ before the first row.
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 from array import array
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ THRESHOLD: Final = 0.3
 changed about 0.37 is common (measured by ``make bench-data``, with the false removals on prose beside it)."""
 _VOTES: Final = 2  # of them, that a document must own to be compared
 _COMPARED: Final = 4  # documents at most
-_PAIRS: Final = 256  # compared at once; chosen, not measured
+_PAIRS: Final = 1024  # compared at once; chosen, not measured
 _TAG_BITS: Final = 34
 _FULL: Final = 0.7  # of the table, before it is made larger
 _MOVED: Final = 1 << 20  # entries at once, then
@@ -117,7 +116,7 @@ class DuplicateIndex:
         self._exact.frombytes(found.exact[kept].tobytes())
         self._sizes.frombytes(found.sizes[kept].tobytes())
         if self._near:
-            self._ends.frombytes((self._ends[-1] + counts[kept].cumsum() * found.sample.itemsize).tobytes())
+            self._ends.frombytes((self._ends[-1] + counts[kept].cumsum()).tobytes())
             self._file.seek(0, 2)
             self._file.write(found.sample[np.repeat(kept, counts)].tobytes())
             self._file.flush()
@@ -156,12 +155,12 @@ class DuplicateIndex:
         """How much of both is common, of pairs of documents."""
         ends = np.concatenate(([0], found.ends))
         own = found.sample[spans(ends[places], ends[places + 1] - ends[places])]
-        theirs = [self._sample(found, ends, other) for other in others.tolist()]
+        theirs = self._samples(found, ends, others)
         bounds = sample_bounds(np.maximum(found.sizes[places], _values(self._sizes, found.sizes, others)))
         sides = []
         for values, counts in (
             (own, ends[places + 1] - ends[places]),
-            (np.concatenate(theirs), np.fromiter(map(len, theirs), np.int64, len(theirs))),
+            theirs,
         ):
             pair = np.repeat(np.arange(len(places)), counts)
             sides.append(((pair << 32) | values)[values < bounds[pair]])
@@ -172,12 +171,27 @@ class DuplicateIndex:
         shares: npt.NDArray[np.float64] = both / np.maximum(1, sum(sizes) - both)
         return shares
 
-    def _sample(self, found: Sketches, ends: Numbers, number: int) -> npt.NDArray[np.uint32]:
+    def _samples(self, found: Sketches, ends: Numbers, others: Numbers) -> tuple[npt.NDArray[np.uint32], Numbers]:
+        """The samples of documents that were kept before or are added, one after the other, and their sizes."""
         start = len(self._exact)
-        if number >= start:
-            return found.sample[ends[number - start] : ends[number - start + 1]]
-        begin, end = self._ends[number], self._ends[number + 1]
-        return np.frombuffer(os.pread(self._file.fileno(), end - begin, begin), dtype=np.uint32)
+        former = np.frombuffer(self._ends, dtype=np.int64)
+        old = others < start
+        sides = [(self._stored(), former, others[old]), (found.sample, ends, others[~old] - start)]
+        counts = np.empty(len(others), dtype=np.int64)
+        for (_, known, numbers), chosen in zip(sides, (old, ~old), strict=True):
+            counts[chosen] = known[numbers + 1] - known[numbers]
+        values = np.empty(counts.sum(), dtype=np.uint32)
+        own = np.repeat(old, counts)
+        for (samples, known, numbers), chosen in zip(sides, (own, ~own), strict=True):
+            values[chosen] = samples[spans(known[numbers], known[numbers + 1] - known[numbers])]
+        return values, counts
+
+    def _stored(self) -> npt.NDArray[np.uint32]:
+        """The samples of those that were kept, mapped: pages that were looked at go when nothing refers to them."""
+        if not self._ends[-1]:
+            return np.empty(0, dtype=np.uint32)
+        size = self._ends[-1] * 4
+        return np.frombuffer(mmap.mmap(self._file.fileno(), size, prot=mmap.PROT_READ), dtype=np.uint32)
 
 
 def _values(former: array[int], latter: npt.NDArray[Any], numbers: Numbers) -> npt.NDArray[Any]:

@@ -37,8 +37,8 @@ Unit = Literal["word", "character"]
 # Of the table in which most n-grams are alone. Chosen, not measured: four times the words of a batch.
 _SLOT_BITS: Final = 16
 # Powers of a number, and of that by which it is 1.
-_POWERS: Final[Hashes] = np.cumprod(np.full(TOGETHER, FACTOR))
-_BACK: Final[Hashes] = np.cumprod(np.full(TOGETHER, np.uint64(pow(int(FACTOR), -1, 1 << 64))))
+_POWERS: Final = np.cumprod(np.full(TOGETHER, FACTOR), dtype=np.uint64)
+_BACK: Final = np.cumprod(np.full(TOGETHER, pow(int(FACTOR), -1, 1 << 64)), dtype=np.uint64)
 
 
 def _gopher_top() -> dict[int, float]:

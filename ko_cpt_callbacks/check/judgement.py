@@ -21,8 +21,7 @@ from ko_cpt_callbacks.run.facts import RunFacts, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.run.page import trace
-from ko_cpt_callbacks.run.progress import EvalProgress, Summary
+from ko_cpt_callbacks.run.progress import EvalProgress, Summary, trace
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.rows import LogHabits, observations
 from ko_cpt_callbacks.signal.signals import Signals

@@ -105,17 +105,13 @@ class HookedModel:
             pad_id=inspection.pad_token(tokenizer, model),
             on_error=self._reporter.report_error,
         )
+        self._train.watches = True
 
     def release(self) -> None:
         """Take the hooks off the model."""
         if self._watch is not None:
             self._watch.remove()
-            self._watch = None
-
-    @property
-    def watching(self) -> bool:
-        """Whether hooks are on any model."""
-        return self._watch is not None
+            self._watch, self._train.watches = None, False
 
     def watches(self, model: nn.Module) -> bool:
         """Whether the hooks are on ``model``."""

@@ -22,8 +22,7 @@ from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Repor
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
-from ko_cpt_callbacks.hf.measure.step_counts import StepCounts
-from ko_cpt_callbacks.hf.measure.train_loss import TrainLoss
+from ko_cpt_callbacks.hf.measure.step_counts import StepCounts, TrainLoss
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.publication import (
     OwnRows,
@@ -82,7 +81,7 @@ class LiveRun:
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
         loss = TrainLoss(args.gradient_accumulation_steps, ranks.size)
-        self._counts = StepCounts(self.train_meter, ranks, devices, lambda: self.hooked.watching, loss)
+        self._counts = StepCounts(self.train_meter, ranks, devices, loss)
         # Numbers added to the row being logged, until `on_evaluate` has seen them.
         self.published: dict[str, float | int] = {}
         self._unseen: UnseenEvaluation | None = None

@@ -16,8 +16,8 @@ from ko_cpt_callbacks.messages.terminal import columns, encodable, printable, sh
 from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.output import Output
-from ko_cpt_callbacks.run.page import PageLine, RunPage, perplexity_text, table_cells, trace, with_error
-from ko_cpt_callbacks.run.progress import EvalProgress, RunProgress, Summary
+from ko_cpt_callbacks.run.page import PageLine, RunPage, perplexity_text, table_cells, with_error
+from ko_cpt_callbacks.run.progress import EvalProgress, RunProgress, Summary, trace
 from ko_cpt_callbacks.run.rows import live_rows, observations
 
 __all__ = ["ConsoleOutput", "Goal", "evaluation_line", "notebook_display", "page_html"]

@@ -7,7 +7,7 @@ what to do. Plain text, so that a log file, a progress bar's terminal and a pipe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,12 +17,11 @@ from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortene
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = [
     "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "finding_lines", "listed",
-    "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do", "trace", "verdict_line",
+    "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do", "verdict_line",
     "with_error",
 ]  # fmt: skip
 
@@ -60,7 +59,7 @@ class RunPage:
         facts: How far it came, and its verdict.
         summary: First, best and last of every set.
         findings: Everything that was found.
-        curves: Losses by set, ``train`` among them, as `trace` collects them.
+        curves: Losses by set, ``train`` among them, as `ko_cpt_callbacks.run.progress.trace` collects them.
         language: Of the sentences.
         head: What was read, and what the run is; a line each.
         heading: Where its losses are heading, a line each.
@@ -123,14 +122,6 @@ class RunPage:
             yield said.line_of("not-checked", what=listed(self.unchecked))
         yield to_do(self.facts, self.findings, said, callback=self.callback)
         yield from self.end
-
-
-def trace(curves: MutableMapping[str, list[float | None]], seen: Observation) -> None:
-    """Add what an observation shows of a loss to its curve: of training, or of an evaluation set."""
-    if isinstance(seen, TrainObservation) and seen.loss is not None:
-        curves.setdefault(keys.TRAIN_PREFIX, []).append(seen.loss)
-    elif isinstance(seen, EvalObservation) and (point := EvalPoint.of(seen)) is not None:
-        curves.setdefault(seen.split, []).append(point.value if point.finite else None)
 
 
 def verdict_line(facts: RunFacts, findings: Iterable[Finding], said: Catalogue) -> PageLine:

@@ -7,7 +7,7 @@ the best, and cannot poison a later comparison.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
 )
 
-__all__ = ["LOADS_BEST", "EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress"]
+__all__ = ["LOADS_BEST", "EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress", "trace"]
 
 LOADS_BEST: Final = "load_best_model_at_end"
 """Value of a ``plan`` row: whether the best model is loaded when training is over."""
@@ -296,3 +296,11 @@ class RunProgress:
         """What a user is shown."""
         splits = {name: split.of_kind(self.seen) for name, split in self.splits.items()}
         return Summary(self.train, splits, self.ended, self.seen, self.length)
+
+
+def trace(curves: MutableMapping[str, list[float | None]], seen: Observation) -> None:
+    """Add what an observation shows of a loss to its curve: of training, or of an evaluation set."""
+    if isinstance(seen, TrainObservation) and seen.loss is not None:
+        curves.setdefault(keys.TRAIN_PREFIX, []).append(seen.loss)
+    elif isinstance(seen, EvalObservation) and (point := EvalPoint.of(seen)) is not None:
+        curves.setdefault(seen.split, []).append(point.value if point.finite else None)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import BOM, clip, decoded, read_bytes
-from ko_cpt_callbacks.run.kind import kind_of_keys
+from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
@@ -27,8 +28,8 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in", "observations",
-    "observations_of", "read_rows", "timed_prefixes",
+    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "kind_of_keys", "line_of", "live_rows", "number_in",
+    "observations", "observations_of", "read_rows", "timed_prefixes",
 ]  # fmt: skip
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -43,6 +44,33 @@ _TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
 _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
     {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
+)
+
+# Keys of log rows, without the prefix of an evaluation. What ends in _reward comes first: eval_mean_reward could be the
+# reward of a set called mean.
+_KIND_KEYS: Final = (
+    (TrainerKind.REWARD, re.compile(r"(?:min|mean|max)_reward")),
+    (
+        TrainerKind.RL,
+        re.compile(
+            r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
+            r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
+            r"importance_sampling_ratio|sampling/.+"
+        ),
+    ),
+    (
+        TrainerKind.PREFERENCE,
+        re.compile(
+            r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
+            r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)"
+        ),
+    ),
+    (TrainerKind.OTHER, re.compile(r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy")),
+    (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
+    (
+        TrainerKind.OTHER,
+        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
+    ),
 )
 
 
@@ -224,6 +252,34 @@ def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservati
         bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
         kind=kind_of_keys(row),
     )
+
+
+def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
+    """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
+
+    Args:
+        names: The row's keys, as logged: ``rewards/margins``, ``eval_rewards/margins``, ``eval_ko_rouge1``.
+
+    >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
+    <TrainerKind.PREFERENCE: 'preference'>
+    """
+    ranks = [rank for name in names if (rank := _rank(name)) is not None]
+    return _KIND_KEYS[min(ranks)][0] if ranks else None
+
+
+@lru_cache(maxsize=1024)
+def _rank(name: str) -> int | None:
+    """Where in `_KIND_KEYS` a key stands. A log repeats a few dozen keys in every row."""
+    forms = _bare(name)
+    return next((i for i, (_, pattern) in enumerate(_KIND_KEYS) if any(map(pattern.fullmatch, forms))), None)
+
+
+def _bare(name: str) -> tuple[str, ...]:
+    """A key without an evaluation's prefix: ``eval_ko_f1`` may be ``f1`` of the set ``ko``, or ``ko_f1`` of all."""
+    if not name.startswith(("eval_", "test_")):
+        return (name,)
+    rest = name.partition("_")[2]
+    return rest, *(rest[i + 1 :] for i, letter in enumerate(rest) if letter == "_")
 
 
 def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:

@@ -21,13 +21,34 @@ from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
 from ko_cpt_callbacks.signal.explanation import groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
-from ko_cpt_callbacks.signal.trend import LEVEL, Trend, due
-from ko_cpt_callbacks.signal.window import EMPTY, Recent
+from ko_cpt_callbacks.signal.window import EMPTY, Recent, curved_noise
 
 __all__ = [
-    "SILENT", "Signals", "began_anew", "began_epoch", "begun", "ended_rise", "epoch_slack", "faulty", "is_low",
-    "is_time", "moved", "risen", "signed",
+    "SILENT", "Signals", "Trend", "began_anew", "began_epoch", "begun", "due", "ended_rise", "epoch_slack", "faulty",
+    "is_low", "is_time", "moved", "risen", "signed",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """What of the start of a segment is kept."""
+
+    head: tuple[float, ...] = ()
+    """Its first points, nats per token."""
+    peaked: int = 0
+    """Points of it when the learning rate was last higher than ever."""
+
+    def add(self, window: Recent, past: Recent) -> Trend:
+        """The trend after a training row."""
+        rises = window.rate_peak > past.rate_peak or window.segment != past.segment
+        if window.count > limits.TREND_HEAD and not rises:
+            return self
+        head = window.losses[: limits.TREND_HEAD] if window.count <= limits.TREND_HEAD else self.head
+        return Trend(head, window.count if rises else self.peaked)
+
+
+LEVEL: Final = Trend()
+"""Before the first row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +137,25 @@ def risen(_: TrainObservation, signals: Signals, *, nats: float) -> bool:
 
 
 def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...], nats: float) -> bool:
-    """Whether the short median has moved within so many points by so many nats, and by more than its jitter."""
-    middles, jitter = signals.watch.middles, signals.window.jitter
-    least = nats if jitter is None else max(jitter, nats)
-    return any(len(middles) > count + 1 and abs(middles[-1] - middles[-count - 2]) >= least for count in points)
+    """Whether the short median has moved within so many points by so many nats, and beyond the noise before them."""
+    middles, losses, jitter = signals.watch.middles, signals.window.losses, signals.window.jitter
+    for count in points:
+        if jitter is None or len(middles) < count + 2 or len(losses) < count + limits.SHIFT_LEAST:
+            continue
+        by = abs(middles[-1] - middles[-count - 2])
+        if by >= max(jitter, nats) and by >= limits.SHIFT_MOVED * curved_noise(losses[: -count - 1]):
+            return True
+    return False
 
 
 def is_time(_: TrainObservation, signals: Signals, *, points: int) -> bool:
     """Whether it is time to look at the whole run again, once it has so many points."""
     return signals.window.count >= points and due(signals.window)
+
+
+def due(window: Recent) -> bool:
+    """Whether it is time to look at the whole run again: forty times while it doubles, whatever its length."""
+    return window.count % max(1, window.count // limits.TREND_LOOKS) == 0
 
 
 def is_low(seen: TrainObservation, signals: Signals, *, nats: float, bits: float) -> bool:

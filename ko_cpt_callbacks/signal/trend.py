@@ -1,39 +1,16 @@
-"""The whole run so far: how it began, how far its loss falls over a part of it, and how long it is to be."""
+"""The whole run so far: how far its loss falls over a part of it, and how long it is to be."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["LEVEL", "FittedLine", "Trend", "due", "expected_steps", "last_part", "line_through"]
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """What of the start of a segment is kept."""
-
-    head: tuple[float, ...] = ()
-    """Its first points, nats per token."""
-    peaked: int = 0
-    """Points of it when the learning rate was last higher than ever."""
-
-    def add(self, window: Recent, past: Recent) -> Trend:
-        """The trend after a training row."""
-        rises = window.rate_peak > past.rate_peak or window.segment != past.segment
-        if window.count > limits.TREND_HEAD and not rises:
-            return self
-        head = window.losses[: limits.TREND_HEAD] if window.count <= limits.TREND_HEAD else self.head
-        return Trend(head, window.count if rises else self.peaked)
-
-
-LEVEL: Final = Trend()
-"""Before the first row."""
+__all__ = ["FittedLine", "expected_steps", "last_part", "line_through"]
 
 
 class FittedLine(NamedTuple):
@@ -90,11 +67,6 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> FittedLine
     error = noise * math.sqrt((1 + linked) / (1 - linked)) * (n - 1) / math.sqrt(tt - ts * ts / ss)
     start = mean + slope * times[0] + jump * sides[0]
     return FittedLine(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
-
-
-def due(window: Recent) -> bool:
-    """Whether it is time to look at the whole run again: forty times while it doubles, whatever its length."""
-    return window.count % max(1, window.count // limits.TREND_LOOKS) == 0
 
 
 def last_part(window: Recent, share: float) -> tuple[Sequence[float], float | None]:

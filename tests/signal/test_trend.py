@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
-from ko_cpt_callbacks.signal.signals import SILENT, Signals
-from ko_cpt_callbacks.signal.trend import Trend, due, expected_steps, last_part, line_through
+from ko_cpt_callbacks.signal.signals import SILENT, Signals, Trend, due
+from ko_cpt_callbacks.signal.trend import expected_steps, last_part, line_through
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 

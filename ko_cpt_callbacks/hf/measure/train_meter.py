@@ -16,13 +16,63 @@ import torch
 from torch import Tensor
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
 from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
-from ko_cpt_callbacks.hf.measure.train_loss import LossProbe, LossSums, probe_loss
 from ko_cpt_callbacks.hf.ranks import Ranks
 
-__all__ = ["TrainCounts", "TrainMeter", "TrainTotals", "add_counts", "resumed_totals"]
+__all__ = ["LossProbe", "LossSums", "TrainCounts", "TrainMeter", "TrainTotals", "add_counts", "resumed_totals"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossProbe:
+    """One micro-batch, looked at closely.
+
+    Args:
+        loss: What the model returned.
+        divisor: The count of targets that it divides by, as given; None where none was given.
+        tokens: Its own targets.
+        cross_entropy: Their mean cross-entropy, from the logits of the same pass.
+    """
+
+    loss: float
+    divisor: float | None
+    tokens: float
+    cross_entropy: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """The losses of one logging window, over all ranks.
+
+    Args:
+        divided: Sum of loss times the count that the model was given to divide by: its sums, where it did.
+        averaged: Sum of loss times the micro-batch's own targets: its sums, where it averaged over those.
+        tokens: Targets behind either.
+    """
+
+    divided: float = 0.0
+    averaged: float = 0.0
+    tokens: int = 0
+
+    def plus(self, other: LossSums) -> LossSums:
+        """Both windows together."""
+        return LossSums(self.divided + other.divided, self.averaged + other.averaged, self.tokens + other.tokens)
+
+
+def probe_loss(
+    kwargs: Mapping[str, Any], output: ForwardOutput, alignment: Alignment | None, virtual_tokens: int
+) -> Tensor | None:
+    """Loss, divisor (NaN where none), targets and mean cross-entropy of a pass, on its device; None without logits."""
+    found = read_evidence(kwargs, output, (), alignment, virtual_tokens=virtual_tokens)
+    if not isinstance(found, LossEvidence) or found.nll is None or found.labels is None or output.loss is None:
+        return None
+    device, count = output.loss.device, (found.labels != IGNORE).sum()
+    divisor = kwargs.get("num_items_in_batch")
+    given = torch.tensor(math.nan) if divisor is None else torch.as_tensor(divisor).float()
+    parts = (output.loss.float().mean(), given.max(), count.float(), found.nll.float().sum() / count)
+    return torch.stack([part.detach().to(device) for part in parts])
 
 
 @dataclass(slots=True)
@@ -171,6 +221,8 @@ class TrainMeter:
         self._losses: Tensor | None = None
         self._probe: Tensor | None = None
         self._probed = False
+        self.watches = False
+        """Whether the forward passes of any model are seen."""
         self._padding: Tensor | None = None
         self._watched_padding = False
         self._started = time.perf_counter()

@@ -25,7 +25,7 @@ _TOKENS: Final = "tokens_per_step"
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TokenPace:
     """Target tokens per step between the first training rows of an attempt: the first, of how many, whether all."""
 
     step: int | None = None
@@ -34,13 +34,13 @@ class Pace:
     rows: int = 0
     even: bool = True
 
-    def add(self, step: int, seen: int | None) -> Pace:
+    def add(self, step: int, seen: int | None) -> TokenPace:
         """The pace after a training row; the first of an attempt begins within a window and tells nothing."""
         if seen is None or self.seen is None or self.step is None or step <= self.step:
             return replace(self, step=step, seen=seen)
         now = (seen - self.seen) / (step - self.step)
         even = self.even and (self.tokens is None or now == self.tokens)
-        return Pace(step, seen, now if self.tokens is None else self.tokens, self.rows + 1, even)
+        return TokenPace(step, seen, now if self.tokens is None else self.tokens, self.rows + 1, even)
 
     @property
     def constant(self) -> float | None:
@@ -54,7 +54,7 @@ class Attempt:
 
     step: int
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    pace: Pace = Pace()
+    pace: TokenPace = TokenPace()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class AttemptDiffers(Rule):
         if before is None:
             return AttemptDiffersState(new, open=True), ()
         if before is state.now and not _stayed(before, signals.window):
-            before = replace(before, pace=Pace())
+            before = replace(before, pace=TokenPace())
         changes = _changes(before.facts, facts)
         state = AttemptDiffersState(new, before, bool(changes), open=True)
         return state, self._found(seen.step, before, changes)

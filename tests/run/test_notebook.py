@@ -11,7 +11,8 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.console import notebook_display, page_html
 from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
-from ko_cpt_callbacks.run.page import RunPage, trace
+from ko_cpt_callbacks.run.page import RunPage
+from ko_cpt_callbacks.run.progress import trace
 
 HOSTILE = "<script>alert(1)</script>"
 

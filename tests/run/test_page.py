@@ -11,8 +11,8 @@ from ko_cpt_callbacks.messages.terminal import columns, encodable, sparkline, wr
 from ko_cpt_callbacks.run.facts import RunFacts, RunState, RunVerdict, facts_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
-from ko_cpt_callbacks.run.page import RunPage, aligned, finding_lines, to_do, trace, verdict_line
-from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.run.page import RunPage, aligned, finding_lines, to_do, verdict_line
+from ko_cpt_callbacks.run.progress import RunProgress, trace
 
 SAID = catalogue("en")
 LANGUAGES = pytest.mark.parametrize("language", ["en", "ko"])

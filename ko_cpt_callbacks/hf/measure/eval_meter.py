@@ -19,6 +19,7 @@ from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
 from ko_cpt_callbacks.hf.measure.labels import (
     STARTS_UNKNOWN,
     document_starts,
+    leave_out_after_padding,
     leave_out_starts,
     scores_starts,
     token_mask,
@@ -240,26 +241,29 @@ class EvalMeter:
             return
         if tally.reason is not None:
             return  # nothing of this evaluation will be read
+        assert evidence.labels is not None
+        shape = evidence.labels.shape
+        mask = token_mask(own, shape)
         if evidence.nll is None:
             if scores_starts(step.kwargs, starts):
                 tally.refuse(STARTS_UNKNOWN)
             self._count_loss(evidence, tally)
-            assert evidence.labels is not None
+            evidence = leave_out_after_padding(evidence, mask, step.kwargs)
             # Bytes, hashes and tokens need no losses.
-            evidence = replace(evidence, nll=torch.zeros(evidence.labels.shape))
+            evidence = replace(evidence, nll=torch.zeros(shape))
         else:
             evidence = leave_out_starts(evidence, starts, step.loss, step.kwargs)
+            evidence = leave_out_after_padding(evidence, mask, step.kwargs)
         if step.differs is not None:
             tally.doubts.append((step.differs, _TWO_RESULTS))
         if evidence.mismatch is not None:
             tally.doubts.append((evidence.mismatch, evidence.mismatch_reason))
         assert evidence.nll is not None
         ids = own.get("input_ids")
-        shape = evidence.nll.shape
         record = BatchRecord(
             evidence=evidence,
             input_ids=ids if isinstance(ids, Tensor) and ids.shape == shape else None,
-            attention_mask=token_mask(own, shape),
+            attention_mask=mask,
             starts=None if starts is None or starts.shape != shape else starts,
             batch=tally.steps,
         )

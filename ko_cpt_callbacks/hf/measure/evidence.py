@@ -76,6 +76,7 @@ class LossEvidence:
         nll: Negative log-likelihood of the label at each position of the row, 0 where nothing is scored;
             (rows, length), or None for ``loss``.
         labels: Those labels, ``-100`` where nothing is scored (a causal model's first one included); (rows, length).
+        causal: Whether each is predicted at the position before its own.
         nll_sum: For ``loss``: the batch's summed negative log-likelihood (0-dim); else None.
         token_count: For ``loss``: the target tokens behind it (0-dim); else None.
         no_rows: For ``loss``: why there are no losses per token.
@@ -87,6 +88,7 @@ class LossEvidence:
     kind: EvidenceKind
     nll: Tensor | None = None
     labels: Tensor | None = None
+    causal: bool = False
     nll_sum: Tensor | None = None
     token_count: Tensor | None = None
     no_rows: str | None = None
@@ -194,7 +196,7 @@ def read_evidence(
             whole = logits
             unshifted = _scores_as_given(kwargs, output, nll, labels, given, lambda: _chunked_nll(whole, given)[0])
             mismatch = mismatch | unshifted.to(mismatch.device)
-        return LossEvidence("logits", nll=nll, labels=labels, mismatch=mismatch)
+        return LossEvidence("logits", nll=nll, labels=labels, causal=causal, mismatch=mismatch)
     return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
 
 
@@ -233,12 +235,13 @@ def _from_no_logits(
         losses = _masked(nll, scored)
         if not scores.verified and loss is not None:
             other = _disagrees(kwargs, output, loss, nll.sum(), scored)
-            return LossEvidence("hidden_states", nll=losses, labels=scored, mismatch=other, mismatch_reason=_OTHER_LOSS)
+            found = LossEvidence("hidden_states", nll=losses, labels=scored, causal=causal)
+            return replace(found, mismatch=other, mismatch_reason=_OTHER_LOSS)
         shifted = None
         if causal and not extra:
             known = scores
             shifted = _scores_as_given(kwargs, output, losses, scored, labels, lambda: known.nll(labels, IGNORE))
-        return LossEvidence("hidden_states", nll=losses, labels=scored, mismatch=shifted)
+        return LossEvidence("hidden_states", nll=losses, labels=scored, causal=causal, mismatch=shifted)
     if loss is None:
         return Absent(
             scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
@@ -297,7 +300,9 @@ def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool)
         nll, labels = _by_position(nll, labels, extra)
     elif mask is not None and mask.shape == log_probs.shape:
         mismatch = (mask != (labels != IGNORE).to(mask.device)).any()
-    return LossEvidence("log_probs", nll=_masked(nll, labels), labels=labels, mismatch=mismatch)
+    return LossEvidence(
+        "log_probs", nll=_masked(nll, labels), labels=labels, causal=not pre_shifted, mismatch=mismatch
+    )
 
 
 def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,7 +326,7 @@ def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> LossEvidenc
         found = watched_nll(watched, targets)
         if found is not None and not bool(found[1]):
             nll, scored = _by_position(found[0], labels, 0) if shifts else (found[0], labels)
-            return LossEvidence("logits", nll=_masked(nll, scored), labels=scored)
+            return LossEvidence("logits", nll=_masked(nll, scored), labels=scored, causal=shifts)
     return Absent(_UNKNOWN_ALIGNMENT)
 
 
@@ -339,7 +344,7 @@ def _from_loss(
     total = loss * torch.as_tensor(count if divisor is None else divisor, device=loss.device)
     # A batch without a target has a mean of 0/0; it adds nothing.
     total = torch.where(count.to(loss.device) > 0, total, torch.zeros_like(total))
-    return LossEvidence("loss", labels=labels, nll_sum=total, token_count=count)
+    return LossEvidence("loss", labels=labels, causal=causal, nll_sum=total, token_count=count)
 
 
 def _disagrees(kwargs: Mapping[str, Any], output: ForwardOutput, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:

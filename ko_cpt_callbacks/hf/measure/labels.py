@@ -28,8 +28,8 @@ from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = [
-    "FOREIGN_LABELS", "STARTS_UNKNOWN", "TakenLabels", "document_starts", "find_labels", "leave_out_starts",
-    "scores_starts", "token_mask",
+    "FOREIGN_LABELS", "STARTS_UNKNOWN", "TakenLabels", "document_starts", "find_labels", "leave_out_after_padding",
+    "leave_out_starts", "scores_starts", "token_mask",
 ]  # fmt: skip
 
 # A model's own mean in float32 against ours: rounding stays below 1e-5; one document's first token in a batch of
@@ -43,8 +43,8 @@ _ALLOWED_ABOVE: Final = -1.0
 _NUMBERS: Final = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 STARTS_UNKNOWN: Final = (
-    "documents are packed with their first tokens among the labels, and without logits it cannot be known whether the "
-    "model's loss counts those"
+    "rows are packed, or padded on the left, with their first tokens among the labels, and without logits it cannot be "
+    "known whether the model's loss counts those"
 )
 
 
@@ -153,6 +153,30 @@ def leave_out_starts(
         labels=labels.masked_fill(dropped, IGNORE),
         mismatch=None if evidence.mismatch is None else evidence.mismatch & ~left_out.to(evidence.mismatch.device),
     )
+
+
+def leave_out_after_padding(evidence: LossEvidence, mask: Tensor | None, kwargs: Mapping[str, Any]) -> LossEvidence:
+    """The evidence without the first tokens of rows that are padded on the left.
+
+    A causal model's own loss scores such a token where a pad stands before it. It is predicted from nothing, and only
+    where a longer row is in the batch: with it the loss of a text depends on which rows share a batch.
+
+    Args:
+        evidence: Of one batch.
+        mask: Nonzero where a line has a token; None: everywhere.
+        kwargs: The forward call's keyword arguments.
+    """
+    labels = evidence.labels
+    shifted = isinstance(kwargs.get("shift_labels"), Tensor)  # the label at i is the token at i + 1
+    if mask is None or labels is None or mask.shape != labels.shape or not (evidence.causal or shifted):
+        return evidence
+    tokens = mask.to(labels.device) != 0
+    first = (tokens & (tokens.cumsum(1) == 1))[:, 1:]
+    unfounded = F.pad(first, (0, 1) if shifted else (1, 0), value=False) & (labels != IGNORE)
+    if evidence.nll is None:
+        return replace(evidence, mismatch=unfounded.any(), mismatch_reason=STARTS_UNKNOWN)
+    nll = evidence.nll.masked_fill(unfounded.to(evidence.nll.device), 0.0)
+    return replace(evidence, nll=nll, labels=labels.masked_fill(unfounded, IGNORE))
 
 
 def _same(own: Tensor, mean: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import DataCollatorForLanguageModeling
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.hf.measure.evidence import LossEvidence
@@ -164,6 +165,25 @@ def test_left_padding_is_no_document() -> None:
     )
     assert starts is not None
     assert starts[0, 2:].tolist() == [True, False, False, False]
+
+
+def test_left_padding_does_not_change_the_loss(tmp_path: Path) -> None:
+    """A tokenizer that pads on the left: rows in batches have the loss, the tokens and the text of rows one by one."""
+    tokenizer = tiny.byte_level_tokenizer()
+    tokenizer.padding_side = "left"
+    found = []
+    for size in (1, 4):
+        callback = KoCPTCallback(outputs=[])
+        trainer = tiny.trainer(
+            tiny.llama(VOCABULARY, **MODEL), tmp_path, evaluation=[{"input_ids": row["input_ids"]} for row in ROWS],
+            per_device_eval_batch_size=size, callbacks=[callback], processing_class=tokenizer,
+            data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        )  # fmt: skip
+        callback.attach(trainer)
+        found.append(trainer.evaluate())
+    one, four = found
+    assert four["eval_exact_loss"] == pytest.approx(one["eval_exact_loss"], rel=1e-6)
+    assert (four["eval_tokens"], four["eval_bytes"]) == (one["eval_tokens"], one["eval_bytes"])
 
 
 def test_a_mask_of_pairs_says_where_tokens_are() -> None:

@@ -160,6 +160,55 @@ def test_loss_evidence(meter: EvalMeter) -> None:
     assert found.nll / found.tokens == pytest.approx((3 * 1.0 + 9 * 2.0) / 12)
 
 
+LEFT = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+
+
+@pytest.mark.parametrize("pre_shifted", [False, True])
+def test_a_first_token_behind_padding_is_no_target(meter: EvalMeter, pre_shifted: bool) -> None:
+    """Two rows padded to one length on the left have the loss that each has by itself: nothing predicts the token
+    behind the pads, though it has a label.
+    """
+    logits, ids = _batch(0)
+    labels = ids.masked_fill(LEFT == 0, -100)
+    call: dict[str, Any] = {"input_ids": ids, "attention_mask": LEFT, "labels": labels}
+    if pre_shifted:
+        call["shift_labels"] = torch.cat([labels[:, 1:], labels.new_full((2, 1), -100)], dim=1)
+    output = ForwardOutput(loss=None, logits=logits, log_probs=None, label_mask=None)
+    meter.observe(call, output, read_evidence(call, output, [], "causal"))
+    meter.commit([1])
+    found = meter.finish()
+    assert found.rows is not None and found.rows.tokens.tolist() == [1, 3]
+    apart = [(logits[:1, 2:], ids[:1, 2:]), (logits[1:], ids[1:])]
+    assert _exact(found) == pytest.approx(_loss(apart))
+
+
+def test_only_a_causal_model_predicts_the_next_token(meter: EvalMeter) -> None:
+    """A masked model's label behind padding stands where it is predicted: it counts."""
+    logits, ids = _batch(0)
+    labels = ids.masked_fill(LEFT == 0, -100)
+    call = {"input_ids": ids, "attention_mask": LEFT, "labels": labels}
+    output = ForwardOutput(loss=None, logits=logits, log_probs=None, label_mask=None)
+    meter.observe(call, output, read_evidence(call, output, [], "masked"))
+    meter.commit([1])
+    found = meter.finish()
+    assert found.rows is not None and found.rows.tokens.tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+@pytest.mark.parametrize("left", [True, False])
+def test_a_loss_alone_is_refused_where_it_scores_a_token_behind_padding(
+    meter: EvalMeter, left: bool, kind: torch.dtype
+) -> None:
+    """That token cannot be taken out of a batch's mean; padding on the right puts none in."""
+    mask = LEFT if left else LEFT.flip(1)
+    _, ids = _batch(0)
+    call = {"input_ids": ids, "attention_mask": mask.to(kind), "labels": ids.masked_fill(mask == 0, -100)}
+    output = ForwardOutput(loss=torch.tensor(2.0), logits=None, log_probs=None, label_mask=None)
+    meter.observe(call, output, read_evidence(call, output, [], "causal"))
+    meter.commit([1])
+    assert ("padded on the left" in str(meter.finish().reason)) is left
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_non_finite_batches_are_counted(meter: EvalMeter, value: float) -> None:
     """By their logits, or by the model's own loss where the logits look fine; the others stay finite."""

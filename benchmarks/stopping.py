@@ -35,7 +35,7 @@ from targets import ROW_SD, Floats, population_offset, rows
 
 from ko_cpt_callbacks.metrics.uncertainty import paired_difference, ratio_estimate
 from ko_cpt_callbacks.run.observation import EvalObservation
-from ko_cpt_callbacks.watch.looks import mixture_boundary
+from ko_cpt_callbacks.watch.measurement import mixture_boundary
 from ko_cpt_callbacks.watch.target import Target
 from ko_cpt_callbacks.watch.verdict import Outcome, TargetState, advance
 

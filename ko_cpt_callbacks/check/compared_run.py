@@ -1,8 +1,13 @@
-"""A run as one side of a comparison: its last evaluation of every set, or else its training loss."""
+"""A run as one side of a comparison: its last evaluation of every set, or else its training loss.
+
+And what the user says of a run's seeds: what it began from, and the same run with other seeds.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +18,12 @@ from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
 from ko_cpt_callbacks.check.recorded_run import read_recorded_run
 from ko_cpt_callbacks.check.staged import judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
-from ko_cpt_callbacks.compare.resolution import NO_TRAINING, start_of
+from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
-from ko_cpt_callbacks.compare.value import Measured
-from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.run.facts import RunFacts
+from ko_cpt_callbacks.compare.value import BITS, NATS, Measured
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.metrics.fingerprint import same_text
+from ko_cpt_callbacks.run.facts import RunFacts, RunState
 from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import (
@@ -30,7 +36,85 @@ from ko_cpt_callbacks.run.observation import (
 from ko_cpt_callbacks.run.reading import LogSource, Run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["ComparedRun", "ComparedSet", "as_baseline", "as_compared", "read_compared_run"]
+__all__ = [
+    "STARTS", "ComparedRun", "ComparedSet", "ToldSeeds", "as_baseline", "as_compared", "read_compared_run",
+    "told_seeds",
+]  # fmt: skip
+
+STARTS: Final = tuple(word.replace(" ", "-") for word in SEED_SD_BITS)
+_LEAST_REPEATS: Final = 2  # with the run three seeds. Chosen, not measured: as many as the published deviations have.
+
+
+@dataclass(frozen=True, slots=True)
+class ToldSeeds:
+    """What ``--start`` and ``--repeat`` say.
+
+    Args:
+        start: What the runs began from; empty where it was not given.
+        repeats: The same run with other seeds.
+    """
+
+    start: str = ""
+    repeats: tuple[ComparedRun, ...] = ()
+
+    def of(self, run: ComparedRun) -> ComparedRun:
+        """A run with what was reported of its seeds.
+
+        Raises:
+            ConfigurationError: If a repeat did not evaluate the same text, is a run that is there already, or is cut.
+        """
+        return replace(run, sets=tuple(self._of_set(run, item) for item in run.sets), start=self.start or run.start)
+
+    def _of_set(self, run: ComparedRun, item: ComparedSet) -> ComparedSet:
+        measured = replace(item.measured, start=self.start or item.measured.start)
+        if not self.repeats or measured.retention:
+            return replace(item, measured=measured)
+        others: list[Measured] = []
+        for repeat in self.repeats:
+            of_set = [one for one in repeat.sets if one.measured.set == measured.set]
+            if not of_set or same_text(of_set[0].measured.fingerprint, measured.fingerprint) is not True:
+                raise ConfigurationError(
+                    f"--repeat: found no evaluation of the text of {measured.set} of {run.path} in {repeat.path}, "
+                    "expected the same run with another seed"
+                )
+            cut = [one.path for one in (run, repeat) if one.facts.state in (RunState.RUNNING, RunState.UNFINISHED)]
+            if cut and of_set[0].step != item.step:
+                raise ConfigurationError(
+                    f"--repeat: found step {of_set[0].step:,} in {repeat.path} and {item.step:,} in {run.path}, "
+                    f"expected the same run with another seed; let {cut[0]} come to its end"
+                )
+            # Two seeds never agree to the last digit: a run counted twice would make the spread too small.
+            loss = of_set[0].measured.loss
+            if loss is not None and loss in [one.loss for one in (measured, *others)]:
+                raise ConfigurationError(
+                    f"--repeat: found in {repeat.path} the loss of another run to the last digit, expected another "
+                    "seed; name each run once"
+                )
+            others.append(of_set[0].measured)
+        both = [measured, *others]
+        numbers = {NATS: [one.loss for one in both], BITS: [one.bits_per_byte for one in both]}
+        if any(one.tokenizer != measured.tokenizer for one in others):
+            numbers.pop(NATS)
+        known = {unit: [value for value in values if value is not None] for unit, values in numbers.items()}
+        spread = {unit: statistics.stdev(values) for unit, values in known.items() if len(values) == len(both)}
+        return replace(item, measured=replace(measured, seed_sd=spread, seed_runs=len(both)))
+
+
+def told_seeds(start: str | None, repeats: Sequence[str]) -> ToldSeeds:
+    """The two options as they can be used.
+
+    Raises:
+        ConfigurationError: If one cannot be used.
+        UnreadableRunError: If a repeat cannot be read.
+    """
+    if start is not None and start not in STARTS:
+        near = difflib.get_close_matches(start, STARTS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(f"--start: found {start!r}, expected one of {', '.join(STARTS)}{hint}")
+    if 0 < len(repeats) < _LEAST_REPEATS:
+        raise ConfigurationError(f"--repeat: found {len(repeats)} run, expected {_LEAST_REPEATS} or more: three seeds")
+    return ToldSeeds((start or "").replace("-", " "), tuple(read_compared_run(path) for path in repeats))
+
 
 LAST_POINTS: Final = 50
 """Training rows whose mean stands for a run's training loss; chosen, not measured: the public runs were read so."""

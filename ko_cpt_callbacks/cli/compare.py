@@ -23,8 +23,7 @@ from ko_cpt_callbacks.check.compared import (
     find_side,
     side_of_run,
 )
-from ko_cpt_callbacks.check.compared_run import read_compared_run
-from ko_cpt_callbacks.check.compared_seeds import STARTS, ToldSeeds, told_seeds
+from ko_cpt_callbacks.check.compared_run import STARTS, ToldSeeds, read_compared_run, told_seeds
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
 from ko_cpt_callbacks.compare.reference import checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError

@@ -1,4 +1,7 @@
-"""Loss of every token of a text under a model, as the callback's meter takes it from one forward pass."""
+"""Loss of every token of a text under a model, as the callback's meter takes it from one forward pass.
+
+A document that is longer than the window is cut so that every token is scored once, with text before it.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,44 @@ from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.model import LoadedModel
-from ko_cpt_callbacks.measure.windows import TokenWindow, token_windows
 from ko_cpt_callbacks.training.hub import said
 
-__all__ = ["EncodedText", "WindowScorer", "batch_tokens"]
+__all__ = ["EncodedText", "TokenWindow", "WindowScorer", "batch_tokens", "token_windows"]
+
+@dataclass(frozen=True, slots=True)
+class TokenWindow:
+    """One forward pass over a part of a document.
+
+    Attributes:
+        start: Index of its first token in the document.
+        scored: Index of the first token that is scored; those before it are context.
+        end: Index behind its last token.
+    """
+
+    start: int
+    scored: int
+    end: int
+
+
+def token_windows(tokens: int, room: int, context: int) -> Iterator[TokenWindow]:
+    """The windows of a document: each token is scored in exactly one, with at least ``context`` tokens before it.
+
+    The first window scores all it holds. A later one reaches back as far as it has room for.
+
+    Args:
+        tokens: Tokens of the document.
+        room: Tokens that a window holds, without the one that stands in front of a text.
+        context: Tokens of text before the first scored one of a later window; 1 or more, less than ``room``.
+
+    >>> [(one.start, one.scored, one.end) for one in token_windows(10, 6, 3)]
+    [(0, 0, 6), (3, 6, 9), (4, 9, 10)]
+    """
+    scored = 0
+    while scored < tokens:
+        end = min(tokens, scored + (room - context if scored else room))
+        yield TokenWindow(max(0, end - room), scored, end)
+        scored = end
+
 
 # Share of the memory that is free for the logits of one batch, and bytes of a logit there: the half-precision one, its
 # float32 copy and the softmax. On a CPU no allocation fails in time, so that the logits have a fixed size there.

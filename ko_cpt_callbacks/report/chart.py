@@ -13,9 +13,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from ko_cpt_callbacks.messages.catalogue import Catalogue
-from ko_cpt_callbacks.report.element import Content, Element, element, table
-from ko_cpt_callbacks.report.line import Line, Point
-from ko_cpt_callbacks.report.scale import HEIGHT, Format, Scale, number, round_steps, tick
+from ko_cpt_callbacks.report.drawing import (
+    HEIGHT,
+    Content,
+    Element,
+    Format,
+    Line,
+    Point,
+    Scale,
+    element,
+    number,
+    round_steps,
+    table,
+    tick,
+)
 
 __all__ = ["EDGE", "INTERVAL", "STEPS", "Axis", "Chart", "ChartMark", "Drawing", "drawn", "frame"]
 

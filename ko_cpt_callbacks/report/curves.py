@@ -11,8 +11,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, ChartMark
-from ko_cpt_callbacks.report.line import Line, Point
-from ko_cpt_callbacks.report.scale import number
+from ko_cpt_callbacks.report.drawing import Line, Point, number
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Severity

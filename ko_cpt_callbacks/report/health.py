@@ -11,8 +11,7 @@ from ko_cpt_callbacks.checkpoint.page import account_cells, keep_line
 from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, frame
-from ko_cpt_callbacks.report.element import Content, Element, element, table
-from ko_cpt_callbacks.report.scale import HEIGHT
+from ko_cpt_callbacks.report.drawing import HEIGHT, Content, Element, element, table
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.finding import Finding, Severity
 

@@ -12,8 +12,7 @@ from ko_cpt_callbacks.compare.value import BITS
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import INTERVAL
-from ko_cpt_callbacks.report.element import Element, element, table
-from ko_cpt_callbacks.report.scale import measured, number
+from ko_cpt_callbacks.report.drawing import Element, element, measured, number, table
 from ko_cpt_callbacks.report.subject import Subject
 from ko_cpt_callbacks.run.retention import is_retention
 

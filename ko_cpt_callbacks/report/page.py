@@ -13,11 +13,9 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Chart, drawn
-from ko_cpt_callbacks.report.element import Content, document, element, table
+from ko_cpt_callbacks.report.drawing import Content, Line, document, element, measured, table
 from ko_cpt_callbacks.report.ladder import ladder
-from ko_cpt_callbacks.report.line import Line
 from ko_cpt_callbacks.report.run_section import run_section, verdict
-from ko_cpt_callbacks.report.scale import measured
 from ko_cpt_callbacks.report.subject import Subject, read_subject
 from ko_cpt_callbacks.run.file import write_whole
 

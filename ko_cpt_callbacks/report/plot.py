@@ -22,11 +22,9 @@ from ko_cpt_callbacks.messages.terminal import columns, shortened
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.report.chart import EDGE, STEPS, Axis, Chart, Drawing
 from ko_cpt_callbacks.report.curves import axis_of, fans_of, shared_axis
-from ko_cpt_callbacks.report.element import Element, element
-from ko_cpt_callbacks.report.line import Line
+from ko_cpt_callbacks.report.drawing import HEIGHT, Element, Line, element, number, round_steps, tick
 from ko_cpt_callbacks.report.page import names_of, shared_charts, write_page
 from ko_cpt_callbacks.report.run_section import progress_line, run_charts
-from ko_cpt_callbacks.report.scale import HEIGHT, number, round_steps, tick
 from ko_cpt_callbacks.report.subject import Subject
 
 __all__ = ["checked_plot", "plot", "write_plot"]

@@ -15,11 +15,9 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
 from ko_cpt_callbacks.report.curves import fans_of
-from ko_cpt_callbacks.report.element import Content, Element, element, table
+from ko_cpt_callbacks.report.drawing import Content, Element, Line, element, measured, number, table
 from ko_cpt_callbacks.report.health import checkpoints, findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
-from ko_cpt_callbacks.report.line import Line
-from ko_cpt_callbacks.report.scale import measured, number
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.kind import applies

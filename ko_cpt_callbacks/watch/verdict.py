@@ -1,9 +1,9 @@
 """Whether a target is met: a fold over the rows, shared by the rules that report it.
 
 One evaluation is *below* the target when the upper end of its interval is strictly below the bound, an interval that
-holds however often one looks (`ko_cpt_callbacks.watch.looks`); *above* it when the lower end of its own interval is
-strictly above; in between it does not tell. Without an error bar the value itself decides: below, or
-else above. The target is
+holds however often one looks (`ko_cpt_callbacks.watch.measurement`); *above* it when the lower end of its own interval
+is strictly above; in between it does not tell. Without an error bar the value itself decides: below, or else above. The
+target is
 
 * **met** as soon as ``confirm`` evaluations in a row are below, the last of them no later than the deadline
   evaluation. That stands, whatever comes later.
@@ -39,8 +39,7 @@ from ko_cpt_callbacks.run.observation import (
     finite_error,
     level_of,
 )
-from ko_cpt_callbacks.watch.looks import NO_LOOKS, Looks
-from ko_cpt_callbacks.watch.measurement import MeasuredLevel, measure, rows_needed, shown, unit
+from ko_cpt_callbacks.watch.measurement import NO_LOOKS, Looks, MeasuredLevel, measure, rows_needed, shown, unit
 from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Implausible, doubt, fell_at_once
 from ko_cpt_callbacks.watch.target import END, Target
 

@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.check.compared import compared_run, side_of_run
-from ko_cpt_callbacks.check.compared_run import read_compared_run
-from ko_cpt_callbacks.check.compared_seeds import told_seeds
+from ko_cpt_callbacks.check.compared_run import read_compared_run, told_seeds
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison
 
 pytestmark = pytest.mark.both_versions

@@ -28,8 +28,8 @@ from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
 from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
 from ko_cpt_callbacks.measure.part import Sharing
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
+from ko_cpt_callbacks.measure.scorer import token_windows
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
-from ko_cpt_callbacks.measure.windows import token_windows
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
 WINDOW, CONTEXT = 48, 16

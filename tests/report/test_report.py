@@ -24,8 +24,7 @@ from ko_cpt_callbacks.forecast.outlook import outlook_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
 from ko_cpt_callbacks.report.curves import fans_of
-from ko_cpt_callbacks.report.line import COLUMNS, Line, Point, thinned
-from ko_cpt_callbacks.report.scale import HEIGHT, Scale
+from ko_cpt_callbacks.report.drawing import COLUMNS, HEIGHT, Line, Point, Scale, thinned
 from ko_cpt_callbacks.report.subject import read_subject
 from ko_cpt_callbacks.run.reading import read_run
 

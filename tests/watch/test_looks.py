@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
-from ko_cpt_callbacks.watch.looks import angle, critical_value, mixture_boundary
+from ko_cpt_callbacks.watch.measurement import angle, critical_value, mixture_boundary
 from ko_cpt_callbacks.watch.target import Target
 from ko_cpt_callbacks.watch.verdict import Outcome, TargetState, Verdict, advance
 

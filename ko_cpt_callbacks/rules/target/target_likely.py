@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
-from ko_cpt_callbacks.rules.target.heading_rule import HeadingRule
+from ko_cpt_callbacks.rules.target.target_rule import HeadingRule
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits

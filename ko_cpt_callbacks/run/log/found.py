@@ -15,8 +15,7 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip
-from ko_cpt_callbacks.run.log.database import read_database
-from ko_cpt_callbacks.run.log.mlflow import mlflow_runs, read_mlflow
+from ko_cpt_callbacks.run.log.database import mlflow_runs, read_database, read_mlflow
 from ko_cpt_callbacks.run.log.printed import read_printed
 from ko_cpt_callbacks.run.log.row import Log, LogNote
 from ko_cpt_callbacks.run.log.table import FILE, llamafactory_log, of_llamafactory, read_table

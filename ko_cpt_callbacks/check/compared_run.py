@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.check.staged import judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of

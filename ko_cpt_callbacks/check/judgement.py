@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.heading import Heading, headings
 from ko_cpt_callbacks.check.missing import Absence, absences
-from ko_cpt_callbacks.check.recorded_run import RecordedRun
 from ko_cpt_callbacks.compare.baseline import Baseline
+from ko_cpt_callbacks.compare.reference import read_baseline
+from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.forecast.family import FamilyRun, family_row, others
 from ko_cpt_callbacks.forecast.outlook import Outlook, outlook_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
@@ -18,6 +21,7 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
 from ko_cpt_callbacks.rules.setup.check import RecordBehind
 from ko_cpt_callbacks.run.facts import RunFacts, facts_of
+from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
@@ -25,14 +29,59 @@ from ko_cpt_callbacks.run.progress import EvalProgress, Summary, trace
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.run.rows import LogHabits, observations
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.watch.limit import Limits
+from ko_cpt_callbacks.watch.argument import Limits
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
+from ko_cpt_callbacks.watch.recorded import FIX
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 if TYPE_CHECKING:  # numpy: only for who has checkpoints
     from ko_cpt_callbacks.checkpoint.account import Account
 
-__all__ = ["Asked", "Counts", "Judgement", "asked_of", "judge_run", "reduction"]
+__all__ = ["Asked", "Counts", "Judgement", "RecordedRun", "asked_of", "judge_run", "read_recorded_run", "reduction"]
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """What a ``run.json`` says.
+
+    Args:
+        spec: What was watched; it may have codes and limits that this version does not.
+        stop: ``code``, ``step``, ``short`` and ``detail`` of the finding that asked the run to stop; None where none
+            did.
+    """
+
+    spec: WatchSpec
+    stop: Mapping[str, Any] | None = None
+
+
+def read_recorded_run(path: str | Path) -> RecordedRun:
+    """Read a ``run.json``.
+
+    Raises:
+        UnreadableRunError: If the file is damaged, of another version, or says something that cannot be watched.
+    """
+    path = Path(path)
+    try:
+        run = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UnreadableRunError):
+            raise
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected a run.json; {FIX}") from None
+    return RecordedRun(WatchSpec.from_run_json(run, str(path), read_baseline), _stop(run.get("stop")))
+
+
+def _stop(value: object) -> Mapping[str, Any] | None:
+    if not isinstance(value, dict) or not isinstance(value.get("code"), str):
+        return None
+    step, message = value.get("step"), value.get("message")  # message: earlier versions have one sentence
+    short, detail = value.get("short", message), value.get("detail", message)
+    return {
+        "code": value["code"],
+        "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
+        "short": short if isinstance(short, str) else "",
+        "detail": detail if isinstance(detail, str) else "",
+    }
+
 
 _FORMAT: Final = 1
 _OPTION: Final = "option"

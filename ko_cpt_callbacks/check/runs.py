@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
@@ -25,7 +24,7 @@ from ko_cpt_callbacks.run.log.found import run_place
 from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 from ko_cpt_callbacks.run.reading import LogSource, holds_run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.limit import Limits
+from ko_cpt_callbacks.watch.argument import Limits
 
 __all__ = ["CheckOptions", "RunRow", "judge_path", "rows_of", "run_paths"]
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Asked, Judgement, asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import Asked, Judgement, asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -36,7 +35,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import LogSource, Plan, PlannedStage, Run, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.limit import Limits
+from ko_cpt_callbacks.watch.argument import Limits
 
 __all__ = [
     "BASE", "JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan",

@@ -33,7 +33,7 @@ from ko_cpt_callbacks.messages.terminal import wrapped
 from ko_cpt_callbacks.report.command import card, report
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
 from ko_cpt_callbacks.rules.rule import limits_of
-from ko_cpt_callbacks.watch.limit import checked_code
+from ko_cpt_callbacks.watch.argument import checked_code
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}

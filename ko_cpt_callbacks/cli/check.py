@@ -34,7 +34,7 @@ from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.watch.limit import read_limits
+from ko_cpt_callbacks.watch.argument import read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
 from ko_cpt_callbacks.workers import WorkerEndedError, Workers, usable_cores
 

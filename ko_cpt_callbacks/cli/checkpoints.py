@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import read_recorded_run
 from ko_cpt_callbacks.check.terminal import guarded, page_width, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of

@@ -146,7 +146,7 @@ def _measure(
         print_json(strict(page))  # a loss may be infinite
         return
     from ko_cpt_callbacks.measure import page as pages
-    from ko_cpt_callbacks.measure.part import Sharing
+    from ko_cpt_callbacks.measure.document import Sharing
 
     for model, choice in zip(found, wanted, strict=True):
         _say(pages.model_lines(model))

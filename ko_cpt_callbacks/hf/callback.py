@@ -23,7 +23,7 @@ from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.output import Output
 from ko_cpt_callbacks.run.rows import eval_prefixes
-from ko_cpt_callbacks.watch.limit import Limits
+from ko_cpt_callbacks.watch.argument import Limits
 from ko_cpt_callbacks.watch.target import Target
 
 Event = TypeVar("Event", bound=Callable[..., Any])

@@ -19,9 +19,8 @@ from ko_cpt_callbacks.hf.tracker import TrackerOutput
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.report.output import ReportOutput
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState
-from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
 from ko_cpt_callbacks.rules.registry import rules_for
-from ko_cpt_callbacks.rules.setup.check import TwoWriters
+from ko_cpt_callbacks.rules.setup.check import ForeignRecord, TwoWriters
 from ko_cpt_callbacks.run.console import ConsoleOutput, Goal
 from ko_cpt_callbacks.run.facts import facts_of
 from ko_cpt_callbacks.run.file import read_text, strict

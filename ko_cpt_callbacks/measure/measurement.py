@@ -12,8 +12,7 @@ from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.value import Paired
 from ko_cpt_callbacks.hf.measure.measurement import Measurement
 from ko_cpt_callbacks.hf.publication import evaluation_entries
-from ko_cpt_callbacks.measure.document import DocumentSums, row_sums
-from ko_cpt_callbacks.measure.part import PARTS, Sharing
+from ko_cpt_callbacks.measure.document import PARTS, DocumentSums, Sharing, row_sums
 from ko_cpt_callbacks.measure.text import MeasuredText
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 

@@ -8,9 +8,8 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.registry import find_baseline
-from ko_cpt_callbacks.measure.document import DocumentSums
+from ko_cpt_callbacks.measure.document import DocumentSums, Sharing
 from ko_cpt_callbacks.measure.measurement import MeasuredModel, MeasuredSet
-from ko_cpt_callbacks.measure.part import Sharing
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened
 from ko_cpt_callbacks.metrics.perplexity import interval
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError

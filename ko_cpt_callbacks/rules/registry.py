@@ -22,7 +22,7 @@ from ko_cpt_callbacks.messages.catalogue import catalogue, retired
 from ko_cpt_callbacks.plugin import RULES, Plugin, plugins
 from ko_cpt_callbacks.rules.rule import Rule, RuleInfo, limits_of, with_limits
 from ko_cpt_callbacks.run.retention import retention_names
-from ko_cpt_callbacks.watch.limit import checked_limits
+from ko_cpt_callbacks.watch.argument import checked_limits
 from ko_cpt_callbacks.watch.spec import TASKS, WatchSpec
 
 __all__ = ["ALL_RULES", "Rule", "known_codes", "known_limits", "known_rules", "plugin_rules", "rules_for"]

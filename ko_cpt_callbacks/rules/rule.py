@@ -23,7 +23,7 @@ from ko_cpt_callbacks.run.observation import (
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.watch.limit import Limits
+from ko_cpt_callbacks.watch.argument import Limits
 
 __all__ = ["ANY_ROW", "EvaluationSetRule", "Found", "OnceRule", "Rule", "RuleInfo", "Wakes", "limits_of", "with_limits"]
 

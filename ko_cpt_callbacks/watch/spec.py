@@ -15,8 +15,18 @@ from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, language_of
 from ko_cpt_callbacks.run.file import clip
 from ko_cpt_callbacks.run.retention import checked_retention
-from ko_cpt_callbacks.watch.argument import AUTO, BaselineData, asked_rules, baseline_of, one_of, stop_codes, texts
-from ko_cpt_callbacks.watch.limit import Limits, checked_code, checked_limit
+from ko_cpt_callbacks.watch.argument import (
+    AUTO,
+    BaselineData,
+    Limits,
+    asked_rules,
+    baseline_of,
+    checked_code,
+    checked_limit,
+    one_of,
+    stop_codes,
+    texts,
+)
 from ko_cpt_callbacks.watch.recorded import (
     FIX,
     present,

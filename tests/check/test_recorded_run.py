@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.check.recorded_run import RecordedRun, read_recorded_run
+from ko_cpt_callbacks.check.judgement import RecordedRun, read_recorded_run
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import parse_targets

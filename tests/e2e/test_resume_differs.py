@@ -11,8 +11,7 @@ import forked
 import pytest
 from e2e import job_resume, run_files
 
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.run.reading import read_run
 
 # Twelve steps are an epoch: both checkpoints lie within it.

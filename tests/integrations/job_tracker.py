@@ -42,8 +42,8 @@ def _settings(folder: Path) -> dict[str, str]:
 def _wandb(folder: Path) -> Kept:
     import wandb
 
-    from ko_cpt_callbacks.run.log import wandb as reader
-    from ko_cpt_callbacks.run.log.protobuf import fields
+    from ko_cpt_callbacks.run.log import binary as reader
+    from ko_cpt_callbacks.run.log.binary import fields
 
     wandb.teardown()  # the file is whole when its writer has ended
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")

@@ -23,10 +23,10 @@ import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.measure.document import Sharing
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
 from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
-from ko_cpt_callbacks.measure.part import Sharing
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.scorer import token_windows
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets

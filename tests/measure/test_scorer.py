@@ -11,8 +11,8 @@ import tiny
 import torch
 
 from ko_cpt_callbacks import ConfigurationError
+from ko_cpt_callbacks.measure.document import PARTS, Sharing, part_sums
 from ko_cpt_callbacks.measure.model import LoadedModel
-from ko_cpt_callbacks.measure.part import PARTS, Sharing, part_sums
 from ko_cpt_callbacks.measure.scorer import EncodedText, WindowScorer
 
 TEXTS = [EncodedText(at, list(range(3, 3 + size))) for at, size in enumerate((5, 30, 12, 0, 41))]

@@ -17,7 +17,7 @@ from ko_cpt_callbacks.rules.rule import limits_of
 from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation
-from ko_cpt_callbacks.watch.limit import checked_limit, read_limits
+from ko_cpt_callbacks.watch.argument import checked_limit, read_limits
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 WHOLE, SHARE = NotEnoughData(), EvalInTraining()

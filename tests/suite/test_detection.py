@@ -16,8 +16,7 @@ from suite.real import DATA, bases
 from suite.run import LabelledRun, cut
 from suite.score import Score, Verdict, last_row, score, verdict
 
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
-from ko_cpt_callbacks.check.recorded_run import read_recorded_run
+from ko_cpt_callbacks.check.judgement import asked_of, judge_run, read_recorded_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity

@@ -31,8 +31,8 @@ from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = [
     "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
-    "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "RecordBehind", "TwoWriters",
-    "WorstModelKept",
+    "ForeignRecord", "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "RecordBehind",
+    "TwoWriters", "WorstModelKept",
 ]  # fmt: skip
 
 
@@ -255,6 +255,26 @@ class RecordBehind(SetupCheck):
         ),
     )  # fmt: skip
     info: ClassVar[RuleInfo] = _info(RECORD_BEHIND, reasons, may_stop=False, place=310)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecord(SetupRule):
+    """Reads the set-up row that the callback writes when it resumes beside a record that is not its own.
+
+    It never asks to stop: the foreign rows are superseded, and what is judged is this run.
+    """
+
+    info: ClassVar[RuleInfo] = RuleInfo("foreign-record", (Severity.WARNING,), (SetupObservation,), place=320)
+
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """A warning, with how many rows do not count any more and, where there is one, the first that differs."""
+        rows = count_of(seen, "rows")
+        if seen.kind != self.code or rows is None:
+            return None
+        first = count_of(seen, "first_step")
+        variant = "apart" if first is None else "differs"
+        values = {"rows": rows, "first_step": first}
+        return Finding(self.code, Severity.WARNING, seen.step, values=values, variant=variant)
 
 
 @dataclass(frozen=True, slots=True)

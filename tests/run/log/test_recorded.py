@@ -18,8 +18,8 @@ import pytest
 
 from ko_cpt_callbacks.check.judgement import asked_of, judge_run
 from ko_cpt_callbacks.errors import UnreadableRunError
-from ko_cpt_callbacks.run.log import wandb
-from ko_cpt_callbacks.run.log.protobuf import fields
+from ko_cpt_callbacks.run.log import binary
+from ko_cpt_callbacks.run.log.binary import fields
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.reading import LogSource, Run, read_run
@@ -80,8 +80,8 @@ def test_the_same_rows_and_findings_as_the_own_log(tmp_path: Path, name: str) ->
 
 def _export() -> bytes:
     (file,) = TRAINER.glob("wandb/*/*.wandb")
-    records = wandb._records(file, file.read_bytes())
-    history = [wandb._items(held) for _, one in records for kind, held in fields(one) if kind == wandb._HISTORY]
+    records = binary._records(file, file.read_bytes())
+    history = [binary._items(held) for _, one in records for kind, held in fields(one) if kind == binary._HISTORY]
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, sorted({name for row in history for name in row}))
     table.writeheader()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.note.foreign_record import ForeignRecord
+from ko_cpt_callbacks.rules.setup.check import ForeignRecord
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

@@ -12,7 +12,7 @@ from typing import Final
 
 from made_page import keep
 
-from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells, standing_group
+from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells, group_of
 from ko_cpt_callbacks.compare.registry import bundled_ids, find_baseline
 
 PAGE: Final = Path(__file__).parent / "registry.md"
@@ -26,7 +26,7 @@ def page(by_hand: str) -> str:
     every = [find_baseline(name) for name in bundled_ids()]
     parts = ["# Every baseline", f"<!-- Made from the registry by `{COMMAND}`, down to the next mark. -->"]
     for group, heading in GROUPS.items():
-        rows = [one for one in every if standing_group(one) == group]
+        rows = [one for one in every if group_of(one) == group]
         lines = "\n".join(f"| {' | '.join((f'`{one.id}`', *cells(one)[1:], one.language))} |" for one in rows)
         parts.extend((f"## {heading} ({len(rows)})", f"{_HEAD}\n{lines}"))
     return "\n\n".join((*parts, BY_HAND)) + by_hand

@@ -1,7 +1,7 @@
 """Every name this package writes into a row, a tracker or a file. No one types them again.
 
 An evaluation row carries its keys under the Trainer's own prefix (``eval``, ``eval_<name>``, or whatever
-``metric_key_prefix`` said); a training row carries them bare, beside the Trainer's ``loss``.
+``metric_key_prefix`` is); a training row carries them bare, beside the Trainer's ``loss``.
 
 ===========================  ===============  =================================================================
 evaluation key               unit             meaning

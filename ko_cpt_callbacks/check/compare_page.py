@@ -188,7 +188,7 @@ def _verdict(found: Comparison, said: Catalogue) -> str:
     outcome = said.line_of(_OUTCOMES[found.outcome])
     if found.outcome == "not comparable":
         return outcome + "".join(f": {said.label(reason.as_dict())}" for reason in found.reasons[:1])
-    return outcome if found.standing is None else f"{outcome}: {said.line_of(f'compared-{found.standing}')}"
+    return outcome if found.relation is None else f"{outcome}: {said.line_of(f'compared-{found.relation}')}"
 
 
 _OUTCOMES: Final[Mapping[str, str]] = {

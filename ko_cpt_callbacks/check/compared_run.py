@@ -36,8 +36,8 @@ from ko_cpt_callbacks.run.reading import LogSource, Run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = [
-    "STARTS", "ComparedRun", "ComparedSet", "ToldSeeds", "as_baseline", "as_compared", "read_compared_run",
-    "told_seeds",
+    "STARTS", "ComparedRun", "ComparedSet", "GivenSeeds", "as_baseline", "as_compared", "given_seeds",
+    "read_compared_run",
 ]  # fmt: skip
 
 STARTS: Final = tuple(word.replace(" ", "-") for word in SEED_SD_BITS)
@@ -45,7 +45,7 @@ _LEAST_REPEATS: Final = 2  # with the run three seeds. Chosen, not measured: as 
 
 
 @dataclass(frozen=True, slots=True)
-class ToldSeeds:
+class GivenSeeds:
     """What ``--start`` and ``--repeat`` say.
 
     Args:
@@ -99,7 +99,7 @@ class ToldSeeds:
         return replace(item, measured=replace(measured, seed_sd=spread, seed_runs=len(both)))
 
 
-def told_seeds(start: str | None, repeats: Sequence[str]) -> ToldSeeds:
+def given_seeds(start: str | None, repeats: Sequence[str]) -> GivenSeeds:
     """The two options as they can be used.
 
     Raises:
@@ -112,7 +112,7 @@ def told_seeds(start: str | None, repeats: Sequence[str]) -> ToldSeeds:
         raise ConfigurationError(f"--start: found {start!r}, expected one of {', '.join(STARTS)}{hint}")
     if 0 < len(repeats) < _LEAST_REPEATS:
         raise ConfigurationError(f"--repeat: found {len(repeats)} run, expected {_LEAST_REPEATS} or more: three seeds")
-    return ToldSeeds((start or "").replace("-", " "), tuple(read_compared_run(path) for path in repeats))
+    return GivenSeeds((start or "").replace("-", " "), tuple(read_compared_run(path) for path in repeats))
 
 
 LAST_POINTS: Final = 50

@@ -146,9 +146,9 @@ def _change(delta: StageDelta | None, said: Catalogue) -> str:
 
 def _verdict(judgement: Judgement, split: str, delta: StageDelta | None, said: Catalogue, *, retention: bool) -> str:
     """What became of the stage: against the one before, against its target, and whether it stopped itself."""
-    standing = None if delta is None else delta.standing
+    relation = None if delta is None else delta.relation
     # "behind" alone is where a run's rows are read from.
-    shown = [] if standing is None else [said.line_of("behind-it" if standing == "behind" else standing)]
+    shown = [] if relation is None else [said.line_of("behind-it" if relation == "behind" else relation)]
     if retention:
         return "".join(shown)
     stop = None if judgement.asked.stop is None else str(judgement.asked.stop["code"])

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = [
-    "GROUPS", "NOTHING", "Headline", "Span", "cells", "entry_page", "headline", "list_page", "standing_group",
+    "GROUPS", "NOTHING", "Headline", "Span", "cells", "entry_page", "group_of", "headline", "list_page",
     "value_text",
 ]  # fmt: skip
 
@@ -113,7 +113,7 @@ def value_text(value: BaselineValue) -> str:
     return f"{text} {_UNITS[value.metric]}"
 
 
-def standing_group(baseline: Baseline) -> str:
+def group_of(baseline: Baseline) -> str:
     """Which of `GROUPS` a baseline belongs to."""
     found = headline(baseline)
     if not _is_reference(baseline):
@@ -132,7 +132,7 @@ def list_page(entries: Iterable[Entry]) -> RenderableType:
     groups: dict[str, list[Baseline]] = {group: [] for group in GROUPS}
     for entry in entries:
         baseline = entry.baseline()
-        groups[standing_group(baseline)].append(baseline)
+        groups[group_of(baseline)].append(baseline)
     grades = {baseline.grade for of_group in groups.values() for baseline in of_group}
     known = [f"{grade}: {text}" for grade, text in GRADES.items() if grade in grades]
     tables = [

@@ -23,7 +23,7 @@ from ko_cpt_callbacks.check.compared import (
     find_side,
     side_of_run,
 )
-from ko_cpt_callbacks.check.compared_run import STARTS, ToldSeeds, read_compared_run, told_seeds
+from ko_cpt_callbacks.check.compared_run import STARTS, GivenSeeds, given_seeds, read_compared_run
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
 from ko_cpt_callbacks.compare.reference import checked_stage
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
@@ -91,7 +91,7 @@ def compare(
     try:
         language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
         lone = LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
-        seeds = told_seeds(start, repeats or [])
+        seeds = given_seeds(start, repeats or [])
         found = _compared(runs or [], baseline, lone, stage, only, seeds)
     except KoCPTError as error:
         typer.echo(f"ko-cpt compare: {printable(str(error))}", err=True)
@@ -107,7 +107,7 @@ def compare(
 
 
 def _compared(
-    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None, seeds: ToldSeeds
+    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None, seeds: GivenSeeds
 ) -> ComparedRuns:
     measured = lone.measured()
     if measured is not None:

@@ -104,7 +104,7 @@ defaults:
     save_steps: {often:<14}# a crash costs at most so many steps
     save_total_limit: 2       # checkpoints that are kept
     report_to: none           # or tensorboard, wandb, trackio
-  watch:                      # what is said about the run
+  watch:                      # what is judged in the run
     targets: [{target}]
                               # what the evaluation must reach; docs/recipe.md
     stop_on: [non-finite]     # findings that stop it; ko-cpt explain lists them

@@ -7,7 +7,7 @@
 * **not comparable**: anything else. A loss per token of another tokenizer is another unit, and a training loss, a mean
   over changing weights on text that is being learned, is no loss on held-out text.
 
-*Ahead* and *behind* are said only where the whole interval is on one side of zero. It holds the documents' error, what
+*Ahead* and *behind* are given only where the whole interval is on one side of zero. It holds the documents' error, what
 another seed would change where that is known (`ko_cpt_callbacks.compare.resolution`), and the range that the
 reference's print or derivation leaves open.
 """
@@ -75,7 +75,7 @@ def compare(
         equal_loss=_equal_loss(run, baseline, found),
         equal_bytes_per_token=_equal_bytes_per_token(run, baseline, found),
     )
-    if paired is not None and "other-rows" in paired.reasons:  # as if they were not there, and said
+    if paired is not None and "other-rows" in paired.reasons:  # as if they were not there, which is noted
         start, paired = replace(start, notes=(*start.notes, Reason("other-rows"))), None
     refused = tuple(_refusals(run, found))
     if run.retention:  # no number of it says where the run stands
@@ -108,7 +108,7 @@ def same_run(run: Measured, baseline: Baseline) -> Comparison:
     if value is None:
         return replace(start, outcome="not comparable", reasons=(Reason("no-loss", {"set": run.set}),))
     unit = BITS if run.loss is None else NATS
-    done = replace(start, standing="level", unit=unit, value=value, difference=0.0)
+    done = replace(start, relation="level", unit=unit, value=value, difference=0.0)
     return replace(done, reference=value, reference_low=value, reference_high=value, notes=(Reason("same-run"),))
 
 
@@ -272,7 +272,7 @@ def _decided(
     notes: tuple[Reason, ...] = (),
     helps: tuple[Reason, ...] = (),
 ) -> Comparison:
-    """With the seeds' part in the interval, the standing that this gives, and the notes that only now can be said."""
+    """With the seeds' part in the interval, the relation that this gives, and the notes that need both."""
     unit, notes = done.unit or NATS, (*done.notes, *notes)
     start = NO_TRAINING if baseline.kind == "base model" else baseline.start
     ours = Seeds(run.start, run.seed_sd.get(unit), measured_on=run.seed_runs)
@@ -291,8 +291,8 @@ def _decided(
     resolution = resolution_of(done.se, None if seeds is None else seeds.wide, done.confidence)
     wider = resolution - resolution_of(done.se, None, done.confidence)
     low, high = done.low - wider, done.high + wider
-    standing = relation_of(done.difference, low, high, resolution)
-    return replace(done, standing=standing, resolution=resolution, low=low, high=high, notes=notes)
+    relation = relation_of(done.difference, low, high, resolution)
+    return replace(done, relation=relation, resolution=resolution, low=low, high=high, notes=notes)
 
 
 def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:

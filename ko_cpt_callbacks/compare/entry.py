@@ -1,4 +1,4 @@
-"""One baseline's file: read strictly, told as a core value. Nothing of it is executed, nothing is loaded."""
+"""One baseline's file: read strictly, and as a value. Nothing of it is executed, nothing is loaded."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def _error(mistakes: Iterable[Mistake], path: Path) -> BaselineError:
 
 
 def _blanks(document: YamlDocument) -> list[Mistake]:
-    """Keys with nothing behind them: it must be said that a source does not say it."""
+    """Keys with nothing behind them: that a source does not state a value must be written."""
     found: list[Mistake] = []
 
     def walk(value: Any, key: Key) -> None:

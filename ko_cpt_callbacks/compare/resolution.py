@@ -1,4 +1,4 @@
-"""How small a difference can be told from none: what the documents leave open, and what another seed would change.
+"""How small a difference is one: what the documents leave open, and what another seed would change.
 
 total² = document part² + seed part². The document part is the standard error of the difference, paired where both sides
 kept their rows. The seed part comes from repeats of one's own, from the seeds that the reference printed, or else from

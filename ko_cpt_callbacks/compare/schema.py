@@ -234,7 +234,7 @@ def disagreements(file: BaselineFile) -> KeyMistakes:
     for number, value in enumerate(file.values or ()):
         yield from _value(("values", number), value, file)
     yield from _bibtex(file)
-    yield from _standing(file)
+    yield from _comparable(file)
 
 
 def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Contradiction]]:
@@ -371,7 +371,7 @@ def _bibtex(file: BaselineFile) -> KeyMistakes:
             yield ("sources", name, "bibtex"), shown(text), f"one BibTeX entry that names {source.url}", None
 
 
-def _standing(file: BaselineFile) -> KeyMistakes:
+def _comparable(file: BaselineFile) -> KeyMistakes:
     """What no loss can be compared with says why; the rest has something to compare with."""
     usable = file.kind in PRETRAINING and any(
         value.split == "eval" and stage.reference and value.stage == stage.name

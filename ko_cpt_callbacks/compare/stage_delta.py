@@ -134,7 +134,7 @@ class StageDelta:
         return self.outcome in ("paired", "unpaired")
 
     @property
-    def standing(self) -> Relation | None:
+    def relation(self) -> Relation | None:
         """``ahead`` where the stage helped, ``level`` or ``behind``; None where there is no error bar to tell by."""
         if self.difference is None or self.low is None or self.high is None or self.resolution is None:
             return None

@@ -169,7 +169,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Where a run stands beside a reference. ``None`` means that it cannot be said; every number is finite.
+    """Where a run stands beside a reference. ``None`` means that it is not known; every number is finite.
 
     Args:
         baseline: Id of the reference.
@@ -178,7 +178,7 @@ class Comparison:
         reference_set: Its text, as it names it.
         set: The run's evaluation set (``train``: its training loss).
         outcome: ``exact``, ``indicative`` or ``not comparable``.
-        standing: ``ahead`` (a lower loss), ``level`` or ``behind``, where the interval decides.
+        relation: ``ahead`` (a lower loss), ``level`` or ``behind``, where the interval decides.
         unit: Unit of the values and the difference.
         value: The run's value.
         reference: The reference's value; of a range its middle.
@@ -208,7 +208,7 @@ class Comparison:
     reference_set: str
     set: str
     outcome: Outcome
-    standing: Relation | None = None
+    relation: Relation | None = None
     unit: str | None = None
     value: float | None = None
     reference: float | None = None

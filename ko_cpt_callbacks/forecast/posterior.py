@@ -4,7 +4,7 @@ The curve is ``L0 + A * ((S + o) / (S_now + o))^-alpha - kappa * a`` plus a disc
 rate summed over steps in units of its peak (Tissue et al. 2024, arXiv 2408.11029) and ``a`` is how much of the
 annealing has taken effect (Luo et al. 2025, the Multi-Power Law, arXiv 2503.12811). For every ``(r, o, alpha)`` of
 the grid the rest is linear, so its posterior has a closed form: nothing is optimized.
-``L0`` and ``alpha`` cannot be told apart by a curve and are no result.
+``L0`` and ``alpha`` cannot be separated by a curve and are no result.
 
 Losses are in units of the present loss. The numbers of both priors were chosen on 44 curves of published runs;
 ``benchmarks/forecast.py`` measures what they come to, and docs/forecast.md has the result.

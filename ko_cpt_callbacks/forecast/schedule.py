@@ -30,9 +30,9 @@ FIT: Final = 2e-3
 """How far a logged rate may be from the formula of a kind, part of the peak: trainers log a rate up to one step late,
 which is this much of a linear decay over 500 steps."""
 FEWEST: Final = 6
-"""Rows after the peak from which a kind can be told (chosen, not measured): a formula has up to three free numbers."""
+"""Rows after the peak from which a kind is known (chosen, not measured): a formula has up to three free numbers."""
 FALLEN: Final = 0.01
-"""Part of the peak by which the rate must have fallen for its kind to be told: before that all kinds look constant
+"""Part of the peak by which the rate must have fallen for its kind to be known: before that all kinds look constant
 (chosen, not measured)."""
 WARMUPS: Final = 64
 """Starts of a decay that are tried."""

@@ -222,7 +222,7 @@ class Ranks:
         if not yes:
             return False
         said = all(self._says_yes(store, question, index) for index in range(self.size))
-        # The first verdict holds for all who said yes.
+        # The first verdict holds for all that agreed.
         return _text(store.compare_set(f"{question}/all", "", "yes" if said else "no")) == "yes"
 
     def _says_yes(self, store: Any, question: str, index: int) -> bool:

@@ -1,7 +1,7 @@
 """Axolotl's plugin: ``plugins: [ko_cpt_callbacks.integrations.axolotl.KoCPTPlugin]`` and a block ``ko_cpt:``.
 
 Axolotl loads a plugin before it checks its page, and goes on without one whose import fails with an ``ImportError``:
-what this package lacks is told as another error, so that no training begins unwatched.
+what this package lacks is raised as another error, so that no training begins unwatched.
 """
 
 from __future__ import annotations

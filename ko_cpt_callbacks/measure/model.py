@@ -150,7 +150,7 @@ def old_rows(base: str, extended: Sequence[ModelChoice] = ()) -> int:
 
     Args:
         base: Their number, or a model whose tokenizer has them.
-        extended: The models whose tokens are told apart by it; where ``base`` is a number they are not looked at.
+        extended: The models whose tokens it distinguishes; where ``base`` is a number they are not looked at.
 
     Raises:
         ConfigurationError: If it is neither, or a model's tokenizer does not come from its tokenizer.

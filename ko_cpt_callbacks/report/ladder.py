@@ -140,10 +140,10 @@ def _compared(subject: Subject, side: Side) -> list[Compared]:
 
 def _verdict(one: Compared, words: Catalogue) -> str:
     found = one.comparison
-    if found.outcome == "not comparable" or found.standing is None:
+    if found.outcome == "not comparable" or found.relation is None:
         return words.say(f"outcome {found.outcome}")
-    said = words.say(f"standing {found.standing}")
-    return said if found.outcome == "exact" else words.say("only-indicative", standing=said)
+    said = words.say(f"relation {found.relation}")
+    return said if found.outcome == "exact" else words.say("only-indicative", relation=said)
 
 
 def _range(low: float, high: float) -> str:

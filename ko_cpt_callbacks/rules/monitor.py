@@ -76,12 +76,12 @@ class Moment:
     Args:
         before: The state before the first of them; it has no moment of its own.
         rows: The rows that count, in their order.
-        said: What was found in any of them.
+        found: What was found in any of them.
     """
 
     before: MonitorState
     rows: tuple[Observation, ...]
-    said: tuple[Finding, ...]
+    found: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +176,13 @@ class Monitor:
         for row in rows:
             after, found = self._row(after, row, moment)
             again.extend(found)
-        new, stands = _unsaid(again, moment.said), _unsaid(moment.said, again)
+        new, stands = _not_among(again, moment.found), _not_among(moment.found, again)
         states = after.rules
         if stands:
             kept = [_kept(rule, one, stands, seen.step) for rule, one in zip(self.rules, states, strict=True)]
             states, failed = tuple(one for one, _ in kept), tuple(found for _, more in kept for found in more)
-            new = (*new, *_unsaid(failed, moment.said))
-        return replace(after, rules=states, moment=Moment(moment.before, rows, (*moment.said, *new))), new
+            new = (*new, *_not_among(failed, moment.found))
+        return replace(after, rules=states, moment=Moment(moment.before, rows, (*moment.found, *new))), new
 
     def _row(self, state: MonitorState, seen: Observation, moment: Moment) -> tuple[MonitorState, Found]:
         """The state after a row that replaces none of its step's others."""
@@ -213,7 +213,7 @@ class Monitor:
             run = signals.run.heard(findings)
             signals = signals if run is signals.run else replace(signals, run=run)
             findings = [one for one in findings if run.seen.lets(one)]
-        moment = Moment(moment.before, (*moment.rows, seen), (*moment.said, *findings))
+        moment = Moment(moment.before, (*moment.rows, seen), (*moment.found, *findings))
         return MonitorState(tuple(states), signals, seen.step, moment), tuple(findings)
 
     def fold(
@@ -284,9 +284,9 @@ def _replaces(seen: Observation, row: Observation) -> bool:
     return not isinstance(seen, EvalObservation) or seen.split == getattr(row, "split", None)
 
 
-def _unsaid(found: Sequence[Finding], said: Sequence[Finding]) -> Found:
+def _not_among(found: Sequence[Finding], known: Sequence[Finding]) -> Found:
     """The findings beyond as many of their topic and set as were reported already."""
-    left = Counter((one.topic, one.split) for one in said)
+    left = Counter((one.topic, one.split) for one in known)
     new: list[Finding] = []
     for one in found:
         left[one.topic, one.split] -= 1

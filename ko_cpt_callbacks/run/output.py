@@ -168,7 +168,7 @@ class OutputFan(Output):
 
 
 class MemoryOutput(Output):
-    """Everything the callback said, in order.
+    """Everything that the callback passed on, in order.
 
     Attributes:
         runs: Each state of ``run.json``.

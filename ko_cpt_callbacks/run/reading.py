@@ -291,7 +291,7 @@ def read_plan(path: str | Path) -> Plan | None:
 
     Raises:
         UnreadableRunError: If the plan is damaged, of another version, or names a folder that is not inside ``RUN``,
-            also by way of a symbolic link.
+            also through a symbolic link.
     """
     path = Path(path)
     file = path / keys.FOLDER / PLAN_FILE

@@ -7,7 +7,7 @@ import math
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits
 
-__all__ = ["fewest_bytes", "floor_of", "least_fall", "lowest_level", "sudden_fall"]
+__all__ = ["abrupt_drop", "fewest_bytes", "floor_of", "least_fall", "lowest_level"]
 
 
 def fewest_bytes(known: float | None, seen: EvalObservation) -> float | None:
@@ -51,7 +51,7 @@ def least_fall(bytes_per_token: float | None) -> float:
     return floor_of(bytes_per_token, limits.FALL_BITS, limits.FALL_NATS)
 
 
-def sudden_fall(
+def abrupt_drop(
     losses: tuple[float, ...], lowest: float | None = None, least: float = limits.FALL_NATS
 ) -> tuple[float, float] | None:
     """The levels before and after the largest sudden fall in a row of logged training losses, oldest first.
@@ -94,7 +94,7 @@ def lowest_level(
         losses: Oldest first.
         keep: How many stay.
         lowest: The same of points that were forgotten before.
-        side: Points of a short median, as in `sudden_fall`.
+        side: Points of a short median, as in `abrupt_drop`.
     """
     for i in range(len(losses) - max(keep, side)):
         level = _median(losses[i : i + side])

@@ -197,7 +197,7 @@ def close_all(targets: tuple[Target, ...], task: str, states: tuple[TargetState,
 def keep_all(
     targets: tuple[Target, ...], states: tuple[TargetState, ...], said: tuple[Finding, ...]
 ) -> tuple[TargetState, ...]:
-    """The states with the outcomes that were said of an evaluation which another of its step has replaced."""
+    """The states with the outcomes that were reported of an evaluation which another of its step has replaced."""
     outcomes = {f"target-{one.value}": one for one in Outcome}
     kept = []
     for target, state in zip(targets, states, strict=True):

@@ -134,12 +134,12 @@ def test_a_lone_loss_against_redwhale() -> None:
 
 
 def test_a_lone_loss_with_its_bytes() -> None:
-    """Bits per byte against the range; with an error bar a standing, without one none."""
+    """Bits per byte against the range; with an error bar a relation, without one none."""
     arguments = ("--loss", "3.078", "--bytes-per-token", "4.0", "--baseline", "redwhale")
     found = only(*arguments)
-    assert (found["outcome"], found["standing"], "no-error-bar" in codes(found, "notes")) == ("indicative", None, True)
+    assert (found["outcome"], found["relation"], "no-error-bar" in codes(found, "notes")) == ("indicative", None, True)
     assert (round(found["value"], 3), [f"{loss:.3f}" for loss in found["equal_loss"]]) == (1.11, ["2.310", "2.480"])
-    assert only(*arguments, "--se", "0.04")["standing"] == "behind"
+    assert only(*arguments, "--se", "0.04")["relation"] == "behind"
     assert "indicative: behind · +0.216 to +0.277 bits per byte" in text(*arguments, "--se", "0.04")
 
 
@@ -186,7 +186,7 @@ def test_a_run_with_itself(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", {"eval_ko": sums()})
     for arguments in ((run, "--baseline", run), (run, run)):
         found = only(*arguments)
-        assert (found["outcome"], found["standing"], found["difference"], found["rows"]) == ("exact", "level", 0.0, 60)
+        assert (found["outcome"], found["relation"], found["difference"], found["rows"]) == ("exact", "level", 0.0, 60)
         assert (found["unit"], found["se_kind"], found["reasons"]) == ("nats per token", "paired", [])
     assert "exact: level · 0.000 nats per token · 95 % interval 0.000 to 0.000, paired over 60 rows" in text(run, run)
 
@@ -196,7 +196,7 @@ def test_a_bare_log_with_itself() -> None:
     """The same file is the same run, also where it holds a training loss alone or the Trainer's own."""
     for number in ("00", "23"):
         found = only(real_run(number), real_run(number))
-        assert (found["outcome"], found["standing"], found["difference"]) == ("exact", "level", 0.0)
+        assert (found["outcome"], found["relation"], found["difference"]) == ("exact", "level", 0.0)
         assert codes(found, "notes") == ["same-run"]
 
 
@@ -205,9 +205,9 @@ def test_one_tokenizer(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.95, seed=1)})
     found = only(second, "--baseline", first)
-    assert (found["outcome"], found["standing"], found["unit"]) == ("exact", "ahead", "nats per token")
+    assert (found["outcome"], found["relation"], found["unit"]) == ("exact", "ahead", "nats per token")
     assert found["se"] < 0.01 < compared(second, "--baseline", first)["comparisons"][0]["measured"]["loss_se"]
-    assert only(first, "--baseline", second)["standing"] == "behind"
+    assert only(first, "--baseline", second)["relation"] == "behind"
 
 
 def test_two_seeds_are_level(tmp_path: Path) -> None:
@@ -216,21 +216,21 @@ def test_two_seeds_are_level(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.996, seed=0)})
     found = only(second, "--baseline", first)
-    assert (found["outcome"], found["standing"], found["seed_se"]) == ("exact", "ahead", None)
+    assert (found["outcome"], found["relation"], found["seed_se"]) == ("exact", "ahead", None)
     assert "rows-only" in codes(found, "notes")
     assert "from the documents, from seeds not known" in compare(second, "--baseline", first).stdout
 
     told = only(second, "--baseline", first, "--start", "vocabulary-surgery")
-    assert (told["standing"], told["se"], told["high"] > 0) == ("level", found["se"], True)
+    assert (told["relation"], told["se"], told["high"] > 0) == ("level", found["se"], True)
     assert told["resolution"] == pytest.approx(1.959964 * math.hypot(told["se"], told["seed_se"]))
-    assert only(second, "--baseline", first, "--start", "good-base")["standing"] == "ahead"
+    assert only(second, "--baseline", first, "--start", "good-base")["relation"] == "ahead"
     assert "seed-part" in codes(told, "notes")
 
     near = [write_run(tmp_path / name, {"eval_ko": sums(level, seed=0)}) for name, level in (("c", 2.99), ("d", 3.002))]
     repeated = only(second, "--baseline", first, "--repeat", near[0], "--repeat", near[1])
     losses = [only(path, "--baseline", first)["value"] for path in (second, *near)]
     assert repeated["seed_se"] == pytest.approx(math.sqrt(2.0) * statistics.stdev(losses))
-    assert repeated["standing"] == "level"
+    assert repeated["relation"] == "level"
 
 
 def test_seeds_that_cannot_be_used(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_two_tokenizers(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.8, seed=1, reach=5.0)}, run=TOKENIZER)
     found = only(second, "--baseline", first)
-    assert (found["outcome"], found["standing"], found["unit"], found["se_kind"]) == (
+    assert (found["outcome"], found["relation"], found["unit"], found["se_kind"]) == (
         "exact", "ahead", "bits per byte", "paired",
     )  # fmt: skip
     bare = write_run(tmp_path / "c", {"eval_ko": sums(2.8, reach=5.0, flags=READ)}, run=TOKENIZER)
@@ -287,7 +287,7 @@ def test_without_rows(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", {"eval_ko": sums(3.0)}, keep_rows=False)
     second = write_run(tmp_path / "b", {"eval_ko": sums(2.5, seed=1)})
     found = only(second, "--baseline", first)
-    assert (found["outcome"], found["se_kind"], found["standing"]) == ("exact", "at most", "ahead")
+    assert (found["outcome"], found["se_kind"], found["relation"]) == ("exact", "at most", "ahead")
     assert "upper bound" in text(second, "--baseline", first)
     other = write_run(tmp_path / "c", {"eval_ko": sums(2.5)}, run=TOKENIZER)
     assert codes(only(other, "--baseline", first)) == ["no-paired-rows"]
@@ -427,8 +427,8 @@ def test_a_staged_run_stands_with_its_last_stage(tmp_path: Path) -> None:
     (run,) = (found := compared(alone, tmp_path / "whole"))["runs"]
     assert (run["stage"], run["state"], run["steps_done"]) == ("lora", "finished", 800)
     (only_ko,) = (item["comparison"] for item in found["comparisons"])
-    assert (only_ko["set"], only_ko["outcome"], only_ko["standing"]) == ("eval_ko", "exact", "ahead")
-    assert only(tmp_path / "whole", alone)["standing"] == "behind"
+    assert (only_ko["set"], only_ko["outcome"], only_ko["relation"]) == ("eval_ko", "exact", "ahead")
+    assert only(tmp_path / "whole", alone)["relation"] == "behind"
     staged.plan(tmp_path / "none", names)
     assert "no stage has begun" in refused(tmp_path / "none", "--baseline", "published")
 

@@ -56,7 +56,7 @@ def measured(**more: Any) -> Measured:
 def test_a_lone_loss_is_not_comparable() -> None:
     """3.078 against 2.8064: no verdict; equal at 4.96 bytes per token if the reference's text has 4.526, else 5.33."""
     found = compare(Measured(loss=3.078), published(), "lora")
-    assert (found.outcome, found.standing, codes(found)) == ("not comparable", None, ["no-bytes"])
+    assert (found.outcome, found.relation, codes(found)) == ("not comparable", None, ["no-bytes"])
     assert found.equal_bytes_per_token == pytest.approx((4.526 * 3.078 / 2.8064, 4.860 * 3.078 / 2.8064))
     assert [f"{reach:.2f}" for reach in found.equal_bytes_per_token or ()] == ["4.96", "5.33"]
     assert found.equal_loss is None
@@ -80,7 +80,7 @@ def test_a_training_loss_is_never_compared() -> None:
 def test_paired_rows_of_one_tokenizer() -> None:
     """The paired difference with its own error decides, in nats; both values are shown beside it."""
     found = compare(measured(fingerprint="utf8-00aa"), own(), None, Paired(NATS, -0.05, 0.004, 120))
-    assert (found.outcome, found.standing, found.unit, found.se_kind) == ("exact", "ahead", NATS, "paired")
+    assert (found.outcome, found.relation, found.unit, found.se_kind) == ("exact", "ahead", NATS, "paired")
     assert (found.value, found.reference, found.difference, found.rows) == (3.0, 2.8, -0.05, 120)
     assert (found.low, found.high) == pytest.approx((-0.05 - Z * 0.004, -0.05 + Z * 0.004))
     assert (codes(found), notes(found)) == ([], ["rows-only"])
@@ -90,12 +90,12 @@ def test_paired_rows_of_one_tokenizer() -> None:
 def test_paired_rows_of_two_tokenizers() -> None:
     """In bits per byte; the loss that would be equal follows from the run's bytes per token."""
     found = compare(measured(fingerprint="utf8-00aa", tokenizer="xyz"), own(), None, Paired(BITS, 0.2, 0.01, 120))
-    assert (found.outcome, found.standing, found.unit, found.reference) == ("exact", "behind", BITS, 0.9)
+    assert (found.outcome, found.relation, found.unit, found.reference) == ("exact", "behind", BITS, 0.9)
     assert found.equal_loss == pytest.approx((0.9 * LN2 * 4.0,) * 2)
 
 
 @pytest.mark.parametrize(
-    ("difference", "se", "start", "standing"),
+    ("difference", "se", "start", "relation"),
     [
         (-0.05, 0.004, "", "ahead"),
         (0.05, 0.004, "", "behind"),
@@ -111,11 +111,11 @@ def test_paired_rows_of_two_tokenizers() -> None:
         (0.1400, 0.0001, "from scratch", "level"),
     ],
 )
-def test_standing(difference: float, se: float, start: str, standing: str) -> None:
+def test_standing(difference: float, se: float, start: str, relation: str) -> None:
     """Ahead or behind needs an interval without zero, what another seed of such a run would change included."""
     run = measured(fingerprint="utf8-00aa", start=start)
     found = compare(run, own(), None, Paired(NATS, difference, se, 9))
-    assert found.standing == standing
+    assert found.relation == relation
     assert found.se == se
     sd = SEED_SD_BITS.get(start, 0.0) * LN2 * 4.0
     assert found.seed_se == (pytest.approx(math.sqrt(2.0) * sd) if start else None)
@@ -146,7 +146,7 @@ def test_two_seeds_of_one_set_up_are_told_apart_no_more_often_than_is_allowed() 
 
     def claims(truth: float) -> float:
         noise = rng.normal(0.0, math.hypot(se, math.sqrt(2.0) * sd), 500)
-        found = [compare(run, own(), None, Paired(BITS, float(truth + one), se, 400)).standing for one in noise]
+        found = [compare(run, own(), None, Paired(BITS, float(truth + one), se, 400)).relation for one in noise]
         return sum(one != "level" for one in found) / len(found)
 
     assert claims(0.0) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
@@ -162,21 +162,21 @@ def test_a_spread_of_three_seeds_claims_no_more_often() -> None:
         sd = float(np.std(rng.normal(0.0, 0.003, 3), ddof=1))
         found = Paired(BITS, float(rng.normal(0.0, math.sqrt(2.0) * 0.003)), 1e-6, 400)
         repeated = replace(run, seed_sd={BITS: sd}, seed_runs=3)
-        claimed += compare(repeated, own(), None, found).standing != "level"
+        claimed += compare(repeated, own(), None, found).relation != "level"
     assert claimed / 2_000 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 2_000)
 
 
 def test_one_row_has_no_standing() -> None:
     """The difference is exact, but nothing says how sure: no interval, no ahead or behind."""
     found = compare(measured(fingerprint="utf8-00aa"), own(), None, Paired(NATS, -0.5, None, 1))
-    assert (found.outcome, found.standing, found.low, found.high) == ("exact", None, None, None)
+    assert (found.outcome, found.relation, found.low, found.high) == ("exact", None, None, None)
     assert "no-error-bar" in notes(found)
 
 
 def test_same_text_without_rows() -> None:
     """Equal fingerprints and one tokenizer: exact in value, the error an upper bound that is called one."""
     found = compare(measured(loss=2.6, fingerprint="utf8-00aa"), own())
-    assert (found.outcome, found.unit, found.standing, found.se_kind) == ("exact", NATS, "ahead", "at most")
+    assert (found.outcome, found.unit, found.relation, found.se_kind) == ("exact", NATS, "ahead", "at most")
     assert found.difference == pytest.approx(-0.2)
     assert found.se == pytest.approx(math.hypot(0.02, 0.03))
     assert notes(found) == ["at-most", "rows-only"]
@@ -184,9 +184,9 @@ def test_same_text_without_rows() -> None:
 
 
 def test_same_text_without_any_error() -> None:
-    """Exact in value, and no standing."""
+    """Exact in value, and no relation."""
     found = compare(measured(loss=2.6, loss_se=None, fingerprint="utf8-00aa"), own())
-    assert (found.outcome, found.standing, found.se, found.se_kind) == ("exact", None, None, None)
+    assert (found.outcome, found.relation, found.se, found.se_kind) == ("exact", None, None, None)
 
 
 def test_same_text_another_tokenizer_without_rows() -> None:
@@ -205,7 +205,7 @@ def test_rows_that_do_not_pair() -> None:
 def test_the_same_run() -> None:
     """A run beside itself differs by nothing, whatever was measured of it."""
     found = same_run(Measured("train", "train", 2.6), own())
-    assert (found.outcome, found.standing, found.difference, found.value) == ("exact", "level", 0.0, 2.6)
+    assert (found.outcome, found.relation, found.difference, found.value) == ("exact", "level", 0.0, 2.6)
     assert same_run(Measured(), own()).outcome == "not comparable"
 
 
@@ -222,20 +222,20 @@ def test_other_text() -> None:
     assert (found.outcome, found.stage, found.unit, found.se_kind) == ("indicative", "lora", BITS, "independent")
     assert (found.value, found.reference_low, found.reference_high) == pytest.approx((bits, low, high))
     assert (found.low, found.high) == pytest.approx((bits - high - 0.005 - half, bits - low + 0.005 + half))
-    assert found.standing == "behind"
+    assert found.relation == "behind"
     assert codes(found) == ["text-unknown"]
     assert notes(found) == ["reference-range", "grade", "reference-without-error"]
     assert [item.code for item in found.would_help] == ["same-text"]
 
 
 @pytest.mark.parametrize(
-    ("bits", "standing"),
+    ("bits", "relation"),
     # The range is 0.833 to 0.895, its rounding 0.005, and the run's interval 0.0098 to either side.
     [(0.815, "ahead"), (0.822, "level"), (0.86, "level"), (0.905, "level"), (0.912, "behind")],
 )
-def test_the_range_of_the_reference_counts(bits: float, standing: str) -> None:
+def test_the_range_of_the_reference_counts(bits: float, relation: str) -> None:
     """Nothing is ahead or behind that another reading of the reference would turn round."""
-    assert compare(measured(bits_per_byte=bits, bits_per_byte_se=0.005), published()).standing == standing
+    assert compare(measured(bits_per_byte=bits, bits_per_byte_se=0.005), published()).relation == relation
 
 
 def test_text_known_to_be_other() -> None:
@@ -254,7 +254,7 @@ def test_both_errors_count() -> None:
 def test_no_error_no_standing() -> None:
     """A lone loss with its bytes per token: a difference, and no verdict."""
     found = compare(Measured(loss=3.078, bits_per_byte=1.11, bytes_per_token=4.0), published())
-    assert (found.outcome, found.standing) == ("indicative", None)
+    assert (found.outcome, found.relation) == ("indicative", None)
     assert "no-error-bar" in notes(found)
     assert found.equal_loss == pytest.approx((2.8064 * 4.0 / 4.860, 2.8064 * 4.0 / 4.526))
 
@@ -290,9 +290,9 @@ def _baseline(kind: str = "continued pretraining", *values: Any, **more: Any) ->
     ],
 )  # fmt: skip
 def test_not_comparable(run: Measured, baseline: Baseline, stage: str | None, expected: list[str]) -> None:
-    """No number, no standing; the reasons, and what would help."""
+    """No number, no relation; the reasons, and what would help."""
     found = compare(run, baseline, stage)
-    assert (found.outcome, found.standing, found.difference, found.unit) == ("not comparable", None, None, None)
+    assert (found.outcome, found.relation, found.difference, found.unit) == ("not comparable", None, None, None)
     assert codes(found) == expected
     assert found.would_help
 

@@ -74,13 +74,13 @@ def test_level_is_what_two_runs_would_be() -> None:
     found = stage_delta(end("a", BEFORE), end("b", moved))
     assert found.high is not None and found.high < 0.0
     assert found.difference == pytest.approx(-0.001, abs=0.0005)
-    assert found.standing == "level"
+    assert found.relation == "level"
     assert found.se is not None
     seeds = SEED_SD_BITS["vocabulary surgery"] * math.log(2) * 3.0
     assert found.resolution == pytest.approx(1.959964 * math.hypot(found.se, seeds))
-    assert stage_delta(end("a", BEFORE), end("b", AFTER)).standing == "ahead"
-    assert stage_delta(end("a", AFTER), end("b", BEFORE)).standing == "behind"
-    assert stage_delta(end("a", BEFORE, fingerprint=None), end("b", AFTER)).standing is None
+    assert stage_delta(end("a", BEFORE), end("b", AFTER)).relation == "ahead"
+    assert stage_delta(end("a", AFTER), end("b", BEFORE)).relation == "behind"
+    assert stage_delta(end("a", BEFORE, fingerprint=None), end("b", AFTER)).relation is None
 
 
 def test_a_fingerprint_of_another_version_is_not_known() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from docs_script import script_of_docs
 
-from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells, standing_group
+from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells, group_of
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline
 from ko_cpt_callbacks.compare.entry import Entry, read_entry
 from ko_cpt_callbacks.compare.figure import MEAN, derive, read_printed
@@ -213,7 +213,7 @@ def test_how_many_there_are() -> None:
     values = {path.stem: [value for stage in _baseline(path.stem).stages for value in stage.values] for path in FILES}
     bits = {name for name, of in values.items() if any(one.metric == "bits_per_byte" for one in of)}
     seeds = {name for name, of in values.items() if any(one.seed_sd is not None for one in of)}
-    korean = {name for name in bits if standing_group(_baseline(name)) == "bits"}
+    korean = {name for name in bits if group_of(_baseline(name)) == "bits"}
 
     assert (len(FILES), len(bits), len(korean), len(seeds)) == (83, 53, 31, 10)
     assert {_baseline(name).start for name in seeds} == {"good base", "vocabulary surgery", "from scratch"}
@@ -249,7 +249,7 @@ def test_what_seeds_change_is_the_registry_s() -> None:
     found: dict[str, float] = {}
     for path in FILES:
         baseline = _baseline(path.stem)
-        if standing_group(baseline) == "bits":
+        if group_of(baseline) == "bits":
             values = [value for stage in baseline.stages for value in stage.values if not value.language]
             deviations = [value.seed_sd for value in values if value.seed_sd is not None]
             found[baseline.start] = max(found.get(baseline.start, 0.0), *deviations, 0.0)

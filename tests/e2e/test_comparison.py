@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.check.compared import compared_run, side_of_run
-from ko_cpt_callbacks.check.compared_run import read_compared_run, told_seeds
+from ko_cpt_callbacks.check.compared_run import given_seeds, read_compared_run
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison
 
 pytestmark = pytest.mark.both_versions
@@ -82,12 +82,12 @@ def test_two_seeds_of_one_set_up_are_level(base: Path, seeds: list[Path]) -> Non
     """Another order of the same rows: exact, and no difference that another seed does not make, whether the spread of
     the seeds is measured by repeats or is the registry's for models from scratch."""
     one, other = seeds
-    for told in (told_seeds(None, [str(other), str(base)]), told_seeds("from-scratch", [])):
+    for told in (given_seeds(None, [str(other), str(base)]), given_seeds("from-scratch", [])):
         run = told.of(read_compared_run(str(one)))
         (found,) = [item.comparison for item in compared_run(run, side_of_run(str(base)))]
         assert (found.outcome, found.unit, found.rows) == ("exact", NATS, HELD_OUT)
         assert found.difference != 0.0 and (found.seed_se or 0.0) > 0.0
-        assert found.standing == "level"
+        assert found.relation == "level"
 
 
 def test_seeds_that_are_not_known_are_named(base: Path, seeds: list[Path]) -> None:
@@ -95,7 +95,7 @@ def test_seeds_that_are_not_known_are_named(base: Path, seeds: list[Path]) -> No
     found = beside(seeds[0], base)
     assert (found.outcome, found.seed_se) == ("exact", None)
     assert "rows-only" in [note.code for note in found.notes]
-    known = told_seeds("from-scratch", []).of(read_compared_run(str(seeds[0])))
+    known = given_seeds("from-scratch", []).of(read_compared_run(str(seeds[0])))
     (whole,) = [item.comparison for item in compared_run(known, side_of_run(str(base)))]
     assert whole.resolution > found.resolution
     assert "rows-only" not in [note.code for note in whole.notes]
@@ -105,14 +105,14 @@ def test_twice_the_training_is_ahead(base: Path, tmp_path: Path) -> None:
     """Ahead of the half, which is behind it by as much."""
     twice = trained(tmp_path, steps=60)
     found, back = beside(twice, base), beside(base, twice)
-    assert (found.outcome, found.standing, back.standing) == ("exact", "ahead", "behind")
+    assert (found.outcome, found.relation, back.relation) == ("exact", "ahead", "behind")
     assert found.difference is not None and back.difference == pytest.approx(-found.difference)
 
 
 def test_a_run_with_itself(base: Path) -> None:
     """Exact, and no difference at all."""
     found = beside(base, base)
-    assert (found.outcome, found.standing, found.difference, found.se) == ("exact", "level", 0.0, 0.0)
+    assert (found.outcome, found.relation, found.difference, found.se) == ("exact", "level", 0.0, 0.0)
 
 
 def test_two_tokenizers_on_whole_documents(base: Path, tmp_path: Path) -> None:
@@ -156,4 +156,4 @@ def test_packed_rows_of_one_tokenizer(tmp_path: Path) -> None:
     rows = tiny.packed(TEXTS[:HELD_OUT], tiny.byte_level_tokenizer(), 128)
     runs = [trained(tmp_path / str(seed), steps=10, seed=seed, evaluation=rows) for seed in (0, 1)]
     found = beside(runs[1], runs[0])
-    assert (found.outcome, found.unit, found.standing) == ("exact", NATS, "level")
+    assert (found.outcome, found.unit, found.relation) == ("exact", NATS, "level")

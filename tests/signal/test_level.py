@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation
-from ko_cpt_callbacks.signal.level import fewest_bytes, floor_of, least_fall, lowest_level, sudden_fall
+from ko_cpt_callbacks.signal.level import abrupt_drop, fewest_bytes, floor_of, least_fall, lowest_level
 from ko_cpt_callbacks.signal.signals import SILENT
 
 
@@ -62,16 +62,16 @@ def _step(before: float, after: float, at: int, count: int) -> tuple[float, ...]
 
 def test_a_fall_needs_points_on_both_sides() -> None:
     """Fifteen before and five after."""
-    assert sudden_fall(_step(2.7, 0.7, 15, 20)) == (2.7, 0.7)
-    assert sudden_fall(_step(2.7, 0.7, 15, 19)) is None
-    assert sudden_fall(_step(2.7, 0.7, 9, 20)) is None
+    assert abrupt_drop(_step(2.7, 0.7, 15, 20)) == (2.7, 0.7)
+    assert abrupt_drop(_step(2.7, 0.7, 15, 19)) is None
+    assert abrupt_drop(_step(2.7, 0.7, 9, 20)) is None
 
 
 @pytest.mark.parametrize(("fall", "least", "found"), [(0.49, 0.5, False), (0.51, 0.5, True), (0.51, 0.6, False)])
 def test_how_far_a_fall_is(fall: float, least: float, found: bool) -> None:
     """More than ``least`` nats, below the level before and below the lowest of all before."""
-    assert (sudden_fall(_step(2.7, 2.7 - fall, 30, 60), least=least) is not None) == found
-    assert sudden_fall(_step(2.7, 2.7 - fall, 30, 60), 2.6, least) is None or fall - 0.1 > least
+    assert (abrupt_drop(_step(2.7, 2.7 - fall, 30, 60), least=least) is not None) == found
+    assert abrupt_drop(_step(2.7, 2.7 - fall, 30, 60), 2.6, least) is None or fall - 0.1 > least
 
 
 @pytest.mark.parametrize(("fall", "found"), [(3.1, True), (2.9, False)])
@@ -79,7 +79,7 @@ def test_a_fall_is_sudden_beside_what_was_before_it(fall: float, found: bool) ->
     """Three times as far as the ten points before had moved, which is 1.0 here: else it was falling all the time."""
     before = tuple(12.0 - 0.1 * i for i in range(40))
     losses = (*before, *[before[-5] - fall] * 10)
-    assert (sudden_fall(losses) is not None) == found
+    assert (abrupt_drop(losses) is not None) == found
 
 
 def test_the_lowest_level_of_what_is_forgotten() -> None:

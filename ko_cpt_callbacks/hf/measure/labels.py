@@ -117,7 +117,7 @@ def leave_out_starts(
 ) -> LossEvidence:
     """The evidence without the first tokens of documents, where the model's own loss leaves them out too.
 
-    Some models mask them although the labels do not: then the model's mean is that of the other tokens. Told by the
+    Some models mask them although the labels do not: then the model's mean is that of the other tokens. Found by the
     value of its loss, on the device; where it is neither mean, the evidence stays as it is.
 
     Args:

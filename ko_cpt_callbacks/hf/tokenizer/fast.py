@@ -36,7 +36,7 @@ def _flatten(part: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, An
 
 
 def _parts(backend: Any) -> dict[str, list[Mapping[str, Any]]]:
-    """Normaliser, pre-tokenizer and decoder as JSON, by way of an empty tokenizer.
+    """Normaliser, pre-tokenizer and decoder as JSON, through an empty tokenizer.
 
     A 256k vocabulary with its merges takes a second to write and parse, and none of it is needed here.
     """

@@ -40,7 +40,7 @@ class BaselineAhead(BaselineRule):
         said, found = state.said, []
         for one in judged:
             comparison = one.comparison
-            if comparison.standing == "ahead" and one.split not in said:
+            if comparison.relation == "ahead" and one.split not in said:
                 said = (*said, one.split)
                 values = values_of(comparison)
                 found.append(

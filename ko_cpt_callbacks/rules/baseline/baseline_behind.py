@@ -57,5 +57,5 @@ class BaselineBehind(BaselineRule):
                 variant=one.comparison.outcome,
             )
             for one in state.sets.last()
-            if one.comparison.standing == "behind" and one.split not in state.said
+            if one.comparison.relation == "behind" and one.split not in state.said
         )

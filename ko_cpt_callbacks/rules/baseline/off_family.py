@@ -13,7 +13,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["OffFamily", "Standing"]
+__all__ = ["FamilyCount", "OffFamily"]
 
 LEFT: Final = "left"
 """Variant: the loss is outside."""
@@ -24,8 +24,8 @@ APART: Final = "apart"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a set stands: how many evaluations in a row were outside, or not compared, and what was said of it."""
+class FamilyCount:
+    """Where a set stands: how many evaluations in a row were outside, or not compared, and what was reported of it."""
 
     outside: int = 0
     apart: int = 0
@@ -50,24 +50,24 @@ class OffFamily(Rule):
     evaluations: int = limits.FAMILY_EVALUATIONS
     rate_apart: float = limits.FAMILY_RATE_APART
 
-    def initial(self) -> Mapping[str, Standing]:
+    def initial(self) -> Mapping[str, FamilyCount]:
         """No evaluation seen."""
         return {}
 
     def step(
-        self, state: Mapping[str, Standing], seen: Observation, signals: Signals
-    ) -> tuple[Mapping[str, Standing], Found]:
+        self, state: Mapping[str, FamilyCount], seen: Observation, signals: Signals
+    ) -> tuple[Mapping[str, FamilyCount], Found]:
         """Speaks at the evaluation that is outside as those before it were."""
         band = signals.outlook.band(seen.split) if isinstance(seen, EvalObservation) else None
         if band is None or band.step != seen.step or not isinstance(seen, EvalObservation):
             return state, ()
-        before = state.get(seen.split, Standing())
+        before = state.get(seen.split, FamilyCount())
         if band.apart in (Apart.NOT_YET, Apart.UNTOLD_SCHEDULE):  # later evaluations may be compared
             return state, ()
         # An evaluation that is not compared, between two that are, says nothing of these.
         compared = band.apart is None
         outside = (before.outside + 1 if band.left else 0) if compared else before.outside
-        after = Standing(outside, 0 if compared else before.apart + 1, before.said)
+        after = FamilyCount(outside, 0 if compared else before.apart + 1, before.said)
         values: dict[str, Any] = {"evaluations": self.evaluations}
         if band.left and after.outside >= self.evaluations and LEFT not in before.said:
             rated = abs(band.rate_ratio - 1) > self.rate_apart
@@ -83,8 +83,8 @@ class OffFamily(Rule):
             return {**state, seen.split: after}, ()
         return {**state, seen.split: after}, (found,)
 
-    def keep(self, state: Mapping[str, Standing], said: Found) -> Mapping[str, Standing]:
-        """What was said of an evaluation stands, also where another of its step replaces that one."""
+    def keep(self, state: Mapping[str, FamilyCount], said: Found) -> Mapping[str, FamilyCount]:
+        """What was reported of an evaluation stands, also where another of its step replaces that one."""
         named = {(one.split, APART if one.variant == APART else LEFT) for one in said if one.code == self.code}
         return {
             split: replace(one, said=one.said | {what for of, what in named if of == split})

@@ -16,7 +16,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
+from ko_cpt_callbacks.signal.level import abrupt_drop, floor_of, least_fall, lowest_level
 from ko_cpt_callbacks.signal.signals import Signals, faulty, is_low
 from ko_cpt_callbacks.watch.plausibility import LOWEST_PUBLISHED_BITS, fell_at_once, most_bits
 
@@ -44,7 +44,7 @@ class BelowFloorState:
     rows: int = 0
     """Training rows of the run that ``train`` has taken in,"""
     open: bool = True
-    """and whether one of its last ones is low, or an evaluation may have told how low that is."""
+    """and whether one of its last ones is low, or an evaluation may have shown how low that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class BelowFloor(Rule):
         state = BelowFloorState(recent, state.evals, state.said, rows, min(last) < highest)
         if len(last) < self.window or min(last) >= highest or (level := median(last)) >= highest:
             return state, ()
-        fall = sudden_fall(recent.losses, recent.lowest, self._least_fall(level, reach))
+        fall = abrupt_drop(recent.losses, recent.lowest, self._least_fall(level, reach))
         values: dict[str, Any] = {"points": len(last)}
         return self._report(state, seen.step, seen.split, level, reach, values, fall, "train")
 

@@ -17,7 +17,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.level import floor_of, least_fall, lowest_level, sudden_fall
+from ko_cpt_callbacks.signal.level import abrupt_drop, floor_of, least_fall, lowest_level
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import fitted
 
@@ -231,7 +231,7 @@ class PaddingInLoss(Rule):
         if level >= max(floor, self.floor_nats) or first is None or first < floor:
             return None
         if level >= floor:  # low for most tokenizers, but not for this one: only a fall that is one in any tells
-            return sudden_fall(state.losses, state.lowest, max(least_fall(reach), limits.FALL_NATS))
+            return abrupt_drop(state.losses, state.lowest, max(least_fall(reach), limits.FALL_NATS))
         rows = len(state.losses)
         share = self.early_share if rows <= limits.COLLAPSE_EARLY * self.window else self.share
         if level < share * first and rows <= 2 * self.window:
@@ -239,7 +239,7 @@ class PaddingInLoss(Rule):
         in_first_epoch = epoch is None or epoch <= 1.0
         if reach is not None and in_first_epoch and level < min(self.deep * floor, self.share * first):
             return first, level
-        return sudden_fall(state.losses, state.lowest, least_fall(reach))
+        return abrupt_drop(state.losses, state.lowest, least_fall(reach))
 
 
 def _count(values: Mapping[str, Any], name: str) -> int:

@@ -67,11 +67,11 @@ class EvalPoint:
 
     @classmethod
     def of(cls, seen: EvalObservation) -> EvalPoint | None:
-        """The point of an evaluation, or ``None`` where it logged no loss of either kind."""
+        """The point of an evaluation; ``None`` where it logged no loss of either kind, or no token had one."""
         exact = seen.exact_loss is not None
         loss = seen.exact_loss if exact else seen.loss
         # Without any loss, counted bad batches still make it an evaluation: one that failed.
-        if loss is None and not seen.nonfinite_batches:
+        if not seen.nonfinite_batches and (loss is None or (not exact and seen.tokens == 0)):
             return None
         value = _finite(loss)
         return cls(

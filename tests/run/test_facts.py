@@ -62,6 +62,10 @@ def facts(*rows: Observation, **more: Any) -> RunFacts:
         ([plan(300), *trained(200), TrainObservation(210, loss=2.9, nonfinite_steps=1),
           *[TrainObservation(step, loss=2.8) for step in range(220, 301, 10)]], "finished", True, (300, 300)),
         ([plan(300), *trained(300), EvalObservation(300, loss=math.nan)], "failed", True, (300, 300)),
+        (
+            [plan(300), *trained(300), EvalObservation(300, loss=math.nan, tokens=0, nonfinite_batches=0)],
+            "finished", True, (300, 300),
+        ),
     ],
 )  # fmt: skip
 def test_states(rows: list[Observation], state: str, complete: bool, steps: tuple[int, int | None]) -> None:

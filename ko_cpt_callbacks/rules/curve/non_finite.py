@@ -279,9 +279,11 @@ def _eval_fault(seen: EvalObservation) -> Fault | None:
         return "eval-batches", values
     if seen.exact_loss is not None and not math.isfinite(seen.exact_loss):
         return "eval-exact", values
-    if seen.loss is not None and not math.isfinite(seen.loss):
-        return "eval", values
-    return None
+    if seen.loss is None or math.isfinite(seen.loss):
+        return None
+    # Every batch with a target was counted as finite: what is left is the mean over no target, 0/0.
+    counted = seen.nonfinite_batches == 0 and (seen.tokens == 0 or seen.exact_loss is not None)
+    return None if counted and math.isnan(seen.loss) else ("eval", values)
 
 
 def _expected(recent: tuple[float, ...]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from messages.shown import shown
@@ -239,6 +240,16 @@ def test_eval_losses() -> None:
     assert shown(exact) == ("eval-exact", {"exact_loss": "Infinity", "loss": 3.771})
     (plain,) = _findings(EvalObservation(200, loss=NAN))
     assert shown(plain) == ("eval", {"loss": "NaN"})
+
+
+@pytest.mark.parametrize("known", [{"tokens": 0}, {"tokens": 90, "exact_loss": 3.771}])
+def test_an_evaluation_batch_without_a_target_is_no_fault(known: dict[str, Any]) -> None:
+    """Every batch was counted as finite: the Trainer's NaN is the mean over no target. Where none was counted, or no
+    exact loss came of them, the NaN may be the model's.
+    """
+    assert _findings(EvalObservation(200, loss=NAN, nonfinite_batches=0, **known)) == []
+    for unknown in ({**known, "nonfinite_batches": None}, {"tokens": 90, "nonfinite_batches": 0}):
+        assert [found.variant for found in _findings(EvalObservation(200, loss=NAN, **unknown))] == ["eval"]
 
 
 def test_eval_sets_are_apart() -> None:

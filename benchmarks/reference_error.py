@@ -1,90 +1,91 @@
-"""How well does the reference text tell two checkpoints of a run apart, and is its interval right?
+"""How well does the reference text tell two checkpoints of a run apart, and does its interval hold the pool's number?
 
-``python benchmarks/reference_error.py SOURCES [--larger]``
+``python benchmarks/reference_error.py SOURCES``
 
 A tiny model (``tests/tiny.py``, a byte-level tokenizer of 1,000 tokens) is trained by a Trainer from scratch, once a
-seed, on a fifth of a larger text (``larger_text.py``) that the reference text has nothing of. Its middle and its end
-are measured by `ko-cpt measure`'s own code on the reference text.
+seed, on text that is neither in the reference text nor in the pool that it was drawn from (GIMP's help, the questions
+of Debian, the Korean Civil Act). Its middle and its end are measured on the whole pool by `ko-cpt measure`'s own code;
+the pool has ten times the bytes of the reference text, each kind with the same share in both.
 
-* **difference, error**: end less middle, bits per byte, paired; its standard error.
-* **a tenth holds the whole**: of 200 draws of a tenth of the documents, those whose 95 % interval holds the difference
-  on all of them, a text ten times larger. Draws are without putting back, which makes the interval 1.05 times as wide
-  as it need be: of a normal mean 96.1 % would hold.
-* **--larger**: both are measured on the rest of the larger text too, all documents are the whole, and it is said
-  whether the interval of the reference text itself holds the difference on them, by language and by kind. Ten times as
-  much of the same kinds could not be had: all documents are 3.3 times the reference text in Korean. Other manuals are
-  no draw from the same documents, and the seeds share them: a count, of which no share is asked. It takes three times
-  as long.
+* **difference, error**: end less middle on the reference text, bits per byte, paired; its standard error.
+* **pool**: the same difference on all documents of the pool, and whether the reference text's 95 % interval holds it.
+  The seeds share the one draw that was published, so these are a count, of which no share is asked.
+* **draws hold**: the share of 400 other draws from the pool, made as the reference text was (a tenth of each kind),
+  whose 95 % interval holds the pool's difference. This is what the interval claims. Draws are without putting back,
+  and the interval is of a draw with: of a normal mean 96.1 % would hold.
 
-Exit status 1 where a difference is below 0.02 or an error above 0.002 bits per byte (a language), or fewer than 90 or
-more than 98 % of the draws hold.
+Exit status 1 where a difference on the reference text is below 0.02 or its error above 0.002 bits per byte (a seed and
+language), or where fewer than 90 or more than 98 % of the draws hold (a language, all seeds together).
 
-SOURCES is the folder of the archives (``make bench-reference`` fetches them). Some 20 seconds of processor time a seed.
+SOURCES is the folder of the archives (``make bench-reference`` fetches them). About a minute of processor time a seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import larger_text
 import numpy as np
+import reference_pool
 import reference_text
+import torch
 from numpy.typing import NDArray
-from reference_text import Twin
+from reference_pool import Twin
 from transformers import PrinterCallback
 from transformers.utils import logging
 
 from ko_cpt_callbacks.compare.pairing import paired_with
-from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.text import read_text_sets
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
-sys.path.insert(0, str(reference_text.ROOT / "tests"))
-STEPS, ROWS, LENGTH = 200, 16, 128
+sys.path.insert(0, str(reference_pool.ROOT / "tests"))
+STEPS, ROWS, LENGTH = 400, 16, 128
 VOCABULARY, HIDDEN = 1000, 32
-DRAWS, SHARE = 200, 0.1
+DRAWS = 400
 APART, ERROR = 0.02, 0.002
 LOWEST, HIGHEST = 0.90, 0.98
-LANGUAGES = ("ko", "en")
+SIDES = {"ko": "korean", "en": "english"}
+
+TRAINING = {
+    "debian-faq-ko_11.1_all.deb": "1e010227c0e7497b836e195beedcda60f3e9b8856f19f211cbbdc5e91b4a5d7a",
+    "debian-faq_11.1_all.deb": "427426e0cfa6888622fc1d72631071cb4b5a1f86ccde722e7820bcef284de5d0",
+    "gimp-help-en_2.10.34-2_all.deb": "a2deec76763aaf2fcdd197bac0736cdcb0770ba993d48d233329e1c92b0bfe36",
+    "gimp-help-ko_2.10.34-2_all.deb": "c8094280b19d858cc32b6d9278d7d6126bf41c05f6fcc45d2c07ee41b68f750b",
+}
 
 
-def is_training(twin: Twin) -> bool:
-    """A fifth of the documents, by the hash of their name."""
-    return hashlib.sha256(twin[0].encode()).digest()[0] % 5 == 0
-
-
-def write_texts(sources: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """The larger text's files, without the reference text and without what is trained on; and the latter's texts."""
-    had = {domain.name: twins for domain, twins in reference_text.made(sources)}
-    more = larger_text.more_documents(sources, had)
-    files = []
-    for place, language in enumerate(LANGUAGES, start=1):
-        for domain, twins in more.items():
-            file = folder / f"{language}_{domain}.jsonl"
-            lines = [json.dumps({"text": twin[place]}) for twin in twins if not is_training(twin)]
-            file.write_text("\n".join(lines), encoding="utf-8")
-            files.append(str(file))
-    return files, [text for twins in more.values() for twin in twins if is_training(twin) for text in twin[1:]]
+def training_texts(sources: Path) -> list[str]:
+    """Documents to train on, both languages; none is in the pool."""
+    reference_pool.check_archives(sources, TRAINING)
+    found = []
+    for name, korean, english in (
+        ("gimp-help-{}_2.10.34-2_all.deb", r"/help/ko/([\w.-]+)\.html$", r"/help/en/([\w.-]+)\.html$"),
+        ("debian-faq{}_11.1_all.deb", r"FAQ/ko/([\w-]+)\.ko\.html$", r"FAQ/([\w-]+)\.en\.html$"),
+    ):
+        marks = ("ko", "en") if "gimp" in name else ("-ko", "")
+        files = [sources / name.format(mark) for mark in marks]
+        pages = (reference_pool.members(*one) for one in zip(files, (korean, english), strict=True))
+        found += reference_pool.documents(reference_pool.html_pages(*pages))
+    found += reference_pool.documents(reference_pool.articles(reference_pool.statutes()[-1]))
+    return [text for twin in found for text in (twin.korean, twin.english) if text]
 
 
 def train(texts: list[str], seed: int, folder: Path) -> tuple[Path, Path]:
     """Folders of the model in the middle and at the end of its run."""
     import tiny
 
-    tokenizer = trained_tokenizer(texts)
+    tokenizer = tiny.byte_level_tokenizer.__wrapped__(300).train_new_from_iterator(texts, VOCABULARY)
     rows = tiny.packed(tuple(texts), tokenizer, LENGTH)
     model = tiny.llama(len(tokenizer), seed=seed, hidden=HIDDEN)
     settings = {
@@ -106,106 +107,134 @@ def train(texts: list[str], seed: int, folder: Path) -> tuple[Path, Path]:
     return middle, end
 
 
-def trained_tokenizer(texts: list[str]) -> Any:
-    """A byte-level BPE of the training text."""
-    import tiny
+@dataclass(frozen=True)
+class Language:
+    """The pool in one language under the middle and the end of a run; the rows of a kind stand together.
 
-    tokenizer = tiny.byte_level_tokenizer.__wrapped__(300)
-    return tokenizer.train_new_from_iterator(texts, VOCABULARY)
+    Attributes:
+        middle: Per-document sums.
+        end: The same documents.
+        places: The rows of each kind.
+        sizes: Bytes of each document in Korean, by which it is drawn.
+        reference: Rows that are in the reference text.
+    """
+
+    middle: RowSums
+    end: RowSums
+    places: Mapping[str, NDArray[np.intp]]
+    sizes: NDArray[np.int64]
+    reference: NDArray[np.intp]
+
+    def difference(self, chosen: NDArray[np.intp] | None = None) -> tuple[float, float, int]:
+        """End less middle in bits per byte, its standard error, documents; of the chosen rows, or of all."""
+        sides = (self.middle, self.end) if chosen is None else (rows_at(one, chosen) for one in (self.middle, self.end))
+        found = paired_with(*sides, same_tokenizer=False)
+        assert found.difference is not None and found.se is not None, found.reasons
+        return found.difference, found.se, found.rows
+
+    def share_that_holds(self, rng: np.random.Generator) -> float:
+        """The share of draws like the reference text whose interval holds the difference on the pool."""
+        truth = self.difference()[0]
+        held = 0
+        for _ in range(DRAWS):
+            orders = [rng.permutation(one) for one in self.places.values()]
+            parts = [one[: reference_text.fitting(self.sizes[one].tolist())] for one in orders]
+            difference, error, _ = self.difference(np.concatenate(parts))
+            low, high = interval(difference, error)
+            held += low <= truth <= high
+        return held / DRAWS
 
 
-def measured(model: Path, texts: list[str], folder: Path) -> MeasuredModel:
-    """The model on a text."""
-    settings = MeasureSettings(folder / ("reference" if texts == ["reference"] else "more"), context=64)
-    return measure_model(ModelChoice(str(model), device="cpu"), read_text_sets(texts), settings)
-
-
-def joined(parts: list[RowSums]) -> RowSums:
-    """Rows of several texts, one behind the other."""
-    return RowSums(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(RowSums)})
-
-
-def drawn(rows: RowSums, places: NDArray[np.intp]) -> RowSums:
+def rows_at(rows: RowSums, places: NDArray[np.intp]) -> RowSums:
     """Some rows."""
     return RowSums(**{one.name: getattr(rows, one.name)[places] for one in fields(RowSums)})
 
 
-def less(end: RowSums, middle: RowSums) -> tuple[float, float, int]:
-    """End less middle in bits per byte, its standard error, documents."""
-    found = paired_with(middle, end, same_tokenizer=False)
-    assert found.difference is not None and found.se is not None, found.reasons
-    return found.difference, found.se, found.rows
+def write_pool(pool: Mapping[str, Sequence[Twin]], folder: Path) -> list[str]:
+    """The pool's files, one a language and kind, documents in the pool's order."""
+    files = []
+    for language, side in SIDES.items():
+        for kind, twins in pool.items():
+            texts = [getattr(twin, side) for twin in twins]
+            if any(texts):
+                files.append(folder / f"{language}_{kind}.jsonl")
+                files[-1].write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+    return [str(file) for file in files]
 
 
-def holding(end: RowSums, middle: RowSums, seed: int) -> float:
-    """The share of draws of a tenth whose interval holds the difference on all rows."""
-    rng = np.random.default_rng(seed)
-    truth = less(end, middle)[0]
-    held = 0
-    for _ in range(DRAWS):
-        places = rng.choice(len(end), round(SHARE * len(end)), replace=False)
-        difference, error, _ = less(drawn(end, places), drawn(middle, places))
-        low, high = interval(difference, error)
-        held += low <= truth <= high
-    return held / DRAWS
-
-
-def one_seed(texts: list[str], files: list[str], seed: int, folder: Path) -> Iterator[tuple[Any, ...]]:
-    """A line a set: its name, the difference on the reference text, that on all documents, share of draws.
-
-    ``files`` is the larger text; empty: all documents are those of the reference text.
-    """
-    pair = train(texts, seed, folder)
-    found = [
-        [{item.name: item.rows for item in measured(one, text, folder).sets} for one in pair]
-        for text in (["reference"], files)
-        if text
-    ]
-    for name in found[0][0]:
-        end, middle = (joined([each[at][name] for each in found if name in each[at]]) for at in (1, 0))
-        share = holding(end, middle, seed) if name in LANGUAGES else None
-        yield name, less(found[0][1][name], found[0][0][name]), less(end, middle), share
+def measured(
+    pool: Mapping[str, Sequence[Twin]], files: list[str], models: Sequence[Path], folder: Path
+) -> Iterator[Any]:
+    """Each language under two models."""
+    found = []
+    for number, model in enumerate(models):
+        settings = MeasureSettings(folder / f"measured-{number}", context=64)
+        result = measure_model(ModelChoice(str(model), device="cpu"), read_text_sets(files), settings)
+        found.append({item.name: item.rows for item in result.sets})
+    for language in SIDES:
+        places: dict[str, NDArray[np.intp]] = {}
+        chosen: list[int] = []
+        sizes: list[int] = []
+        at = 0
+        for kind, twins in pool.items():
+            if f"{language}_{kind}" in found[0]:
+                assert len(found[0][f"{language}_{kind}"]) == len(twins)
+                drawn = set(reference_text.drawn(kind, twins))
+                chosen += [at + place for place, twin in enumerate(twins) if twin in drawn]
+                sizes += [len(twin.korean.encode()) for twin in twins]
+                places[kind] = np.arange(at, at + len(twins))
+                at += len(twins)
+        middle, end = (
+            RowSums(
+                **{
+                    one.name: np.concatenate([getattr(sets[f"{language}_{kind}"], one.name) for kind in places])
+                    for one in fields(RowSums)
+                }
+            )
+            for sets in found
+        )
+        yield language, Language(middle, end, places, np.array(sizes), np.array(chosen))
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line a seed and set; 1 where a bound is not kept."""
+    """Print a line a seed and language; 1 where a bound is not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", type=Path)
-    parser.add_argument("--larger", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-    reference_text.check_archives(asked.sources, larger_text.ARCHIVES)
+    torch.set_num_threads(1)
     say = partial(print, flush=True)
-    wrong, counts, shares = 0, {True: [0, 0], False: [0, 0]}, []
+    pool = reference_pool.pool(asked.sources)
+    texts = training_texts(asked.sources)
+    shares: dict[str, list[float]] = {language: [] for language in SIDES}
+    wrong, hits = 0, 0
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        files, texts = write_texts(asked.sources, scratch)
+        files = write_pool(pool, scratch)
         say(f"trained on {sum(len(text.encode()) for text in texts):,} bytes")
-        heads = (("seed set", -20), ("difference", 12), ("error", 9), ("documents", 11), ("draws hold", 12))
-        heads += (("on all", 10), ("documents", 11)) if asked.larger else ()
-        say("".join(f"{head:{'<' if width < 0 else '>'}{abs(width)}}" for head, width in heads))
+        say("seed set  difference   error documents      pool documents  draws hold")
         for seed in range(asked.seeds):
-            lines = one_seed(texts, files if asked.larger else [], seed, scratch / str(seed))
-            for name, (difference, error, documents), (whole, _, every), share in lines:
-                language = name in LANGUAGES
+            models = train(texts, seed, scratch / str(seed))
+            for language, rows in measured(pool, files, models, scratch / str(seed)):
+                difference, error, documents = rows.difference(rows.reference)
+                whole, _, every = rows.difference()
                 low, high = interval(difference, error)
-                row = f"{seed:<5}{name:15}{difference:>+12.4f}{error:>9.4f}{documents:>11}"
-                row += f"{share:>12.1%}" if language else " " * 12
-                if every > documents:
-                    counts[language][0] += low <= whole <= high
-                    counts[language][1] += 1
-                    row += f"{whole:>+10.4f}{every:>11}{'' if low <= whole <= high else '  outside'}"
-                say(row)
-                if language:
-                    shares.append(share)
-                    wrong += abs(difference) < APART or error > ERROR
-    say(f"a tenth holds the whole: {np.mean(shares):.1%} of {DRAWS * len(shares):,} draws")
-    for language, what in ((True, "languages"), (False, "kinds")) if asked.larger else ():
-        say(f"the reference text's own interval, seeds x {what}: {counts[language][0]} of {counts[language][1]} hold")
-    return int(wrong > 0 or not LOWEST <= np.mean(shares) <= HIGHEST)
+                held = rows.share_that_holds(np.random.default_rng(seed))
+                shares[language].append(held)
+                hits += low <= whole <= high
+                wrong += abs(difference) < APART or error > ERROR
+                say(
+                    f"{seed:<5}{language:4}{difference:>+11.4f}{error:>8.4f}{documents:>10}{whole:>+10.4f}{every:>10}"
+                    f"{held:>12.1%}{'' if low <= whole <= high else '  the reference text does not hold it'}"
+                )
+    say(f"the reference text's own interval holds the pool's difference in {hits} of {len(SIDES) * asked.seeds}")
+    for language, found in shares.items():
+        say(f"draws like it, {language}: {np.mean(found):.1%} of {DRAWS * len(found):,} hold")
+        wrong += not LOWEST <= np.mean(found) <= HIGHEST
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert "\nProvides-Extra: dev\n" in metadata
     assert "ko-cpt = ko_cpt_callbacks.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
-    # The history in the reference text is under the GPL, which wants its text passed on with it.
+    # Some of the reference text is under the GPL, which wants its text passed on with it.
     assert {"ko_cpt_callbacks/reference/GPL-2.txt", f"{info}/licenses/ko_cpt_callbacks/reference/GPL-2.txt"} <= {
         *wheel.namelist()
     }

@@ -1,33 +1,46 @@
-"""The reference text: whole, of the size and the licenses that are said, twins in two languages."""
+"""The reference text: whole, a draw from its pool, with the licenses that are said, twins in two languages."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import ko_cpt_callbacks
+from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.measure import text as text_module
-from ko_cpt_callbacks.measure.text import read_text_sets
+from ko_cpt_callbacks.measure.document import DocumentSums, row_sums
+from ko_cpt_callbacks.measure.text import MeasuredText, TextSet, read_text_sets
+from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
 
 FOLDER = Path(ko_cpt_callbacks.__file__).parent / "reference"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text("utf-8"))
 
 
-def _maker() -> ModuleType:
-    path = FOLDER.parents[1] / "benchmarks" / "reference_text.py"
-    spec = importlib.util.spec_from_file_location("reference_text", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reference_text"] = module  # its dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+def _evaluated(item: TextSet) -> RowSums:
+    """A set's rows as they would be measured, each with the hash of its text."""
+    return row_sums(
+        [
+            DocumentSums(
+                item.name, one.id, float(one.size), one.size, one.size,
+                blake2b(one.text.encode(), digest_size=32).hexdigest(), READ | OPENS, one.size, len(one.text), {}
+            )
+            for one in item.documents
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def maker(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that draws the text."""
+    monkeypatch.syspath_prepend(str(FOLDER.parents[1] / "benchmarks"))
+    return importlib.import_module("reference_text")
 
 
 def test_reference_text_is_what_its_manifest_says() -> None:
@@ -71,9 +84,48 @@ def test_every_file_has_its_license() -> None:
         assert f"## {one['domain']}\n" in page
     assert MANIFEST["note"] in page
     # The one license that must be passed on as a text, and not by its address.
-    assert any(one["license"].startswith("GPL-2.0") for one in MANIFEST["sets"])
-    assert "GPL-2.txt beside this page" in page
+    assert {one["license"] for one in MANIFEST["sets"] if "GPL" in one["license"]} == {
+        "GPL-2.0-only",
+        "GPL-2.0-or-later",
+    }
+    assert page.count("GPL-2.txt beside this page") == 2
     assert "GNU GENERAL PUBLIC LICENSE\n                       Version 2" in (FOLDER / "GPL-2.txt").read_text("utf-8")
+
+
+def test_each_kind_is_a_tenth_of_its_pool() -> None:
+    """The pool is ten times the text, in each language; no kind has much less of the text than of the pool."""
+    for language in ("ko", "en"):
+        sets = [one for one in MANIFEST["sets"] if one["language"] == language]
+        text, pool = (sum(one[key] for one in sets) for key in ("bytes", "pool_bytes"))
+        assert pool >= 10 * text
+        for one in sets:
+            assert abs(one["bytes"] / text - one["pool_bytes"] / pool) < 0.01
+            assert abs(one["documents"] / one["pool_documents"] - 0.1) < 0.015
+
+
+def test_a_draw_is_random_and_as_much_as_fits(maker: ModuleType) -> None:
+    """Ids say the order of a draw, not the texts or the pool's order; it ends before it is more than a tenth."""
+    pool = [maker.Twin(f"page-{number}", "글" * 20, "text") for number in range(100)]
+    found = maker.drawn("help", pool)
+    assert len(found) == 10
+    assert found == [twin for twin in pool if twin in found]
+    ids = {twin.id for twin in found}
+    others = [maker.Twin(twin.id, "말" * 20, "other") for twin in reversed(pool)]
+    assert {twin.id for twin in maker.drawn("help", others)} == ids
+    assert {twin.id for twin in maker.drawn("office", pool)} != ids
+    assert [maker.fitting(sizes) for sizes in ([1] * 19, [1] * 20, [5, 45, 0], [6, 44])] == [1, 2, 1, 0]
+
+
+def test_two_versions_of_the_text_are_not_compared() -> None:
+    """What was measured on another version, of the same sets, has another fingerprint: no difference is formed."""
+    now = read_text_sets(["reference"]).sets[0]
+    before = replace(now, documents=now.documents[:-1])
+    rows = [_evaluated(one) for one in (now, before)]
+    assert rows[0].fingerprint() != rows[1].fingerprint()
+    for alike in (True, False):
+        assert paired_with(rows[0], rows[0], alike).difference == 0
+        assert paired_with(rows[0], rows[1], alike).reasons == ("different-text",)
+    assert MeasuredText("reference 1", (now,)).digest != MeasuredText("reference 1", (before,)).digest
 
 
 def test_a_changed_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +140,31 @@ def test_a_changed_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read_text_sets(["reference"])
 
 
-def test_blocks_are_kept_in_both_languages_or_in_none() -> None:
+def test_blocks_are_kept_in_both_languages_or_in_none(maker: ModuleType) -> None:
     """What stands untranslated on the Korean page is left out of both; a page with little Korean is left out whole."""
-    maker = _maker()
+    pool = maker.reference_pool
     korean, english = "가나다라마바사 " * 20, "letters " * 20
-    both = maker.twins([(korean, english), ("Untranslated", "Untranslated"), ("두 번째", "second")])
-    assert both == (f"{korean}\n두 번째", f"{english}\nsecond")
-    assert maker.twins([(korean, english), ("a", "a"), ("b", "b"), ("c", "c")]) is None
+    untranslated = [("a", "a"), ("b", "b"), ("c", "c")]
+    pages = [
+        ("first", [(korean, english), ("Untranslated", "Untranslated"), ("두 번째", "second")]),
+        ("again", [(korean, english), ("세 번째 " * 40, "third")]),
+        ("little", [("네 번째 " * 40, "fourth"), *untranslated]),
+        ("short", [("다섯 번째", "fifth")]),
+    ]
+    assert pool.documents(iter(pages)) == [
+        maker.Twin("first", f"{korean}\n두 번째", f"{english}\nsecond"),
+        maker.Twin("again", ("세 번째 " * 40).strip(), "third"),
+    ]
     body = "<info><title>x</title></info><title>제목</title><p>가 <gui>나</gui>\n다</p>"
-    assert maker.mallard_blocks(f'<page xmlns="http://projectmallard.org/1.0/">{body}</page>') == [
+    assert pool.mallard_blocks(f'<page xmlns="http://projectmallard.org/1.0/">{body}</page>') == [
         ("title", "제목"),
         ("p", "가 나 다"),
     ]
+
+
+def test_sections_of_a_page_are_paired_by_their_anchor(maker: ModuleType) -> None:
+    """Sections that the languages have in another order are twins by name; one whose blocks differ is left out."""
+    korean = "<h2><a id='a'></a>하나</h2><p>첫째<pre>code</pre></p><h2 id='b'>둘</h2><p>둘째</p><p>셋째</p>"
+    english = "<h2 id='b'>Two</h2><p>second</p><h2><a id='a'></a>One</h2><p>first</p>"
+    found = dict(maker.reference_pool.html_pages({"page": korean}, {"page": english}))
+    assert found == {"page#": [], "page#a": [("하나", "One"), ("첫째", "first")], "page#b": []}

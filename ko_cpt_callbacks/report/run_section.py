@@ -15,6 +15,7 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
 from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
 from ko_cpt_callbacks.report.curves import fans_of
+from ko_cpt_callbacks.report.data_section import data_tables
 from ko_cpt_callbacks.report.drawing import Content, Element, Line, element, measured, number, table
 from ko_cpt_callbacks.report.health import checkpoints, findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
@@ -57,6 +58,7 @@ def run_section(
         *_titled(level, words.say("ladder"), ladder([subject], named, words)),
         *_titled(level, words.say("stages"), _stages(subject, words)),
         *_titled(level, words.say("checkpoints"), checkpoints(subject, words)),
+        *_titled(level, words.say("data"), data_tables(subject.path, words)),
         *_titled(level, words.say("not-checked"), _not_checked(subject, words, fans.withheld)),
         *_titled(level, words.say("facts"), [_facts(subject, words, gpu_price)]),
         class_="run",

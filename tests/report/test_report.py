@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -111,6 +112,37 @@ def test_checkpoints_are_a_table(tmp_path: Path) -> None:
     assert {cell for row in cells for cell in row if cell} <= {text for tag, text in read.texts if tag == "td"}
     assert keep_line(account, "en") in read.shown
     assert "Checkpoints" not in Read(reported(tmp_path, _decaying(tmp_path / "none", 30, 30))).shown
+
+
+def test_what_became_of_the_texts_is_shown(tmp_path: Path) -> None:
+    """Documents of each source, what filters dropped, fertility; a file of another kind, or none, shows nothing."""
+    run = Path(state(tmp_path / "run", rows(50)))
+    filters = [
+        {"filter": "hangul-share", "documents": 1000, "dropped_documents": 150, "bytes": 1, "dropped_bytes": 1},
+        {"filter": "near-duplicates", "documents": 850, "dropped_documents": 34, "bytes": 1, "dropped_bytes": 1},
+    ]
+    source = {"documents": 1600, "read": 1000, "tokens": 5000, "bytes": 20_500, "filters": filters}
+    part = {"sources": {"<b>ko": source}}
+    sides = {
+        side: {"tokens_per_character": value, "bytes_per_token": 2.0}
+        for side, value in (("before", 1.25), ("after", 0.5))
+    }
+    report = {"format": 1, "train": part, "eval": {"held": {"sources": {}}}, "fertility": sides}
+    file = run / "data" / "report.json"
+    file.parent.mkdir()
+    for text in ("{", "[]", '{"format": 1, "train": 3}', json.dumps({**report, "format": 2})):
+        file.write_text(text, "utf-8")
+        assert "Dropped by filter" not in Read(reported(tmp_path, str(run))).shown
+    file.write_text(json.dumps(report), "utf-8")
+    cells = [text for tag, text in Read(reported(tmp_path, str(run))).texts if tag == "td"]
+    for row in (
+        ["training", "<b>ko", "1,000", "81.6%", "1,600", "5,000", "4.10"],
+        ["training", "<b>ko", "hangul-share", "1,000", "150", "15.0%"],
+        ["training", "<b>ko", "near-duplicates", "850", "34", "4.0%"],
+        ["base's tokenizer", "1.250", "2.000"],
+        ["extended tokenizer", "0.500", "2.000"],
+    ):
+        assert any(cells[at : at + len(row)] == row for at in range(len(cells))), row
 
 
 def test_what_a_run_cost(tmp_path: Path) -> None:

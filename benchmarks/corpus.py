@@ -64,10 +64,10 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
         FilterReport,
         HangulShare,
         PerplexityBand,
-        RepeatedNgrams,
         keep_documents,
     )
     from ko_cpt_callbacks.training.data.packing import PackSettings
+    from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
     from ko_cpt_callbacks.training.data.rows import packed_rows
     from ko_cpt_callbacks.training.data.sources import Source, read_documents
     from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, measure_fertility

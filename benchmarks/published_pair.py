@@ -27,7 +27,7 @@ import sys
 import numpy as np
 
 from ko_cpt_callbacks.compare.pairing import paired_with
-from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS, Seeds, resolution_of, seed_part
+from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS, Seeds, resolution_of, seed_spread
 from ko_cpt_callbacks.compare.value import relation_of
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
@@ -68,7 +68,7 @@ def called(first: RowSums, second: RowSums, *, seeds: bool) -> bool:
     """Whether the two are called different."""
     found = paired_with(second, first, same_tokenizer=False)
     assert found.difference is not None and found.se is not None
-    part = seed_part("bits per byte", None, Seeds(CLASS), Seeds(CLASS)) if seeds else None
+    part = seed_spread("bits per byte", None, Seeds(CLASS), Seeds(CLASS)) if seeds else None
     resolution = resolution_of(found.se, None if part is None else part.wide)
     low, high = found.difference - resolution, found.difference + resolution
     return relation_of(found.difference, low, high, resolution) != "level"
@@ -89,7 +89,7 @@ def main() -> int:
         sum(called(*pair(rng, 0.0, SEED_SD), seeds=seeds) for _ in range(EQUAL)) / EQUAL for seeds in (False, True)
     )
     rows = sum(called(*pair(rng, 0.0), seeds=False) for _ in range(EQUAL)) / EQUAL
-    part = seed_part("bits per byte", None, Seeds(CLASS), Seeds(CLASS))
+    part = seed_spread("bits per byte", None, Seeds(CLASS), Seeds(CLASS))
     assert part is not None
     whole = resolution_of(_SE, part.wide)
     power = sum(called(*pair(rng, 2 * whole, SEED_SD), seeds=True) for _ in range(EQUAL)) / EQUAL

@@ -199,10 +199,8 @@ class Monitor:
             if isinstance(before, SetAside):
                 continue
             try:
-                if isinstance(seen, TrainObservation) and (wakes := self._wakes[place]) is not None:
-                    facts, fields = wakes
-                    if not any(of(before) for of in fields) and not any(fact(seen, signals) for fact in facts):
-                        continue  # the row does not concern it
+                if isinstance(seen, TrainObservation) and not self._concerns(place, before, seen, signals):
+                    continue
                 after, found = rule.step(before, seen, signals)
                 findings.extend(_checked(rule, found))
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
@@ -215,6 +213,20 @@ class Monitor:
             findings = [one for one in findings if run.seen.lets(one)]
         moment = Moment(moment.before, (*moment.rows, seen), (*moment.found, *findings))
         return MonitorState(tuple(states), signals, seen.step, moment), tuple(findings)
+
+    def _concerns(self, place: int, state: Any, seen: TrainObservation, signals: Signals) -> bool:
+        """Whether a training row concerns a rule, as its `Rule.wakes` says."""
+        wakes = self._wakes[place]
+        if wakes is None:
+            return True
+        facts, fields = wakes
+        for of in fields:
+            if of(state):
+                return True
+        for fact in facts:  # noqa: SIM110 - a generator takes as long as most facts
+            if fact(seen, signals):
+                return True
+        return False
 
     def fold(
         self, observations: Iterable[Observation], state: MonitorState | None = None

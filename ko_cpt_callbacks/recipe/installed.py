@@ -9,6 +9,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +64,14 @@ def causal_families(folder: Path | None = None) -> tuple[str, ...] | None:
     Args:
         folder: Of transformers; None: of the installed one.
     """
-    tree = _tree(folder or installed_folder(), _AUTO)
+    folder = folder or installed_folder()
+    return None if folder is None else _causal_families(folder)
+
+
+@cache
+def _causal_families(folder: Path) -> tuple[str, ...] | None:
+    """Those of one folder; what is installed stays as it is, its file is long, and every recipe asks."""
+    tree = _tree(folder, _AUTO)
     for name, value in _assigned(tree.body if tree is not None else []):
         if name == _CAUSAL and isinstance(value, ast.Call) and value.args:
             try:
@@ -86,9 +94,14 @@ def class_defaults(family: str, folder: Path | None = None) -> Mapping[str, Any]
         for item in _classes(folder, Path("models", place, f"configuration_{place}.py")):
             own = {**dict(_constants(item.body)), **_taken(item)}
             if own.get(_TYPE) == family:
-                every = next((_taken(base) for base in _classes(folder, _BASE) if base.name in _BASES), {})
-                return {**every, **own}
+                return {**_every(folder), **own}
     return None
+
+
+@cache
+def _every(folder: Path | None) -> Mapping[str, Any]:
+    """What every family takes; see `_causal_families`."""
+    return next((_taken(base) for base in _classes(folder, _BASE) if base.name in _BASES), {})
 
 
 def _classes(folder: Path | None, path: Path) -> Iterator[ast.ClassDef]:

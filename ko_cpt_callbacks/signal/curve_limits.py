@@ -10,44 +10,30 @@ DIVERGED_NOISES: Final = 5.5
 """Noises of the time of the lowest level by which the loss must be above it. Chosen, not measured."""
 DIVERGED_NATS: Final = 0.4
 """Nats by which it must be. Chosen: healthy runs of the suite rise by less than 0.15 after the warm-up."""
-DIVERGED_SWINGS: Final = 1.6
-"""Times the largest rise that went back by itself. Chosen, not measured."""
-DIVERGED_YOUNG_NATS: Final = 0.65
-"""Nats, while the run is young. Chosen: healthy runs of the suite rise by up to 0.5 in a warm-up."""
 DIVERGED_RISING: Final = 12
 """Points since the level was within a fifth of a rise that goes on. Chosen, not measured."""
 DIVERGED_STAYING: Final = 16
 """Points in the upper half of a rise. Chosen: spikes of 20 points are back before."""
 DIVERGED_SWINGING: Final = 26
 """Points of which more than half are up. Chosen, not measured."""
+DIVERGED_MOSTLY: Final = 0.55
+"""Share of the points of a loss that swings that are up. Chosen, not measured."""
+DIVERGED_LATELY: Final = 4
+"""Points of its last eight that are up. Chosen, not measured."""
 DIVERGED_CLIMBING: Final = 6
 """Points since the level was within a fifth of a rise that is ever faster. Chosen, not measured."""
 DIVERGED_SHIFT_NATS: Final = 1.0
 """Nats up to which a change between two points is a shift of the level. Chosen, not measured."""
 DIVERGED_BESIDE: Final = 0.7
 """Share of the rise that training beside a best evaluation must have. Chosen, not measured."""
-DIVERGED_SHORT: Final = 40
-"""Points of a log that is short. Chosen, not measured."""
-DIVERGED_SHORT_RISING: Final = 8
-"""Points of a huge rise that goes on in a short log. Chosen, not measured."""
-DIVERGED_SHORT_STAYING: Final = 11
-"""Points in the upper half of a huge rise in a short log. Chosen, not measured."""
 DIVERGED_BEGAN: Final = 0.2
 """Share of a rise from which on it is going on. Chosen, not measured."""
-DIVERGED_BEGAN_NEEDED: Final = 0.6
-"""Share of the height needed, where that is less: so high a rise is going on in any case. Chosen, not measured."""
 DIVERGED_GOES_ON: Final = 0.12
 """Share of a rise that its last three points bring where it goes on. Chosen, not measured."""
-DIVERGED_EASES: Final = 0.15
-"""Share of a rise by which its level may have come down over eight points, and it stays. Chosen, not measured."""
-DIVERGED_HUGE: Final = 3
-"""Times what is needed, from which a rise is huge. Chosen, not measured."""
-DIVERGED_MOSTLY: Final = 0.55
-"""Share of the points of a loss that swings that are up. Chosen, not measured."""
-DIVERGED_LATELY: Final = 4
-"""Points of its last eight that are up. Chosen, not measured."""
 DIVERGED_SWUNG: Final = 0.35
 """Share of the way up by which a loss that swings came down and went up again. Chosen, not measured."""
+DIVERGED_EASES: Final = 0.15
+"""Share of a rise by which its level may have come down over eight points, and it stays. Chosen, not measured."""
 DIVERGED_SHIFT_SHARE: Final = (0.85, 1.2)
 """Shares of a rise between which its change from one point to the next is all of it. Chosen, not measured."""
 DIVERGED_SHIFT_STILL: Final = 0.1
@@ -73,33 +59,21 @@ SOAR_NATS: Final = 2.0
 SPIKE_ONE_NOISES: Final = 9.2
 """Noises of a single point. Measured by leaving out what had been found on seeds 0 to 19: 8.5 keeps one spike more of
 160, with 3 alarms more of 68."""
-SPIKE_FEW_NOISES: Final = 7.4
-"""Noises of two or three points. Measured in the same way: 6.5 keeps none more of 110, with 2 alarms more of 68."""
 SPIKE_MANY_NOISES: Final = 6.8
 """Noises of more points. Measured in the same way: 5.8 keeps none more of 109, with one alarm more of 68."""
-SPIKE_WILDS: Final = 2.2
-"""Times the second farthest point of the window, for a single point. Chosen, not measured."""
-SPIKE_DIPS: Final = 2.5
-"""Times as high as the points before went low. Chosen, not measured."""
 SPIKE_LEAST_NATS: Final = 0.08
 """Nats of any spike. Chosen, not measured."""
 SPIKE_EPOCH_END_NATS: Final = 0.8
 """Nats of a rise that begins at the end of an epoch. Chosen, not measured."""
-SPIKE_BUMP_CLIMB: Final = 3
-"""Points up to its peak after which a rise in a warm-up is a bump. Chosen, not measured."""
-SPIKE_BUMP_NATS: Final = 0.65
-"""Nats of a bump that is a spike. Chosen, not measured."""
+SPIKE_EARLY_NATS: Final = 0.65
+"""Nats of a spike after fewer than twelve points. Chosen, not measured."""
 SPIKE_MORE: Final = 0.05
 """Share by which a single point must be higher with each doubling of the points beyond 128. Measured on seeds 0 to 2:
 without it one alarm more in a thousand healthy logs."""
-SPIKE_MEGA_BATCH_POINTS: Final = 8
+SPIKE_MEGA_BATCH_POINTS: Final = 4
 """Points of a rise that was up at once, from which it may be a mega-batch's. Chosen, not measured."""
-SPIKE_EARLY_NATS: Final = 0.35
-"""Nats of a spike after fewer than twelve points. Chosen, not measured."""
 SPIKE_MOST: Final = 10
 """Spikes that are reported of one run. Chosen, not measured."""
-SPIKE_FEW: Final = 3
-"""Points of a rise that are few. Chosen, not measured."""
 SPIKE_MORE_FROM: Final = 128
 """Points from which on a single point must be higher with each doubling. Chosen, not measured."""
 SPIKE_AT_ONCE: Final = 0.7

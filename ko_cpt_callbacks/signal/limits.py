@@ -63,25 +63,8 @@ BENT_LESS: Final = 0.8
 """Share of the noise around a line below which that of second differences is believed. Chosen, not measured."""
 BACK_NOISES: Final = 2.5
 """Noises above its base at which any rise is over. Chosen, not measured."""
-SWING_BACK: Final = 0.4
-"""Share of its height below which a swing of the short median went back. Chosen, not measured."""
 LOW_NOISE: Final = 1.5
 """Times the noise of the lowest level before that of a lower one is, at most. Chosen, not measured."""
-JUMP_AT_ONCE: Final = 0.6
-"""Share of a jump that comes between two points. Chosen, not measured."""
-YOUNG_POINTS: Final = 30
-"""Points of a window that is young in any case. Chosen, not measured."""
-YOUNG_WARM: Final = 6.5
-"""Times the points of its warm-up that a window is young. Chosen, not measured."""
-RISE_YOUNG_WARM: Final = 4
-"""Times those up to which a rise may be the bump of a warm-up. Chosen, not measured."""
-YOUNG_RATE: Final = 0.93
-"""Share of its peak below which a learning rate is on its way down: nothing is young then. Chosen, not measured."""
-EPOCH_FIRST: Final = 0.9
-"""Epochs before which none ends. Chosen, not measured."""
-EPOCH_PACE: Final = 0.34
-"""Epochs that a row brings, at most, where the last row of an epoch can be found. Chosen, not measured."""
-
 STRAIGHT: Final = 40
 """Points from which on the whole window tells the noise. Chosen, not measured."""
 
@@ -94,9 +77,6 @@ BENT: Final = 8
 LONGEST_RISE: Final = 30
 """Points after which a rise is no spike any more. Chosen, not measured."""
 
-SWING: Final = 0.6
-"""Nats of a rise from which it is more than a swing that goes back by itself. Chosen, not measured."""
-
 BACK: Final = 0.3
 """Share of its height at which a rise is over. Chosen, not measured."""
 
@@ -106,23 +86,11 @@ JUMP: Final = 5.0
 JUMPS: Final = 6
 """Jumps that are kept. Chosen, not measured."""
 
+JUMP_AT_ONCE: Final = 0.6
+"""Share of a jump that comes between two points. Chosen, not measured."""
+
 SEAM_ROWS: Final = 6
 """Rows after the first sign of another run in which others belong to it. Chosen: a second warm-up takes three."""
-
-SEAM_AFTER: Final = 5
-"""Points after a counter's sign that are compared with those before. Chosen, not measured."""
-
-SEAM_BEFORE: Final = 3
-"""Times those points that there are of both runs together. Chosen, not measured."""
-
-SEAM_NOISES: Final = 6.0
-"""Noises by which the level changes across a seam. Chosen, not measured."""
-
-SEAM_PACE: Final = 1.3
-"""Factor by which tokens per step change across a seam, or its inverse. Chosen, not measured."""
-
-SEAM_LEVEL_NATS: Final = 0.1
-"""Nats by which the level changes across a seam. Chosen, not measured."""
 
 RAMPS: Final = (4.0, 6.0, 9.0)
 """Points. Lengths of the ramps that a step must fit better than. Chosen: the public log of a fall that is a phase of
@@ -139,10 +107,6 @@ SHIFT_JITTERS: Final = 3.6
 """Noises, as first differences of the window tell it, that a shift must have: that of the points before may be small by
 chance. Measured by leaving out what had been found on seeds 0 to 19: none of 328 shifts is lost, 8 of 68 alarms are
 gone; 4: 3 lost, 11 gone."""
-
-SHIFT_MOVED: Final = 2.4
-"""Noises by which the short medians before and after must differ. Measured on seeds 0 to 12, 299 shifts and 4,760
-healthy logs of up to 700 rows: of 3.2: two shifts and two alarms less."""
 
 SHIFT_GAIN: Final = 1.5
 """Squared noises by which a step must fit better than a ramp or a curve. Measured on seeds 0 to 9: recall and alarms
@@ -171,12 +135,6 @@ SHIFT_BEFORE: Final = 14
 
 SHIFT_LEAST: Final = 9
 """Points before a shift, at least. Chosen, not measured."""
-
-SHIFT_SMALL: Final = 0.05
-"""Share of the level below which a shift may be what a rising learning rate does. Chosen, not measured."""
-
-SHIFT_NATS: Final = 0.02
-"""Nats that a shift must have. Chosen, not measured."""
 
 SHIFT_HELD: Final = (0.2, 0.45)
 """Shares of a shift that the nearest and the second nearest point after it must keep. Measured on seeds 0 to 9: recall
@@ -212,24 +170,6 @@ MEGA_BATCH_FROM: Final = 0.55
 """Share of a jump by which the loss was away from there before that: then it drifted. Measured on seeds 0 to 9: alarms
 of .8: 3 more."""
 
-MEGA_BATCH_EVEN: Final = 0.6
-"""Share of its way in the first half up to which a drift is even: a learning curve does most of its way there. Measured
-on seeds 0 to 9: recall of .7: .005 less."""
-
-MEGA_STEPS: Final = 25
-"""Steps of which a mega-batch has a multiple, on one process or two. Source: a mega-batch of the Trainer's has 50
-batches."""
-
-MEGA_BATCH_LONGEST: Final = 50
-"""Points of a mega-batch. Source: a mega-batch of the Trainer's has 50 batches."""
-
-MEGA_BATCH_SINCE: Final = 0.6
-"""Share of the points before a jump from which on the loss was not there any more: a first mega-batch began with the
-run. Measured on 88 public logs with a shift: recall of 1: .83, of 0.7: .90, of 0.6: .91, as without a wait."""
-
-SAW_BEYOND: Final = 0.3
-"""Share of the range of a mega-batch's levels by which those of the next may be outside. Chosen, not measured."""
-
 MEGA_BATCHES_ALIKE: Final = (0.35, 2.9)
 """Times the size of the next: the least and the largest of an earlier mega-batch. Chosen, not measured."""
 
@@ -238,6 +178,16 @@ MEGA_BATCH_BACK: Final = 0.3
 
 MEGA_BATCH_PERIOD: Final = 0.12
 """Share by which the distance of two mega-batches may differ from the one before. Chosen, not measured."""
+
+MEGA_BATCH_LONGEST: Final = 50
+"""Points of a mega-batch. Source: a mega-batch of the Trainer's has 50 batches."""
+
+SAW_BEYOND: Final = 0.3
+"""Share of the range of a mega-batch's levels by which those of the next may be outside. Chosen, not measured."""
+
+MEGA_STEPS: Final = 25
+"""Steps of which a mega-batch has a multiple, on one process or two. Source: a mega-batch of the Trainer's has 50
+batches."""
 
 AROUND: Final = 3
 """Points around a place in which the loss went most. Chosen, not measured."""
@@ -250,10 +200,6 @@ RATE_RISES: Final = 0.02
 
 RATE_FALLS: Final = 0.08
 """Share of the peak by which a learning rate falls at once that explains a fall. Chosen, not measured."""
-
-EPOCH_NATS: Final = 0.5
-"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorizing has its own rule.
-Chosen, not measured."""
 
 PACES_DIFFER: Final = 1.3
 """Ratio of tokens per step from which rows are of another length. Chosen: text packed or not differs by 2 %."""

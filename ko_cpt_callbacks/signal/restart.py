@@ -58,7 +58,7 @@ class Sign:
     explained: bool = False
 
 
-class Pace(NamedTuple):
+class CounterPace(NamedTuple):
     """A counter at the last row that has it; since it began or jumped: how many rows it went on for, and the fastest.
 
     The fastest stays, however long ago: rows grouped by length are back at it with each mega-batch.
@@ -100,7 +100,7 @@ class Counters:
     """
 
     step: int | None = None
-    paces: Mapping[str, Pace] = field(default_factory=dict)
+    paces: Mapping[str, CounterPace] = field(default_factory=dict)
     pace: float | None = None
     schedule: RateTrail = RateTrail()
     restarting: bool = False
@@ -156,7 +156,7 @@ def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sig
         signs += [] if sign is None else [sign]
         anew = begins_anew(signs)
     if anew:
-        paces = {name: Pace(one.value) for name, one in paces.items()}
+        paces = {name: CounterPace(one.value) for name, one in paces.items()}
         schedule = RateTrail(rate, rate or 0.0, origin=seen.step, span=schedule.span)
     after = Counters(
         seen.step, paces, pace, schedule, trail.restarting, trail.stage,
@@ -171,18 +171,18 @@ def begins_anew(signs: Sequence[Sign]) -> bool:
     return len(speaking) > 1 or any(sign.strong for sign in speaking)
 
 
-def _counted(last: Pace | None, kind: str, value: float, steps: int) -> tuple[Pace, Sign | None]:
+def _counted(last: CounterPace | None, kind: str, value: float, steps: int) -> tuple[CounterPace, Sign | None]:
     """A counter after a row, ``steps`` after the one before, and the sign that it does not go on."""
     if last is None:
-        return Pace(value), None
+        return CounterPace(value), None
     went, slack = value - last.value, limits.EPOCH_SLACK if kind == "epoch" else 0.0
     if went < -slack:
-        return Pace(value), Sign(f"{kind}-back", kind == "epoch", last.value, value)
+        return CounterPace(value), Sign(f"{kind}-back", kind == "epoch", last.value, value)
     if steps <= 0:
         return last._replace(value=value, last=None), None
     if last.rows >= limits.PACES_KEPT and went > limits.PACE_JUMP * last.fastest * steps + slack:
-        return Pace(value), Sign(f"{kind}-jump", False, last.value, value)
-    return Pace(value, last.rows + 1, max(last.fastest, went / steps), went / steps if went else None), None
+        return CounterPace(value), Sign(f"{kind}-jump", False, last.value, value)
+    return CounterPace(value, last.rows + 1, max(last.fastest, went / steps), went / steps if went else None), None
 
 
 def _scheduled(

@@ -13,15 +13,8 @@ EPOCH_LEAST: Final = 3
 """Points. An end of an epoch is judged by so many on either side, at least. Chosen, not measured."""
 EPOCH_MOST: Final = 12
 """Points. And by so many, at most: a step is sudden. Chosen, not measured."""
-EPOCH_DECIMALS: Final = 2
-"""Decimals that epochs have in old logs. Source: transformers before 4.46 rounds them so."""
-EPOCH_ROUNDED: Final = 0.006
-"""Epochs by which a rounded one may be off, and a little. Source: half of the last of two decimals."""
 EPOCH_EXACT: Final = 1e-6
 """Epochs by which one that is not rounded may be off. Source: 64-bit floats in a log."""
-EPOCH_RATE_FELL: Final = 0.1
-"""Share of the learning rate. A fall by more, and by twice that of the rows before, explains a drop of the loss.
-Chosen, not measured."""
 STEP_ENDS: Final = 2
 """Ends of epochs, of the last three, at which the loss steps down. Chosen, not measured."""
 STEP_REMEMBERED: Final = 3
@@ -30,11 +23,6 @@ STEP_DROP: Final = 0.07
 """Share of the level. A drop by more is a step. Chosen: a public run of three epochs drops by 15 to 20 %."""
 STEP_DROP_ERRORS: Final = 2.0
 """Standard errors that such a drop has, at least. Chosen, not measured."""
-STEP_DEVIATIONS: Final = 2.5
-"""Standard deviations of a point, and standard errors, of a drop that may be smaller. Chosen, not measured."""
-STEP_LEAST: Final = 0.03
-"""Share of the level that such a smaller drop has, at least: small steps are what several epochs are for. Chosen; up to
-four epochs are as good as new text (arXiv 2305.16264)."""
 STEP_KEPT: Final = 0.5
 """Share of the drop by which the epoch begins lower than the one before: rows grouped by length fall there too, and
 rise again within the epoch. Chosen, not measured."""
@@ -109,8 +97,6 @@ PLATEAU_END_ERRORS: Final = 1.75
 PLATEAU_HIDDEN: Final = 0.02
 """Share of all that the loss had fallen before. While the run goes on, the fall and two of its standard errors are
 below it. Chosen, not measured."""
-PLATEAU_RISE_ERRORS: Final = 1.5
-"""Standard errors. While the run goes on, a rise by so many is no standstill. Chosen, not measured."""
 PLATEAU_FALLEN_ERRORS: Final = 4.0
 """Standard errors by which the loss had fallen before, at least. Chosen, not measured."""
 STANDSTILL_POINTS: Final = 20
@@ -119,17 +105,10 @@ STANDSTILL_PART: Final = 0.9
 """Share of the run, its last, that must not fall: most is learned at the start. Chosen, not measured."""
 STANDSTILL_AFTER: Final = 40
 """Training points past the warm-up while the run goes on. Chosen, not measured."""
-STANDSTILL_UNPLANNED: Final = 100
-"""Training points in all then, where nothing tells how long the run is to be. Chosen, not measured."""
 STANDSTILL_LONGER: Final = 4
 """Times as long as so far that such a run is taken to be. Chosen, not measured."""
 STANDSTILL_ERRORS: Final = 2.0
 """Standard errors that the fall from start to end is below. Chosen, not measured."""
-STANDSTILL_SHARE: Final = 0.003
-"""Share of the level that it is below otherwise. Chosen, not measured."""
-STANDSTILL_RISE_ERRORS: Final = 3.0
-"""Standard errors. A rise by more, and by more than that share, is no standstill: the weights move. Chosen, not
-measured."""
 STANDSTILL_FALLEN: Final = 0.018
 """Share of the level by which the start is higher than now at most: a model that learned what there was in its first
 points has learned. Chosen, not measured."""
@@ -146,9 +125,6 @@ STANDSTILL_HIDDEN: Final = 0.03
 STANDSTILL_HIDDEN_LIVE: Final = 0.008
 """Share of the level that, while the run goes on, they come to at its end, at most (as planned, or as the learning
 rate tells, or else four times as long). Chosen, not measured."""
-STANDSTILL_LEVEL: Final = 0.1
-"""Nats per token. A loss around 0 is none that has to fall (policy gradients). Chosen, not measured."""
-
 # -- evaluations -------------------------------------------------------------------------------------------------------
 
 EVAL_KEPT: Final = 40
@@ -352,26 +328,12 @@ EQUAL_LABELS: Final = 16
 
 FINITE_ROWS: Final = 3
 """Rows in a row without a NaN that end an episode of them. Chosen, not measured."""
-DROP_WINDOW: Final = 12
-"""Recent training losses from which the next one is expected. Chosen, not measured."""
-DROP_LEAST_POINTS: Final = 4
-"""Points without which nothing is known about a drop. Chosen, not measured."""
-DROP_SDS: Final = 6.0
-"""Standard deviations of the recent losses around their line beyond which a drop with a NaN gradient norm is no
-progress. Measured: see DROP_SHARE."""
-DROP_SHARE: Final = 0.05
-"""Share of the expected loss beyond which it is none. Measured together: with 12, 4, 6 and 0.05, 11 of 5,721 rows of
-16 logs would have passed for a drop had their gradient norm been NaN, 6 of them in one broken run; of NaNs that start
-after 1, 3, 5, 7 of 10 steps 95, 89, 71, 4 % are seen at once, the rest one row later."""
 SCALER_ROWS: Final = 3
 """Rows with a NaN or infinite gradient norm and a healthy loss that are a warning. Chosen, not measured: a healthy fp16
 run has shown two in 20 rows."""
 SCALER_SEARCH: Final = 16
 """Rows before the first finite gradient norm that do not count for that: a loss scaler begins at 2 ** 16 and halves at
 every overflow. Source: torch.amp.GradScaler, init_scale and backoff_factor."""
-RATE_ROWS: Final = 4
-"""Rows within which the learning rate moved, so that one where it stands still is a step that the loss scaler skipped.
-Chosen, not measured."""
 ZERO_NATS: Final = 0.2
 """Nats per token: a loss, the median of the last three, that cannot fall to 0 within a row in any tokenizer. Chosen,
 not measured: memorizing runs reach 0.0000 in small steps from far below."""

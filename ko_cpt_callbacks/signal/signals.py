@@ -14,37 +14,53 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ko_cpt_callbacks.forecast.outlook import Outlook
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch
-from ko_cpt_callbacks.signal.explanation import groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
-from ko_cpt_callbacks.signal.window import EMPTY, Recent, curved_noise
+from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 __all__ = [
-    "SILENT", "Signals", "Trend", "began_anew", "began_epoch", "begun", "due", "ended_rise", "epoch_slack", "faulty",
+    "SILENT", "Signals", "Trend", "began_anew", "began_epoch", "begun", "due", "ended_rise", "faulty",
     "is_low", "is_time", "moved", "risen", "signed",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """What of the start of a segment is kept."""
+    """The segment so far, in little.
+
+    Args:
+        head: Its first points, nats per token.
+        peaked: Points of it when the learning rate was last higher than ever.
+        blocks: All of it in at most 64 parts of equally many points, oldest first: the mean loss of each, and the
+            learning rate at its end. Each holds twice as many points once there are 64.
+        size: Points of a block.
+        rest: Sum and number of the points that are not in a block yet.
+    """
 
     head: tuple[float, ...] = ()
-    """Its first points, nats per token."""
     peaked: int = 0
-    """Points of it when the learning rate was last higher than ever."""
+    blocks: tuple[tuple[float, float | None], ...] = ()
+    size: int = limits.BLOCK
+    rest: tuple[float, int] = (0.0, 0)
 
     def add(self, window: Recent, past: Recent) -> Trend:
         """The trend after a training row."""
-        rises = window.rate_peak > past.rate_peak or window.segment != past.segment
-        if window.count > limits.TREND_HEAD and not rises:
-            return self
-        head = window.losses[: limits.TREND_HEAD] if window.count <= limits.TREND_HEAD else self.head
-        return Trend(head, window.count if rises else self.peaked)
+        before = LEVEL if window.seam else self
+        peaked = window.count if window.rate_peak > past.rate_peak or window.seam else before.peaked
+        if not window.grew:
+            return replace(before, peaked=peaked)
+        head = (*before.head, window.losses[-1]) if window.count <= limits.TREND_HEAD else before.head
+        blocks, size, rest = before.blocks, before.size, (before.rest[0] + window.losses[-1], before.rest[1] + 1)
+        if rest[1] == size:
+            blocks, rest = (*blocks, (rest[0] / size, window.rates[-1])), (0.0, 0)
+        if len(blocks) == limits.BLOCKS:
+            blocks = tuple((0.5 * (a + b), rate) for (a, _), (b, rate) in zip(blocks[::2], blocks[1::2], strict=True))
+            size *= 2
+        return Trend(head, peaked, blocks, size, rest)
 
 
 LEVEL: Final = Trend()
@@ -64,7 +80,6 @@ class Signals:
             them.
         trend: The start of the segment, for what it has come to since.
         total: Sum of the segment's losses.
-        groups_by_length: Whether the attempt's arguments say that rows are grouped by length.
         outlook: What a forecast is made from.
         run: What the run has reached, and of what kind it is.
     """
@@ -76,14 +91,8 @@ class Signals:
     bytes_per_token: float | None = None
     trend: Trend = LEVEL
     total: float = 0.0
-    groups_by_length: bool = False
     outlook: Outlook = field(default_factory=Outlook)
     run: RunProgress = field(default_factory=RunProgress)
-
-    @property
-    def grouped(self) -> bool:
-        """Whether rows are grouped by length: the arguments say so, or the loss is a saw."""
-        return self.groups_by_length or saw(self.watch.jumps)
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
@@ -97,18 +106,16 @@ class Signals:
                 known = known.trained(window)
             return Signals(
                 window, past, self.watch.add(window, past), known, self.bytes_per_token, self.trend.add(window, past),
-                total, self.groups_by_length, outlook, run,
+                total, outlook, run,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
             return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook, run=run)
-        declared = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
         window = self.window.add(seen)
-        if window is self.window and declared in (None, self.groups_by_length) and outlook is self.outlook:
+        if window is self.window and outlook is self.outlook:
             return self if run is self.run else replace(self, run=run)
-        groups = self.groups_by_length if declared is None else declared
-        return replace(self, window=window, groups_by_length=groups, outlook=outlook, run=run)
+        return replace(self, window=window, outlook=outlook, run=run)
 
 
 SILENT: Final = Signals()
@@ -136,16 +143,12 @@ def risen(_: TrainObservation, signals: Signals, *, nats: float) -> bool:
     return low is not None and signals.watch.middles[-1] - low.level >= nats
 
 
-def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...], nats: float) -> bool:
-    """Whether the short median has moved within so many points by so many nats, and beyond the noise before them."""
-    middles, losses, jitter = signals.watch.middles, signals.window.losses, signals.window.jitter
-    for count in points:
-        if jitter is None or len(middles) < count + 2 or len(losses) < count + limits.SHIFT_LEAST:
-            continue
-        by = abs(middles[-1] - middles[-count - 2])
-        if by >= max(jitter, nats) and by >= limits.SHIFT_MOVED * curved_noise(losses[: -count - 1]):
-            return True
-    return False
+def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...]) -> bool:
+    """Whether the short median has moved within so many points by more than the noise."""
+    middles, jitter = signals.watch.middles, signals.window.jitter
+    return jitter is not None and any(
+        len(middles) >= count + 2 and abs(middles[-1] - middles[-count - 2]) >= jitter for count in points
+    )
 
 
 def is_time(_: TrainObservation, signals: Signals, *, points: int) -> bool:
@@ -185,9 +188,4 @@ def begun(epoch: float) -> int:
     >>> begun(0.5), begun(1.0), begun(1.1)
     (0, 0, 1)
     """
-    return max(math.ceil(epoch - epoch_slack(epoch)) - 1, 0)
-
-
-def epoch_slack(epoch: float) -> float:
-    """How far off a logged epoch may be: some logs round it."""
-    return limits.EPOCH_ROUNDED if round(epoch, limits.EPOCH_DECIMALS) == epoch else limits.EPOCH_EXACT
+    return max(math.ceil(epoch - limits.EPOCH_EXACT) - 1, 0)

@@ -69,18 +69,19 @@ def line_through(values: Sequence[float], *, broken: bool = False) -> FittedLine
     return FittedLine(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
 
 
-def last_part(window: Recent, share: float) -> tuple[Sequence[float], float | None]:
-    """The last ``share`` of the segment, as points where the window reaches that far back, else as blocks.
+def last_part(
+    window: Recent, blocks: Sequence[tuple[float, float | None]], share: float
+) -> tuple[Sequence[float], float | None]:
+    """The last ``share`` of the segment, as points where the window reaches that far back, else as blocks of it.
 
     Returns:
         Losses, oldest first, and the learning rate at their beginning.
     """
-    points = round(share * window.count)
-    if points <= len(window.losses):
-        first = len(window.losses) - points
-        return window.losses[first:], window.rates[first] if points else None
-    blocks = window.blocks[len(window.blocks) - round(share * len(window.blocks)) :]
-    return [block.level for block in blocks], blocks[0].rate if blocks else None
+    points, levels = round(share * window.count), [*zip(window.losses, window.rates, strict=True)]
+    if points > len(levels):
+        points, levels = round(share * len(blocks)), [*blocks]
+    part = levels[len(levels) - points :]
+    return [loss for loss, _ in part], part[0][1] if part else None
 
 
 def expected_steps(window: Recent) -> int | None:

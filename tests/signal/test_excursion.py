@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from run.curve import cosine, falling, noisy, rows
+from run.curve import falling, noisy, rows
 
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.excursion import Jump, Low, Rise, Watch
 from ko_cpt_callbacks.signal.signals import SILENT, Signals
-from ko_cpt_callbacks.signal.window import Recent, fitted
+from ko_cpt_callbacks.signal.window import Recent
 
 
 def _signals(seen: list[Observation]) -> list[Signals]:
@@ -38,7 +38,7 @@ def test_a_rise_begins_and_ends() -> None:
     watches = _watches(_flat({60: 1.0, 61: 0.9, 62: 0.6}))
     assert [i for i, one in enumerate(watches) if one.rise] == [60, 61, 62]
     (ended,) = [one.ended for one in watches if one.ended]
-    assert (ended.step, ended.peak_step, ended.points, ended.climb) == (610, 610, 3, 1)
+    assert (ended.step, ended.peak_step, ended.points) == (610, 610, 3)
     assert ended.base == pytest.approx(2.5, abs=0.01)
     assert ended.height == pytest.approx(1.0, abs=0.05)
     assert ended.noise == pytest.approx(0.01, rel=0.5)
@@ -70,31 +70,6 @@ def test_the_lowest_level() -> None:
     assert 0.005 < (low.noise or 0.0) < 0.04
 
 
-def test_jumps() -> None:
-    """Between two points, up or down, seen two points later; a ramp and a single point are none."""
-    watches = _watches(_flat(dict.fromkeys(range(40, 60), 0.3)))
-    assert [(one.index, one.size > 0) for one in watches[-1].jumps] == [(41, True), (61, False)]
-    assert watches[41].jumps == ()
-    assert watches[42].jumps[0].size == pytest.approx(0.3, abs=0.03)
-    assert _watches(_flat({i: 0.02 * min(i - 40, 15) for i in range(40, 100)}))[-1].jumps == ()
-    assert _watches(_flat({40: 0.5}))[-1].jumps == ()
-
-
-def test_waves_are_remembered() -> None:
-    """The largest that came back, up to 0.6 nats: a rise has to be larger than that to be a divergence."""
-    waves = _watches(rows([2.5 + 0.2 * math.sin(i / 4) for i in range(100)]))[-1]
-    assert waves.swing == pytest.approx(0.38, abs=0.06)
-
-
-def test_young() -> None:
-    """While the learning rate warms up and some time after; not once it has come down."""
-    watches = _watches(rows(falling(200), rates=cosine(200, warmup=0.1)))
-    assert watches[10].young
-    assert watches[25].young
-    assert not watches[80].young
-    assert not _watches(rows(falling(60)))[-1].young
-
-
 def test_other_rows_and_nan() -> None:
     """An evaluation changes nothing; a NaN brings no point and ends no rise."""
     last = _signals(_flat({}))[-1]
@@ -116,18 +91,15 @@ def test_a_repeat_replaces() -> None:
 
 def _add(
     before: Sequence[float], loss: float, *, line: tuple[float, float] | None = (2.5, 0.0), noise: float | None = 0.02,
-    jitter: float | None = 0.02, now: float | None = None, epochs: tuple[float | None, float | None] = (None, None),
-    rates: tuple[float | None, float | None] = (None, None), peak: float = 0.0, **watch: Any,
+    jitter: float | None = 0.02, now: float | None = None, **watch: Any,
 ) -> Watch:  # fmt: skip
     """The watch after one more loss; ``now``: the noise after it."""
     n = len(before)
     past = Recent(
-        losses=tuple(before), steps=tuple(range(n)), rates=(None,) * (n - 1) + rates[:1], line=line, noise=noise,
-        jitter=jitter, count=n,
+        losses=tuple(before), steps=tuple(range(n)), line=line, noise=noise, jitter=jitter, count=n,
     )  # fmt: skip
     window = replace(
-        past, losses=(*past.losses, loss), steps=tuple(range(n + 1)), rates=(*past.rates, rates[1]), rate_peak=peak,
-        epochs=(None,) * (n - 1) + epochs, noise=noise if now is None else now, grew=True,
+        past, losses=(*past.losses, loss), steps=tuple(range(n + 1)), noise=noise if now is None else now, grew=True,
     )  # fmt: skip
     return Watch(**{"since": 100, **watch}).add(window, past)
 
@@ -164,8 +136,6 @@ def test_the_band_of_the_first_points() -> None:
     rising = _add([2.4, 2.6, 2.8, 3.0], 9.0, **bare).rise
     assert rising is not None
     assert (rising.base, rising.window) == (3.0, 4)
-    short = _add([2.5, 2.6, 2.55], 9.0, **bare).rise
-    assert short is not None and short.wild == pytest.approx(0.1)
 
 
 def test_the_level_of_a_window() -> None:
@@ -187,68 +157,20 @@ def test_the_level_of_a_window() -> None:
 
 
 def test_what_a_rise_remembers() -> None:
-    """How far the last twenty points went low, the second highest of all, and whether the warm-up is near."""
-    for place, dip in ((-20, 0.3), (-21, 0.0)):
-        before = [*FLAT]
-        before[place] = 2.2
-        rise = _add(before, 4.0).rise
-        assert rise is not None
-        assert rise.dip == pytest.approx(dip)
+    """The second highest of all before it, its first point and how many of them there are."""
     rise = _add([3.0, 2.9, *FLAT], 4.0).rise
     assert rise is not None and (rise.ceiling, rise.first, rise.peak, rise.points) == (2.9, 4.0, 4.0, 1)
-    for since, warm, young in ((30, 0, True), (31, 0, False), (40, 10, True), (41, 10, False)):
-        rise = _add(FLAT, 4.0, since=since, warm=warm).rise
-        assert rise is not None and rise.young is young
 
 
 def test_a_rise_goes_on() -> None:
-    """Its peak and the points up to it; for thirty points."""
-    rise = Rise(1, 2.5, 0.02, 0.0, 30, 0.0, 2.5, 3.5, 3.5, 1, points=29)
+    """With its peak, for thirty points."""
+    rise = Rise(1, 2.5, 0.02, 30, 2.5, 3.5, 3.5, 1, points=29)
     higher, lower = _add(FLAT, 4.0, rise=rise).rise, _add(FLAT, 3.2, rise=rise).rise
     assert higher is not None and lower is not None
-    assert (higher.points, higher.peak, higher.climb) == (30, 4.0, 30)
-    assert (lower.points, lower.peak, lower.climb) == (30, 3.5, 1)
-    same = _add(FLAT, 3.5, rise=rise).rise
-    assert same is not None and (same.points, same.climb) == (30, 1)
+    assert (higher.points, higher.peak) == (30, 4.0)
+    assert (lower.points, lower.peak) == (30, 3.5)
     over = _add(FLAT, 4.0, rise=higher)
     assert (over.rise, over.ended) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "ends"),
-    [
-        (0.95, 1.02, True), (None, 1.02, False), (0.95, None, False), (0.85, 0.895, False), (0.8, 0.9, False),
-        (0.95, 0.99, True), (0.9, 0.94, False), (0.95, 1.0, True), (1.0, 1.02, True), (1.02, 1.04, False),
-        (0.5, 0.95, False), (0.65, 0.95, True), (0.6, 0.95, False), (0.97, 0.97, False), (0.89, 0.945, False),
-        (0.65, 0.89, False), (0.65, 0.91, True),
-        (0.65, 0.9, True), (1.1, 1.35, False), (1.02, 1.2, False), (0.9, 1.0000005, True), (0.6, 0.9999995, False),
-        (1.0000005, 1.0000005, False),
-    ],
-)  # fmt: skip
-def test_a_point_that_closes_an_epoch(before: float | None, now: float | None, ends: bool) -> None:
-    """The first of the next, or the last of this: less is left than a row brings, and nine tenths are done."""
-    rise = _add(FLAT, 4.0, epochs=(before, now)).rise
-    assert rise is not None
-    assert rise.epoch_end is ends
-
-
-@pytest.mark.parametrize(
-    ("since", "warm", "rate", "young"),
-    [
-        (29, 0, 1.0, True), (30, 0, 1.0, False), (64, 10, 1.0, True), (65, 10, 1.0, False), (20, 0, 0.94, True),
-        (20, 0, 0.92, False), (20, 0, 0.93, True), (20, 0, None, True), (19, 30, 0.5, True), (19, 20, 0.5, True),
-    ],
-)  # fmt: skip
-def test_how_long_it_is_young(since: int, warm: int, rate: float | None, young: bool) -> None:
-    """Thirty points, or 6.5 times the warm-up; not after it once the rate is below 0.93 of its peak."""
-    assert _add(FLAT, 2.5, since=since, warm=warm, rates=(rate, rate), peak=1.0).young is young
-
-
-def test_how_long_the_rate_has_risen() -> None:
-    """From the first point on, without a break."""
-    assert _add(FLAT, 2.5, since=20, warm=20, rates=(0.5, 0.6)).warm == 21
-    assert _add(FLAT, 2.5, since=20, warm=20, rates=(0.5, 0.5)).warm == 20
-    assert _add(FLAT, 2.5, since=20, warm=19, rates=(0.5, 0.6)).warm == 19
 
 
 def test_the_noise_of_the_lowest() -> None:
@@ -263,14 +185,79 @@ def test_the_noise_of_the_lowest() -> None:
     assert first is not None and first.level == 2.4
 
 
-@pytest.mark.parametrize(
-    ("middle", "top", "swing"), [(2.19, 2.5, 0.5), (2.21, 2.5, 0.0), (2.0, 2.59, 0.59), (2.0, 2.61, 0.0)]
-)
-def test_a_swing_that_went_back(middle: float, top: float, swing: float) -> None:
-    """To four tenths of its height; of more than 0.6 nats it was no swing."""
-    found = _add([middle] * 30, middle, low=Low(2.0, 0.01, 10, 100), top=top)
-    assert found.swing == pytest.approx(swing)
-    assert found.top == (top if middle > 2.2 else middle)
+def test_a_level_is_of_five_points() -> None:
+    """Their median; twenty-four of them are kept."""
+    found = _add([2.0, 2.6, 2.5, 2.4, 2.3], 2.2).low
+    assert found is not None and found.level == 2.4
+    assert len(_add(FLAT, 2.5, middles=(2.5,) * 30).middles) == 24
+
+
+@pytest.mark.parametrize(("bent", "noise"), [(0.7, 0.7), (0.9, 1.0)])
+def test_the_noise_around_a_line_through_a_curve(bent: float, noise: float) -> None:
+    """Second differences count where they say less than 0.8 of it."""
+    zigzag = [2.5 + 0.01 * (-1) ** i for i in range(30)]
+    known = 1.4826 * 0.04 / math.sqrt(6.0)
+    rise = _add(zigzag, 9.0, noise=known / bent, jitter=1.0).rise
+    assert rise is not None
+    assert rise.noise == pytest.approx(known / bent * noise)
+
+
+def test_a_seam_begins_anew() -> None:
+    """Steps that go back: no lowest level and no rise of the run before."""
+    now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch
+    assert (now.since, now.first, now.rise, now.low) == (1, 9.0, None, None)
+
+
+@pytest.mark.parametrize(("share", "back"), [(0.32, False), (0.28, True)])
+def test_when_a_rise_is_back(share: float, back: bool) -> None:
+    """At the first point that is no higher than three tenths of the peak above the level; of a small one, than 2.5
+    noises."""
+    (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
+    seen = [*_flat({60: 1.0}, points=61), TrainObservation(620, loss=peak.base + share * peak.height)]
+    assert (_watches(seen)[-1].ended is not None) is back
+    small = peak.base + 7.0 * peak.noise
+    for noises, ends in ((2.6, False), (2.4, True)):
+        seen = [*_flat({}, points=60), TrainObservation(610, loss=small)]
+        seen.append(TrainObservation(620, loss=peak.base + noises * peak.noise))
+        assert (_watches(seen)[-1].ended is not None) is ends
+
+
+def test_as_high_as_where_a_rise_is_over() -> None:
+    """Is over."""
+    rise = Rise(1, 2.0, 0.5, 30, 2.0, 4.0, 4.0, 1)
+    assert _add(FLAT, 3.25, rise=rise).ended is rise
+
+
+def test_the_first_level_is_that_of_two_points() -> None:
+    """One tells none; what is lower then is the lowest, at its own step."""
+    lows = [one.low for one in _watches(rows([2.5, 2.4, 2.3, 2.6]))]
+    assert lows[0] is None
+    assert [(low.index, low.step) for low in lows if low] == [(2, 20), (3, 30), (3, 30)]
+
+
+def test_where_a_steep_level_goes() -> None:
+    """By the first and the last three of nine points, from the last short median on; never below the last three."""
+    last_ten = [2.72, 2.8, 2.7, 2.65, 2.5, 2.4, 2.35, 2.2, 2.1, 2.0]
+    steep: dict[str, Any] = {"line": (2.0, -0.1), "noise": 0.01, "jitter": 0.01}
+    rise = _add([*(4.72 - 0.1 * i for i in range(20)), *last_ten], 4.0, **steep).rise
+    assert rise is not None
+    assert rise.base == pytest.approx(2.2 + 1.6 * (2.1 - 2.7) / 6)
+    flatter = [2.9, 2.8, 2.7, 2.6, 2.3, 1.99, 2.0, 2.01, 2.02]
+    rise = _add([*(5.0 - 0.1 * i for i in range(21)), *flatter], 4.0, **steep).rise
+    assert rise is not None and rise.base == 2.0
+    # What has come to rest goes nowhere: its level is the line's, which is still on its way down.
+    rise = _add([*(4.1 - 0.1 * i for i in range(21)), *[2.0] * 9], 4.0, line=(2.2, -0.1), noise=0.01, jitter=0.01).rise
+    assert rise is not None and rise.base == 2.2
+
+
+def test_jumps() -> None:
+    """Between two points, up or down, seen two points later; a ramp and a single point are none."""
+    watches = _watches(_flat(dict.fromkeys(range(40, 60), 0.3)))
+    assert [(one.index, one.size > 0) for one in watches[-1].jumps] == [(41, True), (61, False)]
+    assert watches[41].jumps == ()
+    assert watches[42].jumps[0].size == pytest.approx(0.3, abs=0.03)
+    assert _watches(_flat({i: 0.02 * min(i - 40, 15) for i in range(40, 100)}))[-1].jumps == ()
+    assert _watches(_flat({40: 0.5}))[-1].jumps == ()
 
 
 @pytest.mark.parametrize(
@@ -290,24 +277,6 @@ def test_how_large_a_jump_is(size: float, between: float, since: int, jumps: int
     assert len(_add(losses, 2.5 + size, since=since, jumps=six).jumps) == 6
 
 
-def test_the_first_levels_are_of_three_points() -> None:
-    """Up to nine points since the start; from ten on of five."""
-    for since, level in ((8, 2.3), (9, 2.4)):
-        found = _add([2.6, 2.5, 2.4, 2.3], 2.2, since=since).low
-        assert found is not None and found.level == level
-    assert len(_add(FLAT, 2.5, middles=(2.5,) * 30).middles) == 24
-
-
-@pytest.mark.parametrize(("bent", "noise"), [(0.7, 0.7), (0.9, 1.0)])
-def test_the_noise_around_a_line_through_a_curve(bent: float, noise: float) -> None:
-    """Second differences count where they say less than 0.8 of it."""
-    zigzag = [2.5 + 0.01 * (-1) ** i for i in range(30)]
-    known = 1.4826 * 0.04 / math.sqrt(6.0)
-    rise = _add(zigzag, 9.0, noise=known / bent, jitter=1.0).rise
-    assert rise is not None
-    assert rise.noise == pytest.approx(known / bent * noise)
-
-
 def test_jumps_between_other_points_are_none() -> None:
     """The three before and the three after are medians: one point among them decides nothing."""
     losses = [*FLAT[:27], 2.7, 2.5, 2.5, 2.9, 2.7]
@@ -317,69 +286,3 @@ def test_jumps_between_other_points_are_none() -> None:
     assert _add([*FLAT, 2.9, 2.5], 2.5).jumps == ()
     assert _add([*FLAT, 2.56, 2.8], 2.8).jumps == ()
     assert [one.size for one in _add([*FLAT, 2.68, 2.8], 2.8).jumps] == [pytest.approx(0.3)]
-
-
-def test_a_seam_begins_anew() -> None:
-    """Steps that go back: no lowest level, no rise, no jumps of the run before."""
-    now = _signals(_flat(dict.fromkeys(range(40, 60), 0.3)))[-1].add(TrainObservation(10, loss=9.0)).watch
-    assert (now.since, now.first, now.rise, now.jumps) == (1, 9.0, None, ())
-
-
-@pytest.mark.parametrize(("share", "back"), [(0.32, False), (0.28, True)])
-def test_when_a_rise_is_back(share: float, back: bool) -> None:
-    """At the first point that is no higher than three tenths of the peak above the level; of a small one, than 2.5
-    noises."""
-    (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
-    seen = [*_flat({60: 1.0}, points=61), TrainObservation(620, loss=peak.base + share * peak.height)]
-    assert (_watches(seen)[-1].ended is not None) is back
-    small = peak.base + 7.0 * peak.noise
-    for noises, ends in ((2.6, False), (2.4, True)):
-        seen = [*_flat({}, points=60), TrainObservation(610, loss=small)]
-        seen.append(TrainObservation(620, loss=peak.base + noises * peak.noise))
-        assert (_watches(seen)[-1].ended is not None) is ends
-
-
-def test_as_high_as_where_a_rise_is_over() -> None:
-    """Is over; as high as a swing is one."""
-    rise = Rise(1, 2.0, 0.5, 0.0, 30, 0.0, 2.0, 4.0, 4.0, 1)
-    assert _add(FLAT, 3.25, rise=rise).ended is rise
-    assert _add([0.1] * 30, 0.1, low=Low(0.0, 0.01, 10, 100), top=0.6).swing == 0.6
-
-
-def test_the_first_level_is_that_of_two_points() -> None:
-    """One tells none; what is lower then is the lowest, at its own step."""
-    lows = [one.low for one in _watches(rows([2.5, 2.4, 2.3, 2.6]))]
-    assert lows[0] is None
-    assert [(low.index, low.step) for low in lows if low] == [(2, 20), (3, 30), (3, 30)]
-
-
-def test_where_a_steep_level_goes() -> None:
-    """By the first and the last three of nine points, from the last short median on; never below the last three."""
-    last_ten = [2.72, 2.8, 2.7, 2.65, 2.5, 2.4, 2.35, 2.2, 2.1, 2.0]
-    steep: dict[str, Any] = {"line": (2.0, -0.1), "noise": 0.01, "jitter": 0.01}
-    rise = _add([*(4.72 - 0.1 * i for i in range(20)), *last_ten], 4.0, **steep).rise
-    assert rise is not None
-    assert rise.base == pytest.approx(2.2 + 1.6 * (2.1 - 2.7) / 6)
-    assert 0.0 < rise.wild < 0.3
-    flatter = [2.9, 2.8, 2.7, 2.6, 2.3, 1.99, 2.0, 2.01, 2.02]
-    rise = _add([*(5.0 - 0.1 * i for i in range(21)), *flatter], 4.0, **steep).rise
-    assert rise is not None and rise.base == 2.0
-    # What has come to rest goes nowhere: its level is the line's, which is still on its way down.
-    rise = _add([*(4.1 - 0.1 * i for i in range(21)), *[2.0] * 9], 4.0, line=(2.2, -0.1), noise=0.01, jitter=0.01).rise
-    assert rise is not None and rise.base == 2.2
-
-
-@pytest.mark.parametrize(("points", "looked_at"), [(7, 7), (8, 8), (12, 8)])
-def test_how_many_points_of_a_bent_curve_say_how_wild_it_is(points: int, looked_at: int) -> None:
-    """The last eight, from eight on: how far the second farthest of them is off the line through them."""
-    losses = [2.0 + 4.0 * math.exp(-i / 3) + 0.01 * (-1) ** i for i in range(points)]
-    rise = _watches(rows([*losses, 6.5]))[-1].rise
-    assert rise is not None and rise.wild == pytest.approx(fitted(losses[-looked_at:]).wild)
-
-
-def test_how_wild_the_last_points_are() -> None:
-    """Where second differences count, around a line through the last eight points: older ones tell nothing."""
-    zigzag = [2.5 + 0.01 * (-1) ** i for i in range(30)]
-    zigzag[15:17] = [4.0, 4.0]
-    rise = _add(zigzag, 9.0, noise=1.0, jitter=1.0).rise
-    assert rise is not None and rise.wild < 0.05

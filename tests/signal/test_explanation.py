@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from run.curve import noisy, rows
 
-from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.excursion import Jump
 from ko_cpt_callbacks.signal.explanation import (
     another_mega_batch,
-    begins_mega_batch,
+    drifted,
     epoch_ends,
-    groups_lengths,
     lengths_jumped,
     paces_differ,
     rate_falls,
     rate_rises,
-    saw,
-    undone,
-    within_saw,
 )
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
@@ -60,65 +53,42 @@ def test_the_learning_rate() -> None:
     assert not rate_rises(unknown, 6)
 
 
-def test_the_next_of_its_kind() -> None:
-    """After a jump like it, if the loss has drifted back since, or the distance is what it was."""
-    jumps = [Jump(20, 0.3, 2.8)]
-    assert another_mega_batch(jumps, 50, 0.3, 2.5)
-    assert not another_mega_batch(jumps, 50, 0.3, 2.79)
-    assert another_mega_batch(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
-    assert another_mega_batch([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
+def _drifted(before: list[float], shift: float = 0.3, *, first: int = 1000, epoch: float = 0.5, every: int = 1) -> bool:
+    """Whether six points at 2.8 undo a drift; ``first``: step of the first of them."""
+    losses = [*before, before[-1], *[2.8] * 6]
+    steps = tuple(first + every * (i - len(losses) + 6) for i in range(len(losses)))
+    window = Recent(losses=tuple(losses), steps=steps, epochs=(epoch,) * len(losses))
+    return drifted(window, 6, 2.8, shift)
 
 
-@pytest.mark.parametrize("jump", [Jump(20, -0.3, 2.5), Jump(20, 0.05, 2.8), Jump(20, 2.0, 2.8), Jump(49, 0.3, 2.8)])
-def test_another_kind(jump: Jump) -> None:
-    """The other way, of another size, or the jump itself."""
-    assert not another_mega_batch([jump], 50, 0.3, 2.5)
-
-
-def test_none_before() -> None:
-    """The first jump is no next one."""
-    assert not another_mega_batch([], 50, 0.3, 2.5)
-
-
-def test_undoes_the_drift_since_the_last_within_mega_batch() -> None:
-    """Down by 0.3 over 25 points, then up by 0.3, to where it was: at once."""
-    losses = [2.5 - 0.3 * (i % 25) / 25 + e for i, e in enumerate(noisy(80, 0.005))]
-    assert undone(_window(losses), tuple(losses[:50][-40:]), 2.5, 0.3) is True
-
-
-def test_a_level_that_was_never_there() -> None:
-    """Up from a flat run."""
-    losses = [2.5 + e for e in noisy(60, 0.005)]
-    assert undone(_window(losses), tuple(losses), 2.8, 0.3) is False
-
-
-def test_a_learning_curve_passed_the_level() -> None:
-    """Most of its way at first: it does not undo that. An even fall from the start may be a first mega-batch; where the
-    jump comes with one, it is."""
-    curve = [2.5 + 1.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(45, 0.005))]
-    assert undone(_window(curve), tuple(curve), 2.8, 0.3) is False
-    even = [2.8 - 0.3 * i / 30 + e for i, e in enumerate(noisy(30, 0.005))]
-    assert undone(_window([*even, *[2.8] * 7]), tuple(even), 2.8, 0.3) is None
-    steps = tuple(range(15, 52))
-    window = replace(_window([*even, *[2.8] * 7]), steps=steps, epochs=(0.1,) * 37)
-    assert undone(window, tuple(even), 2.8, 0.3) is None
-    assert undone(replace(window, steps=tuple(step + 6 for step in steps)), tuple(even), 2.8, 0.3) is True
-
-
-def test_a_first_mega_batch_began_with_the_run() -> None:
-    """Of thirty points the loss was where it went in the first 0.6."""
-    for last, undoes in ((15, None), (21, False)):
-        even = [2.8 if i <= last else 2.67 if i < 27 else 2.5 for i in range(30)]
-        assert undone(_window([*even, *[2.8] * 7]), tuple(even), 2.8, 0.3) is undoes, last
+def test_a_jump_back_to_where_the_loss_drifted_from() -> None:
+    """Where it came there from elsewhere before; not up from a flat run, nor to where a learning curve began."""
+    saw = [2.8 - 0.3 * ((i + 15) % 25) / 25 for i in range(35)]
+    assert _drifted(saw)
+    assert not _drifted([2.5] * 40)
+    assert not _drifted([2.5 + 1.0 * math.exp(-i / 10) for i in range(40)])
+    down = [2.8 + 0.3 * ((i + 15) % 25) / 25 for i in range(35)]
+    assert _drifted(down, -0.3)
+    assert not _drifted(down, 0.3)
 
 
 def test_how_near_the_level_was_and_how_far_before_that() -> None:
     """Within 0.4 of the jump, and away from it by 0.55 at some time before."""
-    for near, far, undoes in ((0.35, 0.6, True), (0.35, 0.5, None), (0.45, 0.6, False)):
-        losses = [*[2.8 - 0.3 * far] * 10, *[2.8 - 0.3 * near] * 3, *[2.5] * 20]
+    for near, far, undoes in ((0.35, 0.6, True), (0.35, 0.5, False), (0.45, 0.6, False)):
         even = [2.8 - 0.3 * (near + (1 - near) * i / 20) for i in range(1, 21)]
-        losses[13:] = even
-        assert undone(_window(losses), tuple(losses), 2.8, 0.3) is undoes, (near, far)
+        losses = [*[2.8 - 0.3 * far] * 10, *[2.8 - 0.3 * near] * 3, *even]
+        assert _drifted(losses) is undoes, (near, far)
+
+
+def test_a_jump_where_a_mega_batch_begins() -> None:
+    """After a multiple of 25 steps of the first epoch, where each step has a row: up, to where the loss began."""
+    even = [2.8 - 0.3 * i / 30 for i in range(30)]
+    assert [first for first in range(60, 110) if _drifted(even, first=first)] == [76, 77, 101, 102]
+    assert not _drifted(even, first=76, epoch=1.01)
+    assert not any(_drifted(even, first=first, every=2) for first in range(200, 250))
+    assert not _drifted([2.5] * 30, first=76)
+    assert not _drifted([2.5 + 0.3 * i / 30 for i in range(30)], -0.3, first=76)
+
 
 # -- how much it takes ----
 
@@ -169,29 +139,7 @@ def test_how_much_the_rate_falls() -> None:
     assert not rate_falls(Recent(), 6)
 
 
-@pytest.mark.parametrize(
-    ("size", "other"), [(0.3 * 0.34, False), (0.3 * 0.36, True), (0.3 * 2.85, True), (0.3 * 2.95, False)]
-)
-def test_how_alike_mega_batches_are(size: float, other: bool) -> None:
-    """From 0.35 to 2.9 times as large."""
-    assert another_mega_batch([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
-
-
-def test_how_far_back_and_how_evenly() -> None:
-    """Three tenths of the mega-batch; or a distance that is the one before but for 0.12 of it, or two points."""
-    for base, other in ((2.72, False), (2.70, True)):
-        assert another_mega_batch([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
-    for start, other in ((94, False), (95, True), (106, True), (107, False)):
-        assert another_mega_batch([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
-    for start, other in ((17, False), (18, True), (22, True), (23, False)):
-        assert another_mega_batch([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
-    assert not another_mega_batch([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
-    assert another_mega_batch([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)
-
-
-@pytest.mark.parametrize(
-    ("now", "differ"), [(125.0, False), (135.0, True), (78.0, False), (76.0, True), (None, False)]
-)
+@pytest.mark.parametrize(("now", "differ"), [(125.0, False), (135.0, True), (78.0, False), (76.0, True), (None, False)])
 def test_other_tokens_per_step(now: float | None, differ: bool) -> None:
     """By a factor of 1.3 either way, of six points before at least, and of two now."""
     assert paces_differ((*[100.0] * 20, *[now] * 4), 4) is differ
@@ -208,76 +156,6 @@ def test_paces() -> None:
         assert paces_differ((*usual, *[now] * 6), 6) is differ
     assert not paces_differ((*[None] * 20, *[2700.0] * 6), 6)
     assert not paces_differ((*usual, *[None] * 6), 6)
-
-
-def _jumps(sizes: tuple[float, ...], apart: int = 20, drift: float = 1.0) -> list[Jump]:
-    """Jumps from 2.5, each of which drifts back by a share of the next."""
-    level, found = 2.5, []
-    for i, size in enumerate(sizes):
-        level = level if i == 0 else level - drift * size
-        level += size
-        found.append(Jump((i + 1) * apart, size, level))
-    return found
-
-
-def test_a_saw() -> None:
-    """Two jumps alike, one way, and half of the way back in between, beside what other jumps brought."""
-    assert saw(_jumps((0.3, 0.3)))
-    assert saw(_jumps((-0.3, -0.3)))
-    assert not saw(_jumps((0.3,)))
-    assert not saw([])
-    assert not saw(_jumps((0.3, -0.3)))
-    for drift, is_one in ((0.49, False), (0.51, True)):
-        assert saw(_jumps((0.3, 0.3), drift=drift)) is is_one
-    for times, is_one in ((0.34, False), (0.36, True), (2.85, True), (2.95, False)):
-        assert saw(_jumps((0.3 * times, 0.3))) is is_one
-    first, second = _jumps((0.3, 0.3))
-    assert saw([first, Jump(30, -0.14, 2.66), second])
-    assert not saw([first, Jump(30, -0.16, 2.64), second])
-
-
-def test_a_level_within_a_saw() -> None:
-    """Between the lowest and the highest level of the points before the place, and three tenths of that beyond."""
-    window = _window([2.5 - 0.5 * (i % 25) / 24 for i in range(50)])
-    low, high = 2.0 + 0.5 / 24, 2.5 - 0.5 / 24
-    for level in (low - 0.29 * (high - low), 2.2, high + 0.29 * (high - low)):
-        assert within_saw(window, 0, level)
-    for level in (low - 0.32 * (high - low), high + 0.32 * (high - low)):
-        assert not within_saw(window, 0, level)
-    flat = _window([*[2.5] * 40, *[2.0] * 10])
-    assert not within_saw(flat, 10, 2.0) and not within_saw(flat, 50, 2.0)
-
-
-def test_what_a_mega_batch_had_counts_though_the_window_forgot_it() -> None:
-    """The blocks of the mega-batch before the window, and of none that is older."""
-    for low, within in ((range(60, 100), True), (range(8, 40), False)):
-        losses = [2.0 if i in low else 2.5 + 0.1 * (i % 2) for i in range(160)]
-        assert within_saw(_window(losses), 6, 2.1) is within
-
-
-def _attempt(**arguments: Any) -> SetupObservation:
-    return SetupObservation(step=0, kind="attempt", values={"arguments": arguments})
-
-
-def test_the_arguments_say_that_lengths_are_grouped() -> None:
-    """In the words of transformers 4 and 5; another row says nothing of it."""
-    assert groups_lengths(_attempt(group_by_length=True)) is True
-    assert groups_lengths(_attempt(train_sampling_strategy="group_by_length")) is True
-    assert groups_lengths(_attempt(group_by_length=False)) is False
-    assert groups_lengths(_attempt(train_sampling_strategy="random")) is False
-    assert groups_lengths(SetupObservation(step=0, kind="attempt", values={})) is None
-    assert groups_lengths(replace(_attempt(group_by_length=True), kind="plan")) is None
-
-
-def test_a_mega_batch_begins() -> None:
-    """After a multiple of 25 steps of the first epoch, where each step has a row."""
-    def at(first: int, every: int = 1, epoch: float = 0.5) -> bool:
-        steps = [first + every * i for i in range(-10, 6)]
-        return begins_mega_batch(Recent(steps=tuple(steps), epochs=(epoch,) * 16), 6)
-
-    assert [first for first in range(20, 60) if at(first)] == [26, 27, 51, 52]
-    assert not any(at(first, 2) for first in range(200, 260))
-    assert not at(51, epoch=1.01)
 
 
 def test_how_much_lengths_drift() -> None:
@@ -301,3 +179,43 @@ def test_lengths() -> None:
     assert not lengths_jumped((*[2000.0] * 25, *[4000.0] * 6), 6)
     assert not lengths_jumped((*drift[:10], None, None, *drift[12:]), 6)
     assert not lengths_jumped((None,) * 31, 6)
+
+
+def test_the_next_of_its_kind() -> None:
+    """After a jump like it, if the loss has drifted back since, or the distance is what it was."""
+    jumps = [Jump(20, 0.3, 2.8)]
+    assert another_mega_batch(jumps, 50, 0.3, 2.5)
+    assert not another_mega_batch(jumps, 50, 0.3, 2.79)
+    assert another_mega_batch(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
+    assert another_mega_batch([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
+
+
+@pytest.mark.parametrize("jump", [Jump(20, -0.3, 2.5), Jump(20, 0.05, 2.8), Jump(20, 2.0, 2.8), Jump(49, 0.3, 2.8)])
+def test_another_kind(jump: Jump) -> None:
+    """The other way, of another size, or the jump itself."""
+    assert not another_mega_batch([jump], 50, 0.3, 2.5)
+
+
+def test_none_before() -> None:
+    """The first jump is no next one."""
+    assert not another_mega_batch([], 50, 0.3, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "other"), [(0.3 * 0.34, False), (0.3 * 0.36, True), (0.3 * 2.85, True), (0.3 * 2.95, False)]
+)
+def test_how_alike_mega_batches_are(size: float, other: bool) -> None:
+    """From 0.35 to 2.9 times as large."""
+    assert another_mega_batch([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
+
+
+def test_how_far_back_and_how_evenly() -> None:
+    """Three tenths of the mega-batch; or a distance that is the one before but for 0.12 of it, or two points."""
+    for base, other in ((2.72, False), (2.70, True)):
+        assert another_mega_batch([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
+    for start, other in ((94, False), (95, True), (106, True), (107, False)):
+        assert another_mega_batch([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
+    for start, other in ((17, False), (18, True), (22, True), (23, False)):
+        assert another_mega_batch([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
+    assert not another_mega_batch([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
+    assert another_mega_batch([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)

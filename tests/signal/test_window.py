@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import fields, is_dataclass
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -101,7 +100,6 @@ def test_the_line_and_the_noise() -> None:
         assert fit.level == pytest.approx(3.0 - 0.01 * (limits.LINE - 1), abs=0.03)
         assert fit.slope == pytest.approx(-0.01, abs=0.002)
         assert fit.noise == pytest.approx(0.02, rel=0.5)
-    assert fit.wild == pytest.approx(6.2, abs=0.2)
     assert _after(*rows([3.0] * 5)).line is None
     assert _after(*rows([3.0] * 6)).noise == limits.QUIET
 
@@ -126,28 +124,6 @@ def test_median() -> None:
     assert (median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0]), median([7.0])) == (2.0, 2.5, 7.0)
 
 
-@pytest.mark.parametrize("points", [300, 1000])
-def test_blocks_remember_the_whole_segment(points: int) -> None:
-    """In at most 64 blocks of equally many points, in order, without a gap."""
-    recent = _after(*rows([5.0 - 0.003 * i for i in range(points)], rates=cosine(points)))
-    assert 32 <= len(recent.blocks) < 64
-    assert recent.blocks[0].first_step == 10
-    assert [b.first_step - a.last_step for a, b in pairwise(recent.blocks)] == [10] * (len(recent.blocks) - 1)
-    for place in (0, -1):
-        middle = recent.blocks[place].first_step / 10 - 1 + 0.5 * (recent.block_size - 1)
-        assert recent.blocks[place].level == pytest.approx(5.0 - 0.003 * middle, abs=0.01)
-    assert {10 * (recent.block_size - 1)} == {one.last_step - one.first_step for one in recent.blocks}
-
-
-def test_the_first_blocks() -> None:
-    """Of four points each, at their median."""
-    losses = [3.0, 9.0, 2.0, 2.5, 1.0, 1.2, 1.4, 0.1]
-    assert _after(*rows(losses[:3])).blocks == ()
-    assert [block.level for block in _after(*rows(losses[:7])).blocks] == [2.75]
-    last = _after(*rows(losses)).blocks[-1]
-    assert (last.first_step, last.last_step, last.level) == (50, 80, 1.1)
-
-
 def test_memory_is_bounded() -> None:
     """After 20,000 rows no more than after 2,000."""
     rng = random.Random(1)
@@ -160,7 +136,7 @@ def test_a_seam_begins_anew() -> None:
     """Steps that go back: everything is as of the first row after it."""
     recent = _after(*rows(falling(60), rates=cosine(60)), TrainObservation(10, loss=3.0, learning_rate=1e-6))
     assert (recent.seam, recent.segment, recent.count, recent.losses) == (True, 1, 1, (3.0,))
-    assert (recent.blocks, recent.rate_peak, recent.line) == ((), 1e-6, None)
+    assert (recent.rate_peak, recent.line) == (1e-6, None)
     assert not recent.add(TrainObservation(20, loss=3.0)).seam
 
 
@@ -169,7 +145,6 @@ def test_a_restart_begins_the_window_anew() -> None:
     recent = _after(*rows(falling(60), rates=cosine(60)))
     after = recent.add(TrainObservation(610, loss=2.6, learning_rate=1e-4))
     assert (after.losses, after.segment, after.count, after.seam) == ((2.6,), 0, 61, False)
-    assert after.blocks
 
 
 def test_announcements() -> None:
@@ -219,7 +194,7 @@ def test_before_the_first_row() -> None:
 def test_noise_is_what_is_larger(losses: list[float], off: float, steps: float) -> None:
     """The median distance from the line, or that between neighbors over the root of two, as a standard deviation."""
     fit = fitted(losses)
-    assert (fit.level, fit.slope, fit.wild) == (pytest.approx(0.2), pytest.approx(0.0), pytest.approx(0.2))
+    assert (fit.level, fit.slope) == (pytest.approx(0.2), pytest.approx(0.0))
     assert fit.noise == pytest.approx(1.4826 * off)
     assert fit.jitter == pytest.approx(1.4826 * steps / math.sqrt(2.0))
 
@@ -234,5 +209,5 @@ def test_the_line_goes_through_the_last_thirty_points() -> None:
     """What came before them is in the window, and not in its line or its noise."""
     recent = _after(*rows([9.0 - 0.2 * i for i in range(15)] + [2.0] * 30))
     assert recent.line == (2.0, 0.0)
-    assert (recent.noise, recent.jitter, recent.wild) == (limits.QUIET, limits.QUIET, 0.0)
+    assert (recent.noise, recent.jitter) == (limits.QUIET, limits.QUIET)
     assert len(recent.losses) == 45

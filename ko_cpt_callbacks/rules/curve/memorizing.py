@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark
-from ko_cpt_callbacks.signal.signals import Signals, began_anew, began_epoch, begun, epoch_slack
+from ko_cpt_callbacks.signal.explanation import rate_falls
+from ko_cpt_callbacks.signal.signals import Signals, began_anew, began_epoch, begun
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median
 
-__all__ = ["EpochStep", "Memorizing", "MemorizingState", "begun", "step_at"]
+__all__ = ["EpochStep", "Memorizing", "MemorizingState", "step_at"]
+
 
 class EpochStep(NamedTuple):
     """What happens at the end of an epoch, in nats per token.
 
     ``epoch``: epochs done; ``drop``: by how much the loss is lower after it than the trend on both sides explains, with
-    standard error; ``noise``: standard deviation of a point; ``before``, ``after``: levels; ``rate_fell``: the learning
-    rate fell at the same place, which explains a drop.
+    standard error; ``noise``: standard deviation of a point; ``before``, ``after``: levels.
     """
 
     epoch: int
@@ -32,7 +31,6 @@ class EpochStep(NamedTuple):
     noise: float
     before: float
     after: float
-    rate_fell: bool
 
 
 def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
@@ -43,31 +41,18 @@ def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
         epoch: Epochs done then.
         most: Points on either side.
     """
-    at = [(i, one) for i, one in enumerate(recent.epochs) if one is not None]
-    after = [i for i, one in at if begun(one) == epoch]
-    before = [i for i, one in at if begun(one) == epoch - 1]
-    near = [i for i, one in at if epoch_slack(one) == limits.EPOCH_ROUNDED and abs(one - epoch) < limits.EPOCH_ROUNDED]
-    if len(near) > 1:
-        # Many rows an epoch, and rounded: these are of either epoch.
-        after, before = [i for i in after if i not in near], [i for i in before if i not in near]
-    elif before and len(after) > limits.EPOCH_LEAST:
-        last = recent.epochs[before[-1]]
-        # A row that began before the end and was logged after it is a bit of both.
-        if last is not None and last < epoch - 2 * epoch_slack(last):
-            after = after[1:]
-    after, before = after[:most], before[-most:]
+    before, after = _losses_of(recent, epoch - 1)[-most:], _losses_of(recent, epoch)[:most]
     count = min(len(before), len(after))
-    if count < limits.EPOCH_LEAST:
-        return None
-    old, new = ([recent.losses[i] for i in side] for side in (before[-count:], after[:count]))
-    line = line_through([*old, *new], broken=True)
+    line = line_through([*before[-count:], *after[:count]], broken=True) if count >= limits.EPOCH_LEAST else None
     if line is None:
         return None
-    # Whether the learning rate fell between two rows by far more than between the rows before them.
-    at_end = [recent.rates[i] for i in (max(0, 2 * before[-1] - after[0]), before[-1], after[0])]
-    earlier, high, low = (one or 0.0 for one in at_end)
-    fell = None not in at_end and high - low > limits.EPOCH_RATE_FELL * high + 2 * max(earlier - high, 0.0)
-    return EpochStep(epoch, line.drop, line.drop_error, line.noise, median(old), median(new), fell)
+    return EpochStep(epoch, line.drop, line.drop_error, line.noise, median(before[-count:]), median(after[:count]))
+
+
+def _losses_of(window: Recent, done: int) -> list[float]:
+    """The losses of an epoch, as far as the window has them."""
+    pairs = zip(window.losses, window.epochs, strict=True)
+    return [loss for loss, epoch in pairs if epoch is not None and begun(epoch) == done]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +60,9 @@ class MemorizingState:
     """Where the run stands among its epochs, and whether it was reported.
 
     ``epoch``: epochs done, ``began``: points of the segment before this one, ``each``: points of the one before it;
-    ``first``: the first epoch in whose course the loss hardly fell, ``level``: of its second half, ``held``: the
-    evaluations at its end; ``judged``: whether the last end was, ``opening``: level after the end before, ``steps``:
-    the last ends, and whether the loss stepped down there; ``open``: the next row may bring a finding in any case.
+    ``first``: the first epoch in whose course the loss hardly fell, ``level``: of its second half; ``opening``: level
+    after the end before, ``steps``: the last ends, and whether the loss stepped down there; ``open``: the next row may
+    bring a finding in any case.
     """
 
     epoch: int | None = None
@@ -85,8 +70,6 @@ class MemorizingState:
     each: int = 0
     first: int = 0
     level: float | None = None
-    held: Mapping[str, Mark] = field(default_factory=dict)
-    judged: bool = True
     opening: float | None = None
     steps: tuple[tuple[EpochStep, bool], ...] = ()
     said: bool = False
@@ -98,21 +81,18 @@ class Memorizing(Rule):
     """Says once that the training loss steps down where epochs end, or is far below its first epoch after many.
 
     A step is a drop beyond the trend on both sides of an epoch's end that the whole of the new epoch keeps. An epoch in
-    whose course the loss falls is one of learning, and is not the first that the later ones are compared with.
+    whose course the loss falls is one of learning, and is not the first that the later ones are compared with. Where an
+    evaluation set has fallen along, the model learns.
 
     Args:
         retention: Declared names of retention sets, whose evaluations do not count.
     """
 
-    info: ClassVar[RuleInfo] = RuleInfo(
-        "memorizing", (Severity.WARNING,), (TrainObservation, EndObservation), place=210
-    )
+    info: ClassVar[RuleInfo] = RuleInfo("memorizing", (Severity.WARNING,), (TrainObservation,), place=210)
 
     ends: int = limits.STEP_ENDS
     drop: float = limits.STEP_DROP
     drop_errors: float = limits.STEP_DROP_ERRORS
-    deviations: float = limits.STEP_DEVIATIONS
-    least_drop: float = limits.STEP_LEAST
     kept: float = limits.STEP_KEPT
     learning: float = limits.FAR_LEARNING
     far: float = limits.FAR_BELOW
@@ -131,100 +111,73 @@ class Memorizing(Rule):
 
     def step(self, state: MemorizingState, seen: Observation, signals: Signals) -> tuple[MemorizingState, Found]:
         """Judges a training row."""
+        window = signals.window
         if state.said:
             return state, ()
-        found: Found = ()
-        if isinstance(seen, EndObservation):
-            found = self.close(state, signals)
-        else:
-            before = state = MemorizingState() if signals.window.seam else state
-            if signals.window.grew:
-                state = self._counted(state, signals)
-            # Nothing is new within the first epochs.
-            if state is not before or (state.level is not None and (state.epoch or 0) - state.first >= self.many):
-                found = self._found(state, signals)
-        if found:
-            return replace(state, said=True, open=False), found
-        open_now = not state.judged or (state.level is not None and (state.epoch or 0) - state.first >= self.many)
-        return (state if state.open == open_now else replace(state, open=open_now)), ()
-
-    def close(self, state: MemorizingState, signals: Signals) -> Found:
-        """Judges the last end of an epoch by what points there are after it."""
-        if state.said or state.judged:
-            return ()
-        return self._found(self._stepped(state, signals.window, limits.EPOCH_MOST), signals)
-
-    def _counted(self, state: MemorizingState, signals: Signals) -> MemorizingState:
-        window = signals.window
-        epoch, before = window.epochs[-1], window.count - 1
+        state = MemorizingState() if window.seam else state
+        epoch = window.epochs[-1] if window.grew else None
         if epoch is None:
-            return state
-        done, last = begun(epoch), state.epoch
-        if last is None:
+            return state, ()
+        done = begun(epoch)
+        if state.epoch is None or done > state.epoch:
+            state = self._begins(state, window, done)
+        points = window.count - state.began
+        enough, many = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2)), done - state.first >= self.many
+        state = replace(state, open=(state.each > 0 and points < enough) or (many and state.level is not None))
+        if state.each and points == enough:
+            state = self._stepped(state, window, points)
+            down = [step for step, is_down in state.steps if is_down]
+            if len(down) >= self.ends:
+                return replace(state, said=True, open=False), self._found("steps", window, _evidence(down))
+        if not many or not state.level:
+            return state, ()
+        level = median(window.losses[-limits.FAR_POINTS :])
+        if level >= self.far * state.level or self._learns(signals):
+            return state, ()
+        values = {
+            "level": level, "first_level": state.level, "share": level / state.level, "limit": self.far,
+            "epochs_done": done, "points": min(limits.FAR_POINTS, len(window.losses)),
+        }  # fmt: skip
+        return replace(state, said=True, open=False), self._found("far-below", window, values)
+
+    def _begins(self, state: MemorizingState, window: Recent, done: int) -> MemorizingState:
+        """The state where another epoch begins."""
+        before, first, level = window.count - 1, state.first, state.level
+        if state.epoch is None:
             return replace(state, epoch=done, began=before, first=done)
-        if done > last:
-            level, held = state.level, state.held
-            if level is None and (halves := _halves(window, last)) and halves[1] >= self.learning * halves[0]:
-                level, held = halves[1], {name: series.last for name, series in signals.evaluations.sets.items()}
-            state = replace(
-                state, epoch=done, began=before, each=before - state.began, first=last if state.level is None else
-                state.first, level=level, held=held, judged=False,
-            )  # fmt: skip
-        if not state.judged:
-            most = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2))
-            # One more than that: the first may be a bit of both epochs.
-            if window.count - state.began > most:
-                return self._stepped(state, window, most + 1)
-        return state
+        losses = _losses_of(window, state.epoch)
+        if level is None and losses:
+            half = len(losses) // 2
+            late = median(losses[half:])
+            first, level = state.epoch, late if late >= self.learning * median(losses[:half] or losses) else None
+        return replace(state, epoch=done, began=before, each=before - state.began, first=first, level=level)
 
-    def _stepped(self, state: MemorizingState, window: Recent, most: int) -> MemorizingState:
-        step = step_at(window, state.epoch or 0, most)
+    def _stepped(self, state: MemorizingState, window: Recent, points: int) -> MemorizingState:
+        """The state after the end of an epoch was judged."""
+        step = step_at(window, state.epoch or 0, points)
         if step is None:
-            return replace(state, judged=True, opening=None)
-        share = step.drop / abs(step.before) if step.before else 0.0
-        large = share > self.drop and step.drop > self.drop_errors * step.error
-        sure = share > self.least_drop and step.drop > self.deviations * max(step.noise, step.error)
+            return replace(state, opening=None)
+        large = step.drop > max(self.drop * abs(step.before), self.drop_errors * step.error)
         kept = state.opening is None or state.opening - step.after > self.kept * step.drop
-        down = (large or sure) and kept and not step.rate_fell
+        down = large and kept and not rate_falls(window, points)
         steps = (*state.steps, (step, down))[-limits.STEP_REMEMBERED :]
-        return replace(state, judged=True, opening=step.after, steps=steps)
+        return replace(state, opening=step.after, steps=steps)
 
-    def _found(self, state: MemorizingState, signals: Signals) -> Found:
-        window, first, done = signals.window, state.level, (state.epoch or 0) - state.first
-        variant, down = "steps", [step for step, is_down in state.steps if is_down]
-        if len(down) >= self.ends:
-            shares = [step.drop / abs(step.before) for step in down]
-            values: dict[str, Any] = {
-                "epochs": [step.epoch for step in down], "drops": [step.drop for step in down], "shares": shares,
-                "errors": [step.error for step in down], "noise": down[-1].noise, "before": down[-1].before,
-                "after": down[-1].after, "last_share": shares[-1], "ends": len(down),
-            }  # fmt: skip
-        else:
-            last = window.losses[-limits.FAR_POINTS :]
-            if first is None or first <= 0.0 or done < self.many or not last:
-                return ()
-            variant, level = "far-below", median(last)
-            if level >= self.far * first or self._learns(state, signals.evaluations):
-                return ()
-            values = {
-                "level": level, "first_level": first, "share": level / first, "limit": self.far,
-                "epochs_done": state.epoch, "points": len(last),
-            }  # fmt: skip
+    def _learns(self, signals: Signals) -> bool:
+        """Whether an evaluation set has fallen along since its first evaluation."""
+        return any(
+            series.last.value < self.fell_along * series.first.value and not is_retention(name, self.retention)
+            for name, series in signals.evaluations.sets.items()
+        )
+
+    def _found(self, variant: str, window: Recent, values: dict[str, Any]) -> Found:
         return (Finding(self.code, Severity.WARNING, window.step, "train", values, variant=variant),)
 
-    def _learns(self, state: MemorizingState, evaluations: Evaluations) -> bool:
-        """Whether an evaluation set has fallen along since the first epoch, or since its rows are those of now."""
-        for name, series in evaluations.sets.items():
-            then = state.held.get(name, series.first)
-            then = then if then.step >= series.first.step else series.first
-            if series.last.value < self.fell_along * then.value and not is_retention(name, self.retention):
-                return True
-        return False
 
-
-def _halves(window: Recent, done: int) -> tuple[float, float] | None:
-    """Levels of the first and the second half of an epoch, as far as the window has it; ``None`` where it has not."""
-    pairs = zip(window.losses, window.epochs, strict=True)
-    of = [loss for loss, epoch in pairs if epoch is not None and begun(epoch) == done]
-    late = of[len(of) // 2 :]
-    return (median(of[: len(of) // 2] or late), median(late)) if of else None
+def _evidence(down: list[EpochStep]) -> dict[str, Any]:
+    shares = [step.drop / abs(step.before) for step in down]
+    return {
+        "epochs": [step.epoch for step in down], "drops": [step.drop for step in down], "shares": shares,
+        "errors": [step.error for step in down], "noise": down[-1].noise, "before": down[-1].before,
+        "after": down[-1].after, "last_share": shares[-1], "ends": len(down),
+    }  # fmt: skip

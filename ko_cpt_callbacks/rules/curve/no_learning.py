@@ -32,15 +32,11 @@ class NoLearning(OnceRule):
 
     least_points: int = limits.STANDSTILL_POINTS
     least_after: int = limits.STANDSTILL_AFTER
-    least_unplanned: int = limits.STANDSTILL_UNPLANNED
     errors: float = limits.STANDSTILL_ERRORS
-    nothing: float = limits.STANDSTILL_SHARE
-    rise_errors: float = limits.STANDSTILL_RISE_ERRORS
     fallen: float = limits.STANDSTILL_FALLEN
     first: float = limits.STANDSTILL_FIRST
     hidden: float = limits.STANDSTILL_HIDDEN
     hidden_live: float = limits.STANDSTILL_HIDDEN_LIVE
-    least_level: float = limits.STANDSTILL_LEVEL
 
     @property
     def wakes(self) -> Wakes:
@@ -48,36 +44,28 @@ class NoLearning(OnceRule):
         return Wakes((partial(is_time, points=self.least_points),))
 
     def is_due(self, signals: Signals) -> bool:
-        """From time to time."""
-        return self._warm(signals, self.least_after) and due(signals.window)
-
-    def _warm(self, signals: Signals, points: int) -> bool:
-        """Whether the learning rate has been past its peak for so many points."""
+        """From time to time, once the learning rate has been past its peak for a while."""
         window = signals.window
-        return bool(window.rates) and window.rates[-1] is not None and window.count - signals.trend.peaked >= points
+        rated = bool(window.rates) and window.rates[-1] is not None
+        return rated and window.count - signals.trend.peaked >= self.least_after and due(window)
 
     def judged(self, signals: Signals, *, live: bool) -> Found:
         """How the loss has not fallen since the start."""
         window, head = signals.window, signals.trend.head
-        rated = any(rate is not None for rate in window.rates)
-        # What follows a seam has not started there.
-        if window.segment or not head or window.count < self.least_points or (rated and not self._warm(signals, 1)):
+        # What follows a seam has not started there; a learning rate at its highest may still warm up.
+        if window.segment or not head or window.count in range(max(self.least_points, signals.trend.peaked + 1)):
             return ()
-        values, _ = last_part(window, limits.STANDSTILL_PART)
+        values, _ = last_part(window, signals.trend.blocks, limits.STANDSTILL_PART)
         start, end, noise = median(head), median(values[len(values) // 2 :]), window.noise or limits.QUIET
         # What was learned in the first points, or in the very first row, was learned.
         if (
             start - end > max(self.fallen * end, limits.STANDSTILL_FALLEN_NOISES * noise)
             or head[0] - end > max(self.first * end, limits.STANDSTILL_FIRST_NOISES * noise)
-            or end < self.least_level
             or (line := line_through(values)) is None
         ):
             return ()
         level, error = line.start - 0.5 * line.fall, line.error
-        nothing, hidden = self.nothing * level, self.hidden * level
-        if line.fall > max(self.errors * error, nothing) or -line.fall > max(self.rise_errors * error, nothing):
-            return ()
-        if max(line.fall, 0.0) + error > hidden or -line.fall - error > hidden:
+        if line.fall > self.errors * error or abs(line.fall) + error > self.hidden * level:
             return ()
         if live and self._may_fall(max(line.fall, 0.0) + error, level, window):
             return ()
@@ -92,7 +80,5 @@ class NoLearning(OnceRule):
     def _may_fall(self, fall: float, level: float, window: Recent) -> bool:
         """Whether so large a fall until now may come to something by the end of the run."""
         planned, step = expected_steps(window), max(window.step or 0, 1)
-        if planned is None and window.count < self.least_unplanned:
-            return True
         times = limits.STANDSTILL_LONGER if planned is None else max(1.0, planned / step)
         return fall * times > self.hidden_live * level

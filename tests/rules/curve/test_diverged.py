@@ -12,7 +12,6 @@ from messages.shown import shown
 from run.curve import cosine, falling, findings, noisy, rows
 
 from ko_cpt_callbacks.rules.curve.diverged import Diverged, DivergedState
-from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
@@ -67,12 +66,6 @@ def test_ever_faster_is_seen_on_the_way() -> None:
     """Up by 2 nats in 14 points, ever faster: said before it is there."""
     losses = falling(96, extra=lambda i: FAULTS["ever faster"](i) if i > 80 else 0.0)
     assert [one.variant for one in findings(RULE, rows(losses))] == ["rising"]
-
-
-def test_a_short_log() -> None:
-    """30 points of which the last 14 are 4 nats up."""
-    losses = falling(30, extra=lambda i: min(4.0, 1.5 * max(i - 15, 0)))
-    assert [one.severity for one in findings(RULE, rows(losses))] == [Severity.ERROR]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -192,6 +185,7 @@ def test_an_evaluation_explains_no_rise_after_it() -> None:
     (found,) = findings(RULE, _with_evaluations(losses, values))
     assert 800 < (found.step or 0) <= 1100
 
+
 # -- how much it takes: levels with exactly these numbers ----
 
 
@@ -218,14 +212,11 @@ def _ramp(points: int, end: float, start: float = 0.3) -> list[float]:
 
 @pytest.mark.parametrize(
     ("points", "end", "said"),
-    [(11, 1.1, None), (12, 1.1, "rising"), (7, 1.3, None), (8, 1.3, None), (12, 1.3, "rising")],
+    [(11, 1.1, None), (12, 1.1, "rising")],
 )
 def test_how_long_it_rises(points: int, end: float, said: str | None) -> None:
-    """Twelve points; eight are enough of a huge rise in a short log."""
+    """Twelve points."""
     assert _variant(_ramp(points, end)) == said
-    assert _variant(_ramp(points, end), since=41) == said
-    short = "rising" if (points >= 8 and end > 1.2) or points >= 12 else None
-    assert _variant(_ramp(points, end), since=40) == short
 
 
 def test_a_rise_that_still_goes_on() -> None:
@@ -237,18 +228,16 @@ def test_a_rise_that_still_goes_on() -> None:
 
 
 def test_how_high_it_is() -> None:
-    """0.4 nats, 0.65 while the rate warms up, 5.5 noises, 1.6 of the largest swing."""
-    for told, needed in (({}, 0.4), ({"young": True}, 0.65), ({"noise": 0.2}, 1.1), ({"swing": 0.5}, 0.8)):
+    """0.4 nats and 5.5 noises."""
+    for told, needed in (({}, 0.4), ({"noise": 0.2}, 1.1)):
         for share, said in ((0.98, None), (1.02, "rising")):
             assert _variant(_ramp(16, share * needed, 0.25 * share * needed), **told) == said  # type: ignore[arg-type]
 
 
 def test_where_a_rise_begins() -> None:
-    """At a fifth of it, or at 0.6 of what is needed where that is less."""
+    """At a fifth of it."""
     for start, said in ((0.21, None), (0.23, "rising")):
         assert _variant(_ramp(12, 1.1, start)) == said
-    for start, said in ((0.47, None), (0.49, "rising")):
-        assert _variant(_ramp(12, 2.9, start), noise=0.8 / 5.5) == said
 
 
 def _staying(*last: float, points: int = 20) -> list[float]:
@@ -264,20 +253,6 @@ def test_how_long_it_stays(since: int, points: int, said: str | None) -> None:
     assert _variant([3.0] * points, losses=[2.0, *[3.0] * points], since=since, rule=rule) == said
 
 
-@pytest.mark.parametrize(
-    ("since", "points", "said"),
-    [(400, 15, None), (400, 16, "staying"), (41, 15, None), (40, 10, None), (40, 11, "staying")],
-)
-def test_how_long_a_huge_rise_stays(since: int, points: int, said: str | None) -> None:
-    """Sixteen points; eleven in a short log. Huge: three times what is needed."""
-    assert _variant([3.3] * points, losses=[2.0, *[3.3] * points], since=since) == said
-    if since == 40 and said:
-        rule = replace(RULE, shift_nats=0.0)
-        assert _variant([3.19] * points, losses=[2.0, *[3.19] * points], since=since, rule=rule) is None
-        noise = 0.48 / 5.5
-        assert _variant([3.3] * points, losses=[2.0, *[3.3] * points], since=since, noise=noise, rule=rule) is None
-
-
 def test_what_is_no_staying() -> None:
     """Two points below the half of it; a level that has come down by more than 0.15 of it in eight points."""
     rule = replace(RULE, shift_nats=0.0)
@@ -287,24 +262,6 @@ def test_what_is_no_staying() -> None:
     for fall, said in ((0.14, "staying"), (0.16, None)):
         path = [*[3.0 + fall] * 12, *[3.0] * 8]
         assert _variant(path, losses=[2.0, *path], rule=rule) == said
-
-
-@pytest.mark.parametrize(
-    ("highs", "said"),
-    [
-        ([3.0] * 7 + [2.0] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.0] * 12 + [3.0] * 8, None),
-        ([3.0] * 6 + [2.0] * 11 + [3.0] * 8, None), ([3.0] * 14 + [2.0] * 8 + [3.0] * 4, "swinging"),
-        ([3.0] * 15 + [2.0] * 8 + [3.0] * 3, None), ([3.0] * 9 + [2.64] * 8 + [3.0] * 9, "swinging"),
-        ([3.0] * 9 + [2.66] * 8 + [3.0] * 9, None), ([3.0] * 18 + [2.5] * 8, None),
-        ([3.0] * 7 + [2.41] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.39] * 12 + [3.0] * 8, None),
-        ([3.0] * 6 + [2.41] * 12 + [3.0] * 8, "swinging"),
-        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 5 + [3.0] * 3, None),
-        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 4 + [3.0] * 4, "swinging"),
-    ],
-)  # fmt: skip
-def test_what_swings(highs: list[float], said: str | None) -> None:
-    """Of 26 points 0.55 are up, and four of the last eight; it came down and went up by 0.35 of the way."""
-    assert _variant([2.8] * 5, losses=highs) == said
 
 
 @pytest.mark.parametrize(
@@ -366,18 +323,6 @@ def test_each_third_steeper() -> None:
     assert _variant([2.27, 2.3, 2.4, 2.5, 2.95]) is None
 
 
-def test_how_much_higher_than_the_largest_swing() -> None:
-    """A loss that stays 1.6 times as far up as it swung before has diverged; one that is less far up has not."""
-    for share, said in ((1.55, False), (1.65, True)):
-        losses = falling(120, sd=0.005, fall=0.0)
-        signals = Monitor([]).fold(rows([one + 0.45 * (60 <= i < 68) for i, one in enumerate(losses)]))[0].signals
-        swing = signals.watch.swing
-        assert 0.3 < swing < 0.5
-        up = [2.5 + share * swing + e for e in noisy(30, 0.005, 1)]
-        seen = rows([*(one + 0.45 * (60 <= i < 68) for i, one in enumerate(losses)), *up])
-        assert bool(findings(Diverged(shift_nats=0.0), seen)) is said
-
-
 def test_evaluations_of_other_rows_explain_nothing() -> None:
     """An easier set under the same name is no improvement."""
     seen = _with_evaluations(STAGES, {0: 3.5, 30: 3.2, 60: 3.1, 70: 2.0})
@@ -419,21 +364,20 @@ def test_rows_grouped_by_length(sign: float) -> None:
 
 
 def _rises(
-    losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10, grouped: bool = False,
+    losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10,
     paces: Sequence[float] = (), jitter: float | None = None, noise: float | None = 0.01, segment: int = 0,
-    every: int = 10, epoch: float | None = None, evaluations: Evaluations | None = None, **watch: Any,
+    evaluations: Evaluations | None = None, jumps: tuple[Jump, ...] = (), up: float = 0.0,
 ) -> tuple[DivergedState, tuple[Finding, ...]]:  # fmt: skip
     """The rule's step at point 200, on the way from 2.0 to 3.1; ``points``: how many since the lowest."""
-    path = _ramp(12, 1.1)
-    steps = (2000 - every * i for i in reversed(range(len(losses))))
+    path = _ramp(12, 1.1 + up)
     window = Recent(
-        step=2000, losses=tuple(losses) or (path[-1],), steps=tuple(steps),
-        epochs=(epoch,) * len(losses), paces=tuple(paces), jitter=jitter, grew=True, count=200, segment=segment,
+        step=2000, losses=tuple(losses) or (path[-1],), paces=tuple(paces), jitter=jitter, grew=True, count=200,
+        segment=segment,
     )  # fmt: skip
     low = Low(2.0, noise, 200 - points, 10 * (200 - points))
     signals = Signals(
-        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, **watch),
-        groups_by_length=grouped, evaluations=evaluations or Evaluations(),
+        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, jumps=jumps),
+        evaluations=evaluations or Evaluations(),
     )  # fmt: skip
     return RULE.step(state or RULE.initial(), TrainObservation(2000, loss=path[-1]), signals)
 
@@ -466,7 +410,7 @@ def test_the_noise_where_the_lowest_has_none() -> None:
 
 
 def test_what_another_rule_said_is_not_counted() -> None:
-    """A shift since the loss was lowest; of another lowest level it is forgotten."""
+    """A shift since the loss was lowest; that since another lowest level counts for nothing."""
     low = Low(2.0, 0.01, 190, 1900)
     for shift, said in ((0.1, True), (0.5, False), (0.8, False)):
         state, found = _rises(state=DivergedState(shifted=(low, shift)))
@@ -474,7 +418,7 @@ def test_what_another_rule_said_is_not_counted() -> None:
         for one in found:
             assert one.values["rise"] == pytest.approx(1.1 - shift)
     state, found = _rises(state=DivergedState(shifted=(replace(low, index=191), 0.5)))
-    assert (len(found), state.shifted) == (1, None)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
@@ -488,34 +432,31 @@ def test_rows_of_another_length(points: int, other: int, said: bool) -> None:
         assert bool(found) is said
 
 
-def test_a_level_of_rows_grouped_by_length() -> None:
-    """Explains it where the arguments say so and no jump was seen: what the loss had before the lowest."""
-    for before, grouped, said in ((3.2, True, False), (3.2, False, True), (2.8, True, True), (2.9, True, False)):
-        losses = [*[before] * 20, *[2.0] * 11, *_ramp(9, 1.1)]
-        assert bool(_rises(losses, points=10, grouped=grouped)[1]) is said
-    assert _rises([*[2.0] * 31, *_ramp(9, 1.1)], points=10, grouped=True)[1]
-
-
 @pytest.mark.parametrize(
-    ("index", "after", "said"), [(150, 3.0, False), (149, 3.0, True), (150, 2.81, False), (150, 2.79, True)]
-)
-def test_a_mega_batch(index: int, after: float, said: bool) -> None:
-    """Explains it within fifty points of its jump, up to 0.3 of that above where it led; of other rows it does not."""
-    jumps = (Jump(100, -9.0, 9.0), Jump(index, 1.0, after))
-    losses = [*[2.0] * 31, *_ramp(9, 1.1)]
-    assert bool(_rises(losses, grouped=True, jumps=jumps)[1]) is said
-    assert _rises(losses, jumps=jumps)[1]
+    ("highs", "said"),
+    [
+        ([3.0] * 7 + [2.0] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.0] * 12 + [3.0] * 8, None),
+        ([3.0] * 6 + [2.0] * 11 + [3.0] * 8, None), ([3.0] * 14 + [2.0] * 8 + [3.0] * 4, "swinging"),
+        ([3.0] * 15 + [2.0] * 8 + [3.0] * 3, None), ([3.0] * 9 + [2.64] * 8 + [3.0] * 9, "swinging"),
+        ([3.0] * 9 + [2.66] * 8 + [3.0] * 9, None), ([3.0] * 18 + [2.5] * 8, None),
+        ([3.0] * 7 + [2.41] * 11 + [3.0] * 8, "swinging"), ([3.0] * 6 + [2.39] * 12 + [3.0] * 8, None),
+        ([3.0] * 6 + [2.41] * 12 + [3.0] * 8, "swinging"),
+        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 5 + [3.0] * 3, None),
+        ([3.0] * 6 + [2.0] * 6 + [3.0] * 6 + [2.0] * 4 + [3.0] * 4, "swinging"),
+    ],
+)  # fmt: skip
+def test_what_swings(highs: list[float], said: str | None) -> None:
+    """Of 26 points 0.55 are up, and four of the last eight; it came down and went up by 0.35 of the way."""
+    assert _variant([2.8] * 5, losses=highs) == said
 
 
-@pytest.mark.parametrize(("size", "said"), [(0.54, True), (0.56, False), (1.1, False)])
-def test_the_end_of_a_first_mega_batch(size: float, said: bool) -> None:
-    """Half of the rise or more at once, back to where an even drift began; a curve steep at first is no drift."""
-    even = [3.1 - 1.1 * i / 29 for i in range(30)]
-    steep = [2.0 + 1.1 * math.exp(-i / 4) for i in range(30)]
-    jumps = (Jump(191, size, 3.1),)
-    assert bool(_rises([*even, *[3.1] * 10], jumps=jumps)[1]) is said
-    assert _rises([*steep, *[3.1] * 10], jumps=jumps)[1]
-    assert _rises([*[2.0] * 30, *[3.1] * 10], jumps=jumps)[1]
+@pytest.mark.parametrize(("index", "level", "said"), [(151, 3.1, False), (149, 3.1, True), (151, 3.45, True)])
+def test_a_mega_batch(index: int, level: float, said: bool) -> None:
+    """Within fifty points of the last jump of a saw, and up to 0.3 of it above where it led."""
+    jumps = (Jump(100, 1.0, 3.0), Jump(index, 1.0, 3.1))
+    shift = level - 3.1
+    assert bool(_rises(jumps=jumps, up=shift)[1]) is said
+    assert _rises(jumps=jumps[1:], up=shift)[1]
 
 
 def test_only_the_points_since_the_lowest_count() -> None:
@@ -523,21 +464,6 @@ def test_only_the_points_since_the_lowest_count() -> None:
     rule = replace(RULE, shift_nats=0.0)
     for index, said in ((186, None), (185, "staying")):
         assert _variant([3.0] * 20, losses=[3.0] * 30, index=index, rule=rule) == said
-
-
-@pytest.mark.parametrize(
-    ("every", "points", "epoch", "said"),
-    [
-        (1, 23, 0.9, True), (1, 24, 0.9, False), (1, 25, 0.9, False), (1, 26, 0.9, True), (1, 25, 1.1, True),
-        (1, 25, None, False), (7, 4, 0.9, True),
-    ],
-)  # fmt: skip
-def test_a_jump_where_a_mega_batch_begins(every: int, points: int, epoch: float | None, said: bool) -> None:
-    """In the first epoch, after a multiple of 25 steps: it explains a rise back to where the loss went up before."""
-    up = [*[2.0] * 8, *(3.1 - 1.1 * i / 16 for i in range(17))]
-    losses = [*up, *[3.1] * points]
-    jumps = (Jump(201 - points, 1.1, 3.1),)
-    assert bool(_rises(losses, points=points, jumps=jumps, every=every, epoch=epoch)[1]) is said
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.69, True), (0.71, False)])

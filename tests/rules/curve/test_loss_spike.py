@@ -32,7 +32,7 @@ def test_one_point() -> None:
     assert found.values["level"] == pytest.approx(2.5, abs=0.04)
     assert found.values["noise"] == pytest.approx(0.02, rel=0.5)
     assert found.values["height"] > found.values["threshold"] > 9.1 * found.values["noise"]  # type: ignore[operator]
-    assert found.values["window"] == 50
+    assert found.values["window"] == 49
 
 
 def test_sentence() -> None:
@@ -128,12 +128,10 @@ def test_short_runs_are_silent() -> None:
 
 
 def test_many_spikes_do_not_flood() -> None:
-    """Ten a run at most, and of spikes so dense that they are the run's tails the first few."""
+    """Ten a run at most."""
     sparse = falling(1500, extra=lambda i: 2.0 * (i > 60 and i % 60 == 0))
     assert len(findings(RULE, rows(sparse))) == 10
     assert len(findings(replace(RULE, most=100), rows(sparse))) == 23
-    dense = falling(500, extra=lambda i: 2.0 * (i > 60 and i % 11 == 0))
-    assert 1 <= len(findings(replace(RULE, most=100), rows(dense))) <= 10
 
 
 def test_numbers_that_are_none() -> None:
@@ -159,9 +157,7 @@ def test_a_repeat_replaces() -> None:
 
 def _rise(**changes: Any) -> Rise:
     """A single point above a quiet level of 2.5 nats, of a window of 30; each number decides where it is large."""
-    usual = Rise(
-        step=10, base=2.5, noise=0.01, wild=0.0, window=30, dip=0.0, ceiling=2.5, first=3.5, peak=3.5, peak_step=10
-    )
+    usual = Rise(step=10, base=2.5, noise=0.01, window=30, ceiling=2.5, first=3.5, peak=3.5, peak_step=10)
     return replace(usual, **changes)
 
 
@@ -169,24 +165,11 @@ def _rise(**changes: Any) -> Rise:
     ("changes", "needed"),
     [
         ({}, 9.2 * 0.01),
-        ({"points": 2, "noise": 0.1}, 7.4 * 0.1),
-        ({"points": 3, "noise": 0.1}, 7.4 * 0.1),
+        ({"points": 2, "noise": 0.1}, 6.8 * 0.1),
         ({"points": 4, "noise": 0.1}, 6.8 * 0.1),
-        ({"dip": 0.5}, 1.25),
         ({"points": 4, "noise": 0.001}, 0.08),
-        ({"wild": 0.2}, 0.44),
-        ({"wild": 0.2, "points": 2}, 0.4),
-        ({"wild": 0.2, "points": 3}, 0.4),
-        ({"wild": 0.2, "points": 4}, 0.08),
-        ({"young": True, "climb": 4}, 0.65),
-        ({"young": True, "climb": 3}, 9.2 * 0.01),
-        ({"young": False, "climb": 4}, 9.2 * 0.01),
-        ({"window": 5}, 0.65),
-        ({"window": 6}, 0.35),
-        ({"window": 11}, 0.35),
+        ({"window": 11}, 0.65),
         ({"window": 12}, 9.2 * 0.01),
-        ({"epoch_end": True}, 0.8),
-        ({"epoch_end": True, "noise": 0.1}, 9.2 * 0.1),
         ({"points": 4, "ceiling": 2.78}, 0.4),
         ({"points": 3, "ceiling": 2.78}, 0.08),
         ({"points": 4, "ceiling": 2.78, "first": 3.21}, 0.4),
@@ -196,29 +179,23 @@ def _rise(**changes: Any) -> Rise:
 )
 def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None:
     """What each number of a rise asks for."""
-    assert RULE.needed(_rise(**changes)) == pytest.approx(needed)
-
-
-def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
-    """Four points are enough for one in the first 50 points of a run that leads half of the way back, eight later."""
-    for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
-        assert RULE.needed(_rise(points=points, ceiling=2.78), count=count) == pytest.approx(needed)
-    for ceiling, needed in ((4.49, 1.99 / 0.7), (4.51, 0.08)):
-        assert RULE.needed(_rise(points=4, ceiling=ceiling), count=30) == pytest.approx(needed)
+    assert RULE.needed(_rise(**changes), 100) == pytest.approx(needed)
 
 
 def test_a_rise_as_high_as_needed_is_none() -> None:
     """It must be higher."""
     for peak, said in ((3.5, False), (3.5078125, True)):
-        signals = Signals(window=Recent(losses=(2.5,)), watch=Watch(since=50, ended=_rise(peak=peak)))
+        signals = Signals(
+            window=Recent(losses=(2.5,) * 40, epochs=(None,) * 40, count=40), watch=Watch(ended=_rise(peak=peak))
+        )
         assert bool(LossSpike(least_nats=1.0).step(0, TrainObservation(20, loss=2.5), signals)[1]) is said
 
 
 def test_how_high_a_point_must_be_among_many() -> None:
     """A twentieth more with each doubling beyond 128; a single one only."""
-    for count, times in ((0, 1.0), (64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
+    for count, times in ((64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
         assert RULE.needed(_rise(noise=0.1), count) == pytest.approx(9.2 * 0.1 * times)
-    assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(7.4 * 0.1)
+    assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(6.8 * 0.1)
 
 
 def test_steps_going_back_begin_anew() -> None:
@@ -254,8 +231,7 @@ def test_a_short_spike_like_the_one_before(points: int) -> None:
     assert len(findings(RULE, rows(losses))) == 2
 
 
-@pytest.mark.parametrize(("size", "said"), [(1.0, 1), (0.3, 2)])
-def test_a_longer_rise_like_the_one_before(size: float, said: int) -> None:
-    """May be another mega-batch of rows grouped by length, where it is of much the same height."""
-    losses = falling(140, sd=0.005, extra=lambda i: 1.0 if 60 <= i < 64 else size if 100 <= i < 104 else 0.0)
-    assert len(findings(RULE, rows(losses))) == said
+def test_a_longer_rise_like_the_one_before() -> None:
+    """May be another mega-batch of rows grouped by length."""
+    losses = falling(140, sd=0.005, extra=lambda i: 1.0 if 60 <= i < 64 else 1.6 if 100 <= i < 104 else 0.0)
+    assert len(findings(RULE, rows(losses))) == 1

@@ -130,25 +130,11 @@ def test_an_evaluation_that_falls() -> None:
         assert len(_findings(seen)) == count
 
 
-def test_without_a_plan_it_waits() -> None:
-    """Nothing tells how long the run is to be: what forty points do not show, a hundred may."""
-    quiet = _run(_flat, lambda _: 1.0, points=200, noise=0.01)
-    assert _findings(quiet[:99], close=False) == []
-    assert len(_findings(quiet, close=False)) == 1
-    plan = SetupObservation(0, "plan", {"planned_steps": 1000})
-    assert len(_findings([plan, *quiet[:99]], close=False)) == 1
-
-
 def test_a_falling_rate_tells_how_long() -> None:
     """A tenth of a linear decay: nine tenths are to come, in which a fall that noise hides now will show."""
     quiet = _run(_flat, lambda at: 1.0 - at, points=2000, noise=0.01)
     assert _findings(quiet[:200], close=False) == []
     assert len(_findings(_run(_flat, lambda _: 1.0, points=200, noise=0.01), close=False)) == 1
-
-
-def test_a_rise_is_no_standstill() -> None:
-    """By half a percent, with next to no noise: the weights move."""
-    assert _findings(_run(lambda at: 2.5 + 0.02 * at, noise=0.002)) == []
 
 
 def test_a_loss_around_zero_need_not_fall() -> None:
@@ -220,12 +206,9 @@ def test_where_it_started() -> None:
 
 
 def test_how_much_is_a_fall() -> None:
-    """By two of its standard errors and by 0.003 of the level."""
+    """By two of its standard errors."""
     for errors, said in ((1.95, True), (2.05, False)):
         assert _said(_still_run(0.02, errors)) is said
-    quiet = (line_through([2.0] * 36) or pytest.fail("a line")).error
-    for share, said in ((0.97, True), (1.03, False)):
-        assert _said(_still_run(0.0, share * 0.006 / quiet)) is said
 
 
 def test_a_fall_that_noise_may_hide() -> None:
@@ -235,21 +218,15 @@ def test_a_fall_that_noise_may_hide() -> None:
         assert _said(_still_run(share * 0.06 / one)) is said
 
 
-def test_a_loss_around_nothing() -> None:
-    """Below 0.1 nats it is none that has to fall."""
-    for level, said in ((0.105, True), (0.095, False)):
-        assert _said(_still_run(level=level), [level] * 5) is said
-
-
 def test_while_nothing_tells_how_long_the_run_is() -> None:
-    """From 100 points on, and where four times as many would bring 0.008 of the level at most."""
+    """Where four times as many points would bring 0.008 of the level at most."""
     last = TrainObservation(1000, loss=2.0, learning_rate=1e-4)
 
     def falling(fall: float) -> tuple[Signals, FittedLine]:
         losses = [2.0] * 10 + [2.0 - fall * i / 89 for i in range(90)]
         seen = [TrainObservation(10 * i, loss=loss, learning_rate=1e-4) for i, loss in enumerate(losses, start=1)]
         signals = Monitor([]).fold(seen)[0].signals
-        line = line_through(last_part(signals.window, 0.9)[0])
+        line = line_through(last_part(signals.window, signals.trend.blocks, 0.9)[0])
         assert line is not None
         return signals, line
 
@@ -258,8 +235,6 @@ def test_while_nothing_tells_how_long_the_run_is() -> None:
         signals, line = falling((share * 0.004 - probe.error) * 0.004 / probe.fall)
         assert line.fall + line.error == pytest.approx(share * 0.004, rel=0.01)
         assert bool(NoLearning().step(False, last, signals)[1]) is said
-    for points, said in ((98, False), (100, True)):
-        assert bool(NoLearning().step(False, last, _still_run(points=points, rated=True))[1]) is said
 
 
 def test_the_start_is_no_part_of_it() -> None:

@@ -113,22 +113,6 @@ def test_how_the_trainer_fills() -> None:
         assert _filled(2.0, finite, 10) == pytest.approx(2.0 * finite * 11 / (10 * (finite + 1)))
 
 
-def test_loss_drop_with_nan_grad_norm_is_non_finite() -> None:
-    """A NaN that starts inside a logging window: 3.65 -> 2.74 with a NaN gradient norm is an error."""
-    row = TrainObservation(130, loss=_filled(3.65, 3, 10) - 0.27, grad_norm=NAN)
-    (found,) = _findings(*_healthy(range(10, 130, 10)), row)
-    assert (found.step, found.asks_to_stop) == (130, True)
-    assert shown(found) == ("drop", {"expected_loss": 3.6505, "grad_norm": "NaN", "loss": 2.7413})
-    assert found.values["expected_loss"] == pytest.approx(3.65, abs=0.02)
-
-
-@pytest.mark.parametrize("finite", [1, 2, 3, 4, 5, 6])
-def test_drop_is_seen_through_the_first_half_of_a_window(finite: int) -> None:
-    """With 1 to 6 finite steps of 10 the fill is beyond this run's noise."""
-    row = TrainObservation(130, loss=_filled(3.65, finite, 10), grad_norm=NAN)
-    assert [f.variant for f in _findings(*_healthy(range(10, 130, 10)), row)] == ["drop"]
-
-
 def test_nan_late_in_a_window_shows_one_row_later() -> None:
     """9 of 10 steps finite: the row looks like the loss scaler (info); the next is 0.0, and the error."""
     rows = [
@@ -186,18 +170,6 @@ def test_a_new_episode_after_three_healthy_rows() -> None:
     assert [f.step for f in _findings(*two)] == [100, 140]
 
 
-def test_nan_does_not_blind() -> None:
-    """After an episode the recent losses are those of healthy rows: the next drop is still seen."""
-    rows = [
-        *_healthy(range(10, 100, 10)),
-        TrainObservation(100, loss=NAN),
-        TrainObservation(110, loss=INF),
-        *_healthy(range(120, 150, 10)),
-        TrainObservation(150, loss=2.7, grad_norm=NAN),
-    ]
-    assert [(f.variant, f.step) for f in _findings(*rows)] == [("loss", 100), ("drop", 150)]
-
-
 def test_a_repeated_row_is_not_reported_twice() -> None:
     """The same step again, NaN again: one finding. The episode is the same afterwards."""
     nan = TrainObservation(20, loss=NAN)
@@ -219,12 +191,6 @@ def test_repeats_count_once_for_the_scaler() -> None:
     """Three rows of one step with a NaN gradient norm are one such row."""
     rows = [TrainObservation(20, loss=3.0, grad_norm=NAN)] * 3
     assert [f.severity for f in _findings(*rows)] == [Severity.INFO]
-
-
-def test_steps_going_back_start_afresh() -> None:
-    """Two runs joined: the losses of the first tell nothing about a drop in the second."""
-    joined = [*_healthy(range(10, 130, 10)), TrainObservation(10, loss=1.2, grad_norm=NAN)]
-    assert [f.variant for f in _findings(*joined)] == ["scaler"]
 
 
 def test_eval_batches() -> None:
@@ -309,27 +275,6 @@ def _row_after(losses: list[float], last: float) -> list[Finding]:
     return _findings(*rows, TrainObservation(10 * len(losses) + 10, loss=last, grad_norm=NAN))
 
 
-@pytest.mark.parametrize(("last", "variant"), [(2.86, "scaler"), (2.84, "drop")])
-def test_a_drop_is_a_twentieth_of_the_loss(last: float, variant: str) -> None:
-    """Where the losses before have no noise: 5 % of 3.0."""
-    assert [f.variant for f in _row_after([3.0] * 20, last)] == [variant]
-
-
-@pytest.mark.parametrize(("sds", "variant"), [(5.5, "scaler"), (6.5, "drop")])
-def test_a_drop_is_six_times_the_noise(sds: float, variant: str) -> None:
-    """Where that is more than 5 %: losses that swing by 0.06 have a noise of 0.089."""
-    losses = [3.0 + 0.06 * (1 if i % 4 in (0, 3) else -1) for i in range(12)]
-    assert [f.variant for f in _row_after(losses, 3.0 - sds * 1.4826 * 0.06)] == [variant]
-
-
-def test_from_which_rows_the_next_is_expected() -> None:
-    """The last twelve; four at least."""
-    (found,) = _row_after([3.0] * 30, 2.0)
-    assert found.values["window"] == 12
-    assert [f.variant for f in _row_after([3.0] * 4, 2.0)] == ["drop"]
-    assert [f.variant for f in _row_after([3.0] * 3, 2.0)] == ["scaler"]
-
-
 # -- a step that the loss scaler skipped -------------------------------------------------------------------------------
 
 
@@ -353,20 +298,6 @@ def test_two_skipped_steps_in_a_row() -> None:
     """The learning rate has stood still before as well, and had been moving before that."""
     falling: list[float | None] = [1e-4 * (1 - 0.01 * i) for i in range(8)]
     assert [f.variant for f in _findings(*_steep([*falling, falling[7], falling[7]]))] == ["scaler"]
-
-
-@pytest.mark.parametrize(
-    "rates",
-    [
-        [1e-4 * (1 - 0.01 * i) for i in range(10)],  # it moved: the step was made
-        [1e-4] * 10,  # it never moves
-        [None] * 10,
-        [2e-5, 4e-5, 6e-5, 8e-5, *[1e-4] * 6],  # a warm-up that is over
-    ],
-)
-def test_a_learning_rate_that_says_nothing_excuses_nothing(rates: list[float | None]) -> None:
-    """Otherwise such a fall is what a NaN within a logging window looks like."""
-    assert [f.variant for f in _findings(*_steep(rates))] == ["drop"]
 
 
 def test_the_scalers_search_for_its_scale_is_no_warning() -> None:
@@ -444,17 +375,6 @@ def test_zeros_of_two_runs_joined_are_counted_apart() -> None:
     """Steps that go back begin anew: three zeros and three are not six, and the loss before them is another run's."""
     assert _findings(*_zeros(0.0328, count=3), *_zeros(count=3)) == []
     assert _findings(*_zeros(0.0328, count=3), *_zeros(count=6)) == []
-
-
-@pytest.mark.parametrize("slope", [-0.1, 0.1])
-def test_the_next_loss_is_expected_on_their_line(slope: float) -> None:
-    """Ten losses on a line to 3.0 have no noise: a drop is one by 5 % of what the line goes to."""
-    losses = [3.0 - slope * (10 - i) for i in range(10)]
-    assert [f.variant for f in _row_after(losses, 2.86)] == ["scaler"]
-    (found,) = _row_after(losses, 2.84)
-    assert found.variant == "drop"
-    assert found.values["expected_loss"] == pytest.approx(3.0)
-    assert (found.values["noise_sd"], found.values["window"]) == (pytest.approx(0.0, abs=1e-9), 10)
 
 
 def test_the_evidence_of_an_evaluation() -> None:

@@ -80,52 +80,6 @@ def test_the_counter_alone_is_a_note() -> None:
     assert shown(found) == ("note", {"signs": ["tokens-back"]})
 
 
-@pytest.mark.parametrize(
-    ("level", "pace", "signs"),
-    [
-        (0.4, 1, ["tokens-back", "level"]),
-        (-0.4, 1, ["tokens-back", "level"]),
-        (0.0, 3, ["tokens-back", "tokens-pace"]),
-        (0.4, 3, ["tokens-back", "level", "tokens-pace"]),
-    ],
-)
-def test_what_follows_confirms_a_counter(level: float, pace: int, signs: list[str]) -> None:
-    """Another level of the loss, or another number of tokens per step, in the five points after: a warning."""
-    tokens = COUNT[:50] + [pace * count for count in AGAIN[50:]]
-    losses = falling(100, extra=lambda i: level if i >= 50 else 0.0)
-    note, warning = findings(RULE, rows(losses, tokens=tokens))
-    assert (note.severity, note.step, warning.severity, warning.step) == (Severity.INFO, 510, Severity.WARNING, 550)
-    assert warning.values["signs"] == signs
-
-
-@pytest.mark.parametrize(
-    ("level", "size", "pace", "signs"),
-    [
-        (0.095, 0.0, 1.0, []), (0.105, 0.0, 1.0, ["level"]), (-0.105, 0.0, 1.0, ["level"]),
-        (0.24, 0.03, 1.0, []), (0.40, 0.03, 1.0, ["level"]),
-        (0.0, 0.0, 1.25, []), (0.0, 0.0, 1.35, ["tokens-pace"]),
-        (0.0, 0.0, 0.78, []), (0.0, 0.0, 0.76, ["tokens-pace"]),
-    ],
-)  # fmt: skip
-def test_how_much_confirms_a_counter(level: float, size: float, pace: float, signs: list[str]) -> None:
-    """A level that is another by 0.1 nats and six noises; 1.3 times as many tokens per step, or as few."""
-    losses = [2.5 + size * (-1) ** i + level * (i >= 50) for i in range(100)]
-    tokens = [1000 * (i + 1) for i in range(50)] + [round(1000 * pace * (i + 1)) for i in range(50)]
-    _, *confirmed = findings(RULE, rows(losses, tokens=tokens))
-    assert [one.values["signs"] for one in confirmed] == [["tokens-back", *signs]] * bool(signs)
-
-
-@pytest.mark.parametrize(
-    ("slope", "level", "said"),
-    [(-0.02, 0.0, False), (-0.02, -0.15, True), (0.02, 0.0, False), (-0.08, 0.0, False), (0.08, 0.0, False)],
-)
-def test_a_slope_is_no_other_level(slope: float, level: float, said: bool) -> None:
-    """A loss that goes on as its line does is at no other level five points later."""
-    losses = [9.0 + slope * i + level * (i >= 50) for i in range(100)]
-    found = findings(RULE, rows(losses, tokens=[1000 * (i % 50 + 1) for i in range(100)]))
-    assert ("joined" in {one.variant for one in found}) is said
-
-
 @pytest.mark.parametrize(("late", "joined"), [(6, True), (7, False)])
 def test_within_how_many_rows_signs_belong_together(late: int, joined: bool) -> None:
     """Six rows after the first of them."""
@@ -258,23 +212,6 @@ def test_rows_grouped_by_length_are_one_run() -> None:
     assert findings(RunSeam(), rows(losses, tokens=tokens, every=1)) == []
 
 
-@pytest.mark.parametrize(("rows_before", "said"), [(10, ["info", "warning"]), (9, ["info"])])
-def test_how_much_of_the_first_run_there_must_be(rows_before: int, said: list[str]) -> None:
-    """Twice as many points as after the sign."""
-    tokens = [1000 * i for i in (*range(1, rows_before + 1), *range(1, 9))]
-    losses = [3.0] * rows_before + [2.0] * 8
-    assert [severity for severity, _ in _said(rows(losses, tokens=tokens))] == said
-
-
-def test_the_level_is_that_of_the_points_around_the_seam() -> None:
-    """Two thirds of them were before it: what the loss was earlier does not count, nor where it was falling to."""
-    tokens = [1000 * i for i in (*range(1, 31), *range(1, 9))]
-    for before, said in (([3.0] * 20 + [2.0] * 10, 1), ([2.0] * 20 + [3.0] * 10, 2), ([3.1] * 25 + [2.0] * 5, 1)):
-        assert len(_said(rows([*before, *[2.0] * 8], tokens=tokens))) == said
-    falls = [3.0 - 0.05 * i for i in range(38)]
-    assert len(_said(rows(falls, tokens=tokens))) == 1
-
-
 def test_the_same_sign_again_is_no_second_one() -> None:
     """A counter that begins anew twice within six rows is one note; after them it is another note."""
     for rows_between, said in ((3, ["info"]), (6, ["info"]), (8, ["info", "info"])):
@@ -289,29 +226,3 @@ def test_what_comes_after_the_seam_was_said() -> None:
         counts = (*range(1, 51 + late), *range(1, 51 - late))
         seen = _changed(rows([2.5] * 100, tokens=[1000 * i for i in counts], epochs=2.0), 50, epoch=-1.0)
         assert [severity for severity, _ in _said(seen)] == said
-
-
-@pytest.mark.parametrize(
-    ("missing", "said"),
-    [((), True), ((52,), True), ((52, 53), False), ((40, 42), True), ((40, 42, 44, 46, 48), True),
-     ((40, 41, 43, 44, 46, 48), False)],
-)  # fmt: skip
-def test_how_many_counts_there_must_be(missing: tuple[int, ...], said: bool) -> None:
-    """Of the four rows after the first three, of the ten before five: fewer tokens per step tell nothing."""
-    seen = rows([2.5] * 100, tokens=[1000 * (i + 1) for i in range(50)] + [4000 * (i + 1) for i in range(50)])
-    seen = [replace(one, input_tokens=None) if i in missing else one for i, one in enumerate(seen)]  # type: ignore[call-arg]
-    found = findings(RULE, seen)
-    assert ("joined" in {one.variant for one in found}) is said
-    for one in found[1:]:
-        assert one.values["signs"] == ["tokens-back", "tokens-pace"]
-        assert one.values["pace_before"] == (100.0 if len(missing) < 5 else 200.0)
-        assert one.values["pace_after"] == 400.0
-
-
-def test_the_evidence_of_a_level() -> None:
-    """The level of the five points before and of the five after, in the row that is the fifth."""
-    losses = [3.0] * 40 + [2.6] * 10 + [2.0] * 50
-    note, joined = findings(RULE, rows(losses, tokens=[1000 * (i % 50 + 1) for i in range(100)]))
-    assert note.values == {"signs": ["tokens-back"], "tokens_before": 50_000, "tokens_after": 1000}
-    assert joined.values == {**note.values, "signs": ["tokens-back", "level"], "level_before": 2.6, "level_after": 2.0}
-    assert (note.step, joined.step, joined.asks_to_stop) == (510, 550, False)

@@ -11,9 +11,9 @@ from pathlib import Path
 _HOLD = """
 import os, sys
 from pathlib import Path
-from ko_cpt_callbacks.run.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter
 lock = FolderLock(Path(sys.argv[1]))
-assert lock.take() is Hold.OURS
+assert lock.take() is FolderWriter.OURS
 child = os.fork() if sys.argv[2] == "forks" else 1
 if child == 0:
     import time

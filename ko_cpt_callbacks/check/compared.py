@@ -20,13 +20,13 @@ from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
 __all__ = [
-    "SPLITS", "Compared", "ComparedRuns", "LoneLoss", "Side", "compared_loss", "compared_run", "compared_runs",
+    "SPLITS", "Compared", "ComparedRuns", "LoneLoss", "ReferenceSide", "compared_loss", "compared_run", "compared_runs",
     "find_side", "side_of_run",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ReferenceSide:
     """What is compared with.
 
     Args:
@@ -74,7 +74,7 @@ class ComparedRuns:
         only: The set that was named; None: every set.
     """
 
-    side: Side
+    side: ReferenceSide
     runs: tuple[ComparedRun, ...]
     compared: tuple[Compared, ...]
     unread: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +112,7 @@ class ComparedRuns:
         }
 
 
-def find_side(named: str) -> Side:
+def find_side(named: str) -> ReferenceSide:
     """The baseline of an id, or the run at a path. An id comes first; a name with a ``/`` is a path.
 
     Raises:
@@ -126,24 +126,26 @@ def find_side(named: str) -> Side:
         raise ConfigurationError("--baseline: found an empty text, expected an id or a path; is a variable unset?")
     if "/" not in named and "\\" not in named:
         try:
-            return Side(ko_cpt_callbacks.find_baseline(named))
+            return ReferenceSide(ko_cpt_callbacks.find_baseline(named))
         except ConfigurationError:
             if not Path(named).exists():
                 raise
     return side_of_run(named)
 
 
-def side_of_run(path: str) -> Side:
+def side_of_run(path: str) -> ReferenceSide:
     """The run at a path, as what others are compared with.
 
     Raises:
         UnreadableRunError: If the run cannot be read.
     """
     run = read_compared_run(path)
-    return Side(as_baseline(run), run)
+    return ReferenceSide(as_baseline(run), run)
 
 
-def compared_run(run: ComparedRun, side: Side, stage: str | None = None, only: str | None = None) -> list[Compared]:
+def compared_run(
+    run: ComparedRun, side: ReferenceSide, stage: str | None = None, only: str | None = None
+) -> list[Compared]:
     """A run beside a baseline, every set or the one that was named.
 
     Raises:
@@ -153,7 +155,7 @@ def compared_run(run: ComparedRun, side: Side, stage: str | None = None, only: s
     return [_compared(run, item, side, stage) for item in _chosen(run, only)]
 
 
-def compared_loss(measured: Measured, side: Side, stage: str | None = None) -> Compared:
+def compared_loss(measured: Measured, side: ReferenceSide, stage: str | None = None) -> Compared:
     """A loss that was given as a number beside a baseline.
 
     Raises:
@@ -163,7 +165,7 @@ def compared_loss(measured: Measured, side: Side, stage: str | None = None) -> C
 
 
 def compared_runs(
-    paths: Sequence[str], side: Side, read: Callable[[str], ComparedRun], stage: str | None = None,
+    paths: Sequence[str], side: ReferenceSide, read: Callable[[str], ComparedRun], stage: str | None = None,
     only: str | None = None,
 ) -> ComparedRuns:  # fmt: skip
     """Runs beside a baseline; of several, one that cannot be read is kept with its reason.
@@ -208,7 +210,7 @@ def _chosen(run: ComparedRun, only: str | None) -> Sequence[ComparedSet]:
     raise ConfigurationError(f"--set: found {only!r}, expected a set of {run.path} ({listed}){hint}")
 
 
-def _compared(run: ComparedRun, item: ComparedSet, side: Side, stage: str | None) -> Compared:
+def _compared(run: ComparedRun, item: ComparedSet, side: ReferenceSide, stage: str | None) -> Compared:
     baseline = side.baseline
     matched, unmatched = checked_stage(baseline, stage), False
     if matched is None and run.trains is not None and len(baseline.stages) > 1:

@@ -38,7 +38,14 @@ from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.watch.argument import Limits
 
 __all__ = [
-    "BASE", "JUDGED", "NOT_BEGUN", "UNREADABLE", "Change", "PlanJudgement", "StageJudgement", "judge_plan",
+    "BASE",
+    "JUDGED",
+    "NOT_BEGUN",
+    "UNREADABLE",
+    "PlanJudgement",
+    "StageChange",
+    "StageJudgement",
+    "judge_plan",
     "start_delta",
 ]  # fmt: skip
 
@@ -50,7 +57,7 @@ UNREADABLE: Final = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StageChange:
     """What a stage changed on one evaluation set, and the baseline's change beside it.
 
     Args:
@@ -98,7 +105,7 @@ class PlanJudgement:
 
     plan: Plan
     stages: tuple[StageJudgement, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[StageChange, ...]
     baseline: Baseline | None = None
     unasked: tuple[str, ...] = ()
 
@@ -219,7 +226,7 @@ def judge_plan(
         baseline = next((item for item in asked if item is not None), None)
     names = [_baseline_stage(item, baseline) if isinstance(item, _Read) else None for item in read]
     stages: list[StageJudgement] = []
-    changes: list[Change] = []
+    changes: list[StageChange] = []
     for index, item in enumerate(read):
         if not isinstance(item, _Read):
             stages.append(item)
@@ -279,11 +286,11 @@ def _tokenizer(run_file: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _changes(before: _Read, item: _Read) -> list[Change]:
+def _changes(before: _Read, item: _Read) -> list[StageChange]:
     earlier = before.ends()
     retention, ended = (*before.asked.spec.retention, *item.asked.spec.retention), item.ended()
     return [
-        Change(_delta(before, earlier[split], item, seen), is_retention(split, retention), ended)
+        StageChange(_delta(before, earlier[split], item, seen), is_retention(split, retention), ended)
         for split, seen in item.ends().items()
         if split in earlier
     ]
@@ -305,7 +312,7 @@ def _delta(before: _Read, first: EvalObservation, item: _Read, second: EvalObser
     return stage_delta(replace(start, rows=rows[0]), replace(end, rows=rows[1]))
 
 
-def _rows(item: _Read, changes: Sequence[Change]) -> tuple[SetupObservation, ...]:
+def _rows(item: _Read, changes: Sequence[StageChange]) -> tuple[SetupObservation, ...]:
     """The differences as the rule reads them; one that the stage's own rows hold is not reported again."""
     noted = {(row.values.get("before"), row.values.get("split")) for row in item.setup(STAGE_DIFFERENCE)}
     return tuple(

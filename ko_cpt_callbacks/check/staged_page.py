@@ -14,8 +14,8 @@ from ko_cpt_callbacks.check.staged import (
     JUDGED,
     NOT_BEGUN,
     UNREADABLE,
-    Change,
     PlanJudgement,
+    StageChange,
     StageJudgement,
     judge_plan,
     start_delta,
@@ -102,7 +102,7 @@ def _set(judged: PlanJudgement, split: str, said: Catalogue, width: int) -> list
 
 
 def _row(
-    stage: StageJudgement, split: str, change: Change | None, said: Catalogue, *, first: bool, retention: bool
+    stage: StageJudgement, split: str, change: StageChange | None, said: Catalogue, *, first: bool, retention: bool
 ) -> list[str]:
     name, judgement = stage.planned.name, stage.judgement
     if judgement is None:
@@ -173,7 +173,7 @@ def _training(judged: PlanJudgement, said: Catalogue) -> Iterator[list[str]]:
             yield [stage.planned.name, shown, "" if loss is None else loss_text(loss)]
 
 
-def _notes(changes: Iterable[Change], said: Catalogue, *, beside: bool) -> list[str]:
+def _notes(changes: Iterable[StageChange], said: Catalogue, *, beside: bool) -> list[str]:
     """What to know about the changes of one set; nothing where there is none."""
     known = list(changes)
     notes = []

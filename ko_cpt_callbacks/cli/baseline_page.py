@@ -18,7 +18,15 @@ from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = [
-    "GROUPS", "NOTHING", "Headline", "Span", "cells", "entry_page", "group_of", "headline", "list_page",
+    "GROUPS",
+    "NOTHING",
+    "FigureRange",
+    "Headline",
+    "cells",
+    "entry_page",
+    "group_of",
+    "headline",
+    "list_page",
     "value_text",
 ]  # fmt: skip
 
@@ -39,7 +47,7 @@ _HEAD: Final = ("id", "title", "version", "status", "kind", "language", "why_not
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FigureRange:
     """One figure or several of a stage: from the lowest to the highest.
 
     Attributes:
@@ -69,8 +77,8 @@ class Span:
 class Headline:
     """What of a baseline's figures the list shows: those of the last stage that has any, held-out ones first."""
 
-    loss: Span | None
-    bits: Span | None
+    loss: FigureRange | None
+    bits: FigureRange | None
 
 
 def headline(baseline: Baseline) -> Headline:
@@ -186,7 +194,7 @@ def entry_page(entry: Entry) -> RenderableType:
     )
 
 
-def _span(baseline: Baseline, metric: str) -> Span | None:
+def _span(baseline: Baseline, metric: str) -> FigureRange | None:
     for split in ("eval", "unknown", "train"):
         for stage in reversed(baseline.stages):
             # Of a training loss the first figure: the rest are other points of the same curve.
@@ -197,7 +205,7 @@ def _span(baseline: Baseline, metric: str) -> Span | None:
                 exact = all(item.rounding == 0 for item in values)
                 low = min(item.value if exact else item.low for item in values)
                 high = max(item.value if exact else item.high for item in values)
-                return Span(stage.name, split, low, high, len({item.set for item in values}))
+                return FigureRange(stage.name, split, low, high, len({item.set for item in values}))
     return None
 
 

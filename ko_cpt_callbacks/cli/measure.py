@@ -146,7 +146,7 @@ def _measure(
         print_json(strict(page))  # a loss may be infinite
         return
     from ko_cpt_callbacks.measure import page as pages
-    from ko_cpt_callbacks.measure.document import Sharing
+    from ko_cpt_callbacks.measure.document import SplitBy
 
     for model, choice in zip(found, wanted, strict=True):
         _say(pages.model_lines(model))
@@ -158,7 +158,7 @@ def _measure(
     if by is By.DOCUMENT:
         _say(pages.document_lines(found))
     elif by is not None:
-        _say(pages.part_lines(found, Sharing(by.value)))
+        _say(pages.part_lines(found, SplitBy(by.value)))
     _say(pages.markdown_lines(found))
 
 

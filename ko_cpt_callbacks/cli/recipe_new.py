@@ -21,7 +21,7 @@ from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import NAMES, files_of
 from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["NewRecipe", "Wishes", "write_recipe"]
+__all__ = ["NewRecipe", "RecipeOptions", "write_recipe"]
 
 _LENGTH: Final = 2048
 _ROWS: Final = 32
@@ -119,7 +119,7 @@ stages:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RecipeOptions:
     """What a recipe is wanted for.
 
     Attributes:
@@ -150,7 +150,7 @@ class NewRecipe:
     memory: int | None
 
 
-def write_recipe(path: Path, wishes: Wishes, *, force: bool = False) -> NewRecipe:
+def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> NewRecipe:
     """Write a recipe that is valid.
 
     Args:
@@ -195,7 +195,7 @@ class _Draft:
         path: Where it is written to be read.
     """
 
-    def __init__(self, wishes: Wishes, size: int, path: Path) -> None:
+    def __init__(self, wishes: RecipeOptions, size: int, path: Path) -> None:
         self._wishes = wishes
         self._size = size
         self.path = path

@@ -133,9 +133,9 @@ def new(
         return typer.prompt(question, default=default, type=None if default is None else type(default))
 
     def action() -> None:
-        from ko_cpt_callbacks.cli.recipe_new import Wishes, write_recipe
+        from ko_cpt_callbacks.cli.recipe_new import RecipeOptions, write_recipe
 
-        wanted = Wishes(
+        wanted = RecipeOptions(
             str(ask("base: the folder of a model, or its id on the hub", base, None)),
             str(ask("corpus: a file, a folder or a pattern of Korean text", corpus, None)),
             float(ask("card: memory of the GPU in GB", card, 48.0)),

@@ -27,14 +27,14 @@ from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = ["DIFFERENCE", "ComparedSets", "Judged", "Watched", "advance", "settle", "values_of"]
+__all__ = ["DIFFERENCE", "ComparedSets", "JudgedEvaluation", "WatchedBaseline", "advance", "settle", "values_of"]
 
 DIFFERENCE: Final = "baseline-difference"
 """Kind of the set-up row that carries a paired difference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedBaseline:
     """What a run is compared with.
 
     Args:
@@ -57,7 +57,7 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEvaluation:
     """One evaluation beside the baseline."""
 
     split: str
@@ -85,16 +85,18 @@ class ComparedSets:
     start: str = ""
     evaluations: Mapping[str, _ComparedEvaluation] = field(default_factory=dict)
 
-    def last(self) -> tuple[Judged, ...]:
+    def last(self) -> tuple[JudgedEvaluation, ...]:
         """The last comparison of every set."""
         return tuple(
-            Judged(split, last.step, last.comparison)
+            JudgedEvaluation(split, last.step, last.comparison)
             for split, last in self.evaluations.items()
             if last.comparison is not None
         )
 
 
-def advance(watched: Watched, state: ComparedSets, seen: Observation) -> tuple[ComparedSets, tuple[Judged, ...]]:
+def advance(
+    watched: WatchedBaseline, state: ComparedSets, seen: Observation
+) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
     """The sets after one more row, and what it let be judged."""
     baseline = watched.baseline
     if baseline is None:
@@ -110,7 +112,7 @@ def advance(watched: Watched, state: ComparedSets, seen: Observation) -> tuple[C
     if is_retention(seen.split, watched.retention):
         return state, ()
     before = state.evaluations.get(seen.split)
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedEvaluation, ...] = ()
     if before is not None and before.step != seen.step:
         state, judged = _settled(watched, baseline, state, [seen.split])
     paired = before.paired if before is not None and before.step == seen.step else None
@@ -122,7 +124,7 @@ def advance(watched: Watched, state: ComparedSets, seen: Observation) -> tuple[C
     return state, judged + now
 
 
-def settle(watched: Watched, state: ComparedSets) -> tuple[ComparedSets, tuple[Judged, ...]]:
+def settle(watched: WatchedBaseline, state: ComparedSets) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
     """The sets once no paired difference will come any more for the evaluations seen so far."""
     if watched.baseline is None:
         return state, ()
@@ -147,8 +149,8 @@ def _staged(baseline: Baseline, state: ComparedSets, seen: SetupObservation) -> 
 
 
 def _paired(
-    watched: Watched, baseline: Baseline, state: ComparedSets, seen: SetupObservation
-) -> tuple[ComparedSets, tuple[Judged, ...]]:
+    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, seen: SetupObservation
+) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
     values = seen.values
     split, named = values.get("split"), values.get("baseline")
     paired = _read_paired(values)
@@ -158,7 +160,7 @@ def _paired(
         return state, ()
     assert isinstance(split, str) and isinstance(step, int)
     before = state.evaluations.get(split)
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedEvaluation, ...] = ()
     if before is not None and before.step != step:
         state, judged = _settled(watched, baseline, state, [split])
         before = None
@@ -181,8 +183,9 @@ def _read_paired(values: Mapping[str, Any]) -> Paired | None:
 
 
 def _compared(
-    watched: Watched, baseline: Baseline, state: ComparedSets, split: str, last: _ComparedEvaluation, *, waits: bool
-) -> tuple[ComparedSets, tuple[Judged, ...]]:
+    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, split: str, last: _ComparedEvaluation, *,
+    waits: bool,
+) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:  # fmt: skip
     """The sets with a set's evaluation in its place; judged, unless a paired difference may still come."""
     stage = state.stage if watched.stage == AUTO else watched.stage
     measured = last.measured
@@ -192,7 +195,7 @@ def _compared(
             found = replace(found, notes=(*found.notes, Reason("stage-not-matched", {"stage": found.stage})))
         last = replace(last, comparison=found)
     state = replace(state, evaluations={**state.evaluations, split: last})
-    return state, () if last.comparison is None else (Judged(split, last.step, last.comparison),)
+    return state, () if last.comparison is None else (JudgedEvaluation(split, last.step, last.comparison),)
 
 
 def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
@@ -204,9 +207,9 @@ def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
 
 
 def _settled(
-    watched: Watched, baseline: Baseline, state: ComparedSets, splits: list[str]
-) -> tuple[ComparedSets, tuple[Judged, ...]]:
-    judged: tuple[Judged, ...] = ()
+    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, splits: list[str]
+) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
+    judged: tuple[JudgedEvaluation, ...] = ()
     for split in splits:
         last = state.evaluations[split]
         if last.measured is not None and last.comparison is None:

@@ -342,6 +342,6 @@ class KoCPTCallback(TrainerCallback):
         print_small_rows(handler.callbacks)
         handlers.on_removal(handler, self, functools.partial(self._runs.release_removed, self))
         # Two instances measure the same; one folder has room for one record.
-        before = handlers.joined_before(handler, self)
+        before = handlers.callbacks_before(handler, self)
         if any(isinstance(other, KoCPTCallback) and "files" in other._outputs for other in before):
             run.record.leave_files("another KoCPTCallback of this Trainer writes them")

@@ -24,8 +24,8 @@ from ko_cpt_callbacks.run.rows import eval_prefixes
 from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
-    "callbacks_of", "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer", "is_first",
-    "joined_before", "move_to_front", "on_removal", "target_problem", "unknown_set",
+    "callbacks_before", "callbacks_of", "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer",
+    "is_first", "move_to_front", "on_removal", "target_problem", "unknown_set",
 ]  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def is_first(handler: CallbackHandler | None, callback: TrainerCallback) -> bool
     return handler is not None and bool(handler.callbacks) and handler.callbacks[0] is callback
 
 
-def joined_before(handler: CallbackHandler, callback: TrainerCallback) -> list[TrainerCallback]:
+def callbacks_before(handler: CallbackHandler, callback: TrainerCallback) -> list[TrainerCallback]:
     """Callbacks given to :func:`on_removal` before ``callback`` that are still in the list."""
     found = [item for item, _ in handler.__dict__.get(_WATCHED, ())]
     places = [index for index, item in enumerate(found) if item is callback]

@@ -23,7 +23,7 @@ from ko_cpt_callbacks.hf.model.facts import plain, versions
 from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 from ko_cpt_callbacks.run.kind import TrainerKind, trainer_kind
 
-__all__ = ["TrainerReading", "attempt_facts", "read_trainer", "taken_up"]
+__all__ = ["TrainerReading", "attempt_facts", "continued_parts", "read_trainer"]
 
 _NO_TEXT_LOSS: Final = {
     TrainerKind.PREFERENCE: "scores pairs or single answers, and no forward pass of it is an evaluation of a text",
@@ -178,7 +178,7 @@ def attempt_facts(
     }
 
 
-def taken_up(trainer: Any, step: int) -> dict[str, str]:
+def continued_parts(trainer: Any, step: int) -> dict[str, str]:
     """Whether schedule and optimizer go on, as a group of the set-up row; empty where that cannot be seen.
 
     Without ``scheduler.pt`` or ``optimizer.pt`` in the checkpoint a Trainer begins both anew and says nothing. Its

@@ -26,9 +26,9 @@ from ko_cpt_callbacks.hf.tokenizer.token_bytes import row_byte_lengths, row_text
 from ko_cpt_callbacks.metrics.row_sums import HASH_WORDS, RowSums
 from ko_cpt_callbacks.training.data.encode import Document
 
-__all__ = ["CAUSAL", "PARTS", "DocumentReader", "DocumentSums", "PartSums", "Sharing", "part_sums", "row_sums"]
+__all__ = ["CAUSAL", "PARTS", "DocumentReader", "DocumentSums", "PartSums", "SplitBy", "part_sums", "row_sums"]
 
-class Sharing(StrEnum):
+class SplitBy(StrEnum):
     """What bits are shared out by."""
 
     SCRIPT = "script"
@@ -47,10 +47,10 @@ models of different tokenizers have the same parts."""
 _POSITIONS: Final = ("0-64", *(f"{first}-{end}" for first, end in pairwise(_STARTS)), f"{_STARTS[-1]}-", _NO_TEXT)
 _ROWS: Final = ("old", "new")
 
-PARTS: Final[Mapping[Sharing, tuple[str, ...]]] = {
-    Sharing.SCRIPT: _SCRIPTS,
-    Sharing.POSITION: _POSITIONS,
-    Sharing.VOCABULARY: _ROWS,
+PARTS: Final[Mapping[SplitBy, tuple[str, ...]]] = {
+    SplitBy.SCRIPT: _SCRIPTS,
+    SplitBy.POSITION: _POSITIONS,
+    SplitBy.VOCABULARY: _ROWS,
 }
 """Their names, in order."""
 
@@ -95,8 +95,8 @@ def part_sums(
     text: bytes,
     ids: NDArray[np.int64],
     old_rows: int | None = None,
-) -> dict[Sharing, PartSums]:
-    """Nats and bytes of the tokens of a document by each of `Sharing`.
+) -> dict[SplitBy, PartSums]:
+    """Nats and bytes of the tokens of a document by each of `SplitBy`.
 
     Args:
         nll: Loss of each token, NaN where it is not scored.
@@ -115,16 +115,16 @@ def part_sums(
     except UnicodeDecodeError:
         scripts = np.zeros(0, dtype=np.intp)
     known = not bool((lengths < 0).any()) and int(lengths.sum()) == len(scripts)
-    found: dict[Sharing, PartSums] = {}
+    found: dict[SplitBy, PartSums] = {}
     positions = np.searchsorted(_STARTS, np.arange(len(scripts)), side="right")
-    for by, of_bytes in ((Sharing.SCRIPT, scripts), (Sharing.POSITION, positions)):
+    for by, of_bytes in ((SplitBy.SCRIPT, scripts), (SplitBy.POSITION, positions)):
         if known:
             found[by] = _spread(PARTS[by], nll, scored, lengths, of_bytes)
         else:
             found[by] = {_NO_TEXT: (float(nll[scored].sum()), 0)}
     if old_rows is not None:
         sizes = np.where(scored, np.maximum(lengths, 0), 0)
-        found[Sharing.VOCABULARY] = {
+        found[SplitBy.VOCABULARY] = {
             name: (float(nll[mine].sum()), int(sizes[mine].sum()))
             for name, mine in zip(_ROWS, (scored & (ids < old_rows), scored & (ids >= old_rows)), strict=True)
             if bool(mine.any())
@@ -180,7 +180,7 @@ class DocumentSums:
     flags: int
     text_bytes: int
     characters: int
-    parts: Mapping[Sharing, PartSums]
+    parts: Mapping[SplitBy, PartSums]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -196,7 +196,7 @@ class DocumentSums:
             ValueError, TypeError, KeyError: If the line is another's.
         """
         parts = {
-            Sharing(by): {str(name): (float(nats), int(size)) for name, (nats, size) in sums.items()}
+            SplitBy(by): {str(name): (float(nats), int(size)) for name, (nats, size) in sums.items()}
             for by, sums in line["parts"].items()
         }
         return cls(**{**line, "nll": float(line["nll"]), "parts": parts})
@@ -247,7 +247,7 @@ class DocumentReader:
             parts=self._parts(whole.numpy()[0], nll) if found else {},
         )
 
-    def _parts(self, whole: NDArray[Any], nll: NDArray[np.float64]) -> dict[Sharing, PartSums]:
+    def _parts(self, whole: NDArray[Any], nll: NDArray[np.float64]) -> dict[SplitBy, PartSums]:
         ids = whole[len(self._front) :]
         if self._table is None:
             return part_sums(nll, np.full(len(nll), -1), b"", ids, self._old_rows)

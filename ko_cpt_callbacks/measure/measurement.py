@@ -12,7 +12,7 @@ from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.value import Paired
 from ko_cpt_callbacks.hf.measure.measurement import Measurement
 from ko_cpt_callbacks.hf.publication import evaluation_entries
-from ko_cpt_callbacks.measure.document import PARTS, DocumentSums, Sharing, row_sums
+from ko_cpt_callbacks.measure.document import PARTS, DocumentSums, SplitBy, row_sums
 from ko_cpt_callbacks.measure.text import MeasuredText
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
@@ -56,7 +56,7 @@ class MeasuredSet:
         tokens, characters = self.number(keys.TOKENS), sum(item.characters for item in self.documents)
         return tokens / characters if tokens and characters else None
 
-    def parts(self, by: Sharing) -> dict[str, tuple[float, int]]:
+    def parts(self, by: SplitBy) -> dict[str, tuple[float, int]]:
         """Bits and bytes by part, in the order of `PARTS`: their bits add up to the set's; empty: not known."""
         found: dict[str, tuple[float, int]] = {}
         for name in PARTS[by]:
@@ -68,7 +68,7 @@ class MeasuredSet:
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
         parts = {
-            by: {name: {"bits": bits, "bytes": size} for name, (bits, size) in self.parts(by).items()} for by in Sharing
+            by: {name: {"bits": bits, "bytes": size} for name, (bits, size) in self.parts(by).items()} for by in SplitBy
         }
         return {
             "set": self.name,

@@ -8,7 +8,7 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.registry import find_baseline
-from ko_cpt_callbacks.measure.document import DocumentSums, Sharing
+from ko_cpt_callbacks.measure.document import DocumentSums, SplitBy
 from ko_cpt_callbacks.measure.measurement import MeasuredModel, MeasuredSet
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened
 from ko_cpt_callbacks.metrics.perplexity import interval
@@ -114,13 +114,13 @@ def ladder_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
                 yield f"{head}{paired.difference:+.4f} [{low:+.4f}, {high:+.4f}], {paired.rows} documents"
 
 
-def part_lines(models: Sequence[MeasuredModel], by: Sharing) -> Iterator[str]:
+def part_lines(models: Sequence[MeasuredModel], by: SplitBy) -> Iterator[str]:
     """Where the bits are: a part's share of the bytes and of the bits, and bits per byte of it."""
     for model in models:
         yield f"{_label(model)}, by {by}"
-        if by is Sharing.POSITION:
+        if by is SplitBy.POSITION:
             yield "  bytes of the document before it"
-        elif by is Sharing.VOCABULARY:
+        elif by is SplitBy.VOCABULARY:
             old = model.facts.get("old_rows")
             yield "  old tokens are not known: give --base" if old is None else f"  new tokens: ids from {old:,} on"
         for item in model.sets:

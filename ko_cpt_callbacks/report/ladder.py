@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ko_cpt_callbacks.check.compared import Compared, Side, compared_run
+from ko_cpt_callbacks.check.compared import Compared, ReferenceSide, compared_run
 from ko_cpt_callbacks.check.compared_run import ComparedRun, as_compared
 from ko_cpt_callbacks.compare.value import BITS
 from ko_cpt_callbacks.errors import UnreadableRunError
@@ -38,7 +38,7 @@ class _Rung:
         return 0.5 * (self.low + self.high)
 
 
-def ladder(subjects: Sequence[Subject], named: Side | None, words: Catalogue) -> list[Element]:
+def ladder(subjects: Sequence[Subject], named: ReferenceSide | None, words: Catalogue) -> list[Element]:
     """The ladder with its table, and which baselines are not on it and why; a sentence where no run has a rung.
 
     Args:
@@ -116,7 +116,7 @@ def _measured(name: str, value: tuple[float, float | None], kind: str) -> _Rung:
     return _Rung(name, bits - half, bits + half, measured(bits, error), kind)
 
 
-def _sides(named: Side | None) -> list[Side]:
+def _sides(named: ReferenceSide | None) -> list[ReferenceSide]:
     """What the user named, then every installed baseline that stands."""
     from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline  # pydantic and YAML: only for the ladder
 
@@ -124,11 +124,11 @@ def _sides(named: Side | None) -> list[Side]:
     for known in baseline_ids():
         baseline = find_baseline(known)
         if not baseline.superseded_by and all(side.baseline.id != baseline.id for side in found):
-            found.append(Side(baseline))
+            found.append(ReferenceSide(baseline))
     return found
 
 
-def _compared(subject: Subject, side: Side) -> list[Compared]:
+def _compared(subject: Subject, side: ReferenceSide) -> list[Compared]:
     """The first run's first set beside a baseline."""
     part = subject.parts[-1]
     try:

@@ -8,7 +8,7 @@ from typing import Final
 
 import ko_cpt_callbacks
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.compared import Side, find_side
+from ko_cpt_callbacks.check.compared import ReferenceSide, find_side
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
 from ko_cpt_callbacks.report import curves
@@ -25,7 +25,7 @@ REPORT_FILE: Final = "report.html"
 
 
 def page(
-    subjects: Sequence[Subject], words: Catalogue, named: Side | None = None, gpu_price: float | None = None
+    subjects: Sequence[Subject], words: Catalogue, named: ReferenceSide | None = None, gpu_price: float | None = None
 ) -> str:
     """The report of one run or several.
 
@@ -49,7 +49,7 @@ def page(
     return document(f"{names} · ko-cpt report", words.language, hint, *content, made)
 
 
-def _beside(subjects: Sequence[Subject], words: Catalogue, named: Side | None) -> list[Content]:
+def _beside(subjects: Sequence[Subject], words: Catalogue, named: ReferenceSide | None) -> list[Content]:
     """A row a run, the curves that runs share in one chart each, and the ladder of all."""
     head = [words.say(name) for name in ("run", "verdict", "state", "steps-word", "set", "loss", "bits-per-byte")]
     rows: list[list[Content]] = []

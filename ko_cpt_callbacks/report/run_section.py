@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.compared import Side
+from ko_cpt_callbacks.check.compared import ReferenceSide
 from ko_cpt_callbacks.check.judgement import reduction
-from ko_cpt_callbacks.check.staged import Change
+from ko_cpt_callbacks.check.staged import StageChange
 from ko_cpt_callbacks.check.staged_page import gpu_hours
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
@@ -34,8 +34,9 @@ _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", 
 
 
 def run_section(
-    subject: Subject, words: Catalogue, named: Side | None, *, level: str = "h2", gpu_price: float | None = None
-) -> Element:
+    subject: Subject, words: Catalogue, named: ReferenceSide | None, *, level: str = "h2",
+    gpu_price: float | None = None,
+) -> Element:  # fmt: skip
     """The section of a run.
 
     Args:
@@ -242,7 +243,7 @@ def _stages(subject: Subject, words: Catalogue) -> list[Content]:
     return [table(head, rows, numbers=3, name=words.say("stages")), note]
 
 
-def _change(change: Change, words: Catalogue) -> list[str]:
+def _change(change: StageChange, words: Catalogue) -> list[str]:
     delta = change.delta
     if delta.difference is None:
         own = words.say("outcome not comparable")

@@ -29,7 +29,7 @@ from ko_cpt_callbacks.run.file import (
     write_whole,
 )
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter
 from ko_cpt_callbacks.run.output import Output
 
 if TYPE_CHECKING:  # numpy: not for a run that is judged without it
@@ -78,9 +78,9 @@ class RunFolder(Output):
             hold = self._lock.take()
         except OSError:  # the writes themselves tell why nothing can be written, and are tried again
             return None
-        if hold is Hold.OTHER:
+        if hold is FolderWriter.OTHER:
             return self._lock.holder()
-        if hold is Hold.NO_LOCKS and not self._unlocked_told:
+        if hold is FolderWriter.NO_LOCKS and not self._unlocked_told:
             self._unlocked_told = True
             _log.warning(
                 "%s cannot be locked on this file system: two runs with this output_dir at the same time would mix "

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any, Final
 
-__all__ = ["LOCK_FILE", "FolderLock", "Hold", "is_written"]
+__all__ = ["LOCK_FILE", "FolderLock", "FolderWriter", "is_written"]
 
 LOCK_FILE: Final = ".lock"
 _HELD: Final = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
@@ -29,7 +29,7 @@ _PID_BYTES: Final = 20
 _LOCK_LAYOUTS: Final = {"linux": ("hhqqi4x", 0), "darwin": ("qqihh", 3)}
 
 
-class Hold(Enum):
+class FolderWriter(Enum):
     """Who writes in a folder."""
 
     OURS = "ours"
@@ -51,7 +51,7 @@ class FolderLock:
         self._file: IO[bytes] | None = None
         self._locks = False
 
-    def take(self) -> Hold:
+    def take(self) -> FolderWriter:
         """Take it, or make sure that it is still held: one that was lost meanwhile is taken again.
 
         Raises:
@@ -64,17 +64,17 @@ class FolderLock:
             self._file = self.path.open("r+b" if self.path.exists() else "a+b", buffering=0)
         try:
             if not _lock(self._file):
-                return Hold.NO_LOCKS
+                return FolderWriter.NO_LOCKS
         except OSError as error:
             held = error.errno in _HELD
             # Windows refuses a second handle of the same process too.
             ours = held and self.holder() == str(os.getpid())
             self.release()
-            return Hold.OURS if ours else Hold.OTHER if held else Hold.NO_LOCKS
+            return FolderWriter.OURS if ours else FolderWriter.OTHER if held else FolderWriter.NO_LOCKS
         if not self._locks:
             self._locks = True
             self._sign(self._file)
-        return Hold.OURS
+        return FolderWriter.OURS
 
     @staticmethod
     def _sign(file: IO[bytes]) -> None:

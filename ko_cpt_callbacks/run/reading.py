@@ -22,7 +22,7 @@ from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log, run_place
 from ko_cpt_callbacks.run.log.row import LogNote
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
-from ko_cpt_callbacks.run.resume import beyond, checkpoint_states
+from ko_cpt_callbacks.run.resume import checkpoint_states, later_state
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
 from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
@@ -175,7 +175,7 @@ def _file(path: Path) -> Run:
             f'"{keys.KIND}" ({", ".join(_KINDS)}); {fix}'
         )
     live = tuple(live_rows(rows))
-    more = beyond(path, rows)
+    more = later_state(path, rows)
     if more is None:
         return Run(path, LogSource.ROWS, live)
     planned = None if any(row.get(keys.KIND_SETUP) == PLAN for row in live) else more.planned_steps

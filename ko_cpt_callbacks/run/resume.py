@@ -21,7 +21,7 @@ from ko_cpt_callbacks.run.rows import NONFINITE, LogHabits, line_of, live_rows
 from ko_cpt_callbacks.run.trainer_state import StateRows, read_state_rows
 
 __all__ = [
-    "Beyond", "Record", "agree", "beyond", "checkpoint_states", "identity", "last_attempt", "numbers_of",
+    "LaterState", "Record", "agree", "checkpoint_states", "identity", "last_attempt", "later_state", "numbers_of",
     "plan_attempt",
 ]  # fmt: skip
 
@@ -180,7 +180,7 @@ _LOGGED: Final = (keys.KIND_TRAIN, keys.KIND_EVAL, keys.KIND_END)
 
 
 @dataclass(frozen=True, slots=True)
-class Beyond:
+class LaterState:
     """What a state knows after the end of a record.
 
     Args:
@@ -192,7 +192,7 @@ class Beyond:
     planned_steps: int | None
 
 
-def beyond(record: Path, lines: Sequence[Mapping[str, Any]]) -> Beyond | None:
+def later_state(record: Path, lines: Sequence[Mapping[str, Any]]) -> LaterState | None:
     """What the states beside a record know after its end; None where they know nothing more.
 
     Args:
@@ -234,7 +234,7 @@ def _read(path: Path) -> StateRows:
         return StateRows([])
 
 
-def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> Beyond | None:
+def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> LaterState | None:
     live = [line for line in live_rows(lines) if line.get(keys.KIND) in _LOGGED]
     end = _last(live)
     habits = LogHabits.of(state.rows)
@@ -259,7 +259,7 @@ def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> 
         "rows": len(later),
         "file": name,
     }
-    return Beyond((note, *later), state.planned_steps)
+    return LaterState((note, *later), state.planned_steps)
 
 
 def _superseded(line: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> bool:

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["CHECKSUMS", "check_whole", "checksum_of", "seal"]
+__all__ = ["CHECKSUMS", "check_whole", "checksum_of", "write_checksums"]
 
 CHECKSUMS: Final = "sha256.json"
 """The file in a folder with the SHA-256 of every other file in it."""
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write the checksums of a folder that is full; as `check_whole`, it reads every byte once."""
     found = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     found.pop(CHECKSUMS, None)

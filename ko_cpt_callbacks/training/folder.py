@@ -17,9 +17,9 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import remove_stale, write_whole
-from ko_cpt_callbacks.run.lock import FolderLock, Hold
+from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter
 from ko_cpt_callbacks.run.reading import FORMAT, PLAN_FILE
-from ko_cpt_callbacks.training.checksum import CHECKSUMS, check_whole, checksum_of, seal
+from ko_cpt_callbacks.training.checksum import CHECKSUMS, check_whole, checksum_of, write_checksums
 
 
 @contextmanager
@@ -45,12 +45,12 @@ def locked(folder: Path, run: Path) -> Iterator[None]:
             "another one with --output"
         ) from None
     try:
-        if hold is Hold.OTHER:
+        if hold is FolderWriter.OTHER:
             raise ConfigurationError(
                 f"{run}: found a run that is still in progress there (process {lock.holder()})"
                 ", expected none; wait for its end or stop it, then go on with --resume"
             )
-        remove_stale(folder, alone=hold is Hold.OURS)
+        remove_stale(folder, alone=hold is FolderWriter.OURS)
         yield
     finally:
         lock.release()
@@ -339,7 +339,7 @@ def part_of(path: Path) -> Path:
 
 def put_folder(part: Path, path: Path) -> None:
     """Put a filled folder at its place, with its checksums; what stood there goes."""
-    seal(part)
+    write_checksums(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 

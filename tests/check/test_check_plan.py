@@ -15,7 +15,7 @@ from check.sample import healthy
 from commands import offline
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.staged import Change, PlanJudgement, judge_plan
+from ko_cpt_callbacks.check.staged import PlanJudgement, StageChange, judge_plan
 from ko_cpt_callbacks.check.staged_page import plan_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.registry import find_baseline
@@ -340,7 +340,7 @@ def test_one_stage_in_the_folder_itself(tmp_path: Path) -> None:
 # -- beside a baseline -----------------------------------------------------------------------------------------------
 
 
-def _beside(found: PlanJudgement) -> dict[str, Change]:
+def _beside(found: PlanJudgement) -> dict[str, StageChange]:
     return {change.delta.stage: change for change in found.changes if change.delta.split == "eval_ko"}
 
 

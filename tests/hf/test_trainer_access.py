@@ -149,11 +149,11 @@ def test_who_joined_before() -> None:
     """Joined callbacks in order; one that left is forgotten; one that never joined comes after all."""
     one, two, three = (Named(name, []) for name in "abc")
     handler = _handler(one, two, three)
-    assert handlers.joined_before(handler, one) == []
+    assert handlers.callbacks_before(handler, one) == []
     for callback in (one, two):
         handlers.on_removal(handler, callback, lambda: None)
-    assert handlers.joined_before(handler, one) == []
-    assert handlers.joined_before(handler, two) == [one]
-    assert handlers.joined_before(handler, three) == [one, two]
+    assert handlers.callbacks_before(handler, one) == []
+    assert handlers.callbacks_before(handler, two) == [one]
+    assert handlers.callbacks_before(handler, three) == [one, two]
     handler.remove_callback(one)
-    assert handlers.joined_before(handler, two) == []
+    assert handlers.callbacks_before(handler, two) == []

@@ -23,7 +23,7 @@ import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.measure.document import Sharing
+from ko_cpt_callbacks.measure.document import SplitBy
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
 from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
@@ -187,16 +187,16 @@ def test_parts_add_up(models: dict[str, Path], files: list[str], tmp_path: Path)
     """Bits by script, position and vocabulary add up to the set's to 1e-9, their bytes to its, in every vocabulary."""
     for kind, folder in models.items():
         for item in _measured(folder, files, tmp_path / kind, old_rows=500).sets:
-            for by in Sharing:
+            for by in SplitBy:
                 parts = item.parts(by)
                 assert sum(bits for bits, _ in parts.values()) == pytest.approx(item.rows.nll.sum() / _LN2, rel=1e-9)
                 assert sum(size for _, size in parts.values()) == item.rows.bytes.sum()
                 assert item.as_dict()["parts"][by].keys() == parts.keys()
-            scripts = item.parts(Sharing.SCRIPT)
+            scripts = item.parts(SplitBy.SCRIPT)
             assert (("hangul" in scripts), ("latin" in scripts)) == (item.name != "en", item.name == "en")
-            assert item.parts(Sharing.POSITION).keys() >= {"0-64", "64-256"}
+            assert item.parts(SplitBy.POSITION).keys() >= {"0-64", "64-256"}
             if kind == "extended":  # its three new tokens are Korean words
-                assert ("new" in item.parts(Sharing.VOCABULARY)) == (item.name != "en")
+                assert ("new" in item.parts(SplitBy.VOCABULARY)) == (item.name != "en")
 
 
 def test_new_tokens_are_those_behind_the_base(models: dict[str, Path], files: list[str], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from ko_cpt_callbacks import ConfigurationError
-from ko_cpt_callbacks.measure.document import PARTS, Sharing, part_sums
+from ko_cpt_callbacks.measure.document import PARTS, SplitBy, part_sums
 from ko_cpt_callbacks.measure.model import LoadedModel
 from ko_cpt_callbacks.measure.scorer import EncodedText, WindowScorer
 
@@ -91,20 +91,20 @@ def test_a_token_is_shared_out_by_its_bytes() -> None:
         "hangul": (2.0 + 1.5, 3), "hanja": (6.0, 3), "latin": (2.0, 1), "digit": (2.0, 1), "space": (1.5, 1),
         "punctuation": (2.0, 1), "no text": (0.5, 0),
     }  # fmt: skip
-    scripts = found[Sharing.SCRIPT]
+    scripts = found[SplitBy.SCRIPT]
     assert scripts == {name: (pytest.approx(nats), size) for name, (nats, size) in wanted.items()}
-    assert list(scripts) == [name for name in PARTS[Sharing.SCRIPT] if name in wanted]
-    assert found[Sharing.VOCABULARY] == {"old": (9.5, 6), "new": (8.0, 4)}
+    assert list(scripts) == [name for name in PARTS[SplitBy.SCRIPT] if name in wanted]
+    assert found[SplitBy.VOCABULARY] == {"old": (9.5, 6), "new": (8.0, 4)}
     unknown = part_sums(nll, np.array([2, 2, 2, -1, 4, 3]), text.encode(), ids, old_rows=4)
-    for by in (Sharing.SCRIPT, Sharing.POSITION):
+    for by in (SplitBy.SCRIPT, SplitBy.POSITION):
         assert unknown[by] == {"no text": (pytest.approx(17.5), 0)}
-    assert unknown[Sharing.VOCABULARY] == {"old": (9.5, 6), "new": (8.0, 4)}
+    assert unknown[SplitBy.VOCABULARY] == {"old": (9.5, 6), "new": (8.0, 4)}
 
 
 def test_positions_are_bytes_of_the_document() -> None:
     """A token over a border is shared out; an unscored one has a place and no bits; what is no text stands last."""
     lengths = np.array([60, 8, 200, 0])
-    found = part_sums(np.array([np.nan, 8.0, 5.0, 1.0]), lengths, b"a" * 268, np.arange(4))[Sharing.POSITION]
+    found = part_sums(np.array([np.nan, 8.0, 5.0, 1.0]), lengths, b"a" * 268, np.arange(4))[SplitBy.POSITION]
     assert found == {
         "0-64": (pytest.approx(4.0), 4),
         "64-256": (pytest.approx(4.0 + 5.0 * 188 / 200), 192),

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from writers import holding, killed_beside_its_worker
 
-from ko_cpt_callbacks.run.lock import FolderLock, Hold, is_written
+from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter, is_written
 
 
 def test_another_process_is_seen_and_its_end_too(tmp_path: Path) -> None:
     """While another process holds the folder it is refused, at once and with that process's id; then it is free."""
     lock = FolderLock(tmp_path / "ko_cpt")
     with holding(tmp_path / "ko_cpt") as process:
-        assert lock.take() is Hold.OTHER
+        assert lock.take() is FolderWriter.OTHER
         assert (lock.holder(), lock.held) == (str(process), False)
-    assert lock.take() is Hold.OURS
+    assert lock.take() is FolderWriter.OURS
     assert (lock.holder(), lock.held) == (str(os.getpid()), True)
 
 
@@ -32,7 +32,7 @@ def test_a_killed_process_whose_worker_lives_on(tmp_path: Path) -> None:
     child = killed_beside_its_worker(tmp_path)
     try:
         os.kill(child, 0)
-        assert FolderLock(tmp_path).take() is Hold.OURS
+        assert FolderLock(tmp_path).take() is FolderWriter.OURS
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -40,9 +40,9 @@ def test_a_killed_process_whose_worker_lives_on(tmp_path: Path) -> None:
 def test_the_same_process_again(tmp_path: Path) -> None:
     """Two Trainers one after the other in a notebook: the same process is no second writer."""
     first, second = FolderLock(tmp_path), FolderLock(tmp_path)
-    assert first.take() is second.take() is first.take() is Hold.OURS
+    assert first.take() is second.take() is first.take() is FolderWriter.OURS
     second.release()
-    assert first.take() is Hold.OURS
+    assert first.take() is FolderWriter.OURS
     first.release()
     first.release()
 
@@ -50,7 +50,7 @@ def test_the_same_process_again(tmp_path: Path) -> None:
 def test_to_ask_gives_up_no_lock(tmp_path: Path) -> None:
     """A notebook that looks at the folder in which it trains still holds it: no other process may write there."""
     lock = FolderLock(tmp_path)
-    assert lock.take() is Hold.OURS
+    assert lock.take() is FolderWriter.OURS
     assert not is_written(tmp_path)
     assert FolderLock(tmp_path).holder() == str(os.getpid())
     code = "import sys, pathlib; from ko_cpt_callbacks.run.lock import *; folder = pathlib.Path(sys.argv[1]); "
@@ -64,7 +64,7 @@ def test_the_lock_file_was_deleted(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
     lock.take()
     lock.path.unlink()
-    assert lock.take() is Hold.OURS
+    assert lock.take() is FolderWriter.OURS
     assert lock.path.exists()
 
 
@@ -78,7 +78,7 @@ def test_a_file_system_without_locks(number: int, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(fcntl, "lockf", fail)
     lock = FolderLock(tmp_path)
-    assert (lock.take(), lock.held) == (Hold.NO_LOCKS, False)
+    assert (lock.take(), lock.held) == (FolderWriter.NO_LOCKS, False)
 
 
 def test_a_python_without_fcntl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,12 +91,12 @@ def test_a_python_without_fcntl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    assert FolderLock(tmp_path).take() is Hold.NO_LOCKS
+    assert FolderLock(tmp_path).take() is FolderWriter.NO_LOCKS
 
 
-@pytest.mark.parametrize(("refused", "expected"), [(False, Hold.OURS), (True, Hold.OTHER)])
+@pytest.mark.parametrize(("refused", "expected"), [(False, FolderWriter.OURS), (True, FolderWriter.OTHER)])
 def test_windows_own_locks(
-    refused: bool, expected: Hold, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refused: bool, expected: FolderWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without fcntl and with msvcrt: one byte is locked, far behind the process id, which others may read."""
     import sys
@@ -133,5 +133,5 @@ def test_a_file_of_somebody_else(linked: bool, tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
     if linked:
         lock.path.symlink_to(mine)
-    assert lock.take() is Hold.OURS
+    assert lock.take() is FolderWriter.OURS
     assert (mine.read_text(), lock.holder()) == ("my text\n", "unknown")

@@ -24,14 +24,14 @@ from ko_cpt_callbacks.hf.audit.data import data_mistakes
 from ko_cpt_callbacks.hf.audit.model import model_mistakes
 from ko_cpt_callbacks.hf.model.facts import model_facts, planned_rates
 from ko_cpt_callbacks.hf.trainer_access import eval_sets
-from ko_cpt_callbacks.hf.trainer_reading import attempt_facts, taken_up
+from ko_cpt_callbacks.hf.trainer_reading import attempt_facts, continued_parts
 from ko_cpt_callbacks.run.fold import ATTEMPT, RATE_AHEAD
 from ko_cpt_callbacks.run.progress import Summary
 from ko_cpt_callbacks.run.retention import RETENTION_NAMES, is_retention, names_set, retention_names
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 __all__ = [
-    "METRICS", "Note", "SetUp", "argument_mistakes", "audit", "full_name", "metric_mistakes", "retention_mistakes",
+    "METRICS", "Note", "SetUp", "argument_mistakes", "audit", "looked_up_name", "metric_mistakes", "retention_mistakes",
     "unmeasured",
 ]  # fmt: skip
 
@@ -63,7 +63,7 @@ def argument_mistakes(args: TrainingArguments, *, stops: bool, starts: bool) -> 
         return
     keeps = _wrong_way(args.metric_for_best_model, args.greater_is_better)
     if keeps is not None and (saves != "no" or args.load_best_model_at_end):
-        yield "worst-model-kept", {"keeps": keeps, "metric": full_name(str(args.metric_for_best_model))}
+        yield "worst-model-kept", {"keeps": keeps, "metric": looked_up_name(str(args.metric_for_best_model))}
     # The Trainer decides on saving anew after the evaluation at an epoch's end, and a stopped run has no later event
     # at which the callback could ask again.
     if stops and saves == "best" and evaluates == "epoch":
@@ -92,7 +92,7 @@ def _wrong_way(metric: str | None, greater_is_better: bool | None) -> str | None
     """``highest`` or ``lowest``: what is kept where that is the worst; None where it is not, or not known."""
     if metric is None or greater_is_better is None:
         return None
-    name = full_name(metric).lower()
+    name = looked_up_name(metric).lower()
     if greater_is_better and _LOWER.fullmatch(name):
         return "highest"
     return "lowest" if not greater_is_better and _HIGHER.fullmatch(name) else None
@@ -164,7 +164,7 @@ def _attempt(set_up: SetUp) -> Iterator[Note]:
     """With what this attempt trains; no mistake, but what a resume is compared by."""
     data = getattr(set_up.trainer, "train_dataset", None)
     facts = attempt_facts(set_up.args, model_facts(set_up.model), data, set_up.processes)
-    yield ATTEMPT, {**facts, "state": taken_up(set_up.trainer, set_up.step)}
+    yield ATTEMPT, {**facts, "state": continued_parts(set_up.trainer, set_up.step)}
 
 
 def _rate_ahead(set_up: SetUp) -> Iterator[Note]:
@@ -215,7 +215,7 @@ def metric_mistakes(
     """
     if args.metric_for_best_model is None or str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
         return
-    wanted, sets = full_name(args.metric_for_best_model), list(eval_sets(trainer))
+    wanted, sets = looked_up_name(args.metric_for_best_model), list(eval_sets(trainer))
     losses = [keys.key(prefix, keys.LOSS) for prefix in sets]
     ours = {keys.key(prefix, suffix): suffix for prefix in sets for suffix in METRICS}
     there = [*losses, *(name for name, suffix in ours.items() if suffix not in unmeasured)]
@@ -261,7 +261,7 @@ def unmeasured(refused: str | None, bytes_absent: str | None) -> dict[str, str]:
     return {} if bytes_absent is None else dict.fromkeys(of_bytes, bytes_absent)
 
 
-def full_name(metric: str) -> str:
+def looked_up_name(metric: str) -> str:
     """The name that the Trainer looks up."""
     return metric if metric.startswith("eval_") else f"eval_{metric}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ko_cpt_callbacks.compare.compared_sets import Judged, advance, settle, values_of
+from ko_cpt_callbacks.compare.compared_sets import JudgedEvaluation, advance, settle, values_of
 from ko_cpt_callbacks.rules.baseline.baseline_rule import BaselineRule, BaselineState
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -35,7 +35,7 @@ class BaselineAhead(BaselineRule):
         return self._spoken(state, settle(self.watched, state.sets)[1])[1]
 
     def _spoken(
-        self, state: BaselineState, judged: tuple[Judged, ...]
+        self, state: BaselineState, judged: tuple[JudgedEvaluation, ...]
     ) -> tuple[BaselineState, Found]:
         said, found = state.said, []
         for one in judged:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.compared_sets import ComparedSets, Watched
+from ko_cpt_callbacks.compare.compared_sets import ComparedSets, WatchedBaseline
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.observation import Observation
@@ -41,6 +41,6 @@ class BaselineRule(Rule):
         return () if self.baseline is None else self.info.rows
 
     @property
-    def watched(self) -> Watched:
+    def watched(self) -> WatchedBaseline:
         """What the run is compared with, as the fold of its sets takes it."""
-        return Watched(self.baseline, self.stage, self.retention)
+        return WatchedBaseline(self.baseline, self.stage, self.retention)

@@ -56,18 +56,30 @@ def output(command: str, lines: int | None = None) -> str:
     Raises:
         RuntimeError: If the command cannot do what it is asked to: an exit status above 1, or no output.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("KO_CPT_")}
-    path = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     with tempfile.TemporaryDirectory() as empty:
-        environment |= {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "PYTHONPATH": path, "KO_CPT_BASELINES": empty}
-        words = [sys.executable, "-m", "ko_cpt_callbacks", *shlex.split(command)[1:]]
-        found = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
+        found = ran(command, {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "KO_CPT_BASELINES": empty})
     if found.returncode > 1 or not found.stdout:
         raise RuntimeError(f"{command}: exit status {found.returncode}: {found.stderr.strip()}")
     said = found.stdout.replace(empty, "~/.ko_cpt/baselines").strip("\n")
     printed = [line.rstrip() for line in said.splitlines()]
     shown = printed if lines is None or lines >= len(printed) else [*printed[:lines], "…"]
     return "\n".join(shown) + "\n"
+
+
+def ran(command: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own.
+
+    Args:
+        command: See `output`.
+        variables: Of its environment, beside those of this one that are none of ``ko-cpt``'s.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KO_CPT_")}
+    path = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    words = [sys.executable, "-m", "ko_cpt_callbacks", *shlex.split(command)[1:]]
+    return subprocess.run(
+        words, cwd=ROOT, env={**environment, **variables, "PYTHONPATH": path}, capture_output=True, encoding="utf-8",
+        check=False,
+    )  # fmt: skip
 
 
 def available(command: str) -> bool:

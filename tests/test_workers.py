@@ -75,11 +75,14 @@ def test_an_interrupt_is_the_first_process_s_to_answer() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_parts_come_to_what_they_are_made_to(count: int) -> None:
-    """In this process with one, in others with two, and each answer belongs to its part."""
+    """In this process with one, in others with two, none of which is left behind; each answer belongs to its part."""
     with Workers(count) as workers:
         asked = [workers.submit("a", SleepingMaker(), 0) for _ in range(6)]
         processes = {one.result() for one in asked}
+        begun = list(workers._processes)
+        assert all(process.is_alive() for process in begun)
     assert (os.getpid() in processes) is (count == 1)
+    assert len(begun) == (count if count > 1 else 0) and not any(process.is_alive() for process in begun)
 
 
 def test_a_worker_that_dies_is_said() -> None:

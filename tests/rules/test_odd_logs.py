@@ -29,7 +29,7 @@ GAP = [dict(zip(("step", "loss", "learning_rate"), row, strict=False)) for row i
 
 @pytest.mark.parametrize("part", range(10))
 def test_no_rule_raises(part: int) -> None:
-    """Thirty logs of each part, every rule asked by itself, its findings written with their sentences."""
+    """Thirty logs of each part, by every rule, its findings written with their sentences."""
     raised = [
         (seed, code, repr(error))
         for seed in range(FIRST + 30 * part, FIRST + 30 * (part + 1))

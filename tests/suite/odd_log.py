@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
-from ko_cpt_callbacks.rules.monitor import Monitor
+from ko_cpt_callbacks.rules.monitor import Monitor, SetAside
 from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
@@ -225,20 +225,27 @@ def rule_sets() -> tuple[tuple[Rule, ...], ...]:
 
 
 def failures(rows: Sequence[dict[str, Any]], rules: Sequence[Rule]) -> Iterator[tuple[str, Exception]]:
-    """Every rule that raises on a log, each asked by itself: its code and what it raised.
+    """Every rule that raises on a log: its code and what it raised. The monitor sets it aside, and asks the others on.
 
     Folded, closed, and each finding written as strict JSON with its sentence; so is what the summary tells.
     """
     seen = observations_of(rows)
-    for rule in rules:
+    monitor = Monitor(rules)
+    state, found = monitor.fold(seen)
+    ended = monitor.close(state)
+    yield from (
+        (rule.code, RuntimeError(one.error))
+        for rule, one in zip(rules, state.rules, strict=True)
+        if isinstance(one, SetAside)
+    )
+    for finding in ended:
+        if finding.code == RuleFailed().code:
+            yield finding.values["rule"], RuntimeError(finding.values["error"])
+    for finding in (*found, *ended):
         try:
-            findings = Monitor([rule]).judge(seen)[1]
-            for finding in findings:
-                if finding.code == RuleFailed().code and finding.values["rule"] == rule.code:
-                    yield rule.code, RuntimeError(finding.values["error"])
-                finding.as_dict()
+            finding.as_dict()
         except Exception as error:
-            yield rule.code, error
+            yield finding.code, error
     try:
         progress = RunProgress()
         for one in seen:

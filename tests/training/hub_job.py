@@ -153,13 +153,12 @@ def _without_waits() -> list[float]:
 
 def _serve() -> None:
     import datasets  # noqa: F401
+    import forked_caches  # noqa: F401
     import peft  # noqa: F401
-    import tiny
     import transformers.trainer  # noqa: F401
 
     import ko_cpt_callbacks.training.run  # noqa: F401
 
-    tiny.byte_level_tokenizer()
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()

@@ -125,7 +125,8 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
         said = no_place(error, folder)
         if said is None:
             raise
-        typer.echo(f"ko-cpt data: {printable(f'{folder}: {said}')}. Make room, then go on with --resume.", err=True)
+        line = printable(f"ko-cpt data: {folder}: {said}. Make room or make it writable, then go on with --resume.")
+        typer.echo(line, err=True)
         raise typer.Exit(_FAILED) from None
     say_lines(f"\n{run.data / REPORT_FILE}\nTrain on them: {shlex.join(['ko-cpt', 'train', *words, '--resume'])}")
 

@@ -156,7 +156,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         said = no_place(error, folder)
         if said is None:
             raise
-        line = printable(f"ko-cpt train: {folder}: {said}. Make room, then go on:")
+        line = printable(f"ko-cpt train: {folder}: {said}. Make room or make it writable, then go on:")
         typer.echo(f"\n{line}\n  {printable(again)}", err=True)
         raise typer.Exit(_FAILED) from None
     if smoke is not None:

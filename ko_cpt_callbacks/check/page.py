@@ -13,6 +13,7 @@ from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.page import ASKS_NOTHING, GRAVEST_FIRST, PageLine, RunPage
 from ko_cpt_callbacks.run.reading import LogSource
+from ko_cpt_callbacks.run.retention import RETENTION_NAMES, names_set, retention_names
 
 __all__ = ["doubt_lines", "next_steps", "page_lines", "run_page", "section", "unchecked"]
 
@@ -121,6 +122,9 @@ def unchecked(judged: Judgement) -> Iterator[str]:
     """What was not checked and why, in a few words each."""
     language = judged.watch.language
     said, (_, others), kind = catalogue(language), _rules(judged), judged.facts.kind
+    splits, named = judged.summary.splits, set(retention_names(judged.watch.retention)) - set(RETENTION_NAMES)
+    if unmet := [name for name in sorted(named) if not any(names_set(name, split) for split in splits)]:
+        yield said.line_of("no-retention-set", names=unmet)
     yield from (item.short(language) for item in sorted(judged.absences, key=lambda item: item.evidence in _OF_STEPS))
     if others and kind is not None:
         yield said.line_of("other-rules", rules=len(others), kind=kind.value)

@@ -269,6 +269,8 @@ def test_a_set_that_must_not_be_forgotten(tmp_path: Path) -> None:
         }.items()
     }
     assert said == {"none": False, "named": True, "5%": False, "1%": True}
+    assert "Not checked: forgetting of older (no such set); " in check(path, "--retention", "older").stdout
+    assert "no such set" not in check(path, "--retention", "old<1%", "--retention", "en").stdout
     refused = check(path, "--retention", "old<5")
     assert (refused.exit_code, "write 'en<5%'" in refused.stderr) == (2, True)
 

@@ -29,6 +29,7 @@ from ko_cpt_callbacks.training.tokenizer.bpe import HANGUL
 _EXAMPLES: Final = 5
 EXAMPLE_CHARACTERS: Final = 120
 _HANGUL: Final = re.compile(f"[{HANGUL}]")
+_UNKNOWN: Final = 255
 
 
 class Filter(Protocol):
@@ -146,7 +147,7 @@ class HangulShare:
     """
 
     least: float
-    _kinds: list[npt.NDArray[np.uint8]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _kinds: list[_CharacterKinds] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.least <= 1:
@@ -164,13 +165,13 @@ class HangulShare:
     def judge(self, texts: Sequence[str]) -> list[str | None]:
         """For every text, why it is dropped."""
         if not self._kinds:
-            self._kinds.append(_character_kinds())  # with the first text: settings alone need no table
+            self._kinds.append(_CharacterKinds())  # with the first text: settings alone need no table
         return [self._reason(*counts) for batch in few(texts) for counts in self._counts(batch)]
 
     def _counts(self, texts: Sequence[str]) -> list[list[int]]:
         """Letters of each text that are none of Hangul, and that are."""
         document = np.repeat(np.arange(0, 3 * len(texts), 3), [len(text) for text in texts])
-        counts = np.bincount(document + self._kinds[0][characters(texts)], minlength=3 * len(texts))
+        counts = np.bincount(document + self._kinds[0].of(characters(texts)), minlength=3 * len(texts))
         found: list[list[int]] = counts.reshape(-1, 3)[:, 1:].tolist()
         return found
 
@@ -181,13 +182,21 @@ class HangulShare:
         return None if share >= self.least else f"{share:.1%} Hangul"
 
 
-def _character_kinds() -> npt.NDArray[np.uint8]:
-    """For every character 0, 1 where it is a letter, 2 where it is one of Hangul."""
-    every = "".join(map(chr, range(sys.maxunicode + 1)))
-    letters = np.fromiter(map(str.isalnum, every), dtype=np.bool_, count=len(every))
-    kinds = (letters & ~np.fromiter(map(str.isdecimal, every), dtype=np.bool_, count=len(every))).astype(np.uint8)
-    kinds[[ord(letter) for letter in _HANGUL.findall(every)]] = 2
-    return kinds
+class _CharacterKinds:
+    """For every character 0, 1 where it is a letter, 2 where it is one of Hangul; looked up when it first comes."""
+
+    def __init__(self) -> None:
+        self._table = np.full(sys.maxunicode + 1, _UNKNOWN, dtype=np.uint8)
+
+    def of(self, codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+        """The kinds of some characters."""
+        kinds: npt.NDArray[np.uint8] = self._table[codes]
+        new = codes[kinds == _UNKNOWN]
+        for code in np.unique(new).tolist():
+            letter = chr(code)
+            is_letter = letter.isalnum() and not letter.isdecimal()
+            self._table[code] = 2 if _HANGUL.match(letter) else int(is_letter)
+        return self._table[codes] if len(new) else kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

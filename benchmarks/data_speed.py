@@ -51,8 +51,8 @@ class Blanks(WordTokenizer):
     def span_tokenize(self, text):
         raise NotImplementedError
 folder, splitter = sys.argv[1:]
-words = Blanks() if splitter == "blanks" else load_word_tokenizer("ko")
-words.word_tokenize("가")  # Kiwi reads its model with the first text
+words = Blanks() if splitter == "blanks" else "ko"
+load_word_tokenizer(words).word_tokenize("가")  # Kiwi reads its model with the first text
 begin = time.process_time()
 LocalPipelineExecutor(
     pipeline=[

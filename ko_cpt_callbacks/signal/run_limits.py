@@ -97,6 +97,8 @@ PLATEAU_END_ERRORS: Final = 1.75
 PLATEAU_HIDDEN: Final = 0.02
 """Share of all that the loss had fallen before. While the run goes on, the fall and two of its standard errors are
 below it. Chosen, not measured."""
+PLATEAU_RISE_ERRORS: Final = 1.5
+"""Standard errors. While the run goes on, a rise by so many is no standstill. Chosen, not measured."""
 PLATEAU_FALLEN_ERRORS: Final = 4.0
 """Standard errors by which the loss had fallen before, at least. Chosen, not measured."""
 STANDSTILL_POINTS: Final = 20

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from ko_cpt_callbacks.rules.curve.memorizing import EpochStep, step_at
 from ko_cpt_callbacks.run.observation import TrainObservation
 from ko_cpt_callbacks.signal.signals import begun
-from ko_cpt_callbacks.signal.window import EMPTY
+from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,23 @@ def test_too_few_points() -> None:
 def test_a_row_at_the_end_is_of_the_epoch_that_ends(epoch: float, done: int) -> None:
     """Within a millionth of an epoch, where epochs are not rounded."""
     assert begun(epoch) == done
+
+
+def _window(epochs: Sequence[float], losses: Sequence[float]) -> Recent:
+    window = EMPTY
+    for i, (epoch, loss) in enumerate(zip(epochs, losses, strict=True)):
+        window = window.add(TrainObservation(10 * (i + 1), epoch, loss))
+    return window
+
+
+def test_a_row_of_both_epochs_does_not_count() -> None:
+    """Logged across the end, with half of the drop: left out where enough follow it, else taken for what there is."""
+    epochs = [0.0501 + 0.1 * i for i in range(20)]
+    losses = [2.0] * 10 + [1.8] + [1.6] * 9
+    for rows, drop in ((14, 0.4), (13, 0.55 / 3)):
+        step = step_at(_window(epochs[:rows], losses[:rows]), 1, 8)
+        assert step is not None
+        assert (step.drop, step.after) == (pytest.approx(drop), 1.6)
+    aligned = step_at(_window([0.1 * (i + 1) for i in range(14)], [2.0] * 10 + [1.8, *[1.6] * 3]), 1, 8)
+    assert aligned is not None
+    assert aligned.drop < 0.35

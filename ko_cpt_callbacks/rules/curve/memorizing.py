@@ -41,8 +41,11 @@ def step_at(recent: Recent, epoch: int, most: int) -> EpochStep | None:
         epoch: Epochs done then.
         most: Points on either side.
     """
-    before, after = _losses_of(recent, epoch - 1)[-most:], _losses_of(recent, epoch)[:most]
-    count = min(len(before), len(after))
+    before, after = _losses_of(recent, epoch - 1), _losses_of(recent, epoch)
+    last = max((at for at in recent.epochs if at is not None and begun(at) == epoch - 1), default=0.0)
+    if len(after) > limits.EPOCH_LEAST and last < epoch - limits.EPOCH_EXACT:
+        after = after[1:]  # a row that began before the end and was logged after it is a bit of both
+    count = min(len(before), len(after), most)
     line = line_through([*before[-count:], *after[:count]], broken=True) if count >= limits.EPOCH_LEAST else None
     if line is None:
         return None
@@ -123,8 +126,8 @@ class Memorizing(Rule):
             state = self._begins(state, window, done)
         points = window.count - state.began
         enough, many = min(limits.EPOCH_MOST, max(limits.EPOCH_LEAST, state.each // 2)), done - state.first >= self.many
-        state = replace(state, open=(state.each > 0 and points < enough) or (many and state.level is not None))
-        if state.each and points == enough:
+        state = replace(state, open=(state.each > 0 and points <= enough) or (many and state.level is not None))
+        if state.each and points == enough + 1:  # the first of them may be of both epochs
             state = self._stepped(state, window, points)
             down = [step for step, is_down in state.steps if is_down]
             if len(down) >= self.ends:

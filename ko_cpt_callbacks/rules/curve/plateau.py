@@ -33,6 +33,7 @@ class Plateau(OnceRule):
     errors: float = limits.PLATEAU_ERRORS
     end_errors: float = limits.PLATEAU_END_ERRORS
     hidden: float = limits.PLATEAU_HIDDEN
+    rise_errors: float = limits.PLATEAU_RISE_ERRORS
     fallen_errors: float = limits.PLATEAU_FALLEN_ERRORS
 
     @property
@@ -50,6 +51,9 @@ class Plateau(OnceRule):
         rate, peak = window.rates[-1] if window.rates else None, window.rate_peak
         if window.count < self.least_points or rate is None or rate < self.rate_share * peak or rate <= 0.0:
             return ()
+        # Of a run that has just begun the last part is too short to be a part of the run.
+        if live and window.planned_steps is not None and (window.step or 0) < self.share * window.planned_steps:
+            return ()
         values, then = last_part(window, signals.trend.blocks, self.share)
         # A rate that rises within it is still warming up.
         if then is None or rate > limits.PLATEAU_RATE_RISE * then:
@@ -59,7 +63,10 @@ class Plateau(OnceRule):
             return ()
         level = last.start - 0.5 * last.fall
         fallen = median(signals.trend.head) - level
-        if fallen < self.fallen_errors * last.error or (live and last.fall + 2 * last.error > self.hidden * fallen):
+        if fallen < self.fallen_errors * last.error:
+            return ()
+        # A loss that rises stands no more still than one that falls; at the end that is reported all the same.
+        if live and (last.fall < -self.rise_errors * last.error or last.fall + 2 * last.error > self.hidden * fallen):
             return ()
         found: dict[str, Any] = {
             "level": level, "fall": last.fall, "error": last.error, "noise": last.noise, "values": last.points,

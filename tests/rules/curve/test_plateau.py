@@ -13,7 +13,7 @@ from messages.shown import shown
 from ko_cpt_callbacks.rules.curve.plateau import Plateau
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import EndObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.trend import line_through
 
 Curve = Callable[[float], float]
@@ -133,10 +133,11 @@ def _said(errors: float, fallen: float, *, live: bool = False, late_rate: float 
 
 @pytest.mark.parametrize(
     ("errors", "live", "said"),
-    [(0.95, True, True), (1.05, True, False), (1.7, False, True), (1.85, False, False)],
+    [(0.95, True, True), (1.05, True, False), (1.7, False, True), (1.85, False, False), (-1.45, True, True),
+     (-1.55, True, False), (-1.55, False, True)],
 )  # fmt: skip
 def test_how_much_is_a_fall(errors: float, live: bool, said: bool) -> None:
-    """One standard error while the run goes on, 1.75 at its end."""
+    """One standard error while the run goes on, 1.75 at its end; a rise by 1.5 while it goes on."""
     assert _said(errors, 1000.0, live=live) is said
 
 
@@ -156,3 +157,19 @@ def test_how_much_more_there_may_be(errors: float, fallen: float, said: bool) ->
 def test_a_rate_at_which_a_model_learns(rate: float, said: bool) -> None:
     """Three tenths of its peak."""
     assert _said(0.0, 1000.0, late_rate=rate) is said
+
+
+def test_not_before_three_tenths_of_the_plan() -> None:
+    """Of a run that has just begun the last part is no part of the run."""
+    plan = SetupObservation(0, "plan", {"planned_steps": 5000})
+    seen = _run(_still)
+    assert 500 < (_findings(seen, close=False)[0].step or 0) < 1500
+    assert (_findings([plan, *seen], close=False)[0].step or 0) >= 1500
+
+
+def test_a_rise_is_no_standstill() -> None:
+    """While the run goes on; at its end it has brought nothing all the same."""
+    plan = SetupObservation(0, "plan", {"planned_steps": 2000})
+    seen = [plan, *_run(lambda at: 2.5 + math.exp(-at / 0.02) + 0.3 * max(at - 0.08, 0.0), noise=0.005)]
+    assert _findings(seen, close=False) == []
+    assert len(_findings(seen)) == 1

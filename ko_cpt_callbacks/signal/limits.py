@@ -103,6 +103,8 @@ SHIFT_SURE: Final = 4.2
 """Standard errors of its size that a shift of the level must have. Measured on seeds 0 to 19: of 4.6 three shifts of
 460 less; on 0 to 9 two alarms of 3,669 healthy logs less."""
 
+SHIFT_MOVED: Final = 0.5
+"""Share of a shift by which the short medians before and after it must differ. Chosen, not measured."""
 SHIFT_JITTERS: Final = 3.6
 """Noises, as first differences of the window tell it, that a shift must have: that of the points before may be small by
 chance. Measured by leaving out what had been found on seeds 0 to 19: none of 328 shifts is lost, 8 of 68 alarms are

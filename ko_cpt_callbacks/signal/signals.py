@@ -143,11 +143,11 @@ def risen(_: TrainObservation, signals: Signals, *, nats: float) -> bool:
     return low is not None and signals.watch.middles[-1] - low.level >= nats
 
 
-def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...]) -> bool:
-    """Whether the short median has moved within so many points by more than the noise."""
+def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...], noises: float) -> bool:
+    """Whether the short median has moved within so many points by so many noises of the window."""
     middles, jitter = signals.watch.middles, signals.window.jitter
     return jitter is not None and any(
-        len(middles) >= count + 2 and abs(middles[-1] - middles[-count - 2]) >= jitter for count in points
+        len(middles) >= count + 2 and abs(middles[-1] - middles[-count - 2]) >= noises * jitter for count in points
     )
 
 

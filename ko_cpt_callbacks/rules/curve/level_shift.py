@@ -72,7 +72,8 @@ class LevelShift(Rule):
     @property
     def wakes(self) -> Wakes:
         """A row at which the level has moved, or a shift or a seam waits to be judged."""
-        return Wakes((began_anew, partial(moved, points=(self.few, self.many))), open=("doubt", "seam"))
+        far = partial(moved, points=(self.few, self.many), noises=limits.SHIFT_MOVED * self.jitters)
+        return Wakes((began_anew, far), open=("doubt", "seam"))
 
     def initial(self) -> LevelShiftState:
         """No row seen."""
@@ -133,7 +134,7 @@ class LevelShift(Rule):
         losses, jitter = window.losses, window.jitter
         if len(losses) < count + limits.SHIFT_LEAST or jitter is None:
             return None
-        if abs(middles[-1] - middles[-count - 2]) < jitter:
+        if abs(middles[-1] - middles[-count - 2]) < limits.SHIFT_MOVED * self.jitters * jitter:
             return None  # what follows would find the same, at ten times the cost
         before, after = losses[: -count - 1], losses[-count:]
         noise = curved_noise(before)
@@ -143,7 +144,7 @@ class LevelShift(Rule):
         needed = max(self.sure * step.error, self.jitters * jitter)
         if size < needed or (count == self.few and size < self.large * noise):
             return None
-        if sign * (middles[-1] - middles[-count - 2]) < 0.5 * size:
+        if sign * (middles[-1] - middles[-count - 2]) < limits.SHIFT_MOVED * size:
             return None  # the line only makes up for its slope
         off = sorted(sign * (loss - base - step.slope * i) for i, loss in enumerate(after))
         bend = step.bend * count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import importlib
 import os
 from collections.abc import Iterator
 from typing import Final
@@ -30,6 +31,7 @@ os.environ.pop("KO_CPT_LANG", None)
 
 # CliRunner makes every command with all its options anew at every call, which takes longer than most commands do.
 testing._get_command = functools.cache(testing._get_command)
+importlib.import_module("composed_once")
 
 TRAINING_ROOMS: Final = ("training", "e2e", "hf", "trainer_facts")
 """Folders whose files take seconds to minutes, the longest first."""

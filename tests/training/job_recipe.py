@@ -21,7 +21,7 @@ SMALL = {
     "base.build.pretraining.arguments.max_steps": BASE_STEPS,
     "base.build.pretraining.arguments.save_steps": SAVE_STEPS,
     "base.build.pretraining.arguments.eval_steps": BASE_STEPS,
-    "base.build.pretraining.arguments.per_device_eval_batch_size": 32,
+    "base.build.pretraining.arguments.per_device_eval_batch_size": 64,
     "data.sequence_length": 64,
     "data.mix.ko": 3,  # of six steps, most have to be Korean to be seen in it
     "stages.embedding.arguments.learning_rate": "6e-3",
@@ -32,7 +32,7 @@ SMALL = {
         for stage in STAGES
         for name, value in (
             ("max_steps", STAGE_STEPS), ("save_steps", SAVE_STEPS), ("eval_steps", SAVE_STEPS),
-            ("per_device_eval_batch_size", 32),
+            ("per_device_eval_batch_size", 64),
         )
     },
 }

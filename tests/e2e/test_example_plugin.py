@@ -39,11 +39,9 @@ trainer = tiny.trainer(
 trainer.train()
 found = [one for one in memory.findings if one.code == "gradient-clipped"]
 print([(one.step, one.split, watcher.stop_reason == one, trainer.state.global_step) for one in found])
-"""
 
-SENTENCE = """
 from ko_cpt_callbacks.messages.catalogue import catalogue
-print(catalogue("ko").detail("gradient-clipped", "", {values}))
+print(catalogue("ko").detail("gradient-clipped", "", {"rows": 3, "grad_norm": 2.5, "norm": 1.0}))
 """
 
 
@@ -111,7 +109,7 @@ def _judged(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_live(trained: tuple[Path, list[str]]) -> None:
     """The rule speaks at its third row with its limits and stops the run there; the output has its line."""
     folder, printed = trained
-    assert printed[-1] == "[(3, 'train', True, 3)]"
+    assert printed[-2] == "[(3, 'train', True, 3)]"
     with (folder / "findings.csv").open(encoding="utf-8", newline="") as file:
         assert [CODE, "warning", "3", "train"] in list(csv.reader(file))
     run = json.loads((folder / "ko_cpt" / "run.json").read_text("utf-8"))
@@ -120,19 +118,25 @@ def test_live(trained: tuple[Path, list[str]]) -> None:
     assert run["watch"]["outputs"] == ["files", "findings-csv", "memory"]
 
 
-def test_in_korean(environment: Environment) -> None:
+def test_in_korean(trained: tuple[Path, list[str]]) -> None:
     """Its sentence in Korean, from its own file, with its values."""
-    values = "{'rows': 3, 'grad_norm': 2.5, 'norm': 1.0}"
-    shown = environment("-X", "utf8", "-c", SENTENCE.format(values=values)).stdout
-    assert "기울기 노름이 연속 3 학습 행 동안 1.000보다 컸고, 지금은 2.500입니다." in shown
+    assert "기울기 노름이 연속 3 학습 행 동안 1.000보다 컸고, 지금은 2.500입니다." in trained[1][-1]
 
 
-def test_check_where_it_is_installed(environment: Environment, trained: tuple[Path, list[str]]) -> None:
+@pytest.fixture(scope="module")
+def shown(environment: Environment, trained: tuple[Path, list[str]]) -> dict[str, str]:
+    """What commands print that judge the run, or list or explain what there is."""
+    asked = ["explain", f"explain {CODE}", "recipes --json", "validate clipping-example", "baselines"]
+    asked += ["baselines show clipping-example", "check RUN --json", f"check RUN --json --rule {CODE}.norm=1e9"]
+    words = ([str(trained[0]) if word == "RUN" else word for word in command.split()] for command in asked)
+    return dict(zip(asked, environment.ko_cpt(*words), strict=True))
+
+
+def test_check_where_it_is_installed(shown: dict[str, str], trained: tuple[Path, list[str]]) -> None:
     """The same finding as live, from the rows; another limit as an option silences it."""
     folder, _ = trained
-    check = ["check", folder, "--json"]
-    judged, quiet = environment.ko_cpt(check, [*check, "--rule", f"{CODE}.norm=1e9"])
-    run, findings = _judged(judged)
+    run, findings = _judged(shown["check RUN --json"])
+    quiet = shown[f"check RUN --json --rule {CODE}.norm=1e9"]
     live = [json.loads(line) for line in (folder / "ko_cpt" / "findings.jsonl").read_text("utf-8").splitlines()]
     (found,) = (item for item in findings if item["code"] == CODE)
     assert [item["values"] for item in live if item["code"] == CODE] == [found["values"]]
@@ -157,28 +161,20 @@ def test_check_where_it_is_not_installed(environment: Environment, trained: tupl
     assert f"grad_norm = {found.values['grad_norm']}" in found.message()
 
 
-@pytest.fixture(scope="module")
-def listed(environment: Environment) -> dict[str, str]:
-    """What commands print that list or explain what there is."""
-    asked = ["explain", f"explain {CODE}", "recipes --json", "validate clipping-example", "baselines"]
-    asked += ["baselines show clipping-example"]
-    return dict(zip(asked, environment.ko_cpt(*(command.split() for command in asked)), strict=True))
-
-
-def test_explain(listed: dict[str, str]) -> None:
+def test_explain(shown: dict[str, str]) -> None:
     """It is listed and explained as the package's own, with its limits and whose it is."""
-    assert CODE in listed["explain"].split()
-    said = listed[f"explain {CODE}"]
+    assert CODE in shown["explain"].split()
+    said = shown[f"explain {CODE}"]
     assert said.startswith(f"{CODE} (warning; may stop a run (stop_on); since 1.0)\n")
     assert "Every step is clipped" in said
     assert "norm=1 rows=20" in said
     assert "ko-cpt-clipping 1.0" in said
 
 
-def test_recipes_and_baselines(listed: dict[str, str]) -> None:
+def test_recipes_and_baselines(shown: dict[str, str]) -> None:
     """Both are listed, and the recipe, which names the rule and the baseline, is right."""
-    recipes = {item["id"]: item for item in json.loads(listed["recipes --json"])}
+    recipes = {item["id"]: item for item in json.loads(shown["recipes --json"])}
     assert recipes["clipping-example"]["baselines"] == ["clipping-example"]
-    assert "recipe clipping-example, 1 stage" in listed["validate clipping-example"]
-    assert "clipping-example" in listed["baselines"]
-    assert "An invented run" in listed["baselines show clipping-example"]
+    assert "recipe clipping-example, 1 stage" in shown["validate clipping-example"]
+    assert "clipping-example" in shown["baselines"]
+    assert "An invented run" in shown["baselines show clipping-example"]

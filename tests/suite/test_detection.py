@@ -96,7 +96,7 @@ def test_resumed_at_five_rows_it_finds_the_same(suite: list[LabelledRun]) -> Non
 @pytest.mark.parametrize("name", RESUMED)
 def test_live_offline_and_resumed_say_the_same(name: str, tmp_path: Path) -> None:
     """The callback says what a fold of its own record says; stopped at a checkpoint and resumed, it says the same."""
-    run = next(one for one in (make(name, number, SEED) for number in range(99)) if len(one.rows) <= 300)
+    run = next(one for one in (make(name, number, SEED) for number in range(99)) if len(one.rows) <= 160)
     whole = live(run, tmp_path / "whole")
     monitor = Monitor(rules_for(WatchSpec(task=run.task, retention=("en",))), task=run.task)
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of, numbers_of
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, read_config
 from ko_cpt_callbacks.recipe.family import NotCountedError
 from ko_cpt_callbacks.recipe.memory import GIB
 from ko_cpt_callbacks.recipe.plausibility import MOST_EPOCHS
@@ -24,6 +25,8 @@ from ko_cpt_callbacks.run.file import write_whole
 __all__ = ["NewRecipe", "RecipeOptions", "write_recipe"]
 
 _LENGTH: Final = 2048
+"""Tokens of a row where the base has positions for them; chosen, not measured."""
+
 _ROWS: Final = 32
 """Rows of an optimizer step, 65,536 tokens: twice medgemma_korean's 32,768. Chosen, not measured."""
 
@@ -200,6 +203,7 @@ class _Draft:
         self._size = size
         self.path = path
         self._field = "text"
+        self._length = min(_LENGTH, _positions(wishes.base) or _LENGTH)
 
     def way(self) -> tuple[tuple[str, int], float | None, int | None]:
         """How the base is loaded and how many rows are computed at once, its numbers, and the bytes that it needs.
@@ -246,7 +250,8 @@ class _Draft:
             parameters: Numbers of the base; None where they are not known.
         """
         wishes = self._wishes
-        steps = _steps(wishes.hours, self._size, parameters)
+        tokens = _ROWS * self._length
+        steps = _steps(wishes.hours, self._size, parameters, tokens)
         values = {
             "title": f"{Path(wishes.base).name} goes on with {Path(wishes.corpus).name}",
             "base": _from(folder, wishes.base) if os.path.isdir(wishes.base) else wishes.base,
@@ -259,13 +264,13 @@ class _Draft:
             card=f"{wishes.card:g}",
             hours=f"{wishes.hours:g}",
             kind=kind,
-            length=_LENGTH,
+            length=self._length,
             held_out=0.05 if self._size < _SMALL else 0.01,
             field=self._field,
             steps=steps,
             rows=rows,
             times=_ROWS // rows,
-            tokens=f"{_ROWS * _LENGTH:,}",
+            tokens=f"{tokens:,}",
             warm=max(1, steps // 20),
             often=max(1, steps // 10),
         )
@@ -276,8 +281,17 @@ def _from(folder: Path, path: str) -> str:
     return path if os.path.isabs(path) else os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
 
 
-def _steps(hours: float, size: int, parameters: float | None) -> int:
-    """Steps that fit the hours, and go over the text four times at most."""
+def _positions(base: str) -> int | None:
+    """The longest row that a base in a folder reads; None where that is not known."""
+    try:
+        shape = read_config(Path(base)).shape if os.path.isdir(base) else None
+    except UnreadableConfigError:  # the reader of the recipe says it
+        return None
+    return None if shape is None else shape.max_position_embeddings
+
+
+def _steps(hours: float, size: int, parameters: float | None, tokens: int) -> int:
+    """Steps of so many tokens that fit the hours, and go over the text four times at most."""
     rate = _TOKENS_PER_HOUR * _PARAMETERS / (parameters or _PARAMETERS)
     most = MOST_EPOCHS * size / _BYTES_PER_TOKEN
-    return max(_FEWEST_STEPS, int(min(rate * hours, most) / (_ROWS * _LENGTH)))
+    return max(_FEWEST_STEPS, int(min(rate * hours, most) / tokens))

@@ -104,6 +104,17 @@ def test_hours_and_texts_make_the_steps(here: Path) -> None:
     assert given["per_device_train_batch_size"] * given["gradient_accumulation_steps"] * 2048 == 65_536
 
 
+def test_a_base_of_few_positions(here: Path) -> None:
+    """Its rows are as long as it reads, and the steps are those of so many tokens."""
+    config = json.dumps({**CONFIG, "max_position_embeddings": 1024})
+    (here / "base" / "config.json").write_text(config, "utf-8")
+    assert _new("mine.yaml", "--yes", "--base", "base", "--corpus", "text", "--hours", 1000)[0] == 0
+    assert read_recipe(here / "mine.yaml").recipe.data.sequence_length == 1024
+    size = (here / "text" / "a.jsonl").stat().st_size
+    assert _arguments(here / "mine.yaml")["max_steps"] == max(20, int(4 * size / 3 / 32_768))
+    assert "# so often before a step, which has 32,768 tokens" in (here / "mine.yaml").read_text("utf-8")
+
+
 def test_the_card_decides_how_it_is_loaded(here: Path) -> None:
     """What needs most memory and fits is taken; a card on which nothing fits is refused with what would do."""
     large = {**CONFIG, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "vocab_size": 128256}

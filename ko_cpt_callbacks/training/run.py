@@ -16,6 +16,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.trained_parts import moving_numbers
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.smoke import on_device
 from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
@@ -82,6 +83,8 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RecipeFol
     folder = RecipeFolder(output, file.document.values)
     _check_stage(file, folder, options)
     _refuse_started(folder, options)
+    if options.data and not torch.cuda.is_available():
+        file = on_device(file, "cpu")  # rows need no GPU; the folder keeps the recipe as it is, for where it trains
     check_arguments(file)
     recipe = Recipe(file)
     for name in recipe.stages:

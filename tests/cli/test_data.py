@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from small_recipe import small_recipe
 from tiny import korean
 from typer.testing import CliRunner
@@ -28,6 +29,23 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(RECIPE, encoding="utf-8")
     return path
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a machine without a GPU")
+def test_rows_of_a_recipe_that_trains_on_a_gpu(recipe: Path, tmp_path: Path) -> None:
+    """They are made where there is none, and the folder keeps the recipe as it is: a GPU goes on with it."""
+    recipe.write_text(RECIPE.replace("use_cpu: true", "bf16: true"), encoding="utf-8")
+    run = tmp_path / "run"
+    made = CliRunner().invoke(app, ["data", str(recipe), "--output", str(run), "--workers", "1", "--skip-bad"])
+    assert made.exit_code == 0, made.output
+    assert (run / "data" / "report.json").exists()
+    plan = json.loads((run / "ko_cpt" / "plan.json").read_text("utf-8"))
+    assert plan["recipe"]["stages"]["all"]["arguments"] == {
+        "max_steps": 2, "per_device_train_batch_size": 2, "report_to": "none", "bf16": True,
+    }  # fmt: skip
+    refused = CliRunner().invoke(app, ["train", str(recipe), "--output", str(run), "--resume"])
+    assert refused.exit_code == 2
+    assert "bf16: found true where there is no CUDA GPU" in refused.output
 
 
 def test_rows_before_the_training(recipe: Path, tmp_path: Path) -> None:

@@ -134,8 +134,7 @@ bench-measure: ## What `ko-cpt measure` says, against float64 and lm-evaluation-
 
 bench-reference: ## How well the reference text tells two checkpoints apart, and whether its interval holds its pool's number
 	mkdir -p build/reference
-	cd build/reference && apt-get download $(POOL) debian-faq-ko=11.1 debian-faq=11.1 gimp-help-ko=2.10.34-2 \
-		gimp-help-en=2.10.34-2
+	cd build/reference && apt-get download $(POOL)
 	$(VENV)/bin/python benchmarks/reference_error.py build/reference
 
 bench-family: ## How far a forecast by runs of the same set-up is off, and which runs leave their band

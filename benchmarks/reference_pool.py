@@ -288,27 +288,17 @@ def game_entries(file: str) -> Pages:
 
 
 def law_pages(_: Path) -> Iterator[Page]:
-    """Statutes of the Republic of Korea, six of them."""
-    for statute in statutes()[:-1]:
-        yield from articles(statute)
-
-
-def statutes() -> list[list[str]]:
-    """Seven statutes without their addenda, the Constitution first and the Civil Act last, as lines."""
-    texts = lzma.decompress(STATUTES.read_bytes()).decode().split("\n\n")
-    return [text.splitlines() for text in texts]
-
-
-def articles(statute: list[str]) -> Iterator[Page]:
-    """A statute's articles, one after the other until they are long enough."""
-    lines: list[Pair] = []
-    number = 0
-    for line in statute:
-        if re.match(r"제 ?\d+(조|장|절|편)", line) and sum(len(ko) for ko, _ in lines) >= ARTICLES:
-            yield f"{statute[0]}/{number:03}", lines
-            lines, number = [], number + 1
-        lines.append((line, ""))
-    yield f"{statute[0]}/{number:03}", lines
+    """Six statutes of the Republic of Korea without their addenda; articles one after the other until long enough."""
+    for statute in lzma.decompress(STATUTES.read_bytes()).decode().split("\n\n"):
+        name = statute.partition("\n")[0]
+        lines: list[Pair] = []
+        number = 0
+        for line in statute.splitlines():
+            if re.match(r"제 ?\d+(조|장|절|편)", line) and sum(len(ko) for ko, _ in lines) >= ARTICLES:
+                yield f"{name}/{number:03}", lines
+                lines, number = [], number + 1
+            lines.append((line, ""))
+        yield f"{name}/{number:03}", lines
 
 
 KINDS: dict[str, Callable[[Path], Iterator[Page]]] = {

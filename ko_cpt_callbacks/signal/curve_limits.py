@@ -70,7 +70,7 @@ SPIKE_EARLY_NATS: Final = 0.65
 SPIKE_MORE: Final = 0.05
 """Share by which a single point must be higher with each doubling of the points beyond 128. Measured on seeds 0 to 2:
 without it one alarm more in a thousand healthy logs."""
-SPIKE_MEGA_BATCH_POINTS: Final = 4
+SPIKE_MEGA_BATCH_POINTS: Final = 8
 """Points of a rise that was up at once, from which it may be a mega-batch's. Chosen, not measured."""
 SPIKE_MOST: Final = 10
 """Spikes that are reported of one run. Chosen, not measured."""

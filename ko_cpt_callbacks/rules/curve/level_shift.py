@@ -100,7 +100,8 @@ class LevelShift(Rule):
                 return replace(state, mega_batch=values["shift"]), ()
             if state.mega_batch and 0 < values["shift"] / state.mega_batch < 2:
                 return state, ()
-            if start <= limits.MEGA_BATCH_LONGEST + 1:
+            # A fall may end a first mega-batch wherever it leads: a young run's own fall hides the drift.
+            if start <= (limits.MEGA_BATCH_EARLY if values["shift"] > 0 else limits.MEGA_BATCH_LONGEST + 1):
                 return replace(state, doubt=(values, start)), ()
             return state, self._said(signals, values)
         if state.doubt is None:

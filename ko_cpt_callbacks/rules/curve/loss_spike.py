@@ -82,6 +82,9 @@ class LossSpike(Rule):
         least = max(noises * rise.noise, self.least_nats)
         if rise.window < 2 * limits.ENOUGH:
             least = max(least, self.early_nats)
-        if rise.points >= self.mega_batch_points and rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
+        # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
+        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
+        slow = rise.points >= (0.5 if first else 1) * self.mega_batch_points
+        if slow and rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
             least = max(least, (rise.ceiling - rise.base) / limits.SPIKE_CEILING)
         return least

@@ -170,10 +170,10 @@ def _rise(**changes: Any) -> Rise:
         ({"points": 4, "noise": 0.001}, 0.08),
         ({"window": 11}, 0.65),
         ({"window": 12}, 9.2 * 0.01),
-        ({"points": 4, "ceiling": 2.78}, 0.4),
-        ({"points": 3, "ceiling": 2.78}, 0.08),
-        ({"points": 4, "ceiling": 2.78, "first": 3.21}, 0.4),
-        ({"points": 4, "ceiling": 2.78, "first": 3.19}, 0.08),
+        ({"points": 8, "ceiling": 2.78}, 0.4),
+        ({"points": 7, "ceiling": 2.78}, 0.08),
+        ({"points": 8, "ceiling": 2.78, "first": 3.21}, 0.4),
+        ({"points": 8, "ceiling": 2.78, "first": 3.19}, 0.08),
     ],
     ids=str,
 )
@@ -231,7 +231,16 @@ def test_a_short_spike_like_the_one_before(points: int) -> None:
     assert len(findings(RULE, rows(losses))) == 2
 
 
-def test_a_longer_rise_like_the_one_before() -> None:
-    """May be another mega-batch of rows grouped by length."""
-    losses = falling(140, sd=0.005, extra=lambda i: 1.0 if 60 <= i < 64 else 1.6 if 100 <= i < 104 else 0.0)
-    assert len(findings(RULE, rows(losses))) == 1
+def test_a_rise_that_may_be_the_end_of_the_first_mega_batch() -> None:
+    """Four points are enough for one in the first 50 points of a run that leads half of the way back, eight later."""
+    for points, count, needed in ((4, 55, 0.4), (4, 56, 0.08), (7, 1000, 0.08), (8, 1000, 0.4)):
+        assert RULE.needed(_rise(points=points, ceiling=2.78), count) == pytest.approx(needed)
+    for ceiling, needed in ((4.49, 1.99 / 0.7), (4.51, 0.08)):
+        assert RULE.needed(_rise(points=4, ceiling=ceiling), 30) == pytest.approx(needed)
+
+
+@pytest.mark.parametrize(("size", "said"), [(1.0, 1), (0.3, 2)])
+def test_a_longer_rise_like_the_one_before(size: float, said: int) -> None:
+    """May be another mega-batch of rows grouped by length, where it is of much the same height."""
+    losses = falling(140, sd=0.005, extra=lambda i: 1.0 if 60 <= i < 64 else size if 100 <= i < 104 else 0.0)
+    assert len(findings(RULE, rows(losses))) == said

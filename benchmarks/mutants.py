@@ -38,7 +38,7 @@ from mutant_operators import Mutant, changed, limits_of, mutants_of
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGE: Final = "ko_cpt_callbacks"
 ROOMS: Final = ("signal", "rules")
-LIMITS: Final = ("signal/limits.py", "signal/run_limits.py", "signal/curve_limits.py")
+LIMITS: Final = ("signal/limits.py", "signal/run_limits.py")
 BAR: Final = 0.85
 _TIMES: Final = 4.0
 """Times the duration without a change that a change may take, and the seconds more below."""

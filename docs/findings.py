@@ -25,7 +25,7 @@ from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import Rule, limits_of
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.signal import curve_limits, limits, run_limits
+from ko_cpt_callbacks.signal import limits, run_limits
 
 FOLDER: Final = Path(__file__).parent / "findings"
 KOREAN: Final = Path(__file__).parent / "ko" / "findings.md"
@@ -146,7 +146,7 @@ def _docstring(rule: Rule) -> tuple[str, dict[str, str]]:
 def _limits(rule: Rule) -> dict[str, str]:
     """What `signal/limits.py` says of the limits that are a rule's defaults, by the rule's names of them."""
     texts: dict[str, str] = {}
-    body = [one for module in (limits, run_limits, curve_limits) for one in ast.parse(inspect.getsource(module)).body]
+    body = [one for module in (limits, run_limits) for one in ast.parse(inspect.getsource(module)).body]
     for one, text in pairwise(body):
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and isinstance(text, ast.Expr):
             texts[one.target.id] = " ".join(str(ast.literal_eval(text.value)).replace("``", "`").split())

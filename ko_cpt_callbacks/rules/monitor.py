@@ -278,12 +278,12 @@ def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[
     return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values), SILENT)[1]
 
 
-def _kept(rule: Rule, state: Any, said: Found, step: int) -> tuple[Any, Found]:
+def _kept(rule: Rule, state: Any, found: Found, step: int) -> tuple[Any, Found]:
     """`Rule.keep`, guarded as `Rule.step` is."""
     if isinstance(state, SetAside):
         return state, ()
     try:
-        return rule.keep(state, said), ()
+        return rule.keep(state, found), ()
     except Exception as error:
         aside = SetAside(step, error_text(error, limits.ERROR_SHOWN))
         return aside, _failure(rule, aside)

@@ -113,12 +113,12 @@ class Rule(ABC):
             signals: The run up to that row, the row included.
         """
 
-    def keep(self, state: Any, said: Found) -> Any:
+    def keep(self, state: Any, found: Found) -> Any:
         """The state after a step was folded anew, in which earlier findings stand; by default the state as it is.
 
         Args:
             state: The state after the step's rows as they count now.
-            said: Findings of that step, of any rule, which those rows no longer show.
+            found: Findings of that step, of any rule, which those rows no longer show.
         """
         return state
 

@@ -53,7 +53,7 @@ class Processes:
 
 
 def wrapper_line(trainer: Trainer) -> str:
-    """How many processes trained together, and by what: said as it was, not as it was asked for."""
+    """How many processes trained together, and by what: as it was, not as it was asked for."""
     name = type(trainer.model_wrapped).__name__
     said = f"  {trainer.args.world_size} processes, {name}"
     # On a CPU the Trainer itself does not know any more that it was asked for.

@@ -15,9 +15,9 @@ import pytest
 
 from ko_cpt_callbacks.rules.registry import ALL_RULES
 from ko_cpt_callbacks.rules.rule import Rule
-from ko_cpt_callbacks.signal import curve_limits, limits, run_limits
+from ko_cpt_callbacks.signal import limits, run_limits
 
-LIMITS = [Path(module.__file__ or "") for module in (limits, run_limits, curve_limits)]
+LIMITS = [Path(module.__file__ or "") for module in (limits, run_limits)]
 PACKAGE = LIMITS[0].parents[1]
 MODULES = {
     path.relative_to(PACKAGE).as_posix(): path

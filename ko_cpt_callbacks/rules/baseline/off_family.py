@@ -83,9 +83,9 @@ class OffFamily(Rule):
             return {**state, seen.split: after}, ()
         return {**state, seen.split: after}, (found,)
 
-    def keep(self, state: Mapping[str, FamilyCount], said: Found) -> Mapping[str, FamilyCount]:
+    def keep(self, state: Mapping[str, FamilyCount], found: Found) -> Mapping[str, FamilyCount]:
         """What was reported of an evaluation stands, also where another of its step replaces that one."""
-        named = {(one.split, APART if one.variant == APART else LEFT) for one in said if one.code == self.code}
+        named = {(one.split, APART if one.variant == APART else LEFT) for one in found if one.code == self.code}
         return {
             split: replace(one, said=one.said | {what for of, what in named if of == split})
             for split, one in state.items()

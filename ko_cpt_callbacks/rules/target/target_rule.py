@@ -94,9 +94,9 @@ class HeadingRule(Rule):
         }  # fmt: skip
         return Finding(self.code, self.info.severities[0], step, target.split, values, asks_to_stop=self.info.may_stop)
 
-    def keep(self, state: tuple[AgreeingEvaluations, ...], said: Found) -> tuple[AgreeingEvaluations, ...]:
+    def keep(self, state: tuple[AgreeingEvaluations, ...], found: Found) -> tuple[AgreeingEvaluations, ...]:
         """What was reported of an evaluation stands, also where another of its step replaces that one."""
-        named = {one.values.get("target") for one in said if one.code == self.code}
+        named = {one.values.get("target") for one in found if one.code == self.code}
         both = zip(self.targets, state, strict=True)
         return tuple(replace(one, said=True) if str(target) in named else one for target, one in both)
 
@@ -139,9 +139,9 @@ class TargetRule(Rule):
         state, verdicts = advance_all(self.targets, self.task, known, seen)
         return state, self.found(state, verdicts)
 
-    def keep(self, state: TargetStates, said: Found) -> TargetStates:
+    def keep(self, state: TargetStates, found: Found) -> TargetStates:
         """A verdict that was reported of an evaluation stands, also where another of its step replaces that one."""
-        return keep_all(self.targets, state, said)
+        return keep_all(self.targets, state, found)
 
     def close(self, state: TargetStates, signals: Signals) -> Found:
         """Speaks where the history ends before the deadline, or without the Trainer's last row."""

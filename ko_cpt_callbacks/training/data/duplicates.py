@@ -1,6 +1,6 @@
 """Which documents were there before, whole or nearly: an index of those that were kept, by their sketches.
 
-A document is looked up by its keys, and whoever owns two of them is compared.
+A document is looked up by its keys, and one that owns two of them is compared.
 
 Own code, of numpy: the hashes of ``rensa`` change with its versions (0.5 refuses the indexes of 0.4), and with them
 would the rows of a corpus, and its index is held in memory; ``datatrove`` takes three passes over the whole corpus

@@ -40,7 +40,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """The ids of some texts, without begin and end tokens.
 
     A text that spells a control token (``</s>`` in a page about language models) is encoded as the letters that it
-    is: read as the token, it would end a document that goes on. Most tokenizers can be told so. Where the model itself
+    is: read as the token, it would end a document that goes on. Most tokenizers have a switch. Where the model itself
     knows the token as a piece (Unigram, WordLevel), or the token is not marked as special, the text is cut inside its
     letters and the parts are encoded one by one.
     """

@@ -59,7 +59,7 @@ def check_executor(name: str, workers: int | None, sbatch: Mapping[str, str], hu
 
     Args:
         name: What was asked for.
-        workers: Tasks; None where nothing was said.
+        workers: Tasks; None where none was given.
         sbatch: Options of sbatch.
         hubs: Sources that are streams of the hub.
 

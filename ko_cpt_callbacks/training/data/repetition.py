@@ -9,7 +9,7 @@ every text of two words would be all repetition. And every place of an n-gram th
 one too, which is what the words say; ``datatrove`` counts from the second place on, and drops less.
 
 An n-gram that comes twice begins with one of n-1 that does, and ends with one. So only the places where both come
-twice are looked at for n: few in prose. Units are told apart by hashes of 64 bits.
+twice are looked at for n: few in prose. Units are distinguished by hashes of 64 bits.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def packed_rows(
                 )
             summary = {"sources": {name: asdict(entry) for name, entry in report.items()}, **asdict(count)}
             bad = next((source.bad for source in sources if source.bad is not None), None)
-            if bad is not None and bad.files:  # whoever goes on with these rows reads no text, and finds none
+            if bad is not None and bad.files:  # a later run on these rows reads no text, and finds none
                 summary["bad"] = asdict(bad)
             (part / _REPORT_FILE).write_text(json.dumps(summary, ensure_ascii=False, indent=2), encoding="utf-8")
         shutil.rmtree(shards, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Documents of a source, filtered and encoded: in parts that workers make, kept on disk until the rows are whole.
 
-A shard is so many documents in the order of the source, whoever makes it. So the rows are the same for any number of
+A shard is so many documents in the order of the source, by whichever worker. So the rows are the same for any number of
 workers, and what was made before a kill is read again and not made again.
 """
 

@@ -101,7 +101,7 @@ def source_uses(rows: PackedRows, wanted: float) -> tuple[SourceUse, ...]:
 
 
 def use_notes(uses: Sequence[SourceUse]) -> Iterator[dict[str, Any]]:
-    """A set-up row a source, told apart by its set: whether something is odd about it, rules decide.
+    """A set-up row a source, distinguished by its set: whether something is odd about it, rules decide.
 
     ``shortest`` are the sources that are used up. Where none is, the mixture ended because the stages take no more.
     ``corpus_bytes`` are those of all sources; None where one was not counted.

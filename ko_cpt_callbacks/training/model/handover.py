@@ -1,4 +1,4 @@
-"""Weights from one stage to the next, by way of the disk: a run that goes on after a kill takes the same way.
+"""Weights from one stage to the next, over the disk: a run that goes on after a kill takes the same way.
 
 ``model/`` of a stage holds what it ended with. Where an adapter is on the model and goes on in the next stage, or the
 body is quantised, that is the adapter with what was trained whole beside it; otherwise the whole model, an adapter that

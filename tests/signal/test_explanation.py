@@ -7,8 +7,8 @@ import math
 import pytest
 from run.curve import noisy, rows
 
-from ko_cpt_callbacks.signal.excursion import Jump
-from ko_cpt_callbacks.signal.explanation import (
+from ko_cpt_callbacks.signal.excursion import (
+    Jump,
     another_mega_batch,
     drifted,
     epoch_ends,

@@ -12,8 +12,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
-from ko_cpt_callbacks.signal.excursion import Low, Watch
-from ko_cpt_callbacks.signal.explanation import another_mega_batch, paces_differ
+from ko_cpt_callbacks.signal.excursion import Low, Watch, another_mega_batch, paces_differ
 from ko_cpt_callbacks.signal.signals import Signals, risen
 from ko_cpt_callbacks.signal.window import median
 

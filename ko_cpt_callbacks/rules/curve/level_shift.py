@@ -10,7 +10,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.explanation import (
+from ko_cpt_callbacks.signal.excursion import (
     another_mega_batch,
     drifted,
     epoch_ends,
@@ -51,7 +51,7 @@ class LevelShift(Rule):
     to their side, and no ramp or curve fits as well (`gain_of`). One point between the two may be anywhere. A large
     shift is reported after ``few`` points, a small one after ``many``.
 
-    Explained, and therefore not reported (`ko_cpt_callbacks.signal.explanation`): a fall where the learning rate
+    Explained, and therefore not reported (`ko_cpt_callbacks.signal.excursion`): a fall where the learning rate
     dropped at once; a change while it rises; an epoch's end; the return from a spike; a mega-batch of rows grouped by
     length, which leads back to where the loss drifted from. The end of the first may be any jump of a young run: it
     waits whether the loss stays, or for the next.

@@ -10,8 +10,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.excursion import Rise
-from ko_cpt_callbacks.signal.explanation import another_mega_batch, epoch_ends, paces_differ
+from ko_cpt_callbacks.signal.excursion import Rise, another_mega_batch, epoch_ends, paces_differ
 from ko_cpt_callbacks.signal.signals import Signals, ended_rise
 
 __all__ = ["LossSpike"]

@@ -10,7 +10,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.explanation import rate_falls
+from ko_cpt_callbacks.signal.excursion import rate_falls
 from ko_cpt_callbacks.signal.signals import Signals, began_anew, began_epoch, begun
 from ko_cpt_callbacks.signal.trend import line_through
 from ko_cpt_callbacks.signal.window import Recent, median

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import statistics
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "ko_cpt_callbacks" / "compare" / "data"
 FILES = sorted(FOLDER.iterdir())
 NUMBERS = json.loads((Path(__file__).parent / "baseline_numbers.json").read_text("utf-8"))
-EVERY = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 # Every system of the research note, the two public runs of its hardware, and what else was promised.
 SYSTEMS = {
@@ -53,6 +53,21 @@ def _baseline(name: str) -> Baseline:
     return _entry(FOLDER / f"{name}.yaml").baseline()
 
 
+def _of_every_one(check: Callable[[Path], None]) -> Callable[[], None]:
+    """A test that asks something of every baseline, and names the file of one that fails."""
+
+    def test() -> None:
+        for path in FILES:
+            try:
+                check(path)
+            except BaseException as error:
+                error.add_note(f"of {path.name}")
+                raise
+
+    test.__doc__ = check.__doc__
+    return test
+
+
 def test_the_folder_is_the_collection() -> None:
     """There are baselines, all of them YAML, listed by their files' names, and every system that was promised."""
     assert [path.suffix for path in FILES] == [".yaml"] * len(FILES) != []
@@ -61,13 +76,13 @@ def test_the_folder_is_the_collection() -> None:
     assert set(bundled_ids()) >= SYSTEMS
 
 
-@EVERY
+@_of_every_one
 def test_the_id_is_the_file_s_name(path: Path) -> None:
     """One run a file, found by its name."""
     assert _entry(path).file.id == path.stem == find_baseline(path.stem).id
 
 
-@EVERY
+@_of_every_one
 def test_sources(path: Path) -> None:
     """Every figure and stage names a source of the file; every source has a URL and BibTeX, and is used."""
     entry = _entry(path)
@@ -85,7 +100,7 @@ def test_sources(path: Path) -> None:
         assert f"title = {{{source.title}}}" in source.bibtex
 
 
-@EVERY
+@_of_every_one
 def test_derived_figures_come_out_again(path: Path) -> None:
     """Each computed figure, computed anew from its inputs, is the number in the file to three digits and a half."""
     for figure in _entry(path).figures():
@@ -100,7 +115,7 @@ def test_derived_figures_come_out_again(path: Path) -> None:
             assert figure.formula is figure.inputs is figure.low is figure.high is None
 
 
-@EVERY
+@_of_every_one
 def test_rounding_intervals_hold(path: Path) -> None:
     """Each number lies in the range of its printed digits, and the core value carries that range."""
     for figure in _entry(path).figures():
@@ -114,7 +129,7 @@ def test_rounding_intervals_hold(path: Path) -> None:
                 assert value.low < value.high
 
 
-@EVERY
+@_of_every_one
 def test_grades(path: Path) -> None:
     """Every grade is a known one; nothing of the note, and nothing derived, stands under a better one."""
     entry = _entry(path)
@@ -128,7 +143,7 @@ def test_grades(path: Path) -> None:
         assert entry.grade == "UNCONFIRMED"
 
 
-@EVERY
+@_of_every_one
 def test_nothing_is_left_blank(path: Path) -> None:
     """What a source does not say is the text ``not stated``: there is no empty value and no guess such as 'unknown'."""
     text = path.read_text("utf-8")
@@ -140,7 +155,7 @@ def test_nothing_is_left_blank(path: Path) -> None:
     assert len(text.splitlines()) <= 500
 
 
-@EVERY
+@_of_every_one
 def test_a_number_that_moves_raises_the_version(path: Path) -> None:
     """The numbers of a version are recorded; other numbers need another version and another record."""
     entry = _entry(path)
@@ -164,7 +179,7 @@ def test_superseded_by_one_that_is_there() -> None:
         assert _entry(path).file.superseded_by in (None, *bundled_ids())
 
 
-@EVERY
+@_of_every_one
 def test_a_core_value_survives_json(path: Path) -> None:
     """What ``run.json`` keeps of each is read back as the same value."""
     baseline = _baseline(path.stem)

@@ -46,16 +46,18 @@ def _limits() -> list[tuple[ast.AnnAssign, str | None]]:
     return found
 
 
-@pytest.mark.parametrize(("constant", "text"), _limits(), ids=lambda one: getattr(getattr(one, "target", 0), "id", ""))
-def test_a_limit_says_what_it_is(constant: ast.AnnAssign, text: str | None) -> None:
+def test_a_limit_says_what_it_is() -> None:
     """``NAME: Final = number`` (or a few), then a text: its unit first, its source, or how it was chosen, last."""
-    assert ast.unparse(constant.annotation) == "Final"
-    value = getattr(limits, ast.unparse(constant.target))
-    assert all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,)))
-    assert text is not None, "a text must follow"
-    words = " ".join(text.split())
-    assert any(re.search(rf"\b{unit}\b", words.split(". ")[0].lower()) for unit in UNITS), f"a unit first: {words}"
-    assert SOURCE.search(words) and words.endswith("."), f"a source last: {words}"
+    for constant, text in _limits():
+        name = ast.unparse(constant.target)
+        assert ast.unparse(constant.annotation) == "Final", name
+        value = getattr(limits, name)
+        assert all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,))), name
+        assert text is not None, f"{name}: a text must follow"
+        words = " ".join(text.split())
+        unit = any(re.search(rf"\b{unit}\b", words.split(". ")[0].lower()) for unit in UNITS)
+        assert unit, f"{name}: a unit first: {words}"
+        assert SOURCE.search(words) and words.endswith("."), f"{name}: a source last: {words}"
 
 
 def test_a_limit_is_there_once_and_used() -> None:

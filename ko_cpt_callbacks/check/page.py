@@ -118,14 +118,20 @@ def _rules(judged: Judgement) -> tuple[list[str], list[str]]:
     return asked, [code for code in judged.rules if code not in asked]
 
 
-def unchecked(judged: Judgement) -> Iterator[str]:
-    """What was not checked and why, in a few words each."""
+def unchecked(judged: Judgement, *, targets: bool = True) -> Iterator[str]:
+    """What was not checked and why, in a few words each.
+
+    Args:
+        judged: The judgement.
+        targets: Whether a target that is lacking is among it: of a staged training one stage has the others' too.
+    """
     language = judged.watch.language
     said, (_, others), kind = catalogue(language), _rules(judged), judged.facts.kind
     splits, named = judged.summary.splits, set(retention_names(judged.watch.retention)) - set(RETENTION_NAMES)
     if unmet := [name for name in sorted(named) if not any(names_set(name, split) for split in splits)]:
         yield said.line_of("no-retention-set", names=unmet)
-    yield from (item.short(language) for item in sorted(judged.absences, key=lambda item: item.evidence in _OF_STEPS))
+    absences = [item for item in judged.absences if targets or item.evidence != "target"]
+    yield from (item.short(language) for item in sorted(absences, key=lambda item: item.evidence in _OF_STEPS))
     if others and kind is not None:
         yield said.line_of("other-rules", rules=len(others), kind=kind.value)
     if judged.left_out():

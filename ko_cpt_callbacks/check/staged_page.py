@@ -225,7 +225,9 @@ def _end(judged: PlanJudgement, said: Catalogue) -> Iterator[str]:
     if judged.unasked:
         last = judged.stages[-1].planned.name
         yield said.line_of("targets-not-asked", targets=list(judged.unasked), stage=last)
-    missing = dict.fromkeys(text for stage in begun if stage.judgement for text in unchecked(stage.judgement))
+    judgements = [stage.judgement for stage in begun if stage.judgement is not None]
+    none = not any(one.watch.targets for one in judgements)
+    missing = dict.fromkeys(text for one in judgements for text in unchecked(one, targets=none))
     if missing:
         yield said.line_of("not-checked", what=listed(list(missing)))
     yield to_do(judged.facts, [finding for _, finding in judged.findings], said, callback=False)

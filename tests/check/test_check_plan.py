@@ -280,6 +280,8 @@ def test_targets_are_the_last_stages(run: Path) -> None:
     found = judged(run, "--target", "eval_ko_exact_loss<3.2@end")
     assert [stage["run"]["targets"] for stage in found["stages"]] == [[], [], [], ["eval_ko_exact_loss<3.2@end"]]
     assert [item["stage"] for item in found["findings"] if item["code"] == "target-met"] == ["lora"]
+    assert "a target (none set)" not in check(run, "--target", "eval_ko_exact_loss<3.2@end").stdout
+    assert "a target (none set)" in check(run).stdout
     shutil.rmtree(run / "stages" / "04-lora")
     found = judged(run, "--target", "eval_ko_exact_loss<3.2@end")
     assert found["plan"]["targets_not_asked"] == ["eval_ko_exact_loss<3.2@end"]

@@ -85,7 +85,12 @@ def test_tokens_that_reach_over_a_space() -> None:
     added = changed(byte_level(), added_tokens=[{**phrase, "normalized": False, "special": False}])
     behind = {"type": "Split", "pattern": {"Regex": r"(?<= )\S+"}, "behavior": "Isolated", "invert": False}
     looking = changed(BASES["llama"](), pre_tokenizer=behind)
-    for tokenizer in (reaching, added, looking):
+    metaspace = json.loads(BASES["llama"]().backend_tokenizer.to_str())["pre_tokenizer"]
+    before = changed(BASES["llama"](), pre_tokenizer={"type": "Sequence", "pretokenizers": [behind, metaspace]})
+    # No pattern's match, and so of one piece with the space beside it.
+    rest = {"type": "Split", "pattern": {"Regex": r"[\p{L}\p{P}\p{S}]+"}, "behavior": "Isolated", "invert": False}
+    unmatched = changed(byte_level(), pre_tokenizer=rest)
+    for tokenizer in (reaching, added, looking, before, unmatched):
         assert not apart(tokenizer)
         texts = ["a b a a b", "bab a"]
         assert [ids.tolist() for ids in WordEncoder(tokenizer).encode(texts)] == encode_texts(tokenizer, texts)
@@ -100,6 +105,33 @@ def test_the_first_texts_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = WordEncoder(tokenizer)
     for _ in range(2):
         assert [ids.tolist() for ids in encoder.encode(merged)] == encode_texts(tokenizer, merged)
+
+
+def test_a_mark_on_each_side_of_an_added_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one is put in front of all that stands between added tokens, a space before such a token has two."""
+    monkeypatch.setattr(words_module, "_TRIED", 0)
+    base = BASES["llama2-korean"]()
+    layout = json.loads(base.backend_tokenizer.to_str())
+    token = {"id": len(layout["model"]["vocab"]), "content": "<|n|>", "single_word": False, "lstrip": False,
+             "rstrip": False, "normalized": False, "special": False}  # fmt: skip
+    tokenizer = changed(base, added_tokens=[*layout["added_tokens"], token])
+    texts = ["가 <|n|>나", "<|n|> 나", "가 나"]
+    assert [ids.tolist() for ids in WordEncoder(tokenizer).encode(texts)] == encode_texts(tokenizer, texts)
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_the_number_of_the_cut_is_its_own(monkeypatch: pytest.MonkeyPatch, special: bool) -> None:
+    """Neither a token of a vocabulary whose numbers have gaps is taken for it, nor a control token that is spelled so."""
+    monkeypatch.setattr(words_module, "_TRIED", 0)
+    layout = json.loads(byte_level().backend_tokenizer.to_str())
+    vocab = layout["model"]["vocab"]
+    if special:
+        nul = {**layout["added_tokens"][0], "id": len(vocab), "content": "\0"}
+        tokenizer = changed(byte_level(), added_tokens=[*layout["added_tokens"], nul])
+    else:
+        tokenizer = changed(byte_level(), model={"vocab": {**vocab, "a": len(vocab) + 1, "b": len(vocab)}})
+    texts = ["abba baba", "가나 ba", "a\0b b"]
+    assert [ids.tolist() for ids in WordEncoder(tokenizer).encode(texts)] == encode_texts(tokenizer, texts)
 
 
 def test_the_tokenizer_is_left_as_it_is() -> None:

@@ -51,7 +51,7 @@ _MARK: Final = "▁"
 # A pattern that looks behind, or knows where a text begins and ends, sees what a word alone does not show.
 _LOOKS_AROUND: Final = re.compile(r"\(\?<|\(\?!(?!\\S\))|\(\?=|\\[bBAzZGK]|(?<!\[)\^|\$")
 # A character of each kind that patterns know, to be tried at both sides of a space, and those that some pattern names.
-_KINDS: Final = f"가aZé漢1…\u0301🙂{string.punctuation}"
+_KINDS: Final = f"가aZé漢1²…\u0301\u200b\x01🙂{string.punctuation}"
 
 
 def words_are_apart(layout: Mapping[str, Any], pre_tokenizer: Any) -> bool:
@@ -64,19 +64,22 @@ def words_are_apart(layout: Mapping[str, Any], pre_tokenizer: Any) -> bool:
     model = layout["model"]
     if model["type"] != "BPE" or model.get("dropout"):
         return False
+    steps = _parts(layout, "normalizer")
+    if not all(step["type"] in ("NFC", "NFKC", "NFD", "Prepend") or _is_mark(step) for step in steps):
+        return False
+    prepends = any(step["type"] == "Prepend" for step in steps)
     for token in layout["added_tokens"]:
         # It is looked for in the whole text.
         if re.search(r"\s|▁", token["content"]) or token["lstrip"] or token["rstrip"] or token["single_word"]:
             return False
-    if not all(
-        part["type"] in ("NFC", "NFKC", "NFD", "Prepend") or _is_mark(part) for part in _parts(layout, "normalizer")
-    ):
-        return False
+        # The space in front of it and the text behind it would each get a mark of their own.
+        if prepends and not token["special"] and not token["normalized"]:
+            return False
     steps = _parts(layout, "pre_tokenizer")
-    if any(step["type"] == "Metaspace" and step.get("split", True) for step in steps):
-        return True
     if not all(map(_cuts_alike, steps)):
         return False
+    if any(step["type"] == "Metaspace" and step.get("split", True) for step in steps):
+        return True
     if _cuts(pre_tokenizer, "", " "):
         return True
     # Not cut there, so merges must not go over: then each side is merged by itself.
@@ -173,6 +176,9 @@ class WordEncoder:
             self._lines = self._apart and lines_are_apart(layout, given.pre_tokenizer)
             self._backend.add_tokens([AddedToken(_CUT, normalized=False)])
             self._cut = self._backend.token_to_id(_CUT)
+            # A vocabulary whose numbers have gaps may have given that number away.
+            own = given.id_to_token(self._cut) in (None, _CUT) and self._cut not in self._control
+            self._apart = self._apart and own
             if any(part["type"] == "Prepend" for part in _parts(layout, "normalizer")):
                 self._space = ""  # one is put in front of every text: here it is that of the word
         self._untried = _TRIED

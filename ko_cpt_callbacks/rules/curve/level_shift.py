@@ -145,7 +145,7 @@ class LevelShift(Rule):
         needed = max(self.sure * step.error, self.jitters * jitter)
         if size < needed or (count == self.few and size < self.large * noise):
             return None
-        if sign * (middles[-1] - middles[-count - 2]) < limits.SHIFT_MOVED * size:
+        if sign * (middles[-1] - middles[-count - 2]) < limits.SHIFT_MOVED_NOISES * noise:
             return None  # the line only makes up for its slope
         off = sorted(sign * (loss - base - step.slope * i) for i, loss in enumerate(after))
         bend = step.bend * count

@@ -434,8 +434,8 @@ def test_only_the_seam_just_passed_is_judged() -> None:
 
 
 def test_a_jump_that_only_makes_up_for_a_slope() -> None:
-    """By seven points of it: nothing has moved. Half of its size is enough."""
-    for size, said in ((0.30, False), (0.68, False), (0.72, True)):
+    """By seven points of it: nothing has moved."""
+    for size, said in ((0.30, False), (0.34, False), (0.45, True)):
         losses = [8.0 - 0.05 * i + (size if i >= 60 else 0.0) for i in range(66)]
         state, found = _seen(losses)
         assert (bool(found) or state.doubt is not None) is said
@@ -485,3 +485,13 @@ def test_the_level_before_a_seam_is_its_last() -> None:
     for level, said in ((2.78, []), (2.74, [pytest.approx(3.26)])):
         found = findings(RULE, [*first, *rows([level] * 40)])
         assert [one.values["before"] for one in found if one.variant == "seam"] == said
+
+
+def test_how_far_the_level_moved() -> None:
+    """2.4 noises from the short median before to that of now: else a line only makes up for its slope."""
+    seen = rows([2.0 + 0.05 * (-1) ** i + 1.5 * (i >= 60) for i in range(66)])
+    signals = Monitor([]).fold(seen)[0].signals
+    for noises, said in ((2.35, False), (2.45, True)):
+        middles = (*[2.0] * 10, *[2.0 + noises * NOISE] * 7)
+        shifted = replace(signals, watch=replace(signals.watch, middles=middles))
+        assert bool(RULE.step(RULE.initial(), seen[-1], shifted)[1]) is said

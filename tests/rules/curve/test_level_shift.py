@@ -494,4 +494,4 @@ def test_how_far_the_level_moved() -> None:
     for noises, said in ((2.35, False), (2.45, True)):
         middles = (*[2.0] * 10, *[2.0 + noises * NOISE] * 7)
         shifted = replace(signals, watch=replace(signals.watch, middles=middles))
-        assert bool(RULE.step(RULE.initial(), seen[-1], shifted)[1]) is said
+        assert bool(LevelShift(jitters=0.0).step(RULE.initial(), seen[-1], shifted)[1]) is said

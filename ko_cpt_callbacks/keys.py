@@ -16,6 +16,7 @@ evaluation key               unit             meaning
 ``_bytes``                   count            UTF-8 bytes of the scored text
 ``_rows``                    count            rows with at least one target token
 ``_nonfinite_batches``       count            batches with a NaN or infinite loss, over all ranks
+``_targetless_batches``      count            batches without a target token; absent when there is none
 ``_fingerprint``             text             which text was evaluated (``log_history`` and our files only)
 ``_exact_loss_absent``       text             why there is no exact loss (likewise)
 ``_bits_per_byte_absent``    text             why there are no bits per byte (likewise)
@@ -65,6 +66,7 @@ TOKENS: Final = "tokens"
 BYTES: Final = "bytes"
 ROWS: Final = "rows"
 NONFINITE_BATCHES: Final = "nonfinite_batches"
+TARGETLESS_BATCHES: Final = "targetless_batches"
 FINGERPRINT: Final = "fingerprint"
 EXACT_LOSS_ABSENT: Final = "exact_loss_absent"
 BITS_PER_BYTE_ABSENT: Final = "bits_per_byte_absent"
@@ -91,6 +93,7 @@ EVAL_SUFFIXES: Final = (
     BYTES,
     ROWS,
     NONFINITE_BATCHES,
+    TARGETLESS_BATCHES,
     FINGERPRINT,
     EXACT_LOSS_ABSENT,
     BITS_PER_BYTE_ABSENT,

@@ -107,7 +107,11 @@ def _of_first_batch(train: Sequence[TrainObservation]) -> Absence:
 
 def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Absence]:
     # Of an evaluation that was not finite there is a finding; it lacks no evidence.
-    finite = [item for item in items if _finite(item.loss) and _finite(item.exact_loss) and not item.nonfinite_batches]
+    finite = [
+        item
+        for item in items
+        if (_finite(item.loss) or item.is_over_no_target) and _finite(item.exact_loss) and not item.nonfinite_batches
+    ]
     if not finite:
         return
     last = finite[-1]

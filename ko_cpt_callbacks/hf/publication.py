@@ -147,6 +147,8 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
         numbers = exact_numbers(measured.rows, prefix, broken, with_bytes=with_bytes)
     else:
         numbers = loss_numbers(measured.nll, measured.tokens, prefix, broken, rows=rows, with_bytes=with_bytes)
+    if measured.targetless_batches:
+        numbers[keys.key(prefix, keys.TARGETLESS_BATCHES)] = measured.targetless_batches
     absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
     if rows is None:
         return numbers, {absent: "only the loss of whole batches is known", **_why_no_loss(prefix, numbers)}

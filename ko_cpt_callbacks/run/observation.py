@@ -86,6 +86,7 @@ class EvalObservation:
         bytes: UTF-8 bytes of the scored text.
         rows: Rows with at least one target token.
         nonfinite_batches: Batches with a NaN or infinite loss over all ranks. ``None``: not counted.
+        targetless_batches: Batches without a target token over all ranks. ``None``: none, or not counted.
         fingerprint: Which text was evaluated.
         exact_loss_change_se: Standard error of the exact loss's change since the set's evaluation before on these rows.
         exact_loss_absent: Why the callback measured no exact loss.
@@ -106,12 +107,22 @@ class EvalObservation:
     bytes: int | None = None
     rows: int | None = None
     nonfinite_batches: int | None = None
+    targetless_batches: int | None = None
     fingerprint: str | None = None
     exact_loss_change_se: float | None = None
     exact_loss_absent: str | None = None
     error_bar_absent: str | None = None
     bits_per_byte_absent: str | None = None
     kind: TrainerKind | None = None
+
+    @property
+    def is_over_no_target(self) -> bool:
+        """Whether the Trainer's loss is NaN only as the mean over no target, 0/0.
+
+        So it is where each batch with a target was counted as finite, and one had none or none had one.
+        """
+        counted = self.nonfinite_batches == 0 and (self.tokens == 0 or bool(self.targetless_batches))
+        return counted and self.loss is not None and math.isnan(self.loss)
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -199,18 +210,19 @@ def level_of(metric: str, seen: EvalObservation) -> Level | str:
     loss never stands in for it: it is a mean of batch means, and with label smoothing or a loss function of one's own
     another quantity. The exact loss does stand in for a Trainer's that is not there, and a note says so.
     """
-    losses = (seen.exact_loss, seen.loss)
+    own = None if seen.is_over_no_target else seen.loss
+    losses = (seen.exact_loss, own)
     if seen.nonfinite_batches or any(loss is not None and not math.isfinite(loss) for loss in losses):
         return "non-finite"
     if metric == keys.BITS_PER_BYTE and seen.bits_per_byte is not None:
         if not math.isfinite(seen.bits_per_byte):
             return "non-finite"
         return _with_bar(Level(seen.bits_per_byte, finite_error(seen.bits_per_byte_se), metric))
-    if metric == keys.LOSS and seen.loss is not None:
-        return _with_bar(Level(seen.loss, None, keys.LOSS))
+    if metric == keys.LOSS and own is not None:
+        return _with_bar(Level(own, None, keys.LOSS))
     value, se = seen.exact_loss, finite_error(seen.exact_loss_se)
     if value is None:
-        return "unmeasured" if seen.loss is None else "substitute"
+        return "unmeasured" if own is None else "substitute"
     if metric != keys.BITS_PER_BYTE:
         return _with_bar(Level(value, se, keys.EXACT_LOSS, ("exact-loss",) if metric == keys.LOSS else ()))
     if not seen.tokens or not seen.bytes:

@@ -246,6 +246,7 @@ def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservati
         bytes=_count(row, name(keys.BYTES)),
         rows=_count(row, name(keys.ROWS)),
         nonfinite_batches=_count(row, name(keys.NONFINITE_BATCHES)),
+        targetless_batches=_count(row, name(keys.TARGETLESS_BATCHES)),
         fingerprint=_text(row, name(keys.FINGERPRINT)),
         exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
         error_bar_absent=_text(row, name(keys.ERROR_BAR_ABSENT)),

@@ -67,6 +67,7 @@ def test_evaluation_row() -> None:
         keys.BYTES: 300,
         keys.ROWS: 9,
         keys.NONFINITE_BATCHES: 0,
+        keys.TARGETLESS_BATCHES: 1,
         keys.FINGERPRINT: "ab12",
         keys.EXACT_LOSS_ABSENT: "no logits",
         keys.BITS_PER_BYTE_ABSENT: "no table",

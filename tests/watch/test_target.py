@@ -351,6 +351,8 @@ CASES = [
     Case("an evaluation without any number", "loss<3", [at(100, None), END], [(OPEN, "no-evaluation", 1000)]),
     # NaN and infinities.
     Case("NaN", "loss<3", [at(100, NAN), END], [(OPEN, "non-finite", 1000)]),
+    Case("NaN over no target", "exact_loss<3",
+         [at(100, 2.5, 0.01, loss=NAN, targetless_batches=1, nonfinite_batches=0)], [(MET, "", 100)]),
     Case("infinite", "loss<3", [at(100, INF), END], [(OPEN, "non-finite", 1000)]),
     Case("minus infinite", "loss<3", [at(100, -INF), END], [(OPEN, "non-finite", 1000)]),
     Case("a NaN batch behind a fair value", "loss<3", [at(100, 2.5, 0.01, nonfinite_batches=1), END],

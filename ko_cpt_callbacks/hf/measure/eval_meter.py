@@ -26,6 +26,7 @@ from ko_cpt_callbacks.hf.measure.labels import (
 )
 from ko_cpt_callbacks.hf.measure.measurement import IndistinctRowsError, Measurement, merge, pack, rows_kept
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.pending_pass import PendingPass, finite_output
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.hf.ranks import Ranks
@@ -52,10 +53,12 @@ class _Tally:
     parts: list[RowSums] = field(default_factory=list)
     held: list[tuple[BatchRecord, int | None]] = field(default_factory=list)
     finite: list[Tensor] = field(default_factory=list)
+    empty: list[Tensor] = field(default_factory=list)
     doubts: list[tuple[Tensor, str]] = field(default_factory=list)
     nll: float = 0.0
     tokens: int = 0
     nonfinite: int = 0
+    targetless: int = 0
     evidence: str | None = None
     reason: str | None = None
     unit: str | None = None
@@ -222,6 +225,8 @@ class EvalMeter:
             assert losses is not None
             numbers = losses.isfinite().all()
             finite = numbers if finite is None else numbers & finite.to(numbers.device)
+            if evidence.labels is not None:
+                tally.empty.append((evidence.labels == IGNORE).all())
         if finite is not None:
             tally.finite.append(finite)
         if isinstance(evidence, Absent):
@@ -287,8 +292,10 @@ class EvalMeter:
     def _reduce(self, tally: _Tally) -> None:
         held, tally.held = tally.held, []
         finite, tally.finite = tally.finite, []
+        empty, tally.empty = tally.empty, []
         doubts, tally.doubts = tally.doubts, []
         tally.nonfinite += sum(not bool(item) for item in finite)
+        tally.targetless += sum(map(bool, empty))
         for doubt, reason in doubts:
             if bool(doubt):
                 tally.refuse(reason)
@@ -319,6 +326,7 @@ class EvalMeter:
             "nll": tally.nll,
             "tokens": tally.tokens,
             "nonfinite": tally.nonfinite,
+            "targetless": tally.targetless,
             "batches": tally.batches,
             "evidence": tally.evidence,
             "reason": tally.reason,

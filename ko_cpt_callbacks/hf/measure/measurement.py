@@ -241,6 +241,7 @@ class Measurement:
         tokens: Target tokens for ``loss`` evidence.
         nonfinite_batches: Batches whose loss was NaN or infinite.
         batches: Batches seen, over all ranks.
+        targetless_batches: Those of them without a target token.
         evidence: The kind of evidence, None when there was none.
         reason: Why there is no exact loss; None when there is one.
         unit: What the rows' hashes were taken of, ``utf8`` (text) or ``ids``; None where ranks differ.
@@ -260,6 +261,7 @@ class Measurement:
     padding: PaddingCounts | None = None
     counts: RowSums | None = None
     no_rows: str | None = None
+    targetless_batches: int = 0
 
 
 def pack(head: Mapping[str, Any], rows: RowSums) -> bytes:
@@ -293,6 +295,7 @@ def merge(payloads: Sequence[bytes]) -> Measurement:
         padding=add_padding([head["padding"] for head in heads]),
         counts=None if whole else sums,
         no_rows=next((head["no_rows"] for head in heads if head["no_rows"]), None),
+        targetless_batches=sum(head["targetless"] for head in heads),
     )
 
 

@@ -186,8 +186,6 @@ def _eval_fault(seen: EvalObservation) -> Fault | None:
         return "eval-batches", values
     if seen.exact_loss is not None and not math.isfinite(seen.exact_loss):
         return "eval-exact", values
-    if seen.loss is None or math.isfinite(seen.loss):
+    if seen.loss is None or math.isfinite(seen.loss) or seen.is_over_no_target:
         return None
-    # Every batch with a target was counted as finite: what is left is the mean over no target, 0/0.
-    counted = seen.nonfinite_batches == 0 and (seen.tokens == 0 or seen.exact_loss is not None)
-    return None if counted and math.isnan(seen.loss) else ("eval", values)
+    return "eval", values

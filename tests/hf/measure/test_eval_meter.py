@@ -209,6 +209,18 @@ def test_a_loss_alone_is_refused_where_it_scores_a_token_behind_padding(
     assert ("padded on the left" in str(meter.finish().reason)) is left
 
 
+def test_a_batch_without_a_target_is_counted_as_such(meter: EvalMeter) -> None:
+    """Its mean over no target is NaN, and nothing is broken; one of the other batches is the loss."""
+    (logits, labels), loader = _batch(0), [1, 2]
+    _pass(meter, logits, torch.full_like(labels, -100), loss=torch.tensor(math.nan))
+    meter.commit(loader)
+    _pass(meter, logits, labels)
+    meter.commit(loader)
+    found = meter.finish()
+    assert (found.targetless_batches, found.nonfinite_batches, found.batches) == (1, 0, 2)
+    assert _exact(found) == pytest.approx(_loss([(logits, labels)]))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_non_finite_batches_are_counted(meter: EvalMeter, value: float) -> None:
     """By their logits, or by the model's own loss where the logits look fine; the others stay finite."""

@@ -126,5 +126,6 @@ def test_an_evaluation_without_any_target(tmp_path: Path) -> None:
     said = "no target was scored: the evaluation has no row, or every label in it is -100"
     assert row["eval_exact_loss_absent"] == said
     assert "eval_exact_loss" not in metrics and "eval_exact_loss" not in row and row["eval_tokens"] == 0
+    assert row["eval_targetless_batches"] > 0
     (found,) = (item for item in callback.findings if item.topic == "exact-loss-absent")
     assert found.values["reason"] == said

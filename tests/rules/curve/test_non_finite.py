@@ -208,13 +208,13 @@ def test_eval_losses() -> None:
     assert shown(plain) == ("eval", {"loss": "NaN"})
 
 
-@pytest.mark.parametrize("known", [{"tokens": 0}, {"tokens": 90, "exact_loss": 3.771}])
+@pytest.mark.parametrize("known", [{"tokens": 0}, {"tokens": 90, "exact_loss": 3.771, "targetless_batches": 1}])
 def test_an_evaluation_batch_without_a_target_is_no_fault(known: dict[str, Any]) -> None:
-    """Every batch was counted as finite: the Trainer's NaN is the mean over no target. Where none was counted, or no
-    exact loss came of them, the NaN may be the model's.
+    """Every batch with a target was counted as finite, and one has none: the Trainer's NaN is the mean over no target.
+    Where none was counted, or each has a target, the NaN is a loss of the model's or of a function beside it.
     """
     assert _findings(EvalObservation(200, loss=NAN, nonfinite_batches=0, **known)) == []
-    for unknown in ({**known, "nonfinite_batches": None}, {"tokens": 90, "nonfinite_batches": 0}):
+    for unknown in ({**known, "nonfinite_batches": None}, {"tokens": 90, "exact_loss": 3.771, "nonfinite_batches": 0}):
         assert [found.variant for found in _findings(EvalObservation(200, loss=NAN, **unknown))] == ["eval"]
 
 

@@ -121,7 +121,7 @@ def test_a_mark_on_each_side_of_an_added_token(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("special", [False, True])
 def test_the_number_of_the_cut_is_its_own(monkeypatch: pytest.MonkeyPatch, special: bool) -> None:
-    """Neither a token of a vocabulary whose numbers have gaps is taken for it, nor a control token that is spelled so."""
+    """A token of a vocabulary whose numbers have gaps is not taken for it, nor a control token that is spelled so."""
     monkeypatch.setattr(words_module, "_TRIED", 0)
     layout = json.loads(byte_level().backend_tokenizer.to_str())
     vocab = layout["model"]["vocab"]

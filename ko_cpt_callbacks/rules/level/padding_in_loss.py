@@ -125,7 +125,7 @@ class PaddingInLoss(Rule):
         """Judges a set-up row of this code's name, or a training row."""
         if isinstance(seen, SetupObservation) and seen.kind == self.code:
             return self._batch(state, seen)
-        if isinstance(seen, TrainObservation):
+        if isinstance(seen, TrainObservation) and state.counts:
             return self._row(state, seen, signals.bytes_per_token)
         return state, ()
 
@@ -137,7 +137,9 @@ class PaddingInLoss(Rule):
         ends, equal = _count(seen.values, "equal_ends"), _count(seen.values, "equal_tokens")
         alike = ends > 0 and 2 * ends >= rows and equal >= self.equal_tokens
         if split == keys.TRAIN_PREFIX:
-            state = PaddingInLossState(said=state.said, counts=not tokens or bool(masked or runs or alike))
+            counts = not tokens or bool(masked or runs or alike)
+            if counts != state.counts:  # at a resume that finds what was found before, counting goes on
+                state = PaddingInLossState(said=state.said, counts=counts)
         if not (masked or runs or alike) or said in state.said:
             return state, ()
         values = {"masked_labels": masked, "pad_run_rows": runs, "rows": rows, "tokens": tokens}

@@ -111,7 +111,7 @@ ORIGINS = {
         f"{_GPL}",
     ),
     "law": Origin(
-        "six statutes of the Republic of Korea, the Constitution among them; Korean alone", "LicenseRef-not-protected",
+        "articles of four Korean statutes, of six in the pool; Korean alone", "LicenseRef-not-protected",
         False, f"benchmarks/{STATUTES.name}", "https://www.law.go.kr",
         "Not protected by copyright: Korean Copyright Act, Article 7, item 1.",
     ),

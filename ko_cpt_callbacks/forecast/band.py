@@ -172,7 +172,7 @@ def _apart(
     if run.steps != outlook.planned:
         return Apart.OTHER_STEPS
     if not schedule.known or not _same_shape(schedule, run, math.inf):
-        untold = schedule.kind == UNKNOWN and _same_shape(schedule, run, outlook.done)
+        untold = schedule.kind == UNKNOWN and _same_shape(schedule, run, schedule.steps[-1])  # what was logged
         return Apart.UNTOLD_SCHEDULE if untold else Apart.OTHER_SCHEDULE
     if tokens is None or abs(tokens / run.tokens_per_step - 1) > SAME_TOKENS:
         return Apart.OTHER_TOKENS

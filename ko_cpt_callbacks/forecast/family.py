@@ -200,12 +200,27 @@ def family_run(outlook: Outlook, name: str) -> FamilyRun | Unfit:
 def others(runs: Sequence[FamilyRun], outlook: Outlook) -> tuple[FamilyRun, ...]:
     """The runs of a family without the run itself: compared with itself it would be like its family.
 
+    A checkpoint of one of them is that run too, which knows its future.
+
     Args:
         runs: The family.
         outlook: The whole run.
     """
-    itself = family_run(outlook, "")
-    return tuple(run for run in runs if not (isinstance(itself, FamilyRun) and run.is_run(itself)))
+    own = {split: curve for split in outlook.sets if (curve := eval_curve(outlook, split)) is not None}
+    return tuple(
+        run for run in runs
+        if not any(split in own and _goes_on(own[split], curve) for split, curve in run.curves.items())
+    )  # fmt: skip
+
+
+def _goes_on(curve: EvalCurve, other: EvalCurve) -> bool:
+    """Whether the other one is of the same run, as far or farther: the last step of both has one loss.
+
+    Before training all runs of one base have the same.
+    """
+    known = dict(other.points)
+    both = [point for point in curve.points if point[0] > 0 and point[0] in known]
+    return bool(both) and known[both[-1][0]] == both[-1][1]
 
 
 def eval_curve(outlook: Outlook, split: str) -> EvalCurve | None:

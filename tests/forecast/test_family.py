@@ -24,6 +24,7 @@ from ko_cpt_callbacks.forecast.family import (
     family_in,
     family_row,
     family_run,
+    others,
     thinned,
 )
 from ko_cpt_callbacks.forecast.forecast import Forecast
@@ -239,6 +240,20 @@ def test_a_finished_run_as_data() -> None:
 def test_a_run_that_cannot_be_one_of_a_family(rows: Rows, why: Unfit) -> None:
     """It is not at its end, or what must agree is not known of it."""
     assert family_run(outlook_of(rows), "one") is why
+
+
+@pytest.mark.parametrize("until", [0.4, 1.0])
+def test_a_run_is_not_in_its_own_family(until: float) -> None:
+    """Neither whole nor as a checkpoint, whose future the finished one has; another seed of the same base is."""
+    first = EvalObservation(0, exact_loss=5.0, tokens=1000, fingerprint=TEXT)
+
+    def begun(seed: int, until: float = 1.0) -> list[Observation]:
+        rows = seed_rows(seed, until)
+        return [*rows[:2], first, *rows[2:]]
+
+    runs = [member(seed, begun(seed)) for seed in (1, 2, 3)]
+    assert [run.name for run in others(runs, outlook_of(begun(2, until)))] == ["seed-1", "seed-3"]
+    assert others(runs, outlook_of(begun(4, until))) == tuple(runs)
 
 
 def test_a_loss_at_a_step() -> None:

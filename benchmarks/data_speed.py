@@ -4,11 +4,12 @@
 here: documents of natural lengths, of the sentences of ``../shared/data/corpus/ko_laws.txt``, the bundled Korean and
 Debian's Korean manuals (``/usr/share/man/ko``), as far as they are there; one in thirty is another one with up to a
 tenth of its characters changed. All in one run, each in a process of its own: ``encode_batch`` with as many threads as
-there are workers; the whole pipeline (share of Hangul, repetition, near duplicates, words, packing) with its peak
-memory; and, where the interpreter of an environment with ``datatrove[processing]`` and ``kiwipiepy<0.22`` is given
-(later ones lack the model that datatrove asks for), its Gopher repetition filter and its tokenizer step: with words as
-white space separates them, which it has to be handed, and on a little text with its own splitter for Korean. Then the
-sketch and the index of near duplicates alone. The pipeline has all of the text; the others, which are no slower on more
+there are workers; the whole pipeline (share of Hangul, repetition, words, packing) with each ``data.duplicates``, and
+its peak memory with ``near``; the same as it was before, from the history, which looked for no duplicates: beside it
+stands ``keep``; the sketch and the index of near duplicates alone; and, where the interpreter of an environment with
+``datatrove[processing]`` and ``kiwipiepy<0.22`` is given (later ones lack the model that datatrove asks for), its
+Gopher repetition filter and its tokenizer step: with words as white space separates them, which it has to be handed,
+and on a little text with its own splitter for Korean. The pipeline has all of the text; the others, which are no slower on more
 of it, have the first ``--beside`` MB. Speeds are of the processor time of a job and its workers, without what the first
 process of the pipeline imports, so that a busy machine changes them little. Exits with 1 where the pipeline has less
 than ``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import gc
 import gzip
+import io
 import json
 import os
 import random
@@ -26,6 +28,7 @@ import re
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -66,6 +69,8 @@ LocalPipelineExecutor(
 ).run()
 print('{"seconds": ' + str(time.process_time() - begin) + "}")
 """
+# The last one that encodes whole texts, and filters a document at a time.
+BEFORE = "3556a8c^"
 # Its splitter takes a hundred times as long as all the rest.
 KIWI_MEGABYTES = 0.3
 
@@ -153,6 +158,16 @@ def first_part(folder: Path, size: float) -> Path:
     return part
 
 
+def old_version(folder: Path) -> bool:
+    """The package as it was before rows were made word by word, in ``before``; False where history is not here."""
+    command = ["git", "-C", str(ROOT), "archive", BEFORE, "ko_cpt_callbacks", "recipes"]
+    packed = subprocess.run(command, capture_output=True, check=False)
+    if not packed.returncode:
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(folder / "before", filter="data")
+    return not packed.returncode
+
+
 def job(name: str, folder: Path, workers: int) -> dict[str, Any]:
     """One measurement, in this process."""
     from transformers import AutoTokenizer
@@ -179,19 +194,28 @@ def job(name: str, folder: Path, workers: int) -> dict[str, Any]:
             times[0] += middle - begin
             times[1] += time.process_time() - middle
         return {"seconds": sum(times), "sketch": times[0], "index": times[1]}
-    from ko_cpt_callbacks.training.data.filters import HangulShare
+    from ko_cpt_callbacks.training.data import filters
     from ko_cpt_callbacks.training.data.packing import PackSettings
-    from ko_cpt_callbacks.training.data.removal import Duplicates
-    from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
-    from ko_cpt_callbacks.training.data.rows import Making, packed_rows
+    from ko_cpt_callbacks.training.data.rows import packed_rows
     from ko_cpt_callbacks.training.data.sources import Source
 
-    source = Source("ko", (folder / "texts" / "ko.jsonl",), filters=(HangulShare(0.5), RepeatedNgrams()))
+    options: dict[str, Any] = {}
+    repeated: Any = filters
+    if name != "before":
+        from ko_cpt_callbacks.training.data import repetition as repeated
+        from ko_cpt_callbacks.training.data.removal import Duplicates
+        from ko_cpt_callbacks.training.data.rows import Making
+        from ko_cpt_callbacks.workers import keep_freed_memory
+
+        options["making"] = Making(workers)
+        options["duplicates"] = {"near": Duplicates(), "exact": Duplicates(near=False)}.get(name)
+    judges = (filters.HangulShare(0.5), repeated.RepeatedNgrams())
+    source = Source("ko", (folder / "texts" / "ko.jsonl",), filters=judges)
+    if name != "before":
+        keep_freed_memory()
     gc.freeze()  # as ko-cpt data does
     begin = time.process_time()
-    rows = packed_rows(
-        [source], tokenizer, PackSettings(2048), folder / "rows", duplicates=Duplicates(), making=Making(workers)
-    )
+    rows = packed_rows([source], tokenizer, PackSettings(2048), folder / f"rows-{name}", **options)
     seconds_here = time.process_time() - begin
     status = Path("/proc/self/status").read_text("ascii")
     peak = next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
@@ -207,7 +231,8 @@ def job(name: str, folder: Path, workers: int) -> dict[str, Any]:
 def measure(name: str, folder: Path, workers: int, trove: str | None) -> dict[str, Any]:
     """One measurement, in a process of its own."""
     parallel = {"TOKENIZERS_PARALLELISM": str(name == "encode_batch").lower(), "RAYON_NUM_THREADS": str(workers)}
-    environment = {**os.environ, **parallel, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    home = folder / "before" if name == "before" else ROOT
+    environment = {**os.environ, **parallel, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(home)}
     command = [sys.executable, __file__, "--job", name, str(folder), str(workers)]
     if trove is not None:
         command = [trove, "-c", TROVE, str(folder), name.partition(" ")[2]]
@@ -241,19 +266,26 @@ def main() -> int:
         size, less = megabytes(folder), megabytes(part)
         print(f"{size:.0f} MB of Korean, {wanted.workers} workers; MB of UTF-8 a second of processor time")
         trove = {"datatrove blanks": part, "datatrove kiwi": first_part(folder, KIWI_MEGABYTES)}
-        jobs = {"encode_batch": part, "pipeline": folder, **(trove if wanted.datatrove else {}), "duplicates": part}
+        jobs = {"encode_batch": part, "keep": folder, "exact": folder, "near": folder, "duplicates": part}
+        jobs |= trove if wanted.datatrove else {}
+        if old_version(part):
+            jobs["before"] = part
+        else:
+            print(f"before: not measured, {BEFORE} is not in the history here")
         found, speeds = {}, {}
         for name, text in jobs.items():
             found[name] = measure(name, text, wanted.workers, wanted.datatrove if name in trove else None)
             speeds[name] = megabytes(text) / found[name]["seconds"]
             share = speeds[name] / speeds["encode_batch"]
             print(f"{name:18}{speeds[name]:8.2f}{share:8.2f} times encode_batch", flush=True)
-    whole, near = found["pipeline"], found["duplicates"]
+    for name in ("keep", "exact", "near") if "before" in speeds else ():
+        print(f"data.duplicates: {name}, {speeds[name] / speeds['before']:.1f} times the speed before")
+    whole, near = found["near"], found["duplicates"]
     dropped = ", ".join(f"{name} {count:,}" for name, count in whole["dropped"].items())
     print(f"memory: {whole['peak']:.0f} MB in the first process, {whole['worker']:.0f} in the largest worker")
     print(f"pipeline: {whole['kept']:.1%} kept; dropped: {dropped}")
     print(f"duplicates, one core: sketch {less / near['sketch']:.1f}, index {less / near['index']:.1f}")
-    slow = speeds["pipeline"] < wanted.share * speeds["encode_batch"]
+    slow = speeds["near"] < wanted.share * speeds["encode_batch"]
     return int(slow or max(whole["peak"], whole["worker"]) > wanted.limit)
 
 

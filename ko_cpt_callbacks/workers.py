@@ -6,6 +6,7 @@ one whose process was ended may wait for ever.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -20,12 +21,29 @@ from typing import Any, Protocol
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = ["Maker", "WorkerEndedError", "Workers", "serve", "usable_cores"]
+__all__ = ["Maker", "WorkerEndedError", "Workers", "keep_freed_memory", "serve", "usable_cores"]
 
 
 def usable_cores() -> int:
     """Cores that this process may use: of a container's or a job's share, where the system tells it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 64 << 20), (-2, 16 << 20), (-3, 32 << 20)
+"""Numbers of glibc's ``mallopt``, and bytes for them: arrays as large come again with the next part. The last is the most
+that every glibc takes. Measured on rows of 20 MB: a quarter fewer page faults, and some 10 MB more memory."""
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep memory that it frees for the next array, where its C library is glibc.
+
+    Otherwise each large array is given back to the system, whose pages are made zeros again for the next one.
+    """
+    with suppress(OSError, TypeError, AttributeError):  # another system, another library
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version"):  # of others the numbers may mean something else
+            for option, size in (_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD):
+                library.mallopt(option, size)
 
 
 class WorkerEndedError(ConfigurationError):
@@ -139,6 +157,7 @@ def serve(connection: Connection) -> None:
     """What a worker does: parts, until no one asks any more, or the process that asks is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    keep_freed_memory()
     makers: dict[str, Maker] = {}
     with suppress(EOFError, OSError):
         while True:

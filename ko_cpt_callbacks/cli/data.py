@@ -14,7 +14,7 @@ from ko_cpt_callbacks.check.terminal import let_print_anything
 from ko_cpt_callbacks.cli.train import RUNS, WRONG, no_place, quiet, say_lines, stopped
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.workers import usable_cores
+from ko_cpt_callbacks.workers import keep_freed_memory, usable_cores
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
@@ -106,6 +106,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
     from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 
     say_lines(f"{file.recipe.title}\n{folder}, from {file.path}")
+    keep_freed_memory()
     gc.freeze()  # what was imported stays: it is not looked through again and again while texts are read
     bad = BadInputs() if options["skip_bad"] else None
     name, workers = options["executor"], options["workers"]

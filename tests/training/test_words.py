@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +147,41 @@ def test_the_tokenizer_is_left_as_it_is() -> None:
     (ids,) = WordEncoder(tokenizer).encode(["가나다 라마바"])
     assert len(ids) > 2
     assert tokenizer.backend_tokenizer.truncation is not None or tokenizer.backend_tokenizer.to_str() != before
+
+
+_ELSEWHERE = """
+import json, pickle, sys
+encoder = pickle.load(sys.stdin.buffer)
+ids = [item.tolist() for item in encoder.encode(json.loads(sys.argv[1]))]
+before = "transformers" in sys.modules
+ids += [item.tolist() for item in encoder.encode(["</s> 가"])]
+print(json.dumps([ids, before, "transformers" in sys.modules]))
+"""
+
+
+def test_another_process_needs_no_transformers() -> None:
+    """Of what was tried before; a text that spells a control token is encoded by transformers there too."""
+    texts, tokenizer = korean()[:80], byte_level()
+    encoder = WordEncoder(tokenizer)
+    encoder.prepare(texts)
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE, json.dumps(texts)],
+        input=pickle.dumps(encoder),
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [encode_texts(tokenizer, [*texts, "</s> 가"]), False, True]
+
+
+def test_what_is_tried_here_counts_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first texts show that words are not apart, a process that is given the encoder knows it."""
+    monkeypatch.setattr(words_module, "words_are_apart", lambda *_: True)
+    behind = {"type": "Split", "pattern": {"Regex": r"(?<=a) "}, "behavior": "MergedWithPrevious", "invert": False}
+    tokenizer = changed(byte_level(), pre_tokenizer={"type": "Sequence", "pretokenizers": [behind]})
+    encoder = WordEncoder(tokenizer)
+    encoder.prepare(["a b", "a b a"])
+    other = pickle.loads(pickle.dumps(encoder))
+    monkeypatch.setattr(words_module, "_TRIED", 0)
+    assert [ids.tolist() for ids in other.encode(["b a b"])] == encode_texts(tokenizer, ["b a b"])

@@ -289,6 +289,8 @@ class ShardStore:
         ahead = 0 if self._workers.count == 1 else self._workers.count + 1
         for part in shard_parts(self._folder, documents):
             kept = read_shard(part.path, whole=False)
+            if kept is None and ahead:
+                maker.encoder.prepare([document.text for document in part.documents])
             waiting.append(kept or self._workers.submit(name, maker, part))
             if len(waiting) > ahead:
                 yield _ready(waiting.pop(0))

@@ -14,10 +14,11 @@ takes the time.
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import string
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -160,6 +161,7 @@ class WordEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        self._packed: bytes | None = None
         self._control = control_ids(tokenizer)
         self._forget()
         self._apart, self._lines, self._space = False, False, " "
@@ -183,6 +185,29 @@ class WordEncoder:
                 self._space = ""  # one is put in front of every text: here it is that of the word
         self._untried = _TRIED
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The tokenizer as bytes: a process that never needs it does not import transformers, most of a second.
+        packed = self._packed or pickle.dumps(self._tokenizer)
+        words = ("_known", "_ids", "_ends", "_spelled", "_kept")
+        kept = {name: value for name, value in self.__dict__.items() if name not in words}
+        return {**kept, "_tokenizer": None, "_packed": packed}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Try the first texts here, before other processes are given this, so that none of them has to.
+
+        Args:
+            texts: The first of a corpus; a single one, which may be of any length, is left to the others.
+        """
+        if self._packed is None:
+            self._packed = pickle.dumps(self._tokenizer)
+            if self._apart and len(texts) > 1:
+                self.encode(texts[:_TRIED])
+                self._untried = 0
+
     def _forget(self) -> None:
         self._known = pa.array([], pa.binary())  # the place of each is its number
         self._ids = array("i")  # of all known words, one after the other
@@ -195,15 +220,20 @@ class WordEncoder:
         if not texts:
             return []
         if not self._apart:
-            return _arrays(encode_texts(self._tokenizer, texts))
+            return self._whole(texts)
         found = self._by_word(texts)
         if self._untried:
-            tried = _arrays(encode_texts(self._tokenizer, texts[: self._untried]))
+            tried = self._whole(texts[: self._untried])
             self._untried -= len(tried)
             if not all(map(np.array_equal, tried, found)):
                 self._apart = False
                 return self.encode(texts)
         return found
+
+    def _whole(self, texts: Sequence[str]) -> list[Ids]:
+        if self._tokenizer is None and self._packed is not None:
+            self._tokenizer = pickle.loads(self._packed)
+        return [np.asarray(ids, dtype=np.int32) for ids in encode_texts(self._tokenizer, texts)]
 
     def _by_word(self, texts: Sequence[str]) -> list[Ids]:
         words, firsts = _words(texts, lines=self._lines)
@@ -223,7 +253,7 @@ class WordEncoder:
             # A text that spells a control token is cut inside it, and so are the other ones that it spells.
             odd = np.flatnonzero(np.isin(numbers, list(self._spelled)))
             whole = np.unique(np.searchsorted(firsts, odd, "right") - 1).tolist()
-            spelled = _arrays(encode_texts(self._tokenizer, [texts[place] for place in whole]))
+            spelled = self._whole([texts[place] for place in whole])
             for place, item in zip(whole, spelled, strict=True):
                 found[place] = item
         return found
@@ -287,7 +317,3 @@ def _words(texts: Sequence[str], *, lines: bool) -> tuple[Any, npt.NDArray[np.in
         pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(data)]
     )
     return words, np.flatnonzero(first[ends])[:-1]
-
-
-def _arrays(rows: Iterable[Sequence[int]]) -> list[Ids]:
-    return [np.asarray(ids, dtype=np.int32) for ids in rows]

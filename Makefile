@@ -118,7 +118,7 @@ bench-bytes: ## Bytes of the scored text, counted from token ids, against the te
 bench-stopping: ## How often a target that is looked at 200 times is ever met that is not, and what that costs
 	$(VENV)/bin/python benchmarks/stopping.py
 
-bench-data: ## How fast a corpus becomes rows, beside encode_batch alone (DATATROVE="--datatrove PYTHON")
+bench-data: ## How fast a corpus becomes rows, beside encode_batch alone and the old way (DATATROVE="--datatrove PYTHON")
 	$(VENV)/bin/python benchmarks/data_speed.py $(DATATROVE)
 
 bench-targets: ## How often a verdict on a target is wrong where the truth is known

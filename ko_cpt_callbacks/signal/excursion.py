@@ -10,18 +10,23 @@ points ago the first of the points is that are elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from ko_cpt_callbacks.run.fold import ATTEMPT
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median
 
 __all__ = [
-    "IDLE", "Jump", "Low", "Rise", "Watch", "another_mega_batch", "drifted", "epoch_ends", "lengths_jumped",
-    "paces_differ", "rate_falls", "rate_rises",
+    "IDLE", "Jump", "Low", "Rise", "Watch", "another_mega_batch", "drifted", "epoch_ends", "groups_lengths",
+    "lengths_jumped", "paces_differ", "rate_falls", "rate_rises", "saw", "within_saw",
 ]  # fmt: skip
+
+
+_GROUPED: Final = "group_by_length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +249,51 @@ def lengths_jumped(paces: Sequence[float | None], count: int) -> bool:
     before = known[-count - limits.LENGTHS_MOST : -count - 1]
     early, late, now = median(before[: len(before) // 3]), median(before[-3:]), median(known[-count:][:3])
     return abs(late - early) > limits.LENGTHS_DRIFT * early and (now - late) / (early - late) > 0.5
+
+
+def groups_lengths(seen: SetupObservation) -> bool | None:
+    """Whether the arguments of an attempt say that rows are grouped by length; None where it is no row of that kind.
+
+    The argument is ``group_by_length`` up to transformers 4 and ``train_sampling_strategy`` from 5 on.
+    """
+    arguments = seen.values.get("arguments") if seen.kind == ATTEMPT else None
+    if not isinstance(arguments, Mapping):
+        return None
+    return arguments.get(_GROUPED) is True or arguments.get("train_sampling_strategy") == _GROUPED
+
+
+def saw(jumps: Sequence[Jump]) -> bool:
+    """Whether the loss jumped twice, alike, and half of it drifted back in between: its rows are grouped by length.
+
+    What another jump brought back was no drift.
+
+    Args:
+        jumps: The last ones, oldest first.
+    """
+    least, most = limits.MEGA_BATCHES_ALIKE
+    for up in (True, False):
+        for i, j in pairwise(i for i, jump in enumerate(jumps) if (jump.size > 0) is up):
+            last, now, others = jumps[i], jumps[j], sum(jump.size for jump in jumps[i + 1 : j])
+            drift = (last.after + others - (now.after - now.size)) / now.size
+            if least < last.size / now.size < most and drift > 0.5:
+                return True
+    return False
+
+
+def within_saw(window: Recent, count: int, level: float) -> bool:
+    """Whether a level is among those of the mega-batches before a place, or not far from them.
+
+    Args:
+        window: The window.
+        count: Points since the place.
+        level: Where the loss went, in nats per token.
+    """
+    before = window.losses[: -count or None]
+    levels = [median(before[i : i + limits.AROUND]) for i in range(len(before) - limits.AROUND + 1)]
+    if not levels:
+        return False
+    low, high = min(levels), max(levels)
+    return abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low)
 
 
 def another_mega_batch(jumps: Sequence[Jump], start: int, shift: float, base: float) -> bool:

@@ -39,6 +39,13 @@ BLOCKS: Final = 64
 """Blocks of points that a whole segment is kept in: of twice as many points each once there are so many. Chosen, not
 measured."""
 
+YOUNG_POINTS: Final = 30
+"""Points of a segment that is young in any case. Chosen, not measured."""
+YOUNG_WARM: Final = 6.5
+"""Times the points of its warm-up that a segment is young. Chosen, not measured."""
+YOUNG_RATE: Final = 0.93
+"""Share of its peak below which a learning rate is on its way down: nothing is young then. Chosen, not measured."""
+
 LINE: Final = 30
 """Points through which the line goes: a longer piece of a learning curve bends too much. Chosen, not measured."""
 SHORT: Final = 5
@@ -124,6 +131,11 @@ SHIFT_WANES: Final = 0.2
 """Share of a shift up, beside two noises, by which its slope may lead back over the points after it: more is a spike.
 Measured on seeds 0 to 4: recall of 0.1 to 0.4 is one."""
 
+SHIFT_SMALL: Final = 0.05
+"""Share of the level below which a shift may be what a rising learning rate does. Chosen, not measured."""
+EPOCH_NATS: Final = 0.5
+"""Nats, or this share of the level, up to which the end of an epoch explains a shift: memorizing has its own rule.
+Chosen, not measured."""
 SHIFT_LARGE: Final = 9.0
 """Noises from which a shift is reported after few points. Measured on seeds 0 to 9: alarms of 8: 1 more, of 10: 1 less
 at a recall .005 lower."""
@@ -248,6 +260,16 @@ DIVERGED_NOISES: Final = 5.5
 """Noises of the time of the lowest level by which the loss must be above it. Chosen, not measured."""
 DIVERGED_NATS: Final = 0.4
 """Nats by which it must be. Chosen: healthy runs of the suite rise by less than 0.15 after the warm-up."""
+DIVERGED_YOUNG_NATS: Final = 0.65
+"""Nats, while the run is young. Chosen: healthy runs of the suite rise by up to 0.5 in a warm-up."""
+DIVERGED_SHORT: Final = 40
+"""Points of a log that is short. Chosen, not measured."""
+DIVERGED_SHORT_RISING: Final = 8
+"""Points of a huge rise that goes on in a short log. Chosen, not measured."""
+DIVERGED_SHORT_STAYING: Final = 11
+"""Points in the upper half of a huge rise in a short log. Chosen, not measured."""
+DIVERGED_HUGE: Final = 3
+"""Times what is needed, from which a rise is huge. Chosen, not measured."""
 DIVERGED_RISING: Final = 12
 """Points since the level was within a fifth of a rise that goes on. Chosen, not measured."""
 DIVERGED_STAYING: Final = 16
@@ -266,6 +288,8 @@ DIVERGED_BESIDE: Final = 0.7
 """Share of the rise that training beside a best evaluation must have. Chosen, not measured."""
 DIVERGED_BEGAN: Final = 0.2
 """Share of a rise from which on it is going on. Chosen, not measured."""
+DIVERGED_BEGAN_NEEDED: Final = 0.6
+"""Share of the height needed, where that is less: so high a rise is going on in any case. Chosen, not measured."""
 DIVERGED_GOES_ON: Final = 0.12
 """Share of a rise that its last three points bring where it goes on. Chosen, not measured."""
 DIVERGED_SWUNG: Final = 0.35

@@ -124,6 +124,10 @@ STANDSTILL_FIRST_NOISES: Final = 3.0
 share. Chosen, not measured."""
 STANDSTILL_HIDDEN: Final = 0.03
 """Share of the level that the fall and one of its standard errors are below. Chosen, not measured."""
+STANDSTILL_RISE_ERRORS: Final = 3.0
+"""Standard errors. A rise by more is no standstill: the weights move. Chosen, not measured."""
+STANDSTILL_LEVEL: Final = 0.1
+"""Nats per token. A loss around 0 is none that has to fall (policy gradients). Chosen, not measured."""
 STANDSTILL_HIDDEN_LIVE: Final = 0.008
 """Share of the level that, while the run goes on, they come to at its end, at most (as planned, or as the learning
 rate tells, or else four times as long). Chosen, not measured."""

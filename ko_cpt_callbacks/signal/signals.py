@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ko_cpt_callbacks.forecast.outlook import Outlook
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
-from ko_cpt_callbacks.signal.excursion import IDLE, Watch
+from ko_cpt_callbacks.signal.excursion import IDLE, Watch, groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
@@ -80,6 +80,7 @@ class Signals:
             them.
         trend: The start of the segment, for what it has come to since.
         total: Sum of the segment's losses.
+        groups_by_length: Whether the attempt's arguments say that rows are grouped by length.
         outlook: What a forecast is made from.
         run: What the run has reached, and of what kind it is.
     """
@@ -91,8 +92,23 @@ class Signals:
     bytes_per_token: float | None = None
     trend: Trend = LEVEL
     total: float = 0.0
+    groups_by_length: bool = False
     outlook: Outlook = field(default_factory=Outlook)
     run: RunProgress = field(default_factory=RunProgress)
+
+    @property
+    def young(self) -> bool:
+        """Whether the loss may rise and come back because the learning rate warms up, or did a moment ago."""
+        window, warm = self.window, self.trend.peaked
+        rate = window.rates[-1] if window.rates else None
+        if rate is not None and rate < limits.YOUNG_RATE * window.rate_peak and window.count > warm:
+            return False  # on its way down
+        return window.count <= max(limits.YOUNG_WARM * warm, limits.YOUNG_POINTS)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows are grouped by length: the arguments say so, or the loss is a saw."""
+        return self.groups_by_length or saw(self.watch.jumps)
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""
@@ -106,16 +122,18 @@ class Signals:
                 known = known.trained(window)
             return Signals(
                 window, past, self.watch.add(window, past), known, self.bytes_per_token, self.trend.add(window, past),
-                total, outlook, run,
+                total, self.groups_by_length, outlook, run,
             )  # fmt: skip
         if isinstance(seen, EvalObservation):
             evaluations = self.evaluations.evaluated(seen, self.window, self.total)
             reach = fewest_bytes(self.bytes_per_token, seen)
             return replace(self, evaluations=evaluations, bytes_per_token=reach, outlook=outlook, run=run)
+        declared = groups_lengths(seen) if isinstance(seen, SetupObservation) else None
+        groups = self.groups_by_length if declared is None else declared
         window = self.window.add(seen)
-        if window is self.window and outlook is self.outlook:
+        if window is self.window and groups is self.groups_by_length and outlook is self.outlook:
             return self if run is self.run else replace(self, run=run)
-        return replace(self, window=window, outlook=outlook, run=run)
+        return replace(self, window=window, groups_by_length=groups, outlook=outlook, run=run)
 
 
 SILENT: Final = Signals()

@@ -12,7 +12,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
-from ko_cpt_callbacks.signal.excursion import Low, Watch, another_mega_batch, paces_differ
+from ko_cpt_callbacks.signal.excursion import Low, another_mega_batch, paces_differ, within_saw
 from ko_cpt_callbacks.signal.signals import Signals, risen
 from ko_cpt_callbacks.signal.window import median
 
@@ -46,8 +46,8 @@ class Diverged(Rule):
     divergence, unless it is by more than ``shift_nats``. Nor is a rise beside which an evaluation set is better than
     ever, or whose rows are of another length.
 
-    Healthy runs of the labeled suite rise by up to 0.5 nats in a warm-up and by less than 0.15 afterwards; spikes of 20
-    points are back before.
+    Healthy runs of the labeled suite rise by up to 0.5 nats in a warm-up and by less than 0.15 afterwards: a young
+    run must rise by more. Spikes of 20 points are back before. In a short log fewer points of a huge rise are enough.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("diverged", (Severity.ERROR,), (TrainObservation,), may_stop=True, place=110)
@@ -79,15 +79,18 @@ class Diverged(Rule):
         shifted = state.shifted[1] if state.shifted is not None and state.shifted[0] == low else 0.0
         lowest = low.level + shifted
         height, noise = middles[-1] - lowest, low.noise if low.noise is not None else window.jitter or 0.0
-        needed = max(self.nats, self.noises * noise)
+        needed = max(self.nats, self.noises * noise, limits.DIVERGED_YOUNG_NATS if signals.young else 0.0)
         if height < needed:
             return state, ()
         losses, points = window.losses, watch.since - low.index
         soars = watch.since == len(losses) and _soars(losses, low)
-        variant = "rising" if soars else self._variant(losses[-points - 1 :], middles, lowest, height, needed)
+        huge = watch.since <= limits.DIVERGED_SHORT and height >= limits.DIVERGED_HUGE * needed
+        variant = "rising" if soars else self._variant(losses[-points - 1 :], middles, lowest, height, needed, huge)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, shifted + shift)), ()
-        if variant is None or paces_differ(window.paces, min(points, limits.NEAR)) or _within_mega_batch(watch):
+        if variant is None or paces_differ(window.paces, min(points, limits.NEAR)):
+            return state, ()
+        if _within_mega_batch(signals, points):
             return state, ()
         if _improves(signals.evaluations, low, lowest + self.beside * height):
             return state, ()
@@ -99,18 +102,22 @@ class Diverged(Rule):
         return replace(state, said=window.segment), (finding,)
 
     def _variant(
-        self, after: tuple[float, ...], middles: tuple[float, ...], lowest: float, height: float, needed: float
-    ) -> str | None:
+        self, after: tuple[float, ...], middles: tuple[float, ...], lowest: float, height: float, needed: float,
+        huge: bool,
+    ) -> str | None:  # fmt: skip
         """How the loss stays away: ``rising``, ``staying``, ``swinging``, or none of them yet."""
-        began = lowest + limits.DIVERGED_BEGAN * height
+        began = lowest + min(limits.DIVERGED_BEGAN * height, limits.DIVERGED_BEGAN_NEEDED * needed)
         up = next((i for i, middle in enumerate(reversed(middles)) if middle < began), len(middles))
         highest = up > 0 and middles[-1] >= max(middles[-up:])
-        if highest and up >= self.rising and middles[-1] - middles[-4] >= limits.DIVERGED_GOES_ON * height:
+        rising, staying = self.rising, self.staying
+        if huge:
+            rising, staying = min(rising, limits.DIVERGED_SHORT_RISING), min(staying, limits.DIVERGED_SHORT_STAYING)
+        if highest and up >= rising and middles[-1] - middles[-4] >= limits.DIVERGED_GOES_ON * height:
             return "rising"
         if up >= self.climbing and height >= 2 * needed and _ever_faster(middles, up, height):
             return "rising"
-        enough = min(up, len(after)) >= self.staying
-        low = sum(loss < lowest + 0.5 * height for loss in after[-self.staying :])
+        enough = min(up, len(after)) >= staying
+        low = sum(loss < lowest + 0.5 * height for loss in after[-staying:])
         eases = middles[-1] < middles[-9:][0] - limits.DIVERGED_EASES * height
         if enough and low <= 1:
             return None if eases else "staying"
@@ -136,13 +143,15 @@ class Diverged(Rule):
         return size if least * height < size < most * height and late < limits.DIVERGED_SHIFT_STILL * size else None
 
 
-def _within_mega_batch(watch: Watch) -> bool:
+def _within_mega_batch(signals: Signals, points: int) -> bool:
     """Whether rows grouped by length explain the rise for now: it drifts back from the last jump of a saw."""
+    watch = signals.watch
     for jump in watch.jumps[-1:]:
         near = watch.since - jump.index <= limits.MEGA_BATCH_LONGEST
-        if near and watch.middles[-1] <= jump.after + limits.SAW_BEYOND * jump.size:
-            return another_mega_batch(watch.jumps, jump.index, jump.size, jump.after - jump.size)
-    return False
+        if not near or watch.middles[-1] > jump.after + limits.SAW_BEYOND * jump.size:
+            return False
+        return signals.grouped or another_mega_batch(watch.jumps, jump.index, jump.size, jump.after - jump.size)
+    return signals.groups_by_length and within_saw(signals.window, points, watch.middles[-1])
 
 
 def _improves(evaluations: Evaluations, low: Low, level: float) -> bool:

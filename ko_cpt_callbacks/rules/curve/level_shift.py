@@ -17,6 +17,7 @@ from ko_cpt_callbacks.signal.excursion import (
     lengths_jumped,
     rate_falls,
     rate_rises,
+    within_saw,
 )
 from ko_cpt_callbacks.signal.signals import Signals, began_anew, moved
 from ko_cpt_callbacks.signal.step_fit import gain_of, step_of
@@ -96,6 +97,7 @@ class LevelShift(Rule):
                 continue
             state = replace(state, quiet_until=watch.since, doubt=None)
             again = another_mega_batch(watch.jumps, start + 1, values["shift"], values["before"])
+            again = again or (signals.grouped and within_saw(window, count + 1, values["after"]))
             if again or drifted(window, count, values["after"], values["shift"]):
                 return replace(state, mega_batch=values["shift"]), ()
             if state.mega_batch and 0 < values["shift"] / state.mega_batch < 2:
@@ -158,7 +160,7 @@ class LevelShift(Rule):
         lowest = min(median(before[i : i + 3]) for i in range(len(before) - 2))
         if sign < 0 and middles[-1] > lowest - limits.SHIFT_NEW * size:
             return None  # the return from a spike, or from a shift up
-        if _explained(window, count, step.size):
+        if _explained(window, count, step.size, base, self.large * noise):
             return None
         return _values(base, step.size, noise, needed, window.steps[-count], count, len(local) - count - 1)
 
@@ -177,12 +179,14 @@ def _before(past: Recent) -> tuple[float, float, int] | None:
     return median(past.losses[-limits.SHORT :]), past.noise, len(past.losses)
 
 
-def _explained(window: Recent, count: int, shift: float) -> bool:
+def _explained(window: Recent, count: int, shift: float, base: float, large: float) -> bool:
+    """Whether something explains a shift; what is ``large``, nats, or half of the level has another reason."""
+    size, level = abs(shift), abs(base)
     return (
-        rate_rises(window, count)
+        (size < max(large, limits.SHIFT_SMALL * level) and rate_rises(window, count))
         or (shift < 0 and rate_falls(window, count))
         or lengths_jumped(window.paces, count)
-        or epoch_ends(window, count)
+        or (size < limits.EPOCH_NATS * max(level, 1) and epoch_ends(window, count))
     )
 
 

@@ -61,11 +61,14 @@ class NoLearning(OnceRule):
         if (
             start - end > max(self.fallen * end, limits.STANDSTILL_FALLEN_NOISES * noise)
             or head[0] - end > max(self.first * end, limits.STANDSTILL_FIRST_NOISES * noise)
+            or end < limits.STANDSTILL_LEVEL
             or (line := line_through(values)) is None
         ):
             return ()
         level, error = line.start - 0.5 * line.fall, line.error
-        if line.fall > self.errors * error or abs(line.fall) + error > self.hidden * level:
+        if line.fall > self.errors * error or -line.fall > limits.STANDSTILL_RISE_ERRORS * error:
+            return ()
+        if abs(line.fall) + error > self.hidden * level:
             return ()
         if live and self._may_fall(max(line.fall, 0.0) + error, level, window):
             return ()

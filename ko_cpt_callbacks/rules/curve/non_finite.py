@@ -159,7 +159,7 @@ class NonFinite(Rule):
             changed["zeros"] = zeros
         if seen.split in state.episodes:
             return None, {}, changed
-        if zeros == self.zero_rows and (last := _before(signals)[-1:]) and last[0] > self.small:
+        if zeros and zeros == self.zero_rows and (last := _before(signals)[-1:]) and last[0] > self.small:
             return "zeros", {"zero_rows": zeros, "previous_loss": last[0]}, changed
         if norm is None or math.isfinite(norm):
             return None, {}, {**changed, "searching": False} if state.searching and norm is not None else changed

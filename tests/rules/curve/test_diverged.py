@@ -93,6 +93,22 @@ def test_the_bump_of_a_warm_up() -> None:
     assert findings(RULE, rows(losses, rates=cosine(200, warmup=0.1))) == []
 
 
+def test_the_rise_of_a_warm_up_that_comes_back_slowly() -> None:
+    """Up by 0.55 nats while the learning rate warms up, and slowly back: no divergence; 0.9 nats are."""
+    for height, said in ((0.55, 0), (0.9, 1)):
+        bump = [height * min(1.0, i / 20) * math.exp(-max(0, i - 20) / 60) for i in range(200)]
+        losses = [loss + up for loss, up in zip(falling(200, fall=0.1), bump, strict=True)]
+        assert len(findings(RULE, rows(losses, rates=cosine(200, warmup=0.1)))) == said
+
+
+@pytest.mark.parametrize("slope", [0.4, 1.0])
+def test_a_huge_rise_in_a_short_log(slope: float) -> None:
+    """A log of 24 points that rises from its half to many times the level has diverged before it ends."""
+    losses = falling(24, extra=lambda i: slope * max(0, i - 12))
+    (found,) = findings(RULE, rows(losses, rates=cosine(24)))
+    assert (found.variant, found.asks_to_stop) == ("rising", True)
+
+
 def test_a_re_warm_after_a_known_restart() -> None:
     """The learning rate comes back from 0, as planned, and the loss rises by 0.5 nats: the window begins anew."""
     rates = cosine(100) + cosine(100)

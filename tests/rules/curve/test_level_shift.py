@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -141,18 +142,31 @@ def test_the_decay_of_wsd() -> None:
     assert findings(RULE, rows(losses, rates=rates)) == []
 
 
-@pytest.mark.parametrize(("warmup", "said"), [(150, 0), (60, 1)])
-def test_a_change_while_the_rate_warms_up(warmup: int, said: int) -> None:
-    """Is the warm-up's; after it, it is not."""
+@pytest.mark.parametrize(("warmup", "size", "said"), [(150, 0.1, 0), (150, 1.0, 1), (150, -1.0, 1), (60, 0.3, 1)])
+def test_a_change_while_the_rate_warms_up(warmup: int, size: float, said: int) -> None:
+    """A small one is the warm-up's; a nat is not, nor is one after the warm-up."""
     rates = [1e-4 * min(1.0, (i + 1) / warmup) for i in range(200)]
-    for size in (0.3, -0.3):
-        assert len(findings(RULE, rows(_shifted(size), rates=rates))) == said
+    assert len(findings(RULE, rows(_shifted(size), rates=rates))) == said
 
 
 def test_where_an_epoch_ends() -> None:
-    """A step down at an epoch's end is `memorizing`'s business; in the middle it is not."""
+    """A step down of 10 % at an epoch's end is `memorizing`'s business; half of the level is not, nor the middle."""
     assert findings(RULE, rows(_shifted(-0.25), epochs=2.0)) == []
     assert len(findings(RULE, rows(_shifted(-0.25), epochs=1.6))) == 1
+    assert len(findings(RULE, rows(_shifted(-1.6), epochs=2.0))) == 1
+
+
+@pytest.mark.parametrize("argument", [{"group_by_length": True}, {"train_sampling_strategy": "group_by_length"}])
+def test_rows_that_the_arguments_say_are_grouped_by_length(argument: dict[str, Any]) -> None:
+    """A return to a level of the mega-batches before is no shift, of whatever sizes and lengths they are."""
+    for seed in (5, 6, 7):
+        rng, drift = random.Random(seed), [0.0]
+        while len(drift) < 200:
+            points, size = rng.randint(20, 50), rng.uniform(0.4, 1.2)
+            drift += [size * (0.5 - i / points) for i in range(points)]
+        seen = rows(falling(200, extra=drift[1:].__getitem__), every=1)
+        grouped = SetupObservation(0, "attempt", {"arguments": argument})
+        assert findings(RULE, [grouped, *seen]) == []
 
 
 def test_short_epochs_explain_only_their_ends() -> None:

@@ -255,3 +255,14 @@ def test_how_long_after_the_warm_up(peaked: int, said: bool) -> None:
     ]
     signals = Monitor([]).fold(seen)[0].signals
     assert bool(NoLearning().step(False, seen[-1], signals)[1]) is said
+
+
+def test_a_rise_is_no_standstill() -> None:
+    """A loss that rises by 2 %, beyond its noise, is not where it was at the start."""
+    assert _findings(_run(lambda at: 2.5 + 0.05 * at, noise=0.005)) == []
+
+
+def test_a_loss_near_zero_has_nothing_to_fall_to() -> None:
+    """A loss that stands still at 0.08 nats is none that does not learn; at 0.8 it is."""
+    assert _findings(_run(lambda at: 0.08, noise=0.0005)) == []
+    assert len(_findings(_run(lambda at: 0.8, noise=0.002))) == 1

@@ -399,3 +399,9 @@ def test_an_episode_of_an_evaluation_ends_as_training_s_does() -> None:
         losses = [NAN, *[2.0] * healthy, NAN, NAN]
         seen = [EvalObservation(10 * (i + 1), loss=loss) for i, loss in enumerate(losses)]
         assert len(_findings(*seen)) == said
+
+
+def test_no_row_of_zero_is_no_zero() -> None:
+    """A limit of no rows says nothing of a loss that is not 0."""
+    seen = [TrainObservation(10 * i, loss=2.0) for i in range(1, 9)]
+    assert Monitor([NonFinite(zero_rows=0)]).judge(seen)[1] == ()

@@ -124,6 +124,8 @@ STANDSTILL_FIRST_NOISES: Final = 3.0
 share. Chosen, not measured."""
 STANDSTILL_HIDDEN: Final = 0.03
 """Share of the level that the fall and one of its standard errors are below. Chosen, not measured."""
+STANDSTILL_RISE: Final = 0.003
+"""Share of the level up to which a rise is none, however sure. Chosen, not measured."""
 STANDSTILL_RISE_ERRORS: Final = 3.0
 """Standard errors. A rise by more is no standstill: the weights move. Chosen, not measured."""
 STANDSTILL_LEVEL: Final = 0.1
@@ -361,3 +363,8 @@ https://arxiv.org/abs/2305.16264."""
 CORPUS_LEAST: Final = 100_000
 """Bytes of all sources together below which a corpus is there to try a recipe out, and is not judged. Chosen, not
 measured: the quickstart's has some 48,000."""
+
+DROP_NOISES: Final = 6.0
+"""Noises below the line at which a loss with a NaN gradient norm is no progress. Chosen, not measured."""
+DROP_SHARE: Final = 0.05
+"""Share of the expected loss by which it must be below. Chosen, not measured."""

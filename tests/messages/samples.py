@@ -30,7 +30,7 @@ _VALUES: Final[Mapping[str, Any]] = {
     "looks": 12, "cost": 0.0109, "counted": "input tokens", "depth": 0.035, "depth_step": 800, "difference": -0.0312,
     "early_gap": -0.252, "ends": 2, "epochs_done": 4, "equal_ends": 7, "equal_tokens": 120,
     "error": "IndexError: tuple index out of range", "eval_steps": 50, "eval_strategy": "epoch",
-    "evaluated_step": 12_400, "evaluation": 2.9, "evaluations": 3, "exact_loss": "NaN",
+    "evaluated_step": 12_400, "evaluation": 2.9, "evaluations": 3, "exact_loss": "NaN", "expected_loss": 2.91,
     "factor": 16.0, "fall": -0.014, "file": "checkpoint-12400/trainer_state.json", "first": 2.0, "first_level": 2.95,
     "first_step": 12_380, "fix": 'LoraConfig(..., modules_to_save=["embed_tokens", "lm_head"]).', "floor_bits": 0.415,
     "formula": "loss / (ln 2 · bytes per token)", "found": 212, "from": 2.68,

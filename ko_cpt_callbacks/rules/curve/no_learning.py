@@ -66,7 +66,8 @@ class NoLearning(OnceRule):
         ):
             return ()
         level, error = line.start - 0.5 * line.fall, line.error
-        if line.fall > self.errors * error or -line.fall > limits.STANDSTILL_RISE_ERRORS * error:
+        most = max(limits.STANDSTILL_RISE_ERRORS * error, limits.STANDSTILL_RISE * level)
+        if line.fall > self.errors * error or -line.fall > most:
             return ()
         if abs(line.fall) + error > self.hidden * level:
             return ()

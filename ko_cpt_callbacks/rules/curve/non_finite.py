@@ -57,8 +57,8 @@ class NonFiniteState:
 class NonFinite(Rule):
     """Reports NaN and infinite losses, once per episode, and the fp16 loss scaler's skipped steps.
 
-    A row in which a hidden NaN begins looks like that of a skipped step; where the forward pass was not watched, the
-    row after it tells.
+    A row in which a hidden NaN begins looks like that of a skipped step. Where the forward pass was not watched, a
+    loss that falls at once tells, unless the learning rate stood still; else the row after it does.
     """
 
     info: ClassVar[RuleInfo] = RuleInfo(
@@ -141,6 +141,8 @@ class NonFinite(Rule):
             last = () if seen.grad_norm is not None or state.zeros else _before(signals)[-limits.ZERO_LAST :]
             if last and median(last) > self.clearly_above_zero:
                 return "zero-after", {**values, "previous_loss": last[-1]}
+        elif bad_gradient and (fall := _fallen(seen.loss, seen.learning_rate, signals)):
+            return "drop", {**values, **fall}
         return None
 
     def _note(
@@ -174,6 +176,22 @@ class NonFinite(Rule):
 def _before(signals: Signals) -> tuple[float, ...]:
     """The losses before the row, of the same run."""
     return () if signals.window.seam else signals.past.losses
+
+
+def _fallen(loss: float, rate: float | None, signals: Signals) -> dict[str, Any] | None:
+    """The loss that was expected where it fell at once; None where it did not, or the step of the row was skipped.
+
+    It was skipped where the learning rate, which had been moving, stands still: the loss scaler keeps the schedule too.
+    """
+    past = signals.past
+    if signals.window.seam or past.line is None or past.noise is None:
+        return None
+    expected = past.line[0] + past.line[1]
+    if rate is not None and rate == past.rates[-1] and len(set(past.rates)) > 1:
+        return None
+    if expected - loss <= max(limits.DROP_NOISES * past.noise, limits.DROP_SHARE * expected):
+        return None
+    return {"expected_loss": expected, "noise_sd": past.noise}
 
 
 def _eval_fault(seen: EvalObservation) -> Fault | None:

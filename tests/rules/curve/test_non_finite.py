@@ -405,3 +405,23 @@ def test_no_row_of_zero_is_no_zero() -> None:
     """A limit of no rows says nothing of a loss that is not 0."""
     seen = [TrainObservation(10 * i, loss=2.0) for i in range(1, 9)]
     assert Monitor([NonFinite(zero_rows=0)]).judge(seen)[1] == ()
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_hidden_nan_is_said_in_the_row_that_it_begins_in(more: int) -> None:
+    """3.65 -> 2.74 with a NaN gradient norm is an error there, also where the log ends with that row."""
+    begun = TrainObservation(130, loss=_filled(3.65, 3, 10) - 0.27, grad_norm=NAN)
+    zeros = [TrainObservation(140 + 10 * i, loss=0.0, grad_norm=NAN) for i in range(more)]
+    (found,) = _findings(*_healthy(range(10, 130, 10)), begun, *zeros)
+    assert (found.step, found.variant, found.asks_to_stop) == (130, "drop", True)
+    assert found.values["expected_loss"] == pytest.approx(3.65, abs=0.03)
+
+
+def test_a_skipped_step_in_a_steep_fall_is_no_nan() -> None:
+    """The learning rate, which had been moving, stands still: the step was skipped. Where it moves: a NaN."""
+    for last, variant in ((1.1e-5, "scaler"), (1.2e-5, "drop")):
+        seen = [
+            TrainObservation(10 * i, loss=3.0 - 0.01 * i, learning_rate=1e-6 * i, grad_norm=1.0) for i in range(1, 12)
+        ]
+        seen.append(TrainObservation(120, loss=2.2, learning_rate=last, grad_norm=NAN))
+        assert [found.variant for found in _findings(*seen)] == [variant]

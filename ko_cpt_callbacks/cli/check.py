@@ -323,9 +323,9 @@ def _baseline(name: str) -> Baseline:
 
 
 def _family(named: Sequence[str]) -> tuple[FamilyRun, ...]:
-    from ko_cpt_callbacks.compare.own import read_family  # pydantic and YAML: only for who compares
+    from ko_cpt_callbacks.compare.own import asked_family  # pydantic and YAML: only for who compares
 
-    return read_family(named)
+    return asked_family(named)
 
 
 def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:

@@ -170,11 +170,11 @@ def _question(
     cut = [curve.until(now) for curve in held.curves]
     outlook = None if table else outlook_of(one for one in seen if one.step <= now)
     if family:
-        from ko_cpt_callbacks.compare.own import read_family
+        from ko_cpt_callbacks.compare.own import asked_family
 
         if outlook is None:
             raise ConfigurationError("--family: found a table, expected a run with exact losses")
-        outlook = replace(outlook, family=others(read_family(family), outlook_of(seen)))
+        outlook = replace(outlook, family=others(asked_family(family), outlook_of(seen)))
     return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last, outlook)
 
 

@@ -28,7 +28,7 @@ from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.run.reading import read_run
 
-__all__ = ["OWN_RUNS", "Added", "add_own", "read_family", "yaml_text"]
+__all__ = ["OWN_RUNS", "Added", "add_own", "asked_family", "read_family", "yaml_text"]
 
 OWN_RUNS: Final = "own"
 """In place of a run of a family: all own runs whose evaluations are kept."""
@@ -128,6 +128,21 @@ def read_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
                 raise ConfigurationError(f"family: found {name!r}, of which {run}, expected {FINISHED}")
             runs.append(run)
     return tuple(run for place, run in enumerate(runs) if not any(run.is_run(other) for other in runs[:place]))
+
+
+def asked_family(named: Iterable[str]) -> tuple[FamilyRun, ...]:
+    """`read_family` of an option, which asks about runs: none at all is no answer.
+
+    Raises:
+        ConfigurationError: As there, or if no own baseline has its evaluations.
+    """
+    runs = read_family(named)
+    if not runs:
+        raise ConfigurationError(
+            f"--family: found no own baseline with its evaluations in {own_folder()}, expected {FINISHED}; "
+            "`ko-cpt baselines add RUN` keeps one"
+        )
+    return runs
 
 
 def _kept_run(path: Path) -> tuple[FamilyRun, ...]:

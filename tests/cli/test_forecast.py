@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from check.command import write_state
+from check.command import check, write_state
 from check.test_heading import run_folder
 from forecast.family_rows import seed_rows
 from typer.testing import CliRunner
@@ -273,3 +273,11 @@ def test_a_family_of_a_table(tmp_path: Path) -> None:
     (tmp_path / "curve.csv").write_text("step,lr,loss\n1,1e-4,3.0\n2,1e-4,2.9\n", "utf-8")
     found = run(tmp_path / "curve.csv", "--family", tmp_path)
     assert found.exit_code == 2 and "--family: found a table" in found.stderr
+
+
+def test_a_family_of_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own baselines are asked for and none is kept: that is an error of the question, here and for check."""
+    monkeypatch.setenv("KO_CPT_BASELINES", str(tmp_path / "none"))
+    folder = run_folder(tmp_path / "run", seed_rows(0, 0.5))
+    for found in (run(folder, "--family", "own"), check(folder, "--family", "own")):
+        assert found.exit_code == 2 and "--family: found no own baseline" in found.stderr

@@ -9,11 +9,10 @@ its peak memory with ``near``; the same as it was before, from the history, whic
 stands ``keep``; the sketch and the index of near duplicates alone; and, where the interpreter of an environment with
 ``datatrove[processing]`` and ``kiwipiepy<0.22`` is given (later ones lack the model that datatrove asks for), its
 Gopher repetition filter and its tokenizer step: with words as white space separates them, which it has to be handed,
-and on a little text with its own splitter for Korean. The pipeline has all of the text; the others, which are no slower on more
-of it, have the first ``--beside`` MB. Speeds are of the processor time of a job and its workers, without what the first
-process of the pipeline imports, so that a busy machine changes them little. Exits with 1 where the pipeline has less
-than ``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB.
-"""
+and on a little text with its own splitter for Korean. The pipeline has all of the text; the others, which are no
+slower on more of it, have the first ``--beside`` MB. Speeds are of the processor time of a job and its workers,
+without what the first process of the pipeline imports, so that a busy machine changes them little. Exits with 1 where
+the pipeline has less than ``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB. """
 
 from __future__ import annotations
 

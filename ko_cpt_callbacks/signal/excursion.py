@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median
+from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median, second_farthest
 
 __all__ = [
     "IDLE", "Jump", "Low", "Rise", "Watch", "another_mega_batch", "drifted", "epoch_ends", "groups_lengths",
@@ -61,6 +61,8 @@ class Rise:
         noise: Standard deviation of one point then,
         window: and the points that both are from.
         ceiling: The second highest loss of the window before.
+        far: How far the second farthest point of that window was from its line, nats.
+        dip: How far the last 20 points before went below the level: noise that goes up and down alike is no rise.
         first: Loss of the first of them; so are ``peak`` and ``peak_step`` of the highest.
         points: How many there are.
     """
@@ -74,6 +76,8 @@ class Rise:
     peak: float
     peak_step: int
     points: int = 1
+    far: float = 0.0
+    dip: float = 0.0
 
     @property
     def height(self) -> float:
@@ -150,7 +154,10 @@ class Watch:
         if height <= band * noise:
             return None, None
         step, ceiling = recent.steps[-1], sorted(earlier)[-2]
-        return Rise(step, normal.high, noise, len(earlier), ceiling, loss, loss, step), None
+        parts = (earlier[-limits.LINE :], earlier) if len(earlier) > limits.STRAIGHT else (earlier[-limits.LINE :],)
+        far = max((second_farthest(part) for part in parts if len(part) >= limits.ENOUGH), default=0.0)
+        dip = max(normal.high - min(earlier[-20:]), 0.0)
+        return Rise(step, normal.high, noise, len(earlier), ceiling, loss, loss, step, far=far, dip=dip), None
 
     def _goes_on(self, rise: Rise, recent: Recent) -> tuple[Rise | None, Rise | None]:
         """The rise after one more point: it goes on, has ended, or is given up."""

@@ -20,7 +20,7 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, Trai
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
 
-__all__ = ["EMPTY", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "usable"]
+__all__ = ["EMPTY", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "second_farthest", "usable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +179,13 @@ def fitted(losses: Sequence[float]) -> Fit:
     spread = limits.MAD_TO_SD * median([abs(value - start) for value in flat])
     jitter = max(limits.MAD_TO_SD * median([abs(b - a) for a, b in pairwise(flat)]) / math.sqrt(2.0), limits.QUIET)
     return Fit(start + slope * (n - 1), slope, max(spread, jitter), jitter)
+
+
+def second_farthest(losses: Sequence[float]) -> float:
+    """How far the second farthest of some points is from the line through them, nats.
+
+    Args:
+        losses: At least `ENOUGH` points, oldest first.
+    """
+    line = fitted(losses)
+    return sorted(abs(line.level - line.slope * i - loss) for i, loss in enumerate(reversed(losses)))[-2]

@@ -19,6 +19,7 @@ from ko_cpt_callbacks.signal.window import (
     curved_noise,
     fitted,
     median,
+    second_farthest,
     usable,
 )
 
@@ -197,6 +198,14 @@ def test_noise_is_what_is_larger(losses: list[float], off: float, steps: float) 
     assert (fit.level, fit.slope) == (pytest.approx(0.2), pytest.approx(0.0))
     assert fit.noise == pytest.approx(1.4826 * off)
     assert fit.jitter == pytest.approx(1.4826 * steps / math.sqrt(2.0))
+
+
+def test_the_second_farthest_point() -> None:
+    """From the line through all of them: one odd point alone says nothing of how odd points are."""
+    flat = [0.0] * 12
+    assert second_farthest([*flat[:5], 0.9, *flat[6:]]) == pytest.approx(0.0)
+    two_odd = [0.1 * i + {5: 0.9, 8: -0.4}.get(i, 0.0) for i in range(12)]
+    assert second_farthest(two_odd) == pytest.approx(0.4)
 
 
 def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:

@@ -24,10 +24,11 @@ class LossSpike(Rule):
     points where that is higher) and some of its noises. It is back with the first point that has lost 70 % of the
     height, or is within 2.5 noises of the level. A rise that is not back after 30 points is no spike.
 
-    How high it must have been depends on how many points it had, because one point may be a batch that was odd, and
-    on how many there were before. It must be higher among the first points, and where an epoch ends, whose last batch
-    is short. With rows grouped by length the loss jumps up to where it was, and comes down: a rise that was up at once
-    and took long must be far above the window before.
+    How high it must have been depends on how many points it had, because one point may be a batch that was odd, on how
+    many there were before, and on what else the window held: the second farthest point of it (heavy tails), and how far
+    points went the other way (a noisy stretch). It must be higher among the first points, and where an epoch ends,
+    whose last batch is short. With rows grouped by length the loss jumps up to where it was, and comes down: a rise
+    that was up at once and took long must be far above the window before.
 
     The peers ask for twice the mean (llm-foundry's KillLossSpike) or 6 standard deviations (OLMo) of a point.
     """
@@ -35,8 +36,10 @@ class LossSpike(Rule):
     info: ClassVar[RuleInfo] = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,), place=100)
 
     one_noises: float = limits.SPIKE_ONE_NOISES
+    few_noises: float = limits.SPIKE_FEW_NOISES
     many_noises: float = limits.SPIKE_MANY_NOISES
     more: float = limits.SPIKE_MORE
+    dips: float = limits.SPIKE_DIPS
     least_nats: float = limits.SPIKE_LEAST_NATS
     early_nats: float = limits.SPIKE_EARLY_NATS
     epoch_end_nats: float = limits.SPIKE_EPOCH_END_NATS
@@ -76,10 +79,12 @@ class LossSpike(Rule):
 
     def needed(self, rise: Rise, count: int) -> float:
         """The height that a rise must have, in nats, after so many points of the run."""
-        noises = self.many_noises
+        few = rise.points <= limits.SPIKE_FEW
+        noises = self.few_noises if few else self.many_noises
         if rise.points == 1:  # the more points there are, the farther off is the farthest
             noises = self.one_noises * (1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0))
-        least = max(noises * rise.noise, self.least_nats)
+        far = limits.SPIKE_FAR * rise.far if few else 0.0
+        least = max(noises * rise.noise, self.least_nats, self.dips * rise.dip, far)
         if rise.window < 2 * limits.ENOUGH:
             least = max(least, self.early_nats)
         # The end of the first mega-batch leads back to where the run began; later ones are known by those before.

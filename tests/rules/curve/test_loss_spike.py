@@ -165,7 +165,11 @@ def _rise(**changes: Any) -> Rise:
     ("changes", "needed"),
     [
         ({}, 9.2 * 0.01),
-        ({"points": 2, "noise": 0.1}, 6.8 * 0.1),
+        ({"points": 2, "noise": 0.1}, 7.4 * 0.1),
+        ({"points": 3, "noise": 0.1}, 7.4 * 0.1),
+        ({"points": 3, "far": 0.3}, 0.7 * 0.3),
+        ({"points": 4, "far": 0.3}, 0.08),
+        ({"points": 4, "dip": 0.1}, 0.25),
         ({"points": 4, "noise": 0.1}, 6.8 * 0.1),
         ({"points": 4, "noise": 0.001}, 0.08),
         ({"window": 11}, 0.65),
@@ -195,7 +199,7 @@ def test_how_high_a_point_must_be_among_many() -> None:
     """A twentieth more with each doubling beyond 128; a single one only."""
     for count, times in ((64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
         assert RULE.needed(_rise(noise=0.1), count) == pytest.approx(9.2 * 0.1 * times)
-    assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(6.8 * 0.1)
+    assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(7.4 * 0.1)
 
 
 def test_steps_going_back_begin_anew() -> None:

@@ -12,7 +12,8 @@ Gopher repetition filter and its tokenizer step: with words as white space separ
 and on a little text with its own splitter for Korean. The pipeline has all of the text; the others, which are no
 slower on more of it, have the first ``--beside`` MB. Speeds are of the processor time of a job and its workers,
 without what the first process of the pipeline imports, so that a busy machine changes them little. Exits with 1 where
-the pipeline has less than ``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB. """
+the pipeline has less than ``--share`` of the speed of ``encode_batch``, or takes more than ``--limit`` MB.
+"""
 
 from __future__ import annotations
 

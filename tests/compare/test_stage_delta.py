@@ -162,7 +162,7 @@ def test_not_comparable(changes: dict[str, Any], reason: str) -> None:
 
 def test_end_of_an_evaluation() -> None:
     """A row's numbers; what is not finite, or has such a batch behind it, has no loss."""
-    row = EvalObservation(40, None, "eval", 3.1, 3.0, 0.1, 1.2, 0.02, 100, 300, 9, 0, "ab")
+    row = EvalObservation(40, None, "eval", 3.1, 3.0, 0.1, 1.2, 0.02, 100, 300, 9, 0, fingerprint="ab")
     found = EvalEnd.of("a", row, "hash")
     assert (found.loss, found.loss_se, found.bits_per_byte, found.fingerprint) == (3.0, 0.1, 1.2, "ab")
     assert EvalEnd.of("a", replace(row, nonfinite_batches=1)).loss is None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ko_cpt_callbacks.checkpoint.account import Account, Checkpoint, checkpoint_name
+from ko_cpt_callbacks.checkpoint.account import Account, Checkpoint
 from ko_cpt_callbacks.checkpoint.choice import LEVEL, Basis
+from ko_cpt_callbacks.checkpoint.disk import checkpoint_name
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import CUT
 from ko_cpt_callbacks.run.page import aligned, with_error

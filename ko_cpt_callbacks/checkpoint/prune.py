@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.checkpoint.account import Account, OnDisk, checkpoint_name, state_in
+from ko_cpt_callbacks.checkpoint.account import Account
+from ko_cpt_callbacks.checkpoint.disk import OnDisk, checkpoint_name, state_in
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.lock import is_written
 

@@ -89,7 +89,7 @@ def _account(path: str, split: str | None) -> Account:
 
 def _prune(account: Account, language: str, *, yes: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
     """List what can go, or delete it; whether something that was to go is still there."""
-    from ko_cpt_callbacks.checkpoint.account import checkpoint_name
+    from ko_cpt_callbacks.checkpoint.disk import checkpoint_name
     from ko_cpt_callbacks.checkpoint.page import size_text
     from ko_cpt_callbacks.checkpoint.prune import free, plan_of
 

@@ -34,8 +34,7 @@ import forecast as measured  # noqa: E402
 
 from ko_cpt_callbacks.forecast.posterior import annealing  # noqa: E402
 from ko_cpt_callbacks.rules.monitor import Monitor  # noqa: E402
-from ko_cpt_callbacks.rules.target.target_likely import TargetLikely  # noqa: E402
-from ko_cpt_callbacks.rules.target.target_unreachable import TargetUnreachable  # noqa: E402
+from ko_cpt_callbacks.rules.target.heading import TargetLikely, TargetUnreachable  # noqa: E402
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS, RATE_AHEAD  # noqa: E402
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation  # noqa: E402
 from ko_cpt_callbacks.watch.target import parse_targets  # noqa: E402

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks.hf.ranks import Ranks
-from ko_cpt_callbacks.rules.target.target_met import TargetMet
+from ko_cpt_callbacks.rules.target.outcome import TargetMet
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.watch.stopping import Stopper
 

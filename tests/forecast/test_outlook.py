@@ -12,8 +12,7 @@ from rules.target.heading_rows import LAST, cosine, heading, planned
 from ko_cpt_callbacks.forecast.chance import chance_of, row_numbers
 from ko_cpt_callbacks.forecast.outlook import CHUNK, Outlook, outlook_of
 from ko_cpt_callbacks.rules.monitor import Monitor, SetAside
-from ko_cpt_callbacks.rules.target.target_likely import TargetLikely
-from ko_cpt_callbacks.rules.target.target_unreachable import TargetUnreachable
+from ko_cpt_callbacks.rules.target.heading import TargetLikely, TargetUnreachable
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS, RATE_AHEAD
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.watch.target import parse_target, parse_targets

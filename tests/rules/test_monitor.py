@@ -15,7 +15,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor, MonitorState, SetAside
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Rule, RuleInfo
-from ko_cpt_callbacks.rules.target.target_met import TargetMet
+from ko_cpt_callbacks.rules.target.outcome import TargetMet
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (
     EndObservation,

@@ -8,7 +8,7 @@ import pytest
 from messages.shown import shown
 
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.target.target_inconclusive import TargetInconclusive
+from ko_cpt_callbacks.rules.target.outcome import TargetInconclusive
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.watch.target import parse_targets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rules.target.heading_rows import END, EVERY, LAST, heading
 
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.target.target_likely import TargetLikely
+from ko_cpt_callbacks.rules.target.heading import TargetLikely
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.watch.target import parse_targets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from messages.shown import shown
 
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.target.target_missed import TargetMissed
+from ko_cpt_callbacks.rules.target.outcome import TargetMissed
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.watch.target import parse_targets

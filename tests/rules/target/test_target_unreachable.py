@@ -9,7 +9,7 @@ import pytest
 from rules.target.heading_rows import END, EVERY, LAST, heading, planned
 
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.target.target_unreachable import TargetUnreachable
+from ko_cpt_callbacks.rules.target.heading import TargetUnreachable
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.fold import PLAN, TRAINER_KIND
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation

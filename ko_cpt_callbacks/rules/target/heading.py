@@ -1,26 +1,22 @@
-"""What the rules on targets have in common: each judges every target by the same rows, and reports one outcome of it.
-
-Those on where a target's loss is heading speak once, of evaluations that agree.
-"""
+"""The rules on where a target's loss is heading: they speak once, of evaluations whose forecasts agree."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, TypeAlias
 
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of, chance_of, deadline_of
 from ko_cpt_callbacks.forecast.outlook import Outlook
-from ko_cpt_callbacks.rules.rule import Found, Rule
-from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, SetupObservation
-from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.target import Target
-from ko_cpt_callbacks.watch.verdict import TargetState, Verdict, advance_all, close_all, keep_all
 
-__all__ = ["ROWS", "AgreeingEvaluations", "HeadingRule", "TargetRule", "TargetStates"]
+__all__ = ["TargetLikely", "TargetUnreachable"]
+
 
 @dataclass(frozen=True, slots=True)
 class AgreeingEvaluations:
@@ -28,6 +24,9 @@ class AgreeingEvaluations:
 
     agreed: int = 0
     said: bool = False
+
+
+_States: TypeAlias = tuple[AgreeingEvaluations, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,11 @@ class HeadingRule(Rule):
         """Evaluations, where there are targets."""
         return self.info.rows if self.targets else ()
 
-    def initial(self) -> tuple[AgreeingEvaluations, ...]:
+    def initial(self) -> _States:
         """No evaluation seen."""
         return tuple(AgreeingEvaluations() for _ in self.targets)
 
-    def step(
-        self, state: tuple[AgreeingEvaluations, ...], seen: Observation, signals: Signals
-    ) -> tuple[tuple[AgreeingEvaluations, ...], Found]:
+    def step(self, state: _States, seen: Observation, signals: Signals) -> tuple[_States, Found]:
         """Speaks at the evaluation that agrees with those before it."""
         found: list[Finding] = []
         after = list(state)
@@ -94,63 +91,48 @@ class HeadingRule(Rule):
         }  # fmt: skip
         return Finding(self.code, self.info.severities[0], step, target.split, values, asks_to_stop=self.info.may_stop)
 
-    def keep(self, state: tuple[AgreeingEvaluations, ...], found: Found) -> tuple[AgreeingEvaluations, ...]:
+    def keep(self, state: _States, found: Found) -> _States:
         """What was reported of an evaluation stands, also where another of its step replaces that one."""
         named = {one.values.get("target") for one in found if one.code == self.code}
         both = zip(self.targets, state, strict=True)
         return tuple(replace(one, said=True) if str(target) in named else one for target, one in both)
 
 
-ROWS: Final = (SetupObservation, EvalObservation, EndObservation)
-"""Kinds of rows that decide on a target; what training rows bring is in the signals."""
+@dataclass(frozen=True, slots=True)
+class TargetUnreachable(HeadingRule):
+    """Says once per target that it is out of reach: before its deadline, so that the rest of the run can be saved.
 
-TargetStates = tuple[TargetState, ...]
-"""Where each target stands, in the order of the targets."""
+    It asks to stop. It says nothing while a probability is withheld, or where the loss was below the bound already.
+
+    Args:
+        below: Probability of a loss below the bound, below which a target is out of reach.
+    """
+
+    info: ClassVar[RuleInfo] = RuleInfo(
+        "target-unreachable", (Severity.WARNING,), (EvalObservation,), may_stop=True, place=172
+    )
+
+    below: float = limits.HEADING_UNREACHABLE
+
+    def agrees(self, probability: float) -> bool:
+        """Whether the target is out of reach."""
+        return probability < self.below
 
 
 @dataclass(frozen=True, slots=True)
-class TargetRule(Rule):
-    """Speaks once per target, of the outcome that is the rule's own.
+class TargetLikely(HeadingRule):
+    """Says once per target that the loss will likely be below it if the run goes on as planned, and when.
+
+    It says nothing while a probability is withheld, or where the loss was below the bound already.
 
     Args:
-        targets: What the run must reach.
-        task: As in `ko_cpt_callbacks.rules.monitor.Monitor`.
+        above: Probability of a loss below the bound, above which a target is likely.
     """
 
-    targets: tuple[Target, ...] = ()
-    task: str = "cpt"
+    info: ClassVar[RuleInfo] = RuleInfo("target-likely", (Severity.INFO,), (EvalObservation,), place=174)
 
-    @abstractmethod
-    def found(self, state: TargetStates, verdicts: tuple[Verdict, ...]) -> Found:
-        """The findings of the verdicts that a row, or the end, brought."""
+    above: float = limits.HEADING_LIKELY
 
-    @property
-    def asks(self) -> tuple[type[Observation], ...]:
-        """Rows that decide, where there are targets."""
-        return self.info.rows if self.targets else ()
-
-    def initial(self) -> TargetStates:
-        """No row seen."""
-        return tuple(TargetState() for _ in self.targets)
-
-    def step(self, state: TargetStates, seen: Observation, signals: Signals) -> tuple[TargetStates, Found]:
-        """Speaks at the evaluation that confirms or the deadline that passes, or at the Trainer's last row."""
-        known = _trained(state, signals.run)
-        state, verdicts = advance_all(self.targets, self.task, known, seen)
-        return state, self.found(state, verdicts)
-
-    def keep(self, state: TargetStates, found: Found) -> TargetStates:
-        """A verdict that was reported of an evaluation stands, also where another of its step replaces that one."""
-        return keep_all(self.targets, state, found)
-
-    def close(self, state: TargetStates, signals: Signals) -> Found:
-        """Speaks where the history ends before the deadline, or without the Trainer's last row."""
-        row = signals.run.length.row_step
-        known = tuple(replace(one, last_step=row or one.last_step) for one in _trained(state, signals.run))
-        return self.found(known, close_all(self.targets, self.task, known))
-
-
-def _trained(states: TargetStates, run: RunProgress) -> TargetStates:
-    """The states with what the training rows since have brought: the rules ask for all other rows alone."""
-    tokens, kind = run.train.tokens_seen, run.seen
-    return tuple(replace(one, tokens_seen=tokens, seen=kind, ended=one.ended and run.ended) for one in states)
+    def agrees(self, probability: float) -> bool:
+        """Whether the target is likely met."""
+        return probability > self.above

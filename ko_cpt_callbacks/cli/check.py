@@ -30,7 +30,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRu
 from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.note.note import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity

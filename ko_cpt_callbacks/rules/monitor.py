@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
-from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.note.note import RuleFailed
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.rules.rule import ANY_ROW, Found, Rule
 from ko_cpt_callbacks.run.finding import Finding

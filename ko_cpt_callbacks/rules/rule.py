@@ -203,7 +203,7 @@ _NUMBERS: Final = {"int": int, "float": float}
 def limits_of(rule: Rule) -> dict[str, float]:
     """The limits of a rule, by name, as they are: an int takes whole numbers only.
 
-    >>> from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
+    >>> from ko_cpt_callbacks.rules.note.note import NotEnoughData
     >>> limits_of(NotEnoughData())
     {'min_train_points': 10, 'min_evaluations': 3}
     """

@@ -118,10 +118,10 @@ def test_imports_follow_the_order() -> None:
 
 def test_rules_do_not_import_each_other() -> None:
     """A rule knows observations and findings, no other rule."""
-    shared = ("__init__", "baseline_rule", "setup_rule")
+    shared = ("__init__", "setup_rule")
     rules = [path for path in (ROOT / "rules").glob("*/*.py") if path.stem not in shared]
     assert rules
-    frames = ("rule.", "baseline.baseline_rule.", "setup.setup_rule.")
+    frames = ("rule.", "setup.setup_rule.")
     for path in rules:
         others = [name for name, _, _ in _imports(path) if name.startswith(f"{PACKAGE}.rules")]
         assert [name for name in others if not name.removeprefix(f"{PACKAGE}.rules.").startswith(frames)] == []

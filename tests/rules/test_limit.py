@@ -11,10 +11,10 @@ import pytest
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
+from ko_cpt_callbacks.rules.note.note import NotEnoughData
 from ko_cpt_callbacks.rules.registry import ALL_RULES, known_limits, rules_for
 from ko_cpt_callbacks.rules.rule import limits_of
-from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
+from ko_cpt_callbacks.rules.setup.threshold import EvalInTraining
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation
 from ko_cpt_callbacks.watch.argument import checked_limit, read_limits

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.rules.monitor import Monitor, SetAside
-from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.note.note import RuleFailed
 from ko_cpt_callbacks.rules.registry import ALL_RULES, rules_for
 from ko_cpt_callbacks.rules.rule import Rule
 from ko_cpt_callbacks.run.progress import RunProgress

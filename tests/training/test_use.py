@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import byte_level_tokenizer
 
-from ko_cpt_callbacks.rules.setup.corpus_repeated import CorpusRepeated
-from ko_cpt_callbacks.rules.setup.corpus_unused import CorpusUnused
 from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
+from ko_cpt_callbacks.rules.setup.threshold import CorpusRepeated, CorpusUnused
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, relation_of
 from ko_cpt_callbacks.metrics.perplexity import interval
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
+from ko_cpt_callbacks.rules.rule import RuleInfo
+from ko_cpt_callbacks.rules.setup.setup_rule import SetupRule, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import Observation, SetupObservation, finite_number
+from ko_cpt_callbacks.run.observation import SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["StageRegression", "StageRegressionState"]
+__all__ = ["StageRegression"]
 
-_DIFFERENCE: Final = "stage-difference"
 _UNITS: Final = (NATS, BITS)
 
 
 @dataclass(frozen=True, slots=True)
-class StageRegressionState:
-    """The (stage, stage before, set) of which it was reported."""
-
-    said: tuple[tuple[str, str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StageRegression(Rule):
+class StageRegression(SetupRule):
     """Speaks where the whole interval of (after less before) is above zero, and the difference above the resolution.
 
     The difference arrives as a set-up row ``stage-difference``; one without a standard error is not judged.
@@ -42,63 +33,33 @@ class StageRegression(Rule):
     """
 
     info: ClassVar[RuleInfo] = RuleInfo("stage-regression", (Severity.WARNING,), (SetupObservation,), place=290)
+    row: ClassVar = "stage-difference"
 
     retention: tuple[str, ...] = ()
     confidence: float = limits.CONFIDENCE
 
-    def initial(self) -> StageRegressionState:
-        """Nothing reported."""
-        return StageRegressionState()
-
-
-    def step(
-        self, state: StageRegressionState, seen: Observation, signals: Signals
-    ) -> tuple[StageRegressionState, Found]:
-        """Judges a stage's difference, once for each pair of stages and set."""
-        if not isinstance(seen, SetupObservation) or seen.kind != _DIFFERENCE:
-            return state, ()
-        named = tuple(_text(seen.values, name) for name in ("stage", "before", "split"))
-        stage, before, split = named
-        difference, se = _number(seen.values, "difference"), _number(seen.values, "se")
-        unit = seen.values.get("unit")
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """A warning with the interval of a stage's difference."""
+        stage, before, split = (text_of(seen, name) for name in ("stage", "before", "split"))
+        difference, se, resolution, value_before, value_after = (
+            finite_number(seen.values.get(name))
+            for name in ("difference", "se", "resolution", "value_before", "value_after")
+        )
+        unit, paired = seen.values.get("unit"), seen.values.get("paired") is True
         if not (stage and before and split) or unit not in _UNITS or difference is None or se is None or se < 0:
-            return state, ()
-        key = (stage, before, split)
+            return None
         low, high = interval(difference, se, self.confidence)
-        resolution = _number(seen.values, "resolution")
         if resolution is None:  # a row that somebody else wrote
             resolution = resolution_of(se, Seeds(STAGE_START).error(str(unit), None), self.confidence)
-        behind = relation_of(difference, low, high, resolution) == "behind"
-        if not behind or key in state.said or is_retention(split, self.retention):
-            return state, ()
+        if relation_of(difference, low, high, resolution) != "behind" or is_retention(split, self.retention):
+            return None
         values = {
-            "stage": stage,
-            "before": before,
-            "unit": unit,
-            "difference": difference,
-            "se": se,
-            "low": low,
-            "high": high,
-            "confidence": self.confidence,
-            "value_before": _number(seen.values, "value_before"),
-            "value_after": _number(seen.values, "value_after"),
-            "paired": seen.values.get("paired") is True,
-        }
-        finding = Finding(
-            self.code,
-            Severity.WARNING,
-            seen.step,
-            split,
-            values,
-            variant="" if values["paired"] else "unpaired",
-        )
-        return replace(state, said=(*state.said, key)), (finding,)
+            "stage": stage, "before": before, "unit": unit, "difference": difference, "se": se, "low": low,
+            "high": high, "confidence": self.confidence, "value_before": value_before, "value_after": value_after,
+            "paired": paired,
+        }  # fmt: skip
+        return self._found(seen, Severity.WARNING, values, "" if paired else "unpaired")
 
-
-def _text(values: Mapping[str, Any], name: str) -> str:
-    value = values.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _number(values: Mapping[str, Any], name: str) -> float | None:
-    return finite_number(values.get(name))
+    def subject(self, found: Finding) -> str:
+        """A pair of stages and a set, whether paired or not."""
+        return f"{found.values['stage']} {found.values['before']} {found.split}"

@@ -1,4 +1,7 @@
-"""`note`: what this tool, or the Trainer around it, does not do in a run, and why: one code, a table of reasons."""
+"""What this tool, or the Trainer around it, does not do in a run, and why.
+
+`note` is one code with a table of reasons; a history that is too short and a rule that raised have their own codes.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from ko_cpt_callbacks.messages.catalogue import NOTE
-from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.rules.setup.setup_rule import Reading, SetupReason, count_of, first_of, some_names, text_of
+from ko_cpt_callbacks.rules.rule import Found, OnceRule, Rule, RuleInfo
+from ko_cpt_callbacks.rules.setup.setup_rule import (
+    Reading,
+    SetupReason,
+    SetupRule,
+    count_of,
+    first_of,
+    some_names,
+    text_of,
+)
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.progress import RunProgress
+from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["Note"]
+__all__ = ["NotEnoughData", "Note", "RuleFailed"]
 
 
 def _as_it_is(seen: SetupObservation, name: str) -> Any:
@@ -103,3 +116,57 @@ def _is_said(finding: Finding, state: tuple[str, ...]) -> bool:
     """Whether it was reported, or the whole run's reason stands for it."""
     of_run = finding.variant == _EXACT_LOSS and f"{_WHOLE_RUN} " in state
     return of_run or _subject(finding) in state
+
+
+_OF_A_RULE: Final[Mapping[str, Reading]] = {"rule": text_of, "error": text_of}
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFailed(SetupRule):
+    """Says once per rule what the monitor noted where it raised, in an observation of this code's name.
+
+    The monitor makes that observation and gives it to this rule; no row holds it. It never asks to stop: a mistake
+    of this package is no reason to end a training.
+    """
+
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason("at-the-end", Severity.WARNING, _OF_A_RULE, lambda seen: seen.values.get("at_the_end") is True),
+        SetupReason("at-a-row", Severity.WARNING, _OF_A_RULE),
+    )
+    info: ClassVar[RuleInfo] = RuleInfo("rule-failed", (Severity.WARNING,), (SetupObservation,), place=300)
+
+    def subject(self, found: Finding) -> str:
+        """The rule."""
+        return str(found.values["rule"])
+
+
+@dataclass(frozen=True, slots=True)
+class NotEnoughData(OnceRule):
+    """Says once, at the end, that there was too little to judge.
+
+    Args:
+        min_train_points: Training rows that are enough. Chosen, not measured: below it neither a trend nor
+            its noise can be had from a log.
+        min_evaluations: Evaluations of one set that are enough. Chosen, not measured: a first, a last, and
+            one between.
+    """
+
+    info: ClassVar[RuleInfo] = RuleInfo("not-enough-data", (Severity.INFO,), (EndObservation,), place=340)
+
+    min_train_points: int = limits.JUDGED_POINTS
+    min_evaluations: int = limits.JUDGED_EVALUATIONS
+
+    def judged(self, signals: Signals, *, live: bool) -> Found:
+        """How many points there are of each kind."""
+        run = signals.run
+        points, most = run.train.points, max((split.evaluations for split in run.splits.values()), default=0)
+        if points >= self.min_train_points or most >= self.min_evaluations:
+            return ()
+        values = {
+            "train_points": points,
+            "evaluations": most,
+            "min_train_points": self.min_train_points,
+            "min_evaluations": self.min_evaluations,
+        }
+        step = None if run == RunProgress() else run.length.row_step
+        return (Finding(self.code, Severity.INFO, step, values=values),)

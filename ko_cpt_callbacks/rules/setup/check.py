@@ -19,7 +19,6 @@ from ko_cpt_callbacks.rules.setup.setup_rule import (
     SetupReason,
     SetupRule,
     count_of,
-    first_of,
     names_of,
     some_names,
     some_of,
@@ -31,24 +30,9 @@ from ko_cpt_callbacks.run.observation import SetupObservation
 
 __all__ = [
     "AdaptersFrozen", "EmbeddingsFrozen", "EmbeddingsNotPadded", "EmbeddingsUntied", "EosNotTrained",
-    "ForeignRecord", "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "RecordBehind",
-    "TwoWriters", "WorstModelKept",
+    "ForeignRecord", "HalfPrecisionModules", "MetricNotDelivered", "NoTrainableParameters", "PromptInLoss",
+    "RecordBehind", "TwoWriters", "WorstModelKept",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SetupCheck(SetupRule):
-    """A check that its reasons decide; a subclass is a row of the table."""
-
-    reasons: ClassVar[tuple[SetupReason, ...]]
-    """What it may say; the first that fits is reported."""
-    row: ClassVar[str] = ""
-    """Kind of the set-up row that it reads; empty: its own code."""
-
-    def judge(self, seen: SetupObservation) -> Finding | None:
-        """The first reason that the row shows."""
-        fits = first_of(self.reasons, seen) if seen.kind == (self.row or self.code) else None
-        return None if fits is None else self._found(seen, fits[0].severity, fits[1], fits[0].name)
 
 
 def _info(code: str, reasons: tuple[SetupReason, ...], *, may_stop: bool, place: int = 10) -> RuleInfo:
@@ -58,7 +42,7 @@ def _info(code: str, reasons: tuple[SetupReason, ...], *, may_stop: bool, place:
 
 
 @dataclass(frozen=True, slots=True)
-class NoTrainableParameters(SetupCheck):
+class NoTrainableParameters(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     Training usually dies in the first backward pass with an error that names no parameter. With gradient
@@ -79,7 +63,7 @@ def _beside_adapters(seen: SetupObservation) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptersFrozen(SetupCheck):
+class AdaptersFrozen(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     An adapter that is loaded rather than made is frozen unless asked otherwise (PEFT's ``is_trainable``), and some
@@ -105,7 +89,7 @@ def _untrained(seen: SetupObservation) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsFrozen(SetupCheck):
+class EmbeddingsFrozen(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     The row is written where the tokenizer has tokens beyond the vocabulary that the model was built with, or that it
@@ -127,7 +111,7 @@ class EmbeddingsFrozen(SetupCheck):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsUntied(SetupCheck):
+class EmbeddingsUntied(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     ``modules_to_save=["embed_tokens", "lm_head"]`` makes two copies of one matrix. They drift apart, and anyone who
@@ -141,7 +125,7 @@ class EmbeddingsUntied(SetupCheck):
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsNotPadded(SetupCheck):
+class EmbeddingsNotPadded(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     It is written where the vocabulary has certainly grown, and where its rows were a multiple of eight before and are
@@ -164,7 +148,7 @@ _OF_HALVES: Final[Mapping[str, Reading]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HalfPrecisionModules(SetupCheck):
+class HalfPrecisionModules(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     Typical is an 8-bit model whose other weights were loaded in fp16: PEFT keeps its LoRA in fp32, but copies
@@ -179,14 +163,18 @@ class HalfPrecisionModules(SetupCheck):
     info: ClassVar[RuleInfo] = _info("half-precision-modules", reasons, may_stop=True)
 
 
+def _trained(seen: SetupObservation) -> bool:
+    """Whether the first batch is one of training, not of an evaluation."""
+    return text_of(seen, keys.SPLIT) == keys.TRAIN_PREFIX
+
+
 def _ends_masked(seen: SetupObservation) -> bool:
     """Whether no label of the first training batch is the end token, which pads it."""
-    training = text_of(seen, keys.SPLIT) == keys.TRAIN_PREFIX
-    return training and seen.values.get("pad_is_end") is True and count_of(seen, "end_labels") == 0
+    return _trained(seen) and seen.values.get("pad_is_end") is True and count_of(seen, "end_labels") == 0
 
 
 @dataclass(frozen=True, slots=True)
-class EosNotTrained(SetupCheck):
+class EosNotTrained(SetupRule):
     """Reads the counts of the first training batch: texts that end with the end token, and labels that are it.
 
     transformers' ``DataCollatorForLanguageModeling`` and many others give every pad token the label -100. Where the
@@ -203,7 +191,32 @@ class EosNotTrained(SetupCheck):
 
 
 @dataclass(frozen=True, slots=True)
-class WorstModelKept(SetupCheck):
+class PromptInLoss(SetupRule):
+    """Reads the counts of the first training batch: of all text in it, how much has no label.
+
+    Args:
+        task: What the run was declared to be; only ``sft`` has prompts. In continued pretraining every token is
+            labeled, and that is right.
+    """
+
+    reasons: ClassVar[tuple[SetupReason, ...]] = (
+        SetupReason(
+            "", Severity.WARNING, {"rows": some_of, "tokens": some_of},
+            lambda seen: _trained(seen) and count_of(seen, "unlabelled") == 0,
+        ),
+    )  # fmt: skip
+    row: ClassVar = FIRST_BATCH
+    info: ClassVar[RuleInfo] = _info("prompt-in-loss", reasons, may_stop=True, place=20)
+
+    task: str = "cpt"
+
+    def judge(self, seen: SetupObservation) -> Finding | None:
+        """A warning where every row is labeled from its second token to its end."""
+        return SetupRule.judge(self, seen) if self.task == "sft" else None
+
+
+@dataclass(frozen=True, slots=True)
+class WorstModelKept(SetupRule):
     """Reads the set-up rows of this code's name, written when training begins; ``keeps`` says what is kept.
 
     The Trainer takes every metric whose name does not end in ``loss`` for one that is better the higher: with
@@ -223,7 +236,7 @@ _OF_METRIC: Final[Mapping[str, Reading]] = {"metric": text_of, "near": text_of, 
 
 
 @dataclass(frozen=True, slots=True)
-class MetricNotDelivered(SetupCheck):
+class MetricNotDelivered(SetupRule):
     """Reads the set-up row of this code's name, written when training begins.
 
     The Trainer looks the name up after its first evaluation and raises a KeyError, hours into a run. An error where
@@ -242,7 +255,7 @@ class MetricNotDelivered(SetupCheck):
 
 
 @dataclass(frozen=True, slots=True)
-class RecordBehind(SetupCheck):
+class RecordBehind(SetupRule):
     """Reads the set-up row that a reader puts where the record ends and the state's rows begin.
 
     It never asks to stop: the run is over, or its record is being made whole.
@@ -269,16 +282,15 @@ class ForeignRecord(SetupRule):
     def judge(self, seen: SetupObservation) -> Finding | None:
         """A warning, with how many rows do not count any more and, where there is one, the first that differs."""
         rows = count_of(seen, "rows")
-        if seen.kind != self.code or rows is None:
+        if rows is None:
             return None
         first = count_of(seen, "first_step")
-        variant = "apart" if first is None else "differs"
         values = {"rows": rows, "first_step": first}
-        return Finding(self.code, Severity.WARNING, seen.step, values=values, variant=variant)
+        return self._found(seen, Severity.WARNING, values, "apart" if first is None else "differs")
 
 
 @dataclass(frozen=True, slots=True)
-class TwoWriters(SetupCheck):
+class TwoWriters(SetupRule):
     """Reads the set-up row that the callback notes when another process holds the folder's lock.
 
     That run writes no files, so the finding is in its console and its ``callback.findings`` alone. It never asks to

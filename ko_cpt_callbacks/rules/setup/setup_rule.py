@@ -1,4 +1,4 @@
-"""What the rules on the set-up have in common: each reads one kind of set-up row and speaks once.
+"""What the rules on set-up rows have in common: each reads one kind of them and speaks once of each mistake.
 
 Live code notes what it saw when training began (a row of the rule's own kind); whether that is worth a finding, and
 with which numbers, is decided here, so that a finished run's rows give the same answer.
@@ -6,10 +6,9 @@ with which numbers, is decided here, so that a finished run's rows give the same
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.rules.rule import Found, Rule
@@ -18,7 +17,7 @@ from ko_cpt_callbacks.run.observation import Observation, SetupObservation, fini
 from ko_cpt_callbacks.signal.signals import Signals
 
 __all__ = [
-    "CORPUS_USE", "FIRST_BATCH", "Reading", "SetupReason", "SetupRule", "count_of", "first_of", "is_trial", "names_of",
+    "CORPUS_USE", "FIRST_BATCH", "Reading", "SetupReason", "SetupRule", "count_of", "first_of", "names_of",
     "some_names", "some_of", "text_of",
 ]  # fmt: skip
 
@@ -69,53 +68,49 @@ def first_of(reasons: Sequence[SetupReason], seen: SetupObservation) -> tuple[Se
 class SetupRule(Rule):
     """Speaks at the first set-up row that shows the mistake; a resumed run may bring it again.
 
-    Its state is the sentences reported, by variant and set or source: one row may show two mistakes of a code, or two
-    sets.
+    Its state is what was reported, by `subject`.
     """
 
-    @abstractmethod
+    reasons: ClassVar[tuple[SetupReason, ...]] = ()
+    """What a row may show; the first that fits is reported."""
+    row: ClassVar[str] = ""
+    """Kind of the set-up rows that it reads; empty: its own code."""
+
     def judge(self, seen: SetupObservation) -> Finding | None:
-        """What a row shows; None where it is no mistake, or the row lacks what the sentence needs."""
+        """What a row of the kind shows; None where it is no mistake, or the row lacks what the sentence needs."""
+        fits = first_of(self.reasons, seen)
+        return None if fits is None else self._found(seen, fits[0].severity, fits[1], fits[0].name)
+
+    def subject(self, found: Finding) -> str:
+        """What is reported once: a sentence of a set or source; a code may be two mistakes, of two sets."""
+        return f"{found.variant} {found.split or found.values.get('source') or ''}"
 
     def initial(self) -> tuple[str, ...]:
         """Nothing reported."""
         return ()
 
     def step(self, state: tuple[str, ...], seen: Observation, signals: Signals) -> tuple[tuple[str, ...], Found]:
-        """Judges a set-up row; every other row says nothing."""
-        if not isinstance(seen, SetupObservation):
+        """Judges a set-up row of the kind; every other row says nothing."""
+        if not isinstance(seen, SetupObservation) or seen.kind != (self.row or self.code):
             return state, ()
         found = self.judge(seen)
-        said = "" if found is None else f"{found.variant} {found.split or found.values.get('source') or ''}"
-        if found is None or said in state:
+        if found is None or (subject := self.subject(found)) in state:
             return state, ()
-        return (*state, said), (found,)
+        return (*state, subject), (found,)
 
     def _found(
         self, seen: SetupObservation, severity: Severity, values: Mapping[str, Any], variant: str = ""
     ) -> Finding:
         """The finding of a row. What may stop a run asks to, but for infos: starting again is cheap at its start."""
-        return Finding(
-            self.code,
-            severity,
-            seen.step,
-            split=text_of(seen, keys.SPLIT),
-            values=values,
-            asks_to_stop=self.info.may_stop and severity is not Severity.INFO,
-            variant=variant,
-        )
+        stops = self.info.may_stop and severity is not Severity.INFO
+        split = text_of(seen, keys.SPLIT)
+        return Finding(self.code, severity, seen.step, split, values, asks_to_stop=stops, variant=variant)
 
 
 def text_of(seen: SetupObservation, name: str) -> str | None:
     """A text in a row's values; None where there is none."""
     value = seen.values.get(name)
     return value if isinstance(value, str) and value else None
-
-
-def is_trial(seen: SetupObservation, least: int) -> bool:
-    """Whether a row of a source's use says that all sources together have fewer bytes; not counted is no trial."""
-    size = count_of(seen, "corpus_bytes")
-    return size is not None and size < least
 
 
 def count_of(seen: SetupObservation, name: str) -> int | None:

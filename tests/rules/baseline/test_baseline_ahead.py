@@ -11,7 +11,7 @@ from messages.shown import shown
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.rules.baseline.baseline_ahead import BaselineAhead
+from ko_cpt_callbacks.rules.baseline.comparison import BaselineAhead
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity

@@ -9,7 +9,7 @@ from messages.shown import shown
 from rules.baseline.test_baseline_ahead import difference, evaluation
 
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.rules.baseline.baseline_behind import BaselineBehind
+from ko_cpt_callbacks.rules.baseline.comparison import BaselineBehind
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, TrainObservation

@@ -7,7 +7,7 @@ from messages.shown import shown
 from rules.baseline.test_baseline_ahead import evaluation
 
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage
-from ko_cpt_callbacks.rules.baseline.not_comparable import NotComparable
+from ko_cpt_callbacks.rules.baseline.comparison import NotComparable
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import (

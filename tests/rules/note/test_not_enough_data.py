@@ -8,7 +8,7 @@ import pytest
 from messages.shown import shown
 
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.note.not_enough_data import NotEnoughData
+from ko_cpt_callbacks.rules.note.note import NotEnoughData
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.note.rule_failed import RuleFailed
+from ko_cpt_callbacks.rules.note.note import RuleFailed
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 

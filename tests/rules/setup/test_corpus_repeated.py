@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.rules.setup.corpus_repeated import CorpusRepeated
+from ko_cpt_callbacks.rules.setup.threshold import CorpusRepeated
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

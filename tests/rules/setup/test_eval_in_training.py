@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from messages.shown import shown
 
-from ko_cpt_callbacks.rules.setup.eval_in_training import EvalInTraining
+from ko_cpt_callbacks.rules.setup.threshold import EvalInTraining
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

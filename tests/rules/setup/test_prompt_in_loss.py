@@ -8,7 +8,7 @@ import pytest
 from messages.shown import shown
 
 from ko_cpt_callbacks.rules.registry import rules_for
-from ko_cpt_callbacks.rules.setup.prompt_in_loss import PromptInLoss
+from ko_cpt_callbacks.rules.setup.check import PromptInLoss
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT

@@ -18,7 +18,7 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.page import PageLine, aligned, loss_text, verdict_line, with_error
+from ko_cpt_callbacks.run.page import PageLine, aligned_rows, loss_text, verdict_line, with_error
 
 __all__ = ["as_csv", "as_github", "as_markdown", "table_of_runs"]
 
@@ -32,13 +32,14 @@ _LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity
 _COLUMNS: Final = ("run", "state", "verdict", "best-loss", "english", "worst", "col-tokens", "written")
 
 
-def table_of_runs(rows: Sequence[RunRow], language: str, width: int) -> list[PageLine]:
+def table_of_runs(rows: Sequence[RunRow], language: str, width: int, *, fold: bool = False) -> list[PageLine]:
     """How many runs there are and what they come to, then a row a run, the gravest first, stages under their plan.
 
     Args:
         rows: The rows.
         language: Of the head.
         width: Columns.
+        fold: As `aligned_rows` has it.
     """
     said = catalogue(language)
     ordered = _ordered(rows)
@@ -49,15 +50,13 @@ def table_of_runs(rows: Sequence[RunRow], language: str, width: int) -> list[Pag
     room = max(_SHORT_NAME, min(_NAME, width - sum(rooms) - 2 * len(rooms)))
     cells = [[_name(row, base, room), *of_row] for row, of_row in zip(ordered, cells, strict=True)]
     styles = ["stop" if row.error else "" if row.facts is None else row.facts.verdict.value for row in ordered]
-    lines = aligned([titles, *cells], width)
-    each = len(lines) // (len(ordered) + 1)
-    of_rows = [_COLOR[style] for style in ["", *styles] for _ in range(each)]
+    lines = aligned_rows([titles, *cells], width, fold=fold)
     marked = any(cell.endswith("*") for row in cells for cell in row)
     return [
         PageLine(_head(ordered, said), "bold"),
         *([PageLine(f"{base}/", "dim")] if base else []),
         PageLine(),
-        *(PageLine(text, style) for text, style in zip(lines, of_rows, strict=True)),
+        *(PageLine(line, _COLOR[style]) for style, of_row in zip(["", *styles], lines, strict=True) for line in of_row),
         *([PageLine(said.line_of("trainer-loss"), "dim")] if marked else []),
     ]
 

@@ -14,15 +14,15 @@ import typer
 
 from ko_cpt_callbacks.errors import KoCPTError
 from ko_cpt_callbacks.messages.formatter import WIDTH
-from ko_cpt_callbacks.messages.terminal import encodable, printable
+from ko_cpt_callbacks.messages.terminal import encodable, printable, wrapped
 from ko_cpt_callbacks.run.page import PageLine
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 __all__ = [
-    "complain", "fail", "guarded", "let_print_anything", "page_width", "print_json", "print_lines", "print_page",
-    "printable_lines",
+    "complain", "fail", "guarded", "let_print_anything", "page_width", "print_folded", "print_json", "print_lines",
+    "print_page", "printable_lines", "terminal_width",
 ]  # fmt: skip
 
 
@@ -46,20 +46,38 @@ _COLORS: Final = {
 }  # fmt: skip
 
 
+def terminal_width() -> int | None:
+    """Columns of the terminal; None of a file or a pipe."""
+    return max(_NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
+
 def page_width() -> int:
     """Columns of the terminal; of a file or a pipe those of a finding's line, so that none is broken there."""
-    return max(_NARROWEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+    return terminal_width() or WIDTH
+
+
+def print_folded(lines: Iterable[str]) -> None:
+    """Print lines, on a terminal those that are longer than it is wide broken between words."""
+    for line in lines:
+        for part in _folded(printable(line)):
+            typer.echo(part)
+
+
+def _folded(line: str) -> list[str]:
+    width = terminal_width()
+    return [line] if width is None else wrapped(line, width, " " * (2 + len(line) - len(line.lstrip())))
 
 
 def print_lines(lines: Iterable[PageLine]) -> None:
-    """Print a page, in color where a terminal reads and ``NO_COLOR`` is not set."""
+    """Print a page, in color where a terminal reads and ``NO_COLOR`` is not set; folded as `print_folded` does it."""
     color = None if not os.environ.get("NO_COLOR") else False
     for line in lines:
-        text = encodable(line.text, sys.stdout.encoding)
         bold, dim = line.style in ("bold", "ok", "look", "stop"), line.style == "dim"
         plain = not (bold or dim or line.style)
-        shown = text if plain else typer.style(text, fg=_COLORS.get(line.style), bold=bold, dim=dim)
-        typer.echo(shown, color=color)
+        for part in _folded(line.text):
+            text = encodable(part, sys.stdout.encoding)
+            shown = text if plain else typer.style(text, fg=_COLORS.get(line.style), bold=bold, dim=dim)
+            typer.echo(shown, color=color)
 
 
 def guarded(command: str, action: Callable[[], None]) -> None:

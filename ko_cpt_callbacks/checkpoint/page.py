@@ -10,7 +10,7 @@ from ko_cpt_callbacks.checkpoint.choice import LEVEL, Basis
 from ko_cpt_callbacks.checkpoint.disk import checkpoint_name
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import CUT
-from ko_cpt_callbacks.run.page import aligned, with_error
+from ko_cpt_callbacks.run.page import aligned_rows, with_error
 
 __all__ = ["account_cells", "account_lines", "keep_line", "size_text"]
 
@@ -66,13 +66,14 @@ def _names(some: Sequence[Checkpoint]) -> list[str]:
     return names if len(names) <= _MOST_NAMES else [f"{names[0]} {CUT} {names[-1]} ({len(names):,})"]
 
 
-def account_lines(account: Account, language: str, width: int) -> list[str]:
+def account_lines(account: Account, language: str, width: int, *, fold: bool = False) -> list[str]:
     """The table, what it is by, and what follows.
 
     Args:
         account: The checkpoints.
         language: Of the sentences.
         width: Columns.
+        fold: As `aligned_rows` has it.
     """
     said, choice = catalogue(language), account.choice
     if not account.checkpoints:
@@ -81,7 +82,8 @@ def account_lines(account: Account, language: str, width: int) -> list[str]:
     values = {} if choice is None else {"rows": choice.rows, "noise": choice.noise}
     count = len(account.checkpoints)
     head = said.line_of("checkpoints-on", set=account.split, count=count, basis=said.line_of(basis, **values))
-    lines = [head, "", *aligned(account_cells(account, said), width), "", keep_line(account, language)]
+    table = [line for of_row in aligned_rows(account_cells(account, said), width, fold=fold) for line in of_row]
+    lines = [head, "", *table, "", keep_line(account, language)]
     if choice is not None and choice.basis is not Basis.NONE:
         compared = sum(one.gap is not None for one in account.checkpoints)
         lines.append(said.line_of("checkpoints-equal-title", level=LEVEL, count=compared))

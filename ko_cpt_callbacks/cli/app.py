@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
-from ko_cpt_callbacks.check.terminal import let_print_anything
+from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_folded
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.checkpoints import checkpoints
@@ -99,7 +99,7 @@ def explain(
     rule = next(rule for rule in known_rules() if rule.code == code)
     said, info = catalogue(language).explanation(code), rule.info
     stop = "may stop a run (stop_on)" if info.may_stop else "never stops a run"
-    typer.echo(f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})")
+    print_folded([f"{code} ({', '.join(info.severities)}; {stop}; since {info.since})"])
     words = catalogue(language).words
     _explain(said, words)
     for reason, of_reason in said.reasons.items():
@@ -124,4 +124,4 @@ def _explain(said: Explanation, words: Mapping[str, str]) -> None:
 def _section(title: str, text: str) -> None:
     typer.echo(f"\n{title}")
     for fact in text.split("\n"):
-        typer.echo("\n".join(wrapped(f"{_INDENT}{fact}", _WIDTH, _INDENT)))
+        typer.echo("\n".join(wrapped(f"{_INDENT}{fact}", min(_WIDTH, page_width()), _INDENT)))

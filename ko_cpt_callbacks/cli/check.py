@@ -24,7 +24,7 @@ from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.page import page_lines
 from ko_cpt_callbacks.check.runs import CheckOptions, RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
-from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
+from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines, terminal_width
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.forecast.family import FamilyRun
@@ -228,7 +228,7 @@ def _show_rows(rows: Sequence[RunRow], form: str, language: str | None, *, alone
     if form == "json":
         print_json({"format": _FORMAT, "runs": [row.as_dict() for row in rows]})
     elif form == "text":
-        print_lines(table_of_runs(rows, language, page_width()))
+        print_lines(table_of_runs(rows, language, page_width(), fold=terminal_width() is not None))
     elif form == "csv":
         typer.echo(as_csv(rows), nl=False)
     else:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks.check.judgement import read_recorded_run
-from ko_cpt_callbacks.check.terminal import guarded, page_width, print_json
+from ko_cpt_callbacks.check.terminal import guarded, page_width, print_folded, print_json, terminal_width
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
-from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 if TYPE_CHECKING:  # numpy: only for who asks
@@ -70,8 +69,8 @@ def _checkpoints(run: str, split: str | None, lang: str | None, *, prune: bool, 
         reported[0]["prune"], failed = _prune(accounts[0][1], language, yes=yes, quiet=as_json)
     elif not as_json:
         for path, account in accounts:
-            for line in [*([path] if plan else []), *account_lines(account, language, page_width())]:
-                typer.echo(printable(line))
+            lines = account_lines(account, language, page_width(), fold=terminal_width() is not None)
+            print_folded([*([path] if plan else []), *lines])
     if as_json:
         print_json({"format": _FORMAT, "runs": reported})
     if failed:
@@ -97,7 +96,7 @@ def _prune(account: Account, language: str, *, yes: bool, quiet: bool) -> tuple[
 
     def say(name: str, **values: Any) -> None:
         if not quiet:
-            typer.echo(printable(said.line_of(name, **values)))
+            print_folded([said.line_of(name, **values)])
 
     for step, why in plan.kept:
         say("checkpoint-kept", path=str(plan.folder / checkpoint_name(step)), why=said.line_of(f"checkpoint-why-{why}"))

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.terminal import guarded, print_json
+from ko_cpt_callbacks.check.terminal import guarded, print_folded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.forecast.family import Apart
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
-from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
@@ -131,8 +130,7 @@ def _forecast(
         print_json({"format": _FORMAT, "run": run, "what_if": question.schedule.asked, "forecasts": told})
         return
     for curve, found, reached in answers:
-        for line in _lines(curve, found, reached, question.schedule, language):
-            typer.echo(printable(line))
+        print_folded(_lines(curve, found, reached, question.schedule, language))
 
 
 def _question(

@@ -20,9 +20,9 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = [
-    "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "finding_lines", "listed",
-    "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do", "verdict_line",
-    "with_error",
+    "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows",
+    "finding_lines", "listed", "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do",
+    "verdict_line", "with_error",
 ]  # fmt: skip
 
 GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
@@ -231,24 +231,46 @@ def table_cells(summary: Summary, said: Catalogue, most: int | None = None) -> l
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """A table: the first column to the left, the others to the right; empty columns are left out.
+    """A table: see `aligned_rows`."""
+    return [line for lines in aligned_rows(rows, width) for line in lines]
+
+
+def aligned_rows(rows: Sequence[Sequence[str]], width: int, *, fold: bool = False) -> list[list[str]]:
+    """The lines of every row of a table: the first column to the left, the others to the right, without empty columns.
 
     Args:
         rows: The first is the head.
         width: Columns; where the table is wider, the first cell of a row stands on a line of its own.
+        fold: Whether the others, where they are wider still, stand behind their titles on as many lines as they need.
     """
     kept = [at for at in range(len(rows[0])) if at == 0 or any(row[at] for row in rows[1:])]
     cells = [[printable(row[at]) for at in kept] for row in rows]
     rooms = [max(columns(row[at]) for row in cells) for at in range(len(kept))]
-    fits = sum(rooms) + len(_GAP) * (len(rooms) - 1) <= width
+    room = sum(rooms) + len(_GAP) * (len(rooms) - 1)
+    fits = room <= width
+    if fold and room - rooms[0] > width:
+        return [[], *(_folded(cells[0], row, width) for row in cells[1:])]
     lines = []
     for row in cells:
         values = [" " * (room - columns(cell)) + cell for cell, room in zip(row[1:], rooms[1:], strict=True)]
         if fits:
-            lines.append(_GAP.join([_filled(row[0], rooms[0]), *values]).rstrip())
+            lines.append([_GAP.join([_filled(row[0], rooms[0]), *values]).rstrip()])
         else:
-            lines += [row[0], (_GAP + _GAP.join(values)).rstrip()]
-    return [line for line in lines if line]
+            lines.append([row[0], (_GAP + _GAP.join(values)).rstrip()])
+    return [[line for line in of_row if line] for of_row in lines]
+
+
+def _folded(titles: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """A row's first cell, then the others behind their titles, broken between them."""
+    lines = [row[0]]
+    for title, cell in zip(titles[1:], row[1:], strict=True):
+        if cell:
+            longer = f"{lines[-1]} · {title} {cell}"
+            if len(lines) > 1 and columns(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(f"{_GAP}{title} {cell}")
+    return [part for line in lines for part in wrapped(line, width, 2 * _GAP)]
 
 
 def _filled(text: str, room: int) -> str:

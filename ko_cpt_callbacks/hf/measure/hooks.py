@@ -107,12 +107,13 @@ class ForwardWatch:
         if output is None:  # the forward pass raised
             return
         if module.training:
-            # The first label of a row has no prediction, unless virtual tokens stand before it.
-            shifts = self.alignment == "causal" and not self.virtual_tokens
             self._train.observe(
-                kwargs, ForwardOutput.of(output), shifts=shifts, pad_id=self._pad_id, alignment=self.alignment,
+                kwargs,
+                ForwardOutput.of(output),
+                alignment=self.alignment,
                 virtual_tokens=self.virtual_tokens,
-            )  # fmt: skip
+                pad_id=self._pad_id,
+            )
             return
         call = _by_name(args, kwargs)
         taken = None if has_labels(call) or self._eval.has_labelled_pass else find_labels(call)

@@ -11,31 +11,125 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.measure.measurement import PaddingCounts, add_padding
-from ko_cpt_callbacks.hf.measure.train_meter import (
-    LossProbe,
-    LossSums,
-    TrainMeter,
-    TrainTotals,
-    add_counts,
-    resumed_totals,
-)
+from ko_cpt_callbacks.hf.measure.train_meter import LossKind, LossSums, TrainCounts, TrainMeter, add_counts
 from ko_cpt_callbacks.hf.ranks import Ranks
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.fold import LOSS_SCALED
 
-__all__ = ["StepCounts", "TrainLoss"]
+__all__ = ["StepCounts", "TrainLoss", "TrainTotals", "resumed_totals"]
 
-_EQUAL: Final = 0.02
-"""Two losses of one forward pass agree within this share: bfloat16 keeps 0.4 %. Chosen, not measured."""
 _SCALED: Final = 1.5
 """A logged loss beyond so many times the measured one, or below its inverse, is no average of the same losses: steps
 have unlike token counts, and transformers 4.57 divides by a count of unshifted labels, which is 4/3 of the targets in
 rows of four tokens. Chosen, not measured."""
 _NEAR: Final = 0.1  # how far a factor may lie off a count that explains it, or off the window's before
+
+
+@dataclass(slots=True)
+class TrainTotals:
+    """What the counts add up to: the numbers of the next training row.
+
+    Attributes:
+        tokens_seen: Target tokens since the start of the run; None once they are not known.
+        step: Last optimizer step that was counted.
+        devices: Accelerators at work; 0 on CPU.
+        bad: Non-finite micro-batches of each step since the last training row.
+        targetless: Micro-batches without a target token since the last training row.
+        losses: What the losses since the last training row come to; None once they are not known.
+        loss_kind: What the model returns; None while that is not known.
+    """
+
+    tokens_seen: int | None = 0
+    step: int = 0
+    devices: int = 0
+    bad: dict[int, int] = field(default_factory=dict)
+    targetless: int = 0
+    losses: LossSums | None = field(default_factory=LossSums)
+    loss_kind: LossKind | None = None
+    _bad_known: bool = True
+    _tokens: int | None = 0
+    _seconds: float = 0.0
+
+    def add(self, counts: TrainCounts) -> None:
+        """Add what was counted since the last call (a row or a checkpoint)."""
+        if counts.tokens is None:
+            self.tokens_seen = self._tokens = None
+        else:
+            self.tokens_seen = None if self.tokens_seen is None else self.tokens_seen + counts.tokens
+            self._tokens = None if self._tokens is None else self._tokens + counts.tokens
+        self._seconds += counts.seconds
+        self.targetless += counts.targetless
+        self.losses = None if self.losses is None or counts.losses is None else self.losses.plus(counts.losses)
+        self.loss_kind = self.loss_kind or counts.loss_kind
+        if counts.bad_micro_batches is None:
+            self._bad_known = False
+            return
+        for offset, bad in enumerate(counts.bad_micro_batches, start=1):
+            if bad:
+                self.bad[self.step + offset] = bad
+        self.step += len(counts.bad_micro_batches)
+
+    def pending(self) -> dict[str, int]:
+        """Tokens so far and the non-finite steps since the last training row."""
+        row = {} if self.tokens_seen is None else {keys.TOKENS_SEEN: self.tokens_seen}
+        if self._bad_known:
+            row[keys.NONFINITE_STEPS] = len(self.bad)
+            row[keys.NONFINITE_MICRO_BATCHES] = sum(self.bad.values())
+            if self.bad:
+                row[keys.NONFINITE_FIRST_STEP] = min(self.bad)
+        if self.targetless:
+            row[keys.TARGETLESS_MICRO_BATCHES] = self.targetless
+        return row
+
+    def close_row(self, step: int) -> dict[str, int | float]:
+        """The keys of a training row at ``step``; the next row begins after it."""
+        row: dict[str, int | float] = dict(self.pending())
+        if self._tokens and self._seconds > 0.0:
+            rate = self._tokens / self._seconds
+            row[keys.TOKENS_PER_SECOND] = rate
+            if self.devices:
+                row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
+        self.bad, self._bad_known, self.step = {}, True, step
+        self._tokens, self._seconds, self.targetless, self.losses = 0, 0.0, 0, LossSums()
+        return row
+
+
+def resumed_totals(live: Sequence[Mapping[str, Any]], start_step: int, devices: int) -> TrainTotals:
+    """The totals of a training that begins at ``start_step``, from the lines on record that hold.
+
+    Args:
+        live: Lines of ``rows.jsonl`` up to ``start_step``.
+        start_step: Optimizer steps done; 0 for a training that begins anew.
+        devices: Accelerators at work.
+    """
+    totals = TrainTotals(step=start_step, devices=devices)
+    if not start_step:
+        return totals
+    counted = [line for line in live if keys.TOKENS_SEEN in line]
+    at_start = [line for line in counted if line.get(keys.STEP) == start_step]
+    # A checkpoint's line holds the steps since the last log row too; without it they are unknown.
+    totals.tokens_seen = int(at_start[-1][keys.TOKENS_SEEN]) if at_start else None
+    if not any(line.get(keys.STEP) == start_step for line in live if _closes_window(line)):
+        totals._bad_known = False  # what went before in this window is not known
+    last = counted[-1] if counted else {}
+    if last.get(keys.KIND) == keys.KIND_CHECKPOINT and last.get(keys.STEP) == start_step:
+        totals.targetless = int(last.get(keys.TARGETLESS_MICRO_BATCHES) or 0)
+        first, steps = last.get(keys.NONFINITE_FIRST_STEP), int(last.get(keys.NONFINITE_STEPS) or 0)
+        if first is not None and steps:
+            bad = int(last.get(keys.NONFINITE_MICRO_BATCHES) or steps)
+            totals.bad = {int(first) + offset: 0 for offset in range(steps)} | {int(first): bad}
+    return totals
+
+
+def _closes_window(line: Mapping[str, Any]) -> bool:
+    """Whether nothing before this line is unknown to a row after it: a training row, or a checkpoint's counts."""
+    kind = line.get(keys.KIND)
+    return kind == keys.KIND_TRAIN or (kind == keys.KIND_CHECKPOINT and keys.NONFINITE_STEPS in line)
 
 
 class StepCounts:
@@ -54,9 +148,8 @@ class StepCounts:
         self._meter = meter
         self._ranks = ranks
         self._totals = TrainTotals(devices=devices)
-        self._first = True
-        self._probe: LossProbe | None = None
         self.loss = loss
+        self._first = True
         self.step: int | None = None
         self._blind = self._blind_noted = False
 
@@ -69,7 +162,7 @@ class StepCounts:
         """Training begins at ``step``, with the lines on record that hold."""
         self._totals = resumed_totals(live, step, self._totals.devices)
         self._meter.restart()
-        self._first, self.step, self._probe = True, None, None
+        self._first, self.step = True, None
         self._blind = self._blind_noted = False
 
     def step_ends(self, step: int, due: Callable[[], bool]) -> PaddingCounts | None:
@@ -126,7 +219,7 @@ class StepCounts:
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
         if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
-            value, scaled = self.loss.judge(float(loss), sums, self._probe)
+            value, scaled = self.loss.judge(float(loss), sums, self._totals.loss_kind)
             if value is not None:
                 numbers[keys.PPL] = value
             if scaled is not None:
@@ -138,15 +231,12 @@ class StepCounts:
         parts = [json.loads(part) for part in self._ranks.exchange(lambda: self._part(first))]
         counts = add_counts(parts)
         self._totals.add(counts)
-        self._probe = counts.probe or self._probe
         self.step = step
         self._blind = self._blind or any(part["bad"] is None for part in parts)
         return add_padding([part["padding"] for part in parts]) if first else None
 
     def _part(self, first: bool) -> bytes:
         part = self._meter.part()
-        if not self._meter.watches:
-            part.update(tokens=None, bad=None, losses=None)  # not counted, which is not none
         part["padding"] = self._meter.first_padding() if first else None
         return json.dumps(part).encode()
 
@@ -161,48 +251,38 @@ class TrainLoss:
 
     def __init__(self, accumulation: int, processes: int) -> None:
         self._counts = {"accumulation": accumulation, "processes": processes, "both": accumulation * processes}
-        self._probe: LossProbe | None = None
         self._before: float | None = None
         self._said = False
         self.cross_entropy = True
         """Whether nothing says that the training loss is another quantity."""
 
     def judge(
-        self, logged: float, sums: LossSums | None, probe: LossProbe | None
+        self, logged: float, sums: LossSums | None, kind: LossKind | None
     ) -> tuple[float | None, dict[str, Any] | None]:
         """The perplexity of a row, and what must be reported once: the loss is a multiple of the measured one.
 
         Args:
             logged: The row's loss, nats per token, above 0.
             sums: What the window's forward passes came to; None where they could not be counted, or held a NaN.
-            probe: A micro-batch looked at closely; None where none could be.
+            kind: What the model returns; None where that is not known: it is believed to divide by what it was given.
         """
-        self._probe = self._probe or probe
-        if not self.cross_entropy:
+        if not self.cross_entropy or sums is None or sums.tokens <= 0 or kind == "other":
             return None, None
-        measured = None if sums is None or sums.tokens <= 0 else self._measured(sums)
-        if measured is None or not measured > 0.0 or not math.isfinite(measured):
+        measured = (sums.averaged if kind == "mean" else sums.divided) / sums.tokens
+        if not measured > 0.0 or not math.isfinite(measured):
             return None, None
         factor = logged / measured
-        value = perplexity(logged) if 1.0 / _SCALED < factor < _SCALED else math.inf
-        return (value if math.isfinite(value) else None), self._scaled(logged, measured, factor)
-
-    def _measured(self, sums: LossSums) -> float | None:
-        """Mean cross-entropy of the window; None where the model's loss is seen to be something else."""
-        probe = self._probe
-        if probe is None:  # no logits to look at: believe that a model divides by what it was given
-            return sums.divided / sums.tokens
-        if probe.divisor is not None and _equal(probe.loss * probe.divisor / probe.tokens, probe.cross_entropy):
-            return sums.divided / sums.tokens
-        return sums.averaged / sums.tokens if _equal(probe.loss, probe.cross_entropy) else None
+        if not 1.0 / _SCALED < factor < _SCALED:
+            return None, self._scaled(logged, measured, factor)
+        self._before = factor
+        value = perplexity(logged)
+        return (value if math.isfinite(value) else None), None
 
     def _scaled(self, logged: float, measured: float, factor: float) -> dict[str, Any] | None:
         before, self._before = self._before, factor
-        if self._said or 1.0 / _SCALED < factor < _SCALED:
-            return None
-        by = next((name for name, n in self._counts.items() if n > 1 and _equal(factor, n, _NEAR)), None)
+        by = next((name for name, n in self._counts.items() if n > 1 and _near(factor, n)), None)
         # A factor that nothing explains is one only where it stays.
-        if by is None and (before is None or not _equal(factor, before, _NEAR)):
+        if self._said or (by is None and (before is None or not _near(factor, before))):
             return None
         self._said = True
         return {
@@ -215,5 +295,5 @@ class TrainLoss:
         }
 
 
-def _equal(one: float, other: float, share: float = _EQUAL) -> bool:
-    return abs(one - other) <= share * abs(other)
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= _NEAR * other

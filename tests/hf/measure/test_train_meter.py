@@ -9,7 +9,8 @@ import torch
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
-from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.measure.step_counts import TrainTotals, resumed_totals
+from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, add_counts
 from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
@@ -20,7 +21,16 @@ LABELS = torch.tensor([[1, 2, 3, -100], [-100, 5, -100, -100]])
 @pytest.fixture
 def meter() -> TrainMeter:
     """One process."""
-    return TrainMeter(Ranks(torch.device("cpu"), 0))
+    return _watching(TrainMeter(Ranks(torch.device("cpu"), 0)))
+
+
+def _watching(meter: TrainMeter) -> TrainMeter:
+    meter.watches = True
+    return meter
+
+
+def _read(meter: TrainMeter) -> TrainCounts:
+    return add_counts([meter.part()])
 
 
 def _output(loss: float | None) -> ForwardOutput:
@@ -29,16 +39,16 @@ def _output(loss: float | None) -> ForwardOutput:
 
 
 def _micro(meter: TrainMeter, loss: float | None = 1.0, labels: torch.Tensor | None = LABELS) -> None:
-    meter.observe({} if labels is None else {"labels": labels}, _output(loss), shifts=True)
+    meter.observe({} if labels is None else {"labels": labels}, _output(loss), alignment="causal")
 
 
 def test_target_tokens(meter: TrainMeter) -> None:
     """Labels that are not ignored; without the first of a row where the loss shifts; reading begins anew."""
     _micro(meter)
-    meter.observe({"labels": LABELS}, _output(1.0), shifts=False)
+    meter.observe({"labels": LABELS}, _output(1.0), alignment="masked")
     meter.end_step()
-    assert meter.read().tokens == 3 + 4
-    assert meter.read().tokens == 0
+    assert _read(meter).tokens == 3 + 4
+    assert _read(meter).tokens == 0
 
 
 def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
@@ -47,43 +57,44 @@ def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
         for loss in losses:
             _micro(meter, loss)
         meter.end_step()
-    meter.observe({"labels": LABELS}, ForwardOutput(torch.tensor([1.0, math.nan]), None, None, None), shifts=True)
+    per_device = ForwardOutput(torch.tensor([1.0, math.nan]), None, None, None)
+    meter.observe({"labels": LABELS}, per_device, alignment="causal")
     meter.end_step()
-    assert meter.read().bad_micro_batches == (1, 0, 2, 1)
+    assert _read(meter).bad_micro_batches == (1, 0, 2, 1)
 
 
 def test_unknown_is_not_zero(meter: TrainMeter) -> None:
     """A pass without labels: tokens unknown. Without a loss: non-finite steps unknown. For that window only."""
     _micro(meter, labels=None)
     meter.end_step()
-    assert meter.read().tokens is None
+    assert _read(meter).tokens is None
     _micro(meter, loss=None)
     meter.end_step()
-    assert meter.read().bad_micro_batches is None
+    assert _read(meter).bad_micro_batches is None
     _micro(meter)
     meter.end_step()
-    assert (meter.read().tokens, meter.read().bad_micro_batches) == (3, ())
+    assert (_read(meter).tokens, _read(meter).bad_micro_batches) == (3, ())
 
 
 def test_a_step_broken_off_before_training_begins(meter: TrainMeter) -> None:
     """NaN passes of a training that was broken off inside a step are not blamed on the next one's first step."""
     _micro(meter, math.nan)
-    meter.read()
-    meter.restart_clock()
+    _read(meter)
+    meter.restart()
     _micro(meter)
     meter.end_step()
-    assert meter.read().bad_micro_batches == (0,)
+    assert _read(meter).bad_micro_batches == (0,)
 
 
 def test_time_of_evaluations_is_excluded(meter: TrainMeter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training time is the window without what lies between a step's end and the end of its evaluation."""
     now = [100.0]
     monkeypatch.setattr("ko_cpt_callbacks.hf.measure.train_meter.time.perf_counter", lambda: now[0])
-    meter.restart_clock()
+    meter.restart()
     for seconds, call in ((2.0, meter.end_step), (30.0, meter.exclude), (5.0, meter.exclude), (1.0, meter.end_step)):
         now[0] += seconds
         call()
-    assert meter.read().seconds == pytest.approx(3.0)
+    assert _read(meter).seconds == pytest.approx(3.0)
 
 
 def test_a_row() -> None:

@@ -416,7 +416,7 @@ FAULTS: dict[str, Callable[[int, str], dict[str, Any]]] = {
     "rank 1 dies after a log": _dies(1, "after a log", 2),
     "callback on rank 0 only": _absent_on_rank_1,
     "evaluation hook raises": _replace("ko_cpt_callbacks.hf.measure.hooks:read_evidence", 1),
-    "evaluation meter raises": _replace("ko_cpt_callbacks.hf.measure.eval_meter:EvalMeter._count", 1),
+    "evaluation meter raises": _replace("ko_cpt_callbacks.hf.measure.tally:Tally.count", 1),
     "rows cannot be read": _replace("ko_cpt_callbacks.hf.measure.row_reader:RowReader.read", 1),
     "training hook raises": _replace("ko_cpt_callbacks.hf.measure.train_meter:TrainMeter.observe", 1),
     "training meter raises": _replace("ko_cpt_callbacks.hf.measure.train_meter:TrainMeter._local", 1),

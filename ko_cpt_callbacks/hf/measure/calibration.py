@@ -15,35 +15,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ko_cpt_callbacks.hf.measure.evidence import LossReading
 from ko_cpt_callbacks.hf.measure.head_scores import HeadScores, HeadWatch, HiddenStates, LogitMap, fitting_map
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, router_loss
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, loss_rounding, router_loss
 
-__all__ = ["Calibration"]
+__all__ = ["Calibration", "LossReading"]
 
 # Tokens of the short text: enough that a mean, a sum and a share of it differ in every digit that counts; their
 # logits stay small next to a batch's (chosen, not measured).
 _TOKENS: Final = 16
 
-# How far two ways to one loss may lie apart: rounding, in half precision of the logits too (chosen, not measured).
-_SAME: Final = 1e-4
-_SAME_HALF: Final = 3e-3
-
 _NO_LOGITS: Final = "the output has no logits"
 
 
 @dataclass(frozen=True, slots=True)
-class _RowText:
-    """A short text out of a batch."""
+class LossReading:
+    """What a model's loss is made of.
 
-    ids: Tensor
-    positions: Tensor | None
+    Attributes:
+        without_router: Whether the router's auxiliary loss is in it and has to be taken out.
+        counted: Whether it was divided by ``num_items_in_batch``; else by its own targets.
+    """
 
-    def call(self) -> dict[str, Any]:
-        found = {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}
-        if self.positions is not None:  # with positions there is often no mask: documents are known by their starts
-            found = {"input_ids": self.ids, "position_ids": self.positions}
-        return found
+    without_router: bool = False
+    counted: bool = True
 
 
 class Calibration:
@@ -64,13 +58,12 @@ class Calibration:
         quietly: Callable[[Callable[[], Any]], Any],
     ) -> None:
         self._model, self._watch, self._alignment, self._quietly = model, watch, alignment, quietly
-        self._map: LogitMap | None = None
-        self._map_asked = self._map_verified = False
-        self._reading: LossReading | str | None = None
+        self.renew()
 
     def renew(self) -> None:
         """An evaluation begins: what held before the weights changed (a scale that is learned) is asked again."""
-        self._map, self._map_asked, self._map_verified, self._reading = None, False, False, None
+        self._map: tuple[LogitMap | None, bool] | None = None
+        self._reading: LossReading | str | None = None
 
     def scores(self, call: Mapping[str, Any], hidden: HiddenStates | None) -> HeadScores | str:
         """Losses per token from one pass's hidden states, or why there are none.
@@ -82,12 +75,11 @@ class Calibration:
         head = self._watch.head()
         if hidden is None or head is None:
             return f"{_NO_LOGITS}, and no hidden states or head to make them from"
-        if not self._map_asked:
-            self._map_asked = True
-            self._map, self._map_verified = self._ask_map(call, head)
-        if self._map is None:
+        self._map = self._map or self._ask_map(call, head)
+        logit_map, verified = self._map
+        if logit_map is None:
             return f"{_NO_LOGITS}, and hidden states times head are not what the model makes of them"
-        return HeadScores(hidden, head, self._map, self._map_verified)
+        return HeadScores(hidden, head, logit_map, verified)
 
     def loss_reading(self, call: Mapping[str, Any]) -> LossReading | str:
         """What the model's loss is made of, or why it is not believed.
@@ -121,17 +113,16 @@ class Calibration:
         if text is None or self._alignment not in ("causal", "masked"):
             return f"{_NO_LOGITS}, and nothing to check its loss with"
         logits, _ = self._logits(text)
-        if logits is None or logits.shape[:2] != text.ids.shape:
+        if logits is None or logits.shape[:2] != text["input_ids"].shape:
             return f"{_NO_LOGITS}, also without labels, so its loss cannot be checked"
         ahead = 1 if self._alignment == "causal" else 0
-        targets = text.ids[:, ahead:]
+        targets = text["input_ids"][:, ahead:]
         count = targets.numel()
         scored = logits[:, : logits.shape[1] - ahead].double()
         total = float(F.cross_entropy(scored.flatten(0, 1), targets.flatten().to(scored.device), reduction="sum"))
-        limit = _SAME_HALF if logits.dtype in (torch.float16, torch.bfloat16) else _SAME
         counted = call.get("num_items_in_batch") is not None
         once, twice = (self._losses(text, call, count * times if counted else None) for times in (1, 2))
-        best, found = limit, None
+        best, found = loss_rounding(logits.dtype), None
         for reading in (LossReading(aux, counts) for aux in (False, True) for counts in (True, False)):
             first, other = once[reading.without_router], twice[reading.without_router]
             if first is None or other is None:
@@ -147,26 +138,26 @@ class Calibration:
             )
         return found
 
-    def _losses(self, text: _RowText, call: Mapping[str, Any], count: int | None) -> tuple[float, float | None]:
+    def _losses(
+        self, text: dict[str, Tensor], call: Mapping[str, Any], count: int | None
+    ) -> tuple[float, float | None]:
         """The loss of the text under a count, and the same without the router's part."""
         # A batch's switches (TRL's fused_lm_head, Liger's skip_logits) decide which loss it is.
-        switches = ((name, value) for name, value in call.items() if value is None or isinstance(value, (bool, str)))
-        asked: dict[str, Any] = dict(switches)
-        asked.update(text.call(), labels=text.ids)
+        switches = {name: value for name, value in call.items() if value is None or isinstance(value, (bool, str))}
+        asked: dict[str, Any] = {**switches, **text, "labels": text["input_ids"]}
         if count is not None:
             given = call["num_items_in_batch"]
             asked["num_items_in_batch"] = torch.full_like(given, count) if isinstance(given, Tensor) else count
         output = ForwardOutput.of(self._run(asked)[0])
-        if output.loss is None or output.loss.dim() != 0:
+        if output.scalar_loss is None:
             raise ValueError("no loss")
-        loss, router = float(output.loss), router_loss(output, self._watch.base)
+        loss, router = float(output.scalar_loss), router_loss(output, self._watch.base)
         return loss, None if router is None else loss - float(router)
 
-    def _logits(self, text: _RowText) -> tuple[Tensor | None, HiddenStates | None]:
-        call = text.call()
-        if _takes_use_cache(self._watch.base):
-            call["use_cache"] = False  # with a cache some models do not tell documents by their positions
-        output, hidden = self._run(call)
+    def _logits(self, text: dict[str, Tensor]) -> tuple[Tensor | None, HiddenStates | None]:
+        # With a cache some models do not tell documents by their positions.
+        without = {"use_cache": False} if _takes_use_cache(self._watch.base) else {}
+        output, hidden = self._run({**text, **without})
         logits = ForwardOutput.of(output).logits
         return (logits if logits is not None and logits.dim() == 3 else None), hidden
 
@@ -184,8 +175,8 @@ class Calibration:
         found: tuple[Any, HiddenStates | None] = self._quietly(run)
         return found
 
-    def _text(self, call: Mapping[str, Any]) -> _RowText | None:
-        """The first tokens of the first row; where documents follow each other in it, the ones around a start."""
+    def _text(self, call: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        """A call with the first tokens of the first row; with those around a start, where it has several documents."""
         ids, mask, positions = (call.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
         if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.shape[1] < 2 or self._alignment == "seq2seq":
             return None
@@ -193,12 +184,14 @@ class Calibration:
         if isinstance(mask, Tensor) and mask.shape == ids.shape:
             begin = int(mask[0].ne(0).int().argmax())
         packed = positions if isinstance(positions, Tensor) and positions.shape == ids.shape else None
-        if packed is not None:
-            starts = (packed[0, 1:] == 0).nonzero()
-            begin = max(0, int(starts[0]) + 1 - _TOKENS // 2) if len(starts) else begin
+        if packed is not None and len(starts := (packed[0, 1:] == 0).nonzero()):
+            begin = max(0, int(starts[0]) + 1 - _TOKENS // 2)
         begin = min(begin, max(0, ids.shape[1] - _TOKENS))
         part = slice(begin, begin + _TOKENS)
-        return _RowText(ids[:1, part], None if packed is None else packed[:1, part])
+        text = ids[:1, part]
+        if packed is not None:  # with positions there is often no mask: documents are known by their starts
+            return {"input_ids": text, "position_ids": packed[:1, part]}
+        return {"input_ids": text, "attention_mask": torch.ones_like(text)}
 
 
 def _takes_use_cache(base: nn.Module) -> bool:

@@ -20,28 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, alignment_of, plain_tensor
-from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE as IGNORE
-from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses, watched_nll
+from ko_cpt_callbacks.hf.measure.calibration import Calibration, LossReading
+from ko_cpt_callbacks.hf.measure.head_scores import HeadScores, HiddenStates
+from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, loss_rounding, plain_tensor
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE, TokenLosses, watched_nll
 
-__all__ = [
-    "IGNORE",
-    "Absent",
-    "Alignment",
-    "ForwardOutput",
-    "LossEvidence",
-    "LossReading",
-    "TokenScores",
-    "WithoutLogits",
-    "alignment_of",
-    "read_evidence",
-]
+__all__ = ["Absent", "LossEvidence", "read_evidence"]
 
 # Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that
 # is worth cutting up (chosen, not measured).
@@ -58,11 +48,6 @@ OTHER_TARGETS: Final = (
 _OTHER_LOSS: Final = (
     "the output has no logits, and the model's loss is not the cross-entropy of its hidden states times its head"
 )
-
-# How far a loss and the sum of its tokens' losses may lie apart: rounding, in half precision of every one of them
-# (chosen, not measured).
-_SAME: Final = 1e-4
-_SAME_HALF: Final = 3e-3
 
 EvidenceKind = Literal["log_probs", "logits", "hidden_states", "loss"]
 
@@ -97,47 +82,6 @@ class LossEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class LossReading:
-    """What a model's loss is made of.
-
-    Attributes:
-        without_router: Whether the router's auxiliary loss is in it and has to be taken out.
-        counted: Whether it was divided by ``num_items_in_batch``; else by its own targets.
-    """
-
-    without_router: bool = False
-    counted: bool = True
-
-
-class TokenScores(Protocol):
-    """Losses of any targets under one forward pass."""
-
-    @property
-    def length(self) -> int:
-        """Positions of a row."""
-
-    @property
-    def verified(self) -> bool:
-        """Whether they are known to be the model's; else its loss has to agree."""
-
-    def nll(self, targets: Tensor, ignore: int) -> Tensor:
-        """Loss of each target; (rows, length)."""
-
-
-@dataclass(frozen=True, slots=True)
-class WithoutLogits:
-    """What is asked where the output has no logits; each gives a reason in words where there is no answer.
-
-    Attributes:
-        scores: Losses per token from the hidden states.
-        loss_reading: What the loss is made of.
-    """
-
-    scores: Callable[[], TokenScores | str]
-    loss_reading: Callable[[], LossReading | str]
-
-
-@dataclass(frozen=True, slots=True)
 class Absent:
     """Why a batch gives no exact loss."""
 
@@ -151,7 +95,8 @@ def read_evidence(
     alignment: Alignment | None,
     *,
     virtual_tokens: int = 0,
-    without_logits: WithoutLogits | None = None,
+    calibration: Calibration | None = None,
+    hidden: HiddenStates | None = None,
 ) -> LossEvidence | Absent:
     """The best evidence in one forward pass whose labels are known.
 
@@ -161,7 +106,8 @@ def read_evidence(
         watched: What the loss window saw.
         alignment: How logits and labels belong together; None when the model's class does not say.
         virtual_tokens: Positions a prompt-learning adapter puts before the row.
-        without_logits: What is asked where the output has no logits; None: its loss is the mean over its targets.
+        calibration: What is asked where the output has no logits; None: its loss is the mean over its targets.
+        hidden: The pass's hidden states, for ``calibration``.
     """
     shifted = plain_tensor(kwargs.get("shift_labels"))
     labels = _within_documents(plain_tensor(kwargs.get("labels")), kwargs) if shifted is None else shifted
@@ -169,35 +115,29 @@ def read_evidence(
         return Absent("the labels are not a two-dimensional tensor")
     causal = alignment == "causal" and shifted is None
     if output.log_probs is not None:
-        return _from_log_probs(output, labels, pre_shifted=shifted is not None)
-    extra, logits = 0, output.logits
-    if logits is not None and logits.dim() == 3:
+        return _from_log_probs(output.log_probs, output.label_mask, labels, pre_shifted=shifted is not None)
+    logits = output.logits if output.logits is not None and output.logits.dim() == 3 else None
+    extra = virtual_tokens if causal else 0
+    if logits is not None:
         extra = logits.shape[1] - labels.shape[1]
         if extra != 0 and not (extra == virtual_tokens and causal):
             return Absent(_unmatched("logits", logits, labels))
-        if alignment is None:
-            return _from_unknown(labels, watched)
-    else:
-        logits = None
-        if alignment is None:
-            return Absent(_UNKNOWN_ALIGNMENT)
-        extra = virtual_tokens if causal else 0
+    if alignment is None:
+        return Absent(_UNKNOWN_ALIGNMENT) if logits is None else _from_unknown(labels, watched)
     targets = _targets(labels, extra, causal=causal)
     seen = watched_nll(watched, targets, logits)
-    if seen is not None and logits is None and output.loss is not None and output.loss.dim() == 0:
+    if seen is not None and logits is None and output.scalar_loss is not None:
         # Without logits to compare with, one loss of several terms may be of an earlier layer.
-        seen = None if bool(_disagrees(kwargs, output, output.loss, _masked(seen[0], targets).sum(), targets)) else seen
-    if seen is not None or logits is not None:
-        nll, mismatch = seen or _chunked_nll(logits, targets)  # type: ignore[arg-type]
-        given = labels
-        nll, labels = _by_position(nll, labels, extra) if causal else (nll, labels)
-        nll = _masked(nll, labels)
-        if seen is None and logits is not None and causal and not extra:
-            whole = logits
-            unshifted = _scores_as_given(kwargs, output, nll, labels, given, lambda: _chunked_nll(whole, given)[0])
-            mismatch = mismatch | unshifted.to(mismatch.device)
-        return LossEvidence("logits", nll=nll, labels=labels, causal=causal, mismatch=mismatch)
-    return _from_no_logits(kwargs, output, labels, virtual_tokens, without_logits, causal=causal)
+        seen = None if bool(_disagrees(kwargs, output, _masked(seen[0], targets).sum(), targets)) else seen
+    if seen is not None:
+        return _by_label("logits", *seen, labels, extra, causal=causal)
+    if logits is None:
+        return _from_no_logits(kwargs, output, labels, virtual_tokens, calibration, hidden, causal=causal)
+    whole = logits
+    found = _by_label("logits", *_chunked_nll(whole, targets), labels, extra, causal=causal)
+    if not causal or extra:
+        return found
+    return _unless_as_given(kwargs, output, found, labels, lambda: _chunked_nll(whole, labels)[0])
 
 
 def _within_documents(labels: Tensor | None, kwargs: Mapping[str, Any]) -> Tensor | None:
@@ -218,40 +158,34 @@ def _from_no_logits(
     output: ForwardOutput,
     labels: Tensor,
     virtual_tokens: int,
-    asked: WithoutLogits | None,
+    calibration: Calibration | None,
+    hidden: HiddenStates | None,
     *,
     causal: bool,
 ) -> LossEvidence | Absent:
-    scores: TokenScores | str = "" if asked is None else asked.scores()
-    loss = output.loss if output.loss is not None and output.loss.dim() == 0 else None
-    if not isinstance(scores, str) and (scores.verified or loss is not None):
-        extra = scores.length - labels.shape[1]
+    scores: HeadScores | str = "" if calibration is None else calibration.scores(kwargs, hidden)
+    if not isinstance(scores, str) and (scores.verified or output.scalar_loss is not None):
+        known = scores
+        extra = known.length - labels.shape[1]
         if extra != 0 and not (extra == virtual_tokens and causal):
-            return Absent(f"the hidden states have {scores.length} positions and the labels {labels.shape[1]}")
-        nll = scores.nll(_targets(labels, extra, causal=causal), IGNORE)
-        scored = labels
-        if causal:
-            nll, scored = _by_position(nll, labels, extra)
-        losses = _masked(nll, scored)
-        if not scores.verified and loss is not None:
-            other = _disagrees(kwargs, output, loss, nll.sum(), scored)
-            found = LossEvidence("hidden_states", nll=losses, labels=scored, causal=causal)
+            return Absent(f"the hidden states have {known.length} positions and the labels {labels.shape[1]}")
+        nll = known.nll(_targets(labels, extra, causal=causal))
+        found = _by_label("hidden_states", nll, None, labels, extra, causal=causal)
+        if not known.verified:
+            assert found.nll is not None and found.labels is not None
+            other = _disagrees(kwargs, output, found.nll.sum(), found.labels)
             return replace(found, mismatch=other, mismatch_reason=_OTHER_LOSS)
-        shifted = None
-        if causal and not extra:
-            known = scores
-            shifted = _scores_as_given(kwargs, output, losses, scored, labels, lambda: known.nll(labels, IGNORE))
-        return LossEvidence("hidden_states", nll=losses, labels=scored, causal=causal, mismatch=shifted)
-    if loss is None:
-        return Absent(
-            scores if isinstance(scores, str) and scores else "the model returned no loss, no logits and no "
-            "log-probabilities"
-        )
-    reading: LossReading | str = LossReading() if asked is None else asked.loss_reading()
+        if not causal or extra:
+            return found
+        return _unless_as_given(kwargs, output, found, labels, lambda: known.nll(labels))
+    why = scores if isinstance(scores, str) else ""
+    if output.scalar_loss is None:
+        return Absent(why or "the model returned no loss, no logits and no log-probabilities")
+    reading: LossReading | str = LossReading() if calibration is None else calibration.loss_reading(kwargs)
     if isinstance(reading, str):
         return Absent(reading)
-    why = scores if isinstance(scores, str) and scores else "the output has no logits"
-    return replace(_from_loss(kwargs, output, labels, reading, causal=causal), no_rows=why)
+    found = _from_loss(kwargs, output, labels, reading, causal=causal)
+    return replace(found, no_rows=why or "the output has no logits")
 
 
 def _shift(labels: Tensor) -> Tensor:
@@ -281,28 +215,31 @@ def _masked(nll: Tensor, labels: Tensor) -> Tensor:
     return nll.masked_fill(labels.to(nll.device) == IGNORE, 0.0)
 
 
+def _by_label(
+    kind: EvidenceKind, nll: Tensor, mismatch: Tensor | None, labels: Tensor, virtual_tokens: int, *, causal: bool
+) -> LossEvidence:
+    """Evidence from losses of shifted targets where the model is causal, else of the labels themselves."""
+    if causal:
+        nll, labels = _by_position(nll, labels, virtual_tokens)
+    return LossEvidence(kind, nll=_masked(nll, labels), labels=labels, causal=causal, mismatch=mismatch)
+
+
 def _unmatched(what: str, tensor: Tensor, labels: Tensor) -> str:
     return f"the {what} have {tensor.shape[1]} positions and the labels {labels.shape[1]}: they cannot be matched"
 
 
-def _from_log_probs(output: ForwardOutput, labels: Tensor, *, pre_shifted: bool) -> LossEvidence | Absent:
-    log_probs, mask = output.log_probs, output.label_mask
-    assert log_probs is not None
-    nll, length = -log_probs.float(), labels.shape[1]
+def _from_log_probs(
+    log_probs: Tensor, mask: Tensor | None, labels: Tensor, *, pre_shifted: bool
+) -> LossEvidence | Absent:
+    length = labels.shape[1]
     if log_probs.dim() != 2 or log_probs.shape[1] < length - 1 or (pre_shifted and log_probs.shape[1] != length):
         return Absent(_unmatched("log-probabilities", log_probs, labels))
-    mismatch = None
-    if not pre_shifted:
-        # One entry fewer than positions; a prompt-learning adapter's virtual tokens add theirs in front.
-        extra = log_probs.shape[1] - (length - 1)
-        if mask is not None and mask.shape == log_probs.shape and not extra:
-            mismatch = (mask != (labels[:, 1:] != IGNORE).to(mask.device)).any()
-        nll, labels = _by_position(nll, labels, extra)
-    elif mask is not None and mask.shape == log_probs.shape:
-        mismatch = (mask != (labels != IGNORE).to(mask.device)).any()
-    return LossEvidence(
-        "log_probs", nll=_masked(nll, labels), labels=labels, causal=not pre_shifted, mismatch=mismatch
-    )
+    mismatch, scored = None, labels if pre_shifted else labels[:, 1:]
+    if mask is not None and mask.shape == log_probs.shape == scored.shape:
+        mismatch = (mask != (scored != IGNORE).to(mask.device)).any()
+    # One entry fewer than positions; a prompt-learning adapter's virtual tokens add theirs in front.
+    extra = log_probs.shape[1] - (length - 1)
+    return _by_label("log_probs", -log_probs.float(), mismatch, labels, extra, causal=not pre_shifted)
 
 
 def _chunked_nll(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -325,8 +262,7 @@ def _from_unknown(labels: Tensor, watched: Sequence[TokenLosses]) -> LossEvidenc
     for shifts, targets in ((True, _shift(labels)), (False, labels)):
         found = watched_nll(watched, targets)
         if found is not None and not bool(found[1]):
-            nll, scored = _by_position(found[0], labels, 0) if shifts else (found[0], labels)
-            return LossEvidence("logits", nll=_masked(nll, scored), labels=scored, causal=shifts)
+            return _by_label("logits", found[0], None, labels, 0, causal=shifts)
     return Absent(_UNKNOWN_ALIGNMENT)
 
 
@@ -347,42 +283,43 @@ def _from_loss(
     return LossEvidence("loss", labels=labels, causal=causal, nll_sum=total, token_count=count)
 
 
-def _disagrees(kwargs: Mapping[str, Any], output: ForwardOutput, loss: Tensor, total: Tensor, labels: Tensor) -> Tensor:
-    """Whether a loss is none of what the sum of its tokens' losses may have become."""
+def _disagrees(kwargs: Mapping[str, Any], output: ForwardOutput, total: Tensor, labels: Tensor) -> Tensor:
+    """Whether the model's loss is none of what the sum of its tokens' losses may have become."""
+    loss = output.scalar_loss
+    assert loss is not None
     count = (labels != IGNORE).sum().to(total.device)
     given = kwargs.get("num_items_in_batch")
     divisors = [count] if given is None else [count, torch.as_tensor(given, device=total.device)]
     losses = [loss.to(total.device).float()]
     if output.aux_loss is not None:
         losses.append(losses[0] - output.aux_loss.to(total.device))
-    limit = _SAME_HALF if loss.dtype in (torch.float16, torch.bfloat16) else _SAME
     apart = torch.stack([(item * divisor - total).abs() for item in losses for divisor in divisors])
-    return (apart.amin() > limit * total.abs()) & (count > 0)
+    return (apart.amin() > loss_rounding(loss.dtype) * total.abs()) & (count > 0)
 
 
-def _scores_as_given(
+def _unless_as_given(
     kwargs: Mapping[str, Any],
     output: ForwardOutput,
-    nll: Tensor,
-    labels: Tensor,
+    found: LossEvidence,
     given: Tensor,
     nll_as_given: Callable[[], Tensor],
-) -> Tensor:
-    """Whether a causal model's loss scores its labels where they stand: then they were shifted before the call.
+) -> LossEvidence:
+    """Evidence with a doubt where a causal model's loss scores its labels where they stand: shifted before the call.
 
     A class that extends one of transformers may leave the shift to the data. Known by its loss, where that is not seen
-    to be what its tokens came to; 0-dim bool.
+    to be what its tokens came to.
 
     Args:
         kwargs: The forward call's keyword arguments.
         output: Its output.
-        nll: Losses of the shifted labels, by position.
-        labels: Those labels.
+        found: Losses of the shifted labels.
         given: The labels of the call.
         nll_as_given: Losses of these where they stand.
     """
-    loss = output.loss
-    if loss is None or loss.dim() != 0 or not bool(_disagrees(kwargs, output, loss, nll.sum(), labels)):
-        return torch.zeros((), dtype=torch.bool, device=nll.device)
+    assert found.nll is not None and found.labels is not None
+    if output.scalar_loss is None or not bool(_disagrees(kwargs, output, found.nll.sum(), found.labels)):
+        return found
     unshifted = _masked(nll_as_given(), given).sum()
-    return ~_disagrees(kwargs, output, loss, unshifted, given) & (given != IGNORE).any().to(unshifted.device)
+    doubt = ~_disagrees(kwargs, output, unshifted, given) & (given != IGNORE).any().to(unshifted.device)
+    before = found.mismatch
+    return replace(found, mismatch=doubt if before is None else before | doubt.to(before.device))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ko_cpt_callbacks.hf.measure.model_output import ModelHook
+from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.model.structure import module_asked, text_config
 
 __all__ = ["HeadScores", "HeadWatch", "HiddenStates", "LogitMap", "fitting_map"]
@@ -95,11 +96,11 @@ class HeadScores:
         """Positions of a row."""
         return self.hidden.states.shape[1]
 
-    def nll(self, targets: Tensor, ignore: int) -> Tensor:
+    def nll(self, targets: Tensor) -> Tensor:
         """Loss of each target, 0 where nothing is scored; (rows, length), float32."""
         states = self.hidden.states
         wanted = targets.reshape(-1).to(states.device)
-        places = (wanted != ignore).nonzero().squeeze(1)
+        places = (wanted != IGNORE).nonzero().squeeze(1)
         nll = torch.zeros(wanted.shape, dtype=torch.float32, device=states.device)
         flat = states.reshape(-1, states.shape[-1])
         step, largest = 1, int(wanted[places].max()) if len(places) else 0
@@ -134,9 +135,7 @@ class HeadWatch:
         on_error: Called with an exception in the hook; the pass then has no hidden states.
     """
 
-    def __init__(
-        self, model: nn.Module, *, compiled: bool, on_error: Callable[[Exception], None] | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, *, compiled: bool, on_error: Callable[[Exception], None]) -> None:
         self.base: Any = getattr(model, "get_base_model", lambda: model)()
         self._here = _ScoresSeen()
         self._handle: RemovableHandle | None = None

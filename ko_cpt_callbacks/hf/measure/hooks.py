@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, WithoutLogits, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
@@ -153,9 +152,8 @@ class ForwardWatch:
             watched,
             self.alignment,
             virtual_tokens=self.virtual_tokens,
-            without_logits=WithoutLogits(
-                partial(self._calibration.scores, call, hidden), partial(self._calibration.loss_reading, call)
-            ),
+            calibration=self._calibration,
+            hidden=hidden,
         )
         if taken is not None and isinstance(evidence, LossEvidence):
             evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)

@@ -123,13 +123,11 @@ def leave_out_starts(
     Args:
         evidence: Of one batch.
         starts: Where documents begin; None: not known.
-        loss: What the model returned; 0-dim.
+        loss: What the model returned; 0-dim, or None.
         kwargs: The forward call's keyword arguments.
     """
     nll, labels = evidence.nll, evidence.labels
-    if starts is None or nll is None or labels is None or labels.shape != starts.shape:
-        return evidence
-    if loss is None or loss.dim() != 0:
+    if loss is None or starts is None or nll is None or labels is None or labels.shape != starts.shape:
         return evidence
     begins = starts.to(labels.device)
     if isinstance(kwargs.get("shift_labels"), Tensor):  # the label at i is the token at i + 1

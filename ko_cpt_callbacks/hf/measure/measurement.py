@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler
 
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
+from ko_cpt_callbacks.hf.ranks import pack_parts, unpack_parts
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 # Labels of one token in a row that hardly any text has at its end. Chosen, not measured.
@@ -264,41 +265,53 @@ class Measurement:
     targetless_batches: int = 0
 
 
-def pack(head: Mapping[str, Any], rows: RowSums) -> bytes:
-    """One rank's part: its sums as JSON, its rows as arrays."""
-    text = json.dumps(head).encode()
-    return len(text).to_bytes(8, "little") + text + rows.to_payload()
+@dataclass(slots=True)
+class Share:
+    """One rank's share of an evaluation, beside its rows: as `Measurement` has them, over this rank alone."""
+
+    nll: float = 0.0
+    tokens: int = 0
+    nonfinite_batches: int = 0
+    batches: int = 0
+    targetless_batches: int = 0
+    evidence: str | None = None
+    reason: str | None = None
+    unit: str | None = None
+    bytes_absent: str | None = None
+    no_rows: str | None = None
+    padding: list[int] | None = None
+
+
+def pack(share: Share, rows: RowSums) -> bytes:
+    """One rank's share and rows, for the others."""
+    head = {item.name: getattr(share, item.name) for item in fields(Share)}
+    return pack_parts({"share": json.dumps(head).encode(), "rows": rows.to_payload()})
 
 
 def merge(payloads: Sequence[bytes]) -> Measurement:
     """All parts, in rank order; the same bytes give the same measurement on every rank."""
-    parts = [_unpack(payload) for payload in payloads]
-    heads = [head for head, _ in parts]
-    reason = next((head["reason"] for head in heads if head["reason"]), None)
-    kinds = sorted({head["evidence"] for head in heads if head["evidence"]})
+    parts = [unpack_parts(payload) for payload in payloads]
+    shares = [Share(**json.loads(part["share"])) for part in parts]
+    reason = next((share.reason for share in shares if share.reason), None)
+    kinds = sorted({share.evidence for share in shares if share.evidence})
     if reason is None and len(kinds) > 1:
         reason = f"the ranks had different evidence: {' and '.join(kinds)}"
     evidence = kinds[0] if kinds else None
-    sums = None if reason is not None else RowSums.concatenate([rows for _, rows in parts])
+    sums = None if reason is not None else RowSums.concatenate([RowSums.from_payload(part["rows"]) for part in parts])
     whole = evidence != "loss"
-    units = {head["unit"] for head in heads if head["unit"]}
+    units = {share.unit for share in shares if share.unit}
     return Measurement(
         rows=sums if whole else None,
-        nll=sum(head["nll"] for head in heads),
-        tokens=sum(head["tokens"] for head in heads),
-        nonfinite_batches=sum(head["nonfinite"] for head in heads),
-        batches=sum(head["batches"] for head in heads),
+        nll=sum(share.nll for share in shares),
+        tokens=sum(share.tokens for share in shares),
+        nonfinite_batches=sum(share.nonfinite_batches for share in shares),
+        batches=sum(share.batches for share in shares),
         evidence=evidence,
         reason=reason,
         unit=units.pop() if len(units) == 1 else None,
-        bytes_absent=next((head["bytes_absent"] for head in heads if head["bytes_absent"]), None),
-        padding=add_padding([head["padding"] for head in heads]),
+        bytes_absent=next((share.bytes_absent for share in shares if share.bytes_absent), None),
+        padding=add_padding([share.padding for share in shares]),
         counts=None if whole else sums,
-        no_rows=next((head["no_rows"] for head in heads if head["no_rows"]), None),
-        targetless_batches=sum(head["targetless"] for head in heads),
+        no_rows=next((share.no_rows for share in shares if share.no_rows), None),
+        targetless_batches=sum(share.targetless_batches for share in shares),
     )
-
-
-def _unpack(payload: bytes) -> tuple[dict[str, Any], RowSums]:
-    size = int.from_bytes(payload[:8], "little")
-    return json.loads(payload[8 : 8 + size]), RowSums.from_payload(payload[8 + size :])

@@ -62,7 +62,7 @@ class TokenLosses:
 class _NllWatch(TorchDispatchMode):
     """Records every ``nll_loss`` while it is active."""
 
-    def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
+    def __init__(self, on_error: Callable[[Exception], None]) -> None:
         super().__init__()
         self.seen: list[TokenLosses] = []
         self._on_error = on_error
@@ -76,8 +76,7 @@ class _NllWatch(TorchDispatchMode):
                 self._record(args)
             except Exception as error:  # the model's loss is the model's; the logits are reduced instead
                 self.seen.clear()
-                if self._on_error is not None:
-                    self._on_error(error)
+                self._on_error(error)
         return result
 
     def _record(self, args: tuple[Any, ...]) -> None:
@@ -164,7 +163,7 @@ class _ForwardEnd:
         try:
             window.end(self)
         except Exception as error:  # Python drops what is raised here; `close` takes the window off
-            window.tell(error)
+            window.on_error(error)
 
 
 class _Open(threading.local):
@@ -183,9 +182,9 @@ class LossWindow:
         on_error: Called with an exception in the hook; the logits are reduced instead.
     """
 
-    def __init__(self, model: nn.Module, on_error: Callable[[Exception], None] | None = None) -> None:
+    def __init__(self, model: nn.Module, on_error: Callable[[Exception], None]) -> None:
         self._here = _Open()
-        self._on_error = on_error
+        self.on_error = on_error
         self._handle: RemovableHandle | None = None
         head = module_asked(model, "get_output_embeddings")
         # A compiled forward would have to break its graph at this hook: leave it whole.
@@ -202,14 +201,14 @@ class LossWindow:
         if not here.armed or here.watch is not None or torch.compiler.is_compiling():
             return
         try:
-            watch = _NllWatch(self._on_error)
+            watch = _NllWatch(self.on_error)
             end = _hold(self)
             here.until = None if end is None else id(end)
             watch.__enter__()
             here.watch = watch
         except Exception as error:  # the logits are reduced instead
             self.close()
-            self.tell(error)
+            self.on_error(error)
 
     def close(self) -> list[TokenLosses]:
         """End this thread's window, whatever happened in between, and return what it saw."""
@@ -225,11 +224,6 @@ class LossWindow:
         here = self._here
         if here.watch is not None and here.until == id(end):
             _take_off(here.watch)
-
-    def tell(self, error: Exception) -> None:
-        """An exception of ours, where somebody wants to know."""
-        if self._on_error is not None:
-            self._on_error(error)
 
     def remove(self) -> None:
         """Take the hook off the model."""

@@ -61,7 +61,7 @@ class TokenTable:
     def reader(self, alignment: Alignment | None) -> RowReader:
         """What reduces the batches of a model of this alignment."""
         absent = self.absent(alignment)
-        return RowReader(self.table, count_bytes=absent is None, rank=self._rank, bytes_absent=absent)
+        return RowReader(self.table, self._rank, absent)
 
     def facts(self, alignment: Alignment | None) -> dict[str, Any]:
         """The tokenizer as ``run.json`` describes it."""
@@ -101,18 +101,14 @@ class RowReader:
     Args:
         table: Bytes per token id, or None when the tokenizer is not understood: then rows are identified by
             their token ids and carry no bytes.
-        count_bytes: Whether bytes of the scored text mean anything for this kind of model.
         rank: Index of this process, for the rows' data-set order.
-        bytes_absent: Why there is no table or bytes mean nothing; None when they are counted.
+        bytes_absent: Why there is no table, or bytes mean nothing for this kind of model; None when they are counted.
     """
 
-    def __init__(
-        self, table: TokenBytes | None, *, count_bytes: bool, rank: int, bytes_absent: str | None = None
-    ) -> None:
+    def __init__(self, table: TokenBytes | None, rank: int, bytes_absent: str | None = None) -> None:
         self.unit = "ids" if table is None else "utf8"
         self.bytes_absent = bytes_absent
         self._table = table
-        self._count_bytes = count_bytes and table is not None
         self._rank = rank
 
     def read(self, record: BatchRecord, rows_kept: int | None) -> RowSums:
@@ -183,7 +179,7 @@ class RowReader:
         return (
             float(nll[scored].sum()),
             tokens,
-            self._scored_bytes(labels, ids, mask, scored, aligned) if self._count_bytes else -1,
+            self._scored_bytes(labels, ids, mask, scored, aligned),
             blake2b(text, digest_size=8 * HASH_WORDS).digest(),
             # Shifted labels do not say which token is scored, and labels alone not what stands before the first.
             self._flags(ids, mask, scored) if aligned and has_text else 0,
@@ -215,8 +211,9 @@ class RowReader:
         scored: NDArray[np.bool_],
         aligned: bool,
     ) -> int:
-        """UTF-8 bytes of the targets; -1 when one of them has no known bytes."""
-        assert self._table is not None
+        """UTF-8 bytes of the targets; -1 when one of them has no known bytes, or bytes are not counted."""
+        if self._table is None or self.bytes_absent is not None:
+            return -1
         if aligned:
             lengths = np.zeros(len(ids), dtype=np.int64)
             lengths[mask] = row_byte_lengths(self._table, ids[mask])

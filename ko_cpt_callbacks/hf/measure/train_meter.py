@@ -79,9 +79,8 @@ class TrainMeter:
         on_error: Called with an exception in counting; the row lacks the counts then.
     """
 
-    def __init__(self, ranks: Ranks, on_error: Callable[[Exception], None] | None = None) -> None:
-        self._ranks = ranks
-        self._on_error = on_error
+    def __init__(self, ranks: Ranks, on_error: Callable[[Exception], None]) -> None:
+        self._ranks, self._on_error = ranks, on_error
         self.watches = False
         """Whether the forward passes of any model are seen."""
         self.restart()
@@ -164,7 +163,7 @@ class TrainMeter:
             local = None if self._padding is None else [int(item) for item in self._padding.tolist()]
         except Exception as error:  # the others are waiting
             local = None
-            self._tell(error)
+            self._on_error(error)
         self._padding, self._padding_seen = None, True
         return local
 
@@ -180,16 +179,12 @@ class TrainMeter:
         try:
             local = self._local(now)
         except Exception as error:  # the others are waiting
-            self._tell(error)
+            self._on_error(error)
             local = {**_UNKNOWN, "seconds": now - self._started, "targetless": 0}
         if self._ranks.alone or not self.watches:
             local |= _UNKNOWN  # this rank's share is not the run's, and what was not counted is not none
         self._begin_window(now)
         return local
-
-    def _tell(self, error: Exception) -> None:
-        if self._on_error is not None:
-            self._on_error(error)
 
     def _local(self, now: float) -> dict[str, Any]:
         bad, losses = None, None

@@ -22,10 +22,14 @@ pytestmark = pytest.mark.both_versions
 VOCABULARY = 7
 
 
+def _never(error: Exception) -> None:
+    raise error
+
+
 @pytest.fixture
 def meter() -> EvalMeter:
     """One process, no tokenizer."""
-    return EvalMeter(lambda: RowReader(None, count_bytes=False, rank=0), Ranks(torch.device("cpu"), 0))
+    return EvalMeter(lambda: RowReader(None, rank=0), Ranks(torch.device("cpu"), 0), _never)
 
 
 def _batch(seed: int, rows: int = 2) -> tuple[Tensor, Tensor]:
@@ -274,7 +278,7 @@ def test_a_failing_reader_is_a_reason() -> None:
     def broken() -> RowReader:
         raise ZeroDivisionError("ours")
 
-    meter = EvalMeter(broken, Ranks(torch.device("cpu"), 0))
+    meter = EvalMeter(broken, Ranks(torch.device("cpu"), 0), _never)
     _pass(meter, *_batch(0))
     meter.commit([1])
     assert meter.finish().reason == "the meter failed: ZeroDivisionError: ours"

@@ -20,6 +20,10 @@ pytestmark = pytest.mark.both_versions
 BATCH = {"input_ids": torch.tensor([[3, 4, 5, 6]]), "labels": torch.tensor([[3, 4, -100, 6]])}
 
 
+def _never(error: Exception) -> None:
+    raise error
+
+
 @pytest.fixture
 def model() -> LlamaForCausalLM:
     """In evaluation mode."""
@@ -28,7 +32,7 @@ def model() -> LlamaForCausalLM:
 
 def test_sees_every_target(model: LlamaForCausalLM) -> None:
     """Armed, it sees the targets and their losses, and the model's output is bit for bit the same."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     with torch.no_grad():
         plain = model(**BATCH)
         window.arm()
@@ -45,7 +49,7 @@ def test_sees_every_target(model: LlamaForCausalLM) -> None:
 
 def test_closed_unless_armed(model: LlamaForCausalLM) -> None:
     """Not armed, nothing is watched; armed for one pass, the next is not watched."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     model(**BATCH)
     assert window.close() == []
     window.arm()
@@ -57,7 +61,7 @@ def test_closed_unless_armed(model: LlamaForCausalLM) -> None:
 
 def test_close_after_an_error(model: LlamaForCausalLM) -> None:
     """A pass that breaks inside the window: closing it leaves no dispatch mode behind, twice is no harm."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.arm()
     with pytest.raises((RuntimeError, ValueError, IndexError)):
         model(input_ids=BATCH["input_ids"], labels=torch.zeros(1, 9, dtype=torch.long))
@@ -68,7 +72,7 @@ def test_close_after_an_error(model: LlamaForCausalLM) -> None:
 
 def test_arming_anew_closes_an_open_window(model: LlamaForCausalLM) -> None:
     """A window left open by a broken pass does not stay when the next pass begins."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.arm()
     model.lm_head(torch.zeros(1, 16))
     assert _get_current_dispatch_mode() is not None
@@ -79,7 +83,7 @@ def test_arming_anew_closes_an_open_window(model: LlamaForCausalLM) -> None:
 
 def test_weighted_and_half_precision_losses_are_not_the_quantity(model: LlamaForCausalLM) -> None:
     """A weighted loss, or one from half-precision log-probabilities, is not recorded."""
-    window, targets = LossWindow(model), torch.tensor([1])
+    window, targets = LossWindow(model, _never), torch.tensor([1])
     scores = torch.zeros(1, 20)
     for arguments in ({"weight": torch.ones(20), "input": scores}, {"input": scores.to(torch.bfloat16)}):
         window.arm()
@@ -90,7 +94,7 @@ def test_weighted_and_half_precision_losses_are_not_the_quantity(model: LlamaFor
 
 def test_no_output_embedding() -> None:
     """A module without one has no window, and arming it does nothing."""
-    window = LossWindow(nn.Linear(2, 2))
+    window = LossWindow(nn.Linear(2, 2), _never)
     window.arm()
     assert window.close() == []
     window.remove()
@@ -98,7 +102,7 @@ def test_no_output_embedding() -> None:
 
 def test_remove(model: LlamaForCausalLM) -> None:
     """After removal no hook is left and arming does nothing."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.remove()
     assert not model.lm_head._forward_hooks
     window.arm()
@@ -141,7 +145,7 @@ def _interrupted(model: LlamaForCausalLM) -> None:
 
 def test_interrupted(model: LlamaForCausalLM) -> None:
     """Ctrl-C in a forward pass leaves no dispatch mode on PyTorch's stack, and the next pass is seen as ever."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.arm()
     _interrupted(model)
     assert _get_current_dispatch_mode() is None
@@ -153,7 +157,7 @@ def test_interrupted(model: LlamaForCausalLM) -> None:
 
 def test_another_mode_lies_above(model: LlamaForCausalLM) -> None:
     """A mode that somebody opened in between stays, whoever ends first."""
-    window, other = LossWindow(model), FlopCounterMode(display=False)
+    window, other = LossWindow(model, _never), FlopCounterMode(display=False)
     window.arm()
     model.lm_head(torch.zeros(1, 16))
     with other:
@@ -164,7 +168,7 @@ def test_another_mode_lies_above(model: LlamaForCausalLM) -> None:
 
 def test_each_thread_has_its_own(model: LlamaForCausalLM) -> None:
     """A pass in another thread neither opens nor ends this thread's window."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.arm()
     model.lm_head(torch.zeros(1, 16))
     seen: list[object] = []
@@ -187,7 +191,7 @@ def test_each_thread_has_its_own(model: LlamaForCausalLM) -> None:
 @pytest.mark.parametrize("ignored", [19, 20, 100_000])
 def test_another_ignored_label(ignored: int, model: LlamaForCausalLM) -> None:
     """A loss that leaves another label out, also one beyond the vocabulary: read within bounds, its targets ignored."""
-    window = LossWindow(model)
+    window = LossWindow(model, _never)
     window.arm()
     model.lm_head(torch.zeros(1, 16))
     nn.functional.cross_entropy(torch.zeros(2, 20), torch.tensor([1, ignored]), ignore_index=ignored)

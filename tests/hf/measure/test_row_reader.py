@@ -24,7 +24,7 @@ TEXTS = ("모든 사람은", "자유로운 존엄과 권리", "동등하다")
 @pytest.fixture(scope="module")
 def reader() -> RowReader:
     """For the tiny byte-level tokenizer."""
-    return RowReader(build_token_bytes(tiny.byte_level_tokenizer()), count_bytes=True, rank=3)
+    return RowReader(build_token_bytes(tiny.byte_level_tokenizer()), rank=3)
 
 
 def _record(batch: dict[str, Tensor], **changes: Any) -> BatchRecord:
@@ -192,13 +192,13 @@ def test_flags_that_cannot_be_known(reader: RowReader) -> None:
     shifted[:, -1] = IGNORE
     evidence = LossEvidence("logits", nll=torch.zeros(shifted.shape), labels=shifted)
     assert reader.read(_record(batch, evidence=evidence), None).flags.tolist() == [0]
-    bare = RowReader(None, count_bytes=True, rank=0)
+    bare = RowReader(None, rank=0)
     assert bare.read(_record(batch), None).flags.tolist() == [0]
 
 
 def test_without_a_table() -> None:
     """No tokenizer: token ids tell rows apart, and there are no bytes."""
-    reader = RowReader(None, count_bytes=True, rank=0)
+    reader = RowReader(None, rank=0)
     first, second = (reader.read(_record(_batch((text,))), None) for text in TEXTS[:2])
     assert (reader.unit, first.bytes.tolist()) == ("ids", [-1])
     assert first.hash.tolist() != second.hash.tolist()

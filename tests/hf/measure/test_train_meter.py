@@ -21,10 +21,11 @@ LABELS = torch.tensor([[1, 2, 3, -100], [-100, 5, -100, -100]])
 @pytest.fixture
 def meter() -> TrainMeter:
     """One process."""
-    return _watching(TrainMeter(Ranks(torch.device("cpu"), 0)))
+    return _meter([])
 
 
-def _watching(meter: TrainMeter) -> TrainMeter:
+def _meter(told: list[Exception]) -> TrainMeter:
+    meter = TrainMeter(Ranks(torch.device("cpu"), 0), told.append)
     meter.watches = True
     return meter
 
@@ -176,7 +177,7 @@ def test_the_first_window_after_a_resume(kind: str, values: dict[str, int], know
 def test_a_fault_of_ours_is_named(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts that cannot be read are told, so that a row without them is no riddle; the other ranks get their part."""
     told: list[Exception] = []
-    meter = TrainMeter(Ranks(torch.device("cpu"), 0), told.append)
+    meter = _meter(told)
     _micro(meter)
     meter.end_step()
     if broken == "_local":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -17,7 +17,7 @@ from ko_cpt_callbacks.hf import trainer_access as handlers
 from ko_cpt_callbacks.hf.argument import alert_outputs, callback_spec, checked_outputs, family_notes
 from ko_cpt_callbacks.hf.audit.run import Note
 from ko_cpt_callbacks.hf.guarded_run import GuardedRuns
-from ko_cpt_callbacks.hf.publication import keep_texts_off_cards, print_small_rows
+from ko_cpt_callbacks.hf.publication import best_exact, keep_texts_off_cards, print_small_rows
 from ko_cpt_callbacks.hf.run import LiveRun
 from ko_cpt_callbacks.hf.stopping import STEP_END
 from ko_cpt_callbacks.run.finding import Finding
@@ -26,20 +26,18 @@ from ko_cpt_callbacks.run.rows import eval_prefixes
 from ko_cpt_callbacks.watch.argument import Limits
 from ko_cpt_callbacks.watch.target import Target
 
-Event = TypeVar("Event", bound=Callable[..., Any])
 
-
-def _guarded(event: Event) -> Event:
-    """An exception of ours is reported and never reaches the run; see :mod:`.guarded_run`."""
-    name = event.__name__
+def _guarded(event: Callable[..., Any]) -> Callable[..., Any]:
+    """An event of the Trainer, with its run; an exception of ours never reaches it: see :mod:`.guarded_run`."""
 
     @functools.wraps(event)
     def guarded(
         self: KoCPTCallback, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> Any:
-        return self._runs.do(name, args, state, control, lambda: event(self, args, state, control, **kwargs))
+        act = functools.partial(event, self, state=state, control=control, **kwargs)
+        return self._runs.do(event.__name__, args, state, control, act)
 
-    return cast("Event", guarded)
+    return guarded
 
 
 class KoCPTCallback(TrainerCallback):
@@ -140,7 +138,8 @@ class KoCPTCallback(TrainerCallback):
 
         Of the first evaluation set that is no retention set; nats per token. The Trainer's own loss never stands in.
         """
-        return None if self._runs.current is None else self._runs.current.best(self._spec.retention)
+        run = self._runs.current
+        return None if run is None else best_exact(run.record.summary().splits, self._spec.retention)
 
     @property
     def stop_reason(self) -> Finding | None:
@@ -184,11 +183,9 @@ class KoCPTCallback(TrainerCallback):
     # -- the Trainer's events --------------------------------------------------------------------------------------
 
     @_guarded
-    def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_init_end(self, run: LiveRun, **kwargs: Any) -> None:
         """The Trainer is built."""
-        self._arrive(args, state, control, kwargs)
+        self._arrive(run, kwargs)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -199,7 +196,7 @@ class KoCPTCallback(TrainerCallback):
             ConfigurationError: On every process, before the first step: a target names an evaluation set that the
                 Trainer does not have. Nothing else that goes wrong here ends a run.
         """
-        begin = functools.partial(self._begin, args, state, control, kwargs)
+        begin = functools.partial(self._begin, state=state, control=control, kwargs=kwargs)
         begun = self._runs.do("on_train_begin", args, state, control, begin)
         asked, problem = begun or (None, None)
         if problem is not None:
@@ -207,10 +204,10 @@ class KoCPTCallback(TrainerCallback):
         return asked
 
     def _begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
+        self, run: LiveRun, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
     ) -> tuple[TrainerControl | None, str | None]:
         """What is asked of the Trainer, or what is wrong with a target."""
-        run = self._arrive(args, state, control, kwargs)
+        self._arrive(run, kwargs)
         handler = None if run.handler is None else run.handler()
         notes = list(self._notes)
         if not handlers.is_first(handler, self):
@@ -223,105 +220,80 @@ class KoCPTCallback(TrainerCallback):
         return (None if problem else run.obey(state, control, "begin")), problem
 
     @_guarded
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, run: LiveRun, **kwargs: Any) -> None:
         """An optimizer step begins."""
-        self._runs.run(args, state, control).step_begins()
+        run.step_begins()
 
     @_guarded
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, run: LiveRun, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """An optimizer step is over."""
-        run = self._runs.run(args, state, control)
-        run.step_ends(args, state, control)
+        run.step_ends(state, control)
         return run.obey(state, control, STEP_END)
 
     @_guarded
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, run: LiveRun, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:
         """The last moment to save after a stop: ``save_strategy="best"`` overrules a request made earlier."""
-        run = self._runs.run(args, state, control)
-        run.epoch_ends(args, state, control)
+        run.epoch_ends(state, control)
         return run.obey(state, control, "epoch-end")
 
     @_guarded
-    def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_prediction_step(self, run: LiveRun, state: TrainerState, **kwargs: Any) -> None:
         """One batch of an evaluation or prediction is over."""
-        run = self._runs.run(args, state, control)
         model = kwargs.get("model")
         if model is not None and not run.hooked.watches(model):
             run.eval_meter.refuse(
                 "the first batch passed before the callback could see the model; call "
                 "KoCPTCallback(...).attach(trainer) before evaluate()"
             )
-            self._arrive(args, state, control, kwargs)
+            self._arrive(run, kwargs)
         run.prediction_step_ends(kwargs.get("eval_dataloader"), state)
 
     @_guarded
     def on_log(
         self,
-        args: TrainingArguments,
+        run: LiveRun,
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> TrainerControl | None:
         """A row is logged: where it is the Trainer's own, complete it, judge it."""
-        run = self._runs.run(args, state, control)
         what = run.row(logs, state, kwargs.get("model")) if logs else None
         return None if what is None else run.obey(state, control, what)
 
     @_guarded
     def on_evaluate(
         self,
-        args: TrainingArguments,
+        run: LiveRun,
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> TrainerControl | None:
         """An evaluation is over: its result gets the numbers too, whatever a Trainer's own ``log`` did with them."""
-        run = self._runs.run(args, state, control)
         what = None if metrics is None else run.evaluated(metrics, state, kwargs.get("model"))
         run.train_meter.exclude()
         return run.obey(state, control, what or "")
 
     @_guarded
-    def on_predict(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, Any],
-        **kwargs: Any,
-    ) -> None:
+    def on_predict(self, run: LiveRun, metrics: dict[str, Any], **kwargs: Any) -> None:
         """A prediction is over: the same numbers for its metrics; no row of the run."""
-        run = self._runs.run(args, state, control)
         prefixes = eval_prefixes(metrics)
         metrics.update(run.prediction_numbers(prefixes[0] if prefixes else "test"))
 
     @_guarded
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, run: LiveRun, state: TrainerState, **kwargs: Any) -> None:
         """A checkpoint is on disk."""
-        run = self._runs.run(args, state, control)
         run.train_meter.exclude()
-        run.saved_step = state.global_step
-        if run.record.begun:
-            run.checkpoint(state.global_step)
+        run.saved(state.global_step)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _arrive(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, kwargs: Mapping[str, Any]
-    ) -> LiveRun:
-        run = self._runs.run(args, state, control)
+    def _arrive(self, run: LiveRun, kwargs: Mapping[str, Any]) -> None:
         found = handlers.find_handler(self)
         if found is not None:
             handlers.move_to_front(found, self)
@@ -335,7 +307,6 @@ class KoCPTCallback(TrainerCallback):
                 self._runs.watch(run, model, kwargs.get("processing_class"))
             except Exception as error:  # the record goes on without the model's numbers
                 run.reporter.report_error(error)
-        return run
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
         run.handler = weakref.ref(handler)

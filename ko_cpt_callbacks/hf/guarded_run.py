@@ -73,19 +73,19 @@ class GuardedRun:
             self.fail("the callback's beginning", error)
             self.off = True
 
-    def do(self, event: str, act: Callable[[], Result]) -> Result | None:
+    def do(self, event: str, act: Callable[[LiveRun], Result]) -> Result | None:
         """Do what an event of the Trainer asks for; None where the callback is off or fails."""
         if self.ranks is not None:
             try:
                 self.ranks.answer()
             except Exception as error:  # the process group is broken: the Trainer's own collective says so next
                 self.fail(event, error)
-        if self.off:
+        if self.off or self.run is None:
             return None
         with self._lock:
             self._name(event)
             try:
-                return act()
+                return act(self.run)
             except RankFailedError as failed:
                 self._leave(str(failed))
             except Exception as error:
@@ -171,7 +171,7 @@ class GuardedRuns:
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        act: Callable[[], Result],
+        act: Callable[[LiveRun], Result],
     ) -> Result | None:
         """Do what an event asks for; whatever goes wrong, the Trainer goes on."""
         if event in SHARED_EVENTS:  # here, where nothing can have failed yet: every rank counts alike
@@ -186,7 +186,11 @@ class GuardedRuns:
             return None
 
     def run(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> LiveRun:
-        """The run of the Trainer that owns ``control``, in an event that is guarded."""
+        """The run of the Trainer that owns ``control``.
+
+        Raises:
+            RuntimeError: If the callback could not begin for it.
+        """
         run = self._guarded(args, state, control).run
         if run is None:
             raise RuntimeError("the callback could not begin for this Trainer")

@@ -15,8 +15,7 @@ from transformers import TrainerState, TrainingArguments
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.hooks import ForwardWatch
-from ko_cpt_callbacks.hf.measure.model_output import Alignment
-from ko_cpt_callbacks.hf.measure.row_reader import RowReader, TokenTable
+from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model import facts as inspection
 from ko_cpt_callbacks.hf.ranks import Ranks
@@ -69,20 +68,20 @@ class HookedModel:
 
     Args:
         args: The Trainer's arguments.
-        rank: Index of this process.
+        text: What is known of the tokenizer.
         eval_meter: Sees forward passes with labels in evaluation mode.
         train_meter: Sees forward passes in training mode.
         reporter: Reports what cannot be measured, once.
     """
 
     def __init__(
-        self, args: TrainingArguments, rank: int, eval_meter: EvalMeter, train_meter: TrainMeter,
+        self, args: TrainingArguments, text: TokenTable, eval_meter: EvalMeter, train_meter: TrainMeter,
         reporter: Reporter,
     ) -> None:
         self._args = args
         self._eval, self._train, self._reporter = eval_meter, train_meter, reporter
         self._watch: ForwardWatch | None = None
-        self._text = TokenTable(rank)
+        self._text = text
         self.pad_is_end = False
 
     def watch(self, model: nn.Module, tokenizer: Any) -> None:
@@ -105,45 +104,30 @@ class HookedModel:
             pad_id=inspection.pad_token(tokenizer, model),
             on_error=self._reporter.report_error,
         )
-        self._train.watches = True
+        self._train.watches, self._text.alignment = True, self._watch.alignment
 
     def release(self) -> None:
         """Take the hooks off the model."""
         if self._watch is not None:
             self._watch.remove()
-            self._watch, self._train.watches = None, False
+            self._watch, self._train.watches, self._text.alignment = None, False, None
 
     def watches(self, model: nn.Module) -> bool:
         """Whether the hooks are on ``model``."""
         return self._watch is not None and self._watch.model is model
-
-    def row_reader(self) -> RowReader:
-        """What reduces the batches of this model."""
-        return self._text.reader(self._alignment())
-
-    def tokenizer_facts(self) -> dict[str, Any]:
-        """The tokenizer as ``run.json`` describes it."""
-        return self._text.facts(self._alignment())
-
-    def bytes_absent(self) -> str | None:
-        """Why bytes are not counted for this model and tokenizer; None when they are."""
-        return self._text.absent(self._alignment())
 
     def facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
         """The model, its tokenizer and how it is trained, as ``run.json`` describes them."""
         return {
             "versions": inspection.versions(),
             "model": inspection.model_facts(model),
-            "tokenizer": self.tokenizer_facts(),
+            "tokenizer": self._text.facts(),
             "device": str(self._args.device.type),
             "planned_steps": state.max_steps if state.max_steps > 0 else None,
             "planned_epochs": self._args.num_train_epochs,
             "arguments": inspection.argument_facts(self._args),
             "schedule": inspection.schedule(scheduler, state.global_step, state.max_steps),
         }
-
-    def _alignment(self) -> Alignment | None:
-        return None if self._watch is None else self._watch.alignment
 
 
 def _compiles(args: TrainingArguments) -> bool:

@@ -6,6 +6,7 @@ import json
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Repor
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
+from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.step_counts import StepCounts, TrainLoss
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.publication import (
     OwnRows,
     UnseenEvaluation,
     add_numbers,
-    best_exact,
     complete_metrics,
     evaluation_entries,
     evaluation_facts,
@@ -75,9 +76,10 @@ class LiveRun:
         self.record = LiveRecord(spec, outputs, folder, shown, writes=state.is_world_process_zero)
         self._change = RowChange(folder / keys.FOLDER)
         self.record.keeps_several = args.save_total_limit != 1
-        self.eval_meter: EvalMeter = EvalMeter(lambda: self.hooked.row_reader(), self.ranks, self.reporter.report_error)
-        self.train_meter: TrainMeter = TrainMeter(self.ranks, self.reporter.report_error)
-        self.hooked: HookedModel = HookedModel(args, self.ranks.index, self.eval_meter, self.train_meter, self.reporter)
+        self._text = TokenTable(ranks.index)
+        self.eval_meter: EvalMeter = EvalMeter(self._text.reader, ranks, self.reporter.report_error)
+        self.train_meter: TrainMeter = TrainMeter(ranks, self.reporter.report_error)
+        self.hooked: HookedModel = HookedModel(args, self._text, self.eval_meter, self.train_meter, self.reporter)
         self._own = OwnRows()
         devices = 0 if args.device.type == "cpu" else max(1, args.n_gpu) * ranks.size
         loss = TrainLoss(args.gradient_accumulation_steps, ranks.size)
@@ -88,7 +90,7 @@ class LiveRun:
         self._plan: dict[str, Any] | None = None
         self.stopper: Stopper = Stopper(spec.stop_on, spec.grace)
         self._order = StopOrder(self.stopper, ranks, self.reporter.report)
-        self.saved_step: int | None = None
+        self._saved_step: int | None = None
         self._unjudged: list[Finding] = []
         self._padding_said = set[str]()
         # Between a resume and its first step: what is evaluated there (eval_on_start) is no point of the run.
@@ -127,7 +129,7 @@ class LiveRun:
         self.eval_meter.drop_pending()
         self._counts.begin(live, step)
         self._own, self._unseen, self._plan = OwnRows(), None, None
-        self._unjudged, self.saved_step = [], None
+        self._unjudged, self._saved_step = [], None
         self.training, self._resuming = True, step > 0
         if state.max_steps > 0:
             self.note_setup(PLAN, step, **{PLANNED_STEPS: state.max_steps, **plan["trainer"]})
@@ -155,7 +157,7 @@ class LiveRun:
                 self.reporter.report_error(error)
             alone = "the callback is not on every rank" if self.ranks.alone else None
             known = self.record.planned()
-            absent = unmeasured(alone or self.eval_meter.refused, self.hooked.bytes_absent())
+            absent = unmeasured(alone or self.eval_meter.refused, self._text.absent())
             processes, stops = self.ranks.size, self.stopper.armed
             shown = (model, self._args, tokenizer, self._trainer())
             seen = SetUp(*shown, stops, known, step, absent, processes, self._spec)
@@ -191,16 +193,17 @@ class LiveRun:
         self.eval_meter.drop_pending()
         self._unseen = None
 
-    def step_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+    def step_ends(self, state: TrainerState, control: TrainerControl) -> None:
         """An optimizer step is over: add up over the ranks where a row or a checkpoint is to come."""
         self._own.step_ends()
-        padding = self._counts.step_ends(state.global_step, lambda: row_is_due("on_step_end", args, state, control))
+        due = partial(row_is_due, "on_step_end", self._args, state, control)
+        padding = self._counts.step_ends(state.global_step, due)
         self._resuming = False
         self._note_padding(keys.TRAIN_PREFIX, padding, state.global_step)
 
-    def epoch_ends(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
+    def epoch_ends(self, state: TrainerState, control: TrainerControl) -> None:
         """An epoch is over: likewise."""
-        self._counts.epoch_ends(state.global_step, lambda: row_is_due("on_epoch_end", args, state, control))
+        self._counts.epoch_ends(state.global_step, partial(row_is_due, "on_epoch_end", self._args, state, control))
 
     def prediction_step_ends(self, loader: Any, state: TrainerState) -> None:
         """A batch of an evaluation or prediction is over; after its last one the ranks add up."""
@@ -221,9 +224,11 @@ class LiveRun:
                 parts["plan"] = json_text(self.record.plan_evaluation()).encode()
         return pack_parts(parts)
 
-    def checkpoint(self, step: int) -> None:
+    def saved(self, step: int) -> None:
         """A checkpoint was saved: keep the counters with it, so that a resume takes them up exactly."""
-        self.record.add({keys.STEP: step, **self._counts.pending(step)}, **{keys.KIND: keys.KIND_CHECKPOINT})
+        self._saved_step = step
+        if self.record.begun:
+            self.record.add({keys.STEP: step, **self._counts.pending(step)}, **{keys.KIND: keys.KIND_CHECKPOINT})
 
     def row(self, logs: dict[str, Any], state: TrainerState, model: nn.Module | None) -> str | None:
         """A row is logged: complete and judge it, where it is the Trainer's own.
@@ -236,7 +241,9 @@ class LiveRun:
         row: dict[str, Any] = state.log_history[-1] if state.log_history else {}
         if self.record.begun and self._own.training_row(logs):
             what: str | None = keys.TRAIN_PREFIX
-            self.published = self._training_numbers(logs, step)
+            self.published, notes = self._counts.close_row(logs, step, nan_filter=self._args.logging_nan_inf_filter)
+            for kind, values in notes:
+                self.note_setup(kind, step, **values)
         elif what := self._own.evaluation(logs, running=self.eval_meter.running, ended=self.eval_meter.measured):
             if not self._ensure_begun(model, state):
                 return None
@@ -284,13 +291,6 @@ class LiveRun:
         self.published = {}
         return unseen.prefix if unseen is not None and named else None
 
-    def _training_numbers(self, logs: Mapping[str, Any], step: int) -> dict[str, float | int]:
-        """What a training row gets: perplexity, tokens, speed, non-finite steps."""
-        numbers, notes = self._counts.close_row(logs, step, nan_filter=self._args.logging_nan_inf_filter)
-        for kind, values in notes:
-            self.note_setup(kind, step, **values)
-        return numbers
-
     def _evaluation_numbers(self, prefix: str, step: int) -> tuple[dict[str, float | int], dict[str, Any]]:
         """What an evaluation's row gets: numbers for everyone, the rest for ``log_history`` and our files."""
         measured = self.eval_meter.finish()
@@ -298,7 +298,7 @@ class LiveRun:
         if keys.key(prefix, keys.EXACT_LOSS_SE) in numbers:
             numbers |= self._change.numbers(prefix, step, measured.rows)
         self._note_padding(prefix, measured.padding, step)
-        facts = evaluation_facts(prefix, measured, texts, self.hooked.tokenizer_facts()["note"])
+        facts = evaluation_facts(prefix, measured, texts, self._text.facts()["note"])
         self.record.note_evaluation(prefix, facts, measured.rows, step)
         self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
         return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts
@@ -308,8 +308,7 @@ class LiveRun:
         return self._resuming and prefix in self.record.summary().splits
 
     def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
-        tokenizer = self.hooked.tokenizer_facts().get("hash")
-        said = self._baseline.difference_row(prefix, measured.rows, text, tokenizer)
+        said = self._baseline.difference_row(prefix, measured.rows, text, self._text.facts()["hash"])
         if said is not None and not self._repeats(prefix):
             self.note_setup(DIFFERENCE, step, **said)
 
@@ -348,10 +347,6 @@ class LiveRun:
         account = self.record.checkpoints()
         return {**facts, **known.as_dict(), **({} if account is None else {"checkpoints": account.as_dict()})}
 
-    def best(self, retention: Sequence[str]) -> tuple[int, float] | None:
-        """Step and exact loss of the best evaluation of the first set that is not in ``retention``."""
-        return best_exact(self.record.summary().splits, retention)
-
     def obey(self, state: TrainerState, control: TrainerControl, moment: str) -> TrainerControl | None:
         """Turn what was found since the last call into a request to stop, where it was asked for; repeat it.
 
@@ -374,7 +369,7 @@ class LiveRun:
             return None
         control.should_training_stop = True
         # Without a save the stop would leave no checkpoint of the state it stopped at.
-        control.should_save = control.should_save or self.saved_step != step
+        control.should_save = control.should_save or self._saved_step != step
         return control
 
     def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:

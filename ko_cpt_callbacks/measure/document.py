@@ -212,7 +212,7 @@ class DocumentReader:
     """
 
     def __init__(self, table: TokenTable, prefix: int | None, old_rows: int | None = None) -> None:
-        self._table, self._reader = table.table, table.reader(CAUSAL)
+        self._table, self._reader = table.table, table.reader()
         self._front = [] if prefix is None else [prefix]
         self._old_rows = old_rows
 

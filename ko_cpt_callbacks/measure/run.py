@@ -91,7 +91,7 @@ def measure_model(
     own = [place for at, place in enumerate(places) if at % state.num_processes == state.process_index]
     missing = [place for place in own if (place[0], place[1].id) not in folder.documents]
     loaded = load_measured(choice)
-    table = TokenTable(state.process_index)
+    table = TokenTable(state.process_index, CAUSAL)
     table.use(loaded.tokenizer)
     window = loaded.window(settings.window)
     context = min(settings.context or window // 2, window - 2)
@@ -110,7 +110,7 @@ def measure_model(
         "languages": text.set_languages, "window": window, "context": context,
         "prefix": None if loaded.prefix is None else loaded.tokenizer.convert_ids_to_tokens(loaded.prefix),
         "dtypes": model["dtypes"], "quantization": model["quantization"], "adapter": choice.adapter,
-        "parameters": model["parameters"], "bytes_absent": table.absent(CAUSAL),
+        "parameters": model["parameters"], "bytes_absent": table.absent(),
         "old_rows": settings.old_rows,
     }  # fmt: skip
     measured = measured_model(choice.name, text, folder.documents.values(), how)
@@ -119,7 +119,7 @@ def measure_model(
             "evaluations": _evaluations(measured, table),
             "versions": inspection.versions(),
             "model": {**model, "name_or_path": choice.name},
-            "tokenizer": table.facts(CAUSAL),
+            "tokenizer": table.facts(),
             "device": loaded.device.type,
             "world_size": state.num_processes,
         }

@@ -25,10 +25,12 @@ class TokenTable:
 
     Args:
         rank: Index of this process, for the rows' data-set order.
+        alignment: How the model's logits and labels belong together; None where that is not known.
     """
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, alignment: Alignment | None = None) -> None:
         self._rank = rank
+        self.alignment = alignment
         self._tokenizer: Any = None
         self._read = False
         self._table: TokenBytes | None = None
@@ -52,18 +54,17 @@ class TokenTable:
                 self._absent = f"the tokenizer could not be read: {error_text(error)}"
         return self._table
 
-    def absent(self, alignment: Alignment | None) -> str | None:
-        """Why bytes are not counted for a model of this alignment; None when they are."""
-        if alignment in ("masked", "seq2seq"):
-            return f"a {alignment} model does not score the text token after token"
+    def absent(self) -> str | None:
+        """Why bytes are not counted for this model; None when they are."""
+        if self.alignment in ("masked", "seq2seq"):
+            return f"a {self.alignment} model does not score the text token after token"
         return None if self.table is not None else self._absent
 
-    def reader(self, alignment: Alignment | None) -> RowReader:
-        """What reduces the batches of a model of this alignment."""
-        absent = self.absent(alignment)
-        return RowReader(self.table, self._rank, absent)
+    def reader(self) -> RowReader:
+        """What reduces the batches of this model."""
+        return RowReader(self.table, self._rank, self.absent())
 
-    def facts(self, alignment: Alignment | None) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """The tokenizer as ``run.json`` describes it."""
         table = self.table
         return {
@@ -71,7 +72,7 @@ class TokenTable:
             "vocabulary": None if table is None else len(table.lengths),
             "hash": None if table is None else table.tokenizer_hash,
             "bytes": None if table is None else table.kind,
-            "bytes_absent": self.absent(alignment),
+            "bytes_absent": self.absent(),
             "note": None if table is None else table.note,
         }
 

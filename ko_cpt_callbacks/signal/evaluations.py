@@ -9,7 +9,7 @@ a batch that is not, is no evaluation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -18,10 +18,10 @@ from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.trend import line_through
-from ko_cpt_callbacks.signal.window import Recent, median
+from ko_cpt_callbacks.signal.fit import line_through, median, noise_of
+from ko_cpt_callbacks.signal.window import Recent
 
-__all__ = ["Evaluations", "Mark", "Series", "noise_of"]
+__all__ = ["Evaluations", "Mark", "Series"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,26 +180,3 @@ def _mark(point: EvalPoint, since: tuple[int, float], window: Recent, total: flo
         point.step, point.value or 0.0, point.se, points, (total - since[1]) / points if points > 0 else None,
         median(near) if near else None, window.noise, window.rates[-1] if window.rates else None, (window.count, total),
     )  # fmt: skip
-
-
-def noise_of(values: Sequence[float]) -> float | None:
-    """Standard deviation of one value of a smooth series, from the median of its absolute second differences.
-
-    A trend, even a steep one, cancels, and a single outlier does not move the median. The bend of a falling loss does:
-    third differences know less of it, and count where they say far less.
-
-    Returns:
-        ``None`` for fewer than five values.
-
-    >>> noise_of([1.0, 2.0, 3.0, 4.0, 5.0])
-    0.0
-    """
-    second = [a - 2.0 * b + c for a, b, c in zip(values, values[1:], values[2:], strict=False)]
-    if len(second) < limits.EVAL_NOISE_VALUES:
-        return None
-    noise = median([abs(one) for one in second]) / limits.SECOND_DIFFERENCE
-    third = [b - a for a, b in pairwise(second)]
-    if len(third) >= limits.EVAL_NOISE_VALUES:
-        bent = median([abs(one) for one in third]) / limits.THIRD_DIFFERENCE
-        noise = bent if bent < limits.EVAL_BENT * noise else noise
-    return limits.MAD_TO_SD * noise

@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import Recent, curved_noise, fitted, median, second_farthest
+from ko_cpt_callbacks.signal.fit import curved_noise, fitted, median, second_farthest
+from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = [
     "IDLE", "Jump", "Low", "Rise", "Watch", "another_mega_batch", "drifted", "epoch_ends", "groups_lengths",
@@ -56,33 +57,47 @@ class Rise:
     """Points above the band.
 
     Args:
-        step: Of the first of them.
         base: The level they rose from, nats.
-        noise: Standard deviation of one point then,
-        window: and the points that both are from.
-        ceiling: The second highest loss of the window before.
-        far: How far the second farthest point of that window was from its line, nats.
-        dip: How far the last 20 points before went below the level: noise that goes up and down alike is no rise.
-        first: Loss of the first of them; so are ``peak`` and ``peak_step`` of the highest.
-        points: How many there are.
+        noise: Standard deviation of one point then.
+        before: The losses of the window that both are from.
+        after: Their own losses.
     """
 
-    step: int
     base: float
     noise: float
-    window: int
-    ceiling: float
-    first: float
-    peak: float
-    peak_step: int
-    points: int = 1
-    far: float = 0.0
-    dip: float = 0.0
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def points(self) -> int:
+        """How many there are."""
+        return len(self.after)
+
+    @property
+    def peak(self) -> float:
+        """The highest loss."""
+        return max(self.after)
 
     @property
     def height(self) -> float:
         """Nats above the base."""
         return self.peak - self.base
+
+    @property
+    def reach(self) -> float:
+        """The second highest loss of the window before, nats above the base."""
+        return sorted(self.before)[-2] - self.base
+
+    @property
+    def far(self) -> float:
+        """How far the second farthest point of the window before was from its line, nats."""
+        lines = (self.before[-limits.LINE :], self.before if len(self.before) > limits.STRAIGHT else ())
+        return max((second_farthest(one) for one in lines if len(one) >= limits.ENOUGH), default=0.0)
+
+    @property
+    def dip(self) -> float:
+        """How far the last 20 points before went below the base: noise that goes up and down alike is no rise."""
+        return max(self.base - min(self.before[-limits.STRAIGHT // 2 :]), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +168,14 @@ class Watch:
             noise = min(noise, bent) if bent < limits.BENT_LESS * noise or normal.steep else noise
         if height <= band * noise:
             return None, None
-        step, ceiling = recent.steps[-1], sorted(earlier)[-2]
-        parts = (earlier[-limits.LINE :], earlier) if len(earlier) > limits.STRAIGHT else (earlier[-limits.LINE :],)
-        far = max((second_farthest(part) for part in parts if len(part) >= limits.ENOUGH), default=0.0)
-        dip = max(normal.high - min(earlier[-20:]), 0.0)
-        return Rise(step, normal.high, noise, len(earlier), ceiling, loss, loss, step, far=far, dip=dip), None
+        return Rise(normal.high, noise, earlier, (loss,)), None
 
     def _goes_on(self, rise: Rise, recent: Recent) -> tuple[Rise | None, Rise | None]:
         """The rise after one more point: it goes on, has ended, or is given up."""
-        loss, points = recent.losses[-1], rise.points + 1
+        loss = recent.losses[-1]
         if loss - rise.base <= max(limits.BACK_NOISES * rise.noise, limits.BACK * rise.height):
             return None, rise
-        if points > limits.LONGEST_RISE:
-            return None, None
-        if loss > rise.peak:
-            return replace(rise, points=points, peak=loss, peak_step=recent.steps[-1]), None
-        return replace(rise, points=points), None
+        return (replace(rise, after=(*rise.after, loss)) if rise.points < limits.LONGEST_RISE else None), None
 
 
 def _normal(past: Recent) -> Normal | None:

@@ -31,12 +31,11 @@ words of its row, does all start again as planned (`Counters.handed`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation, finite_number
 from ko_cpt_callbacks.signal import limits
 
 __all__ = ["NEW", "RESTARTS", "Counters", "Sign", "announced", "begins_anew", "follow"]
@@ -138,7 +137,7 @@ def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sig
         signs.append(Sign("step-back", True, trail.step, seen.step))
     steps, paces, pace = 0 if trail.step is None else seen.step - trail.step, dict(trail.paces), None
     for name, kind, value in (
-        ("epoch", "epoch", _finite(seen.epoch)),
+        ("epoch", "epoch", finite_number(seen.epoch)),
         ("target", "tokens", seen.tokens_seen),
         ("input", "tokens", seen.input_tokens),
     ):
@@ -150,7 +149,7 @@ def follow(trail: Counters, seen: TrainObservation) -> tuple[Counters, tuple[Sig
         known = any(other.name.startswith(kind) for other in signs)
         if sign is not None and not known and not (trail.resumed and sign.name == "tokens-back"):
             signs.append(sign)
-    rate, anew, schedule = _finite(seen.learning_rate), begins_anew(signs), trail.schedule
+    rate, anew, schedule = finite_number(seen.learning_rate), begins_anew(signs), trail.schedule
     if rate is not None and not anew:
         schedule, sign = _scheduled(schedule, rate, seen.step, bool(signs), trail.restarting)
         signs += [] if sign is None else [sign]
@@ -216,7 +215,3 @@ def _scheduled(
     sign = Sign(name, strong, low, rate, explained=restarting or alike)
     back = name == "rate-back" and not sign.explained
     return RateTrail(rate, rate, trough=before, back=back, origin=step, span=span), sign
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -20,51 +20,13 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch, groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
+from ko_cpt_callbacks.signal.trend import LEVEL, Trend
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 __all__ = [
-    "SILENT", "Signals", "Trend", "began_anew", "began_epoch", "begun", "due", "ended_rise", "faulty",
+    "SILENT", "Signals", "began_anew", "began_epoch", "begun", "due", "ended_rise", "faulty",
     "is_low", "is_time", "moved", "risen", "signed",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """The segment so far, in little.
-
-    Args:
-        head: Its first points, nats per token.
-        peaked: Points of it when the learning rate was last higher than ever.
-        blocks: All of it in at most 64 parts of equally many points, oldest first: the mean loss of each, and the
-            learning rate at its end. Each holds twice as many points once there are 64.
-        size: Points of a block.
-        rest: Sum and number of the points that are not in a block yet.
-    """
-
-    head: tuple[float, ...] = ()
-    peaked: int = 0
-    blocks: tuple[tuple[float, float | None], ...] = ()
-    size: int = limits.BLOCK
-    rest: tuple[float, int] = (0.0, 0)
-
-    def add(self, window: Recent, past: Recent) -> Trend:
-        """The trend after a training row."""
-        before = LEVEL if window.seam else self
-        peaked = window.count if window.rate_peak > past.rate_peak or window.seam else before.peaked
-        if not window.grew:
-            return replace(before, peaked=peaked)
-        head = (*before.head, window.losses[-1]) if window.count <= limits.TREND_HEAD else before.head
-        blocks, size, rest = before.blocks, before.size, (before.rest[0] + window.losses[-1], before.rest[1] + 1)
-        if rest[1] == size:
-            blocks, rest = (*blocks, (rest[0] / size, window.rates[-1])), (0.0, 0)
-        if len(blocks) == limits.BLOCKS:
-            blocks = tuple((0.5 * (a + b), rate) for (a, _), (b, rate) in zip(blocks[::2], blocks[1::2], strict=True))
-            size *= 2
-        return Trend(head, peaked, blocks, size, rest)
-
-
-LEVEL: Final = Trend()
-"""Before the first row."""
 
 
 @dataclass(frozen=True, slots=True)

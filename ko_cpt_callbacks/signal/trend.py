@@ -2,71 +2,53 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final
 
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import Recent, median
+from ko_cpt_callbacks.signal.window import Recent
 
-__all__ = ["FittedLine", "expected_steps", "last_part", "line_through"]
-
-
-class FittedLine(NamedTuple):
-    """A straight line through equally spaced losses, in nats per token; a broken one drops in the middle.
-
-    ``fall``: from the first point to the last; ``error``: its standard error; ``noise``: standard deviation of one
-    point; ``start``: its value at the first point; ``drop``: beyond the fall, and its standard error.
-    """
-
-    fall: float
-    error: float
-    noise: float
-    start: float
-    points: int
-    drop: float = 0.0
-    drop_error: float = 0.0
+__all__ = ["LEVEL", "Trend", "expected_steps", "last_part"]
 
 
-def line_through(values: Sequence[float], *, broken: bool = False) -> FittedLine | None:
-    """The line by least squares, outliers pulled in; the fall's error allows for neighbors that are alike.
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """The segment so far, in little.
 
     Args:
-        values: Oldest first; an even number of them for a broken line.
-        broken: Whether the level may drop in the middle, where the slope stays.
-
-    Returns:
-        ``None`` for too few.
+        head: Its first points, nats per token.
+        peaked: Points of it when the learning rate was last higher than ever.
+        blocks: All of it in at most 64 parts of equally many points, oldest first: the mean loss of each, and the
+            learning rate at its end. Each holds twice as many points once there are 64.
+        size: Points of a block.
+        rest: Sum and number of the points that are not in a block yet.
     """
-    n = len(values)
-    if n < limits.LINE_LEAST:
-        return None
-    times = [i - 0.5 * (n - 1) for i in range(n)]
-    sides = [math.copysign(0.5, time) if broken else 0.0 for time in times]
-    tt, ts, ss = sum(t * t for t in times), sum(t * s for t, s in zip(times, sides, strict=True)), 0.5 * 0.5 * n
-    rest = ss - ts * ts / tt  # of a drop that a slope cannot imitate
-    free = n - 2 - broken  # residuals beyond what the line takes up
-    used, off = list(values), list(values)
-    mean = slope = jump = noise = 0.0
-    for _ in range(limits.LINE_TURNS):
-        mean, ty = sum(used) / n, sum(t * y for t, y in zip(times, used, strict=True))
-        jump = (sum(s * y for s, y in zip(sides, used, strict=True)) - ts * ty / tt) / rest if broken else 0.0
-        slope = (ty - jump * ts) / tt
-        line = [mean + slope * t + jump * s for t, s in zip(times, sides, strict=True)]
-        off = [value - at for value, at in zip(values, line, strict=True)]
-        noise = max(limits.MAD_TO_SD * median([abs(one) for one in off]) * math.sqrt(n / free), limits.QUIET)
-        most = limits.LINE_CLIP * noise
-        off = [max(-most, min(most, one)) for one in off]
-        used = [at + one for at, one in zip(line, off, strict=True)]
-    squares = sum(one * one for one in off)
-    # The median is a poor guide where values are few or rounded; the mean square is not.
-    noise = max(noise, math.sqrt(squares / free))
-    linked = sum(a * b for a, b in pairwise(off)) / squares if squares > 0.0 else 0.0
-    linked = min(max(linked, 0.0), limits.LINE_LINKED)
-    error = noise * math.sqrt((1 + linked) / (1 - linked)) * (n - 1) / math.sqrt(tt - ts * ts / ss)
-    start = mean + slope * times[0] + jump * sides[0]
-    return FittedLine(-slope * (n - 1), error, noise, start, n, -jump, noise / math.sqrt(rest) if broken else 0.0)
+
+    head: tuple[float, ...] = ()
+    peaked: int = 0
+    blocks: tuple[tuple[float, float | None], ...] = ()
+    size: int = limits.BLOCK
+    rest: tuple[float, int] = (0.0, 0)
+
+    def add(self, window: Recent, past: Recent) -> Trend:
+        """The trend after a training row."""
+        before = LEVEL if window.seam else self
+        peaked = window.count if window.rate_peak > past.rate_peak or window.seam else before.peaked
+        if not window.grew:
+            return replace(before, peaked=peaked)
+        head = (*before.head, window.losses[-1]) if window.count <= limits.TREND_HEAD else before.head
+        blocks, size, rest = before.blocks, before.size, (before.rest[0] + window.losses[-1], before.rest[1] + 1)
+        if rest[1] == size:
+            blocks, rest = (*blocks, (rest[0] / size, window.rates[-1])), (0.0, 0)
+        if len(blocks) == limits.BLOCKS:
+            blocks = tuple((0.5 * (a + b), rate) for (a, _), (b, rate) in zip(blocks[::2], blocks[1::2], strict=True))
+            size *= 2
+        return Trend(head, peaked, blocks, size, rest)
+
+
+LEVEL: Final = Trend()
+"""Before the first row."""
 
 
 def last_part(

@@ -10,17 +10,16 @@ does so) the points alone start afresh, not the segment and its count. Names in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation, finite_number
 from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.fit import fitted
 from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
 
-__all__ = ["EMPTY", "Fit", "Recent", "bent_noise", "curved_noise", "fitted", "median", "second_farthest", "usable"]
+__all__ = ["EMPTY", "Recent", "usable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +78,14 @@ class Recent:
         seam, kept = begins_anew(signs), self
         if seam or any(sign.name.startswith("rate") for sign in signs):
             kept = Recent(count=0 if seam else self.count, rate_peak=0.0 if seam else self.rate_peak)
-        rate, line, noise, jitter = _finite(seen.learning_rate), kept.line, kept.noise, kept.jitter
+        rate, line, noise, jitter = finite_number(seen.learning_rate), kept.line, kept.noise, kept.jitter
         losses, steps, rates, epochs, paces = kept.losses, kept.steps, kept.rates, kept.epochs, kept.paces
         loss = seen.loss if usable(seen) else None
         if loss is not None:
             losses = (*losses, loss)[-limits.WINDOW:]
             steps = (*steps, seen.step)[-limits.WINDOW:]
             rates = (*rates, rate)[-limits.WINDOW:]
-            epochs = (*epochs, _finite(seen.epoch))[-limits.WINDOW:]
+            epochs = (*epochs, finite_number(seen.epoch))[-limits.WINDOW:]
             paces = (*paces, trail.pace)[-limits.WINDOW:]
             if len(losses) >= limits.ENOUGH:
                 level, slope, noise, jitter = fitted(losses[-limits.LINE:])
@@ -109,83 +108,3 @@ def usable(seen: TrainObservation) -> bool:
     if seen.loss != 0.0 or seen.nonfinite_steps is not None:
         return True
     return seen.grad_norm is not None and math.isfinite(seen.grad_norm)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def median(values: Sequence[float]) -> float:
-    """The median of at least one value (``statistics.median`` takes ten times as long)."""
-    ordered = sorted(values)
-    n = len(ordered)
-    return ordered[n // 2] if n % 2 else 0.5 * (ordered[n // 2 - 1] + ordered[n // 2])
-
-
-def bent_noise(losses: Sequence[float]) -> float:
-    """Standard deviation of one point, from second differences: slopes and bends of the curve are not in it.
-
-    Between neighbours and, where there are enough points, between every fourth one, and the larger of the two: noise
-    whose neighbours correlate by r shows in the first as sqrt(1 - 4 r / 3 + r^2 / 3) of itself only (0.65 at 0.5), in
-    the second as 0.96. With too few points for the second, the first and 40 % (neighbours that correlate by 0.4).
-
-    Args:
-        losses: At least 3 points, oldest first.
-    """
-    near = _bent(losses, 1)
-    return max(near, _bent(losses, limits.FAR)) if len(losses) >= limits.FAR * limits.FAR else limits.CORRELATED * near
-
-
-def curved_noise(losses: Sequence[float]) -> float:
-    """`bent_noise` of the last 40 points; of a younger curve, whose first points bend most, of its very last ones.
-
-    Args:
-        losses: At least 3 points, oldest first.
-    """
-    if len(losses) >= limits.STRAIGHT:
-        return max(bent_noise(losses[-limits.STRAIGHT:]), limits.QUIET)
-    return max(min(bent_noise(losses[-limits.STRAIGHT // 2 :]), bent_noise(losses[-limits.BENT_POINTS:])), limits.QUIET)
-
-
-def _bent(losses: Sequence[float], lag: int) -> float:
-    twice = [abs(a - 2.0 * b + c) for a, b, c in zip(losses, losses[lag:], losses[2 * lag :], strict=False)]
-    return limits.MAD_TO_SD * median(twice) / limits.SECOND_DIFFERENCE
-
-
-class Fit(NamedTuple):
-    """A resistant line through some points: its level at the last one, and how far off they are.
-
-    ``slope``: per point; ``jitter``: standard deviation of one point from first differences; ``noise``: from those or
-    from the residuals, whichever is larger.
-    """
-
-    level: float
-    slope: float
-    noise: float
-    jitter: float
-
-
-def fitted(losses: Sequence[float]) -> Fit:
-    """The line through the medians of the first and the last third, and the noise around it.
-
-    Args:
-        losses: At least `ENOUGH` points, oldest first.
-    """
-    n = len(losses)
-    third = n // limits.THIRDS
-    slope = (median(losses[-third:]) - median(losses[:third])) / (n - third)
-    flat = [loss - slope * i for i, loss in enumerate(losses)]
-    start = median(flat)
-    spread = limits.MAD_TO_SD * median([abs(value - start) for value in flat])
-    jitter = max(limits.MAD_TO_SD * median([abs(b - a) for a, b in pairwise(flat)]) / math.sqrt(2.0), limits.QUIET)
-    return Fit(start + slope * (n - 1), slope, max(spread, jitter), jitter)
-
-
-def second_farthest(losses: Sequence[float]) -> float:
-    """How far the second farthest of some points is from the line through them, nats.
-
-    Args:
-        losses: At least `ENOUGH` points, oldest first.
-    """
-    line = fitted(losses)
-    return sorted(abs(line.level - line.slope * i - loss) for i, loss in enumerate(reversed(losses)))[-2]

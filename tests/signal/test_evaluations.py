@@ -10,8 +10,8 @@ import pytest
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.fold import NO_ROWS
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
-from ko_cpt_callbacks.signal.trend import line_through
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.fit import line_through, noise_of
 
 
 def _fold(*seen: Observation) -> Evaluations:
@@ -95,6 +95,11 @@ def test_what_is_no_evaluation() -> None:
     assert last.now is last.sets["eval"]
 
 
+def test_the_noise_of_a_series() -> None:
+    """That of its values."""
+    assert _series([2.0, 2.01, 2.0, 2.01, 2.0]).noise == noise_of([2.0, 2.01, 2.0, 2.01, 2.0])
+
+
 def test_memory_is_bounded() -> None:
     """Ten thousand evaluations keep as many marks as forty, and the first and best."""
     state = _fold(*(
@@ -104,17 +109,6 @@ def test_memory_is_bounded() -> None:
     series = state.sets["eval"]
     assert (len(series.marks), len(series.gaps), series.count) == (40, 8, 300)
     assert (series.first.step, series.best.step) == (0, 50)
-
-
-def test_noise() -> None:
-    """Neither a trend, nor a bend, nor an outlier is noise; what goes up and down is, whatever it rides on."""
-    assert noise_of([1.0, 2.0]) is None
-    assert noise_of([3.0 * 0.7**i for i in range(12)]) == pytest.approx(0.0, abs=0.02)
-    wobble = [0.01 * math.sin(37.0 * i * i) for i in range(40)]
-    flat = noise_of(wobble)
-    assert flat == pytest.approx(0.0071, rel=0.4)
-    assert noise_of([2.0 - 0.1 * i + x for i, x in enumerate(wobble)]) == pytest.approx(flat)
-    assert noise_of([x + (5.0 if i == 20 else 0.0) for i, x in enumerate(wobble)]) == pytest.approx(flat, rel=0.3)
 
 
 @pytest.mark.parametrize("later", ["utf8-v2-aa", "ids-v2-aa", None])
@@ -136,22 +130,6 @@ def _series(values: Sequence[float], *, alike: bool = False, se: float | None = 
     marks = tuple(Mark(10 * i, value, se, 10, near, near) for i, value in enumerate(values))
     best = min(marks, key=lambda mark: mark.value)
     return Series("loss", len(marks), marks[0], best, marks, rows=ALIKE if alike else NO_ROWS)
-
-
-def test_noise_of_values_that_alternate() -> None:
-    """Second differences say 4 steps over the square root of 6; third ones 8 over that of 20, which is no less."""
-    five = [2.0, 2.01, 2.0, 2.01, 2.0]
-    assert noise_of(five[:4]) is None
-    assert noise_of(five) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
-    assert noise_of(five * 4) == pytest.approx(1.4826 * 0.02 / math.sqrt(6))
-    assert _series(five).noise == noise_of(five)
-
-
-@pytest.mark.parametrize(("wobble", "noise"), [(0.00135, 8 * 0.00135 / 20**0.5), (0.0014, 0.01 / 6**0.5)])
-def test_noise_on_a_bend(wobble: float, noise: float) -> None:
-    """A bend is in second differences, not in third ones: these count where they say less than 0.6 of the others."""
-    values = [0.005 * i * i + wobble * (-1) ** i for i in range(12)]
-    assert noise_of(values) == pytest.approx(1.4826 * noise)
 
 
 @pytest.mark.parametrize(

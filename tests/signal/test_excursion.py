@@ -38,7 +38,7 @@ def test_a_rise_begins_and_ends() -> None:
     watches = _watches(_flat({60: 1.0, 61: 0.9, 62: 0.6}))
     assert [i for i, one in enumerate(watches) if one.rise] == [60, 61, 62]
     (ended,) = [one.ended for one in watches if one.ended]
-    assert (ended.step, ended.peak_step, ended.points) == (610, 610, 3)
+    assert (len(ended.before), ended.points, ended.after[0]) == (49, 3, ended.peak)
     assert ended.base == pytest.approx(2.5, abs=0.01)
     assert ended.height == pytest.approx(1.0, abs=0.05)
     assert ended.noise == pytest.approx(0.01, rel=0.5)
@@ -58,7 +58,7 @@ def test_the_band_follows_a_steep_curve() -> None:
     losses = [3.0 + 4.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(40, 0.01))]
     losses[15] += 0.6
     (ended,) = [one.ended for one in _watches(rows(losses)) if one.ended]
-    assert ended.step == 160
+    assert ended.after == (losses[15],)
     assert ended.base == pytest.approx(losses[14], abs=0.15)
 
 
@@ -135,7 +135,7 @@ def test_the_band_of_the_first_points() -> None:
         assert _add(falling_points, 2.7 + band + 0.001, **bare).rise is not None
     rising = _add([2.4, 2.6, 2.8, 3.0], 9.0, **bare).rise
     assert rising is not None
-    assert (rising.base, rising.window) == (3.0, 4)
+    assert (rising.base, len(rising.before)) == (3.0, 4)
 
 
 def test_the_level_of_a_window() -> None:
@@ -157,14 +157,22 @@ def test_the_level_of_a_window() -> None:
 
 
 def test_what_a_rise_remembers() -> None:
-    """The second highest of all before it, its first point and how many of them there are."""
+    """The second highest of all before it, how low the last twenty went, and how far off the second farthest was."""
     rise = _add([3.0, 2.9, *FLAT], 4.0).rise
-    assert rise is not None and (rise.ceiling, rise.first, rise.peak, rise.points) == (2.9, 4.0, 4.0, 1)
+    assert rise is not None and (rise.reach, rise.dip, rise.far) == (pytest.approx(0.4), 0.0, 0.0)
+    assert (rise.after, rise.peak, rise.points) == ((4.0,), 4.0, 1)
+    for at, dip in ((9, 0.0), (10, 0.3), (29, 0.3)):
+        assert Rise(2.5, 0.01, tuple(2.2 if i == at else 2.5 for i in range(30)), (3.0,)).dip == pytest.approx(dip)
+    for odd, far in (((0, 1), 0.0), ((15, 16), 0.9), ((40, 41), 0.9)):  # of 40 points the last thirty are looked at
+        before = tuple(3.4 if i in odd else 2.5 for i in range(40 + (odd[0] == 40) * 10))
+        assert Rise(2.5, 0.01, before, (4.0,)).far == pytest.approx(far)
+    assert Rise(2.5, 0.01, (3.4, 3.4, *[2.5] * 39), (4.0,)).far == pytest.approx(0.9)
+    assert Rise(2.5, 0.01, (2.5,) * 5, (4.0,)).far == 0.0
 
 
 def test_a_rise_goes_on() -> None:
     """With its peak, for thirty points."""
-    rise = Rise(1, 2.5, 0.02, 30, 2.5, 3.5, 3.5, 1, points=29)
+    rise = Rise(2.5, 0.02, (2.5,) * 30, (3.5,) * 29)
     higher, lower = _add(FLAT, 4.0, rise=rise).rise, _add(FLAT, 3.2, rise=rise).rise
     assert higher is not None and lower is not None
     assert (higher.points, higher.peak) == (30, 4.0)
@@ -224,7 +232,7 @@ def test_when_a_rise_is_back(share: float, back: bool) -> None:
 
 def test_as_high_as_where_a_rise_is_over() -> None:
     """Is over."""
-    rise = Rise(1, 2.0, 0.5, 30, 2.0, 4.0, 4.0, 1)
+    rise = Rise(2.0, 0.5, (2.0,) * 30, (4.0,))
     assert _add(FLAT, 3.25, rise=rise).ended is rise
 
 

@@ -12,16 +12,8 @@ from run.curve import cosine, falling, noisy, rows
 
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.window import (
-    EMPTY,
-    Recent,
-    bent_noise,
-    curved_noise,
-    fitted,
-    median,
-    second_farthest,
-    usable,
-)
+from ko_cpt_callbacks.signal.fit import bent_noise, curved_noise
+from ko_cpt_callbacks.signal.window import EMPTY, Recent, usable
 
 
 def _after(*seen: Any, start: Recent = EMPTY) -> Recent:
@@ -93,36 +85,10 @@ def test_the_same_rows_give_an_equal_window() -> None:
     assert _after(*rows([2.0] * 10)).add(row) == _after(*rows([2.0] * 10)).add(TrainObservation(110, loss=2.1))
 
 
-def test_the_line_and_the_noise() -> None:
-    """Level at the last point, slope per point, the standard deviation around it; neither sees two outliers."""
-    losses = [3.0 - 0.01 * i + e for i, e in enumerate(noisy(limits.LINE, 0.02, 4))]
-    for bad in ({}, {7: 9.0, 20: 9.0}):
-        fit = fitted([bad.get(i, loss) for i, loss in enumerate(losses)])
-        assert fit.level == pytest.approx(3.0 - 0.01 * (limits.LINE - 1), abs=0.03)
-        assert fit.slope == pytest.approx(-0.01, abs=0.002)
-        assert fit.noise == pytest.approx(0.02, rel=0.5)
+def test_where_a_line_begins() -> None:
+    """With six points."""
     assert _after(*rows([3.0] * 5)).line is None
     assert _after(*rows([3.0] * 6)).noise == limits.QUIET
-
-
-def test_noise_without_bends() -> None:
-    """Second differences see neither slope nor bend; four apart they see noise whose neighbours correlate."""
-    white = noisy(2000, 0.02, 1)
-    assert bent_noise(white) == pytest.approx(0.02, rel=0.1)
-    assert bent_noise([5.0 - 0.1 * i + 0.0005 * i * i + e for i, e in enumerate(white[:50])]) < 0.03
-    last, wandering = 0.0, []
-    for e in noisy(2000, 0.02 * math.sqrt(1 - 0.25), 2):
-        last = 0.5 * last + e
-        wandering.append(last)
-    assert bent_noise(wandering) == pytest.approx(0.02, rel=0.12)
-    steep = [3.0 + 4.0 * math.exp(-i / 6) + e for i, e in enumerate(noisy(25, 0.01, 3))]
-    assert curved_noise(steep) < 0.03
-    assert curved_noise([2.0] * 60) == limits.QUIET
-
-
-def test_median() -> None:
-    """Of odd and even numbers of values."""
-    assert (median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0]), median([7.0])) == (2.0, 2.5, 7.0)
 
 
 def test_memory_is_bounded() -> None:
@@ -186,26 +152,6 @@ def test_before_the_first_row() -> None:
     """Nothing is counted, and no row began anything."""
     assert (EMPTY.count, EMPTY.segment, EMPTY.seam, EMPTY.grew) == (0, 0, False, False)
     assert _after(*rows([2.0] * 3)).count == 3
-
-
-@pytest.mark.parametrize(
-    ("losses", "off", "steps"),
-    [([0.0, 0.2, 0.3, 0.5, 0.2, 0.0], 0.15, 0.2), ([0.0, 0.2, 0.3, 0.4, 0.5, 0.2, 0.0], 0.2, 0.15)],
-)
-def test_noise_is_what_is_larger(losses: list[float], off: float, steps: float) -> None:
-    """The median distance from the line, or that between neighbors over the root of two, as a standard deviation."""
-    fit = fitted(losses)
-    assert (fit.level, fit.slope) == (pytest.approx(0.2), pytest.approx(0.0))
-    assert fit.noise == pytest.approx(1.4826 * off)
-    assert fit.jitter == pytest.approx(1.4826 * steps / math.sqrt(2.0))
-
-
-def test_the_second_farthest_point() -> None:
-    """From the line through all of them: one odd point alone says nothing of how odd points are."""
-    flat = [0.0] * 12
-    assert second_farthest([*flat[:5], 0.9, *flat[6:]]) == pytest.approx(0.0)
-    two_odd = [0.1 * i + {5: 0.9, 8: -0.4}.get(i, 0.0) for i in range(12)]
-    assert second_farthest(two_odd) == pytest.approx(0.4)
 
 
 def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:

@@ -13,8 +13,8 @@ from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import Low, another_mega_batch, paces_differ, within_saw
+from ko_cpt_callbacks.signal.fit import median
 from ko_cpt_callbacks.signal.signals import Signals, risen
-from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["Diverged", "DivergedState"]
 

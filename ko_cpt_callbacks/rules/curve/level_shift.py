@@ -19,9 +19,9 @@ from ko_cpt_callbacks.signal.excursion import (
     rate_rises,
     within_saw,
 )
+from ko_cpt_callbacks.signal.fit import curved_noise, gain_of, median, step_of
 from ko_cpt_callbacks.signal.signals import Signals, began_anew, moved
-from ko_cpt_callbacks.signal.step_fit import gain_of, step_of
-from ko_cpt_callbacks.signal.window import Recent, curved_noise, median
+from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = ["LevelShift", "LevelShiftState"]
 

@@ -61,17 +61,19 @@ class LossSpike(Rule):
         if rise is None or state >= self.most:
             return state, ()
         needed = self.needed(rise, window.count)
-        if rise.window > limits.ENOUGH and epoch_ends(window, rise.points + 1):
+        if len(rise.before) > limits.ENOUGH and epoch_ends(window, rise.points + 1):
             needed = max(needed, self.epoch_end_nats)
         start = signals.watch.since - rise.points
         saw = rise.points > 1 and signals.grouped and within_saw(window, rise.points + 1, rise.peak)
         again = rise.points > 2 and another_mega_batch(signals.watch.jumps, start, rise.height, rise.base)
         if rise.height <= needed or saw or again or (rise.points > 1 and paces_differ(window.paces, rise.points)):
             return state, ()
+        steps = window.steps[-rise.points - 1 : -1]
         values = {
-            "peak": rise.peak, "peak_step": rise.peak_step, "level": rise.base, "height": rise.height,
-            "noise": rise.noise, "noises": round(rise.height / rise.noise, 1), "threshold": needed,
-            "points": rise.points, "first_step": rise.step, "back": window.losses[-1], "window": rise.window,
+            "peak": rise.peak, "peak_step": steps[rise.after.index(rise.peak)], "level": rise.base,
+            "height": rise.height, "noise": rise.noise, "noises": round(rise.height / rise.noise, 1),
+            "threshold": needed, "points": rise.points, "first_step": steps[0], "back": window.losses[-1],
+            "window": len(rise.before),
         }  # fmt: skip
         variant = "point" if rise.points == 1 else "points"
         finding = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
@@ -85,11 +87,11 @@ class LossSpike(Rule):
             noises = self.one_noises * (1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0))
         far = limits.SPIKE_FAR * rise.far if few else 0.0
         least = max(noises * rise.noise, self.least_nats, self.dips * rise.dip, far)
-        if rise.window < 2 * limits.ENOUGH:
+        if len(rise.before) < 2 * limits.ENOUGH:
             least = max(least, self.early_nats)
         # The end of the first mega-batch leads back to where the run began; later ones are known by those before.
-        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.ceiling - rise.base
+        first = count - rise.points <= limits.MEGA_BATCH_LONGEST + 1 and 2 * rise.height > rise.reach
         slow = rise.points >= (0.5 if first else 1) * self.mega_batch_points
-        if slow and rise.first - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
-            least = max(least, (rise.ceiling - rise.base) / limits.SPIKE_CEILING)
+        if slow and rise.after[0] - rise.base >= limits.SPIKE_AT_ONCE * rise.height:
+            least = max(least, rise.reach / limits.SPIKE_CEILING)
         return least

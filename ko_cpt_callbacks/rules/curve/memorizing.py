@@ -11,9 +11,9 @@ from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import rate_falls
+from ko_cpt_callbacks.signal.fit import line_through, median
 from ko_cpt_callbacks.signal.signals import Signals, began_anew, began_epoch, begun
-from ko_cpt_callbacks.signal.trend import line_through
-from ko_cpt_callbacks.signal.window import Recent, median
+from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = ["EpochStep", "Memorizing", "MemorizingState", "step_at"]
 

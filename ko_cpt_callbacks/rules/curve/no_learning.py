@@ -10,9 +10,10 @@ from ko_cpt_callbacks.rules.rule import Found, OnceRule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.fit import line_through, median
 from ko_cpt_callbacks.signal.signals import Signals, due, is_time
-from ko_cpt_callbacks.signal.trend import expected_steps, last_part, line_through
-from ko_cpt_callbacks.signal.window import Recent, median
+from ko_cpt_callbacks.signal.trend import expected_steps, last_part
+from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = ["NoLearning"]
 

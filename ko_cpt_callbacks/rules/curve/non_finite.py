@@ -18,8 +18,8 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.fit import median
 from ko_cpt_callbacks.signal.signals import Signals, faulty
-from ko_cpt_callbacks.signal.window import median
 
 __all__ = ["NonFinite", "NonFiniteState"]
 

@@ -14,7 +14,7 @@ from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Series
-from ko_cpt_callbacks.signal.window import median
+from ko_cpt_callbacks.signal.fit import median
 
 __all__ = ["GapWidening"]
 

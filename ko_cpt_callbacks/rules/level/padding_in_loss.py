@@ -17,9 +17,9 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
+from ko_cpt_callbacks.signal.fit import fitted
 from ko_cpt_callbacks.signal.level import abrupt_drop, floor_of, least_fall, lowest_level
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.window import fitted
 
 __all__ = ["Counter", "PaddingInLoss", "PaddingInLossState"]
 

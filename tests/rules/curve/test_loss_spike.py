@@ -157,8 +157,16 @@ def test_a_repeat_replaces() -> None:
 
 def _rise(**changes: Any) -> Rise:
     """A single point above a quiet level of 2.5 nats, of a window of 30; each number decides where it is large."""
-    usual = Rise(step=10, base=2.5, noise=0.01, window=30, ceiling=2.5, first=3.5, peak=3.5, peak_step=10)
-    return replace(usual, **changes)
+    window, points, first = changes.pop("window", 30), changes.pop("points", 1), changes.pop("first", 3.5)
+    after = (first, *[3.5] * (points - 1)) if points > 1 else (changes.pop("peak", first),)
+    odd = {0: changes.pop("ceiling", 2.5)}
+    odd[1] = odd[0]
+    if far := changes.pop("far", 0.0):
+        odd |= {3: 2.5 + far, 4: 2.5 + far}
+    if dip := changes.pop("dip", 0.0):
+        odd[window - 1] = 2.5 - dip
+    before = tuple(odd.get(i, 2.5) for i in range(window))
+    return Rise(base=2.5, noise=changes.pop("noise", 0.01), before=before, after=after)
 
 
 @pytest.mark.parametrize(
@@ -189,9 +197,8 @@ def test_how_high_a_rise_must_be(changes: dict[str, Any], needed: float) -> None
 def test_a_rise_as_high_as_needed_is_none() -> None:
     """It must be higher."""
     for peak, said in ((3.5, False), (3.5078125, True)):
-        signals = Signals(
-            window=Recent(losses=(2.5,) * 40, epochs=(None,) * 40, count=40), watch=Watch(ended=_rise(peak=peak))
-        )
+        window = Recent(losses=(2.5,) * 40, steps=tuple(range(40)), epochs=(None,) * 40, count=40)
+        signals = Signals(window=window, watch=Watch(ended=_rise(peak=peak)))
         assert bool(LossSpike(least_nats=1.0).step(0, TrainObservation(20, loss=2.5), signals)[1]) is said
 
 

@@ -21,8 +21,9 @@ from ko_cpt_callbacks.run.observation import (
     SetupObservation,
     TrainObservation,
 )
+from ko_cpt_callbacks.signal.fit import FittedLine, line_through
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.trend import FittedLine, last_part, line_through
+from ko_cpt_callbacks.signal.trend import last_part
 
 Curve = Callable[[float], float]
 

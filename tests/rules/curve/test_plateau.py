@@ -14,7 +14,7 @@ from ko_cpt_callbacks.rules.curve.plateau import Plateau
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, Observation, SetupObservation, TrainObservation
-from ko_cpt_callbacks.signal.trend import line_through
+from ko_cpt_callbacks.signal.fit import line_through
 
 Curve = Callable[[float], float]
 

@@ -15,7 +15,8 @@ from ko_cpt_callbacks.rules.generalization.overfitting import Overfitting
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series, noise_of
+from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.fit import noise_of
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.stopping import Patience
 

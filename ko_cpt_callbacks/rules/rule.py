@@ -134,7 +134,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True, slots=True)
 class OnceRule(Rule):
-    """Speaks once: at a training row where it is due, at the Trainer's last row, or where the history ends without it.
+    """Speaks once: at a training row that wakes it, at the Trainer's last row, or where the history ends without it.
 
     Its state is whether it has spoken.
     """
@@ -143,20 +143,16 @@ class OnceRule(Rule):
     def judged(self, signals: Signals, *, live: bool) -> Found:
         """What the run so far shows; ``live``: it goes on."""
 
-    def is_due(self, signals: Signals) -> bool:
-        """Whether a training row is judged; by default none is."""
-        return False
-
     def initial(self) -> bool:
         """Not spoken."""
         return False
 
     def step(self, state: bool, seen: Observation, signals: Signals) -> tuple[bool, Found]:
-        """Judges a training row where it is due, and the Trainer's last row."""
-        live = isinstance(seen, TrainObservation)
-        if state or (live and not self.is_due(signals)):
+        """Judges a training row that it wakes for, and the Trainer's last row."""
+        facts = () if self.wakes is None else self.wakes.facts
+        if state or (isinstance(seen, TrainObservation) and not any(fact(seen, signals) for fact in facts)):
             return state, ()
-        found = self.judged(signals, live=live)
+        found = self.judged(signals, live=isinstance(seen, TrainObservation))
         return bool(found), found
 
     def close(self, state: bool, signals: Signals) -> Found:

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.signal.trend import LEVEL, Trend
 from ko_cpt_callbacks.signal.window import EMPTY, Recent
 
 __all__ = [
-    "SILENT", "Signals", "began_anew", "began_epoch", "begun", "due", "ended_rise", "faulty",
+    "SILENT", "Signals", "began_anew", "began_epoch", "begun", "ended_rise", "faulty",
     "is_low", "is_time", "moved", "risen", "signed",
 ]  # fmt: skip
 
@@ -132,13 +132,9 @@ def moved(_: TrainObservation, signals: Signals, *, points: tuple[int, ...], noi
 
 
 def is_time(_: TrainObservation, signals: Signals, *, points: int) -> bool:
-    """Whether it is time to look at the whole run again, once it has so many points."""
-    return signals.window.count >= points and due(signals.window)
-
-
-def due(window: Recent) -> bool:
-    """Whether it is time to look at the whole run again: forty times while it doubles, whatever its length."""
-    return window.count % max(1, window.count // limits.TREND_LOOKS) == 0
+    """Whether the whole run is looked at again: once it has so many points, then forty times while it doubles."""
+    count = signals.window.count
+    return count >= points and count % max(1, count // limits.TREND_LOOKS) == 0
 
 
 def is_low(seen: TrainObservation, signals: Signals, *, nats: float, bits: float) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
-from ko_cpt_callbacks.signal.signals import SILENT, Signals, due
+from ko_cpt_callbacks.signal.signals import SILENT, Signals, is_time
 from ko_cpt_callbacks.signal.trend import Trend, expected_steps, last_part
 from ko_cpt_callbacks.signal.window import EMPTY
 
@@ -37,10 +37,15 @@ def test_the_whole(points: int) -> None:
     assert values[-1] == pytest.approx(4.0, abs=0.06)
 
 
+def _is_time(count: int, points: int = 0) -> bool:
+    return is_time(TrainObservation(1), replace(SILENT, window=replace(EMPTY, count=count)), points=points)
+
+
 def test_due_grows_with_the_run() -> None:
     """Every point of a short run, every hundredth of one of 4,000."""
-    assert all(due(replace(EMPTY, count=points)) for points in (1, 5, 40))
-    assert sum(due(replace(EMPTY, count=points)) for points in range(1, 2001)) < 250
+    assert all(_is_time(points) for points in (1, 5, 40))
+    assert sum(_is_time(points) for points in range(1, 2001)) < 250
+    assert not _is_time(40, points=41)
 
 
 def _signals(rates: list[float | None], losses: list[float] | None = None) -> Signals:
@@ -99,4 +104,4 @@ def test_how_long_the_run_is_to_be() -> None:
 
 def test_how_often_the_whole_run_is_looked_at() -> None:
     """Forty times while it doubles."""
-    assert [n for n in range(395, 425) if due(replace(EMPTY, count=n))] == [396, 400, 410, 420]
+    assert [n for n in range(395, 425) if _is_time(n)] == [396, 400, 410, 420]

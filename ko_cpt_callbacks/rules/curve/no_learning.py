@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.fit import line_through, median
-from ko_cpt_callbacks.signal.signals import Signals, due, is_time
+from ko_cpt_callbacks.signal.signals import Signals, is_time
 from ko_cpt_callbacks.signal.trend import expected_steps, last_part
 from ko_cpt_callbacks.signal.window import Recent
 
@@ -44,15 +44,12 @@ class NoLearning(OnceRule):
         """From time to time, once there are enough points."""
         return Wakes((partial(is_time, points=self.least_points),))
 
-    def is_due(self, signals: Signals) -> bool:
-        """From time to time, once the learning rate has been past its peak for a while."""
-        window = signals.window
-        rated = bool(window.rates) and window.rates[-1] is not None
-        return rated and window.count - signals.trend.peaked >= self.least_after and due(window)
-
     def judged(self, signals: Signals, *, live: bool) -> Found:
         """How the loss has not fallen since the start."""
         window, head = signals.window, signals.trend.head
+        rate = window.rates[-1] if window.rates else None
+        if live and (rate is None or window.count - signals.trend.peaked < self.least_after):
+            return ()
         # What follows a seam has not started there; a learning rate at its highest may still warm up.
         if window.segment or not head or window.count in range(max(self.least_points, signals.trend.peaked + 1)):
             return ()
@@ -78,7 +75,7 @@ class NoLearning(OnceRule):
             return ()
         found: dict[str, Any] = {
             "level": level, "start": start, "fall": line.fall, "error": error, "noise": line.noise,
-            "points": window.count, "values": line.points, "learning_rate": window.rates[-1],
+            "points": window.count, "values": line.points, "learning_rate": rate,
         }  # fmt: skip
         return (Finding(self.code, Severity.WARNING, window.step, "train", found),)
 

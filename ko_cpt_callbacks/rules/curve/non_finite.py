@@ -92,8 +92,7 @@ class NonFinite(Rule):
         state, findings = self._episode(state, seen, fault)
         if fault is not None or seen.loss is None:
             return state, findings
-        note, values, changed = self._note(state, seen, signals)
-        state = replace(state, **changed) if changed else state
+        state, note, values = self._noted(state, seen, signals)
         if note is None or note in state.notes:
             return state, ()
         values = {keys.LOSS: seen.loss, keys.GRAD_NORM: seen.grad_norm, **values}
@@ -145,32 +144,29 @@ class NonFinite(Rule):
             return "drop", {**values, **fall}
         return None
 
-    def _note(
+    def _noted(
         self, state: NonFiniteState, seen: TrainObservation, signals: Signals
-    ) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-        """The note that a row without a fault calls for, its numbers, and what of the state is another."""
+    ) -> tuple[NonFiniteState, str | None, dict[str, Any]]:
+        """The state after a row without a fault, the note that it calls for, and its numbers."""
         loss, norm = seen.loss or 0.0, seen.grad_norm
-        changed: dict[str, Any] = {}
-        if state.unfilled == math.isfinite(loss):
-            changed["unfilled"] = not state.unfilled
-        if seen.targetless_micro_batches or not math.isfinite(loss):  # its loss is NaN, or made up by the filter
-            return "no-target", {keys.TARGETLESS_MICRO_BATCHES: seen.targetless_micro_batches}, changed
+        state = replace(state, unfilled=not math.isfinite(loss))
+        if seen.targetless_micro_batches or state.unfilled:  # its loss is NaN, or made up by the filter
+            return state, "no-target", {keys.TARGETLESS_MICRO_BATCHES: seen.targetless_micro_batches}
         # A gradient norm tells that a zero is one.
         zeros = state.zeros + 1 if loss == 0.0 and norm is None and seen.nonfinite_steps is None else 0
-        if zeros != state.zeros:
-            changed["zeros"] = zeros
+        state = replace(state, zeros=zeros)
         if seen.split in state.episodes:
-            return None, {}, changed
+            return state, None, {}
         if zeros and zeros == self.zero_rows and (last := _before(signals)[-1:]) and last[0] > self.small:
-            return "zeros", {"zero_rows": zeros, "previous_loss": last[0]}, changed
+            return state, "zeros", {"zero_rows": zeros, "previous_loss": last[0]}
         if norm is None or math.isfinite(norm):
-            return None, {}, {**changed, "searching": False} if state.searching and norm is not None else changed
+            return replace(state, searching=state.searching and norm is None), None, {}
         if state.searching and seen.learning_rate is not None and state.search < self.search_rows:
             # The first scale is always too high.
-            return "scaler", {"scaler_rows": state.scaler_rows}, {**changed, "search": state.search + 1}
+            return replace(state, search=state.search + 1), "scaler", {"scaler_rows": state.scaler_rows}
         rows = state.scaler_rows + 1
         note = "scaler-repeated" if rows >= self.scaler_warning else "scaler"
-        return note, {"scaler_rows": rows}, {**changed, "scaler_rows": rows}
+        return replace(state, scaler_rows=rows), note, {"scaler_rows": rows}
 
 
 def _before(signals: Signals) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.fit import line_through, median
-from ko_cpt_callbacks.signal.signals import Signals, due, is_time
+from ko_cpt_callbacks.signal.signals import Signals, is_time
 from ko_cpt_callbacks.signal.trend import last_part
 
 __all__ = ["Plateau"]
@@ -40,10 +40,6 @@ class Plateau(OnceRule):
     def wakes(self) -> Wakes:
         """From time to time, once there are enough points."""
         return Wakes((partial(is_time, points=self.least_points),))
-
-    def is_due(self, signals: Signals) -> bool:
-        """From time to time."""
-        return due(signals.window)
 
     def judged(self, signals: Signals, *, live: bool) -> Found:
         """How the last part of the run stands still."""

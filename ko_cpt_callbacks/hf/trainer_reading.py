@@ -1,24 +1,19 @@
 """What a live Trainer trains, on which loss and on which rows: read from its class, arguments, model and data.
 
-`attempt-differs` compares it when a run is resumed. Rows of the training set are read at fixed places of the set, not
-of the epoch: a resume goes on in the middle of an epoch, and would see other batches with the same data. They are read
-only where that runs no other code: lists, and map-style ``datasets.Dataset`` without a transform. Of any other set (a
-stream, a class of one's own) nothing is known.
+`attempt-differs` compares it when a run is resumed.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
-from transformers import BatchEncoding, TrainingArguments
+from transformers import TrainingArguments
 
+from ko_cpt_callbacks.hf.audit.data import training_facts
 from ko_cpt_callbacks.hf.model.facts import plain, versions
 from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
 from ko_cpt_callbacks.run.kind import TrainerKind, trainer_kind
@@ -152,9 +147,6 @@ _ARGUMENTS: Final = (
 )
 _VERSIONS: Final = ("transformers", "torch", "peft", "bitsandbytes", "accelerate", "trl")
 _MODEL: Final = ("quantization", "trainable_parameters")
-_COLUMNS: Final = ("input_ids", "labels", "text")
-_ROWS: Final = 32
-"""Rows of the training set that are hashed, evenly spread, the first and the last among them. Chosen, not measured."""
 
 
 def attempt_facts(
@@ -170,7 +162,7 @@ def attempt_facts(
     """
     installed = versions()
     return {
-        "data": _data(dataset),
+        "data": training_facts(dataset),
         "batch": {"rows_per_step": _rows_per_step(args, processes)},
         "arguments": {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)},
         "model": {name: model[name] for name in _MODEL if name in model},
@@ -200,65 +192,3 @@ def continued_parts(trainer: Any, step: int) -> dict[str, str]:
 def _rows_per_step(args: TrainingArguments, processes: int) -> int:
     split = getattr(getattr(args, "accelerator_config", None), "split_batches", False)
     return args.train_batch_size * args.gradient_accumulation_steps * (1 if split else processes)
-
-
-def _data(dataset: Any) -> dict[str, Any]:
-    rows = _read(dataset)
-    if rows is None:
-        return {}
-    count, columns, values = rows
-    digest = blake2b(digest_size=8)
-    for row in values:
-        for name, value in zip(columns, row, strict=True):
-            data = value.encode() if isinstance(value, str) else np.asarray(value, dtype="<i8").tobytes()
-            digest.update(f"{name} {len(data)} ".encode() + data)
-    return {"training_rows": count, "training_data": digest.hexdigest()}
-
-
-def _read(dataset: Any) -> tuple[int, tuple[str, ...], list[list[Any]]] | None:
-    """Rows in the set, the columns that are read, and their values in some rows; None where they cannot be read."""
-    if type(dataset) is torch.utils.data.Subset:
-        indices = [int(dataset.indices[place]) for place in _places(len(dataset))]
-        inner = _values(dataset.dataset, indices)
-        return None if inner is None else (len(dataset), *inner)
-    try:
-        count = len(dataset)
-    except (TypeError, NotImplementedError):
-        return None
-    found = _values(dataset, _places(count))
-    return None if found is None else (count, *found)
-
-
-def _places(count: int) -> list[int]:
-    most = min(count, _ROWS)
-    return sorted({round(index * (count - 1) / max(most - 1, 1)) for index in range(most)})
-
-
-def _values(dataset: Any, places: Sequence[int]) -> tuple[tuple[str, ...], list[list[Any]]] | None:
-    if not places:
-        return None
-    if getattr(type(dataset), "__getitem__", None) in (list.__getitem__, tuple.__getitem__):
-        rows = [row.data if isinstance(row, BatchEncoding) else row for row in (dataset[place] for place in places)]
-        if not all(type(row) is dict for row in rows):
-            return None
-        columns = tuple(name for name in _COLUMNS if all(_readable(row.get(name)) for row in rows))
-        return (columns, [[row[name] for name in columns] for row in rows]) if columns else None
-    library = sys.modules.get("datasets")
-    if library is None or type(dataset) is not library.Dataset or dataset.format["type"] == "custom":
-        return None
-    columns = tuple(name for name in _COLUMNS if name in dataset.column_names)
-    if not columns:
-        return None
-    table = dataset.with_format("arrow", columns=list(columns))[list(places)]
-    listed = [table.column(name).to_pylist() for name in columns]
-    readable = all(_readable(value) for column in listed for value in column)
-    return (columns, [list(row) for row in zip(*listed, strict=True)]) if readable else None
-
-
-def _readable(value: Any) -> bool:
-    """A text, or numbers that can be looked at without waiting for a device."""
-    if isinstance(value, torch.Tensor):
-        return value.device.type == "cpu" and not value.is_floating_point()
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "iub"
-    return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(type(item) is int for item in value))

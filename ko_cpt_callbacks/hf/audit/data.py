@@ -1,4 +1,4 @@
-"""Evaluation rows in the training set: rows of both are hashed and compared, a bounded number of them.
+"""Rows of the data sets, a bounded number of them: are evaluation rows in the training set, and is it the same set?
 
 Only rows that can be read without running anyone's code are read: lists, and map-style ``datasets.Dataset`` without
 a transform. No random number is drawn and no loader is touched, so the order of training is what it would have been.
@@ -19,7 +19,7 @@ from transformers import BatchEncoding
 
 from ko_cpt_callbacks import keys
 
-__all__ = ["data_mistakes"]
+__all__ = ["data_mistakes", "training_facts"]
 
 # All chosen, not measured: enough that 1 % of a set in common is seen, few enough for less than a second.
 _TRAIN_ROWS: Final = 20_000
@@ -27,6 +27,10 @@ _EVAL_ROWS: Final = 2_000
 _SECONDS: Final = 0.75
 _EVAL_SHARE: Final = 0.4
 _CHUNK: Final = 64
+
+# Rows of the training set that are hashed for its facts, evenly spread, the first and the last among them: at fixed
+# places of the set, since a resume goes on in the middle of an epoch. Chosen, not measured.
+_HASHED_ROWS: Final = 32
 
 # Shorter rows repeat by chance (a heading, a "yes"). Chosen, not measured.
 _MIN_TOKENS: Final = 32
@@ -89,20 +93,76 @@ def _digests(fetch: Fetch, size: int, most: int, until: float) -> Iterator[bytes
 
 
 def _fetch(dataset: Any, column: str) -> Fetch | None:
-    """How to read ``column`` of a dataset; None where it cannot be read, or not without running someone's code."""
+    read = _reader(dataset, column)
+    return None if read is None else lambda places: [_digest(value) for value in read(places)]
+
+
+def _digest(value: Any) -> bytes | None:
+    if isinstance(value, str):
+        return blake2b(value.encode(), digest_size=16).digest() if len(value) >= _MIN_CHARACTERS else None
+    if isinstance(value, torch.Tensor) and value.device.type != "cpu":
+        return None  # to look at it would wait for the device
+    if value is None or len(value) < _MIN_TOKENS:
+        return None
+    return blake2b(_bytes(value), digest_size=16).digest()
+
+
+def training_facts(dataset: Any) -> dict[str, Any]:
+    """How many rows a training set has and a hash of some; empty where they cannot be read.
+
+    Args:
+        dataset: The training set; None where it is not known.
+    """
+    try:
+        count = len(dataset)
+    except (TypeError, NotImplementedError):
+        return {}
+    most = min(count, _HASHED_ROWS)
+    places = sorted({round(index * (count - 1) / max(most - 1, 1)) for index in range(most)})
+    columns: dict[str, list[Any]] = {}
+    for name in ("input_ids", "labels", "text"):
+        read = _reader(dataset, name)
+        values = [] if read is None else read(places)
+        if values and all(map(_readable, values)):
+            columns[name] = values
+    if not columns:
+        return {}
+    digest = blake2b(digest_size=8)
+    for row in zip(*columns.values(), strict=True):
+        for name, value in zip(columns, row, strict=True):
+            data = value.encode() if isinstance(value, str) else _bytes(value)
+            digest.update(f"{name} {len(data)} ".encode() + data)
+    return {"training_rows": count, "training_data": digest.hexdigest()}
+
+
+def _bytes(numbers: Any) -> bytes:
+    return np.asarray(numbers, dtype="<i8").tobytes()
+
+
+def _readable(value: Any) -> bool:
+    """A text, or numbers that can be looked at without waiting for a device."""
+    if isinstance(value, torch.Tensor):
+        return value.device.type == "cpu" and not value.is_floating_point()
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "iub"
+    return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(type(item) is int for item in value))
+
+
+def _reader(dataset: Any, column: str) -> Callable[[Sequence[int]], list[Any]] | None:
+    """Values of a column by the indices of rows; None where they cannot be read, or not without running code."""
     if type(dataset) is torch.utils.data.Subset:
-        inner, indices = _fetch(dataset.dataset, column), dataset.indices
+        inner, indices = _reader(dataset.dataset, column), dataset.indices
         return None if inner is None else lambda places: inner([int(indices[place]) for place in places])
     if getattr(type(dataset), "__getitem__", None) in (list.__getitem__, tuple.__getitem__):
         known = bool(dataset) and _value(dataset[0], column) is not None
-        return (lambda places: [_digest(_value(dataset[place], column)) for place in places]) if known else None
+        return (lambda places: [_value(dataset[place], column) for place in places]) if known else None
     library = sys.modules.get("datasets")
     if library is None or type(dataset) is not library.Dataset or not len(dataset):
         return None
     if column not in dataset.column_names or dataset.format["type"] == "custom":
         return None
     plain = dataset.with_format("arrow", columns=[column])
-    return lambda places: _arrow_digests(plain[list(places)].column(column))
+    return lambda places: _arrow_values(plain[list(places)].column(column))
 
 
 def _value(row: Any, column: str) -> Any:
@@ -110,30 +170,14 @@ def _value(row: Any, column: str) -> Any:
     return values.get(column) if type(values) is dict else None
 
 
-def _digest(value: Any) -> bytes | None:
-    if isinstance(value, str):
-        return _hash(value.encode()) if len(value) >= _MIN_CHARACTERS else None
-    if isinstance(value, torch.Tensor) and value.device.type != "cpu":
-        return None  # to look at it would wait for the device
-    if value is None or len(value) < _MIN_TOKENS:
-        return None
-    return _hash(np.asarray(value, dtype="<i8").tobytes())
-
-
-def _arrow_digests(column: Any) -> list[bytes | None]:
-    """The same for a column of an Arrow table, without a Python object per token."""
-    found: list[bytes | None] = []
+def _arrow_values(column: Any) -> list[Any]:
+    """Values of a column of an Arrow table; of token ids without a Python object per token."""
+    found: list[Any] = []
     for chunk in column.chunks:
-        if not len(chunk):
-            continue
-        if not hasattr(chunk, "value_lengths"):  # texts
-            found.extend(_digest(text) for text in chunk.to_pylist())
-            continue
-        ids = chunk.flatten().to_numpy(zero_copy_only=False).astype("<i8")
-        ends = np.cumsum(chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-        found.extend(_digest(row) for row in np.split(ids, ends[:-1]))
+        ids = chunk.flatten().to_numpy(zero_copy_only=False) if hasattr(chunk, "value_lengths") else None
+        if ids is None or ids.dtype.kind not in "iu":
+            found.extend(chunk.to_pylist())
+        elif len(chunk):
+            ends = np.cumsum(chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+            found.extend(np.split(ids, ends[:-1]))
     return found
-
-
-def _hash(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, TrainingArguments
 
 from ko_cpt_callbacks.hf.model.facts import elements, quantization
-from ko_cpt_callbacks.hf.model.structure import EmbeddingParts, ModelParts, moves, text_config
+from ko_cpt_callbacks.hf.model.structure import EmbeddingParts, ModelParts, text_config, wants_tied
 
 __all__ = ["model_mistakes", "vocabulary_mistakes"]
 
@@ -84,12 +84,8 @@ def _untied(view: ModelParts) -> Iterator[tuple[str, dict[str, Any]]]:
     one, other = view.input, view.output
     if one is None or other is None or one.weight is None or other.weight is None or one.same_as(other):
         return
-    configs = (getattr(view.base, "config", None), text_config(view.base))
-    # A part's configuration may keep a default that the model does not use: both have to say so.
-    if not all(getattr(config, "tie_word_embeddings", False) is True for config in configs):
-        return
-    trained = [view.names[role] for role, part in (("input", one), ("output", other)) if moves(part)]
-    if trained:
+    trained = [view.names[role] for role, part in (("input", one), ("output", other)) if part.moves]
+    if trained and wants_tied(view.base):
         keep = "To keep them one: LoraConfig(..., ensure_weight_tying=True). " if view.is_peft else ""
         yield (
             "embeddings-untied",
@@ -127,7 +123,7 @@ def vocabulary_mistakes(model: ModelParts, tokenizer: Any) -> Iterator[tuple[str
         return
     tied = other is not None and one.same_as(other)
     parts = {"input": one} if other is None or tied else {"input": one, "output": other}
-    frozen = {role: part for role, part in parts.items() if part.weight is not None and not moves(part)}
+    frozen = {role: part for role, part in parts.items() if part.weight is not None and not part.moves}
     built = _built_with(model.base)
     new, seen = _new_tokens(tokenizer, built, rows), False
     if not new:

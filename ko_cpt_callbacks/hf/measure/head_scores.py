@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ko_cpt_callbacks.hf.measure.model_output import ModelHook
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
-from ko_cpt_callbacks.hf.model.structure import module_asked, text_config
+from ko_cpt_callbacks.hf.model.structure import base_model, module_asked, text_config
 
 __all__ = ["HeadScores", "HeadWatch", "HiddenStates", "LogitMap", "fitting_map"]
 
@@ -136,7 +136,7 @@ class HeadWatch:
     """
 
     def __init__(self, model: nn.Module, *, compiled: bool, on_error: Callable[[Exception], None]) -> None:
-        self.base: Any = getattr(model, "get_base_model", lambda: model)()
+        self.base: Any = base_model(model)
         self._here = _ScoresSeen()
         self._handle: RemovableHandle | None = None
         decoder = _decoder(self.base)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ko_cpt_callbacks.hf.model.structure import text_config
+from ko_cpt_callbacks.hf.model.structure import base_model, text_config
 
 __all__ = ["Alignment", "ForwardOutput", "ModelHook", "alignment_of", "loss_rounding", "plain_tensor", "router_loss"]
 
@@ -91,7 +91,7 @@ def alignment_of(model: nn.Module) -> Alignment | None:
     """
     from transformers.models.auto import modeling_auto as auto
 
-    base = getattr(model, "get_base_model", lambda: model)()
+    base = base_model(model)
     if getattr(getattr(base, "config", None), "is_encoder_decoder", False):
         return "seq2seq"
     # A class of the user's own that extends one of transformers aligns like it.

@@ -15,7 +15,7 @@ from typing import Any, Final
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ko_cpt_callbacks.hf.model.structure import module_asked
+from ko_cpt_callbacks.hf.model.structure import base_model, module_asked, text_config
 
 _PACKAGES: Final = (
     "ko_cpt_callbacks",
@@ -82,9 +82,8 @@ def versions() -> dict[str, str | None]:
 
 def model_facts(model: nn.Module) -> dict[str, Any]:
     """Class, type, vocabulary, parameters, trainable share, number formats, quantisation, adapter."""
-    base: Any = getattr(model, "get_base_model", lambda: model)()
+    base: Any = base_model(model)
     config: Any = getattr(base, "config", None)
-    text: Any = config.get_text_config() if hasattr(config, "get_text_config") else config
     total, trainable, dtypes = 0, 0, set()
     for parameter in model.parameters():
         count = elements(parameter)
@@ -99,7 +98,7 @@ def model_facts(model: nn.Module) -> dict[str, Any]:
         "class": type(base).__name__,
         "model_type": getattr(config, "model_type", None),
         "name_or_path": getattr(config, "_name_or_path", None) or None,
-        "vocab_size": getattr(text, "vocab_size", None),
+        "vocab_size": getattr(text_config(base), "vocab_size", None),
         "embedding_rows": rows,
         "parameters": total,
         "trainable_parameters": trainable,

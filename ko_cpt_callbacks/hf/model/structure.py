@@ -12,8 +12,8 @@ from ko_cpt_callbacks.compare.stage import LoraFacts, Rows
 
 __all__ = [
     "LORA", "ONLY_ROWS", "Blocks", "EmbeddingParts", "ModelParts", "RowsSeen", "active_configs",
-    "adapter_parameters", "embedding_parts", "find_blocks", "kind", "lora_facts", "module_asked", "moves",
-    "rows_seen", "text_config", "unwrapped",
+    "adapter_parameters", "base_model", "embedding_parts", "find_blocks", "kind", "lora_facts", "module_asked",
+    "rows_seen", "text_config", "wants_tied",
 ]  # fmt: skip
 
 
@@ -170,7 +170,14 @@ class EmbeddingParts:
         if self.weight is None or other.weight is None:
             return False
         on_top = [{_place(item) for item in (*part.token_rows, *part.adapter)} for part in (self, other)]
-        return on_top[0] == on_top[1] and _one_storage(self.weight, other.weight)
+        same = _place(self.weight) == _place(other.weight) and self.weight.shape == other.weight.shape
+        return same and on_top[0] == on_top[1]
+
+    @property
+    def moves(self) -> bool:
+        """Whether any row can change."""
+        known = (*(() if self.weight is None else (self.weight,)), *self.token_rows, *self.adapter)
+        return any(item.requires_grad for item in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +189,12 @@ class RowsSeen:
     note: str | None = None
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
+def _unwrapped(module: nn.Module) -> nn.Module:
     """The module inside ``torch.compile`` and FSDP."""
     for name in _WRAPPERS:
         inner = module._modules.get(name)
         if inner is not None:
-            return unwrapped(inner)
+            return _unwrapped(inner)
     return module
 
 
@@ -211,7 +218,7 @@ def embedding_parts(module: nn.Module) -> EmbeddingParts:
 
 
 def _parts(module: nn.Module) -> EmbeddingParts:
-    module = unwrapped(module)
+    module = _unwrapped(module)
     inner = module._modules
     saved, tokens, base = inner.get("modules_to_save"), inner.get("token_adapter"), inner.get("base_layer")
     if isinstance(saved, nn.ModuleDict):
@@ -270,36 +277,35 @@ def _place(parameter: nn.Parameter) -> int:
         return id(parameter)
 
 
-def _one_storage(one: nn.Parameter, other: nn.Parameter) -> bool:
-    if one is other:
-        return True
-    try:
-        place = one.data_ptr()
-        return place != 0 and place == other.data_ptr() and one.shape == other.shape
-    except RuntimeError:  # a tensor without storage of its own
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class ModelParts:
-    """The model inside its adapters, all parameters, those of adapters, embeddings and head."""
+    """A model as the Trainer has it, inside DDP, FSDP or ``torch.compile`` too.
 
+    Attributes:
+        outer: With its adapters.
+        base: The model that they were put on.
+        parameters: All of them, by name.
+        adapters: Those of adapters proper: not of modules that are trained whole or by single rows beside them.
+        input: The embeddings; None where they are not found.
+        output: The head.
+        names: Names of the modules ``input`` and ``output`` in the base model.
+    """
+
+    outer: nn.Module
     base: nn.Module
-    is_peft: bool
     parameters: Mapping[str, nn.Parameter]
     adapters: tuple[nn.Parameter, ...]
     input: EmbeddingParts | None
     output: EmbeddingParts | None
     names: Mapping[str, str]
-    """Names of the modules ``input`` and ``output`` in the base model."""
 
     @classmethod
     def of(cls, model: nn.Module) -> ModelParts:
-        """The parts of a model as the Trainer has it."""
-        outer = unwrapped(model)
-        base: Any = outer
-        while hasattr(base, "get_base_model"):
-            base = unwrapped(base.get_base_model())
+        """Take a model apart."""
+        outer = _unwrapped(model)
+        while not hasattr(outer, "get_input_embeddings") and isinstance(outer._modules.get("module"), nn.Module):
+            outer = _unwrapped(outer._modules["module"])  # type: ignore[arg-type]  # DDP and the like
+        base = base_model(outer)
         parts: dict[str, EmbeddingParts] = {}
         names: dict[str, str] = {}
         for role in ("input", "output"):
@@ -307,19 +313,33 @@ class ModelParts:
             if module is not None:
                 parts[role] = embedding_parts(module)
                 names[role] = next((name for name, item in base.named_modules() if item is module), role)
-        return cls(
-            base,
-            bool(getattr(outer, "peft_config", None) or getattr(base, "peft_config", None)),
-            dict(outer.named_parameters()),
-            tuple(_adapters(outer)),
-            parts.get("input"),
-            parts.get("output"),
-            names,
-        )
+        parameters = dict(outer.named_parameters())
+        return cls(outer, base, parameters, tuple(_adapters(outer)), parts.get("input"), parts.get("output"), names)
+
+    @property
+    def is_peft(self) -> bool:
+        """Whether adapters were put on the model."""
+        return bool(getattr(self.outer, "peft_config", None) or getattr(self.base, "peft_config", None))
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """The model inside its adapters."""
+    inner: Any = model
+    while hasattr(inner, "get_base_model"):
+        inner = _unwrapped(inner.get_base_model())
+    return inner  # type: ignore[no-any-return]
+
+
+def wants_tied(base: nn.Module) -> bool:
+    """Whether a model's configuration says that embeddings and head are one.
+
+    A part's configuration may keep a default that the model does not use: both have to say so.
+    """
+    configs = (getattr(base, "config", None), text_config(base))
+    return all(getattr(config, "tie_word_embeddings", False) is True for config in configs)
 
 
 def _adapters(outer: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters of adapters proper: not of modules that are trained whole or by single rows beside them."""
     for module in outer.modules():
         if not {"modules_to_save", "token_adapter"} & set(module._modules) and not hasattr(
             module, "trainable_tokens_delta"
@@ -328,9 +348,3 @@ def _adapters(outer: nn.Module) -> Iterator[nn.Parameter]:
     prompts = outer._modules.get("prompt_encoder")
     if prompts is not None:
         yield from prompts.parameters()
-
-
-def moves(part: EmbeddingParts) -> bool:
-    """Whether any row can change."""
-    known = (*(() if part.weight is None else (part.weight,)), *part.token_rows, *part.adapter)
-    return any(item.requires_grad for item in known)

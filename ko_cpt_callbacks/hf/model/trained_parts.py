@@ -20,17 +20,16 @@ from ko_cpt_callbacks.hf.model.structure import (
     LORA,
     ONLY_ROWS,
     EmbeddingParts,
+    ModelParts,
     RowsSeen,
     active_configs,
     adapter_parameters,
-    embedding_parts,
     find_blocks,
     kind,
     lora_facts,
     module_asked,
     rows_seen,
-    text_config,
-    unwrapped,
+    wants_tied,
 )
 
 __all__ = ["RowHold", "held_rows", "hold_rows", "moving_numbers", "read_stage", "release_rows"]
@@ -50,11 +49,11 @@ def read_stage(model: nn.Module, *, new_rows_from: int | None = None) -> StageFa
     Raises:
         ValueError: If ``new_rows_from`` is no row of the embeddings.
     """
-    outer, base = _inside(model)
-    seen = _Seen.of(outer, base)
+    view = ModelParts.of(model)
+    seen = _Seen.of(view)
     if new_rows_from is not None and not 0 <= new_rows_from <= (seen.input.rows or new_rows_from):
         raise ValueError(f"new_rows_from: found {new_rows_from}, expected a row out of {seen.input.rows}")
-    _sort(seen, outer, base)
+    _sort(seen, view)
     input_rows, output_rows = _rows(seen, new_rows_from)
     adapter = _adapter(seen)
     layers = _layers(seen)
@@ -67,15 +66,14 @@ def read_stage(model: nn.Module, *, new_rows_from: int | None = None) -> StageFa
         notes.append("adapter-and-weights" if seen.adapted else "blocks-in-part")
     if layers == UNKNOWN:
         notes.append("blocks-not-found")
-    indices = tuple(sorted(seen.moved | seen.adapted))
     return StageFacts(
         trains=Trains(input_rows.rows, output_rows.rows, layers, adapter),
         layer_count=None if seen.blocks is None else len(seen.blocks),
-        layer_indices=indices,
-        adapters=seen.kinds,
-        lora=lora_facts(active_configs(outer, base)),
-        quantization=quantization(base),
-        tied=_tied(base, seen),
+        layer_indices=tuple(sorted(seen.moved | seen.adapted)),
+        adapters=tuple(dict.fromkeys(map(kind, seen.configs))),
+        lora=lora_facts(seen.configs),
+        quantization=quantization(view.base),
+        tied=_tied(view, seen),
         rows=seen.input.rows,
         new_rows=input_rows.new_rows if input_rows.new_rows is not None else output_rows.new_rows,
         parameters=seen.parameters,
@@ -94,7 +92,7 @@ class _Seen:
     has_input: bool
     has_head: bool
     blocks: Sequence[nn.Module] | None
-    kinds: tuple[str, ...]
+    configs: Sequence[Any]
     parameters: int = 0
     all_train: bool = True
     trainable: list[nn.Parameter] = field(default_factory=list)
@@ -106,39 +104,28 @@ class _Seen:
     adapter_trains: bool = False
 
     @classmethod
-    def of(cls, outer: nn.Module, base: nn.Module) -> _Seen:
+    def of(cls, view: ModelParts) -> _Seen:
         """The parts of a model, nothing sorted yet."""
-        embedding, head = module_asked(base, "get_input_embeddings"), module_asked(base, "get_output_embeddings")
-        blocks = find_blocks(base, embedding)
+        blocks = find_blocks(view.base, module_asked(view.base, "get_input_embeddings"))
         return cls(
-            input=EmbeddingParts() if embedding is None else embedding_parts(embedding),
-            output=EmbeddingParts() if head is None else embedding_parts(head),
-            has_input=embedding is not None,
-            has_head=head is not None or not hasattr(base, "get_output_embeddings"),
+            input=view.input or EmbeddingParts(),
+            output=view.output or EmbeddingParts(),
+            has_input=view.input is not None,
+            has_head=view.output is not None or not hasattr(view.base, "get_output_embeddings"),
             blocks=None if blocks is None else blocks.modules,
-            kinds=tuple(dict.fromkeys(kind(config) for config in active_configs(outer, base))),
+            configs=active_configs(view.outer, view.base),
         )
 
 
-def _inside(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The model with its adapters, and the model that they were put on."""
-    outer = unwrapped(model)
-    while not hasattr(outer, "get_input_embeddings") and isinstance(outer._modules.get("module"), nn.Module):
-        outer = unwrapped(outer._modules["module"])  # type: ignore[arg-type]  # DistributedDataParallel and the like
-    base: Any = outer
-    while hasattr(base, "get_base_model"):
-        base = unwrapped(base.get_base_model())
-    return outer, base
-
-
-def _sort(seen: _Seen, outer: nn.Module, base: nn.Module) -> None:
+def _sort(seen: _Seen, view: ModelParts) -> None:
     """Every parameter to its group."""
-    adapters, saved, norms = _marked(outer)
-    inside = {id(parameter) for parameter in base.parameters()}
+    adapters = {id(parameter) for parameter in view.adapters}
+    saved, norms = _marked(view.outer)
+    inside = {id(parameter) for parameter in view.base.parameters()}
     block_of = {id(item): index for index, block in enumerate(seen.blocks or ()) for item in block.parameters()}
-    biased = any(getattr(config, "bias", "none") not in ("none", None) for config in active_configs(outer, base))
+    biased = any(getattr(config, "bias", "none") not in ("none", None) for config in seen.configs)
     still: set[int] = set()
-    for name, parameter in outer.named_parameters():
+    for name, parameter in view.parameters.items():
         count, key = elements(parameter), id(parameter)
         seen.parameters += count
         index = block_of.get(key)
@@ -171,20 +158,16 @@ def _sort(seen: _Seen, outer: nn.Module, base: nn.Module) -> None:
     seen.partial = bool(seen.moved & still)
 
 
-def _marked(outer: nn.Module) -> tuple[set[int], set[int], set[int]]:
-    """Ids of parameters: of adapters, of modules that are trained whole beside them, of norms."""
-    adapters: set[int] = set()
+def _marked(outer: nn.Module) -> tuple[set[int], set[int]]:
+    """Ids of parameters: of modules that are trained whole beside adapters, and of norms."""
     saved: set[int] = set()
     norms: set[int] = set()
     for module in outer.modules():
-        own = {id(item) for item in adapter_parameters(module)}
         if "modules_to_save" in module._modules:
-            saved |= own
-        elif not hasattr(module, "trainable_tokens_delta") and "token_adapter" not in module._modules:
-            adapters |= own
+            saved |= {id(item) for item in adapter_parameters(module)}
         if "norm" in type(module).__name__.lower():
             norms |= {id(item) for item in module._parameters.values() if item is not None}
-    return adapters, saved, norms
+    return saved, norms
 
 
 def _rows(seen: _Seen, declared: int | None) -> tuple[RowsSeen, RowsSeen]:
@@ -241,23 +224,20 @@ def _layers_word(indices: Iterable[int], count: int) -> Layers:
 def _adapter(seen: _Seen) -> Adapter:
     if not seen.adapter_trains:
         return "none"
-    kinds = set(seen.kinds) - {ONLY_ROWS}
+    kinds = set(map(kind, seen.configs)) - {ONLY_ROWS}
     if not kinds:
         return "unknown"
     return "lora" if kinds == {LORA} else "other"
 
 
-def _tied(base: nn.Module, seen: _Seen) -> Tied:
+def _tied(view: ModelParts, seen: _Seen) -> Tied:
     if not seen.has_head:
         return "no head"
     if seen.input.weight is None or seen.output.weight is None:
         return "unknown"
     if seen.input.same_as(seen.output):
         return "tied"
-    configs = (getattr(base, "config", None), text_config(base))
-    # A part's configuration may keep a default that the model does not use: both have to say so.
-    wanted = all(getattr(config, "tie_word_embeddings", False) for config in configs)
-    return "silently untied" if wanted else "untied"
+    return "silently untied" if wants_tied(view.base) else "untied"
 
 
 class RowHold:

@@ -16,9 +16,9 @@ from ko_cpt_callbacks.hf.tokenizer.reading import (
     UTF8_BYTES,
     Reading,
     TokenBytesUnavailable,
+    add_tokens,
     byte_fallback,
     byte_level_piece,
-    special_ids,
 )
 
 __all__ = ["read_fast"]
@@ -175,32 +175,21 @@ def _sentencepiece(backend: Any, vocabulary: Mapping[str, int], mark: str, unk: 
 def _add_tokens(tokenizer: Any, reading: Reading, spell: Callable[[str], bytes], every_segment: bool) -> None:
     """Enter special and added tokens.
 
-    An added token is cut out of the text before the model sees it, so it stands for its literal text; a
-    normalized one is looked for in the normalized text, so it stands for that (with a Prepend step it takes the
-    ``▁`` in front of it along).
+    An added token stands for its literal text; a normalized one is looked for in the normalized text, so it stands for
+    that (with a Prepend step it takes the ``▁`` in front of it along).
     """
     normalizer = tokenizer.backend_tokenizer.normalizer
-    special = special_ids(tokenizer)
-    stripping = []
-    for index, token in tokenizer.added_tokens_decoder.items():
-        if index in special or index in reading.fallback:
-            continue
-        reading.added.add(index)
-        text = token.content
-        if token.normalized and normalizer is not None:
-            text = normalizer.normalize_str(text)
-            if reading.prefix == "always":
-                reading.swallowing.add(index)
-        elif reading.prefix == "always":
+
+    def normalized(token: Any) -> bool:
+        return token.normalized and normalizer is not None
+
+    add_tokens(
+        tokenizer,
+        reading,
+        lambda token: spell(normalizer.normalize_str(token.content) if normalized(token) else token.content),
+    )
+    for index in reading.added:
+        if reading.prefix == "always" and normalized(tokenizer.added_tokens_decoder[index]):
+            reading.swallowing.add(index)
+        elif reading.prefix == "always" or every_segment:
             reading.reopens.add(index)  # what follows is normalized by itself and gets its own space
-        reading.pieces[index] = spell(text)
-        if every_segment:
-            reading.reopens.add(index)
-        if token.lstrip or token.rstrip:
-            stripping.append(index)
-            del reading.pieces[index]
-    # Training scripts often list <0xAB> among the special tokens; they are text all the same. An unknown token
-    # that characters do become is no special token either: it stands for text, of unknown length.
-    reading.special = (special & reading.pieces.keys()) - reading.fallback
-    if stripping:
-        reading.notes.append(f"{len(stripping)} added tokens swallow white space: their bytes are unknown")

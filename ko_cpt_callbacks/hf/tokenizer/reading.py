@@ -9,45 +9,16 @@ tokenized and what comes back is compared with what went in.
 from __future__ import annotations
 
 import re
-from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, Literal
 
 from ko_cpt_callbacks.errors import KoCPTError
 
 __all__ = [
-    "CHARACTERS", "UTF8_BYTES", "PieceStore", "Reading", "TokenBytesUnavailable", "byte_fallback",
-    "byte_level_piece", "read_slow", "special_ids",
+    "CHARACTERS", "UTF8_BYTES", "Reading", "TokenBytesUnavailable", "add_tokens", "byte_fallback", "byte_level_piece",
+    "read_slow",
 ]  # fmt: skip
-
-
-class PieceStore:
-    """Byte strings by index, kept end to end.
-
-    Args:
-        pieces: The strings, in order.
-
-    >>> store = PieceStore([b"a", b"", b"bc"])
-    >>> store[0], store[1], store[2], len(store)
-    (b'a', b'', b'bc', 3)
-    """
-
-    __slots__ = ("_bounds", "joined")
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        kept = list(pieces)
-        self.joined: bytes = b"".join(kept)
-        self._bounds = array("q", accumulate(map(len, kept), initial=0))
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    def __getitem__(self, index: int) -> bytes:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self.joined[self._bounds[index] : self._bounds[index + 1]]
 
 
 # Bytes that occur in UTF-8: C0, C1 and F5..FF never do, so no tokenizer needs a token for them.
@@ -109,7 +80,7 @@ def byte_level_piece(token: str) -> bytes:
         return token.encode("utf-8")
 
 
-def special_ids(tokenizer: Any) -> set[int]:
+def _special_ids(tokenizer: Any) -> set[int]:
     """Ids that are no text: the named special tokens, those flagged special, and what else the tokenizer lists.
 
     transformers 5 lists text among the special tokens when it reads a SentencePiece model with symbols of its
@@ -153,10 +124,11 @@ def read_slow(tokenizer: Any) -> Reading:
         first = int(tokenizer.offset)
         reading = Reading("bytes", {first + byte: bytes([byte]) for byte in range(256)})
         reading.fallback = set(reading.pieces)
+        reading.pieces.update(dict.fromkeys(_special_ids(tokenizer), b""))
     else:
         name = type(tokenizer).__name__
         raise TokenBytesUnavailable(f"the tokenizer class {name} is written in Python and not understood")
-    _add_tokens(tokenizer, reading)
+    add_tokens(tokenizer, reading, lambda token: str(token.content).encode("utf-8"))
     _ask(tokenizer, reading)
     return reading
 
@@ -173,22 +145,30 @@ def _sentencepiece(tokenizer: Any, vocabulary: dict[str, int]) -> Reading:
     return Reading("sentencepiece", pieces, special=special, fallback=set(fallback))
 
 
-def _add_tokens(tokenizer: Any, reading: Reading) -> None:
-    special = reading.special | special_ids(tokenizer)
+def add_tokens(tokenizer: Any, reading: Reading, spell: Callable[[Any], bytes]) -> None:
+    """Enter special and added tokens. An added token is cut out of the text before the model sees it.
+
+    Args:
+        tokenizer: The tokenizer.
+        reading: What was read of it; its special ids so far are kept.
+        spell: The bytes that an added token stands for.
+    """
+    special = reading.special | _special_ids(tokenizer)
     stripping = 0
     for index, token in tokenizer.added_tokens_decoder.items():
         if index in special or index in reading.fallback:
             continue
         reading.added.add(index)
-        reading.pieces[index] = token.content.encode("utf-8")
         if token.lstrip or token.rstrip:
             stripping += 1
-            del reading.pieces[index]
+            reading.pieces.pop(index, None)
+        else:
+            reading.pieces[index] = spell(token)
+    # Training scripts often list <0xAB> among the special tokens; they are text all the same. An unknown token
+    # that characters do become is no special token either: it stands for text, of unknown length.
+    reading.special = (special & reading.pieces.keys()) - reading.fallback
     if stripping:
         reading.notes.append(f"{stripping} added tokens swallow white space: their bytes are unknown")
-    if reading.kind == "bytes":
-        reading.pieces.update(dict.fromkeys(special, b""))
-    reading.special = (special & reading.pieces.keys()) - reading.fallback
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

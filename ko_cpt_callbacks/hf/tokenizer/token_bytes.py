@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ko_cpt_callbacks.hf.tokenizer.fast import read_fast
-from ko_cpt_callbacks.hf.tokenizer.reading import PieceStore, Reading, TokenBytesUnavailable, read_slow
+from ko_cpt_callbacks.hf.tokenizer.reading import Reading, TokenBytesUnavailable, read_slow
 
 __all__ = ["TokenBytes", "TokenBytesUnavailable", "build_token_bytes", "row_byte_lengths", "row_text"]
 
@@ -53,7 +53,7 @@ class TokenBytes:
     """
 
     lengths: npt.NDArray[np.int64]
-    pieces: PieceStore
+    pieces: list[bytes]
     special: Flags
     dummy_prefix: Flags | None
     kind: str
@@ -164,7 +164,7 @@ def _pack(reading: Reading) -> TokenBytes:
     dummy[list(reading.added - reading.swallowing)] = False  # cut out first: a space in it is of the text
     return TokenBytes(
         lengths=lengths,
-        pieces=PieceStore(pieces),
+        pieces=pieces,
         special=special,
         dummy_prefix=None if reading.prefix == "never" else dummy,
         kind=reading.kind,

@@ -23,6 +23,7 @@ No wait here is longer than the process group's own, and the marks cost one requ
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ import torch.distributed as dist
 
 from ko_cpt_callbacks.errors import error_text
 
-__all__ = ["OUTSIDE", "SHARED_EVENTS", "EventCount", "RankFailedError", "Ranks", "pack_parts", "unpack_parts"]
+__all__ = [
+    "OUTSIDE", "SHARED_EVENTS", "EventCount", "RankFailedError", "Ranks", "Reporter", "pack_parts", "unpack_parts",
+]  # fmt: skip
+
+_log = logging.getLogger("ko_cpt_callbacks")
 
 SHARED_EVENTS: Final = frozenset(
     {"on_train_begin", "on_step_begin", "on_step_end", "on_epoch_end", "on_prediction_step"}
@@ -313,6 +318,38 @@ def _is_begun(mark: str) -> bool:
 
 def _text(value: Any) -> str:
     return bytes(value).decode("utf-8", "replace")
+
+
+class Reporter:
+    """Logs warnings, each subject's once.
+
+    Args:
+        ranks: Which rank this is, and which event is at hand.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._reported: set[str] = set()
+
+    def report(self, what: str, text: str) -> None:
+        """Log a warning once per subject.
+
+        Args:
+            what: The subject.
+            text: The warning.
+        """
+        if what not in self._reported:
+            self._reported.add(what)
+            _log.warning("%s", text)
+
+    def report_error(self, error: Exception) -> None:
+        """An exception of ours that the run must not see, and that costs one number only."""
+        where, kind = self._ranks.where, type(error).__name__
+        on = "" if self._ranks.size == 1 else f" on rank {self._ranks.index}"
+        self.report(
+            f"error {where} {kind}",
+            f"The callback met an error and goes on without the number at hand: {where}{on}: {error_text(error)}",
+        )
 
 
 def pack_parts(parts: Mapping[str, bytes]) -> bytes:

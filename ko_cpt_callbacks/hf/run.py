@@ -19,13 +19,14 @@ from ko_cpt_callbacks.compare.compared_sets import DIFFERENCE
 from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE
 from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
-from ko_cpt_callbacks.hf.hooked_model import SEVERAL_DEVICES, HookedModel, Reporter
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
+from ko_cpt_callbacks.hf.measure.hooks import SEVERAL_DEVICES, HookedModel
 from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
 from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.step_counts import StepCounts, TrainLoss
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+from ko_cpt_callbacks.hf.model.facts import run_facts
 from ko_cpt_callbacks.hf.publication import (
     OwnRows,
     UnseenEvaluation,
@@ -36,7 +37,7 @@ from ko_cpt_callbacks.hf.publication import (
     row_is_due,
     without_clock,
 )
-from ko_cpt_callbacks.hf.ranks import Ranks, pack_parts, unpack_parts
+from ko_cpt_callbacks.hf.ranks import Ranks, Reporter, pack_parts, unpack_parts
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.hf.stopping import STEP_END, StopOrder
 from ko_cpt_callbacks.hf.trainer_access import callbacks_of, early_stop, target_problem
@@ -374,7 +375,8 @@ class LiveRun:
 
     def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
         try:
-            return {**self.hooked.facts(model, state, scheduler), "world_size": self.ranks.size, "stop": None}
+            facts = run_facts(self._args, model, self._text.facts(), state, scheduler)
+            return {**facts, "world_size": self.ranks.size, "stop": None}
         except Exception as error:  # the record begins without them
             self.reporter.report_error(error)
             return {}

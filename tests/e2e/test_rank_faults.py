@@ -17,8 +17,8 @@ FAULTS: list[tuple[Any, ...]] = [
     (0, "hf/record:LiveRecord.plan_training", 1),
     (1, "hf/run:LiveRun.begin_training", 1),
     (1, "hf/measure/eval_meter:EvalMeter.drop_pending", 2),
-    (0, "hf/run:LiveRun.checkpoint", 1),
-    (1, "hf/run:LiveRun._training_numbers", 2),
+    (0, "hf/run:LiveRun.saved", 1),
+    (1, "hf/measure/step_counts:StepCounts.close_row", 2),
     (0, "hf/stopping:StopOrder.take", 3),
     (0, "run/output:OutputFan.begin", 1),
     (1, "hf/ranks:Ranks.exchange", 2),
@@ -40,7 +40,7 @@ FAULTS: list[tuple[Any, ...]] = [
     (1, "hf/ranks:Ranks.answer", 4, 0.5),
     # Behind the other rank by an event, and in one that is no exchange's.
     (1, "hf/run:LiveRun.step_begins", 2, 0.5),
-    (1, "hf/run:LiveRun.checkpoint", 1, 0.5),
+    (1, "hf/run:LiveRun.saved", 1, 0.5),
     (1, "hf/run:LiveRun.evaluated", 1, 0.5),
 ]
 # From Python 3.12 on a comprehension is no function of its own.
@@ -80,7 +80,7 @@ def test_a_fault(number: int, results: list[list[dict[str, Any]]]) -> None:
 
 def test_both_ranks_go_off_together(results: list[list[dict[str, Any]]]) -> None:
     """What one rank misses for good switches the callback off on both, and both say which event, rank and error."""
-    number = FAULTS.index((1, "hf/run:LiveRun._training_numbers", 2))
+    number = FAULTS.index((1, "hf/measure/step_counts:StepCounts.close_row", 2))
     for one in results[2 + number]:
         assert one["off"]
         (said,) = one["said"]

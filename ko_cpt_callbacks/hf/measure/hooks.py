@@ -1,7 +1,8 @@
-"""The hooks on one model: every forward pass goes to the right meter, or to none."""
+"""The hooks on a Trainer's model: every forward pass goes to the right meter, or to none."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers import TrainingArguments
 
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
@@ -20,8 +22,16 @@ from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, ModelHook, alignment_of, router_loss
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
+from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+from ko_cpt_callbacks.hf.model.facts import pad_is_end, pad_token
 from ko_cpt_callbacks.hf.model.structure import text_config
+from ko_cpt_callbacks.hf.ranks import Reporter
+
+SEVERAL_DEVICES: Final = (
+    "several GPUs in one process (nn.DataParallel) are not measured; start one process per GPU, with accelerate launch "
+    "or torchrun"
+)
 
 # Prompt-learning methods that lengthen the sequence; prefix tuning does not, it fills the key-value cache.
 _LENGTHENING: Final = frozenset({"PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "CPT"})
@@ -174,6 +184,63 @@ class ForwardWatch:
         """Which of PEFT's adapters are at work; None without any."""
         layer: Any = self._adapted
         return None if layer is None else (layer._disable_adapters, tuple(layer.active_adapters))
+
+
+class HookedModel:
+    """Hooks on the model at hand, and the tokenizer that its ids belong to.
+
+    Args:
+        args: The Trainer's arguments.
+        text: What is known of the tokenizer.
+        eval_meter: Sees forward passes with labels in evaluation mode.
+        train_meter: Sees forward passes in training mode.
+        reporter: Reports what cannot be measured, once.
+    """
+
+    def __init__(
+        self, args: TrainingArguments, text: TokenTable, eval_meter: EvalMeter, train_meter: TrainMeter,
+        reporter: Reporter,
+    ) -> None:
+        self._args = args
+        self._eval, self._train, self._reporter = eval_meter, train_meter, reporter
+        self._watch: ForwardWatch | None = None
+        self._text = text
+        self.pad_is_end = False
+
+    def watch(self, model: nn.Module, tokenizer: Any) -> None:
+        """Hook ``model``, unless it is hooked already."""
+        self._text.use(tokenizer)
+        if self._watch is not None and self._watch.model is model:
+            return
+        self.release()
+        self.pad_is_end = pad_is_end(tokenizer, model)
+        if self._args.n_gpu > 1:
+            self._reporter.report("nn.DataParallel", SEVERAL_DEVICES)
+            self._eval.refuse_all(SEVERAL_DEVICES)
+            return
+        # accelerate compiles the model later, asked by the arguments or by its launcher.
+        backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+        compiles = bool(self._args.torch_compile) or backend != "no"
+        compiled = compiles or getattr(model, "_compiled_call_impl", None) is not None
+        self._watch = ForwardWatch(
+            model,
+            self._eval,
+            self._train,
+            compiled=compiled,
+            pad_id=pad_token(tokenizer, model),
+            on_error=self._reporter.report_error,
+        )
+        self._train.watches, self._text.alignment = True, self._watch.alignment
+
+    def release(self) -> None:
+        """Take the hooks off the model."""
+        if self._watch is not None:
+            self._watch.remove()
+            self._watch, self._train.watches, self._text.alignment = None, False, None
+
+    def watches(self, model: nn.Module) -> bool:
+        """Whether the hooks are on ``model``."""
+        return self._watch is not None and self._watch.model is model
 
 
 def _by_name(args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:

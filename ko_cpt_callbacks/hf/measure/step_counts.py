@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.measure.measurement import PaddingCounts, add_padding
-from ko_cpt_callbacks.hf.measure.train_meter import LossKind, LossSums, TrainCounts, TrainMeter, add_counts
+from ko_cpt_callbacks.hf.measure.train_meter import LossKind, TrainMeter
 from ko_cpt_callbacks.hf.ranks import Ranks
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.fold import LOSS_SCALED
@@ -32,7 +32,7 @@ _NEAR: Final = 0.1  # how far a factor may lie off a count that explains it, or 
 
 @dataclass(slots=True)
 class TrainTotals:
-    """What the counts add up to: the numbers of the next training row.
+    """What the counts of all ranks add up to: the numbers of the next training row.
 
     Attributes:
         tokens_seen: Target tokens since the start of the run; None once they are not known.
@@ -40,7 +40,6 @@ class TrainTotals:
         devices: Accelerators at work; 0 on CPU.
         bad: Non-finite micro-batches of each step since the last training row.
         targetless: Micro-batches without a target token since the last training row.
-        losses: What the losses since the last training row come to; None once they are not known.
         loss_kind: What the model returns; None while that is not known.
     """
 
@@ -49,30 +48,44 @@ class TrainTotals:
     devices: int = 0
     bad: dict[int, int] = field(default_factory=dict)
     targetless: int = 0
-    losses: LossSums | None = field(default_factory=LossSums)
     loss_kind: LossKind | None = None
     _bad_known: bool = True
     _tokens: int | None = 0
     _seconds: float = 0.0
+    _divided: float = 0.0
+    _averaged: float = 0.0
 
-    def add(self, counts: TrainCounts) -> None:
-        """Add what was counted since the last call (a row or a checkpoint)."""
-        if counts.tokens is None:
-            self.tokens_seen = self._tokens = None
-        else:
-            self.tokens_seen = None if self.tokens_seen is None else self.tokens_seen + counts.tokens
-            self._tokens = None if self._tokens is None else self._tokens + counts.tokens
-        self._seconds += counts.seconds
-        self.targetless += counts.targetless
-        self.losses = None if self.losses is None or counts.losses is None else self.losses.plus(counts.losses)
-        self.loss_kind = self.loss_kind or counts.loss_kind
-        if counts.bad_micro_batches is None:
+    def add(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Add what every rank counted since the last call (a row or a checkpoint), as `TrainMeter.part` has it.
+
+        What one rank does not know is not known.
+        """
+        tokens = _sum(part["tokens"] for part in parts)
+        self.tokens_seen, self._tokens = _sum((self.tokens_seen, tokens)), _sum((self._tokens, tokens))
+        self._seconds += sum(part["seconds"] for part in parts) / len(parts)
+        self.targetless += sum(part["targetless"] for part in parts)
+        self._divided += sum(part["losses"][0] for part in parts)
+        self._averaged += sum(part["losses"][1] for part in parts)
+        self.loss_kind = self.loss_kind or next((part["loss_kind"] for part in parts if part["loss_kind"]), None)
+        steps = [part["bad"] for part in parts]
+        if None in steps or len(set(map(len, steps))) > 1:
             self._bad_known = False
             return
-        for offset, bad in enumerate(counts.bad_micro_batches, start=1):
-            if bad:
-                self.bad[self.step + offset] = bad
-        self.step += len(counts.bad_micro_batches)
+        for bad in zip(*steps, strict=True):
+            self.step += 1
+            if any(bad):
+                self.bad[self.step] = sum(bad)
+
+    @property
+    def measured(self) -> float | None:
+        """Mean cross-entropy of the targets since the last training row, nats per token; None where it is not known.
+
+        A model whose loss could not be looked at is believed to divide by what it was given.
+        """
+        if not self._tokens or self.loss_kind == "other":
+            return None
+        value = (self._averaged if self.loss_kind == "mean" else self._divided) / self._tokens
+        return value if value > 0.0 and math.isfinite(value) else None
 
     def pending(self) -> dict[str, int]:
         """Tokens so far and the non-finite steps since the last training row."""
@@ -95,8 +108,13 @@ class TrainTotals:
             if self.devices:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds, self.targetless, self.losses = 0, 0.0, 0, LossSums()
+        self._tokens, self._seconds, self.targetless, self._divided, self._averaged = 0, 0.0, 0, 0.0, 0.0
         return row
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(known)  # type: ignore[arg-type]
 
 
 def resumed_totals(live: Sequence[Mapping[str, Any]], start_step: int, devices: int) -> TrainTotals:
@@ -211,7 +229,7 @@ class StepCounts:
         if self._blind and nan_filter and not self._blind_noted:
             self._blind_noted = True
             notes.append(("nan-filter-on", {}))
-        sums = self._totals.losses if known else None
+        measured = self._totals.measured if known else None
         numbers: dict[str, int | float] = {}
         if known:
             self._blind = False
@@ -219,7 +237,7 @@ class StepCounts:
         loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
         if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
-            value, scaled = self.loss.judge(float(loss), sums, self._totals.loss_kind)
+            value, scaled = self.loss.judge(float(loss), measured)
             if value is not None:
                 numbers[keys.PPL] = value
             if scaled is not None:
@@ -229,8 +247,7 @@ class StepCounts:
     def _read(self, step: int) -> PaddingCounts | None:
         first, self._first = self._first, False
         parts = [json.loads(part) for part in self._ranks.exchange(lambda: self._part(first))]
-        counts = add_counts(parts)
-        self._totals.add(counts)
+        self._totals.add(parts)
         self.step = step
         self._blind = self._blind or any(part["bad"] is None for part in parts)
         return add_padding([part["padding"] for part in parts]) if first else None
@@ -256,20 +273,14 @@ class TrainLoss:
         self.cross_entropy = True
         """Whether nothing says that the training loss is another quantity."""
 
-    def judge(
-        self, logged: float, sums: LossSums | None, kind: LossKind | None
-    ) -> tuple[float | None, dict[str, Any] | None]:
+    def judge(self, logged: float, measured: float | None) -> tuple[float | None, dict[str, Any] | None]:
         """The perplexity of a row, and what must be reported once: the loss is a multiple of the measured one.
 
         Args:
             logged: The row's loss, nats per token, above 0.
-            sums: What the window's forward passes came to; None where they could not be counted, or held a NaN.
-            kind: What the model returns; None where that is not known: it is believed to divide by what it was given.
+            measured: What the window's forward passes came to; None where that is not known.
         """
-        if not self.cross_entropy or sums is None or sums.tokens <= 0 or kind == "other":
-            return None, None
-        measured = (sums.averaged if kind == "mean" else sums.divided) / sums.tokens
-        if not measured > 0.0 or not math.isfinite(measured):
+        if not self.cross_entropy or measured is None:
             return None, None
         factor = logged / measured
         if not 1.0 / _SCALED < factor < _SCALED:

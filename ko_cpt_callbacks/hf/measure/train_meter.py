@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 import torch
@@ -21,54 +20,13 @@ from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.ranks import Ranks
 
-__all__ = ["LossSums", "TrainCounts", "TrainMeter", "add_counts"]
+__all__ = ["LossKind", "TrainMeter"]
 
 # Two losses of one forward pass agree within this share: bfloat16 keeps 0.4 %. Chosen, not measured.
 _EQUAL: Final = 0.02
 
 LossKind = Literal["sum", "mean", "other"]
 """What a model returns: the sum of its tokens' losses over the count in its call, their mean, or something else."""
-
-
-@dataclass(frozen=True, slots=True)
-class LossSums:
-    """The losses of one logging window, over all ranks.
-
-    Args:
-        divided: Sum of loss times the count that the model was given to divide by: its sums, where it did.
-        averaged: Sum of loss times the micro-batch's own targets: its sums, where it averaged over those.
-        tokens: Targets behind either.
-    """
-
-    divided: float = 0.0
-    averaged: float = 0.0
-    tokens: int = 0
-
-    def plus(self, other: LossSums) -> LossSums:
-        """Both windows together."""
-        return LossSums(self.divided + other.divided, self.averaged + other.averaged, self.tokens + other.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class TrainCounts:
-    """Counts of one logging window, over all ranks.
-
-    Attributes:
-        tokens: Target tokens; None when some forward pass had no labels, or other ranks cannot be reached.
-        bad_micro_batches: Non-finite micro-batches of each optimizer step of the window, in order; None when some
-            forward pass returned no loss, or other ranks cannot be reached.
-        targetless: Micro-batches without a target token: their loss is 0/0 and changes no weight.
-        seconds: Mean seconds of training, evaluation and saving left out.
-        losses: What the losses of the passes come to; None when some pass had no labels or no loss.
-        loss_kind: What the first pass since training began returned; None where it gave no logits to compare with.
-    """
-
-    tokens: int | None
-    bad_micro_batches: tuple[int, ...] | None
-    seconds: float
-    targetless: int = 0
-    losses: LossSums | None = None
-    loss_kind: LossKind | None = None
 
 
 class TrainMeter:
@@ -174,7 +132,16 @@ class TrainMeter:
         self._mark = now
 
     def part(self) -> dict[str, Any]:
-        """This rank's counts since the last call, for :func:`add_counts`; it never raises."""
+        """This rank's counts since the last call, JSON-safe; it never raises.
+
+        Returns:
+            ``tokens``: target tokens; None when some pass had no labels. ``bad``: non-finite micro-batches of each
+            optimizer step; None when some pass returned no loss. ``seconds``: of training, evaluations and saving left
+            out. ``targetless``: micro-batches without a target: their loss is 0/0 and changes no weight. ``losses``:
+            sums of each loss times the count that the model was given to divide by, and times the micro-batch's own
+            targets; NaN where not known. ``loss_kind``: what the first pass of the training returned; None where it
+            gave no logits to compare with.
+        """
         now = time.perf_counter()
         try:
             local = self._local(now)
@@ -187,23 +154,25 @@ class TrainMeter:
         return local
 
     def _local(self, now: float) -> dict[str, Any]:
-        bad, losses = None, None
+        bad, losses = None, _NO_LOSSES
         if not self._without_loss:
             present = [step for step in self._steps if step is not None]
             values = iter(torch.stack(present).tolist() if present else [])
             bad = [0 if step is None else int(next(values)) for step in self._steps]
-            losses = [0.0, 0.0] if self._losses is None else self._losses.tolist()
+            if not self._without_labels:
+                losses = [0.0, 0.0] if self._losses is None else self._losses.tolist()
         return {
             "tokens": None if self._without_labels else 0 if self._tokens is None else int(self._tokens),
             "bad": bad,
             "seconds": now - self._started - self._excluded,
             "targetless": 0 if self._targetless is None else int(self._targetless),
-            "losses": losses if not self._without_labels and all(map(math.isfinite, losses or ())) else None,
+            "losses": losses,
             "loss_kind": None if self._probe is None else _kind(*self._probe.tolist()),
         }
 
 
-_UNKNOWN: Final[dict[str, Any]] = dict.fromkeys(("tokens", "bad", "losses", "loss_kind"))
+_NO_LOSSES: Final = [math.nan, math.nan]
+_UNKNOWN: Final[dict[str, Any]] = {"tokens": None, "bad": None, "losses": _NO_LOSSES, "loss_kind": None}
 
 
 def _plus(total: Tensor | None, more: Tensor) -> Tensor:
@@ -234,23 +203,3 @@ def _kind(loss: float, divisor: float, tokens: float, cross_entropy: float) -> L
 
 def _equal(one: float, other: float) -> bool:
     return abs(one - other) <= _EQUAL * abs(other)
-
-
-def add_counts(parts: Sequence[Mapping[str, Any]]) -> TrainCounts:
-    """The counts of all ranks together; what one rank does not know is not known."""
-    tokens = None if any(part["tokens"] is None for part in parts) else sum(part["tokens"] for part in parts)
-    bad = None
-    if all(part["bad"] is not None for part in parts) and len({len(part["bad"]) for part in parts}) == 1:
-        bad = tuple(sum(step) for step in zip(*(part["bad"] for part in parts), strict=True))
-    losses = None
-    if tokens is not None and all(part["losses"] is not None for part in parts):
-        divided, averaged = (sum(part["losses"][place] for part in parts) for place in (0, 1))
-        losses = LossSums(divided, averaged, tokens)
-    return TrainCounts(
-        tokens,
-        bad,
-        seconds=sum(part["seconds"] for part in parts) / len(parts),
-        targetless=sum(part["targetless"] for part in parts),
-        losses=losses,
-        loss_kind=next((part["loss_kind"] for part in parts if part["loss_kind"] is not None), None),
-    )

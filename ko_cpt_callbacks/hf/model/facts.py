@@ -6,7 +6,7 @@ import copy
 import functools
 import math
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from itertools import pairwise
 from types import FunctionType
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerState, TrainingArguments
 
 from ko_cpt_callbacks.hf.model.structure import base_model, module_asked, text_config
 
@@ -145,20 +146,34 @@ def elements(parameter: nn.Parameter) -> int:
     return int(getattr(parameter, "ds_numel", parameter.numel()))
 
 
-def argument_facts(args: Any) -> dict[str, Any]:
-    """The training arguments that decide a run's numbers; what this version does not have is left out."""
-    return {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)}
+def run_facts(
+    args: TrainingArguments, model: nn.Module, tokenizer: Mapping[str, Any], state: TrainerState, scheduler: Any
+) -> dict[str, Any]:
+    """The model, its tokenizer and how it is trained, as ``run.json`` describes them.
+
+    Args:
+        args: The Trainer's arguments; those that this version does not have are left out.
+        model: As the Trainer has it.
+        tokenizer: The tokenizer's facts.
+        state: The Trainer's state.
+        scheduler: The learning-rate scheduler; None where there is none.
+    """
+    planned = planned_rates(scheduler, state.global_step, state.max_steps)
+    return {
+        "versions": versions(),
+        "model": model_facts(model),
+        "tokenizer": tokenizer,
+        "device": str(args.device.type),
+        "planned_steps": state.max_steps if state.max_steps > 0 else None,
+        "planned_epochs": args.num_train_epochs,
+        "arguments": {name: plain(getattr(args, name)) for name in _ARGUMENTS if hasattr(args, name)},
+        "schedule": None if planned is None else [[step, rate] for step, rate in zip(*planned, strict=True)],
+    }
 
 
 def plain(value: Any) -> Any:
     """An argument's value as JSON has it: of an enumeration its text."""
     return getattr(value, "value", value)
-
-
-def schedule(scheduler: Any, step: int, last: int) -> list[list[float]] | None:
-    """`planned_rates` as ``[[step, rate], …]``; None where there is no scheduler, or no plan."""
-    found = None if scheduler is None else planned_rates(scheduler, step, last)
-    return None if found is None else [[at, rate] for at, rate in zip(*found, strict=True)]
 
 
 def planned_rates(scheduler: Any, step: int, last: int) -> tuple[list[int], list[float]] | None:
@@ -168,7 +183,7 @@ def planned_rates(scheduler: Any, step: int, last: int) -> tuple[list[int], list
     moved: only what its rate is a function of is asked.
 
     Args:
-        scheduler: The Trainer's scheduler.
+        scheduler: The Trainer's scheduler; None where there is none.
         step: The present optimizer step.
         last: The planned last step.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.step_counts import TrainTotals, resumed_totals
-from ko_cpt_callbacks.hf.measure.train_meter import TrainCounts, TrainMeter, add_counts
+from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
@@ -30,8 +31,8 @@ def _meter(told: list[Exception]) -> TrainMeter:
     return meter
 
 
-def _read(meter: TrainMeter) -> TrainCounts:
-    return add_counts([meter.part()])
+def _part(tokens: int | None, bad: list[int] | None, seconds: float) -> dict[str, Any]:
+    return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": 0, "losses": [0.0, 0.0], "loss_kind": None}
 
 
 def _output(loss: float | None) -> ForwardOutput:
@@ -48,8 +49,8 @@ def test_target_tokens(meter: TrainMeter) -> None:
     _micro(meter)
     meter.observe({"labels": LABELS}, _output(1.0), alignment="masked")
     meter.end_step()
-    assert _read(meter).tokens == 3 + 4
-    assert _read(meter).tokens == 0
+    assert meter.part()["tokens"] == 3 + 4
+    assert meter.part()["tokens"] == 0
 
 
 def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
@@ -61,30 +62,30 @@ def test_non_finite_micro_batches_by_step(meter: TrainMeter) -> None:
     per_device = ForwardOutput(torch.tensor([1.0, math.nan]), None, None, None)
     meter.observe({"labels": LABELS}, per_device, alignment="causal")
     meter.end_step()
-    assert _read(meter).bad_micro_batches == (1, 0, 2, 1)
+    assert meter.part()["bad"] == [1, 0, 2, 1]
 
 
 def test_unknown_is_not_zero(meter: TrainMeter) -> None:
     """A pass without labels: tokens unknown. Without a loss: non-finite steps unknown. For that window only."""
     _micro(meter, labels=None)
     meter.end_step()
-    assert _read(meter).tokens is None
+    assert meter.part()["tokens"] is None
     _micro(meter, loss=None)
     meter.end_step()
-    assert _read(meter).bad_micro_batches is None
+    assert meter.part()["bad"] is None
     _micro(meter)
     meter.end_step()
-    assert (_read(meter).tokens, _read(meter).bad_micro_batches) == (3, ())
+    assert (meter.part()["tokens"], meter.part()["bad"]) == (3, [])
 
 
 def test_a_step_broken_off_before_training_begins(meter: TrainMeter) -> None:
     """NaN passes of a training that was broken off inside a step are not blamed on the next one's first step."""
     _micro(meter, math.nan)
-    _read(meter)
+    meter.part()
     meter.restart()
     _micro(meter)
     meter.end_step()
-    assert _read(meter).bad_micro_batches == (0,)
+    assert meter.part()["bad"] == [0]
 
 
 def test_time_of_evaluations_is_excluded(meter: TrainMeter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +96,13 @@ def test_time_of_evaluations_is_excluded(meter: TrainMeter, monkeypatch: pytest.
     for seconds, call in ((2.0, meter.end_step), (30.0, meter.exclude), (5.0, meter.exclude), (1.0, meter.end_step)):
         now[0] += seconds
         call()
-    assert _read(meter).seconds == pytest.approx(3.0)
+    assert meter.part()["seconds"] == pytest.approx(3.0)
 
 
 def test_a_row() -> None:
     """Tokens add up over rows; non-finite steps are those since the row before, counted from its step."""
     totals = TrainTotals()
-    totals.add(TrainCounts(10, (0, 2, 1), 2.0))
+    totals.add([_part(10, [0, 2, 1], 2.0)])
     row = totals.close_row(3)
     assert row == {
         keys.TOKENS_SEEN: 10,
@@ -110,7 +111,7 @@ def test_a_row() -> None:
         keys.NONFINITE_FIRST_STEP: 2,
         keys.TOKENS_PER_SECOND: 5.0,
     }
-    totals.add(TrainCounts(10, (1,), 1.0))
+    totals.add([_part(10, [1], 1.0)])
     row = totals.close_row(4)
     assert row[keys.TOKENS_SEEN] == 20
     assert (row[keys.NONFINITE_STEPS], row[keys.NONFINITE_FIRST_STEP]) == (1, 4)
@@ -119,9 +120,9 @@ def test_a_row() -> None:
 def test_a_checkpoint_between_rows() -> None:
     """Counts read at a checkpoint are pending and come with the next row."""
     totals = TrainTotals()
-    totals.add(TrainCounts(10, (1, 0), 1.0))
+    totals.add([_part(10, [1, 0], 1.0)])
     assert totals.pending()[keys.NONFINITE_FIRST_STEP] == 1
-    totals.add(TrainCounts(10, (0, 1), 1.0))
+    totals.add([_part(10, [0, 1], 1.0)])
     row = totals.close_row(4)
     assert (row[keys.TOKENS_SEEN], row[keys.NONFINITE_STEPS], row[keys.NONFINITE_FIRST_STEP]) == (20, 2, 1)
     assert row[keys.TOKENS_PER_SECOND] == 10.0
@@ -130,9 +131,9 @@ def test_a_checkpoint_between_rows() -> None:
 def test_unknown_counts_leave_their_keys_out() -> None:
     """Unknown tokens stay unknown for the run, unknown steps for the row; nothing is invented."""
     totals = TrainTotals()
-    totals.add(TrainCounts(None, None, 1.0))
+    totals.add([_part(None, None, 1.0)])
     assert totals.close_row(2) == {}
-    totals.add(TrainCounts(10, (0, 1), 1.0))
+    totals.add([_part(10, [0, 1], 1.0)])
     row = totals.close_row(4)
     assert keys.TOKENS_SEEN not in row
     assert (row[keys.TOKENS_PER_SECOND], row[keys.NONFINITE_FIRST_STEP]) == (10.0, 4)
@@ -141,7 +142,7 @@ def test_unknown_counts_leave_their_keys_out() -> None:
 def test_accelerator_hours() -> None:
     """Tokens per GPU-hour: the rate over the number of accelerators; absent on CPU."""
     totals = TrainTotals(devices=4)
-    totals.add(TrainCounts(100, (0,), 10.0))
+    totals.add([_part(100, [0], 10.0)])
     assert totals.close_row(1)[keys.TOKENS_PER_GPU_HOUR] == 100 / 10.0 * 3600 / 4
 
 
@@ -165,11 +166,11 @@ def test_the_first_window_after_a_resume(kind: str, values: dict[str, int], know
     resume has the tokens and claims no count; the second does.
     """
     totals = resumed_totals([_line(keys.KIND_TRAIN, 4), _line(kind, 6, **values)], 6, 0)
-    totals.add(TrainCounts(20, (0, 0), 1.0))
+    totals.add([_part(20, [0, 0], 1.0)])
     row = totals.close_row(8)
     assert row[keys.TOKENS_SEEN] == 80
     assert (keys.NONFINITE_STEPS in row) is known
-    totals.add(TrainCounts(20, (0, 0), 1.0))
+    totals.add([_part(20, [0, 0], 1.0)])
     assert totals.close_row(10)[keys.NONFINITE_STEPS] == 0
 
 

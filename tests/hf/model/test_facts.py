@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainingArguments, get_scheduler
+from transformers import TrainerState, TrainingArguments, get_scheduler
 
 from ko_cpt_callbacks.hf.model import facts
 
@@ -73,9 +73,8 @@ def test_module_of_nobodys_family() -> None:
 
 def test_arguments_are_plain() -> None:
     """Enums as their values, JSON-safe, only what this version has."""
-    found = facts.argument_facts(
-        TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", lr_scheduler_type="cosine", seed=7)
-    )
+    args = TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", lr_scheduler_type="cosine", seed=7)
+    found = facts.run_facts(args, torch.nn.Linear(3, 2), {}, TrainerState(), None)["arguments"]
     assert (found["lr_scheduler_type"], found["seed"], found["eval_strategy"]) == ("cosine", 7, "no")
     assert "packing" not in found  # SFTConfig's
     json.dumps(found, allow_nan=False)
@@ -91,15 +90,20 @@ def _scheduler(name: str, steps: int, warmup: int = 0, **more: Any) -> Any:
     )
 
 
+def _rates(scheduler: Any, step: int, last: int) -> list[list[float]] | None:
+    found = facts.planned_rates(scheduler, step, last)
+    return None if found is None else [list(point) for point in zip(*found, strict=True)]
+
+
 def test_short_schedule_is_whole() -> None:
     """Every step of a short run, the rate in effect before each step and the last."""
-    found = facts.schedule(_scheduler("linear", 4, warmup=2), 0, 4)
+    found = _rates(_scheduler("linear", 4, warmup=2), 0, 4)
     assert found == [[0, 0.0], [1, 1.0], [2, 2.0], [3, 1.0], [4, 0.0]]
 
 
 def test_long_schedule_is_sampled() -> None:
     """About 200 points from step 0 to the last, each the schedule's own value at that step."""
-    found = facts.schedule(_scheduler("cosine", 1000), 0, 1000)
+    found = _rates(_scheduler("cosine", 1000), 0, 1000)
     assert found is not None
     assert len(found) == 201
     assert (found[0], found[-1][0], found[100]) == ([0, 2.0], 1000, [500, pytest.approx(1.0)])
@@ -137,13 +141,13 @@ def test_looking_at_a_schedule_does_not_move_it() -> None:
     rule = Counting()
     scheduler = LambdaLR(_optimizer(), rule)
     before = rule.calls
-    assert facts.schedule(scheduler, 0, 10) is not None
+    assert _rates(scheduler, 0, 10) is not None
     assert (scheduler.last_epoch, scheduler.get_last_lr(), rule.calls) == (0, [2.0], before)
 
 
 def test_a_schedule_that_began_anew() -> None:
     """After a resume without its state a scheduler is at its beginning: its rates are those from the resume on."""
-    found = facts.schedule(_scheduler("linear", 4), 2, 6)
+    found = _rates(_scheduler("linear", 4), 2, 6)
     assert found == [[0, 2.0], [1, 2.0], [2, 2.0], [3, 1.5], [4, 1.0], [5, 0.5], [6, 0.0]]
 
 
@@ -159,5 +163,5 @@ def test_schedule_that_depends_on_more_than_the_step() -> None:
     moved._last_lr = [0.3]
     table = LambdaLR(_optimizer(), [1.0, 0.5].__getitem__)
     for scheduler in (_scheduler("reduce_lr_on_plateau", 4), Own(_optimizer(), lambda step: 1.0), table, moved, None):
-        assert facts.schedule(scheduler, 0, 4) is None
-    assert facts.schedule(_scheduler("linear", 4), 0, 0) is None
+        assert _rates(scheduler, 0, 4) is None
+    assert _rates(_scheduler("linear", 4), 0, 0) is None

@@ -87,7 +87,7 @@ class GuardedRun:
             try:
                 return act(self.run)
             except RankFailedError as failed:
-                self._leave(str(failed))
+                self._go_off(str(failed))
             except Exception as error:
                 self.fail(event, error)
             finally:
@@ -105,12 +105,7 @@ class GuardedRun:
         ranks = self.ranks
         if ranks is None or ranks.known_alone or self.off or self.run is None or not self.run.training:
             return
-        reason = f"it was removed from the Trainer on rank {ranks.index}"
-        try:
-            ranks.leave(reason, last=True)
-        except Exception as broken:  # as in `fail`
-            reason = f"{reason} (the other ranks could not be told: {error_text(broken)})"
-        self._leave(reason)
+        self._leave(ranks, f"it was removed from the Trainer on rank {ranks.index}", last=True)
 
     def _name(self, where: str) -> None:
         if self.ranks is not None:
@@ -127,14 +122,16 @@ class GuardedRun:
                     "The callback met an error and goes on without the number at hand: %s: %s", event, error_text(error)
                 )
             return
-        reason = ranks.describe(error, event)
+        self._leave(ranks, ranks.describe(error, event), said=said)
+
+    def _leave(self, ranks: rank.Ranks, reason: str, *, last: bool = False, said: bool = False) -> None:
         try:
-            ranks.leave(reason)
+            ranks.leave(reason, last=last)
         except Exception as broken:  # the process group itself: the Trainer's own collectives say so
             reason = f"{reason} (the other ranks could not be told: {error_text(broken)})"
-        self._leave(reason, said=said)
+        self._go_off(reason, said=said)
 
-    def _leave(self, reason: str, *, said: bool = False) -> None:
+    def _go_off(self, reason: str, *, said: bool = False) -> None:
         if self.off:
             return
         self.off = True

@@ -56,28 +56,22 @@ class LiveBaseline:
         if self._baseline is not None and self._asked is None:
             self._stage = stage_row["baseline_stage"]
 
-    def rows_files(self, on_error: Callable[[Exception], None]) -> dict[str, bytes]:
-        """The per-row sums of the baseline's evaluations by file, as the first rank reads them, for every rank.
+    def files_to_send(self, on_error: Callable[[Exception], None]) -> dict[str, bytes]:
+        """The per-row sums of the baseline's evaluations, as the first rank reads them, once, for every rank.
 
         Args:
             on_error: Called with the exception of an unreadable file; its evaluation is not compared row by row.
         """
-        stages = () if self._baseline is None else self._baseline.stages
+        stages = () if self._baseline is None or self._sent else self._baseline.stages
+        self._sent = True
         names = dict.fromkeys(value.rows_file for stage in stages for value in stage.values if value.rows_file)
         found: dict[str, bytes] = {}
         for name in names:
             try:
-                found[name] = read_eval_rows(Path(name)).to_payload()
+                found[f"{_FILE}{name}"] = read_eval_rows(Path(name)).to_payload()
             except Exception as error:
                 on_error(error)
         return found
-
-    def files_to_send(self, on_error: Callable[[Exception], None]) -> dict[str, bytes]:
-        """:meth:`rows_files` as parts of an exchange; once."""
-        if self._sent:
-            return {}
-        self._sent = True
-        return {f"{_FILE}{name}": part for name, part in self.rows_files(on_error).items()}
 
     def take(self, parts: Mapping[str, bytes]) -> None:
         """What :meth:`files_to_send` gave on the first rank, among other parts."""

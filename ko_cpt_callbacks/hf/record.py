@@ -57,13 +57,12 @@ class LiveRecord:
         callbacks: Callable[[], Iterable[object]] = tuple, *, writes: bool,
     ) -> None:  # fmt: skip
         self._folder = output_dir / keys.FOLDER
-        self._targets, self._retention = spec.targets, spec.retention
-        self._has_files = writes and "files" in outputs
+        self._targets, self._retention, self._language = spec.targets, spec.retention, spec.language
         self._monitor = Monitor(rules_for(spec), task=spec.task)
         self._state = self._monitor.initial()
-        self._retention, self._language = spec.retention, spec.language
         made = _outputs(outputs, output_dir, spec, callbacks, self._checkpoint_line) if writes else []
         self._outputs = OutputFan(made)
+        # None where this process writes no files.
         self._files = next((item for item in made if isinstance(item, RunFolder)), None)
         # The process that writes in this folder already, where one does.
         self._other: str | None = None
@@ -92,8 +91,8 @@ class LiveRecord:
 
     def leave_files(self, reason: str) -> None:
         """Write no files for the rest of this run, because of ``reason``."""
-        if self._has_files:
-            self._has_files = False
+        if self._files is not None:
+            self._files = None
             self._outputs.drop(RunFolder.name, reason)
 
     def summary(self) -> Summary:
@@ -102,7 +101,7 @@ class LiveRecord:
 
     def checkpoints(self) -> Account | None:
         """What is on disk of the run that this process writes; None where nothing is, or nothing tells."""
-        if not self._has_files or self.mode is not None:
+        if self._files is None or self.mode is not None:
             return None
         try:
             return account_beside(read_run(self._folder / keys.ROWS_FILE), self._retention)
@@ -164,33 +163,27 @@ class LiveRecord:
         return state.summary()
 
     def begin_training(
-        self,
-        facts: Mapping[str, Any],
-        log_history: Sequence[Mapping[str, Any]],
-        start_step: int,
-        plan: Mapping[str, Any] | None = None,
+        self, facts: Mapping[str, Any], start_step: int, plan: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Training begins, anew or resumed: replay what still holds, outputs muted.
 
         Args:
             facts: What the run is, for ``run.json``.
-            log_history: Rows restored by the Trainer.
             start_step: Step the run continues from.
-            plan: The first rank's :meth:`plan_training`; None: this process's own.
+            plan: The first rank's :meth:`plan_training`.
 
         Returns:
             The lines that still hold, the same on every rank.
         """
-        agreed = self.plan_training(log_history, start_step) if plan is None else plan
-        self.attempt, self.mode, self._guest = int(agreed["attempt"]), None, False
-        live: list[dict[str, Any]] = [dict(line) for line in agreed["live"]]
+        self.attempt, self.mode, self._guest = int(plan["attempt"]), None, False
+        live: list[dict[str, Any]] = [dict(line) for line in plan["live"]]
         folded, self._folded = self._folded, None
         self._state, found = self._monitor.fold(observations_of(live)) if folded is None else folded
         self.findings = list(found)
         self._open_attempt(facts, start_step)
         lines, self._lines = self._lines, []
         self._outputs.begin(self.run, lines, self.findings)
-        self._add_notes(agreed["notes"], start_step)
+        self._add_notes(plan["notes"], start_step)
         return live
 
     def add(self, row: Mapping[str, Any], **envelope: Any) -> tuple[Finding, ...]:
@@ -281,7 +274,7 @@ class LiveRecord:
         Damaged rows are set aside, not overwritten; where that fails too, nothing is written.
         """
         nothing: dict[str, Any] = {"attempts": []}
-        if not self._has_files or self._files is None:
+        if self._files is None:
             return [], nothing
         self._other = self._files.claim()
         if self._other is not None:

@@ -126,7 +126,7 @@ class LiveRun:
         self._baseline.take(plans[0])
         self._change.begin(plans[0])
         plan = json.loads(plans[0]["plan"])
-        live = self.record.begin_training(self._facts(model, state, scheduler), state.log_history, step, plan["record"])
+        live = self.record.begin_training(self._facts(model, state, scheduler), step, plan["record"])
         self.eval_meter.drop_pending()
         self._counts.begin(live, step)
         self._own, self._unseen, self._plan = OwnRows(), None, None

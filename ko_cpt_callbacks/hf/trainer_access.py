@@ -13,6 +13,7 @@ import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import takewhile
 from types import FrameType
 from typing import Any, Final
 
@@ -98,25 +99,27 @@ _WATCHED: Final = "_ko_cpt_watched"
 
 def find_handler(callback: TrainerCallback) -> CallbackHandler | None:
     """The handler that is calling ``callback`` right now, or None when no such frame is found."""
-    frame = sys._getframe(1)
-    for _ in range(_FRAMES):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, CallbackHandler) and any(item is callback for item in owner.callbacks):
-            return owner
-        if frame.f_back is None:
-            return None
-        frame = frame.f_back
-    return None
+
+    def holds(owner: Any) -> bool:
+        return isinstance(owner, CallbackHandler) and any(item is callback for item in owner.callbacks)
+
+    found: CallbackHandler | None = _owner_above(holds, _FRAMES)
+    return found
 
 
 def find_trainer(handler: CallbackHandler) -> Any:
     """The Trainer whose ``handler`` is calling right now, or None: it holds the datasets, which no event carries."""
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(2 * _FRAMES):
+    return _owner_above(lambda owner: getattr(owner, "callback_handler", None) is handler, 2 * _FRAMES)
+
+
+def _owner_above(wanted: Callable[[Any], bool], frames: int) -> Any:
+    """The ``self`` of the nearest frame above that is wanted."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(frames):
         if frame is None:
             return None
         owner = frame.f_locals.get("self")
-        if getattr(owner, "callback_handler", None) is handler:
+        if wanted(owner):
             return owner
         frame = frame.f_back
     return None
@@ -145,9 +148,8 @@ def is_first(handler: CallbackHandler | None, callback: TrainerCallback) -> bool
 
 def callbacks_before(handler: CallbackHandler, callback: TrainerCallback) -> list[TrainerCallback]:
     """Callbacks given to :func:`on_removal` before ``callback`` that are still in the list."""
-    found = [item for item, _ in handler.__dict__.get(_WATCHED, ())]
-    places = [index for index, item in enumerate(found) if item is callback]
-    return found[: places[0]] if places else found
+    watched = handler.__dict__.get(_WATCHED, ())
+    return [item for item, _ in takewhile(lambda entry: entry[0] is not callback, watched)]
 
 
 def early_stopping(handler: CallbackHandler | None) -> str | None:

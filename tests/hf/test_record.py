@@ -35,6 +35,12 @@ def _evaluation(step: int, loss: float = 2.0) -> dict[str, Any]:
     return {"eval_loss": loss, "eval_runtime": 1.0, "eval_exact_loss": loss, "step": step}
 
 
+def _begin(
+    record: LiveRecord, facts: dict[str, Any], log_history: list[dict[str, Any]], step: int
+) -> list[dict[str, Any]]:
+    return record.begin_training(facts, step, record.plan_training(log_history, step))
+
+
 def _lines(folder: Path, name: str = "rows.jsonl") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "ko_cpt" / name).read_text("utf-8").splitlines()]
 
@@ -49,7 +55,7 @@ def test_rows_and_findings(tmp_path: Path) -> None:
     memory = MemoryOutput()
     record = _record(tmp_path, outputs=["files", memory])
     assert not record.begun
-    assert record.begin_training(FACTS, [], 0) == []
+    assert _begin(record, FACTS, [], 0) == []
     assert record.begun
     assert record.add(_train(1)) == ()
     found = record.add(_train(2, float("nan"), nonfinite_steps=1, nonfinite_first_step=2))
@@ -76,12 +82,12 @@ def test_limits_are_judged_by_live_and_read_back(tmp_path: Path) -> None:
     for name, rules in (("own", limits), ("as it is", None)):
         folder = tmp_path / name
         record = _record(folder, rules=rules)
-        record.begin_training(FACTS, [], 0)
+        _begin(record, FACTS, [], 0)
         rows = [_train(step) for step in range(1, 13)]
         for row in rows:
             record.add(row)
         record = _record(folder, rules=rules)
-        record.begin_training(FACTS, rows, 12)
+        _begin(record, FACTS, rows, 12)
         record.add({"train_loss": 2.0, "train_runtime": 1.0, "step": 12})
         few[name] = [item.as_dict()["code"] for item in record.findings]
         told = read_recorded_run(folder / "ko_cpt" / "run.json")
@@ -94,7 +100,7 @@ def test_limits_are_judged_by_live_and_read_back(tmp_path: Path) -> None:
 def test_own_rows_keep_their_kind(tmp_path: Path) -> None:
     """Rows that are not the Trainer's (set-up, checkpoint) carry their kind and attempt."""
     record = _record(tmp_path)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     found = record.add({"step": 0, "setup": "trackers-not-reached"}, kind="setup")
     record.add({"step": 2, "tokens_seen": 10}, kind="checkpoint")
     assert [(item.code, item.variant) for item in found] == [("note", "trackers-not-reached")]
@@ -105,13 +111,13 @@ def test_resume(tmp_path: Path) -> None:
     """A resumed run: rows beyond its step superseded and kept, the fold replayed, findings rewritten from it."""
     history = [_train(1), _train(2), _evaluation(2)]
     first = _record(tmp_path)
-    first.begin_training(FACTS, [], 0)
+    _begin(first, FACTS, [], 0)
     for row in (*history, _train(3, float("inf")), _train(4)):
         first.add(row)
     assert [item.code for item in first.findings] == ["non-finite"]
     memory = MemoryOutput()
     second = _record(tmp_path, outputs=["files", memory])
-    live = second.begin_training(FACTS, history, 2)
+    live = _begin(second, FACTS, history, 2)
     assert [(line["kind"], line["step"]) for line in live] == [("train", 1), ("train", 2), ("eval", 2)]
     assert second.findings == []
     assert _lines(tmp_path, "findings.jsonl") == []
@@ -127,11 +133,11 @@ def test_resume(tmp_path: Path) -> None:
 def test_resumed_fold_is_the_fold_of_the_file(tmp_path: Path) -> None:
     """Findings and summary after a resume equal those of the live rows of rows.jsonl."""
     first = _record(tmp_path)
-    first.begin_training(FACTS, [], 0)
+    _begin(first, FACTS, [], 0)
     for step in range(1, 6):
         first.add(_train(step, 5.0 - step))
     second = _record(tmp_path)
-    second.begin_training(FACTS, [], 3)
+    _begin(second, FACTS, [], 3)
     second.add(_train(4, float("nan")))
     state, findings = Monitor().fold(observations_of(live_rows(read_rows(tmp_path / "ko_cpt" / "rows.jsonl"))))
     assert tuple(second.findings) == findings
@@ -142,7 +148,7 @@ def test_a_fresh_start_in_the_same_folder(tmp_path: Path) -> None:
     """Training from step 0 again supersedes all of the earlier run and keeps its lines."""
     for attempt in (1, 2):
         record = _record(tmp_path)
-        record.begin_training(FACTS, [], 0)
+        _begin(record, FACTS, [], 0)
         record.add(_train(1))
         assert record.attempt == attempt
     lines = _lines(tmp_path)
@@ -152,7 +158,7 @@ def test_a_fresh_start_in_the_same_folder(tmp_path: Path) -> None:
 def test_rows_only_the_checkpoint_knows(tmp_path: Path) -> None:
     """The folder was lost, or the callback came later: the checkpoint's rows are taken, and judged."""
     record = _record(tmp_path)
-    record.begin_training(FACTS, [_train(1), _train(2, float("nan"), grad_norm=float("nan"))], 2)
+    _begin(record, FACTS, [_train(1), _train(2, float("nan"), grad_norm=float("nan"))], 2)
     assert [item.code for item in record.findings] == ["non-finite"]
     assert [(line["step"], line["attempt"]) for line in _lines(tmp_path)] == [(1, 0), (2, 0)]
     assert _lines(tmp_path)[1]["loss"] == "NaN"
@@ -164,7 +170,7 @@ def test_evaluation_before_training_is_its_start(tmp_path: Path) -> None:
     record.begin_evaluation(FACTS)
     record.add(_evaluation(0))
     assert _lines(tmp_path)[0]["mode"] == "evaluate"
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1))
     assert record.attempt == 1
     assert [(line["kind"], line.get("mode")) for line in _lines(tmp_path)] == [("eval", None), ("train", None)]
@@ -174,7 +180,7 @@ def test_evaluation_before_training_is_its_start(tmp_path: Path) -> None:
 def test_evaluation_in_the_folder_of_a_trained_run(tmp_path: Path) -> None:
     """Its row is added under its own mode; run.json, findings.jsonl and what counts stay the training's."""
     record = _record(tmp_path)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1, float("nan")))
     before, findings = _run(tmp_path), _lines(tmp_path, "findings.jsonl")
     later = _record(tmp_path)
@@ -192,7 +198,7 @@ def test_run_json_learns(tmp_path: Path) -> None:
     """How a set was measured is written when it is new or changed, not at every evaluation."""
     memory = MemoryOutput()
     record = _record(tmp_path, outputs=[memory])
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     states = len(memory.runs)
     for _ in range(2):
         record.note_evaluation("eval", {"evidence": "logits"}, None, 1)
@@ -208,7 +214,7 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     """A process that does not write folds all the same."""
     memory = MemoryOutput()
     record = _record(tmp_path, outputs=["files", memory], writes=False)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     assert [item.code for item in record.add(_train(1, float("nan")))] == ["non-finite"]
     assert not (tmp_path / "ko_cpt").exists()
     assert memory.rows == []
@@ -224,7 +230,7 @@ def test_damaged_rows_are_set_aside(damage: str, tmp_path: Path, caplog: pytest.
     (folder / "run.json").write_text("also broken")
     (folder / "rows.jsonl.damaged-1").write_text("from last time")
     record = _record(tmp_path)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1))
     assert (folder / "rows.jsonl.damaged-2").read_text() == damage
     assert (folder / "rows.jsonl.damaged-1").read_text() == "from last time"
@@ -237,13 +243,13 @@ def test_damaged_rows_are_set_aside(damage: str, tmp_path: Path, caplog: pytest.
 def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
     """A kill inside the last line: that row is lost, the others stand, and the file is whole again."""
     record = _record(tmp_path)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1))
     rows = tmp_path / "ko_cpt" / "rows.jsonl"
     with rows.open("a") as stream:
         stream.write('{"kind": "train", "st')
     again = _record(tmp_path)
-    again.begin_training(FACTS, [], 1)
+    _begin(again, FACTS, [], 1)
     again.add(_train(2))
     assert [line["step"] for line in _lines(tmp_path)] == [1, 2]
 
@@ -255,7 +261,7 @@ def test_leaving_the_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING, logger="ko_cpt_callbacks"):
         record.leave_files("someone else writes them")
         record.leave_files("someone else writes them")
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1))
     assert not (tmp_path / "ko_cpt").exists()
     assert len(memory.rows) == 1
@@ -268,7 +274,7 @@ def test_a_pipe_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "ko_cpt").mkdir()
     os.mkfifo(tmp_path / "ko_cpt" / name)
     record = _record(tmp_path)
-    record.begin_training(FACTS, [], 0)
+    _begin(record, FACTS, [], 0)
     record.add(_train(1))
     assert [line["step"] for line in _lines(tmp_path)] == [1]
     assert _run(tmp_path)["attempts"][0]["start_step"] == 0

@@ -181,7 +181,7 @@ def test_an_older_record_is_taken_up_quietly(name: str, tmp_path: Path) -> None:
             shutil.copy(RUNS / name / file, folder if file == "trainer_state.json" else folder / keys.FOLDER)
         restored = [row for row in history if row[keys.STEP] <= start and "train_loss" not in row]
         record = LiveRecord(WatchSpec(), ["files"], folder, writes=True)
-        record.begin_training({}, restored, start)
+        record.begin_training({}, start, record.plan_training(restored, start))
         assert {finding.code for finding in record.findings} <= told - new
         assert sorted(path.name for path in (folder / keys.FOLDER).iterdir()) == sorted(
             [".lock", *(file for file in FILES if file != "trainer_state.json")]

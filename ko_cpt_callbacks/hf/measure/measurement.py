@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, Final
 
 import torch
+import torch.nn.functional as F
 from accelerate.state import GradientState
 from torch import Tensor
 from torch.utils.data import BatchSampler
@@ -65,42 +66,32 @@ def count_padding(kwargs: Mapping[str, Any], pad_id: int | None) -> Tensor | Non
     Returns:
         An int64 tensor of shape (9,); None where the batch has no labels of shape (rows, length).
     """
-    labels, mask = kwargs.get("labels"), kwargs.get("attention_mask")
+    labels = kwargs.get("labels")
     if not isinstance(labels, Tensor) or labels.dim() != 2 or labels.shape[1] < 2:
         return None
+    ids, mask, places = (_like(kwargs.get(name), labels) for name in ("input_ids", "attention_mask", "position_ids"))
     labeled = labels != IGNORE
-    masked = torch.zeros((), dtype=torch.int64, device=labels.device)
-    if isinstance(mask, Tensor) and mask.shape == labels.shape:
-        masked = (labeled & (mask.to(labels.device) == 0)).sum()
-    runs = torch.zeros_like(masked)
-    if pad_id is not None:
-        pads = labels == pad_id
-        runs = ((pads[:, 0] & pads[:, 1]) | (pads[:, -1] & pads[:, -2])).sum()
-    rows = torch.full_like(masked, labels.shape[0])
-    unlabelled = _unlabelled(kwargs, labeled, pad_id).sum()
-    ends = _unlabelled_ends(kwargs, labeled, pad_id).sum()
-    end_labels = torch.zeros_like(masked) if pad_id is None else (labels == pad_id).sum()
-    return torch.stack([masked, runs, rows, labeled.sum(), unlabelled, ends, end_labels, *_equal_ends(labels)])
-
-
-def _unlabelled_ends(kwargs: Mapping[str, Any], labeled: Tensor, pad_id: int | None) -> Tensor:
-    """Pad tokens without a label right behind a labeled token, where they are text.
-
-    The mask says what is text; a masked one, or one that another unmasked pad follows, may be a pad. Without a mask a
-    pad token is text where another token follows, as in a packed row.
-    """
-    ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
     none = torch.zeros_like(labeled)
-    if pad_id is None or not isinstance(ids, Tensor) or ids.shape != labeled.shape:
-        return none
-    pads = ids.to(labeled.device) == pad_id
-    behind = torch.cat([none[:, :1], labeled[:, :-1]], dim=1)
-    if isinstance(mask, Tensor) and mask.shape == labeled.shape:
-        text = mask.to(labeled.device) != 0
-        more = torch.cat([(pads & text)[:, 1:], none[:, :1]], dim=1)
-    else:
-        text, more = ~none, torch.cat([pads[:, 1:], ~none[:, :1]], dim=1)
-    return pads & text & ~more & behind & ~labeled
+    # The mask says what is text. Without token ids every position counts as text: silence is safe.
+    unmasked = ~none if mask is None else mask != 0
+    pads = none if ids is None or pad_id is None else ids == pad_id
+    pad_labels = none if pad_id is None else labels == pad_id
+    runs = (pad_labels[:, 0] & pad_labels[:, 1]) | (pad_labels[:, -1] & pad_labels[:, -2])
+    text = unmasked & ~pads
+    first = text & (text.cumsum(1) == 1)
+    if places is not None:  # several texts in a row
+        first = first | (places == 0)
+    # A masked pad token, or one that another unmasked pad follows, may be a pad. Without a mask a pad token is text
+    # where another token follows, as in a packed row.
+    follows = F.pad((pads & unmasked)[:, 1:], (0, 1), value=mask is None)
+    ends = pads & unmasked & ~follows & F.pad(labeled[:, :-1], (1, 0)) & ~labeled
+    masked, unlabelled = labeled & ~unmasked, text & ~first & ~labeled
+    counts = [one.sum() for one in (masked, runs, ~none[:, 0], labeled, unlabelled, ends, pad_labels)]
+    return torch.stack([*counts, *_equal_ends(labels)])
+
+
+def _like(value: Any, labels: Tensor) -> Tensor | None:
+    return value.to(labels.device) if isinstance(value, Tensor) and value.shape == labels.shape else None
 
 
 def _equal_ends(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,20 +106,6 @@ def _equal_ends(labels: Tensor) -> tuple[Tensor, Tensor]:
         runs = runs * (runs >= _EQUAL_RUN)
         best = torch.maximum(best, torch.stack([(runs > 0).sum(), runs.sum()]))
     return best[0], best[1]
-
-
-def _unlabelled(kwargs: Mapping[str, Any], labeled: Tensor, pad_id: int | None) -> Tensor:
-    """Which positions hold text and have no label. Without token ids every position counts as text: silence is safe."""
-    ids, mask, places = (kwargs.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
-    text = torch.ones_like(labeled)
-    if pad_id is not None and isinstance(ids, Tensor) and ids.shape == labeled.shape:
-        text = ids.to(labeled.device) != pad_id
-    if isinstance(mask, Tensor) and mask.shape == labeled.shape:
-        text = text & (mask.to(labeled.device) != 0)
-    first = text & (text.cumsum(1) == 1)
-    if isinstance(places, Tensor) and places.shape == labeled.shape:  # several texts in a row
-        first = first | (places.to(labeled.device) == 0)
-    return text & ~first & ~labeled
 
 
 def add_padding(parts: list[list[int] | None]) -> PaddingCounts | None:

@@ -135,8 +135,8 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
             say(note.line)
         from transformers.utils.logging import disable_progress_bar
 
-        from ko_cpt_callbacks.training.model.handover import WrongChangeError
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe
+        from ko_cpt_callbacks.training.smoke import WrongChangeError
         from ko_cpt_callbacks.training.trainer import InterruptedTrainingError
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # of weights that are read and written

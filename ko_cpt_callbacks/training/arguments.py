@@ -1,6 +1,7 @@
-"""A recipe's ``arguments`` as TrainingArguments, checked against the installed class before anything is loaded.
+"""A recipe's ``arguments`` as TrainingArguments: taken by the installed class, and fit for the way it was started.
 
-Names, kinds and ranges were checked when the recipe was read; here the class itself has the last word.
+Names, kinds and ranges were checked when the recipe was read; here the class itself has the last word, and how many
+processes and GPUs there are, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
-from transformers import TrainingArguments
+from torch.nn.parallel import DistributedDataParallel
+from transformers import Trainer, TrainingArguments
 
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.arguments import INSTALLED, name_mistakes
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
@@ -32,6 +35,7 @@ _ON_CPU: Final = "use_cpu"
 _RUN_ON_CPU: Final = "ko-cpt train --device cpu"
 _UNUSABLE: Final = "arguments that cannot be used"
 _MAKE_ON_CPU: Final = f"{_ON_CPU}=True given to training_arguments"
+_DDP: Final = "recipes/accelerate/ddp.yaml"
 
 
 def check_arguments(file: RecipeFile) -> None:
@@ -162,3 +166,66 @@ def _reason(make: Make, given: Mapping[str, Any]) -> str | None:
 
 def _said(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def check_launch(page: Page, arguments: Any, device: str | None = None) -> None:
+    """Refuse what would train something else than the recipe says, before anything is loaded.
+
+    On a CPU accelerate copies the model whatever it was asked for, so nothing is refused there.
+
+    Args:
+        page: The recipe.
+        arguments: ``TrainingArguments`` of one of its stages: they know the device and the GPUs of this process.
+        device: What was asked for: ``cpu``, ``cuda``, or None.
+
+    Raises:
+        ConfigurationError: If there is no GPU and one was asked for; if one process was given several; if weights are
+            to be cut that cannot be, or where a hook on whole matrices decides what trains.
+    """
+    if arguments.device.type == "cpu":
+        if device == "cuda":
+            raise ConfigurationError(
+                "--device cuda: found no GPU that torch can use, expected one; look at nvidia-smi and at "
+                "torch.cuda.is_available(), or leave --device out"
+            )
+        return
+    if arguments.n_gpu > 1:
+        # The Trainer would use nn.DataParallel: the batch is another than the recipe's, the loss not measured.
+        raise ConfigurationError(
+            f"launch: found {arguments.n_gpu} GPUs and one process, expected one for each; start it with accelerate "
+            f"launch --num_processes {arguments.n_gpu} -m ko_cpt_callbacks train {page.id}, or give it one GPU: "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
+    how = _cut_by(arguments)
+    if how is None:
+        return
+    if page.base.quantization != "none":
+        raise ConfigurationError(
+            f"launch: found {how} and a body in {page.base.quantization}, expected whole weights on every GPU, since "
+            f"bitsandbytes' are not cut; start it with accelerate launch --config_file {_DDP}"
+        )
+    stages = [name for name, stage in page.stages.items() if "new" in (stage.trains.input, stage.trains.output)]
+    if stages:
+        raise ConfigurationError(
+            f"launch: found {how} and new rows that train alone (stages {', '.join(stages)}), expected whole matrices "
+            f"on every GPU: what holds the old rows is not cut with them; start it with accelerate launch "
+            f"--config_file {_DDP}"
+        )
+
+
+def _cut_by(arguments: Any) -> str | None:
+    """Who cuts weights, gradients or the optimizer's state into parts; None where every process holds all."""
+    for how in ("DeepSpeed", "FSDP"):
+        asked = os.environ.get(f"ACCELERATE_USE_{how.upper()}", "false").lower() == "true"
+        if asked or getattr(arguments, how.lower(), None):
+            return how
+    return None
+
+
+def wrapper_line(trainer: Trainer) -> str:
+    """How many processes trained together, and by what: as it was, not as it was asked for."""
+    name = type(trainer.model_wrapped).__name__
+    said = f"  {trainer.args.world_size} processes, {name}"
+    if _cut_by(trainer.args) == "FSDP" and name == DistributedDataParallel.__name__:
+        return f"{said}: FSDP was asked for and not used; on a CPU accelerate copies the model instead of cutting it"
+    return said

@@ -269,10 +269,6 @@ class RecipeFolder:
         """Whether a stage was begun and not ended."""
         return any(self.stage(name).exists() and not self.ended(name) for name in self._stages)
 
-    def finish(self) -> None:
-        """Note that the run came to its end."""
-        self.note("finished", True)
-
     def give_back(self) -> None:
         """Let another recipe have the folder: this one could not be used, and nothing was trained.
 

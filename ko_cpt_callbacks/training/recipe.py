@@ -100,7 +100,7 @@ class Recipe:
 
     def quantization_config(self) -> BitsAndBytesConfig | None:
         """What ``from_pretrained(quantization_config=…)`` is to be given; None where the weights stay as they are."""
-        from ko_cpt_callbacks.training.model.base import quantization_config
+        from ko_cpt_callbacks.training.model.weights import quantization_config
 
         return quantization_config(self.page.base)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import set_seed
 
 from ko_cpt_callbacks.errors import ConfigurationError
@@ -19,18 +20,17 @@ from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.smoke import on_device
 from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
 from ko_cpt_callbacks.run.finding import Severity
-from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
+from ko_cpt_callbacks.training.arguments import check_arguments, check_launch, training_arguments, wrapper_line
 from ko_cpt_callbacks.training.data.reading import BadInputs
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
 from ko_cpt_callbacks.training.data.report import bad_lines, left_out, write_data_report
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows
 from ko_cpt_callbacks.training.data.use import SourceUse, needed_rows, source_uses, stage_rows, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RecipeFolder, locked
-from ko_cpt_callbacks.training.launch import Processes, check_launch, wrapper_line
-from ko_cpt_callbacks.training.model.base import BaseModel
 from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
-from ko_cpt_callbacks.training.model.handover import WeightChange, Weights
+from ko_cpt_callbacks.training.model.weights import Weights
 from ko_cpt_callbacks.training.recipe import Recipe
+from ko_cpt_callbacks.training.smoke import WeightChange
 from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY
 from ko_cpt_callbacks.training.trainer import train_stage
 
@@ -95,86 +95,109 @@ def run_recipe(file: RecipeFile, output: Path, options: RunOptions) -> RecipeFol
         torch.set_num_threads(1)
     first = _arguments(file, folder, recipe.stages[0])
     check_launch(file.recipe, first, options.device)
-    processes = Processes(first)
-    runner = _Runner(file, folder, processes, options)
-    runner.check_texts()
+    device = "cpu" if first.device.type == "cpu" else str(first.device)
+    processes = PartialState()  # as the arguments have set it up
+    say = _say if processes.is_main_process else _silent
+    texts = RecipeTexts(file, folder.data, device, options.making, options.bad)
+    texts.check()
     if options.resume and not folder.started:
-        runner.say(f"{output}: nothing to go on with; this is a new run")
-    with processes.first_before():
+        say(f"{output}: nothing to go on with; this is a new run")
+    with processes.main_process_first():
         folder.open()
     _check_stores(folder, processes)
     if folder.whole:
-        runner.say(f"{output} is finished; nothing was left to do.")
+        say(f"{output} is finished; nothing was left to do.")
         return folder
-    with locked(folder.plan.parent, output) if processes.first else nullcontext():
+    with locked(folder.plan.parent, output) if processes.is_main_process else nullcontext():
         try:
-            runner.run()
+            _check_processes(folder, processes)
+            file = _with_config(file, processes, say)
+            _Runner(file, folder, texts, Weights(file, folder, texts, device, say), options, say).run()
         except ConfigurationError:
             # What could not be known before: the mended recipe is not to find the folder taken.
             with suppress(ConfigurationError):  # the first error is the one to tell
-                if processes.first:
+                if processes.is_main_process:
                     folder.give_back()
             raise
     return folder
 
 
+def _check_processes(folder: RecipeFolder, processes: PartialState) -> None:
+    """As many processes as the stage was begun with: with others a step has another batch."""
+    count = processes.num_processes
+    with processes.main_process_first():
+        noted = folder.agree("processes", count)
+    if noted is None:
+        return
+    if folder.in_a_stage:
+        raise ConfigurationError(
+            f"{folder.path}: found a stage that was begun by {noted} processes, and {count} now, expected {noted}: a "
+            "step's batch would be another; start as many, or name another folder with --output"
+        )
+    with processes.main_process_first():
+        if processes.is_main_process:
+            folder.note("processes", count)
+            folder.note("rows", None)  # how many are made of a stream depends on them
+
+
+def _with_config(file: RecipeFile, processes: PartialState, say: Callable[[str], None]) -> RecipeFile:
+    """The recipe with what it leaves to its base's configuration, with which it must agree."""
+    base = file.recipe.base
+    if base.model is None:
+        return file
+    with processes.main_process_first():
+        config = load_config(base, file.path.parent)
+    page = with_config(file.recipe, config)
+    experts = base_layout(page, config).experts
+    if experts and any(stage.lora is not None for stage in page.stages.values()):
+        left = "" if base.quantization == "none" else f", and they are not in {base.quantization}"
+        said = f"base: all experts of a layer are one parameter ({', '.join(experts)})"
+        say(f"{said}: no adapter is put on them{left}")
+    return replace(file, recipe=page)
+
+
 class _Runner:
-    def __init__(self, file: RecipeFile, folder: RecipeFolder, processes: Processes, options: RunOptions) -> None:
+    def __init__(
+        self,
+        file: RecipeFile,
+        folder: RecipeFolder,
+        texts: RecipeTexts,
+        weights: Weights,
+        options: RunOptions,
+        say: Callable[[str], None],
+    ) -> None:
         self._file = file
         self._page = file.recipe
         self._folder = folder
-        self._processes = processes
+        self._texts = texts
+        self._weights = weights
         self._options = options
-        self.say: Callable[[str], None] = _say if processes.first else _silent
-        self._texts = RecipeTexts(file, folder.data, processes.device, options.making, options.bad)
-        self._base = BaseModel(file, folder, self._texts, processes, self.say)
-        self._weights = Weights(self._page, folder, self._base, processes)
-
-    def _read_base(self) -> None:
-        """What the base's configuration says: the recipe must agree with it, and gets from it what it leaves out."""
-        base = self._page.base
-        if base.model is None:
-            return
-        with self._processes.first_before():
-            config = load_config(base, self._file.path.parent)
-        self._page = with_config(self._page, config)
-        experts = base_layout(self._page, config).experts
-        if experts and any(stage.lora is not None for stage in self._page.stages.values()):
-            left = "" if base.quantization == "none" else f", and they are not in {base.quantization}"
-            said = f"base: all experts of a layer are one parameter ({', '.join(experts)})"
-            self.say(f"{said}: no adapter is put on them{left}")
-        self._file = replace(self._file, recipe=self._page)
-        self._base = BaseModel(self._file, self._folder, self._texts, self._processes, self.say)
-        self._weights = Weights(self._page, self._folder, self._base, self._processes)
-
-    def check_texts(self) -> None:
-        """Whether the recipe's files are there.
-
-        Raises:
-            ConfigurationError: If one is not.
-        """
-        self._texts.check()
+        self._say = say
+        self._processes = PartialState()
+        given = {name: _arguments(file, folder, name) for name in file.recipe.stages}
+        self._needed = {name: needed_rows(arguments) for name, arguments in given.items()}
+        self._epochs = {name: arguments.num_train_epochs for name, arguments in given.items()}
 
     def run(self) -> None:
         """Everything that is left to do."""
-        self._check_processes()
-        self._read_base()
-        self._base.make()
-        tokenizer = self._base.tokenizer()
+        self._weights.make_base()
+        tokenizer = self._weights.tokenizer()
         names = tuple(self._page.stages)
-        with self._processes.first_before():
-            mixed = self._texts.mixed_rows(tokenizer, self._rows_wanted())
+        # Rows that all stages can use; None where one goes through the corpus by epochs.
+        wanted = None if None in self._needed.values() else sum(number or 0 for number in self._needed.values())
+        with self._processes.main_process_first():
+            mixed = self._texts.mixed_rows(tokenizer, wanted)
             sets = self._texts.evaluation_rows(tokenizer, list(self._page.eval))
             self._check_rows({"train": mixed, **{f"eval_{name}": part for name, part in sets.items()}})
         # From here on texts are not encoded any more, and a forked loader would be warned of the tokenizer's threads.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        uses = source_uses(mixed, self._rows_taken(mixed))
+        taken = (number or self._epochs[name] * len(mixed.rows) for name, number in self._needed.items())
+        uses = source_uses(mixed, sum(taken))
         shown = [evaluation_line(name, part) for name, part in sets.items()]
         bad = bad_lines(left_out([mixed, *sets.values()]))
-        self.say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown, *bad]))
-        if self._processes.first:
-            fertility = self._folder.noted(FERTILITY)
-            write_data_report(self._folder.data, mixed, sets, fertility)
+        self._say("\n".join(["data", *row_lines(mixed), *use_lines(uses), *shown, *bad]))
+        if self._processes.is_main_process:
+            write_data_report(self._folder.data, mixed, sets, self._folder.noted(FERTILITY))
         if self._options.data:
             return
         evaluated = {name: part.rows for name, part in sets.items()}
@@ -182,30 +205,13 @@ class _Runner:
             if self._options.stage not in (None, name):
                 continue
             if self._folder.ended(name):
-                self.say(f"{number}/{len(names)} {name}: there already")
+                self._say(f"{number}/{len(names)} {name}: there already")
                 continue
             noted = uses if number == 1 else ()
             self._stage(name, f"{number}/{len(names)} {name}", tokenizer, mixed.rows, evaluated, noted)
         if all(self._folder.ended(name) for name in names):
-            with self._processes.first_before():
-                self._folder.finish()
-
-    def _check_processes(self) -> None:
-        """As many processes as the stage was begun with: with others a step has another batch."""
-        with self._processes.first_before():
-            noted = self._folder.agree("processes", self._processes.count)
-        if noted is None:
-            return
-        if self._folder.in_a_stage:
-            raise ConfigurationError(
-                f"{self._folder.path}: found a stage that was begun by {noted} processes, and {self._processes.count} "
-                f"now, expected {noted}: a step's batch would be another; start as many, or name another folder with "
-                "--output"
-            )
-        with self._processes.first_alone() as first:
-            if first:
-                self._folder.note("processes", self._processes.count)
-                self._folder.note("rows", None)  # how many are made of a stream depends on them
+            with self._processes.main_process_first():
+                self._folder.note("finished", True)
 
     def _check_rows(self, rows: dict[str, PackedRows]) -> None:
         """The rows that the run was begun with: from others a stage would go on with something else."""
@@ -226,15 +232,15 @@ class _Runner:
         moving = sum(moving_numbers(part) for part in model.parameters() if part.requires_grad)
         total = sum(part.numel() for part in model.parameters())
         body = "" if self._page.base.quantization == "none" else f", body in {self._page.base.quantization}"
-        self.say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
+        self._say(f"{title}: {moving:,} of {total:,} parameters trained{body}")
         movement = WeightChange(model) if self._options.smoke else None
         callback = Recipe(self._file).callback(name, **({"rules": ()} if self._options.smoke else {}))
         for values in use_notes(uses):
             callback.note(CORPUS_USE, values)
-        own = rows.select(stage_rows(self._needed(), name, len(rows)))
+        own = rows.select(stage_rows(self._needed, name, len(rows)))
         trainer = train_stage(name, model, tokenizer, own, evaluated, arguments, callback)
-        if self._processes.count > 1:
-            self.say(wrapper_line(trainer))
+        if self._processes.num_processes > 1:
+            self._say(wrapper_line(trainer))
         reason = callback.stop_reason
         if reason is not None and reason.severity is Severity.ERROR:
             raise FailedStageError(
@@ -242,22 +248,8 @@ class _Runner:
                 "--resume would come to the same: change the recipe, and name another folder with --output."
             )
         if movement is not None:
-            self.say(movement.check(name))
+            self._say(movement.check(name))
         self._weights.save(trainer, name)
-
-    def _needed(self) -> dict[str, int | None]:
-        return {name: needed_rows(_arguments(self._file, self._folder, name)) for name in self._page.stages}
-
-    def _rows_taken(self, mixed: PackedRows) -> float:
-        """Rows that all stages take together, the same one counted each time."""
-        each = self._needed()
-        epochs = {name: _arguments(self._file, self._folder, name).num_train_epochs for name in each}
-        return sum(epochs[name] * len(mixed.rows) if number is None else number for name, number in each.items())
-
-    def _rows_wanted(self) -> int | None:
-        """Rows that all stages together can use; None where one goes through the corpus by epochs."""
-        needed = list(self._needed().values())
-        return None if None in needed else sum(number or 0 for number in needed)
 
 
 def _arguments(file: RecipeFile, folder: RecipeFolder, name: str) -> Any:
@@ -278,15 +270,15 @@ def _check_stage(file: RecipeFile, folder: RecipeFolder, options: RunOptions) ->
         )
 
 
-def _check_stores(folder: RecipeFolder, processes: Processes) -> None:
+def _check_stores(folder: RecipeFolder, processes: PartialState) -> None:
     """Look whether what was kept is whole: the first process alone, since each byte is read."""
     broken: ConfigurationError | None = None
-    with processes.first_alone() as first:
-        if first:
-            try:
+    with processes.main_process_first():
+        try:
+            if processes.is_main_process:
                 folder.check_stores()
-            except ConfigurationError as error:
-                broken = error
+        except ConfigurationError as error:
+            broken = error
     if broken is not None:
         raise broken
 

@@ -1,7 +1,8 @@
 """A recipe tried out on what it says itself: its model by its own configuration, its tokenizer, its texts, all small.
 
 First everything is asked that a training asks before its first step; then the first documents of each source, and a
-model with random weights, are put beside the run, for `recipe.smoke`.
+model with random weights, are put beside the run, for `recipe.smoke`. After each stage of a smoke test it is looked
+whether what the stage trains moved, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, set_seed
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.hf.model.trained_parts import held_rows
 from ko_cpt_callbacks.recipe.family import NotCountedError, count_page
 from ko_cpt_callbacks.recipe.memory import recipe_memory
 from ko_cpt_callbacks.recipe.reading import RecipeFile
@@ -31,7 +36,6 @@ from ko_cpt_callbacks.training.arguments import check_arguments, training_argume
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
 from ko_cpt_callbacks.training.folder import RecipeFolder, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained, said
-from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.config import KEY, base_layout, load_config, place_of, with_config
 from ko_cpt_callbacks.training.recipe import Recipe
 
@@ -41,6 +45,7 @@ _PIECE: Final = 500  # characters: of one long text there are several, and so so
 _LOOKED_AT: Final = 20_000  # documents
 
 _MODEL: Final = "model"
+_SHOWN: Final = 5  # tensors of an error
 
 
 def own_smoke(file: RecipeFile, output: Path, device: str, *, resume: bool) -> tuple[RecipeFile, int | None]:
@@ -67,15 +72,16 @@ def own_smoke(file: RecipeFile, output: Path, device: str, *, resume: bool) -> t
     texts = RecipeTexts(file, folder.data, device)
     texts.check()
     first = next(iter(checked.recipe.stages.values())).arguments
-    processes = Processes(training_arguments({**first, "use_cpu": device == "cpu"}, output, file.recipe.seed))
+    training_arguments({**first, "use_cpu": device == "cpu"}, output, file.recipe.seed)  # which set processes up
+    processes = PartialState()
     folder.check_free()
-    with processes.first_before():
+    with processes.main_process_first():
         config = None if file.recipe.base.model is None else load_config(file.recipe.base, file.path.parent)
     if config is not None:
         file = replace(file, recipe=with_config(file.recipe, config))
     needed = _needed(file, config)
-    with processes.first_alone() as alone:
-        if alone:
+    with processes.main_process_first():
+        if processes.is_main_process:
             _make(file, folder, texts, config, resume=resume)
     names = {name: str(_text_file(folder.smoke.absolute(), name)) for name in file.recipe.data.sources}
     model = None if config is None else str(folder.smoke.absolute() / _MODEL)
@@ -153,3 +159,69 @@ def _needed(file: RecipeFile, config: Any) -> int | None:
         return max(memory.bytes for memory in recipe_memory(file.recipe, count))
     except NotCountedError:
         return None
+
+
+class WrongChangeError(KoCPTError):
+    """A tensor that must not move moved, or one that is trained did not, or became a number that is none."""
+
+
+class WeightChange:
+    """The numbers of a model before a stage; a copy of all of them.
+
+    Args:
+        model: Ready to be trained.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._before = {name: tensor.detach().clone() for name, tensor in _tensors(model)}
+
+    def check(self, stage: str) -> str:
+        """Compare with what the model is now.
+
+        Args:
+            stage: For the message.
+
+        Returns:
+            A sentence with the counts.
+
+        Raises:
+            WrongChangeError: If something moved or stayed that must not, or is not finite.
+        """
+        wrong: list[str] = []
+        moved = still = 0
+        for name, now in _tensors(self._model):
+            before = self._before[name]
+            trained = isinstance(now, nn.Parameter) and now.requires_grad
+            held = held_rows(now) or 0 if isinstance(now, nn.Parameter) else 0
+            if not trained:
+                still += 1
+                if not _same(before, now):
+                    wrong.append(f"{name} moved")
+                continue
+            moved += 1
+            if held and not _same(before[:held], now[:held]):
+                wrong.append(f"{name}: rows before {held} moved")
+            if _same(before[held:], now[held:]):
+                wrong.append(f"{name} did not move")
+            elif not torch.isfinite(now).all():
+                wrong.append(f"{name} is not finite any more")
+        if wrong:
+            more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            raise WrongChangeError(f"stage {stage}: {'; '.join(wrong[:_SHOWN])}{more}")
+        return f"  {stage}: {moved} trained tensors moved, {still} others are bit for bit as before"
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _same(one: Tensor, other: Any) -> bool:
+    now = other.detach().to(one.device)
+    # Bits are compared, not numbers: NaN is not equal to itself.
+    return one.shape == now.shape and torch.equal(_bits(one), _bits(now))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)

@@ -12,8 +12,8 @@ from transformers import AutoConfig
 from ko_cpt_callbacks.recipe.family import KINDS, NotCountedError, count_page, count_parameters, linear_paths
 from ko_cpt_callbacks.recipe.model_schema import Base, MadeFamily, Shape
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-from ko_cpt_callbacks.training.model.base import made_model
 from ko_cpt_callbacks.training.model.layout import empty_model, read_layout
+from ko_cpt_callbacks.training.model.weights import made_model
 
 # Small, and of the sizes that recipes have; on the meta device nothing is allocated.
 SHAPES: dict[str, dict[str, Any]] = {

@@ -125,7 +125,7 @@ def model(path: str, revision: str | None) -> str:
     from ko_cpt_callbacks.errors import ConfigurationError
     from ko_cpt_callbacks.recipe.model_schema import Base
     from ko_cpt_callbacks.training.hub import load_pretrained
-    from ko_cpt_callbacks.training.model.base import load_model
+    from ko_cpt_callbacks.training.model.weights import load_model
 
     _without_waits()
     more = {} if revision is None else {"revision": revision}

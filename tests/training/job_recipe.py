@@ -120,7 +120,7 @@ def _in_save(phase: str, step: int, number: int) -> None:
 def _in_model(phase: str, step: int, number: int) -> None:
     """The stage's weights are written, and not yet at their place."""
     from ko_cpt_callbacks.training import folder
-    from ko_cpt_callbacks.training.model import handover
+    from ko_cpt_callbacks.training.model import weights
 
     original = folder.put_folder
 
@@ -129,4 +129,4 @@ def _in_model(phase: str, step: int, number: int) -> None:
             os.kill(os.getpid(), number)
         original(part, path)
 
-    folder.put_folder = handover.put_folder = put
+    folder.put_folder = weights.put_folder = put

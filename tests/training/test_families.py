@@ -29,9 +29,9 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.schema import Adapter, Lora
 from ko_cpt_callbacks.training import run as module
-from ko_cpt_callbacks.training.model.handover import WeightChange
 from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe
+from ko_cpt_callbacks.training.smoke import WeightChange
 
 ODD = [index for index in range(LAYERS) if index % 2]
 MANY = [pytest.param(name, marks=() if name in IN_CI else pytest.mark.families) for name in INSTALLED]

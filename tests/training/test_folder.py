@@ -26,7 +26,7 @@ def test_a_new_folder_is_taken(tmp_path: Path) -> None:
         assert not folder.started
         folder.open()
         assert folder.started and not folder.finished
-        folder.finish()
+        folder.note("finished", True)
         assert RecipeFolder(path, RECIPE).finished
 
 
@@ -129,7 +129,7 @@ def test_what_a_run_was_begun_with(tmp_path: Path) -> None:
     assert folder.agree("processes", 2) is None
     assert RecipeFolder(tmp_path, RECIPE).agree("processes", 2) is None
     assert folder.agree("processes", 1) == 2
-    folder.finish()
+    folder.note("finished", True)
     assert folder.finished and folder.agree("processes", 1) == 2
     folder.note("processes", None)
     assert folder.agree("processes", 1) is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ko_cpt_callbacks import ConfigurationError, Recipe
-from ko_cpt_callbacks.training.launch import check_launch
+from ko_cpt_callbacks.training.arguments import check_launch
 
 
 def _arguments(device: str = "cuda:0", gpus: int = 1, **more: Any) -> Any:

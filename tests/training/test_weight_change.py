@@ -9,7 +9,7 @@ import torch
 from tiny import llama
 
 from ko_cpt_callbacks.hf.model.trained_parts import hold_rows
-from ko_cpt_callbacks.training.model.handover import WeightChange, WrongChangeError
+from ko_cpt_callbacks.training.smoke import WeightChange, WrongChangeError
 
 
 def model() -> Any:

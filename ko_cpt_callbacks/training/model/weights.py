@@ -1,12 +1,20 @@
-"""The model that the stages start from: loaded or made, extended, and kept in the run's folder where it is new."""
+"""The models of a run: the base, loaded or made and extended, and what each stage starts from and ends with.
+
+All of it over the disk: a run that goes on after a kill takes the same way. ``model/`` of a stage holds what it ended
+with. Where an adapter is on the model and goes on in the next stage, or the body is quantised, that is the adapter with
+what was trained whole beside it; otherwise the whole model, an adapter that ends merged into it.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -14,6 +22,7 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
+    Trainer,
     set_seed,
 )
 
@@ -21,15 +30,23 @@ from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.recipe.family import KINDS
 from ko_cpt_callbacks.recipe.model_schema import Base, Build
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
 from ko_cpt_callbacks.training.arguments import training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, first_texts
-from ko_cpt_callbacks.training.folder import RecipeFolder, remove_checkpoints, whole_folder
+from ko_cpt_callbacks.training.folder import (
+    ADAPTER,
+    MODEL,
+    RecipeFolder,
+    part_of,
+    put_folder,
+    remove_checkpoints,
+    whole_folder,
+)
 from ko_cpt_callbacks.training.hub import load_pretrained
-from ko_cpt_callbacks.training.launch import Processes
 from ko_cpt_callbacks.training.model.config import KEY, place_of
 from ko_cpt_callbacks.training.model.layout import check_quantized
-from ko_cpt_callbacks.training.model.stage import extend
+from ko_cpt_callbacks.training.model.lora import merged
+from ko_cpt_callbacks.training.model.stage import extend, prepare_stage
 from ko_cpt_callbacks.training.model.trainable import untie
 from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY, measure_fertility, train_tokenizer
 from ko_cpt_callbacks.training.trainer import train_stage
@@ -85,77 +102,70 @@ def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel
 Say = Callable[[str], None]
 
 
-class BaseModel:
-    """The base of a run: where it is, and its tokenizer.
+class Weights:
+    """The models of a run, and its tokenizer.
 
     Args:
         file: The recipe.
         folder: The run's.
         texts: The recipe's.
-        processes: Those of the run.
+        device: Of this process: ``cpu``, ``cuda:1``.
         say: Prints a line.
     """
 
-    def __init__(
-        self, file: RecipeFile, folder: RecipeFolder, texts: RecipeTexts, processes: Processes, say: Say
-    ) -> None:
+    def __init__(self, file: RecipeFile, folder: RecipeFolder, texts: RecipeTexts, device: str, say: Say) -> None:
         self._page: Page = file.recipe
         self._beside = file.path.parent
         self._folder = folder
         self._texts = texts
-        self._processes = processes
+        self._device = device
         self._say = say
-
-    @property
-    def own(self) -> bool:
-        """Whether the stages start from a model that is no one's but this run's."""
+        self._processes = PartialState()
         base = self._page.base
-        return base.build is not None or base.untie or self._page.tokenizer is not None
+        # Whether the stages start from a model that is no one's but this run's.
+        self._own = base.build is not None or base.untie or self._page.tokenizer is not None
 
     @property
-    def place(self) -> tuple[str, dict[str, str]]:
+    def _base(self) -> tuple[str, dict[str, str]]:
         """Where the stages find model and tokenizer: for ``from_pretrained``."""
-        return (str(self._folder.base_model), {}) if self.own else self._given()
+        return (str(self._folder.base_model), {}) if self._own else place_of(self._page.base, self._beside)
 
     def tokenizer(self) -> Any:
         """The tokenizer of every stage."""
-        path, more = self.place
+        path, more = self._base
         return load_pretrained(AutoTokenizer, path, KEY, **more)
 
-    def make(self) -> None:
+    def make_base(self) -> None:
         """Make what is not there yet.
 
         Raises:
             InterruptedTrainingError: After Ctrl-C while it was pretrained, with a checkpoint saved.
         """
-        if not self.own:
+        if not self._own:
             self._say(f"base: {self._page.base.model}")
             return
         if self._folder.base_model.exists():
             self._say("base: there already")
             return
-        made = None if self._page.base.build is None else self._built()
-        with self._processes.first_alone() as first:
-            if first:
+        build = self._page.base.build
+        made = None if build is None else self._built(build)
+        with self._processes.main_process_first():
+            if self._processes.is_main_process:
                 model, tokenizer = self._loaded() if made is None else made
-                self._save(model, self._extended(model, tokenizer))
-        if self._processes.first:
+                self._put(self._folder.base_model, model, self._extended(model, tokenizer))
+        if self._processes.is_main_process:
             remove_checkpoints(self._folder.base)
 
-    def _given(self) -> tuple[str, dict[str, str]]:
-        return place_of(self._page.base, self._beside)
-
     def _loaded(self) -> tuple[Any, Any]:
-        path, more = self._given()
+        path, more = place_of(self._page.base, self._beside)
         self._say(f"base: {path}, on the CPU, to be changed before the first stage")
         model = load_pretrained(AutoModelForCausalLM, path, KEY, dtype=self._page.base.dtype, **more)
         return model, load_pretrained(AutoTokenizer, path, KEY, **more)
 
-    def _built(self) -> tuple[PreTrainedModel, Any]:
-        build, page = self._page.base.build, self._page
-        assert build is not None
-        with self._processes.first_alone() as first:
-            if first and not self._folder.base_tokenizer.exists():
+    def _built(self, build: Build) -> tuple[PreTrainedModel, Any]:
+        page = self._page
+        with self._processes.main_process_first():
+            if not self._folder.base_tokenizer.exists():
                 made = train_tokenizer(self._texts.train_texts(build.tokenizer.sources), build.tokenizer.vocab_size)
                 with whole_folder(self._folder.base_tokenizer) as part:
                     made.save_pretrained(str(part))
@@ -170,7 +180,7 @@ class BaseModel:
             return model, tokenizer
         self._say(said + f"from scratch on {', '.join(given.sources)}")
         names = [name for name, part in page.eval.items() if part.source in given.sources]
-        with self._processes.first_before():
+        with self._processes.main_process_first():
             rows = self._texts.rows_of(given.sources, tokenizer)
             evaluated = self._texts.evaluation_rows(tokenizer, names)
         # Shown, not judged and not recorded: the run begins with the first stage.
@@ -200,8 +210,46 @@ class BaseModel:
         )
         return extended
 
-    def _save(self, model: Any, tokenizer: Any) -> None:
-        with whole_folder(self._folder.base_model) as part:
+    def model_for(self, name: str) -> Any:
+        """The model that a stage trains: as the stage before left it, with a gradient on what this one trains."""
+        return self._model(name, self._device)
+
+    def save(self, trainer: Trainer, name: str) -> None:
+        """Keep what a stage ended with; every process must call it."""
+        home, adapter = self._folder.stage(name), stage_adapter(self._page, name)
+        ends = adapter is not None and self._page.base.quantization == "none" and name == adapter.stages[-1]
+        target = home / ADAPTER if ends else home / MODEL
+        part = part_of(target)
+        with self._processes.main_process_first():
+            if self._processes.is_main_process:
+                shutil.rmtree(part, ignore_errors=True)  # what a kill left half-filled
+        trainer.save_model(str(part))  # on all processes: each may hold a part of the weights
+        with self._processes.main_process_first():
+            if self._processes.is_main_process:
+                put_folder(part, target)
+                if ends:  # on the CPU, where there is more memory
+                    self._put(home / MODEL, merged(self._model(name, "cpu", adapter=target)), self.tokenizer())
+
+    def _model(self, name: str, device: str, adapter: Path | None = None) -> Any:
+        wanted = stage_adapter(self._page, name)
+        start = name if wanted is None else wanted.stages[0]
+        before = self._end_before(start)
+        path, more = self._base if before is None else (str(before), {})
+        model = prepare_stage(load_model(path, self._page.base, device, **more), self._page, name)
+        if start != name:
+            adapter = adapter or self._end_before(name)
+        if adapter is not None:
+            set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
+        return model
+
+    def _end_before(self, name: str) -> Path | None:
+        """What the stage before ended with; None of the first."""
+        names = list(self._page.stages)
+        place = names.index(name)
+        return self._folder.stage(names[place - 1]) / MODEL if place else None
+
+    def _put(self, place: Path, model: Any, tokenizer: Any) -> None:
+        with whole_folder(place) as part:
             model.save_pretrained(str(part))
             tokenizer.save_pretrained(str(part))
 

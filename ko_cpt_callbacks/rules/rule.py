@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -192,7 +192,7 @@ class EvaluationSetRule(Rule):
         return (*state, split), (Finding(self.code, severity, seen.step, split, values, asks_to_stop=stops),)
 
 
-_NUMBERS: Final = {"int": int, "float": float}
+_NUMBERS: Final[Mapping[str, type[int] | type[float]]] = {"int": int, "float": float}
 """Types of the fields that are limits."""
 
 
@@ -203,9 +203,13 @@ def limits_of(rule: Rule) -> dict[str, float]:
     >>> limits_of(NotEnoughData())
     {'min_train_points': 10, 'min_evaluations': 3}
     """
-    fields = dataclasses.fields(rule)  # type: ignore[arg-type]
-    types = {one.name: one.type if isinstance(one.type, str) else one.type.__name__ for one in fields if one.init}
-    return {name: _NUMBERS[of](getattr(rule, name)) for name, of in types.items() if of in _NUMBERS}
+    found: dict[str, float] = {}
+    for one in dataclasses.fields(rule):  # type: ignore[arg-type]
+        number = _NUMBERS.get(one.type if isinstance(one.type, str) else one.type.__name__) if one.init else None
+        if number is not None:
+            value = getattr(rule, one.name)
+            found[one.name] = value if isinstance(value, number) else number(value)
+    return found
 
 
 def with_limits(rule: Rule, limits: Limits) -> Rule:

@@ -18,15 +18,37 @@ from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = [
-    "AUTO", "BaselineData", "Limits", "asked_rules", "baseline_of", "checked_code", "checked_limit",
-    "checked_limits", "one_of", "read_limits", "several", "stop_codes", "texts",
+    "AUTO", "BaselineData", "Limits", "PointCount", "Share", "asked_rules", "baseline_of", "checked_code",
+    "checked_limit", "checked_limits", "one_of", "read_limits", "several", "stop_codes", "texts",
 ]  # fmt: skip
 
 Limits: TypeAlias = Mapping[str, Mapping[str, float]]
-"""By code, limits by name. Of all rules as they are: one that is an int takes whole numbers only."""
+"""By code, limits by name. Of all rules as they are: an int takes whole numbers from 1 on, a float numbers above 0."""
 
-_WHOLE: Final = "a whole number, 0 or more"
-_ANY: Final = "a number, 0 or more"
+
+class Share(float):
+    """A limit that is a part of something: above 0, and at most 1, or less."""
+
+    def __new__(cls, value: float, most: float = 1.0) -> Share:
+        """See the class."""
+        made = super().__new__(cls, value)
+        made.most = most
+        return made
+
+    most: float
+
+
+class PointCount(int):
+    """A limit that is a number of points, of which a rule needs some and keeps so many."""
+
+    def __new__(cls, value: int, least: int, most: int) -> PointCount:
+        """See the class."""
+        made = super().__new__(cls, value)
+        made.least, made.most = least, most
+        return made
+
+    least: int
+    most: int
 
 
 def checked_code(where: str, code: object, known: Collection[str]) -> str:
@@ -62,28 +84,31 @@ def checked_limit(where: str, code: str, known: Mapping[str, float], name: objec
 
     Raises:
         ConfigurationError: For a name that is no limit of the rule, and for a value that is no number for it: another
-            type, NaN, infinite or negative.
+            type, NaN, infinite, 0 or below (unless that is what it is by itself), or outside of what it may be.
     """
     if not isinstance(name, str) or name not in known:
         expected = f"expected one of {', '.join(known)}.{_near(name, known)}" if known else "but it has no limits"
         raise ConfigurationError(f"{where}: found {name!r} of {code}, {expected}")
-    whole = isinstance(known[name], int)
+    own = known[name]
+    whole = isinstance(own, int)
+    least, most = getattr(own, "least", min(own, 1)), getattr(own, "most", math.inf)
     number = _as_number(value, whole=whole)
-    if number is None:
+    if number is None or number > most or not (number >= least if whole else number > 0 or number == own):
+        expected = f"a whole number, {least} or more" if whole else "a number above 0"
+        expected += f", at most {most:g}" if most < math.inf else ""
         raise ConfigurationError(
-            f"{where}: found {value!r} for {name} of {code}, expected {_WHOLE if whole else _ANY} "
-            f"(it is {known[name]:g} by itself)"
+            f"{where}: found {value!r} for {name} of {code}, expected {expected} (it is {own:g} by itself)"
         )
     return number
 
 
 def _as_number(value: object, *, whole: bool) -> float | None:
-    """A plain number, 0 or more; None where it is none."""
+    """A plain finite number; None where it is none."""
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         return None
     try:
         number = int(value) if isinstance(value, Integral) and whole else float(value)
-        return number if math.isfinite(number) and number >= 0 else None
+        return number if math.isfinite(number) else None
     except OverflowError:  # a whole number beyond any limit
         return None
 

@@ -455,6 +455,7 @@ def test_limits_that_a_run_was_told(tmp_path: Path) -> None:
         ("not-enough-dat.min_evaluations=9", "--rule: found 'not-enough-dat', expected one of"),
         ("not-enough-data.min_evaluation=9", "Did you mean 'min_evaluations'?"),
         ("not-enough-data.min_evaluations=-9", "found -9 for min_evaluations of not-enough-data, expected a whole"),
+        ("below-floor.floor=0", "found 0 for floor of below-floor, expected a number above 0"),
         ("not-enough-data", "expected CODE.LIMIT=NUMBER"),
         ("stopped-before.height=1", "write 'note'"),
     ],
@@ -468,9 +469,9 @@ def test_a_limit_that_cannot_be_used(tmp_path: Path, option: str, said: str) -> 
 
 def test_a_limit_in_run_json_that_cannot_be_used(tmp_path: Path) -> None:
     """It is refused with the file: a verdict by another limit would be worse than none."""
-    result = check(_folder(tmp_path, SHORT, limits={"not-enough-data": {"min_evaluations": -9}}))
+    result = check(_folder(tmp_path, SHORT, limits={"not-enough-data": {"min_evaluations": 0}}))
     assert result.exit_code == 2
-    assert "run.json: limits: found -9 for min_evaluations of not-enough-data" in result.stderr
+    assert "run.json: limits: found 0 for min_evaluations of not-enough-data" in result.stderr
 
 
 def test_every_code_of_an_earlier_version_is_read(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from ko_cpt_callbacks import KoCPTCallback, MemoryOutput
 
 memory = MemoryOutput()
 watcher = KoCPTCallback(
-    stop_on=["gradient-clipped"], rules={"gradient-clipped": {"norm": 0, "rows": 3}}, baseline="clipping-example",
+    stop_on=["gradient-clipped"], rules={"gradient-clipped": {"norm": 1e-9, "rows": 3}}, baseline="clipping-example",
     outputs=["files", "findings-csv", memory],
 )
 rows = tiny.uneven_rows(12)

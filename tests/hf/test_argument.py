@@ -252,7 +252,8 @@ def test_a_list_selects_and_may_hold_limits() -> None:
         ({"not-enough-dat": {}}, ["found 'not-enough-dat'", "Did you mean 'not-enough-data'?"]),
         ({"not-enough-data": {"min_evaluation": 5}}, ["'min_evaluation'", "Did you mean 'min_evaluations'?"]),
         ({"not-enough-data": {"min_evaluations": float("nan")}}, ["found nan for min_evaluations of not-enough-data"]),
-        ({"not-enough-data": {"min_evaluations": "5"}}, ["found '5'", "expected a whole number, 0 or more"]),
+        ({"not-enough-data": {"min_evaluations": "5"}}, ["found '5'", "expected a whole number, 1 or more"]),
+        ({"below-floor": {"floor": 0}}, ["found 0 for floor of below-floor, expected a number above 0 (it is 0.4152"]),
         ({"not-enough-data": 5}, ["found 5 under 'not-enough-data'", "'min_evaluations': 3"]),
     ],
 )

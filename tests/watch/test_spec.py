@@ -89,8 +89,8 @@ def test_every_field_is_read() -> None:
         ({"baseline": 3}, "expected an id"),
         ({"stage": "lora"}, "found no baseline that this is a stage of"),
         ({"stop_on": ["loss-spik"]}, "Did you mean 'loss-spike'"),
-        ({"rules": {"loss-spike": {"height": "x"}}}, "expected a number, 0 or more"),
-        ({"rules": {"loss-spike": {"most": 2.5}}}, "expected a whole number, 0 or more"),
+        ({"rules": {"loss-spike": {"height": "x"}}}, "expected a number above 0"),
+        ({"rules": {"loss-spike": {"most": 2.5}}}, "expected a whole number, 1 or more"),
         ({"language": "kr"}, "did you mean ko"),
     ],
 )

@@ -5,6 +5,7 @@ Exit status: 0 forecast, or withheld with the reason; 2 an argument, a run or a 
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -16,23 +17,26 @@ import typer
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.terminal import guarded, print_folded, print_json
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.forecast.family import Apart
+from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook, Trail, outlook_of
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
+from ko_cpt_callbacks.run.file import clip, read_text
+from ko_cpt_callbacks.run.fold import Length
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
 
 if TYPE_CHECKING:  # numpy: only for who forecasts
-    from ko_cpt_callbacks.forecast.curve import Curve, Curves
     from ko_cpt_callbacks.forecast.forecast import Forecast
-    from ko_cpt_callbacks.forecast.outlook import Outlook
     from ko_cpt_callbacks.forecast.schedule import Schedule
 
 __all__ = ["forecast"]
 
 _FORMAT: Final = 1
+_COLUMNS: Final = ("step", "lr", "loss")
+_HEAD: Final = ",".join(_COLUMNS)
 
 
 def forecast(
@@ -77,7 +81,7 @@ class _Question:
         outlook: The run until then; None of a table.
     """
 
-    curves: Curves
+    curves: tuple[Curve, ...]
     schedule: Schedule
     last: int
     outlook: Outlook | None = None
@@ -112,13 +116,13 @@ def _forecast(
     language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
     asked = [(text, _target(text)) for text in targets]
     question = _question(run, at, steps, schedule, family)
-    names = {curve.name for curve in question.curves.curves}
+    names = {curve.name for curve in question.curves}
     for text, target in asked:
         if isinstance(target, Target) and target.split not in names:
             known = ", ".join(names)
             raise ConfigurationError(f"--target: found set {target.split!r} in {text!r}, expected one of {known}")
     answers = []
-    for curve in question.curves.curves:
+    for curve in question.curves:
         reached = [one for text, target in asked if (one := question.chance(curve, text, target))]
         answers.append((curve, question.answer(curve), reached))
     if as_json:
@@ -136,9 +140,7 @@ def _forecast(
 def _question(
     run: str, at: float | None, steps: int | None, schedule: str | None, family: Sequence[str]
 ) -> _Question:
-    from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curves, read_curve
     from ko_cpt_callbacks.forecast.family import others
-    from ko_cpt_callbacks.forecast.outlook import outlook_of
     from ko_cpt_callbacks.forecast.schedule import asked_schedule, schedule_of
 
     if not run:
@@ -150,8 +152,9 @@ def _question(
     path = Path(run)
     table = path.suffix == ".csv" and path.is_file()
     seen = () if table else tuple(read_run(path).observations())
-    held = read_curve(path) if table else outlook_of(seen).curves()
-    if not held.curves:
+    held = _table(path) if table else outlook_of(seen)
+    curves = held.curves()
+    if not curves:
         raise ConfigurationError(f"{run}: found no loss, expected training rows or evaluations with one")
     planned = max(held.planned or held.done, held.done)
     last = planned if steps is None else steps
@@ -160,20 +163,55 @@ def _question(
             f"--steps: found {last}, beyond the {planned} of the run; say with --schedule what the rate does until then"
         )
     now = held.done if at is None else int(at * planned)
-    rates = held.rates
+    rates = held.rates()
     if schedule is None:
         rate = schedule_of(held.ahead, rates, now, planned)
     else:
         rate = asked_schedule(schedule, rates, now, last)
-    cut = [curve.until(now) for curve in held.curves]
+    cut = tuple(curve.until(now) for curve in curves)
     outlook = None if table else outlook_of(one for one in seen if one.step <= now)
     if family:
         from ko_cpt_callbacks.compare.own import asked_family
 
         if outlook is None:
             raise ConfigurationError("--family: found a table, expected a run with exact losses")
-        outlook = replace(outlook, family=others(asked_family(family), outlook_of(seen)))
-    return _Question(Curves(tuple(cut), rates, held.planned, now), rate, last, outlook)
+        outlook = replace(outlook, family=others(asked_family(family), held))
+    return _Question(cut, rate, last, outlook)
+
+
+def _table(path: Path) -> Outlook:
+    """The outlook of a CSV file with the columns ``step,lr,loss``; rows without a loss are of the schedule ahead.
+
+    Raises:
+        UnreadableRunError: If a column is missing, or a cell is no number; names the line.
+    """
+    lines = csv.reader(read_text(path).splitlines())
+    try:
+        head = [name.strip() for name in next(lines, [])]
+        body = [(lines.line_num, cells) for cells in lines]
+    except csv.Error as error:
+        raise UnreadableRunError(f"{path}:{lines.line_num}: no table ({error}), expected {_HEAD}") from None
+    if not set(_COLUMNS) <= set(head):
+        raise UnreadableRunError(f"{path}:1: found {clip(','.join(head))}, expected the columns {_HEAD}")
+    places = [head.index(name) for name in _COLUMNS]
+    trail = Trail()
+    for number, cells in body:
+        if not any(cell.strip() for cell in cells):
+            continue
+        try:
+            step, rate, loss = (cells[place].strip() for place in places)
+            trail = trail.add((float(step), float(loss) if loss else None, float(rate)))
+            if not 0 <= float(step) <= LARGEST_STEP:
+                raise ValueError
+        except (ValueError, IndexError):
+            line = f"{path}:{number}"
+            raise UnreadableRunError(f"{line}: found {clip(','.join(cells))}, expected three numbers") from None
+    if not trail:
+        raise UnreadableRunError(f"{path}: found no row, expected a step, a learning rate and a loss a line")
+    done = int(max((step for step, loss, _ in trail if loss is not None), default=0))
+    last = int(max(step for step, _, _ in trail))
+    return Outlook(trail, length=Length(done, planned=last if last > done else None))
+
 
 
 def _target(text: str) -> Target | float:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Curve
-from ko_cpt_callbacks.forecast.outlook import Outlook
+from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook
 from ko_cpt_callbacks.metrics.perplexity import loss_from_perplexity
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.watch.target import Target

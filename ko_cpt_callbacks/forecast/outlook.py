@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.forecast.curve import LARGEST_STEP, Ahead, Curve, Curves
 from ko_cpt_callbacks.forecast.family import FamilyRun, family_in
 from ko_cpt_callbacks.run.fold import NO_ROWS, NO_STEP, RATE_AHEAD, EvalRows, Length
 from ko_cpt_callbacks.run.observation import (
@@ -27,7 +26,10 @@ if TYPE_CHECKING:  # numpy: only for who forecasts
     from ko_cpt_callbacks.forecast.band import Band
     from ko_cpt_callbacks.forecast.forecast import Forecast
 
-__all__ = ["Outlook", "outlook_of"]
+__all__ = ["LARGEST_STEP", "Ahead", "Curve", "Outlook", "outlook_of"]
+
+LARGEST_STEP: Final = 2**53
+"""Beyond it a float does not hold every whole number: such a step is damage, and its row is left out."""
 
 CHUNK: Final = 256
 """Training rows that are copied at most when one is added."""
@@ -35,7 +37,49 @@ CHUNK: Final = 256
 HOUR: Final = 3600.0
 """Seconds."""
 
-Row = tuple[int, float | None, float | None]
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A loss over steps.
+
+    Args:
+        name: ``train``, or the evaluation set's prefix.
+        metric: ``loss``, the Trainer's or a file's, or ``exact_loss``.
+        points: ``(step, nats per token)``, in the order of the log.
+        bytes_per_token: UTF-8 bytes of the scored text per target token; None where not known.
+    """
+
+    name: str
+    metric: str
+    points: tuple[tuple[float, float], ...]
+    bytes_per_token: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """``train``, or ``eval``: those are few."""
+        return "train" if self.name == keys.TRAIN_PREFIX else "eval"
+
+    def until(self, step: float) -> Curve:
+        """The curve as it was at a step."""
+        return replace(self, points=tuple(point for point in self.points if point[0] <= step))
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The learning rate of a whole run, as its scheduler has planned it.
+
+    Args:
+        name: The scheduler's class.
+        steps: Nodes, increasing; none where the class follows no plan.
+        rates: The rate at each; straight lines between them.
+    """
+
+    name: str
+    steps: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+
+
+Row = tuple[float, float | None, float | None]
 """A training row: step, loss, learning rate. An evaluation: step, the Trainer's loss, the exact one."""
 
 
@@ -170,11 +214,10 @@ class Outlook:
         points = tuple((float(step), loss) for step, loss, _ in self.trail if loss is not None)
         return Curve(name, keys.LOSS, points) if points else None
 
-    def curves(self) -> Curves:
-        """All there is to be forecast from."""
+    def curves(self) -> tuple[Curve, ...]:
+        """All there is to be forecast from: training first, then every set."""
         found = (self.curve(name) for name in (keys.TRAIN_PREFIX, *self.sets))
-        curves = tuple(one for one in found if one is not None)
-        return Curves(curves, self.rates(), self.planned, self.done, self.ahead)
+        return tuple(one for one in found if one is not None)
 
     def forecast(self, name: str, last: int | None = None) -> Forecast | None:
         """Where a curve will end; None where it has no loss, or nothing says when.

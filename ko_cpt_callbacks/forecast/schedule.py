@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.forecast.curve import Ahead
+from ko_cpt_callbacks.forecast.outlook import Ahead
 from ko_cpt_callbacks.forecast.posterior import Floats
 
 __all__ = ["KINDS", "UNKNOWN", "Schedule", "asked_schedule", "inferred_schedule", "schedule_of"]

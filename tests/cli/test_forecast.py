@@ -177,6 +177,7 @@ def test_a_csv_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("step,lr,loss\n1,1,\n2,1,\n", ": found no loss, expected training rows or evaluations with one"),
         ("", ":1: found '', expected the columns step,lr,loss"),
         ("step,loss\n1,2\n", ":1: found 'step,loss', expected the columns step,lr,loss"),
         ("step,lr,loss\n", ": found no row"),

@@ -103,7 +103,7 @@ class BelowFloor(Rule):
         # Twice the window, and what a sudden fall needs before it.
         keep, reach, recent = 2 * self.window + limits.FALL_SIDE, signals.bytes_per_token, state.train
         for step, loss, _ in signals.outlook.trail.missed(state.rows):
-            recent = recent if loss is None else _with(recent, step, loss, keep)
+            recent = recent if loss is None else _with(recent, int(step), loss, keep)
         rows = len(signals.outlook.trail)
         if seen.loss is None or not math.isfinite(seen.loss) or _disguised(seen):
             return BelowFloorState(recent, state.evals, state.said, rows), ()

@@ -16,7 +16,7 @@ from typing import Any, Final
 from made_page import keep
 
 from ko_cpt_callbacks.recipe.reading import read_recipe
-from ko_cpt_callbacks.recipe.reference import json_schema
+from ko_cpt_callbacks.recipe.schema import json_schema
 
 PAGE: Final = Path(__file__).parent / "recipe.md"
 COMMAND: Final = "python docs/recipe.py"

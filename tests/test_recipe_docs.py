@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.reference import json_schema
+from ko_cpt_callbacks.recipe.schema import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "recipe.md").read_text("utf-8")

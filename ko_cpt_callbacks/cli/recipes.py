@@ -159,7 +159,7 @@ def schema() -> None:
     """Print the JSON Schema of recipes, by which an editor completes and checks one."""
 
     def action() -> None:
-        from ko_cpt_callbacks.recipe.reference import json_schema
+        from ko_cpt_callbacks.recipe.schema import json_schema
 
         print_json(json_schema())
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from ko_cpt_callbacks.recipe.family import head_width, kind_of, plain_family
+from ko_cpt_callbacks.recipe.family import kind_of, plain_family
 from ko_cpt_callbacks.recipe.installed import causal_families, class_defaults
 from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
@@ -158,22 +158,17 @@ def differences(found: Shape, said: Shape) -> Iterator[tuple[str, Any, Any]]:
     for name in (*_NEEDED, _TIE):
         if getattr(found, name) != getattr(said, name):
             yield name, getattr(found, name), getattr(said, name)
-    if key_heads(found) != key_heads(said):
-        yield "num_key_value_heads", key_heads(found), key_heads(said)
+    if found.key_heads != said.key_heads:
+        yield "num_key_value_heads", found.key_heads, said.key_heads
     same = (found.hidden_size, found.num_attention_heads) == (said.hidden_size, said.num_attention_heads)
-    if same and head_width(found) != head_width(said):
-        yield "head_dim", head_width(found), head_width(said)
+    if same and found.head_width != said.head_width:
+        yield "head_dim", found.head_width, said.head_width
     positions = (found.max_position_embeddings, said.max_position_embeddings)
     if None not in positions and positions[0] != positions[1]:
         yield "max_position_embeddings", *positions
 
 
-def key_heads(shape: Shape) -> int:
-    """Heads of keys and values."""
-    return shape.num_key_value_heads or shape.num_attention_heads
-
-
-_MODEL: Key = ("base", "model")
+_MODEL: Final[Key] = ("base", "model")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,92 +1,63 @@
-"""The families of models whose numbers follow from their shape alone, and how: exactly what transformers makes of it.
+"""What is known of a family of models: how its numbers follow from its shape, and what its blocks keep in training.
 
-Source: the model classes of transformers 4.57 and 5.23; the tests build every family on the meta device and count. Of a
-family that is not here nothing is guessed: its numbers are counted in the model itself, where it can be made.
+Numbers are exactly what transformers makes of a shape. Source: the model classes of transformers 4.57 and 5.23; the
+tests build every family on the meta device and count. Of a family that is not here nothing is guessed: its numbers are
+counted in the model itself, where it can be made.
+
+What a block keeps of a forward pass for the backward one is counted from what autograd keeps of each block of
+transformers (``torch.autograd.graph.saved_tensors_hooks``), not from a formula of another architecture; the tests count
+again. Attention is computed without a matrix of all pairs of tokens (PyTorch's scaled_dot_product_attention), so it
+adds nothing that grows with the square of the length. Of a family that was not measured the figure of Llama's is taken,
+and reported so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Literal
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.model_schema import Shape
-from ko_cpt_callbacks.recipe.parameter_count import Linear, ParameterCount, PartCount, when_stages_begin
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.model_schema import Quantization, Shape
+from ko_cpt_callbacks.recipe.parameter_count import Linear, ParameterCount, PartCount, targeted, when_stages_begin
+from ko_cpt_callbacks.recipe.schema import Lora, Page
 
 
 class NotCountedError(ConfigurationError):
     """The numbers of a model do not follow from its shape; the text begins with ``not estimated:``."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Widths:
-    """Widths of a block: of the model, of one head, of all queries, of all keys, of the inner layer."""
-
-    model: int
-    head: int
-    query: int
-    key: int
-    inner: int
-
-    @classmethod
-    def of(cls, shape: Shape) -> _Widths:
-        head = head_width(shape)
-        keys = shape.num_key_value_heads or shape.num_attention_heads
-        return cls(shape.hidden_size, head, shape.num_attention_heads * head, keys * head, shape.intermediate_size)
-
-
-def _gated(of: _Widths) -> tuple[Linear, ...]:
-    return (*_attention(of), *_gated_inner(of))
-
-
-def _attention(of: _Widths, *, bias: bool = False) -> tuple[Linear, ...]:
+def _gated(of: Shape, *, bias: bool = False) -> tuple[Linear, ...]:
+    model, query, key, inner = of.hidden_size, of.query_width, of.key_width, of.intermediate_size
     return (
-        Linear("self_attn.q_proj", of.model, of.query, bias),
-        Linear("self_attn.k_proj", of.model, of.key, bias),
-        Linear("self_attn.v_proj", of.model, of.key, bias),
-        Linear("self_attn.o_proj", of.query, of.model),
+        Linear("self_attn.q_proj", model, query, bias),
+        Linear("self_attn.k_proj", model, key, bias),
+        Linear("self_attn.v_proj", model, key, bias),
+        Linear("self_attn.o_proj", query, model),
+        Linear("mlp.gate_proj", model, inner),
+        Linear("mlp.up_proj", model, inner),
+        Linear("mlp.down_proj", inner, model),
     )
 
 
-def _gated_inner(of: _Widths) -> tuple[Linear, ...]:
+def _fused(of: Shape) -> tuple[Linear, ...]:
     return (
-        Linear("mlp.gate_proj", of.model, of.inner),
-        Linear("mlp.up_proj", of.model, of.inner),
-        Linear("mlp.down_proj", of.inner, of.model),
+        Linear("self_attn.o_proj", of.query_width, of.hidden_size),
+        Linear("self_attn.qkv_proj", of.hidden_size, of.query_width + 2 * of.key_width),
+        Linear("mlp.gate_up_proj", of.hidden_size, 2 * of.intermediate_size),
+        Linear("mlp.down_proj", of.intermediate_size, of.hidden_size),
     )
 
 
-def _gated_with_bias(of: _Widths) -> tuple[Linear, ...]:
-    return (*_attention(of, bias=True), *_gated_inner(of))
+def _plain(of: Shape, *, paths: tuple[str, str, str, str]) -> tuple[Linear, ...]:
+    model, inner = of.hidden_size, of.intermediate_size
+    widths = ((model, 3 * model), (model, model), (model, inner), (inner, model))
+    return tuple(Linear(path, *width, bias=True) for path, width in zip(paths, widths, strict=True))
 
 
-def _fused(of: _Widths) -> tuple[Linear, ...]:
-    return (
-        Linear("self_attn.o_proj", of.query, of.model),
-        Linear("self_attn.qkv_proj", of.model, of.query + 2 * of.key),
-        Linear("mlp.gate_up_proj", of.model, 2 * of.inner),
-        Linear("mlp.down_proj", of.inner, of.model),
-    )
-
-
-def _neox(of: _Widths) -> tuple[Linear, ...]:
-    return (
-        Linear("attention.query_key_value", of.model, 3 * of.model, bias=True),
-        Linear("attention.dense", of.model, of.model, bias=True),
-        Linear("mlp.dense_h_to_4h", of.model, of.inner, bias=True),
-        Linear("mlp.dense_4h_to_h", of.inner, of.model, bias=True),
-    )
-
-
-def _gpt2(of: _Widths) -> tuple[Linear, ...]:
-    return (
-        Linear("attn.c_attn", of.model, 3 * of.model, bias=True),
-        Linear("attn.c_proj", of.model, of.model, bias=True),
-        Linear("mlp.c_fc", of.model, of.inner, bias=True),
-        Linear("mlp.c_proj", of.inner, of.model, bias=True),
-    )
+_NEOX: Final = ("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")
+_GPT2: Final = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,58 +66,63 @@ class Kind:
 
     Attributes:
         linears: Linear layers of a block.
-        norms: Numbers of a block's norms.
+        norms: Vectors of the width in a block's norms.
+        key_norms: Norms of queries and keys: of each head alone, of all heads together, or none.
         last_norm: Vectors of the width in the norm after the last block.
         key_heads: Whether keys may have fewer heads than queries.
         positions: Whether positions are learned: a vector for each.
         usual: What the formula takes for granted, by key of ``config.json``.
     """
 
-    linears: Callable[[_Widths], tuple[Linear, ...]]
-    norms: Callable[[_Widths], int]
+    linears: Callable[[Shape], tuple[Linear, ...]] = _gated
+    norms: int = 2
+    key_norms: Literal["none", "each", "all"] = "none"
     last_norm: int = 1
     key_heads: bool = True
     positions: bool = False
     usual: Mapping[str, Any] = field(default_factory=dict)
 
-
-def _two(of: _Widths) -> int:
-    return 2 * of.model
-
-
-def _four(of: _Widths) -> int:
-    return 4 * of.model
+    def norm_numbers(self, of: Shape) -> int:
+        """Numbers of a block's norms."""
+        inside = {"none": 0, "each": 2 * of.head_width, "all": of.query_width + of.key_width}
+        return self.norms * of.hidden_size + inside[self.key_norms]
 
 
 _NO_BIAS: Final = {"attention_bias": False, "mlp_bias": False}
-_LLAMA: Final = Kind(_gated, _two, usual=_NO_BIAS)
+_LLAMA: Final = Kind(usual=_NO_BIAS)
 KINDS: Final[Mapping[str, Kind]] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "granite": _LLAMA,
     "smollm3": _LLAMA,
     "gemma": _LLAMA,
-    "qwen2": Kind(_gated_with_bias, _two),
-    # A norm of each head's query and key.
-    "qwen3": Kind(_gated, lambda of: 2 * of.model + 2 * of.head, usual=_NO_BIAS),
-    "exaone4": Kind(_gated, lambda of: 2 * of.model + 2 * of.head),
-    # The same of all heads together.
-    "olmo2": Kind(_gated, lambda of: 2 * of.model + of.query + of.key, usual=_NO_BIAS),
+    "qwen2": Kind(partial(_gated, bias=True)),
+    "qwen3": Kind(key_norms="each", usual=_NO_BIAS),
+    "exaone4": Kind(key_norms="each"),
+    "olmo2": Kind(key_norms="all", usual=_NO_BIAS),
     # Before and after both halves.
-    "gemma2": Kind(_gated, _four, usual=_NO_BIAS),
-    "gemma3": Kind(_gated, lambda of: 4 * of.model + 2 * of.head, usual=_NO_BIAS),
-    "hyperclovax": Kind(_gated, _four, usual={**_NO_BIAS, "use_post_norm": True}),
+    "gemma2": Kind(norms=4, usual=_NO_BIAS),
+    "gemma3": Kind(norms=4, key_norms="each", usual=_NO_BIAS),
+    "hyperclovax": Kind(norms=4, usual={**_NO_BIAS, "use_post_norm": True}),
     # One before both halves.
-    "cohere": Kind(_gated, lambda of: of.model, usual={**_NO_BIAS, "use_qk_norm": False}),
-    "cohere2": Kind(_gated, lambda of: of.model, usual=_NO_BIAS),
-    "phi3": Kind(_fused, _two, usual=_NO_BIAS),
+    "cohere": Kind(norms=1, usual={**_NO_BIAS, "use_qk_norm": False}),
+    "cohere2": Kind(norms=1, usual=_NO_BIAS),
+    "phi3": Kind(_fused, usual=_NO_BIAS),
     # LayerNorms with a bias.
-    "gpt_neox": Kind(_neox, _four, last_norm=2, key_heads=False, usual={"attention_bias": True}),
-    "gpt2": Kind(_gpt2, _four, last_norm=2, key_heads=False, positions=True, usual={"add_cross_attention": False}),
-}
+    "gpt_neox": Kind(
+        partial(_plain, paths=_NEOX), norms=4, last_norm=2, key_heads=False, usual={"attention_bias": True}
+    ),
+    "gpt2": Kind(
+        partial(_plain, paths=_GPT2), norms=4, last_norm=2, key_heads=False, positions=True,
+        usual={"add_cross_attention": False},
+    ),
+}  # fmt: skip
 """By ``model_type``."""
 
 _TEXT: Final = "_text"
+_UNIT: Final = Shape(
+    family="any", hidden_size=1, intermediate_size=1, num_hidden_layers=1, num_attention_heads=1, vocab_size=1
+)
 
 
 def plain_family(family: str) -> str:
@@ -159,15 +135,10 @@ def kind_of(family: str) -> Kind | None:
     return KINDS.get(plain_family(family))
 
 
-def head_width(shape: Shape) -> int:
-    """Numbers of one attention head."""
-    return shape.head_dim or shape.hidden_size // shape.num_attention_heads
-
-
 def linear_paths(family: str) -> tuple[str, ...] | None:
     """The linear layers of a family's blocks: what LoRA's ``target_modules`` can name; None where not known."""
     kind = kind_of(family)
-    return None if kind is None else tuple(linear.path for linear in kind.linears(_Widths(1, 1, 1, 1, 1)))
+    return None if kind is None else tuple(linear.path for linear in kind.linears(_UNIT))
 
 
 def count_parameters(shape: Shape) -> ParameterCount:
@@ -192,9 +163,8 @@ def count_parameters(shape: Shape) -> ParameterCount:
                 f"not estimated: a {shape.family} learns its positions, and base.shape has no max_position_embeddings"
             )
         outside += shape.max_position_embeddings * shape.hidden_size
-    of = _Widths.of(shape)
-    linears = kind.linears(of)
-    rest = kind.norms(of) + sum(linear.outputs for linear in linears if linear.bias)
+    linears = kind.linears(shape)
+    rest = kind.norm_numbers(shape) + sum(linear.outputs for linear in linears if linear.bias)
     return ParameterCount(
         shape.vocab_size,
         shape.hidden_size,
@@ -219,3 +189,73 @@ def count_page(page: Page) -> ParameterCount:
     if page.base.build is not None:
         shape = shape.model_copy(update={"max_position_embeddings": page.data.sequence_length})
     return when_stages_begin(page, count_parameters(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Bytes in 16-bit, for each number of the width, of all queries, of all keys, and of the inner width."""
+
+    width: float
+    query: float
+    key: float
+    inner: float
+
+    def bytes(self, of: Shape) -> float:
+        """All of it, of a token."""
+        attention = self.query * of.query_width + self.key * of.key_width
+        return self.width * of.hidden_size + attention + self.inner * of.intermediate_size
+
+
+# Measured with transformers 5.23 and torch 2.13; rounded up.
+_LLAMA_KEPT: Final = (_Kept(8, 4.25, 4, 6), _Kept(8, 0, 0, 2))
+_MEASURED: Final[Mapping[str, tuple[_Kept, _Kept]]] = {
+    "llama": _LLAMA_KEPT,
+    "mistral": _LLAMA_KEPT,
+    "qwen2": _LLAMA_KEPT,
+    "gemma3": (_Kept(16.5, 8.5, 7.5, 6), _Kept(20.5, 4, 4, 2)),
+    "gpt_neox": (_Kept(2, 4.5, 4, 2), _Kept(6, 0, 0, 2)),
+}
+"""Of a block that only passes gradients on; and what is kept more where its own weights train: what goes into linear
+layers and norms."""
+
+_INPUTS: Final = _Kept(4, 0, 0, 2)
+"""What LLM.int8 keeps more: what goes into each linear layer, for those with the same input once."""
+
+_MASK: Final = 4  # what dropout keeps of each number on a CPU; a GPU keeps a byte
+_ADAPTED: Final = 2  # the number itself, in 16-bit, once for each adapter
+
+
+def is_measured(family: str) -> bool:
+    """Whether the figures of what a family's blocks keep are its own, and not Llama's."""
+    return plain_family(family) in _MEASURED
+
+
+def block_bytes(
+    shape: Shape,
+    linears: Sequence[Linear],
+    *,
+    computed: int,
+    trained: bool,
+    quantization: Quantization,
+    lora: Lora | None,
+) -> int:
+    """What one block keeps of a forward pass for the backward one, for each token.
+
+    Args:
+        shape: Of the model.
+        linears: Linear layers of the block.
+        computed: Bytes of a number: 2 in 16-bit, 4 in float32. Of float32 weights under autocast 4 is a little much.
+        trained: Whether a block's own weights train.
+        quantization: How its matrices are loaded.
+        lora: The adapters on it; None: none.
+    """
+    frozen, more = _MEASURED.get(plain_family(shape.family), _LLAMA_KEPT)
+    total = frozen.bytes(shape)
+    if trained:
+        total += more.bytes(shape)
+    elif quantization == "8-bit":
+        total += _INPUTS.bytes(shape)
+    if lora is not None:
+        each = _ADAPTED + (_MASK if lora.lora_dropout else 0)
+        total += sum(each * linear.inputs + 2 * lora.r for linear in targeted(linears, lora.target_modules))
+    return round(total * computed / 2)

@@ -6,7 +6,7 @@ is trained beside them is a copy; AdamW's moments have the type of the weight th
 an 8-bit one. What no arithmetic gives (`CONTEXT_BYTES`) is named and counted too.
 
 How many numbers there are follows from the shape for some families (``family.py``); of any other model they are counted
-in the model itself, on torch's meta device, and given here. What each block keeps is in ``activation.py``.
+in the model itself, on torch's meta device, and given here.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.recipe.activation import block_bytes, block_input_bytes, is_measured
-from ko_cpt_callbacks.recipe.family import count_page
-from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, PartCount
-from ko_cpt_callbacks.recipe.schema import Adapter, Page, layer_indices, stage_adapter
+from ko_cpt_callbacks.recipe.family import block_bytes, count_page, is_measured
+from ko_cpt_callbacks.recipe.parameter_count import Adapter, ParameterCount, PartCount, layer_indices, stage_adapter
+from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.yaml.reading import whole
 
 ParameterKind = Literal["input", "other", "adapter"]
@@ -286,7 +285,7 @@ class _Use:
         number = len(count.blocks)
         like = "" if is_measured(shape.family) else f"; estimated as llama's; not measured for {shape.family}"
         if self.stage.checkpointing:
-            kept = number * tokens * block_input_bytes(shape, computed=computed)
+            kept = number * tokens * shape.hidden_size * computed
             terms = [Term("activations", kept, f"{said}: what goes into each of {number} blocks (checkpointing)")]
         else:
             how = f"{said}: all that {number} blocks keep (no checkpointing){like}"

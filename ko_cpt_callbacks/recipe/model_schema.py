@@ -66,6 +66,26 @@ class Shape(StrictMapping):
     max_position_embeddings: Count | None = None
     """Tokens of the longest row that it reads; None: not known before it is loaded."""
 
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def head_width(self) -> int:
+        """Numbers of one attention head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def query_width(self) -> int:
+        """Numbers of all queries of a token."""
+        return self.num_attention_heads * self.head_width
+
+    @property
+    def key_width(self) -> int:
+        """Numbers of all its keys."""
+        return self.key_heads * self.head_width
+
 
 class NewTokenizer(StrictMapping):
     """A tokenizer trained on the spot."""

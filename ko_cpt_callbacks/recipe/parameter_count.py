@@ -1,12 +1,19 @@
-"""How many numbers a model has, part by part, and what a recipe makes of them: more rows, two matrices of one."""
+"""How many numbers a model has, part by part, and what a recipe makes of them: more rows, untied matrices, adapters.
+
+Stages share adapters: a quantized body cannot take an adapter's product into its weights without loss, and cannot be
+trained without one, so there the run has one adapter, from the first stage to the last. Elsewhere stages that follow
+each other with the same settings share one, and it is merged into the weights before a stage with other settings or
+without.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
-from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.recipe.schema import Lora, Page
 
 ALL_LINEAR: Final = "all-linear"
 """PEFT's word for every linear layer but the head; here of the blocks."""
@@ -167,3 +174,68 @@ def when_stages_begin(page: Page, count: ParameterCount) -> ParameterCount:
         multiple=None if extend is None else extend.pad_to_multiple_of,
         untie=page.base.untie,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter, and what is trained whole beside it while it is there.
+
+    Attributes:
+        settings: Of LoRA.
+        stages: The stages that share it, in order.
+        layers: The layers that one of them moves; None for all.
+        input: Whether one of them trains the input embedding, or rows of it.
+        output: The same of the head.
+    """
+
+    settings: Lora
+    stages: tuple[str, ...]
+    layers: tuple[int, ...] | None
+    input: bool
+    output: bool
+
+
+def stage_lora(page: Page, name: str) -> Lora | None:
+    """The settings that a stage's layers move through, where it names another stage those of that one."""
+    lora = page.stages[name].lora
+    while isinstance(lora, str):
+        lora = page.stages[lora].lora
+    return lora
+
+
+def stage_adapter(page: Page, name: str) -> Adapter | None:
+    """The adapter that is on the model in a stage; None where there is none.
+
+    Args:
+        page: A recipe without mistakes.
+        name: Of the stage. Over a quantised body it need not use the adapter itself.
+    """
+    shared = [(lora, tuple(names)) for lora, names in groupby(page.stages, lambda stage: stage_lora(page, stage))]
+    if page.base.quantization == "none":
+        settings, names = next(item for item in shared if name in item[1])
+    else:
+        settings, names = next((lora for lora, _ in shared if lora is not None), None), tuple(page.stages)
+    if settings is None:
+        return None
+    count = page.base.sizes.num_hidden_layers
+    trains = [page.stages[stage].trains for stage in names]
+    moved = {index for part in trains for index in layer_indices(part.layers, count)}
+    return Adapter(
+        settings,
+        names,
+        None if len(moved) == count else tuple(sorted(moved)),
+        any(part.input != "none" for part in trains),
+        any(part.output != "none" for part in trains),
+    )
+
+
+def layer_indices(layers: str | Sequence[int], count: int) -> tuple[int, ...]:
+    """The layers that a word stands for, counted from 0.
+
+    >>> layer_indices("odd", 5)
+    (1, 3)
+    """
+    if not isinstance(layers, str):
+        return tuple(sorted(layers))
+    every = {"none": range(0), "odd": range(1, count, 2), "even": range(0, count, 2), "all": range(count)}
+    return tuple(every[layers])

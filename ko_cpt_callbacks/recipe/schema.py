@@ -3,17 +3,13 @@
 One recipe describes one run: a base model, a tokenizer, texts, evaluation sets and stages. What its parts must agree
 on is in `recipe.checks`; both are asked before anything is loaded.
 
-Stages share adapters: a quantized body cannot take an adapter's product into its weights without loss, and cannot be
-trained without one, so there the run has one adapter, from the first stage to the last. Elsewhere stages that follow
-each other with the same settings share one, and it is merged into the weights before a stage with other settings or
-without.
+The texts below the keys are the words of the JSON Schema, for editors and for ``docs/recipe.md``. An editor completes
+and checks a recipe that begins with ``# yaml-language-server: $schema=recipe.schema.json``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
@@ -36,8 +32,13 @@ from ko_cpt_callbacks.recipe.model_schema import (
 from ko_cpt_callbacks.yaml.shape import StrictMapping
 
 
-def _list_or_text(value: Any) -> str:
-    return "<list>" if isinstance(value, list) else "<text>"
+def _apart(kind: type) -> Discriminator:
+    """Of two forms that a value may have, by its kind, so that its mistakes are those of one form."""
+    return Discriminator(lambda value: "<it>" if isinstance(value, kind) else "<other>")
+
+
+Texts = Annotated[list[Text], Field(min_length=1)]
+TextOrTexts = Annotated[Annotated[Texts, Tag("<it>")] | Annotated[Text, Tag("<other>")], _apart(list)]
 
 
 class HangulShare(StrictMapping):
@@ -89,15 +90,9 @@ class Source(StrictMapping):
 
     language: Language
     """The code of its language."""
-    bundled: Annotated[list[Text], Field(min_length=1)] | None = None
+    bundled: Texts | None = None
     """Names of files that come with the package, in ``recipes/text``."""
-    files: (
-        Annotated[
-            Annotated[list[Text], Field(min_length=1), Tag("<list>")] | Annotated[Text, Tag("<text>")],
-            Discriminator(_list_or_text),
-        ]
-        | None
-    ) = None
+    files: TextOrTexts | None = None
     """A path, a folder or a pattern, or several, from the recipe's folder on: ``.txt``, ``.jsonl``, ``.json``,
     ``.csv``, ``.parquet``, as they are or packed (``.gz``, ``.zst``, ``.xz``, ``.bz2``). Of a folder every such file in
     it and below, sorted by name."""
@@ -159,18 +154,6 @@ class EvalSet(StrictMapping):
     """At most so many of the held-out documents. None: all."""
 
 
-def _mapping_or_name(value: Any) -> str:
-    return "<name>" if isinstance(value, str) else "<settings>"
-
-
-def _list_or_word(value: Any) -> str:
-    return "<list>" if isinstance(value, list) else "<word>"
-
-
-def _text_or_number(value: Any) -> str:
-    return "<text>" if isinstance(value, str) else "<number>"
-
-
 TargetWord = Annotated[str, StringConstraints(pattern=r"^all-linear$")]
 
 
@@ -183,10 +166,7 @@ class Lora(StrictMapping):
     """Scale, divided by the rank (with ``use_rslora`` by its root)."""
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the adapter's inputs that is dropped in training."""
-    target_modules: Annotated[
-        Annotated[list[Text], Field(min_length=1), Tag("<list>")] | Annotated[TargetWord, Tag("<word>")],
-        Discriminator(_list_or_word),
-    ]
+    target_modules: Annotated[Annotated[Texts, Tag("<it>")] | Annotated[TargetWord, Tag("<other>")], _apart(list)]
     """Linear layers of the blocks: by the last word of their names, or by more of it; ``all-linear``: all of them."""
     use_rslora: bool = False
     """Whether the scale is divided by the root of the rank."""
@@ -200,8 +180,7 @@ class Trains(StrictMapping):
     output: RowsChoice = "none"
     """The same of the head."""
     layers: Annotated[
-        Annotated[LayersChoice, Tag("<word>")] | Annotated[list[Index], Field(min_length=1), Tag("<list>")],
-        Discriminator(_list_or_word),
+        Annotated[LayersChoice, Tag("<other>")] | Annotated[list[Index], Field(min_length=1), Tag("<it>")], _apart(list)
     ] = "none"
     """Transformer blocks, counted from 0: ``odd`` is 1, 3, 5, …; ``all`` without LoRA is everything but the
     embeddings, the last norm too."""
@@ -224,19 +203,12 @@ class StageWatch(StrictMapping):
     for all of these. They narrow the forecast, and a run that leaves their band is a finding."""
     stop_on: list[Text] = Field(default_factory=list)
     """Finding codes that stop the stage; the next one begins."""
-    grace: (
-        Annotated[Annotated[Index, Tag("<number>")] | Annotated[Text, Tag("<text>")], Discriminator(_text_or_number)]
-        | None
-    ) = None
+    grace: Annotated[Annotated[Index, Tag("<other>")] | Annotated[Text, Tag("<it>")], _apart(str)] | None = None
     """Before which nothing stops: optimizer steps, or ``tokens:1e6``."""
     patience: Count | None = None
     """Evaluations without improvement after which the stage stops."""
     min_delta: (
-        Annotated[
-            Annotated[float, Field(ge=0), Tag("<number>")] | Annotated[Text, Tag("<text>")],
-            Discriminator(_text_or_number),
-        ]
-        | None
+        Annotated[Annotated[float, Field(ge=0), Tag("<other>")] | Annotated[Text, Tag("<it>")], _apart(str)] | None
     ) = None
     """What counts as improvement: nats per token, or ``1%`` of the best loss."""
     alerts: list[AlertWord] = Field(default_factory=list)
@@ -249,13 +221,7 @@ class Stage(StrictMapping):
 
     trains: Trains
     """Which parts of the model move."""
-    lora: (
-        Annotated[
-            Annotated[Lora, Tag("<settings>")] | Annotated[Name, Tag("<name>")],
-            Discriminator(_mapping_or_name),
-        ]
-        | None
-    ) = None
+    lora: Annotated[Annotated[Lora, Tag("<other>")] | Annotated[Name, Tag("<it>")], _apart(str)] | None = None
     """The layers move through this adapter; a name: through that of an earlier stage, which goes on. None: they move
     themselves."""
     arguments: dict[Name, Any]
@@ -306,77 +272,24 @@ class Page(StrictMapping):
     of your own as you like; in one that comes with the package every number has one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter, and what is trained whole beside it while it is there.
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+_TITLE: Final = "Recipe of ko-cpt"
 
-    Attributes:
-        settings: Of LoRA.
-        stages: The stages that share it, in order.
-        layers: The layers that one of them moves; None for all.
-        input: Whether one of them trains the input embedding, or rows of it.
-        output: The same of the head.
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, every key with its meaning.
+
+    What parts must agree on it cannot say; ``ko-cpt validate`` does.
     """
-
-    settings: Lora
-    stages: tuple[str, ...]
-    layers: tuple[int, ...] | None
-    input: bool
-    output: bool
-
-
-def stage_lora(page: Page, name: str) -> Lora | None:
-    """The settings that a stage's layers move through, where it names another stage those of that one."""
-    lora = page.stages[name].lora
-    while isinstance(lora, str):
-        lora = page.stages[lora].lora
-    return lora
-
-
-def stage_adapter(page: Page, name: str) -> Adapter | None:
-    """The adapter that is on the model in a stage; None where there is none.
-
-    Args:
-        page: A recipe without mistakes.
-        name: Of the stage. Over a quantised body it need not use the adapter itself.
-    """
-    names = tuple(page.stages)
-    if page.base.quantization == "none":
-        settings = stage_lora(page, name)
-        if settings is None:
-            return None
-        names = _neighbours(page, names, name, settings)
-    else:
-        settings = next(found for stage in names if (found := stage_lora(page, stage)) is not None)
-    count = page.base.sizes.num_hidden_layers
-    moved = {index for stage in names for index in layer_indices(page.stages[stage].trains.layers, count)}
-    return Adapter(
-        settings,
-        names,
-        None if len(moved) == count else tuple(sorted(moved)),
-        any(page.stages[stage].trains.input != "none" for stage in names),
-        any(page.stages[stage].trains.output != "none" for stage in names),
-    )
-
-
-def layer_indices(layers: str | Sequence[int], count: int) -> tuple[int, ...]:
-    """The layers that a word stands for, counted from 0.
-
-    >>> layer_indices("odd", 5)
-    (1, 3)
-    """
-    if not isinstance(layers, str):
-        return tuple(sorted(layers))
-    every: dict[str, Any] = {"none": range(0), "odd": range(1, count, 2), "even": range(0, count, 2)}
-    return tuple(every.get(layers, range(count)))
-
-
-def _neighbours(page: Page, names: Sequence[str], name: str, settings: Lora) -> tuple[str, ...]:
-    """The stages around one that follow each other with its settings."""
-    place = names.index(name)
-    first, last = place, place
-    while first > 0 and stage_lora(page, names[first - 1]) == settings:
-        first -= 1
-    while last + 1 < len(names) and stage_lora(page, names[last + 1]) == settings:
-        last += 1
-    return tuple(names[first : last + 1])
+    schema = Page.model_json_schema()
+    parts = schema["$defs"]
+    for part in (schema, *parts.values()):
+        for entry in (part, *part["properties"].values()):
+            entry.pop("title", None)
+            # pydantic leaves out of a key what its part says in the same words.
+            words = entry.get("description") or parts[entry["$ref"].rpartition("/")[2]]["description"]
+            entry["description"] = " ".join(words.replace("``", "`").split())
+            if entry.get("default") == "" or isinstance(entry.get("default"), dict):  # the words say it
+                del entry["default"]
+    parts[Stage.__name__]["required"].remove("arguments")  # they may stand in `defaults`
+    return {"$schema": _DRAFT, "title": _TITLE, **schema}

@@ -16,7 +16,9 @@ from ko_cpt_callbacks.yaml.reading import YamlDocument
 class StrictMapping(BaseModel):
     """A mapping of a file: unknown keys are refused, a text is no number, and nothing changes once read."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True
+    )
 
 
 _KINDS: Final = {

@@ -18,8 +18,8 @@ from ko_cpt_callbacks.recipe import reading
 from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
+from ko_cpt_callbacks.recipe.parameter_count import stage_lora
 from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
-from ko_cpt_callbacks.recipe.schema import stage_lora
 from ko_cpt_callbacks.training.model.layout import empty_model
 from ko_cpt_callbacks.yaml.mistake import dotted
 

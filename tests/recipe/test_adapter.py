@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ko_cpt_callbacks.recipe.parameter_count import layer_indices, stage_adapter, stage_lora
 from ko_cpt_callbacks.recipe.reading import read_recipe
-from ko_cpt_callbacks.recipe.schema import Page, layer_indices, stage_adapter, stage_lora
+from ko_cpt_callbacks.recipe.schema import Page
 
 HEAD = """\
 id: made

@@ -26,8 +26,9 @@ from typer.testing import CliRunner
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.cli.recipe_page import memory_of
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.parameter_count import Adapter
 from ko_cpt_callbacks.recipe.reading import read_recipe
-from ko_cpt_callbacks.recipe.schema import Adapter, Lora
+from ko_cpt_callbacks.recipe.schema import Lora
 from ko_cpt_callbacks.training import run as module
 from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe

@@ -13,8 +13,7 @@ from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.facts import quantization
-from ko_cpt_callbacks.recipe.parameter_count import targeted
-from ko_cpt_callbacks.recipe.schema import Adapter
+from ko_cpt_callbacks.recipe.parameter_count import Adapter, targeted
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
 from ko_cpt_callbacks.training.model.layout import block_path, blocks_of, module_name, read_layout
 from ko_cpt_callbacks.training.model.trainable import base_of, is_tied, live_copy

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.base_config import with_shape
-from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
+from ko_cpt_callbacks.recipe.parameter_count import stage_adapter
+from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.model.config import shape_of
 from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
 from ko_cpt_callbacks.training.model.new_rows import RowSettings, add_rows

@@ -10,7 +10,8 @@ from torch import nn
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.structure import Blocks, adapter_parameters, embedding_parts, text_config
 from ko_cpt_callbacks.hf.model.trained_parts import hold_rows, release_rows
-from ko_cpt_callbacks.recipe.schema import Trains, layer_indices
+from ko_cpt_callbacks.recipe.parameter_count import layer_indices
+from ko_cpt_callbacks.recipe.schema import Trains
 from ko_cpt_callbacks.training.model.layout import blocks_of
 
 

@@ -29,8 +29,9 @@ from transformers import (
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.recipe.family import KINDS
 from ko_cpt_callbacks.recipe.model_schema import Base, Build
+from ko_cpt_callbacks.recipe.parameter_count import stage_adapter
 from ko_cpt_callbacks.recipe.reading import RecipeFile
-from ko_cpt_callbacks.recipe.schema import Page, stage_adapter
+from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.training.arguments import training_arguments
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, first_texts
 from ko_cpt_callbacks.training.folder import (

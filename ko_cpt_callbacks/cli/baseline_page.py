@@ -283,9 +283,9 @@ def _values(baseline: Baseline) -> Iterator[tuple[str, ...]]:
 
 
 def _offsets(entry: Entry) -> Iterator[tuple[str, ...]]:
-    for offset, item in zip(entry.quantization_offsets(), entry.file.quantization_offsets, strict=True):
+    for item in entry.file.quantization_offsets:
         inputs = ", ".join(f"{name} {text}" for name, text in (item.inputs or {}).items())
-        yield offset.quantization, f"{offset.nats:+.4f} nats/token", offset.grade, f"{item.formula} with {inputs}"
+        yield item.quantization, f"{item.reach().value:+.4f} nats/token", item.grade, f"{item.formula} with {inputs}"
 
 
 def _benchmarks(entry: Entry) -> Iterator[tuple[str, ...]]:

@@ -125,7 +125,7 @@ def _show(id: str, *, as_json: bool) -> None:
 
 
 def _validate(file: str) -> None:
-    from ko_cpt_callbacks.compare.entry import read_entry
+    from ko_cpt_callbacks.compare.registry import read_entry
 
     entry = read_entry(Path(file))
     figures = entry.figures()

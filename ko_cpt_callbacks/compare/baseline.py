@@ -14,7 +14,7 @@ from ko_cpt_callbacks.compare.stage import NOT_STATED, UNKNOWN, StageFacts, Trai
 
 __all__ = [
     "GRADES", "PRETRAINING", "Baseline", "BaselineStage", "BaselineValue", "Efficiency", "Grade", "Kind", "MatchReason",
-    "Metric", "QuantizationOffset", "Split", "StageMatch", "Start", "matching_stage", "stage_values",
+    "Metric", "Split", "StageMatch", "Start", "matching_stage", "stage_values",
 ]  # fmt: skip
 
 Grade: TypeAlias = Literal["V", "S", "D", "UNCONFIRMED", "M", "OWN"]
@@ -219,27 +219,6 @@ class Efficiency:
     title: str
     gpu: str
     tokens_per_gpu_hour: float
-    low: float
-    high: float
-    grade: Grade
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizationOffset:
-    """What loading one and the same model in fewer bits adds to its loss.
-
-    Args:
-        id: The baseline's id.
-        quantization: ``8-bit`` or ``4-bit``, against 16-bit weights.
-        nats: Nats per token that it adds.
-        low: Lowest value that the printed digits leave possible.
-        high: Highest such value.
-        grade: Grade of the figure.
-    """
-
-    id: str
-    quantization: str
-    nats: float
     low: float
     high: float
     grade: Grade

@@ -16,9 +16,9 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import SafeRepresenter
 
-from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, parse_entry
+from ko_cpt_callbacks.compare.entry import Entry
 from ko_cpt_callbacks.compare.own_run import own_run
-from ko_cpt_callbacks.compare.registry import bundled_ids, installed_ids, own_folder
+from ko_cpt_callbacks.compare.registry import SUFFIX, bundled_ids, installed_ids, own_folder, parse_entry
 from ko_cpt_callbacks.compare.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.forecast.family import FamilyRun, Unfit, family_in, family_row, family_run

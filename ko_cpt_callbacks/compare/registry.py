@@ -1,22 +1,36 @@
-"""Which baselines there are, and one by its id: those of this package, of other packages, and the user's own."""
+"""Which baselines there are, and one by its id: those of this package, of other packages, and the user's own.
+
+A file is read strictly. Nothing of it is executed, nothing is loaded.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency, QuantizationOffset
-from ko_cpt_callbacks.compare.entry import SUFFIX, Entry, read_entry
+from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency
+from ko_cpt_callbacks.compare.entry import Entry, disagreements
+from ko_cpt_callbacks.compare.schema import BaselineFile
+from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.watch.argument import BaselineData
-from ko_cpt_callbacks.yaml.mistake import near_miss
+from ko_cpt_callbacks.yaml.mistake import Mistake, near_miss, one_each, shown
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, YamlDocument, leaves, read_document, read_text
+from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
 """Names the folder of the user's own baselines."""
+
+MAX_BYTES: Final = 65_536
+"""The largest baseline that is read; chosen, not measured: the longest that comes with the package has 14,000."""
+
+SUFFIX: Final = ".yaml"
+_WHAT: Final = "a baseline"
 
 
 def bundled_folder() -> Path:
@@ -139,14 +153,70 @@ def efficiency_table() -> tuple[Efficiency, ...]:
     return tuple(sorted(rows, key=lambda row: row.tokens_per_gpu_hour))
 
 
-def quantization_offsets() -> tuple[QuantizationOffset, ...]:
-    """What loading a model in fewer bits has been seen to add to its loss."""
-    return tuple(offset for entry in entries()[0] for offset in entry.quantization_offsets())
-
-
 def _ids(folder: Path) -> tuple[str, ...]:
     try:
         names = [path.name for path in folder.iterdir() if path.is_file()]
     except OSError:
         return ()
     return tuple(sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)))
+
+
+def read_entry(path: Path) -> Entry:
+    """The baseline of a file.
+
+    Args:
+        path: The file, ``<id>.yaml``.
+
+    Raises:
+        BaselineError: If it cannot be used. It tells every mistake, one a line: file and line, key, what was found,
+            what is expected, and what was probably meant.
+    """
+    return parse_entry(read_text(path, MAX_BYTES, BaselineError, _WHAT, f"{_WHAT} of a few pages"), path)
+
+
+def parse_entry(text: str, path: Path) -> Entry:
+    """The baseline of a text.
+
+    Args:
+        text: What the file says, or will say.
+        path: The file; it need not be there.
+
+    Raises:
+        BaselineError: As `read_entry`.
+    """
+    document = read_document(text, _WHAT)
+    if document.values is None:
+        raise _error(document.mistakes or [Mistake((), 1, "an empty file", _WHAT)], path)
+    if not isinstance(document.values, dict):
+        raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], path)
+    file, mistakes = shape_mistakes(BaselineFile, document)
+    told = [*document.mistakes, *_blanks(document), *mistakes]
+    if file is not None:
+        if path.name != f"{file.id}{SUFFIX}":
+            told.append(Mistake(("id",), document.lines[("id",)], shown(file.id), f"the file's name {path.stem}"))
+        told.extend(
+            Mistake(key, line_of(document, key), found, expected, near)
+            for key, found, expected, near in (*disagreements(file), *_outside(file, path))
+        )
+    if told or file is None:
+        raise _error(told, path)
+    return Entry(path, file, document.values)
+
+
+def _error(mistakes: Iterable[Mistake], path: Path) -> BaselineError:
+    return BaselineError("\n".join(mistake.sentence(str(path)) for mistake in one_each(mistakes)))
+
+
+def _blanks(document: YamlDocument) -> list[Mistake]:
+    """Keys with nothing behind them: that a source does not state a value must be written."""
+    expected = f"a value, or the text {NOT_STATED}"
+    blank = (key for key, value in leaves(document.values) if value is None)
+    return [Mistake(key, line_of(document, key), "nothing", expected) for key in blank]
+
+
+def _outside(file: BaselineFile, path: Path) -> KeyMistakes:
+    """Files of row sums that lie elsewhere than beside the baseline, through a link for example."""
+    folder = path.parent.resolve()
+    for number, value in enumerate(file.values or ()):
+        if value.rows_file is not None and not (folder / value.rows_file).resolve().is_relative_to(folder):
+            yield ("values", number, "rows_file"), shown(value.rows_file), "a file beside the baseline", None

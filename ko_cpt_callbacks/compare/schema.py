@@ -1,4 +1,4 @@
-"""What a baseline's file may say, and what its parts must agree on.
+"""What a baseline's file may say. What its parts must agree on is in `ko_cpt_callbacks.compare.entry`.
 
 Every key is known; what a source does not say is the text ``not stated``.
 
@@ -8,18 +8,15 @@ one its formula and inputs, so that it can be derived again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.compare.baseline import PRETRAINING, Grade, Kind, Metric, Split, Start
-from ko_cpt_callbacks.compare.figure import FORMULAS, OVER_MANY, Derived, derive, read_printed
+from ko_cpt_callbacks.compare.baseline import Grade, Kind, Metric, Split, Start
+from ko_cpt_callbacks.compare.figure import Derived, derive, read_printed
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
-from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistakes
+from ko_cpt_callbacks.yaml.mistake import Key, shown
 from ko_cpt_callbacks.yaml.shape import StrictMapping
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
@@ -66,6 +63,29 @@ class Figure(StrictMapping):
     """What the figure takes for granted."""
     contradicted_by: Annotated[list[Contradiction], Field(min_length=1)] | None = None
     """Where sources disagree: what the others say. Then there is no ``value``: one of them would be a guess."""
+
+    def derived(self) -> Derived:
+        """A computed figure, computed again.
+
+        Raises:
+            ValueError: If it cannot be.
+        """
+        inputs = self.inputs or {}
+        for name, item in inputs.items():
+            numbers = isinstance(item, list) and all(type(number) in (int, float) for number in item)
+            if not numbers and not isinstance(item, str):
+                raise ValueError(f"{name}: {shown(item)}, where a printed number in quotation marks is expected")
+        return derive(self.formula or "", inputs)
+
+    def reach(self) -> Derived:
+        """A number, and the range that its derivation or its print leaves open."""
+        if self.origin == "computed":
+            return self.derived()
+        assert self.value is not None  # of a text no one asks for the range
+        if self.quoted is None:
+            return Derived(self.value, self.value, self.value)
+        printed = read_printed(self.quoted)
+        return Derived(self.value, printed.low, printed.high)
 
 
 class Value(Figure):
@@ -213,30 +233,6 @@ class BaselineFile(StrictMapping):
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
 
 
-_UNITS: Final = {"loss": "nats per token", "ppl": "perplexity", keys.BITS_PER_BYTE: "bits per byte"}
-# A computed number in the file is for people; it may be rounded, but not more than this share.
-_SHOWN: Final = 5e-4  # chosen: three digits and a half
-_OWN: Final = "own"
-
-
-def disagreements(file: BaselineFile) -> KeyMistakes:
-    """Key, found, expected and near miss of everything that contradicts something else."""
-    figures = list(figures_of(file))
-    quoted = {figure.quoted for _, figure in figures if figure.quoted is not None}
-    for key, figure in figures:
-        if isinstance(figure, Figure):
-            yield from _figure(key, figure, quoted, own=file.status == _OWN)
-        if figure.source is not None and figure.source not in file.sources:
-            known = list(file.sources)
-            expected = f"one of sources ({', '.join(known)})"
-            yield (*key, "source"), shown(figure.source), expected, near_miss(figure.source, known)
-    yield from _stages(file)
-    for number, value in enumerate(file.values or ()):
-        yield from _value(("values", number), value, file)
-    yield from _bibtex(file)
-    yield from _comparable(file)
-
-
 def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Contradiction]]:
     """Every figure of a file with its place."""
     if isinstance(at, (Figure, Contradiction)):
@@ -250,137 +246,3 @@ def figures_of(at: Any, key: Key = ()) -> Iterator[tuple[Key, Figure | Contradic
     elif isinstance(at, list):
         for number, item in enumerate(at):
             yield from figures_of(item, (*key, number))
-
-
-def _figure(key: Key, figure: Figure, quoted: set[str], *, own: bool) -> KeyMistakes:
-    origin = figure.origin
-    wanted = {"computed": "OWN" if own else "D", "note-only": "UNCONFIRMED", "measured": "OWN"}.get(origin)
-    if wanted is not None and figure.grade != wanted:
-        yield (*key, "grade"), figure.grade, f"{wanted}, the grade of what is {origin}", wanted
-    if wanted is None and figure.grade in ("D", "UNCONFIRMED", "OWN"):
-        yield (*key, "origin"), origin, f"the origin that grade {figure.grade} has", None
-    if origin == "measured" and not own:
-        yield (*key, "origin"), origin, "reported, computed or note-only, in what is not the user's own", None
-    if origin in ("reported", "note-only"):
-        needed = [name for name in ("quoted", "source", "locator") if getattr(figure, name) is None]
-        yield from (((*key, name), "nothing", f"this key, in what is {origin}", None) for name in needed)
-    if origin == "computed":
-        yield from _computed(key, figure, quoted)
-        return
-    for name in ("formula", "inputs", "low", "high"):
-        if getattr(figure, name) is not None:
-            yield (*key, name), "a key of what is computed", f"no such key in what is {origin}", None
-    if figure.contradicted_by is not None and figure.value is not None:
-        yield (*key, "value"), f"{figure.value:.10g}", "no value, where sources contradict each other", None
-    if figure.quoted is not None and figure.value is not None:
-        yield from _rounding(key, figure.quoted, figure.value)
-
-
-def _rounding(key: Key, quoted: str, value: float) -> KeyMistakes:
-    try:
-        printed = read_printed(quoted)
-    except ValueError:
-        yield (*key, "quoted"), shown(quoted), "a number, where there is a value (2.8064, 9.7B, 43.9 GB)", None
-        return
-    if not printed.low <= value <= printed.high:
-        expected = f"a number that is printed {quoted}, {printed.low:.10g} to {printed.high:.10g}"
-        yield (*key, "value"), f"{value:.10g}", expected, None
-
-
-def _computed(key: Key, figure: Figure, quoted: set[str]) -> KeyMistakes:
-    missing = [name for name in ("formula", "inputs", "value") if getattr(figure, name) is None]
-    yield from (((*key, name), "nothing", "this key, in what is computed", None) for name in missing)
-    if figure.formula is not None and figure.formula not in FORMULAS:
-        near = near_miss(figure.formula, FORMULAS)
-        yield (*key, "formula"), shown(figure.formula), f"one of {'; '.join(FORMULAS)}", near
-        return
-    if missing:
-        return
-    try:
-        derived = derived_figure(figure)
-    except ValueError as error:
-        yield (*key, "inputs"), str(error), f"the inputs of {figure.formula}", None
-        return
-    if figure.formula not in OVER_MANY:
-        for name, text in (figure.inputs or {}).items():
-            if text not in quoted:
-                yield (*key, "inputs", name), shown(text), "digits that another figure of this file quotes", None
-    for name in ("value", "low", "high"):
-        written, found = getattr(figure, name), getattr(derived, name)
-        if written is not None and not math.isclose(written, found, rel_tol=_SHOWN):
-            yield (*key, name), f"{written:.10g}", f"{found:.6g}, which is what {figure.formula} gives", f"{found:.4g}"
-
-
-def derived_figure(figure: Figure) -> Derived:
-    """A computed figure, computed again.
-
-    Raises:
-        ValueError: If it cannot be.
-    """
-    inputs = figure.inputs or {}
-    for name, item in inputs.items():
-        numbers = isinstance(item, list) and all(type(number) in (int, float) for number in item)
-        if not numbers and not isinstance(item, str):
-            raise ValueError(f"{name}: {shown(item)}, where a printed number in quotation marks is expected")
-    return derive(figure.formula or "", inputs)
-
-
-def _stages(file: BaselineFile) -> KeyMistakes:
-    seen: set[str] = set()
-    for number, stage in enumerate(file.stages):
-        if stage.name in seen:
-            yield ("stages", number, "name"), shown(stage.name), "a name that no earlier stage has", None
-        seen.add(stage.name)
-
-
-def _value(key: Key, value: Value, file: BaselineFile) -> KeyMistakes:
-    known = [stage.name for stage in file.stages]
-    if value.stage not in known:
-        yield (*key, "stage"), shown(value.stage), f"a stage ({', '.join(known)})", near_miss(value.stage, known)
-    if value.value is None:
-        yield (*key, "value"), "nothing", "this key", None
-    elif value.value <= 0:
-        yield (*key, "value"), f"{value.value:.10g}", "more than 0", None
-    if value.unit != _UNITS[value.metric]:
-        yield (*key, "unit"), shown(value.unit), _UNITS[value.metric], None
-    for name in ("se", "fingerprint", "tokens", "bytes", "rows", "rows_file"):
-        if value.origin != "measured" and getattr(value, name) is not None:
-            yield (*key, name), "a key of what is measured", f"no such key in what is {value.origin}", None
-    yield from _seeds(key, value)
-    if value.rows_file is not None and value.rows_file.partition("/")[0] != file.id:
-        yield (*key, "rows_file"), shown(value.rows_file), f"a file in the folder {file.id}", None
-
-
-def _seeds(key: Key, value: Value) -> KeyMistakes:
-    if value.seed_sd is None:
-        return
-    if value.seeds is None:
-        yield (*key, "seeds"), "nothing", "how many runs the standard deviation is of", None
-    losses = (value.inputs or {}).get("losses")
-    if value.formula in OVER_MANY and (value.seed_sd.inputs or {}).get("losses") != losses:
-        yield (*key, "seed_sd", "inputs"), "other losses", "the losses of the mean", None
-    if isinstance(losses, list) and len(losses) != value.seeds:
-        yield (*key, "seeds"), f"{value.seeds}", f"{len(losses)}, the number of its losses", None
-
-
-def _bibtex(file: BaselineFile) -> KeyMistakes:
-    for name, source in file.sources.items():
-        text = source.bibtex
-        whole = text.startswith("@") and text.endswith("}") and text.count("{") == text.count("}")
-        if not whole or source.url not in text:
-            yield ("sources", name, "bibtex"), shown(text), f"one BibTeX entry that names {source.url}", None
-
-
-def _comparable(file: BaselineFile) -> KeyMistakes:
-    """What no loss can be compared with says why; the rest has something to compare with."""
-    usable = file.kind in PRETRAINING and any(
-        value.split == "eval" and stage.reference and value.stage == stage.name
-        for value in file.values or ()
-        for stage in file.stages
-    )
-    if not usable and file.why_not is None:
-        yield ("why_not",), "nothing", "why no loss can be compared with this (it has no loss on held-out text)", None
-    if (file.status == _OWN) != any(value.grade == "OWN" for value in file.values or ()):
-        yield ("status",), file.status, "own where, and only where, this package measured the values", None
-    if file.superseded_by == file.id:
-        yield ("superseded_by",), shown(file.id), "another baseline", None

@@ -23,7 +23,7 @@ from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.watch.stopping import read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping, whole
 from ko_cpt_callbacks.yaml.shape import line_of
 
 _SOURCE: Final = "source"
@@ -42,7 +42,7 @@ def source_mistakes(document: YamlDocument, overridden: Sequence[Key]) -> KeyMis
     values = document.values
     given = mapping(values, _SOURCE)
     content = {name: value for name, value in values.items() if name != _SOURCE}
-    for key in _numbers(content, ()):
+    for key in _numbers(content):
         changed = any(key[: len(other)] == other for other in overridden)
         if not changed and not any(_covers(entry, dotted(key)) for entry in given):
             expected = f'"{dotted(key)}", or what it begins with, under {_SOURCE}: where it is from, or '
@@ -55,19 +55,15 @@ def source_mistakes(document: YamlDocument, overridden: Sequence[Key]) -> KeyMis
             yield (_SOURCE, entry), found, "the key of a number", near_miss(entry, known)
 
 
-def _numbers(values: Any, key: Key) -> Iterator[Key]:
+def _numbers(values: Any) -> Iterator[Key]:
     """The keys of numbers; a target is one too."""
-    if isinstance(values, Mapping):
-        for name, item in values.items():
-            yield from _numbers(item, (*key, name))
-    elif isinstance(values, list):
-        for number, item in enumerate(values):
-            yield from _numbers(item, (*key, number))
-    elif isinstance(values, str):
-        if (len(key) > 1 and key[-2] == "targets") or (key[-2:-1] == (_WATCH,) and key[-1] in _SAID):
+    for key, value in leaves(values):
+        if isinstance(value, str):
+            is_number = key[-2:-1] == ("targets",) or (key[-2:-1] == (_WATCH,) and key[-1] in _SAID)
+        else:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number:
             yield key
-    elif isinstance(values, (int, float)) and not isinstance(values, bool):
-        yield key
 
 
 def _covers(entry: str, number: str) -> bool:

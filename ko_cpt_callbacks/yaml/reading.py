@@ -50,6 +50,15 @@ def entries(values: Any, *key: str) -> Sequence[Any]:
     return found if isinstance(found, list) else []
 
 
+def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Every value inside that is no mapping and no list, with the way to it."""
+    if isinstance(values, (Mapping, list)):
+        for name, item in values.items() if isinstance(values, Mapping) else enumerate(values):
+            yield from leaves(item, (*key, name))
+    else:
+        yield key, values
+
+
 def whole(value: Any) -> int | None:
     """A whole number of at least 1; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -587,12 +587,12 @@ def test_quantisation_is_named(tmp_path: Path) -> None:
 
 def test_constants_are_those_of_the_registry() -> None:
     """What quantised weights cost, and how far text alone moves a loss: the numbers in the sentences are recorded."""
-    from ko_cpt_callbacks.compare.registry import quantization_offsets
+    from ko_cpt_callbacks.compare.registry import entries
 
-    recorded = quantization_offsets()
+    recorded = [item for entry in entries()[0] for item in entry.file.quantization_offsets]
     assert {item.quantization for item in recorded} == set(QUANTIZATION_COST)
     for name, cost in QUANTIZATION_COST.items():  # of several the largest
-        most = max((item for item in recorded if item.quantization == name), key=lambda item: item.nats)
+        most = max((item.reach() for item in recorded if item.quantization == name), key=lambda reach: reach.value)
         assert most.low <= cost <= most.high
     (whole,) = ko_cpt_callbacks.find_baseline("frankenstallm-1b").stages
     losses = [math.log(value.value) if value.metric == "ppl" else value.value for value in whole.values]

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.cli.baseline_page import GROUPS, cells
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.entry import read_entry
-from ko_cpt_callbacks.compare.registry import FOLDER_VARIABLE, bundled_folder, bundled_ids
+from ko_cpt_callbacks.compare.registry import FOLDER_VARIABLE, bundled_folder, bundled_ids, read_entry
 
 if TYPE_CHECKING:
     from click.testing import Result

@@ -10,8 +10,8 @@ import pytest
 from compare.tiny_run import VALID, write
 
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.entry import MAX_BYTES, read_entry
 from ko_cpt_callbacks.compare.figure import FORMULAS
+from ko_cpt_callbacks.compare.registry import MAX_BYTES, read_entry
 from ko_cpt_callbacks.compare.stage import Trains
 from ko_cpt_callbacks.errors import BaselineError, KoCPTError
 

@@ -17,10 +17,10 @@ from docs_script import script_of_docs
 
 from ko_cpt_callbacks.cli.baseline_page import NOTHING, cells, group_of
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline
-from ko_cpt_callbacks.compare.entry import Entry, read_entry
+from ko_cpt_callbacks.compare.entry import Entry
 from ko_cpt_callbacks.compare.figure import MEAN, derive, read_printed
 from ko_cpt_callbacks.compare.reference import Reference, reference_of
-from ko_cpt_callbacks.compare.registry import bundled_folder, bundled_ids, find_baseline
+from ko_cpt_callbacks.compare.registry import bundled_folder, bundled_ids, find_baseline, read_entry
 from ko_cpt_callbacks.compare.resolution import SEED_SD_BITS
 from ko_cpt_callbacks.compare.schema import BaselineFile
 
@@ -349,7 +349,7 @@ def test_quantisation_offsets() -> None:
 
     assert [value.value for value in values] == [9.373, 9.476, 10.132]
     assert [value.quantization for value in values] == ["none", "8-bit", "4-bit"]
-    assert [round(item.nats, 4) for item in chinese.quantization_offsets()] == [0.0109, 0.0779]
+    assert [round(item.reach().value, 4) for item in chinese.file.quantization_offsets] == [0.0109, 0.0779]
     assert (chinese.file.language, bool(chinese.file.why_not)) == ("zh", True)
 
 

@@ -304,7 +304,7 @@ def _tell_doubts(page: Page) -> None:
 
 def _arguments_checked() -> str:
     """What is known of the arguments without importing transformers, and what is not."""
-    from ko_cpt_callbacks.recipe.arguments import installed_arguments
+    from ko_cpt_callbacks.recipe.installed import installed_arguments
 
     if installed_arguments() is None:
         return (

@@ -9,139 +9,21 @@ machine can do) the class is asked when a run begins.
 
 from __future__ import annotations
 
-import ast
-import functools
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final
 
-from ko_cpt_callbacks.recipe.installed import installed_folder
+from ko_cpt_callbacks.recipe.installed import ARGUMENTS, Kind, installed_arguments, installed_choices, taken_kinds
 from ko_cpt_callbacks.recipe.model_schema import MOST
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, mapping
 from ko_cpt_callbacks.yaml.shape import is_number
 
-Kind: TypeAlias = Literal["int", "float", "bool", "str", "list", "dict", "None"]
-"""A kind of YAML value, under Python's name."""
-
-CLASS: Final = "TrainingArguments"
-_FILE: Final = "training_args.py"
-_KINDS: Final[tuple[str, ...]] = get_args(Kind)
-_SAME: Final = {"List": "list", "Dict": "dict", "Mapping": "dict", "Sequence": "list"}
-_ANYTHING: Final = ("Any", "object")
-# What the class takes beside what its annotation says, as of transformers 4.57 and 5.23: `fsdp=True` is all that the
-# newer one wants, and both know a list of words.
-_TAKEN_TOO: Final = {"fsdp": "bool | list"}
-
-
-@functools.cache
-def installed_arguments() -> Mapping[str, str] | None:
-    """The arguments of the installed class with their annotations.
-
-    Returns:
-        Annotations as text, by name; None where transformers is not installed, or its source is not understood.
-    """
-    folder = installed_folder()
-    try:
-        return None if folder is None else read_arguments((folder / _FILE).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def read_arguments(source: str) -> dict[str, str] | None:
-    """The fields of the class ``TrainingArguments`` of a module.
-
-    Args:
-        source: The module's text.
-
-    Returns:
-        Annotations as text, by name, in order; None where there is no such class, or not all of its fields stand in
-        it: with a base class others would be taken for unknown ones.
-    """
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return None
-    found = next((item for item in body if isinstance(item, ast.ClassDef) and item.name == CLASS), None)
-    if found is None or found.bases:
-        return None
-    fields = {}
-    for item in found.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and _is_given(item):
-            more = _TAKEN_TOO.get(item.target.id)
-            fields[item.target.id] = ast.unparse(item.annotation) + (f" | {more}" if more else "")
-    return fields or None
-
-
-@functools.cache
-def taken_kinds(annotation: str) -> tuple[Kind, ...] | None:
-    """What kinds of values an annotation takes.
-
-    Args:
-        annotation: As text: ``float | None``, ``Optional[float]``, ``Union[IntervalStrategy, str]``.
-
-    Returns:
-        The kinds in order, each once; None for any: there is something in it that is not understood.
-    """
-    try:
-        parts = list(_parts(ast.parse(annotation, mode="eval").body))
-    except (SyntaxError, ValueError):
-        return None
-    kinds = [part for part in parts if part in _KINDS]
-    unknown = [part for part in parts if part not in _KINDS]
-    # A class beside str is an enum, whose values are texts; a class alone may be made from anything.
-    if any(part == "" or part in _ANYTHING for part in unknown) or (unknown and "str" not in kinds):
-        return None
-    return tuple(kind for kind in get_args(Kind) if kind in kinds)
-
-
-def _is_given(field: ast.AnnAssign) -> bool:
-    """Whether it is an argument: not of the class alone, and not ``field(init=False)``."""
-    if ast.unparse(field.annotation).rpartition("ClassVar")[1]:
-        return False
-    words = field.value.keywords if isinstance(field.value, ast.Call) else []
-    return not any(word.arg == "init" and ast.unparse(word.value) == "False" for word in words)
-
-
-def _parts(node: ast.expr) -> Iterator[str]:
-    """The names of a union's parts; an empty one for what is not understood."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        yield from _parts(node.left)
-        yield from _parts(node.right)
-    elif isinstance(node, ast.Subscript):
-        yield from _subscript(_name(node.value), node.slice)
-    elif isinstance(node, ast.Constant) and node.value is None:
-        yield "None"
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield from _parts(ast.parse(node.value, mode="eval").body)
-    else:
-        yield _name(node)
-
-
-def _subscript(name: str, inner: ast.expr) -> Iterator[str]:
-    if name in ("Optional", "Union"):
-        for part in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
-            yield from _parts(part)
-        if name == "Optional":
-            yield "None"
-    elif name in ("list", "dict"):
-        yield name
-    else:
-        yield ""
-
-
-def _name(node: ast.expr) -> str:
-    """``str`` of ``str`` and of ``builtins.str``; empty for what is no name."""
-    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-    return _SAME.get(name, name)
-
-
 OWN_ARGUMENTS: Final = ("output_dir", "seed", "data_seed", "disable_tqdm", "resume_from_checkpoint", "push_to_hub")
 """What ``ko-cpt train`` decides: where things go, and how they are shown and repeated."""
 
-INSTALLED: Final = f"the installed transformers.{CLASS}"
+INSTALLED: Final = f"the installed transformers.{ARGUMENTS}"
 
 _WORDS: Final[Mapping[Kind, str]] = {
     "int": "a whole number",
@@ -194,8 +76,8 @@ _RANGES: Final[Mapping[str, _Range]] = {
 
 
 def argument_mistakes(values: Any) -> KeyMistakes:
-    """Names, kinds and ranges; where the installed class is not known, only what this module knows of itself."""
-    installed = installed_arguments()
+    """Names, kinds, ranges and words; where the installed class is not known, only what this module knows of itself."""
+    installed, words = installed_arguments(), installed_choices()
     stated = {name: part.annotation for name, part in _RANGES.items()} if installed is None else installed
     ways: list[tuple[str, ...]] = [("base", "build", "pretraining", "arguments")]
     ways += [("stages", name, "arguments") for name in mapping(values, "stages")]
@@ -204,6 +86,7 @@ def argument_mistakes(values: Any) -> KeyMistakes:
             yield from name_mistakes(way, [name], installed)
             if name not in OWN_ARGUMENTS and (installed is None or name in installed):
                 yield from _value((*way, name), value, stated.get(name), _RANGES.get(name))
+            yield from _word((*way, name), value, words.get(name, ()))
         if way[0] == "stages" and at(values, *way, "load_best_model_at_end") is True:
             expected = "false: a stage ends with its last weights, which are measured and handed on; "
             expected += "patience ends it sooner"
@@ -270,59 +153,13 @@ def _meant(value: Any, kinds: tuple[Kind, ...]) -> str | None:
     return None
 
 
-_FILES: Final = ("trainer_utils.py", "training_args.py")
-_ENUM: Final = "ExplicitEnum"
 _SHOWN: Final = 8
 """Words that an error lists; the optimizers are some fifty."""
 
 
-def choice_mistakes(values: Any) -> KeyMistakes:
-    """Words that an argument does not know."""
-    words = installed_choices()
-    ways: list[Key] = [("base", "build", "pretraining", "arguments")]
-    ways += [("stages", name, "arguments") for name in mapping(values, "stages")]
-    for way in ways:
-        for name, value in mapping(values, *map(str, way)).items():
-            known = words.get(name)
-            if known and isinstance(value, str) and value not in known:
-                listed = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
-                begun = next((word for word in known if value and word.startswith(value)), None)
-                yield (*way, name), shown(value), f"one of {listed}", begun or near_miss(value, known)
-
-
-@functools.cache
-def installed_choices() -> Mapping[str, tuple[str, ...]]:
-    """The words of each argument that knows some and no others; empty where transformers is not found."""
-    enums: dict[str, tuple[str, ...]] = {}
-    folder = installed_folder()
-    for path in [] if folder is None else [folder / file for file in _FILES]:
-        try:
-            enums |= read_choices(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue
-    annotations = installed_arguments() or {}
-    named = {name: [enum for enum in re.findall(r"\w+", text) if enum in enums] for name, text in annotations.items()}
-    return {name: enums[found[0]] for name, found in named.items() if len(found) == 1}
-
-
-def read_choices(source: str) -> dict[str, tuple[str, ...]]:
-    """The words of each enumeration of texts in a module.
-
-    Args:
-        source: The module's text.
-    """
-    try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError):
-        return {}
-    return {
-        item.name: tuple(
-            part.value.value
-            for part in item.body
-            if isinstance(part, ast.Assign)
-            and isinstance(part.value, ast.Constant)
-            and isinstance(part.value.value, str)
-        )
-        for item in body
-        if isinstance(item, ast.ClassDef) and any(ast.unparse(parent) == _ENUM for parent in item.bases)
-    }
+def _word(key: Key, value: Any, known: Sequence[str]) -> KeyMistakes:
+    """A word is one that the argument knows."""
+    if known and isinstance(value, str) and value not in known:
+        listed = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+        begun = next((word for word in known if value and word.startswith(value)), None)
+        yield key, shown(value), f"one of {listed}", begun or near_miss(value, known)

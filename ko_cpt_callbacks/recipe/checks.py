@@ -15,7 +15,7 @@ from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import retired
-from ko_cpt_callbacks.recipe.arguments import argument_mistakes, choice_mistakes
+from ko_cpt_callbacks.recipe.arguments import argument_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
 from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
@@ -165,7 +165,6 @@ def consistency_mistakes(
         *stage_mistakes(values),
         *watch_mistakes(values),
         *argument_mistakes(values),
-        *choice_mistakes(values),
         *sourced,
     ]
     return [

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from ko_cpt_callbacks.errors import ConfigurationError
 
@@ -24,6 +24,19 @@ _TYPE: Final = "model_type"
 # What every configuration has; transformers 4 ties matrices by a default that stands there.
 _BASE: Final = Path("configuration_utils.py")
 _BASES: Final = ("PretrainedConfig", "PreTrainedConfig")
+
+Kind: TypeAlias = Literal["int", "float", "bool", "str", "list", "dict", "None"]
+"""A kind of YAML value, under Python's name."""
+
+ARGUMENTS: Final = "TrainingArguments"
+_ARGUMENTS: Final = Path("training_args.py")
+_WORDS: Final = (Path("trainer_utils.py"), _ARGUMENTS)
+_ENUM: Final = "ExplicitEnum"
+_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+_SAME: Final = {"List": "list", "Dict": "dict", "Mapping": "dict", "Sequence": "list"}
+# What the class takes beside what its annotation says, as of transformers 4.57 and 5.23: `fsdp=True` is all that the
+# newer one wants, and both know a list of words.
+_TAKEN_TOO: Final = {"fsdp": " | bool | list"}
 
 
 def installed_folder() -> Path | None:
@@ -143,3 +156,100 @@ def _taken(item: ast.ClassDef) -> dict[str, Any]:
             pairs = zip(names[len(names) - len(given) :], given, strict=True)
             return {name: value.value for name, value in pairs if isinstance(value, ast.Constant)}
     return {}
+
+
+@cache
+def installed_arguments(folder: Path | None = None) -> Mapping[str, str] | None:
+    """The arguments of ``TrainingArguments`` with their annotations.
+
+    Args:
+        folder: Of transformers; None: of the installed one.
+
+    Returns:
+        Annotations as text, by name, in order; None where there is no such class, or not all of its fields stand in
+        it: with a base class others would be taken for unknown ones.
+    """
+    classes = _classes(folder or installed_folder(), _ARGUMENTS)
+    found = next((item for item in classes if item.name == ARGUMENTS), None)
+    if found is None or found.bases:
+        return None
+    given = {
+        item.target.id: ast.unparse(item.annotation) + _TAKEN_TOO.get(item.target.id, "")
+        for item in found.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and _is_given(item)
+    }
+    return given or None
+
+
+@cache
+def installed_choices(folder: Path | None = None) -> Mapping[str, tuple[str, ...]]:
+    """The words of each argument that knows some and no others; empty where the source is not understood.
+
+    Args:
+        folder: Of transformers; None: of the installed one.
+    """
+    enums = {
+        item.name: tuple(value for _, value in _constants(item.body) if isinstance(value, str))
+        for path in _WORDS
+        for item in _classes(folder or installed_folder(), path)
+        if any(ast.unparse(parent) == _ENUM for parent in item.bases)
+    }
+    annotations = installed_arguments(folder) or {}
+    named = {name: [enum for enum in re.findall(r"\w+", text) if enum in enums] for name, text in annotations.items()}
+    return {name: enums[found[0]] for name, found in named.items() if len(found) == 1}
+
+
+def _is_given(field: ast.AnnAssign) -> bool:
+    """Whether it is an argument: not of the class alone, and not ``field(init=False)``."""
+    if ast.unparse(field.annotation).rpartition("ClassVar")[1]:
+        return False
+    words = field.value.keywords if isinstance(field.value, ast.Call) else []
+    return not any(word.arg == "init" and ast.unparse(word.value) == "False" for word in words)
+
+
+@cache
+def taken_kinds(annotation: str) -> tuple[Kind, ...] | None:
+    """What kinds of values an annotation takes.
+
+    Args:
+        annotation: As text: ``float | None``, ``Optional[float]``, ``Union[IntervalStrategy, str]``.
+
+    Returns:
+        The kinds in order, each once; None for any: there is something in it that is not understood.
+    """
+    try:
+        parts = set(_parts(ast.parse(annotation, mode="eval").body))
+    except (SyntaxError, ValueError):
+        return None
+    unknown = parts.difference(_KINDS)
+    # A class beside str is an enum, whose values are texts; a class alone may be made from anything.
+    if unknown & {"", "Any", "object"} or (unknown and "str" not in parts):
+        return None
+    return tuple(kind for kind in _KINDS if kind in parts)
+
+
+def _parts(node: ast.expr) -> Iterator[str]:
+    """The names of a union's parts; an empty one for what is not understood."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from (*_parts(left), *_parts(right))
+        case ast.Constant(value=None):
+            yield "None"
+        case ast.Constant(value=str(text)):
+            yield from _parts(ast.parse(text, mode="eval").body)
+        case ast.Subscript(value=outer, slice=inner):
+            name = _name(outer)
+            if name in ("Optional", "Union"):
+                for part in inner.elts if isinstance(inner, ast.Tuple) else [inner]:
+                    yield from _parts(part)
+                yield from ("None",) if name == "Optional" else ()
+            else:
+                yield name if name in ("list", "dict") else ""
+        case _:
+            yield _name(node)
+
+
+def _name(node: ast.expr) -> str:
+    """``str`` of ``str`` and of ``builtins.str``; empty for what is no name."""
+    name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+    return _SAME.get(name, name)

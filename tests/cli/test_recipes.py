@@ -442,7 +442,7 @@ def test_validate_imports_nothing_heavy() -> None:
     """The installed class's arguments are known without importing it."""
     script = (
         "import sys\nfrom ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe\n"
-        "from ko_cpt_callbacks.recipe.arguments import installed_arguments\n"
+        "from ko_cpt_callbacks.recipe.installed import installed_arguments\n"
         "read_recipe(find_recipe('eeve'))\n"
         "print(len(installed_arguments()) > 100, {'torch', 'transformers'} & set(sys.modules))"
     )

@@ -14,13 +14,8 @@ from transformers import TrainingArguments
 
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments as argument_agreement
-from ko_cpt_callbacks.recipe.arguments import (
-    OWN_ARGUMENTS,
-    argument_mistakes,
-    installed_arguments,
-    read_arguments,
-    taken_kinds,
-)
+from ko_cpt_callbacks.recipe.arguments import OWN_ARGUMENTS, argument_mistakes
+from ko_cpt_callbacks.recipe.installed import installed_arguments, taken_kinds
 from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
 OWN = "output_dir, seed, data_seed, disable_tqdm, resume_from_checkpoint, push_to_hub"
@@ -91,6 +86,7 @@ WRONG: list[tuple[str, Any, str, str, str | None]] = [
     ("run_name", 3, "3", "a text", None),
     ("include_num_input_tokens_seen", 3, "3", "true or false or a text", None),
     ("fsdp", 3, "3", "true or false or a text or a list", None),
+    ("eval_strategy", "sometimes", 'the text "sometimes"', "one of no, steps, epoch", None),
 ]
 
 RIGHT: list[tuple[str, Any]] = [
@@ -110,7 +106,6 @@ RIGHT: list[tuple[str, Any]] = [
     ("bf16", True),
     ("gradient_checkpointing", False),
     ("eval_strategy", "no"),
-    ("eval_strategy", "sometimes"),  # which words there are, the class knows
     ("lr_scheduler_type", "cosine"),
     ("lr_scheduler_kwargs", {"num_cycles": 2}),
     ("gradient_checkpointing_kwargs", {"use_reentrant": False}),
@@ -256,9 +251,10 @@ def test_the_installed_class_is_read() -> None:
 
 
 @pytest.mark.parametrize("source", [OLD, NEW], ids=["old", "new"])
-def test_both_ways_to_annotate(source: str) -> None:
+def test_both_ways_to_annotate(source: str, tmp_path: Path) -> None:
     """``Optional[…]`` and ``Union[…]`` as well as ``… | None``: the same arguments, which take the same."""
-    found = read_arguments(source)
+    (tmp_path / "training_args.py").write_text(source, "utf-8")
+    found = installed_arguments(tmp_path)
     assert found is not None
     assert {name: taken_kinds(annotation) for name, annotation in found.items()} == {
         "output_dir": ("str", "None"),
@@ -287,9 +283,10 @@ def test_what_is_not_understood_takes_anything(annotation: str) -> None:
     ["", "class TrainingArguments:\n    pass", "class Other:\n    x: int", "class TrainingArguments(Base):\n    x: int",
      "class TrainingArguments\n", "\0"],
 )  # fmt: skip
-def test_a_class_that_is_not_understood(source: str) -> None:
+def test_a_class_that_is_not_understood(source: str, tmp_path: Path) -> None:
     """None, not an empty class or half of one: every argument would be an unknown one."""
-    assert read_arguments(source) is None
+    (tmp_path / "training_args.py").write_text(source, "utf-8")
+    assert installed_arguments(tmp_path) is None
 
 
 def test_where_the_class_is_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

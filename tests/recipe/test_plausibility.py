@@ -9,8 +9,8 @@ import pytest
 
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments
-from ko_cpt_callbacks.recipe.arguments import installed_choices, read_choices
 from ko_cpt_callbacks.recipe.bundle import recipe_ids
+from ko_cpt_callbacks.recipe.installed import installed_choices
 from ko_cpt_callbacks.recipe.plausibility import (
     FEWEST_TOKENS,
     HIGHEST_RATE,
@@ -184,8 +184,16 @@ def test_the_words_are_the_class_s_own() -> None:
         assert set(words[name]) == {item.value for item in enum}
 
 
-def test_a_source_that_is_not_understood() -> None:
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("class A(", {}),
+        ("class A(Other):\n    B = 'b'\n", {}),
+        ("class A(ExplicitEnum):\n    B = 'b'\n    C = 3\n", {"x": ("b",)}),
+    ],
+)
+def test_a_source_that_is_not_understood(source: str, words: dict[str, Any], tmp_path: Path) -> None:
     """No words, so that nothing is refused by mistake."""
-    assert read_choices("class A(") == {}
-    assert read_choices("class A(Other):\n    B = 'b'\n") == {}
-    assert read_choices("class A(ExplicitEnum):\n    B = 'b'\n    C = 3\n") == {"A": ("b",)}
+    (tmp_path / "trainer_utils.py").write_text(source, "utf-8")
+    (tmp_path / "training_args.py").write_text("class TrainingArguments:\n    x: A | str\n", "utf-8")
+    assert installed_choices(tmp_path) == words

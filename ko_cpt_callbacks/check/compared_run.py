@@ -6,7 +6,6 @@ And what the user says of a run's seeds: what it began from, and the same run wi
 from __future__ import annotations
 
 import difflib
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
-from ko_cpt_callbacks.check.staged import judge_plan
+from ko_cpt_callbacks.check.asked import Asked
+from ko_cpt_callbacks.check.judgement import Judgement
+from ko_cpt_callbacks.check.runs import judge_path
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -23,7 +23,6 @@ from ko_cpt_callbacks.compare.value import BITS, NATS, Measured
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
-from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import (
     EvalObservation,
@@ -32,7 +31,7 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
     finite_number,
 )
-from ko_cpt_callbacks.run.reading import LogSource, Run, read_plan, read_run
+from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import is_retention
 
 __all__ = [
@@ -188,38 +187,28 @@ def read_compared_run(path: str) -> ComparedRun:
         UnreadableRunError: If there is none, its ``run.json`` is damaged, or it holds neither an evaluation nor a
             finite training loss.
     """
-    plan = read_plan(path)
-    if plan is not None:
-        staged = judge_plan(plan)
-        for stage in reversed(staged.stages):
-            if stage.judgement is not None:
-                whole = as_compared(path, stage.judgement.run, stage.judgement)
-                return replace(whole, facts=staged.facts, stage=stage.planned.name)
-        raise UnreadableRunError(f"{path}: found no stage that can be judged, expected one with a loss")
-    run = read_run(path)
-    file = run.run_file()
-    recorded = None if file is None else read_recorded_run(file)
-    return as_compared(path, run, judge_run(run, asked_of(recorded)))
+    judged = judge_path(path)
+    if isinstance(judged, Judgement):
+        return as_compared(path, judged)
+    name, last = [(stage.planned.name, stage.judgement) for stage in judged.stages if stage.judgement is not None][-1]
+    return replace(as_compared(path, last), facts=judged.facts, stage=name)
 
 
-def as_compared(path: str, run: Run, judged: Judgement) -> ComparedRun:
+def as_compared(path: str, judged: Judgement) -> ComparedRun:
     """A run that was judged, as one that is compared.
 
     Args:
         path: As the user named it.
-        run: The run.
         judged: What was found in it.
 
     Raises:
         UnreadableRunError: If it holds neither an evaluation nor a finite training loss, or a file of per-row sums is
             damaged.
     """
+    run, retention = judged.run, judged.watch.retention
     seen = run.observations()
-    file = run.run_file()
-    retention = judged.watch.retention
-    page = {} if file is None else json.loads(read_text(file))  # judged: it is an object
-    start = NO_TRAINING if keys.MEASURED in page else _start(seen)
-    known = _known(page)
+    start = NO_TRAINING if keys.MEASURED in judged.asked.record else _start(seen)
+    known = _known(judged.asked)
     last = _last_evaluations(seen).values()
     sets = tuple(_compared_set(run, item, {**known, "start": start}, retention) for item in last)
     training = _training(seen)
@@ -286,13 +275,12 @@ def _value(item: ComparedSet, metric: Metric, value: float | None, se: float | N
     ]
 
 
-def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _known(asked: Asked) -> dict[str, Any]:
     """What ``run.json`` says of tokenizer and weights; nothing where it does not."""
-    tokenizer, model = (part if isinstance(part := facts.get(name), dict) else {} for name in ("tokenizer", "model"))
-    vocabulary, weights, named = tokenizer.get("vocabulary"), model.get("quantization"), tokenizer.get("hash")
+    vocabulary, weights = asked.recorded("tokenizer").get("vocabulary"), asked.recorded("model").get("quantization")
     whole = isinstance(vocabulary, int) and not isinstance(vocabulary, bool)
     return {
-        "tokenizer": named if isinstance(named, str) and named else None,
+        "tokenizer": asked.tokenizer,
         "vocabulary": vocabulary if whole else None,
         "quantization": weights if isinstance(weights, str) else None,
     }

@@ -2,109 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.heading import Heading, headings
+from ko_cpt_callbacks.check.asked import Asked
 from ko_cpt_callbacks.check.missing import Absence, absences
-from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.reference import read_baseline
-from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.forecast.chance import Chance, chance_of
 from ko_cpt_callbacks.forecast.family import FamilyRun, family_row, others
 from ko_cpt_callbacks.forecast.outlook import Outlook, outlook_of
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.rules.monitor import Monitor
-from ko_cpt_callbacks.rules.registry import known_limits, known_rules, rules_for
+from ko_cpt_callbacks.rules.registry import known_rules, rules_for
 from ko_cpt_callbacks.rules.setup.check import RecordBehind
-from ko_cpt_callbacks.run.facts import RunFacts, facts_of
-from ko_cpt_callbacks.run.file import read_text
+from ko_cpt_callbacks.run.facts import RunFacts, RunState, facts_of
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.fold import FAMILY
+from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary, trace
-from ko_cpt_callbacks.run.reading import Run
+from ko_cpt_callbacks.run.reading import LogSource, Run
+from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.run.rows import LogHabits, observations
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.watch.argument import Limits
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
-from ko_cpt_callbacks.watch.recorded import FIX
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 if TYPE_CHECKING:  # numpy: only for who has checkpoints
     from ko_cpt_callbacks.checkpoint.account import Account
+    from ko_cpt_callbacks.forecast.forecast import Forecast
 
-__all__ = ["Asked", "Counts", "Judgement", "RecordedRun", "asked_of", "judge_run", "read_recorded_run", "reduction"]
-
-@dataclass(frozen=True, slots=True)
-class RecordedRun:
-    """What a ``run.json`` says.
-
-    Args:
-        spec: What was watched; it may have codes and limits that this version does not.
-        stop: ``code``, ``step``, ``short`` and ``detail`` of the finding that asked the run to stop; None where none
-            did.
-    """
-
-    spec: WatchSpec
-    stop: Mapping[str, Any] | None = None
-
-
-def read_recorded_run(path: str | Path) -> RecordedRun:
-    """Read a ``run.json``.
-
-    Raises:
-        UnreadableRunError: If the file is damaged, of another version, or says something that cannot be watched.
-    """
-    path = Path(path)
-    try:
-        run = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UnreadableRunError):
-            raise
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected a run.json; {FIX}") from None
-    return RecordedRun(WatchSpec.from_run_json(run, str(path), read_baseline), _stop(run.get("stop")))
-
-
-def _stop(value: object) -> Mapping[str, Any] | None:
-    if not isinstance(value, dict) or not isinstance(value.get("code"), str):
-        return None
-    step, message = value.get("step"), value.get("message")  # message: earlier versions have one sentence
-    short, detail = value.get("short", message), value.get("detail", message)
-    return {
-        "code": value["code"],
-        "step": step if isinstance(step, int) and not isinstance(step, bool) else None,
-        "short": short if isinstance(short, str) else "",
-        "detail": detail if isinstance(detail, str) else "",
-    }
-
+__all__ = ["Counts", "Heading", "Judgement", "judge_run", "reduction"]
 
 _FORMAT: Final = 1
-_OPTION: Final = "option"
-_DEFAULT: Final = "default"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a run is judged by, and where it is from: an option, ``run.json``, or neither (``default``).
-
-    Args:
-        spec: What is watched.
-        task_from: Where the task is from.
-        targets_from: Where the targets are from.
-        unknown_rules: Codes in ``run.json`` that this version does not know, and limits (``loss-spike.most``).
-        stop: The finding that asked the run to stop, as ``run.json`` has it.
-    """
-
-    spec: WatchSpec
-    task_from: str = _DEFAULT
-    targets_from: str = _DEFAULT
-    unknown_rules: tuple[str, ...] = ()
-    stop: Mapping[str, Any] | None = None
+_GOING_ON: Final = (RunState.RUNNING, RunState.UNFINISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +49,40 @@ class Counts:
     unused: int
     first_step: int | None
     last_step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Where the loss of one set is heading.
+
+    Args:
+        name: The set; ``train`` where none is evaluated.
+        metric: Which loss.
+        ends: Its forecast.
+        chances: Those of the set's targets.
+        outlook: The run, for how long the rest takes.
+    """
+
+    name: str
+    metric: str
+    ends: Forecast
+    chances: tuple[Chance, ...]
+    outlook: Outlook
+
+    def effort(self, step: int) -> dict[str, float | None]:
+        """Target tokens and hours from now to a step; hours of one accelerator, or else of all processes."""
+        tokens = self.outlook.tokens_until(step)
+        hours = None if tokens is None else self.outlook.hours_for(tokens)
+        found: dict[str, float | None] = {"tokens_to_reach": tokens, "gpu_hours_to_reach": None, "hours_to_reach": None}
+        return found if hours is None else {**found, ("gpu_" if hours[1] else "") + "hours_to_reach": hours[0]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The heading as JSON values."""
+        nothing = dict.fromkeys(("tokens_to_reach", "gpu_hours_to_reach", "hours_to_reach"))
+        targets = [
+            {**one.as_dict(), **(nothing if one.step is None else self.effort(one.step))} for one in self.chances
+        ]
+        return {"set": self.name, "metric": self.metric, **self.ends.as_dict(), "targets": targets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +138,27 @@ class Judgement:
         return doubts_of(self.watch.targets, self.watch.task) if kind is None or kind.language else ()
 
     def headings(self) -> list[Heading]:
-        """Where the losses of a run that is not over are heading."""
-        return headings(self.facts, self.outlook, self.watch)
+        """Where each set is heading, those with targets first; none of a run that is over, or is no language model's.
+
+        Where no set is evaluated, training is what there is.
+        """
+        facts, outlook, targets = self.facts, self.outlook, self.watch.targets
+        if facts.state not in _GOING_ON or (facts.kind is not None and not facts.kind.language):
+            return []
+        asked = [target.split for target in targets]
+
+        def place(name: str) -> tuple[int, bool]:
+            first = asked.index(name) if name in asked else len(asked)
+            return first, is_retention(name, self.watch.retention)
+
+        found = []
+        for name in sorted(outlook.sets, key=place) or [keys.TRAIN_PREFIX]:
+            curve, ends = outlook.curve(name), outlook.forecast(name)
+            if curve is not None and ends is not None:
+                chances = (chance_of(target, outlook) for target in targets if target.split == name)
+                known = tuple(one for one in chances if one is not None)
+                found.append(Heading(name, curve.metric, ends, known, outlook))
+        return found
 
     def notes(self) -> list[str]:
         """What is to be known of another tool's log."""
@@ -239,57 +224,10 @@ def reduction(split: EvalProgress) -> float | None:
     return share if abs(share) != float("inf") else None
 
 
-def asked_of(
-    recorded: RecordedRun | None,
-    *,
-    task: str | None = None,
-    targets: Sequence[str] = (),
-    baseline: Baseline | None = None,
-    retention: Sequence[str] = (),
-    limits: Limits | None = None,
-    language: str | None = None,
-) -> Asked:
-    """What to watch: an option where one was given, else what ``run.json`` says, else the default.
-
-    Args:
-        recorded: What ``run.json`` says; None: there is none.
-        task: As `WatchSpec.from_options` has it; so are the others.
-        targets: Texts of targets.
-        baseline: What to compare with.
-        retention: Names of sets.
-        limits: Limits by code and name, checked.
-        language: A language.
-
-    Raises:
-        ConfigurationError: If a target or a retention set cannot be used.
-    """
-    known = known_limits()
-    spec = WatchSpec.from_options(
-        known,
-        None if recorded is None else recorded.spec,
-        task=task,
-        targets=targets,
-        baseline=None if baseline is None else baseline.as_dict(),
-        retention=retention,
-        limits=limits,
-        language=language,
-    )
-    otherwise = _DEFAULT if recorded is None else keys.RUN_FILE
-    return Asked(
-        spec,
-        task_from=otherwise if task is None else _OPTION,
-        targets_from=_OPTION if targets else otherwise,
-        unknown_rules=() if recorded is None else recorded.spec.unknown(known),
-        stop=None if recorded is None else recorded.stop,
-    )
-
-
 def judge_run(
     run: Run,
     asked: Asked,
     more: Sequence[Observation] = (),
-    *,
-    running: bool = False,
     family: Sequence[FamilyRun] = (),
 ) -> Judgement:
     """The judgement of a run.
@@ -298,7 +236,6 @@ def judge_run(
         run: The run.
         asked: What it is judged by.
         more: What is known of it beside its rows, such as how its end stands to that of the stage before.
-        running: Whether another process writes its rows now.
         family: Finished runs that it is compared with, in place of those that it was given.
     """
     seen: list[Observation] = []
@@ -345,6 +282,6 @@ def judge_run(
         findings=findings,
         absences=absences(seen, codes, spec.targets, language=state.progress.seen.language),
         curves=curves,
-        running=running,
+        running=run.source is LogSource.ROWS and is_written(run.path.parent),
         outlook=state.signals.outlook if isinstance(state.signals, Signals) else Outlook(),
     )

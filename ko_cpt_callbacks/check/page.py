@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from ko_cpt_callbacks.check.heading import heading_line
-from ko_cpt_callbacks.check.judgement import Judgement
+from ko_cpt_callbacks.check.judgement import Heading, Judgement
+from ko_cpt_callbacks.forecast.chance import Chance
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import printable, wrapped
 from ko_cpt_callbacks.run.finding import Finding
@@ -30,6 +30,8 @@ _TOOLS: Final = {
     LogSource.TABLE: "CSV",
     LogSource.PRINTED: "stdout",
 }
+_WHOLE: Final = 100
+"""A count of tokens or hours from which on it is shown without decimals, to three digits."""
 
 
 def page_lines(judged: Judgement, path: str, width: int, *, whole: bool = False) -> list[PageLine]:
@@ -55,7 +57,7 @@ def run_page(judged: Judgement, path: str) -> RunPage:
         curves=judged.curves,
         language=judged.watch.language,
         head=[path, " · ".join(_read(judged, path)), *judged.notes(), *_stopped(judged)],
-        heading=[heading_line(one, said) for one in judged.headings()[:1]],
+        heading=[_heading(one, said) for one in judged.headings()[:1]],
         doubts=doubt_lines(judged),
         unchecked=list(unchecked(judged)),
         callback=any(item.evidence in _FROM_THE_CALLBACK for item in judged.absences),
@@ -176,3 +178,29 @@ def next_steps(judged: Judgement) -> list[str]:
         if (one.code, one.variant) not in ASKS_NOTHING:
             asking.setdefault(one.topic, one)
     return [f"{one.code}: {known.explanation(one.code, one.variant).advice_line}" for one in asking.values()]
+
+
+def _heading(found: Heading, said: Catalogue) -> str:
+    """A set's heading on one line: where it ends, how likely its targets are met, and when."""
+    ends = found.ends
+    if ends.withheld or ends.median is None:
+        return said.line_of("heading-withheld", set=found.name, why=said.line_of(f"withheld-{ends.withheld[0]}"))
+    values = {"median": ends.median, "lower": ends.lower, "upper": ends.upper, "level": ends.level}
+    parts = [said.line_of("heading", set=found.name, last=ends.last_step, **values)]
+    parts += [said.line_of("forecast-family", runs=ends.family)] if ends.family else []
+    parts += (part for chance in found.chances for part in _target(found, chance, said))
+    return " · ".join(parts)
+
+
+def _target(found: Heading, chance: Chance, said: Catalogue) -> Iterator[str]:
+    """How likely a target is met, and where it is, the step, tokens and hours from now."""
+    if chance.odds is None:
+        return
+    if chance.step is None:
+        yield said.line_of("heading-target", target=chance.target, odds=chance.odds)
+        return
+    yield said.line_of("heading-target-step", target=chance.target, odds=chance.odds, step=chance.step)
+    for name, value in found.effort(chance.step).items():
+        if value is not None:
+            count = f"{float(f'{value:.3g}'):,.0f}" if value >= _WHOLE else f"{value:.3g}"
+            yield said.line_of(f"heading-{name.partition('_to_')[0].replace('_', '-')}", count=count)

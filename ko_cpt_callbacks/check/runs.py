@@ -11,40 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
+from ko_cpt_callbacks.check.asked import CheckOptions, asked_by, asked_of
+from ko_cpt_callbacks.check.judgement import Judgement, judge_run
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
-from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE
 from ko_cpt_callbacks.run.facts import RunFacts, RunVerdict
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.log.found import run_place
 from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 from ko_cpt_callbacks.run.reading import LogSource, holds_run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.argument import Limits
 
-__all__ = ["CheckOptions", "RunRow", "judge_path", "rows_of", "run_paths"]
+__all__ = ["RunRow", "judge_path", "rows_of", "run_paths"]
 
 _DEPTH: Final = 3
 """Folders between the one that is named and a run in it, at most. Chosen, not measured."""
 _HEAD: Final = 65_536
 """Bytes of a file that are looked through for a log. Chosen, not measured: a Trainer writes few keys before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckOptions:
-    """What the options ask of every run; see `asked_of` and `judge_run` of `ko_cpt_callbacks.check.judgement`."""
-
-    targets: Sequence[str] = ()
-    task: str | None = None
-    baseline: Baseline | None = None
-    retention: Sequence[str] = ()
-    limits: Limits | None = None
-    language: str | None = None
-    family: Sequence[FamilyRun] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +156,12 @@ def _is_log(path: Path) -> bool:
         return False
 
 
-def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
+def judge_path(path: str, options: CheckOptions | None = None) -> Judgement | PlanJudgement:
     """The run, or the staged run, at a path, judged.
+
+    Args:
+        path: As the user named it.
+        options: The options; None: none was given.
 
     Raises:
         UnreadableRunError: If it cannot be read.
@@ -181,32 +169,22 @@ def judge_path(path: str, options: CheckOptions) -> Judgement | PlanJudgement:
     """
     if not path:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    asked_of(None, targets=options.targets, retention=options.retention)  # a mistake of the command line comes first
+    options = options or CheckOptions()
+    # A mistake of the command line comes first.
+    asked_of(None, CheckOptions(targets=options.targets, retention=options.retention))
     place = run_place(path)
     plan = read_plan(place)
     if plan is not None:
         if options.family:
             raise ConfigurationError(f"--family: {path} is a staged training, expected one run; name a stage of it")
-        return judge_plan(
-            plan, targets=options.targets, task=options.task, baseline=options.baseline, retention=options.retention,
-            limits=options.limits, language=options.language,
-        )  # fmt: skip
+        return judge_plan(plan, options)
     run = read_run(place)
-    run_file = run.run_file()
-    try:
-        asked = asked_of(
-            None if run_file is None else read_recorded_run(run_file), task=options.task, targets=options.targets,
-            baseline=options.baseline, retention=options.retention, limits=options.limits, language=options.language,
-        )  # fmt: skip
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{run_file}: {error}") from None
-    running = run.source is LogSource.ROWS and is_written(run.path.parent)
-    judged = judge_run(run, asked, running=running, family=options.family)
+    judged = judge_run(run, asked_by(run, options), family=options.family)
     if run.source is not LogSource.ROWS:
         return judged
     from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where there may be any
 
-    return replace(judged, account=account_beside(run, asked.spec.retention))
+    return replace(judged, account=account_beside(run, judged.watch.retention))
 
 
 def rows_of(path: str, judged: Judgement | PlanJudgement | KoCPTError) -> list[RunRow]:

@@ -6,14 +6,14 @@ end of a stage and the end of the one before, on the same text.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import Asked, Judgement, asked_of, judge_run, read_recorded_run
+from ko_cpt_callbacks.check.asked import Asked, CheckOptions, asked_by
+from ko_cpt_callbacks.check.judgement import Judgement, judge_run
 from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -25,35 +25,29 @@ from ko_cpt_callbacks.compare.stage_delta import (
     baseline_delta,
     stage_delta,
 )
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.run.facts import RunFacts, joined_facts
 from ko_cpt_callbacks.run.file import opening_failure
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.run.lock import is_written
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.run.reading import LogSource, Plan, PlannedStage, Run, read_run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.watch.argument import Limits
 
 __all__ = [
     "BASE",
-    "JUDGED",
-    "NOT_BEGUN",
-    "UNREADABLE",
     "PlanJudgement",
     "StageChange",
     "StageJudgement",
     "judge_plan",
     "start_delta",
-]  # fmt: skip
+]
 
 _FORMAT: Final = 1
 State: TypeAlias = Literal["judged", "not begun", "unreadable"]
-JUDGED: Final = "judged"
-NOT_BEGUN: Final = "not begun"
-UNREADABLE: Final = "unreadable"
+BASE: Final = "base"
+_SAME: Final = "same run"  # one tokenizer from beginning to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +162,6 @@ class _Read:
     run: Run
     asked: Asked
     seen: tuple[Observation, ...]
-    tokenizer: str | None
 
     @property
     def record(self) -> Path:
@@ -192,33 +185,21 @@ class _Read:
         return progress.ended
 
 
-def judge_plan(
-    plan: Plan,
-    *,
-    targets: Sequence[str] = (),
-    task: str | None = None,
-    baseline: Baseline | None = None,
-    retention: Sequence[str] = (),
-    limits: Limits | None = None,
-    language: str | None = None,
-) -> PlanJudgement:
+def judge_plan(plan: Plan, options: CheckOptions | None = None) -> PlanJudgement:
     """Every stage that has begun, and the change from each to the next.
 
     Args:
         plan: The staged training.
-        targets: What must be reached. They are asked of the last planned stage; the others keep their own.
-        task: What all stages were; None: what each stage's ``run.json`` says.
-        baseline: A run whose stages' changes are shown beside; None: the one that a stage was compared with while it
-            ran, if any.
-        retention: Sets that must not be forgotten; none: those of each stage's ``run.json``.
-        limits: Limits of rules, by code and name, before those of each stage's ``run.json``.
-        language: Language of sentences; None: that of each stage's ``run.json``.
+        options: The options; None: none was given. Without a baseline among them it is the one that a stage was
+            compared with while it ran, if any.
 
     Raises:
         UnreadableRunError: If there is no stage that can be judged.
     """
-    last = plan.stages[-1]
-    read = [_read(stage, targets if stage is last else (), task, retention, limits, language) for stage in plan.stages]
+    options = options or CheckOptions()
+    baseline, of_last = options.baseline, replace(options, baseline=None)
+    of_others = replace(of_last, targets=())
+    read = [_read(stage, of_last if stage is plan.stages[-1] else of_others) for stage in plan.stages]
     if not any(isinstance(item, _Read) for item in read):
         raise UnreadableRunError(_nothing(plan, read))
     if baseline is None:
@@ -236,32 +217,19 @@ def judge_plan(
         if baseline is not None and index:
             beside = baseline_delta(baseline, names[index - 1], names[index])
             made = [replace(change, baseline=None if change.retention else beside) for change in made]
-        judgement = judge_run(item.run, item.asked, _rows(item, made), running=is_written(item.record))
+        judgement = judge_run(item.run, item.asked, _rows(item, made))
         stages.append(StageJudgement(item.planned, "judged", judgement, trains=_trained(item)))
         changes.extend(made)
-    unasked = tuple(targets) if not isinstance(read[-1], _Read) else ()
+    unasked = tuple(options.targets) if not isinstance(read[-1], _Read) else ()
     return PlanJudgement(plan, tuple(stages), tuple(changes), baseline, unasked)
 
 
-def _read(
-    stage: PlannedStage,
-    targets: Sequence[str],
-    task: str | None,
-    retention: Sequence[str],
-    limits: Limits | None,
-    language: str | None,
-) -> _Read | StageJudgement:
+def _read(stage: PlannedStage, options: CheckOptions) -> _Read | StageJudgement:
     try:
         if not stage.path.exists() or (stage.path.is_dir() and not any(stage.path.iterdir())):
             return StageJudgement(stage, "not begun")
         run = read_run(stage.path)
-        run_file = run.run_file()
-        try:
-            said = None if run_file is None else read_recorded_run(run_file)
-            asked = asked_of(said, task=task, targets=targets, retention=retention, limits=limits, language=language)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{run_file}: {error}") from None
-        return _Read(stage, run, asked, run.observations(), None if run_file is None else _tokenizer(run_file))
+        return _Read(stage, run, asked_by(run, options), run.observations())
     except KoCPTError as error:
         return StageJudgement(stage, "unreadable", message=str(error))
     except OSError as error:
@@ -276,16 +244,6 @@ def _nothing(plan: Plan, read: Sequence[_Read | StageJudgement]) -> str:
     return f"{plan.file}: no stage has begun (nothing in {folders}), expected at least one; train first"
 
 
-def _tokenizer(run_file: Path) -> str | None:
-    """The vocabulary's hash; ``run.json`` was read before, so that damage has been reported."""
-    try:
-        found = json.loads(run_file.read_text("utf-8-sig")).get("tokenizer")
-    except (OSError, ValueError):
-        return None
-    value = found.get("hash") if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
-
-
 def _changes(before: _Read, item: _Read) -> list[StageChange]:
     earlier = before.ends()
     retention, ended = (*before.asked.spec.retention, *item.asked.spec.retention), item.ended()
@@ -297,13 +255,16 @@ def _changes(before: _Read, item: _Read) -> list[StageChange]:
 
 
 def _delta(before: _Read, first: EvalObservation, item: _Read, second: EvalObservation) -> StageDelta:
-    start = EvalEnd.of(before.planned.name, first, before.tokenizer)
-    end = EvalEnd.of(item.planned.name, second, item.tokenizer)
+    start = EvalEnd.of(before.planned.name, first, before.asked.tokenizer)
+    end = EvalEnd.of(item.planned.name, second, item.asked.tokenizer)
+    return _paired(start, before.record, end, item.record)
+
+
+def _paired(start: EvalEnd, before: Path, end: EvalEnd, after: Path) -> StageDelta:
+    """The change, row by row where both records have the sums per row."""
     plain = stage_delta(start, end)
-    if plain.outcome != "unpaired":
-        return plain
-    paths = [eval_rows_path(read.record, seen.split, seen.step) for read, seen in ((before, first), (item, second))]
-    if not all(path.is_file() for path in paths):
+    paths = [eval_rows_path(record, one.split, one.step) for record, one in ((before, start), (after, end))]
+    if plain.outcome != "unpaired" or not all(path.is_file() for path in paths):
         return plain
     try:
         rows = [read_eval_rows(path) for path in paths]
@@ -347,32 +308,21 @@ def _baseline_stage(item: _Read, baseline: Baseline | None) -> str | None:
     return item.planned.name if baseline.stage(item.planned.name) is not None else None
 
 
-BASE: Final = "base"
-_SAME: Final = "same run"  # one tokenizer from beginning to end
-
-
-def start_delta(stage: PlannedStage, split: str) -> StageDelta | None:
+def start_delta(stage: PlannedStage, run: Run, split: str) -> StageDelta | None:
     """The change on one evaluation set from before the first step to the end of a stage.
 
     Args:
         stage: The stage.
+        run: What was read of it.
         split: The evaluation's prefix.
 
     Returns:
         None where nothing was evaluated before the first step.
     """
-    seen = [
-        item
-        for item in read_run(stage.path).observations()
-        if isinstance(item, EvalObservation) and item.split == split
-    ]
+    seen = [item for item in run.observations() if isinstance(item, EvalObservation) and item.split == split]
     if len(seen) < 2 or seen[0].step != 0:
         return None
     start = EvalEnd.of(BASE, seen[0], _SAME)
     end = EvalEnd.of(stage.name, seen[-1], _SAME)
     record = stage.path / keys.FOLDER
-    try:
-        rows = [read_eval_rows(eval_rows_path(record, split, step)) for step in (seen[0].step, seen[-1].step)]
-    except UnreadableRunError:
-        return stage_delta(start, end)
-    return stage_delta(replace(start, rows=rows[0]), replace(end, rows=rows[1]))
+    return _paired(start, record, end, record)

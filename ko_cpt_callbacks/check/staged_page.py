@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.asked import CheckOptions
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.page import doubt_lines, next_steps, section, unchecked
-from ko_cpt_callbacks.check.staged import (
-    JUDGED,
-    NOT_BEGUN,
-    UNREADABLE,
-    PlanJudgement,
-    StageChange,
-    StageJudgement,
-    judge_plan,
-    start_delta,
-)
+from ko_cpt_callbacks.check.staged import PlanJudgement, StageChange, StageJudgement, judge_plan, start_delta
 from ko_cpt_callbacks.check.terminal import page_width, print_lines
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
@@ -46,7 +38,7 @@ __all__ = ["gpu_hours", "language_of_plan", "plan_lines"]
 
 _TARGET: Final = "target-"
 _NONE: Final = "–"
-_STATES: Final = {JUDGED: "stages-judged", NOT_BEGUN: "stages-not-begun", UNREADABLE: "stages-unreadable"}
+_STATES: Final = {"judged": "stages-judged", "not begun": "stages-not-begun", "unreadable": "stages-unreadable"}
 
 
 def plan_lines(judged: PlanJudgement, path: str, width: int, *, whole: bool = False) -> list[PageLine]:
@@ -106,8 +98,8 @@ def _row(
 ) -> list[str]:
     name, judgement = stage.planned.name, stage.judgement
     if judgement is None:
-        return [name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), *[""] * 7]
-    delta = start_delta(stage.planned, split) if first else None if change is None else change.delta
+        return [name, said.line_of(stage.state.replace(" ", "-")), *[""] * 7]
+    delta = start_delta(stage.planned, judgement.run, split) if first else None if change is None else change.delta
     tokens, hours = judgement.summary.train.tokens_seen, gpu_hours(judgement.run.rows)
     seen = judgement.summary.splits.get(split)
     beside = None if change is None else change.baseline
@@ -165,7 +157,7 @@ def _training(judged: PlanJudgement, said: Catalogue) -> Iterator[list[str]]:
     """The stages of a run that was never evaluated."""
     for stage in judged.stages:
         if stage.judgement is None:
-            yield [stage.planned.name, said.line_of("not-begun" if stage.state == NOT_BEGUN else "unreadable"), ""]
+            yield [stage.planned.name, said.line_of(stage.state.replace(" ", "-")), ""]
         else:
             train = stage.judgement.summary.train
             tokens, loss = train.tokens_seen, train.last_loss
@@ -278,7 +270,7 @@ def print_closing_page(folder: Path, baseline: str | None) -> None:
     """
     plan = read_plan(folder)
     assert plan is not None
-    judged = judge_plan(plan, baseline=None if baseline is None else find_baseline(baseline))
+    judged = judge_plan(plan, CheckOptions(baseline=None if baseline is None else find_baseline(baseline)))
     print_lines([PageLine(), *plan_lines(judged, str(folder), page_width())])
     print_lines(PageLine(printable(line)) for line in (*_checkpoints(judged), *_written(judged)))
 

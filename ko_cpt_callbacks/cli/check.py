@@ -20,9 +20,10 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
+from ko_cpt_callbacks.check.asked import CheckOptions
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.page import page_lines
-from ko_cpt_callbacks.check.runs import CheckOptions, RunRow, judge_path, rows_of, run_paths
+from ko_cpt_callbacks.check.runs import RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines, terminal_width
 from ko_cpt_callbacks.compare.baseline import Baseline

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.judgement import read_recorded_run
+from ko_cpt_callbacks.check.asked import asked_by
 from ko_cpt_callbacks.check.terminal import guarded, page_width, print_folded, print_json, terminal_width
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
@@ -81,9 +81,7 @@ def _account(path: str, split: str | None) -> Account:
     from ko_cpt_callbacks.checkpoint.account import account_of
 
     run = read_run(path)
-    run_file = run.run_file()
-    retention = () if run_file is None else read_recorded_run(run_file).spec.retention
-    return account_of(run, split=split, retention=retention)
+    return account_of(run, split=split, retention=asked_by(run).spec.retention)
 
 
 def _prune(account: Account, language: str, *, yes: bool, quiet: bool) -> tuple[dict[str, Any], bool]:

@@ -73,8 +73,7 @@ def _metadata(subject: Subject, data: Any) -> dict[str, Any]:
 
 def _base(subject: Subject) -> str | None:
     """The base model's name on the hub; None for a local one."""
-    model = subject.parts[0].recorded.get("model") if subject.parts else None
-    name = model.get("name_or_path") if isinstance(model, dict) else None
+    name = subject.parts[0].judgement.asked.recorded("model").get("name_or_path") if subject.parts else None
     return name if isinstance(name, str) and _HUB_NAME.fullmatch(name) else None
 
 

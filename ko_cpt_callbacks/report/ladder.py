@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ko_cpt_callbacks.check.compared import Compared, ReferenceSide, compared_run
-from ko_cpt_callbacks.check.compared_run import ComparedRun, as_compared
+from ko_cpt_callbacks.check.compared_run import as_compared
 from ko_cpt_callbacks.compare.value import BITS
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import Catalogue
@@ -132,8 +132,7 @@ def _compared(subject: Subject, side: ReferenceSide) -> list[Compared]:
     """The first run's first set beside a baseline."""
     part = subject.parts[-1]
     try:
-        run: ComparedRun = as_compared(subject.path, part.judgement.run, part.judgement)
-        return compared_run(run, side)[:1]
+        return compared_run(as_compared(subject.path, part.judgement), side)[:1]
     except UnreadableRunError:  # per-row sums that are damaged: the report shows what can be read
         return []
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.asked import Asked
 from ko_cpt_callbacks.check.compared import ReferenceSide
 from ko_cpt_callbacks.check.judgement import reduction
 from ko_cpt_callbacks.check.staged import StageChange
@@ -299,7 +300,7 @@ def known_facts(subject: Subject, words: Catalogue) -> list[list[str]]:
     """What the run is: name and value; where stages differ, every value."""
     rows: dict[str, list[str]] = {}
     for part in subject.parts:
-        for name, value in _known(part.recorded, words):
+        for name, value in _known(part.judgement.asked, words):
             rows.setdefault(name, [])
             if value not in rows[name]:
                 rows[name].append(value)
@@ -309,19 +310,16 @@ def known_facts(subject: Subject, words: Catalogue) -> list[list[str]]:
     return [[name, "; ".join(values)] for name, values in rows.items() if values]
 
 
-def _known(run: Mapping[str, Any], words: Catalogue) -> Iterator[tuple[str, str]]:
+def _known(asked: Asked, words: Catalogue) -> Iterator[tuple[str, str]]:
     """What ``run.json`` says, without what it watches: arguments may name addresses and keys."""
-    model, tokenizer, versions, evaluations = (
-        part if isinstance(part := run.get(name), Mapping) else {}
-        for name in ("model", "tokenizer", "versions", "evaluations")
-    )
+    run, model, tokenizer = asked.record, asked.recorded("model"), asked.recorded("tokenizer")
     for name in _FACTS:
         value = model.get(name)
         if value is not None:
             yield words.say(f"model {name}"), f"{value:,}" if isinstance(value, int) else str(value)
     if tokenizer.get("class"):
         yield words.say("tokenizer"), f"{tokenizer['class']} · {tokenizer.get('vocabulary')} · {tokenizer.get('hash')}"
-    for split, how in evaluations.items():
+    for split, how in asked.recorded("evaluations").items():
         if isinstance(how, Mapping) and how.get("fingerprint"):
             yield words.say("data-hash", split=split), str(how["fingerprint"])
     attempts = run.get("attempts")
@@ -330,6 +328,6 @@ def _known(run: Mapping[str, Any], words: Catalogue) -> Iterator[tuple[str, str]
             yield words.say("started"), str(attempt["started"])
     if run.get("device") is not None:
         yield words.say("device"), f"{run['device']} × {run.get('world_size', 1)}"
-    shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version is not None)
-    if shown:
-        yield words.say("versions"), shown
+    versions = [f"{name} {version}" for name, version in asked.recorded("versions").items() if version is not None]
+    if versions:
+        yield words.say("versions"), ", ".join(versions)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from ko_cpt_callbacks.check.judgement import Judgement, asked_of, judge_run, read_recorded_run
-from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
+from ko_cpt_callbacks.check.asked import CheckOptions
+from ko_cpt_callbacks.check.judgement import Judgement
+from ko_cpt_callbacks.check.runs import judge_path
+from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.run.facts import RunFacts
-from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import Observation
-from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 __all__ = ["ShownRun", "Subject", "read_subject"]
 
@@ -30,14 +26,12 @@ class ShownRun:
         judgement: What was found in it.
         seen: Its observations.
         offset: Steps of the stages before it.
-        recorded: What ``run.json`` says; empty where there is none.
     """
 
     name: str
     judgement: Judgement
     seen: tuple[Observation, ...]
     offset: int
-    recorded: Mapping[str, Any]
 
     @property
     def end(self) -> int:
@@ -67,11 +61,12 @@ class Subject:
     def of(cls, path: str, name: str, judged: Judgement | PlanJudgement) -> Subject:
         """A run, or a staged run, that was judged."""
         if isinstance(judged, Judgement):
-            return cls(name, path, judged.facts, (_part("", judged, 0),))
+            return cls(name, path, judged.facts, (ShownRun("", judged, judged.run.observations(), 0),))
         parts: list[ShownRun] = []
         for stage in judged.stages:
             if stage.judgement is not None:
-                parts.append(_part(stage.planned.name, stage.judgement, parts[-1].end if parts else 0))
+                offset = parts[-1].end if parts else 0
+                parts.append(ShownRun(stage.planned.name, stage.judgement, stage.judgement.run.observations(), offset))
         return cls(name, path, judged.facts, tuple(parts), judged)
 
     @property
@@ -93,30 +88,4 @@ def read_subject(path: str, name: str, baseline: Baseline | None, language: str 
         UnreadableRunError: If nothing there can be read.
         ConfigurationError: If its ``run.json`` says what cannot be watched.
     """
-    if not path:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    plan = read_plan(path)
-    if plan is not None:
-        return Subject.of(path, name, judge_plan(plan, baseline=baseline, language=language))
-    run = read_run(path)
-    file = run.run_file()
-    try:
-        recorded = None if file is None else read_recorded_run(file)
-        asked = asked_of(recorded, baseline=baseline, language=language)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{file}: {error}") from None
-    return Subject.of(path, name, judge_run(run, asked))
-
-
-def _part(name: str, judgement: Judgement, offset: int) -> ShownRun:
-    run = judgement.run
-    return ShownRun(name, judgement, run.observations(), offset, _recorded(run.run_file()))
-
-
-def _recorded(file: Path | None) -> Mapping[str, Any]:
-    """A ``run.json`` that was read before, whole."""
-    try:
-        found = {} if file is None else json.loads(read_text(file))
-    except (ValueError, UnreadableRunError):  # written anew since
-        return {}
-    return found if isinstance(found, dict) else {}
+    return Subject.of(path, name, judge_path(path, CheckOptions(baseline=baseline, language=language)))

@@ -530,6 +530,7 @@ def test_a_run_that_trains_now(tmp_path: Path) -> None:
         assert judged(folder)["state"] == "running"
         page = check(folder).stdout
         assert page.startswith("RUNNING at step 400 · nothing wrong so far\n")
+        assert read_compared_run(str(folder)).facts.state == "running", "compare and report say the same"
         writer.communicate()
     assert judged(folder)["state"] == "unfinished"
 

@@ -15,6 +15,7 @@ from check.sample import healthy
 from commands import offline
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.asked import CheckOptions
 from ko_cpt_callbacks.check.staged import PlanJudgement, StageChange, judge_plan
 from ko_cpt_callbacks.check.staged_page import plan_lines
 from ko_cpt_callbacks.compare.baseline import Baseline
@@ -63,7 +64,7 @@ def _delta(found: dict[str, Any], stage: str, split: str = "eval_ko") -> dict[st
 def _judged(run: Path, baseline: Baseline | None = None) -> PlanJudgement:
     plan = read_plan(run)
     assert plan is not None
-    return judge_plan(plan, baseline=baseline)
+    return judge_plan(plan, CheckOptions(baseline=baseline))
 
 
 def test_json(run: Path) -> None:

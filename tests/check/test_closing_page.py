@@ -11,6 +11,7 @@ from check import staged
 from checkpoint.made_checkpoints import checkpoint
 
 from ko_cpt_callbacks import Recipe, find_baseline
+from ko_cpt_callbacks.check.asked import CheckOptions
 from ko_cpt_callbacks.check.staged import judge_plan, start_delta
 from ko_cpt_callbacks.check.staged_page import gpu_hours, plan_lines, print_closing_page
 from ko_cpt_callbacks.run.reading import read_plan, read_run
@@ -22,7 +23,7 @@ BASELINE = Recipe.load("quickstart").page.stages["embedding"].watch.baseline
 def _page(run: Path, baseline: str | None = None) -> str:
     plan = read_plan(run)
     assert plan is not None
-    judged = judge_plan(plan, baseline=find_baseline(baseline) if baseline else None)
+    judged = judge_plan(plan, CheckOptions(baseline=find_baseline(baseline) if baseline else None))
     return "\n".join(line.text for line in plan_lines(judged, str(run), 140))
 
 
@@ -104,18 +105,18 @@ def test_the_first_stage_is_measured_from_its_start(tmp_path: Path) -> None:
     folder = staged.stage(folders[0], "embedding", (6.0, 4.0))
     plan = read_plan(tmp_path)
     assert plan is not None
-    assert start_delta(plan.stages[0], "eval_ko") is None
+    assert start_delta(plan.stages[0], read_run(folder), "eval_ko") is None
     record = folder / "ko_cpt"
     lines = [json.loads(line) for line in (record / "rows.jsonl").read_text("utf-8").splitlines()]
     for line in lines:
         line["step"] = 0 if line["step"] == 10 and line["kind"] == "eval" else line["step"]
     (record / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     (record / "eval_rows" / "eval_ko-10.npz").rename(record / "eval_rows" / "eval_ko-0.npz")
-    paired = start_delta(plan.stages[0], "eval_ko")
+    paired = start_delta(plan.stages[0], read_run(folder), "eval_ko")
     assert paired is not None and paired.outcome == "paired"
     assert paired.difference == pytest.approx(-2.0, abs=0.01)
     (record / "eval_rows" / "eval_ko-0.npz").unlink()
-    plain = start_delta(plan.stages[0], "eval_ko")
+    plain = start_delta(plan.stages[0], read_run(folder), "eval_ko")
     assert plain is not None and plain.outcome == "unpaired"
     assert plain.se is not None and paired.se is not None and plain.se > paired.se
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.check.judgement import RecordedRun, read_recorded_run
+from ko_cpt_callbacks.check.asked import read_recorded_run
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.watch.spec import WatchSpec
 from ko_cpt_callbacks.watch.target import parse_targets
@@ -23,10 +23,10 @@ def _run(path: Path, **changes: Any) -> Path:
 def test_what_a_run_was_told(tmp_path: Path) -> None:
     """Task, targets, rules and language; what is missing is the default."""
     spec = WatchSpec(parse_targets(["ppl<20"]), "sft", ("non-finite",), language="ko")
-    assert read_recorded_run(_run(tmp_path / "a.json", language="ko")) == RecordedRun(spec)
+    assert read_recorded_run(_run(tmp_path / "a.json", language="ko")).spec == spec
     assert read_recorded_run(_run(tmp_path / "c.json", language="xx")).spec.language == "en"
     (tmp_path / "b.json").write_text('{"format": 1, "watch": {"task": "cpt"}}')
-    assert read_recorded_run(tmp_path / "b.json") == RecordedRun(WatchSpec())
+    assert read_recorded_run(tmp_path / "b.json").spec == WatchSpec()
 
 
 def test_codes_of_an_earlier_version(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from e2e import job
 from transformers import TrainerCallback
 
 from ko_cpt_callbacks import KoCPTCallback
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.asked import asked_of
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.run.folder import eval_rows_path
 from ko_cpt_callbacks.run.reading import read_run
 

@@ -11,7 +11,8 @@ import forked
 import pytest
 from e2e import job_resume, run_files
 
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run, read_recorded_run
+from ko_cpt_callbacks.check.asked import asked_of, read_recorded_run
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.run.reading import read_run
 
 # Twelve steps are an epoch: both checkpoints lie within it.

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ko_cpt_callbacks import MemoryOutput
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run, read_recorded_run
+from ko_cpt_callbacks.check.asked import asked_of, read_recorded_run
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.hf.argument import callback_spec
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.rules.monitor import Monitor

@@ -12,7 +12,7 @@ import pytest
 from parity.record import FILES, RECIPES, RUNS, record
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import read_recorded_run
+from ko_cpt_callbacks.check.asked import read_recorded_run
 from ko_cpt_callbacks.hf.record import LiveRecord
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import ALL_RULES

@@ -14,7 +14,8 @@ from typing import Any
 from suite.run import LabelledRun, write
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.asked import CheckOptions, asked_of
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.reading import LogSource, Run
 
@@ -30,7 +31,7 @@ def _task(run: LabelledRun) -> str | None:
 def offline(run: LabelledRun) -> tuple[Finding, ...]:
     """What ``ko-cpt check`` finds in the run's state file, without the file."""
     read = Run(Path("trainer_state.json"), LogSource.TRAINER_STATE, tuple(run.rows), run.max_steps or None)
-    return judge_run(read, asked_of(None, task=_task(run))).findings
+    return judge_run(read, asked_of(None, CheckOptions(task=_task(run)))).findings
 
 
 def by_command(run: LabelledRun, folder: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from suite.real import DATA, bases
 from suite.run import LabelledRun, cut
 from suite.score import Score, Verdict, last_row, score, verdict
 
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run, read_recorded_run
+from ko_cpt_callbacks.check.asked import CheckOptions, asked_of, read_recorded_run
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.registry import rules_for
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -109,7 +110,7 @@ def test_live_offline_and_resumed_say_the_same(name: str, tmp_path: Path) -> Non
 
     assert _said(resumed.findings) == _said(whole.findings)
     # Read again, the record ends there: what can be said only then comes after.
-    reread = _said(judge_run(read_run(tmp_path / "cut"), asked_of(None, task=run.task)).findings)
+    reread = _said(judge_run(read_run(tmp_path / "cut"), asked_of(None, CheckOptions(task=run.task))).findings)
     assert reread[: len(_said(whole.findings))] == _said(whole.findings)
 
 
@@ -178,7 +179,7 @@ def test_public_healthy_logs_and_curves_are_left_alone() -> None:
 def test_real_failures_are_named(number: str, expected: set[str], not_before: int) -> None:
     """The verdicts that a reader gave, and nothing above info before the fault."""
     (path,) = (DATA / "runs").glob(f"{number}_*.json")
-    found = judge_run(read_run(path), asked_of(None, task="cpt" if number == "01" else None)).findings
+    found = judge_run(read_run(path), asked_of(None, CheckOptions(task="cpt" if number == "01" else None))).findings
 
     assert expected <= {one.code for one in found}
     early = [one for one in found if one.severity is not Severity.INFO and (one.step or 0) < not_before]

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from ko_cpt_callbacks.check.judgement import asked_of, judge_run
+from ko_cpt_callbacks.check.asked import asked_of
+from ko_cpt_callbacks.check.judgement import judge_run
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.log import binary
 from ko_cpt_callbacks.run.log.binary import fields

@@ -15,6 +15,7 @@ from check.command import REAL_RUNS, SCHEMA, check, codes, judged, real_run, wri
 from commands import offline
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.check.compared_run import read_compared_run
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.messages.terminal import columns
 from ko_cpt_callbacks.rules.curve.memorizing import Memorizing

@@ -47,13 +47,11 @@ class LostSignals:
     """In place of signals that raised: what looks at them raises too.
 
     Args:
-        step: Step of the row at which they did.
-        error: Kind and text of the exception.
+        error: What the rules are told.
         run: What the run has reached, which goes on.
         outlook: Not known; who asks for it can do without.
     """
 
-    step: int
     error: str
     run: RunProgress
     outlook: None = None
@@ -66,7 +64,7 @@ class LostSignals:
         """Raises for every part of the signals."""
         if name.startswith("__"):
             raise AttributeError(name)
-        raise RuntimeError(f"signals failed at step {self.step}: {self.error}")
+        raise RuntimeError(self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +187,8 @@ class Monitor:
         try:
             signals = state.signals.add(seen)
         except Exception as error:  # the rules that look at them are set aside, the others go on
-            signals = cast(
-                "Signals", LostSignals(seen.step, error_text(error, limits.ERROR_SHOWN), state.progress.add(seen))
-            )
+            told = f"signals failed at step {seen.step}: {error_text(error, limits.ERROR_SHOWN)}"
+            signals = cast("Signals", LostSignals(told, state.progress.add(seen)))
         kind, states = type(seen), list(state.rules)
         findings: list[Finding] = []
         for place in self._asked.get(kind, ()):
@@ -204,8 +201,8 @@ class Monitor:
                 after, found = rule.step(before, seen, signals)
                 findings.extend(_checked(rule, found))
             except Exception as error:  # whatever it is, the other rules must see this row and those that follow
-                after = SetAside(seen.step, error_text(error, limits.ERROR_SHOWN))
-                findings.extend(_failure(rule, after))
+                after, found = _set_aside(rule, seen.step, error)
+                findings.extend(found)
             states[place] = after
         if findings:
             run = signals.run.heard(findings)
@@ -248,8 +245,7 @@ class Monitor:
             try:
                 findings.extend(_checked(rule, rule.close(before, state.signals)))
             except Exception as error:  # as in `step`
-                aside = SetAside(state.last_step, error_text(error, limits.ERROR_SHOWN))
-                findings.extend(_failure(rule, aside, at_the_end=True))
+                findings.extend(_set_aside(rule, state.last_step, error, at_the_end=True)[1])
         return tuple(filter(state.progress.heard(findings).seen.lets, findings))
 
     def judge(self, observations: Iterable[Observation]) -> tuple[MonitorState, tuple[Finding, ...]]:
@@ -271,11 +267,11 @@ def _checked(rule: Rule, found: Iterable[Finding]) -> Found:
     return findings
 
 
-def _failure(rule: Rule, aside: SetAside, *, at_the_end: bool = False) -> tuple[Finding, ...]:
-    """The finding of a rule that raised, whether or not the run asks `rule-failed`."""
-    speaker = RuleFailed()
+def _set_aside(rule: Rule, step: int, error: Exception, *, at_the_end: bool = False) -> tuple[SetAside, Found]:
+    """What stands for the state of a rule that raised, and its finding, whether or not the run asks `rule-failed`."""
+    speaker, aside = RuleFailed(), SetAside(step, error_text(error, limits.ERROR_SHOWN))
     values = {"rule": rule.code, "error": aside.error, "at_the_end": at_the_end}
-    return speaker.step(speaker.initial(), SetupObservation(aside.step, speaker.code, values), SILENT)[1]
+    return aside, speaker.step(speaker.initial(), SetupObservation(step, speaker.code, values), SILENT)[1]
 
 
 def _kept(rule: Rule, state: Any, found: Found, step: int) -> tuple[Any, Found]:
@@ -285,8 +281,7 @@ def _kept(rule: Rule, state: Any, found: Found, step: int) -> tuple[Any, Found]:
     try:
         return rule.keep(state, found), ()
     except Exception as error:
-        aside = SetAside(step, error_text(error, limits.ERROR_SHOWN))
-        return aside, _failure(rule, aside)
+        return _set_aside(rule, step, error)
 
 
 def _replaces(seen: Observation, row: Observation) -> bool:

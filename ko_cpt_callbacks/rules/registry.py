@@ -28,26 +28,17 @@ from ko_cpt_callbacks.watch.spec import TASKS, WatchSpec
 __all__ = ["ALL_RULES", "Rule", "known_codes", "known_limits", "known_rules", "plugin_rules", "rules_for"]
 
 
-
-def _modules() -> Iterator[str]:
-    """Modules of the families' folders, by name."""
+def _classes() -> Iterator[type[Rule]]:
+    """The rules that the modules of the families' folders define; what they inherit from has no metadata."""
     for found in walk_packages(rules.__path__, f"{rules.__name__}."):
         if not found.ispkg and found.name.count(".") > rules.__name__.count(".") + 1:
-            yield found.name
+            for one in vars(import_module(found.name)).values():
+                own = isinstance(one, type) and issubclass(one, Rule) and one.__module__ == found.name
+                if own and hasattr(one, "info"):
+                    yield one
 
 
-def _rules_of(module: str) -> Iterator[type[Rule]]:
-    """The rules that a module defines, in their order; what they inherit from is none."""
-    home = import_module(module)
-    for one in vars(home).values():
-        own = isinstance(one, type) and issubclass(one, Rule) and one.__module__ == home.__name__
-        if own and not isabstract(one) and hasattr(one, "info"):
-            yield one
-
-
-_CLASSES: Final = tuple(
-    sorted((rule for module in _modules() for rule in _rules_of(module)), key=lambda rule: rule.info.place)
-)
+_CLASSES: Final = tuple(sorted(_classes(), key=lambda rule: rule.info.place))
 
 ALL_RULES: Final[tuple[Rule, ...]] = tuple(rule() for rule in _CLASSES)
 """The rules of this package as they are without targets, for a run of continued pretraining."""

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
 
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
-from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, JsonValue, Severity
 from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows, Likeness
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal.evaluations import Series
 from ko_cpt_callbacks.signal.signals import Signals
 
-__all__ = ["EvalSetChanged", "EvalSetChangedState"]
-
-
-@dataclass(frozen=True, slots=True)
-class RowsChange:
-    """A change of rows: the evaluation before it and the first one after."""
-
-    step: int
-    before_step: int
-    before: float | None
-    after: float | None
-    rows_before: int | None
-    rows_after: int | None
-    labels: bool
+__all__ = ["EvalSetChanged"]
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One set: its rows, its last evaluation, and a change that one more evaluation has to confirm.
+    """One set: its rows, its last evaluation, and the finding of a change that one more has to confirm.
 
     ``said_drawn``: whether it was reported that the set is drawn anew each time.
     """
 
     rows: EvalRows = NO_ROWS
     point: EvalPoint | None = None
-    pending: RowsChange | None = None
+    pending: Finding | None = None
     said_drawn: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EvalSetChangedState:
-    """The sets by their prefix."""
-
-    sets: Mapping[str, Seen] = field(default_factory=dict)
+_States: TypeAlias = Mapping[str, Seen]
+"""The sets by their prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,33 +49,27 @@ class EvalSetChanged(Rule):
         "eval-set-changed", (Severity.WARNING, Severity.INFO), (EvalObservation, EndObservation), place=140
     )
 
-    def initial(self) -> EvalSetChangedState:
+    def initial(self) -> _States:
         """No evaluation yet."""
-        return EvalSetChangedState()
+        return {}
 
-    def step(
-        self, state: EvalSetChangedState, seen: Observation, signals: Signals
-    ) -> tuple[EvalSetChangedState, Found]:
+    def step(self, state: _States, seen: Observation, signals: Signals) -> tuple[_States, Found]:
         """Judges an evaluation, and at the Trainer's last row what still waits for one."""
         if isinstance(seen, EndObservation):
-            found = self.close(state, signals)
-            sets = {name: replace(one, pending=None) for name, one in state.sets.items()}
-            return (EvalSetChangedState(sets) if found else state), found
+            return {name: replace(one, pending=None) for name, one in state.items()}, self.close(state, signals)
         point = EvalPoint.of(seen) if isinstance(seen, EvalObservation) else None
         if not isinstance(seen, EvalObservation) or point is None:
             return state, ()
-        base = state.sets.get(seen.split, Seen())
-        now = replace(base, rows=base.rows.add(seen), point=point)
-        now, found = self._judged(now, base, seen.split)
+        base = state.get(seen.split, Seen())
+        now, found = self._judged(replace(base, rows=base.rows.add(seen), point=point), base, seen.split)
         series = signals.evaluations.now
         if series is not None and series.swapped:
             found = (*found, *self._level(series, seen.split))
-        return EvalSetChangedState({**state.sets, seen.split: now}), found
+        return {**state, seen.split: now}, found
 
-    def close(self, state: EvalSetChangedState, signals: Signals) -> Found:
+    def close(self, state: _States, signals: Signals) -> Found:
         """What waited for one more evaluation."""
-        waiting = [(name, one) for name, one in state.sets.items() if one.pending is not None]
-        return tuple(found for name, one in waiting for found in self._say(one, name)[1])
+        return tuple(one.pending for one in state.values() if one.pending is not None)
 
     def _level(self, series: Series, split: str) -> Found:
         """What a log without fingerprints shows: another level of the evaluation alone."""
@@ -105,36 +83,20 @@ class EvalSetChanged(Rule):
         return (Finding(self.code, Severity.WARNING, first.step, split, values, variant="level"),)
 
     def _judged(self, now: Seen, base: Seen, split: str) -> tuple[Seen, Found]:
-        rows = now.rows
-        if rows.last is Likeness.SAME:
-            return self._say(now, split) if now.pending is not None and not base.rows.drawn else (now, ())
-        if rows.last is not Likeness.OTHER or base.point is None or now.point is None:
+        rows, before, after = now.rows, base.point, now.point
+        if rows.last is Likeness.SAME and now.pending is not None and not base.rows.drawn:
+            return replace(now, pending=None), (now.pending,)
+        if rows.last is not Likeness.OTHER or before is None or after is None:
             return now, ()
-        change = RowsChange(
-            now.point.step, base.point.step, base.point.value, now.point.value, base.point.rows, now.point.rows,
-            rows.labels,
-        )  # fmt: skip
-        now = replace(now, pending=change)
-        if base.rows.alike:
-            return self._say(now, split)
-        if not rows.drawn:
-            return now, ()
-        now = replace(now, pending=None)
-        if now.said_drawn:
-            return now, ()
-        values = {"evaluations": DRAWN + 1}
-        found = Finding(self.code, Severity.INFO, change.step, split, values, variant="drawn")
-        return replace(now, said_drawn=True), (found,)
-
-    def _say(self, now: Seen, split: str) -> tuple[Seen, Found]:
-        change = now.pending
-        now = replace(now, pending=None)
-        if change is None:
-            return now, ()
-        values = {
-            "before_step": change.before_step, "before": change.before, "after": change.after,
-            "rows_before": change.rows_before, "rows_after": change.rows_after,
+        values: dict[str, JsonValue] = {
+            "before_step": before.step, "before": before.value, "after": after.value, "rows_before": before.rows,
+            "rows_after": after.rows,
         }  # fmt: skip
-        variant = "labels" if change.labels else ""
-        found = Finding(self.code, Severity.WARNING, change.step, split, values, variant=variant)
-        return now, (found,)
+        variant = "labels" if rows.labels else ""
+        change = Finding(self.code, Severity.WARNING, after.step, split, values, variant=variant)
+        if base.rows.alike:
+            return replace(now, pending=None), (change,)
+        if not rows.drawn:
+            return replace(now, pending=change), ()
+        drawn = Finding(self.code, Severity.INFO, after.step, split, {"evaluations": DRAWN + 1}, variant="drawn")
+        return replace(now, pending=None, said_drawn=True), () if now.said_drawn else (drawn,)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
@@ -23,7 +24,7 @@ class EvalTooSmallState:
     """The sets of which it was reported; the first levels that relative targets are measured from."""
 
     said: tuple[str, ...] = ()
-    firsts: tuple[tuple[Target, Level], ...] = ()
+    firsts: Mapping[Target, Level] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,12 @@ class EvalTooSmall(Rule):
         if not isinstance(seen, EvalObservation) or seen.split in state.said:
             return state, ()
         own = [target for target in self.targets if target.split == seen.split]
-        state, firsts = self._firsts(state, own, seen)
+        firsts = dict(state.firsts)
+        for target in own:
+            level = level_of(target.metric, seen)
+            if target.relative and isinstance(level, Level):
+                firsts.setdefault(target, level)
+        state = replace(state, firsts=firsts)
         found = None if own else self._coarse(seen)
         for target in own:
             found = found or self._unresolved(target, seen, firsts.get(target))
@@ -61,16 +67,6 @@ class EvalTooSmall(Rule):
         variant, values = found
         finding = Finding(self.code, Severity.INFO, seen.step, seen.split, values, variant=variant)
         return replace(state, said=(*state.said, seen.split)), (finding,)
-
-    def _firsts(
-        self, state: EvalTooSmallState, own: list[Target], seen: EvalObservation
-    ) -> tuple[EvalTooSmallState, dict[Target, Level]]:
-        firsts = dict(state.firsts)
-        for target in own:
-            level = level_of(target.metric, seen)
-            if target.relative and isinstance(level, Level):
-                firsts.setdefault(target, level)
-        return replace(state, firsts=tuple(firsts.items())), firsts
 
     def _coarse(self, seen: EvalObservation) -> tuple[str, dict[str, Any]] | None:
         level = level_of(keys.EXACT_LOSS, seen)

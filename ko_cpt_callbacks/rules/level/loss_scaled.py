@@ -59,22 +59,18 @@ class LossScaled(Rule):
     def step(self, state: LossScaledState, seen: Observation, signals: Signals) -> tuple[LossScaledState, Found]:
         """Reads what the callback noted; judges an evaluation of a log where it noted nothing."""
         if isinstance(seen, SetupObservation):
-            measured = state.measured or TRAINER_KIND in seen.values
-            state = replace(state, measured=measured)
+            state = replace(state, measured=state.measured or TRAINER_KIND in seen.values)
             values = _noted(seen.values) if seen.kind == LOSS_SCALED and not state.said else None
             variant = "" if values is None else str(values.pop("by") or "")
         else:
-            now = None if state.measured or state.said else signals.evaluations.now
-            counts = now is not None and isinstance(seen, EvalObservation) and not self._kept(seen.split)
-            values = self._suspected(now.marks) if now is not None and counts else None
+            now, split = signals.evaluations.now, getattr(seen, "split", "")
+            silent = state.measured or state.said or is_retention(split, self.retention)
+            values = None if now is None or silent else self._suspected(now.marks)
             variant = "suspected"
         if values is None:
             return state, ()
         found = Finding(self.code, Severity.WARNING, seen.step, "train", values, variant=variant)
         return replace(state, said=True), (found,)
-
-    def _kept(self, split: str) -> bool:
-        return is_retention(split, self.retention)
 
     def _suspected(self, marks: Sequence[Mark]) -> dict[str, Any] | None:
         last = marks[-1]

@@ -6,7 +6,6 @@ They are the easiest tokens there are, so the loss falls far below what the text
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from statistics import median
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
+from ko_cpt_callbacks.rules.setup.setup_rule import some_of, text_of
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
@@ -130,11 +130,12 @@ class PaddingInLoss(Rule):
         return state, ()
 
     def _batch(self, state: PaddingInLossState, seen: SetupObservation) -> tuple[PaddingInLossState, Found]:
-        split = seen.values.get(keys.SPLIT)
-        split = split if isinstance(split, str) else keys.TRAIN_PREFIX
-        masked, runs = _count(seen.values, "masked_labels"), _count(seen.values, "pad_run_rows")
-        rows, tokens, said = _count(seen.values, "rows"), _count(seen.values, "tokens"), f"batch {split}"
-        ends, equal = _count(seen.values, "equal_ends"), _count(seen.values, "equal_tokens")
+        split = text_of(seen, keys.SPLIT) or keys.TRAIN_PREFIX
+        masked, runs, rows, tokens, ends, equal = (
+            some_of(seen, name) or 0
+            for name in ("masked_labels", "pad_run_rows", "rows", "tokens", "equal_ends", "equal_tokens")
+        )
+        said = f"batch {split}"
         alike = ends > 0 and 2 * ends >= rows and equal >= self.equal_tokens
         if split == keys.TRAIN_PREFIX:
             counts = not tokens or bool(masked or runs or alike)
@@ -242,8 +243,3 @@ class PaddingInLoss(Rule):
         if reach is not None and in_first_epoch and level < min(self.deep * floor, self.share * first):
             return first, level
         return abrupt_drop(state.losses, state.lowest, least_fall(reach))
-
-
-def _count(values: Mapping[str, Any], name: str) -> int:
-    value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -22,6 +22,8 @@ BEGUN_ANEW: Final = "begun anew"
 _GROUPS: Final = ("state", "data", "batch", "arguments", "model", "versions")
 """The groups that are compared, in the order in which they are reported."""
 _TOKENS: Final = "tokens_per_step"
+_Facts: TypeAlias = Mapping[tuple[str, str], Any]
+"""What an attempt trains with, by group and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Attempt:
     """An attempt: the step it began at, what it trains with, and its tokens per step."""
 
     step: int
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    facts: _Facts = field(default_factory=dict)
     pace: TokenPace = TokenPace()
 
 
@@ -99,7 +101,8 @@ class AttemptDiffers(Rule):
             return self._paced(state, seen)
         if not isinstance(seen, SetupObservation) or seen.kind != ATTEMPT:
             return state, ()
-        facts = {name: group for name in _GROUPS if isinstance(group := seen.values.get(name), Mapping)}
+        groups = {name: group for name in _GROUPS if isinstance(group := seen.values.get(name), Mapping)}
+        facts = {(group, name): value for group, values in groups.items() for name, value in values.items()}
         new = Attempt(seen.step, facts)
         before = state.before if state.now is None or state.now.step == seen.step else state.now
         if before is None:
@@ -143,18 +146,14 @@ def _stayed(attempt: Attempt, window: Recent) -> bool:
     return all(pace == attempt.pace.constant for pace in paces[1:])
 
 
-def _changes(
-    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _changes(before: _Facts, after: _Facts) -> list[dict[str, Any]]:
     """What both say, and say otherwise."""
     return [
-        {"name": name, "before": before[group][name], "after": value}
-        for group in _GROUPS
-        for name, value in after.get(group, {}).items()
-        if name in before.get(group, {})
-        and None not in (before[group][name], value)
+        {"name": name, "before": before[group, name], "after": value}
+        for (group, name), value in after.items()
+        if None not in (before.get((group, name)), value)
         and value != KEPT  # after an attempt that began anew, going on is what should be
-        and before[group][name] != value
+        and before[group, name] != value
     ]
 
 

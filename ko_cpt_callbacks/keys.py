@@ -37,7 +37,8 @@ evaluation key               unit             meaning
 ===========================  ===============  =================================================================
 training key                 unit             meaning
 ===========================  ===============  =================================================================
-``ppl``                      1                exp(the Trainer's loss), where that is the tokens' cross-entropy
+``ppl``                      1                exp(the Trainer's loss), where that is the tokens' cross-entropy; of the
+                                              model's own loss where a ``compute_loss`` adds to it
 ``tokens_seen``              count            target tokens trained on since the start, over all ranks
 ``tokens_per_second``        tokens / s       target tokens per second of training, evaluation and saving left out
                                               (trackers and our files only)

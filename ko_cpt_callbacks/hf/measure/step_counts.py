@@ -3,7 +3,8 @@
 The training loss that the Trainer logs stands beside what its own forward passes came to. Where a model's loss is a
 mean over its micro-batch and the Trainer takes it for a sum that was divided already (a ``compute_loss`` of one's own,
 a forward that ignores ``num_items_in_batch``), the logged loss is the mean times the gradient accumulation:
-transformers issues 37766 and 47688. No perplexity comes of such a number.
+transformers issues 37766 and 47688. No perplexity comes of such a number. Where a ``compute_loss`` adds a small term
+of its own (distillation, z-loss), the perplexity is that of the model's own losses.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _SCALED: Final = 1.5
 """A logged loss beyond so many times the measured one, or below its inverse, is no average of the same losses: steps
 have unlike token counts, and transformers 4.57 divides by a count of unshifted labels, which is 4/3 of the targets in
 rows of four tokens. Chosen, not measured."""
+_AS_LOGGED: Final = 1e-3
+_ROUNDED: Final = 1e-4
+"""A logged loss is the model's own within this share, and what transformers 4.57 rounds away. Chosen, not measured."""
 _NEAR: Final = 0.1  # how far a factor may lie off a count that explains it, or off the window's before
 
 
@@ -52,8 +56,9 @@ class TrainTotals:
     _bad_known: bool = True
     _tokens: int | None = 0
     _seconds: float = 0.0
-    _divided: float = 0.0
-    _averaged: float = 0.0
+    _processes: int = 1
+    _losses: tuple[float, ...] = (0.0,) * 4
+    _row_step: int = 0
 
     def add(self, parts: Sequence[Mapping[str, Any]]) -> None:
         """Add what every rank counted since the last call (a row or a checkpoint), as `TrainMeter.part` has it.
@@ -64,8 +69,8 @@ class TrainTotals:
         self.tokens_seen, self._tokens = _sum((self.tokens_seen, tokens)), _sum((self._tokens, tokens))
         self._seconds += sum(part["seconds"] for part in parts) / len(parts)
         self.targetless += sum(part["targetless"] for part in parts)
-        self._divided += sum(part["losses"][0] for part in parts)
-        self._averaged += sum(part["losses"][1] for part in parts)
+        self._processes = len(parts)
+        self._losses = tuple(map(sum, zip(self._losses, *(part["losses"] for part in parts), strict=True)))
         self.loss_kind = self.loss_kind or next((part["loss_kind"] for part in parts if part["loss_kind"]), None)
         steps = [part["bad"] for part in parts]
         if None in steps or len(set(map(len, steps))) > 1:
@@ -84,8 +89,19 @@ class TrainTotals:
         """
         if not self._tokens or self.loss_kind == "other":
             return None
-        value = (self._averaged if self.loss_kind == "mean" else self._divided) / self._tokens
+        divided, averaged, *_ = self._losses
+        value = (averaged if self.loss_kind == "mean" else divided) / self._tokens
         return value if value > 0.0 and math.isfinite(value) else None
+
+    def logs(self, loss: float, step: int) -> bool:
+        """Whether the loss of a training row at ``step`` is what the model returned, and nothing else is in it.
+
+        The Trainer logs the mean over steps, and processes, of the sum of a step's losses where the model divides by
+        the count of all, else of their mean. Where that count is one over all processes it multiplies by their number.
+        """
+        *_, summed, averaged = (total / max(1, step - self._row_step) / self._processes for total in self._losses)
+        known = (summed, summed * self._processes, averaged)
+        return any(abs(loss - own) <= _AS_LOGGED * own + _ROUNDED for own in known)
 
     def pending(self) -> dict[str, int]:
         """Tokens so far and the non-finite steps since the last training row."""
@@ -108,7 +124,7 @@ class TrainTotals:
             if self.devices:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds, self.targetless, self._divided, self._averaged = 0, 0.0, 0, 0.0, 0.0
+        self._tokens, self._seconds, self.targetless, self._losses, self._row_step = 0, 0.0, 0, (0.0,) * 4, step
         return row
 
 
@@ -125,7 +141,7 @@ def resumed_totals(live: Sequence[Mapping[str, Any]], start_step: int, devices: 
         start_step: Optimizer steps done; 0 for a training that begins anew.
         devices: Accelerators at work.
     """
-    totals = TrainTotals(step=start_step, devices=devices)
+    totals = TrainTotals(step=start_step, devices=devices, _row_step=start_step)
     if not start_step:
         return totals
     counted = [line for line in live if keys.TOKENS_SEEN in line]
@@ -229,15 +245,16 @@ class StepCounts:
         if self._blind and nan_filter and not self._blind_noted:
             self._blind_noted = True
             notes.append(("nan-filter-on", {}))
-        measured = self._totals.measured if known else None
+        logged = logs.get(keys.LOSS)
+        loss = float(logged) if isinstance(logged, (int, float)) else 0.0
+        measured, own = (self._totals.measured, self._totals.logs(loss, step)) if known else (None, False)
         numbers: dict[str, int | float] = {}
         if known:
             self._blind = False
             numbers.update(self._totals.close_row(step))
-        loss = logs.get(keys.LOSS)
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
-        if isinstance(loss, (int, float)) and loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
-            value, scaled = self.loss.judge(float(loss), measured)
+        if loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
+            value, scaled = self.loss.judge(loss, measured, own=own)
             if value is not None:
                 numbers[keys.PPL] = value
             if scaled is not None:
@@ -273,12 +290,15 @@ class TrainLoss:
         self.cross_entropy = True
         """Whether nothing says that the training loss is another quantity."""
 
-    def judge(self, logged: float, measured: float | None) -> tuple[float | None, dict[str, Any] | None]:
+    def judge(
+        self, logged: float, measured: float | None, *, own: bool
+    ) -> tuple[float | None, dict[str, Any] | None]:
         """The perplexity of a row, and what must be reported once: the loss is a multiple of the measured one.
 
         Args:
             logged: The row's loss, nats per token, above 0.
             measured: What the window's forward passes came to; None where that is not known.
+            own: Whether the row's loss is the mean of the model's own, with nothing that somebody added.
         """
         if not self.cross_entropy or measured is None:
             return None, None
@@ -286,7 +306,7 @@ class TrainLoss:
         if not 1.0 / _SCALED < factor < _SCALED:
             return None, self._scaled(logged, measured, factor)
         self._before = factor
-        value = perplexity(logged)
+        value = perplexity(logged if own else measured)
         return (value if math.isfinite(value) else None), None
 
     def _scaled(self, logged: float, measured: float, factor: float) -> dict[str, Any] | None:

@@ -46,6 +46,8 @@ class TrainMeter:
     def restart(self) -> None:
         """Training begins now: what was counted before, and a step that was broken off, are none of it."""
         self._bad: Tensor | None = None
+        self._step_losses: Tensor | None = None
+        self._step_passes = 0
         self._probe: Tensor | None = None
         self._padding: Tensor | None = None
         self._probed = self._padding_seen = False
@@ -101,7 +103,8 @@ class TrainMeter:
             given = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
             # The mean over no target is 0/0, and its gradient is 0: it adds nothing, and is no broken batch.
             mean = torch.where(own > 0, mean, torch.zeros_like(mean))
-            self._losses = _plus(self._losses, torch.stack([mean * given, mean * own]))
+            self._step_losses = _plus(self._step_losses, torch.stack([mean * given, mean * own, mean]))
+            self._step_passes += 1
             bad = bad & (own > 0)
         self._bad = _plus(self._bad, bad.to(torch.int64))
 
@@ -112,7 +115,10 @@ class TrainMeter:
     def end_step(self) -> None:
         """The optimizer step is over."""
         self._steps.append(self._bad)
-        self._bad = None
+        if self._step_losses is not None:
+            sums = torch.cat([self._step_losses, self._step_losses[2:] / self._step_passes])
+            self._losses = _plus(self._losses, sums)
+        self._bad, self._step_losses, self._step_passes = None, None, 0
         self._mark = time.perf_counter()
 
     def first_padding(self) -> list[int] | None:
@@ -138,8 +144,9 @@ class TrainMeter:
             ``tokens``: target tokens; None when some pass had no labels. ``bad``: non-finite micro-batches of each
             optimizer step; None when some pass returned no loss. ``seconds``: of training, evaluations and saving left
             out. ``targetless``: micro-batches without a target: their loss is 0/0 and changes no weight. ``losses``:
-            sums of each loss times the count that the model was given to divide by, and times the micro-batch's own
-            targets; NaN where not known. ``loss_kind``: what the first pass of the training returned; None where it
+            sums of each loss times the count that the model was given to divide by, of each times the micro-batch's
+            own targets, and over the steps of the sum and of the mean of their losses; NaN where not known.
+            ``loss_kind``: what the first pass of the training returned; None where it
             gave no logits to compare with.
         """
         now = time.perf_counter()
@@ -160,7 +167,7 @@ class TrainMeter:
             values = iter(torch.stack(present).tolist() if present else [])
             bad = [0 if step is None else int(next(values)) for step in self._steps]
             if not self._without_labels:
-                losses = [0.0, 0.0] if self._losses is None else self._losses.tolist()
+                losses = [0.0] * 4 if self._losses is None else self._losses.tolist()
         return {
             "tokens": None if self._without_labels else 0 if self._tokens is None else int(self._tokens),
             "bad": bad,
@@ -171,7 +178,7 @@ class TrainMeter:
         }
 
 
-_NO_LOSSES: Final = [math.nan, math.nan]
+_NO_LOSSES: Final = [math.nan] * 4
 _UNKNOWN: Final[dict[str, Any]] = {"tokens": None, "bad": None, "losses": _NO_LOSSES, "loss_kind": None}
 
 

@@ -60,6 +60,7 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
     from ko_cpt_callbacks.training.data.filters import (
         FilterReport,
         HangulShare,
@@ -70,7 +71,7 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
     from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
     from ko_cpt_callbacks.training.data.rows import packed_rows
     from ko_cpt_callbacks.training.data.sources import Source, read_documents
-    from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, measure_fertility
+    from ko_cpt_callbacks.training.model.vocabulary import extend_tokenizer, measure_fertility
 
     laws = corpus / "ko_laws.txt"
     tokenizer = AutoTokenizer.from_pretrained(folder / base)
@@ -78,17 +79,18 @@ def job(name: str, base: str, corpus: Path, folder: Path, times: int) -> dict[st
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     judge = AutoTokenizer.from_pretrained(folder / "judge")
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(judge), **size))
-    band = PerplexityBand(model, judge, "random", 0, 1e9, max_tokens=64, batch_size=32)
+    band = PerplexityBand(Band(model="random", low=0, high=1e9, max_tokens=64), "cpu")
+    band.model_and_tokenizer = model.eval(), judge
     filters = (HangulShare(0.5), RepeatedNgrams(), band)
     found: dict[str, Any] = {"before": peak_megabytes()}
     begin = time.perf_counter()
     if name in ("extension", "all"):
-        made = extend_tokenizer(tokenizer, documents(laws, times), ExtensionSettings(TOKENS, MIN_COUNT))
-        found |= {"new": made.size, "steps": made.steps}
-        before, after = measure_fertility(documents(laws, 1), tokenizer, made.tokenizer)
+        made = extend_tokenizer(tokenizer, documents(laws, times), TOKENS, MIN_COUNT)
+        found["new"] = len(made) - len(tokenizer)
+        before, after = measure_fertility(documents(laws, 1), tokenizer, made)
         for key, entry in (("base", before), ("extended", after)):
             found[key] = [entry.tokens, entry.tokens_per_character, entry.bytes_per_token]
-        tokenizer = made.tokenizer
+        tokenizer = made
     if name == "filters":
         source = Source("ko", (laws,) * times)
         reports = [FilterReport(part.name) for part in filters]
@@ -143,7 +145,7 @@ def main() -> int:
             found[whole] = measure("all", base, wanted.corpus, Path(folder), wanted.times)
             for name, entry in found.items():
                 print(f"{base:14}{name:15}{entry['seconds']:9.1f}{entry['peak']:9.0f}")
-                for key in ("new", "steps", "base", "extended", "dropped", "documents", "rows"):
+                for key in ("new", "base", "extended", "dropped", "documents", "rows"):
                     if key in entry and (name in ("extension", "filters") or key == "rows"):
                         print(f"{'':14}{key}: {_shown(entry[key])}")
             growth = found[whole]["peak"] / found["all"]["peak"]

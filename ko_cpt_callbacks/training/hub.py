@@ -11,7 +11,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from datasets import (  # type: ignore[import-untyped]
     get_dataset_config_names,
@@ -24,35 +24,15 @@ from safetensors import SafetensorError
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.training.data.sources import Source
+
 _LOG_IN: Final = "where it is private or gated, ask for access on its page, then: hf auth login"
 _AGAIN: Final = "where the network or the hub was at fault, go on later with --resume"
 _SHOWN: Final = 240  # characters of what a library says
 
 
-class HubSource(Protocol):
-    """Which rows of which data set of the hub; `training.data.sources.Source` says what each part is."""
-
-    @property
-    def hub(self) -> str | None:
-        """Id of the data set."""
-
-    @property
-    def config(self) -> str | None:
-        """Its configuration."""
-
-    @property
-    def revision(self) -> str | None:
-        """Its commit."""
-
-    @property
-    def split(self) -> str:
-        """Its split."""
-
-    def error(self, found: str, expected: str) -> ConfigurationError:
-        """What is wrong with this source."""
-
-
-def hub_rows(source: HubSource) -> Iterator[dict[str, Any]]:
+def hub_rows(source: Source) -> Iterator[dict[str, Any]]:
     """Rows of a data set, in its order; a file is asked for when the one before has been read.
 
     Args:
@@ -108,7 +88,7 @@ def load_pretrained(loader: Any, path: str | Path, wanted_by: str, **more: Any) 
         ) from error
 
 
-def _unreadable(source: HubSource, error: Exception) -> ConfigurationError:
+def _unreadable(source: Source, error: Exception) -> ConfigurationError:
     name = f"data set {source.hub}"
     if isinstance(error, DatasetNotFoundError):
         found = f"no {name} at {source.revision} that can be read ({said(error)})"
@@ -120,7 +100,7 @@ def _unreadable(source: HubSource, error: Exception) -> ConfigurationError:
     return source.error(found, f"files of text, JSON or Parquet that the hub gives; {_AGAIN}")
 
 
-def _wrong_part(source: HubSource) -> ConfigurationError | None:
+def _wrong_part(source: Source) -> ConfigurationError | None:
     """Whether it is the configuration or the split that is not there; asked of the hub."""
     place = f"hf://datasets/{source.hub}"
     try:
@@ -133,7 +113,7 @@ def _wrong_part(source: HubSource) -> ConfigurationError | None:
     return None if source.split in splits else _unknown(source, "split", source.split, splits)
 
 
-def _unknown(source: HubSource, part: str, given: str | None, known: list[str]) -> ConfigurationError:
+def _unknown(source: Source, part: str, given: str | None, known: list[str]) -> ConfigurationError:
     near = None if given is None else near_miss(given, known)
     hint = "" if near is None else f". Did you mean {near}?"
     found = f"no {part} {'given' if given is None else repr(given)} for data set {source.hub}"

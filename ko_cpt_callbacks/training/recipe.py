@@ -135,7 +135,7 @@ class Recipe:
         Raises:
             ConfigurationError: If the tokenizer or the model cannot be extended.
         """
-        from ko_cpt_callbacks.training.model.stage import extend
+        from ko_cpt_callbacks.training.model.vocabulary import extend
 
         return extend(model, tokenizer, texts, self.page)
 

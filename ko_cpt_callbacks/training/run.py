@@ -22,16 +22,27 @@ from ko_cpt_callbacks.rules.setup.setup_rule import CORPUS_USE
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.training.arguments import check_arguments, check_launch, training_arguments, wrapper_line
 from ko_cpt_callbacks.training.data.reading import BadInputs
-from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, evaluation_line, row_lines
-from ko_cpt_callbacks.training.data.report import bad_lines, left_out, write_data_report
+from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
+from ko_cpt_callbacks.training.data.report import (
+    SourceUse,
+    bad_lines,
+    evaluation_line,
+    left_out,
+    needed_rows,
+    row_lines,
+    source_uses,
+    stage_rows,
+    use_lines,
+    use_notes,
+    write_data_report,
+)
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows
-from ko_cpt_callbacks.training.data.use import SourceUse, needed_rows, source_uses, stage_rows, use_lines, use_notes
 from ko_cpt_callbacks.training.folder import RecipeFolder, locked
 from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
+from ko_cpt_callbacks.training.model.vocabulary import FERTILITY
 from ko_cpt_callbacks.training.model.weights import Weights
 from ko_cpt_callbacks.training.recipe import Recipe
 from ko_cpt_callbacks.training.smoke import WeightChange
-from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY
 from ko_cpt_callbacks.training.trainer import train_stage
 
 

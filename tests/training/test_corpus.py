@@ -73,25 +73,6 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         texts(files=(tmp_path / "b.txt",))
 
 
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        ({}, "found no files and no hub id"),
-        ({"files": (Path("a.txt"),), "hub": "x/y"}, "found both files and a hub id"),
-        ({"files": (Path("a.pdf"),)}, r"found a\.pdf, expected a file that ends in \.txt, \.jsonl, \.json, \.csv \("),
-        ({"files": (Path("a.gz"),)}, r"found a\.gz"),
-        ({"files": (Path("a.txt"),), "unit": "word"}, "found the unit 'word'"),
-        ({"files": (Path("a.txt"),), "passes": 0}, "found 0 passes"),
-        ({"hub": "x/y"}, "found revision None, expected the commit"),
-        ({"hub": "x/y", "revision": "main"}, "found revision 'main', expected the commit"),
-    ],
-)
-def test_wrong_sources(settings: dict[str, Any], found: str) -> None:
-    """Refused before anything is read."""
-    with pytest.raises(ConfigurationError, match=f"source ko: {found}"):
-        Source("ko", **settings)
-
-
 def test_key_names_the_content(tmp_path: Path) -> None:
     """A copy elsewhere has the same key; other content, another setting or filter has another."""
     one, copy, other = tmp_path / "a.txt", tmp_path / "b.txt", tmp_path / "c.txt"

@@ -30,7 +30,7 @@ from ko_cpt_callbacks.recipe.parameter_count import Adapter
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.schema import Lora
 from ko_cpt_callbacks.training import run as module
-from ko_cpt_callbacks.training.model.lora import adapter_config, with_adapter
+from ko_cpt_callbacks.training.model.stage import adapter_config, with_adapter
 from ko_cpt_callbacks.training.run import RunOptions, run_recipe
 from ko_cpt_callbacks.training.smoke import WeightChange
 

@@ -11,8 +11,8 @@ from tiny import byte_level_tokenizer, eight_bit, korean, llama, lora
 from torch import nn
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.model.new_rows import Method, NewRows, RowSettings, add_rows
-from ko_cpt_callbacks.training.tokenizer.extend import ExtensionSettings, extend_tokenizer, old_pieces
+from ko_cpt_callbacks.recipe.model_schema import NewRow
+from ko_cpt_callbacks.training.model.vocabulary import add_rows, extend_tokenizer, old_pieces
 
 pytestmark = pytest.mark.both_versions
 
@@ -26,7 +26,7 @@ def weights(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return modules[0].weight.detach().clone(), modules[1].weight.detach().clone()
 
 
-def expected(old: torch.Tensor, method: Method) -> torch.Tensor:
+def expected(old: torch.Tensor, method: NewRow) -> torch.Tensor:
     """The three new rows, by hand."""
     if method == "first":
         return torch.stack([old[3], old[5], old[9]])
@@ -35,13 +35,13 @@ def expected(old: torch.Tensor, method: Method) -> torch.Tensor:
 
 @pytest.mark.parametrize("output", ["mean", "first", None])
 @pytest.mark.parametrize("given", ["mean", "first"])
-def test_rows_by_hand(given: Method, output: Method | None) -> None:
+def test_rows_by_hand(given: NewRow, output: NewRow | None) -> None:
     """Mean and first sub-token, chosen apart for input and output; nothing said of the output means the same."""
     model = llama(OLD)
     before = weights(model)
-    done = add_rows(model, PIECES, RowSettings(input=given, output=output))
+    add_rows(model, PIECES, given, output)
     after = weights(model)
-    assert done == NewRows(rows=43, first_id=40, initialized=3, tied=False)
+    assert [len(matrix) for matrix in after] == [43, 43]
     assert model.config.vocab_size == 43
     for old, new, method in zip(before, after, (given, output or given), strict=True):
         assert torch.equal(new[:OLD], old)
@@ -54,7 +54,7 @@ def test_mean_is_taken_in_float32() -> None:
     """In bfloat16 the mean of three is that of float32, rounded once."""
     model = llama(OLD).to(torch.bfloat16)
     old, _ = weights(model)
-    add_rows(model, PIECES, RowSettings())
+    add_rows(model, PIECES)
     new, _ = weights(model)
     assert new.dtype == torch.bfloat16
     assert torch.equal(new[42], old[[9, 9, 2]].float().mean(0).bfloat16())
@@ -70,7 +70,7 @@ def test_random_rows_look_like_old_ones() -> None:
         with torch.no_grad():
             model.get_input_embeddings().weight.mul_(3).add_(torch.arange(32.0))
         before = weights(model)
-        add_rows(model, pieces, RowSettings(input="random", seed=seed))
+        add_rows(model, pieces, "random", seed=seed)
         after = weights(model)
         for old, new in zip(before, after, strict=True):
             assert torch.equal(new[:OLD], old)
@@ -90,11 +90,10 @@ def test_one_matrix() -> None:
     model = llama(OLD, tie_word_embeddings=True)
     old, _ = weights(model)
     with pytest.raises(ConfigurationError, match="input 'mean' and output 'first' for a model whose input and output"):
-        add_rows(model, PIECES, RowSettings(input="mean", output="first"))
+        add_rows(model, PIECES, "mean", "first")
     assert torch.equal(weights(model)[0], old)
-    done = add_rows(model, PIECES, RowSettings(input="mean", output="mean"))
+    add_rows(model, PIECES, "mean", "mean")
     new, head = weights(model)
-    assert done.tied
     assert model.get_input_embeddings().weight.data_ptr() == model.get_output_embeddings().weight.data_ptr()
     assert torch.equal(new, head)
     assert torch.equal(new[:OLD], old)
@@ -105,21 +104,20 @@ def test_padding() -> None:
     """Rows without a token are the mean of the old rows, in both matrices."""
     model = llama(OLD)
     before = weights(model)
-    done = add_rows(model, PIECES, RowSettings(pad_to_multiple_of=32))
-    assert done.rows == 64
+    add_rows(model, PIECES, multiple=32)
     for old, new in zip(before, weights(model), strict=True):
         assert len(new) == 64
         torch.testing.assert_close(new[40:43], expected(old, "mean"), rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(new[43:], old.mean(0).expand(21, -1), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize(("multiple", "rows"), [(None, 50), (32, 64)])
-def test_rows_that_were_there_already(multiple: int | None, rows: int) -> None:
+@pytest.mark.parametrize(("multiple", "rows"), [(1, 50), (32, 64)])
+def test_rows_that_were_there_already(multiple: int, rows: int) -> None:
     """A matrix with spare rows (Qwen's) is not made smaller; those beyond the new tokens stay as they are."""
     model = llama(50)
     before = weights(model)
-    done = add_rows(model, PIECES, RowSettings(pad_to_multiple_of=multiple))
-    assert done.rows == rows
+    add_rows(model, PIECES, multiple=multiple)
+    assert [len(matrix) for matrix in weights(model)] == [rows, rows]
     for old, new in zip(before, weights(model), strict=True):
         assert torch.equal(new[:OLD], old[:OLD])
         assert torch.equal(new[43:50], old[43:50])
@@ -133,7 +131,7 @@ def test_a_bias_of_the_head() -> None:
     head = nn.Linear(32, OLD, bias=True)
     model.set_output_embeddings(head)
     bias = head.bias.detach().clone()
-    add_rows(model, PIECES, RowSettings(output="first"))
+    add_rows(model, PIECES, output_row="first")
     found = model.get_output_embeddings().bias.detach()
     assert torch.equal(found, torch.cat([bias, bias[[3, 5, 9]]]))
 
@@ -143,7 +141,7 @@ def test_a_model_in_eight_bits(tmp_path: Path) -> None:
     model = eight_bit(llama(OLD), tmp_path)
     before = weights(model)
     body = model.model.layers[0].mlp.up_proj.weight.detach().clone()
-    add_rows(model, PIECES, RowSettings(output="first"))
+    add_rows(model, PIECES, output_row="first")
     after = weights(model)
     assert torch.equal(after[0][:OLD], before[0])
     assert torch.equal(after[1][:OLD], before[1])
@@ -157,57 +155,27 @@ def test_what_cannot_get_rows() -> None:
     quantised = llama(OLD)
     quantised.get_output_embeddings().weight = nn.Parameter(torch.zeros(OLD, 32, dtype=torch.int8), requires_grad=False)
     with pytest.raises(ConfigurationError, match=r"found a Parameter of torch\.int8 on cpu as the output embedding"):
-        add_rows(quantised, PIECES, RowSettings())
+        add_rows(quantised, PIECES)
     assert len(quantised.get_input_embeddings().weight) == OLD
     with pytest.raises(ConfigurationError, match="found a ModulesToSaveWrapper as the input embedding"):
-        add_rows(lora(llama(OLD)), PIECES, RowSettings())
+        add_rows(lora(llama(OLD)), PIECES)
     with pytest.raises(ConfigurationError, match="found nothing as the output embedding"):
-        add_rows(llama(OLD).model, PIECES, RowSettings())
+        add_rows(llama(OLD).model, PIECES)
     with pytest.raises(ConfigurationError, match="found 39 rows and 40 as the first new id"):
-        add_rows(llama(39), PIECES, RowSettings())
-
-
-@pytest.mark.parametrize(
-    ("pieces", "found"),
-    [
-        ({}, "gaps or none"),
-        ({40: (1,), 42: (1,)}, "gaps or none"),
-        ({40: ()}, r"pieces \[\] for token 40"),
-        ({40: (1,), 41: (40,)}, r"pieces \[40\] for token 41"),
-        ({40: (-1,)}, r"pieces \[-1\] for token 40"),
-    ],
-)
-def test_wrong_pieces(pieces: dict[int, tuple[int, ...]], found: str) -> None:
-    """Ids that follow each other, each with old pieces."""
-    with pytest.raises(ConfigurationError, match=found):
-        add_rows(llama(OLD), pieces, RowSettings())
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [
-        ({"input": "zero"}, "input: found 'zero', expected one of mean, first, random"),
-        ({"input": None}, "input: found None"),
-        ({"output": "zero"}, "output: found 'zero'"),
-        ({"pad_to_multiple_of": 0}, "pad_to_multiple_of: found 0"),
-    ],
-)
-def test_wrong_settings(settings: dict[str, Any], found: str) -> None:
-    """Known methods only."""
-    with pytest.raises(ConfigurationError, match=found):
-        RowSettings(**settings)
+        add_rows(llama(39), PIECES)
 
 
 def test_from_the_tokenizer_to_the_model() -> None:
     """An extended tokenizer's pieces fit the model: a new token's row is the mean of what it was."""
     base = byte_level_tokenizer()
-    made = extend_tokenizer(base, korean(), ExtensionSettings(size=50, min_count=3))
-    pieces = old_pieces(base, made.tokenizer)
+    made = extend_tokenizer(base, korean(), 50, 3)
+    pieces = old_pieces(base, made)
     model = llama(len(base))
     old, _ = weights(model)
-    done = add_rows(model, pieces, RowSettings(output="first", pad_to_multiple_of=8))
+    add_rows(model, pieces, output_row="first", multiple=8)
     new, head = weights(model)
-    assert done == NewRows(-(-(len(base) + 50) // 8) * 8, made.first_id, 50, tied=False)
+    assert len(new) == len(head) == -(-(len(base) + 50) // 8) * 8
+    assert len(pieces) == 50
     for index, parts in pieces.items():
         torch.testing.assert_close(new[index], old[list(parts)].mean(0), rtol=1e-6, atol=1e-8)
         assert torch.equal(head[index], head[parts[0]])

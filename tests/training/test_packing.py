@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data.packing import PackReport, PackSettings, mix_streams, pack_rows
+from ko_cpt_callbacks.training.data.packing import PackReport, mix_streams, pack_rows
 
 pytestmark = pytest.mark.both_versions
 
@@ -47,16 +47,6 @@ def test_rows_come_as_soon_as_they_are_full() -> None:
     assert taken == 5
     next(rows)
     assert taken == 10
-
-
-@pytest.mark.parametrize(
-    ("settings", "found"),
-    [({"length": 1}, "length: found 1"), ({"length": 8, "tail": "pad"}, "tail: found 'pad'")],
-)
-def test_wrong_settings(settings: dict[str, Any], found: str) -> None:
-    """A row has something to predict; a tail is dropped or kept."""
-    with pytest.raises(ConfigurationError, match=found):
-        PackSettings(**settings)
 
 
 def streams(**sizes: list[int]) -> dict[str, Iterator[int]]:

@@ -19,8 +19,7 @@ from ko_cpt_callbacks import ConfigurationError, Recipe, RecipeError
 from ko_cpt_callbacks.hf.model.trained_parts import read_stage
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.fold import FAMILY
-from ko_cpt_callbacks.training.model.stage import FIRST_NEW_ROW
-from ko_cpt_callbacks.training.tokenizer.extend import old_pieces
+from ko_cpt_callbacks.training.model.vocabulary import FIRST_NEW_ROW, old_pieces
 
 pytestmark = pytest.mark.both_versions
 

@@ -11,8 +11,9 @@ import pytest
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data.packing import IGNORED
-from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, begins, first_texts, row_lines
-from ko_cpt_callbacks.training.tokenizer.extend import train_tokenizer
+from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts, begins, first_texts
+from ko_cpt_callbacks.training.data.report import row_lines
+from ko_cpt_callbacks.training.model.vocabulary import train_tokenizer
 
 LENGTH = 512
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ko_cpt_callbacks.training.arguments import training_arguments
-from ko_cpt_callbacks.training.data.use import needed_rows, stage_rows
+from ko_cpt_callbacks.training.data.report import needed_rows, stage_rows
 
 
 def test_stages_share_the_corpus() -> None:

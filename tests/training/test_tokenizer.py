@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ko_cpt_callbacks.training.data.sources import read_pieces
-from ko_cpt_callbacks.training.tokenizer.extend import train_tokenizer
+from ko_cpt_callbacks.training.model.vocabulary import train_tokenizer
 
-TEXTS = [piece.text for piece in read_pieces("ko_udhr.txt")]
+TEXTS = list(read_pieces("ko_udhr.txt").values())
 
 
 def test_every_text_comes_back() -> None:

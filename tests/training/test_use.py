@@ -14,9 +14,9 @@ from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 from ko_cpt_callbacks.training.data.filters import HangulShare
 from ko_cpt_callbacks.training.data.packing import PackSettings
+from ko_cpt_callbacks.training.data.report import SourceUse, source_uses, use_lines, use_notes
 from ko_cpt_callbacks.training.data.rows import PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Source
-from ko_cpt_callbacks.training.data.use import SourceUse, source_uses, use_lines, use_notes
 
 pytestmark = pytest.mark.both_versions
 

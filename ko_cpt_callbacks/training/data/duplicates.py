@@ -12,15 +12,13 @@ from __future__ import annotations
 import mmap
 import tempfile
 from array import array
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.training.data.characters import FACTOR, Hashes, Numbers, spans
-from ko_cpt_callbacks.training.data.sketch import Sketches, sample_bounds
+from ko_cpt_callbacks.training.data.sketch import FACTOR, Hashes, Numbers, Sketches, sample_bounds, spans
 
 Kind = Literal["held-out", "exact", "near"]
 
@@ -36,18 +34,15 @@ _MOVED: Final = 1 << 20  # entries at once, then
 _START: Final = 1 << 16  # its entries at first
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(NamedTuple):
     """What a document is a duplicate of.
 
     Attributes:
         kind: ``held-out`` where the other one is, whole or nearly; otherwise how much is the same.
-        other: Its number, in the order in which documents were kept.
         share: Of the 5-grams of both that both have, estimated; 1 where all is the same.
     """
 
     kind: Kind
-    other: int
     share: float
 
 
@@ -109,7 +104,7 @@ class DuplicateIndex:
         numbers = start + np.cumsum(kept)
         self._table.put(*owners.new(kept, numbers))
         self._keep(found, kept)
-        return [None if item is None else self._numbered(item, start, numbers) for item in judged]
+        return judged
 
     def _keep(self, found: Sketches, kept: npt.NDArray[np.bool_]) -> None:
         counts = np.diff(found.ends, prepend=0)
@@ -120,14 +115,6 @@ class DuplicateIndex:
             self._file.seek(0, 2)
             self._file.write(found.sample[np.repeat(kept, counts)].tobytes())
             self._file.flush()
-
-    def _numbered(self, duplicate: Duplicate, start: int, numbers: Numbers) -> Duplicate:
-        """The same with the number that the other document has got, if it is one of those that are added."""
-        if duplicate.other < self._held_out:
-            return replace(duplicate, kind="held-out")
-        if duplicate.other < start:
-            return duplicate
-        return replace(duplicate, other=int(numbers[duplicate.other - start]) - 1)
 
     def _judged(self, found: Sketches, places: Numbers, known: Numbers) -> list[Duplicate | None]:
         """What some documents are duplicates of.
@@ -144,12 +131,15 @@ class DuplicateIndex:
             share = self._shares(found, places[row], other)
             for place in np.flatnonzero(share >= THRESHOLD).tolist():
                 if judged[row[place]] is None:
-                    judged[row[place]] = Duplicate("near", int(other[place]), float(share[place]))
+                    judged[row[place]] = self._duplicate("near", other[place], float(share[place]))
         other = known[:, 0] - 1
         exact = (other >= 0) & (_values(self._exact, found.exact, other) == found.exact[places])
         for place in np.flatnonzero(exact).tolist():
-            judged[place] = Duplicate("exact", int(other[place]), 1.0)
+            judged[place] = self._duplicate("exact", other[place], 1.0)
         return judged
+
+    def _duplicate(self, kind: Kind, other: int, share: float) -> Duplicate:
+        return Duplicate("held-out" if other < self._held_out else kind, share)
 
     def _shares(self, found: Sketches, places: Numbers, others: Numbers) -> npt.NDArray[np.float64]:
         """How much of both is common, of pairs of documents."""
@@ -158,10 +148,7 @@ class DuplicateIndex:
         theirs = self._samples(found, ends, others)
         bounds = sample_bounds(np.maximum(found.sizes[places], _values(self._sizes, found.sizes, others)))
         sides = []
-        for values, counts in (
-            (own, ends[places + 1] - ends[places]),
-            theirs,
-        ):
+        for values, counts in ((own, ends[places + 1] - ends[places]), theirs):
             pair = np.repeat(np.arange(len(places)), counts)
             sides.append(((pair << 32) | values)[values < bounds[pair]])
         either = np.sort(np.concatenate(sides), kind="stable")  # which merges two sides that are in order each

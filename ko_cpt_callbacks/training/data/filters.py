@@ -15,21 +15,26 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data.characters import characters, few
 from ko_cpt_callbacks.training.data.encode import Document, batches, encode_texts
-from ko_cpt_callbacks.training.tokenizer.bpe import HANGUL
+from ko_cpt_callbacks.training.data.sketch import characters, few
+from ko_cpt_callbacks.training.model.bpe import HANGUL
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
 
 # Enough to see what a filter does, few enough to read. Chosen, not measured.
 _EXAMPLES: Final = 5
 EXAMPLE_CHARACTERS: Final = 120
 _HANGUL: Final = re.compile(f"[{HANGUL}]")
 _UNKNOWN: Final = 255
+_MODEL_KEY: Final = "filters.perplexity.model"
+_MEASURED: Final = 8  # documents at once: their logits take as many tokens times the vocabulary; chosen, not measured
 
 
 class Filter(Protocol):
@@ -135,128 +140,101 @@ def keep_documents(
         yield from kept
 
 
-@dataclass(frozen=True, slots=True)
 class HangulShare:
     """Keeps documents whose letters are Hangul, for the most part.
 
     Digits, punctuation and white space count on neither side; a document without a letter has no share and is
     dropped.
 
-    Attributes:
+    Args:
         least: Share of the letters, from 0 to 1.
     """
 
-    least: float
-    _kinds: list[_CharacterKinds] = field(default_factory=list, init=False, repr=False, compare=False)
+    name = "hangul-share"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.least <= 1:
-            raise ConfigurationError(f"hangul-share: found {self.least}, expected a share from 0 to 1")
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return "hangul-share"
+    def __init__(self, least: float) -> None:
+        self._least = least
+        # For every character 0, 1 where it is a letter, 2 where it is one of Hangul; looked up when it first comes.
+        self._kinds: npt.NDArray[np.uint8] | None = None
 
     def settings(self) -> dict[str, Any]:
         """What the judgement depends on."""
-        return {"least": self.least}
+        return {"least": self._least}
 
     def judge(self, texts: Sequence[str]) -> list[str | None]:
         """For every text, why it is dropped."""
-        if not self._kinds:
-            self._kinds.append(_CharacterKinds())  # with the first text: settings alone need no table
         return [self._reason(*counts) for batch in few(texts) for counts in self._counts(batch)]
 
     def _counts(self, texts: Sequence[str]) -> list[list[int]]:
         """Letters of each text that are none of Hangul, and that are."""
         document = np.repeat(np.arange(0, 3 * len(texts), 3), [len(text) for text in texts])
-        counts = np.bincount(document + self._kinds[0].of(characters(texts)), minlength=3 * len(texts))
+        counts = np.bincount(document + self._kinds_of(characters(texts)), minlength=3 * len(texts))
         found: list[list[int]] = counts.reshape(-1, 3)[:, 1:].tolist()
         return found
+
+    def _kinds_of(self, codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
+        if self._kinds is None:
+            self._kinds = np.full(sys.maxunicode + 1, _UNKNOWN, dtype=np.uint8)
+        for code in np.unique(codes[self._kinds[codes] == _UNKNOWN]).tolist():
+            letter = chr(code)
+            is_letter = letter.isalnum() and not letter.isdecimal()
+            self._kinds[code] = 2 if _HANGUL.match(letter) else int(is_letter)
+        return self._kinds[codes]
 
     def _reason(self, other: int, hangul: int) -> str | None:
         if not other + hangul:
             return "no letters"
         share = hangul / (other + hangul)
-        return None if share >= self.least else f"{share:.1%} Hangul"
+        return None if share >= self._least else f"{share:.1%} Hangul"
 
 
-class _CharacterKinds:
-    """For every character 0, 1 where it is a letter, 2 where it is one of Hangul; looked up when it first comes."""
-
-    def __init__(self) -> None:
-        self._table = np.full(sys.maxunicode + 1, _UNKNOWN, dtype=np.uint8)
-
-    def of(self, codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-        """The kinds of some characters."""
-        kinds: npt.NDArray[np.uint8] = self._table[codes]
-        new = codes[kinds == _UNKNOWN]
-        for code in np.unique(new).tolist():
-            letter = chr(code)
-            is_letter = letter.isalnum() and not letter.isdecimal()
-            self._table[code] = 2 if _HANGUL.match(letter) else int(is_letter)
-        return self._table[codes] if len(new) else kinds
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class PerplexityBand:
     """Keeps documents whose perplexity is in a band.
 
-    Attributes:
-        model: A causal language model, where it is to run.
-        tokenizer: Its own.
-        model_name: What names model and revision: it stands for both in the key of a cache.
-        low: The least perplexity to keep.
-        high: The largest.
-        max_tokens: Of a longer document, the beginning is judged. At most the model's context.
-        batch_size: Documents judged at once; their logits take ``batch_size * max_tokens`` times the vocabulary.
+    Args:
+        band: What the recipe says of it.
+        device: Where its model runs.
     """
 
-    model: Any
-    tokenizer: Any
-    model_name: str
-    low: float
-    high: float
-    max_tokens: int = 512  # chosen, not measured
-    batch_size: int = 8
+    name = "perplexity-band"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.low < self.high:
-            raise ConfigurationError(f"perplexity-band: found {self.low} to {self.high}, expected 0 <= low < high")
-        if self.max_tokens < 2 or self.batch_size < 1:
-            raise ConfigurationError("perplexity-band: found max_tokens below 2 or batch_size below 1, expected more")
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return "perplexity-band"
+    def __init__(self, band: Band, device: str) -> None:
+        self._band = band
+        self._device = device
 
     def settings(self) -> dict[str, Any]:
         """What the judgement depends on."""
-        return {"model": self.model_name, "low": self.low, "high": self.high, "max_tokens": self.max_tokens}
+        return self._band.model_dump()
 
     def judge(self, texts: Sequence[str]) -> list[str | None]:
         """For every text, why it is dropped; a text of a single token has no perplexity and is kept."""
         return [None if math.isnan(value) else self._reason(value) for value in self.measure(texts)]
 
     def _reason(self, perplexity: float) -> str | None:
-        return None if self.low <= perplexity <= self.high else f"perplexity {perplexity:.3g}"
+        return None if self._band.low <= perplexity <= self._band.high else f"perplexity {perplexity:.3g}"
+
+    @cached_property
+    def model_and_tokenizer(self) -> tuple[Any, Any]:
+        """Loaded with the first text: rows that are made already need none."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from ko_cpt_callbacks.training.hub import load_pretrained
+
+        given = {} if self._band.revision is None else {"revision": self._band.revision}
+        model = load_pretrained(AutoModelForCausalLM, self._band.model, _MODEL_KEY, dtype="auto", **given)
+        tokenizer = load_pretrained(AutoTokenizer, self._band.model, _MODEL_KEY, **given)
+        return model.to(self._device).eval(), tokenizer
 
     def measure(self, texts: Sequence[str]) -> list[float]:
         """The perplexity of every text; NaN where there is no token to predict."""
-        begin = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        rows = [(begin + ids)[: self.max_tokens] for ids in encode_texts(self.tokenizer, texts)]
+        tokenizer = self.model_and_tokenizer[1]
+        begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        rows = [(begin + ids)[: self._band.max_tokens] for ids in encode_texts(tokenizer, texts)]
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         found = [math.nan] * len(rows)
-        training = self.model.training
-        self.model.eval()
-        try:
-            for places in batches(order, self.batch_size):
-                for place, loss in zip(places, self._losses([rows[place] for place in places]), strict=True):
-                    found[place] = math.nan if len(rows[place]) < 2 else _perplexity(loss)
-        finally:
-            self.model.train(training)
+        for places in batches(order, _MEASURED):
+            for place, loss in zip(places, self._losses([rows[place] for place in places]), strict=True):
+                found[place] = math.nan if len(rows[place]) < 2 else _perplexity(loss)
         return found
 
     def _losses(self, rows: Sequence[Sequence[int]]) -> list[float]:
@@ -271,9 +249,10 @@ class PerplexityBand:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
             there[place, : len(row)] = 1
-        ids, there = ids.to(self.model.device), there.to(self.model.device)
+        model = self.model_and_tokenizer[0]
+        ids, there = ids.to(model.device), there.to(model.device)
         with torch.no_grad():
-            logits = self.model(input_ids=ids, attention_mask=there).logits
+            logits = model(input_ids=ids, attention_mask=there).logits
         losses = []
         for place, row in enumerate(rows):
             count = len(row) - 1

@@ -86,14 +86,6 @@ class PackSettings:
     packed: bool = True
     prompts: bool = False
 
-    def __post_init__(self) -> None:
-        if self.length < 2:
-            raise ConfigurationError(f"length: found {self.length}, expected 2 or more tokens a row")
-        if self.tail not in ("drop", "keep"):
-            raise ConfigurationError(f"tail: found {self.tail!r}, expected drop or keep")
-        if self.packed and self.prompts:
-            raise ConfigurationError("prompts: found packed rows, expected a row of its own for every document")
-
 
 @dataclass(slots=True)
 class PackReport:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Filters
-from ko_cpt_callbacks.recipe.schema import PerplexityBand as Band
 from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import files_of
 from ko_cpt_callbacks.training.data.encode import Document
-from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, keep_documents
+from ko_cpt_callbacks.training.data.filters import Filter, FilterReport, HangulShare, PerplexityBand, keep_documents
 from ko_cpt_callbacks.training.data.packing import PackSettings
 from ko_cpt_callbacks.training.data.reading import BadInputs
 from ko_cpt_callbacks.training.data.removal import Duplicates
 from ko_cpt_callbacks.training.data.repetition import RepeatedNgrams
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows, packed_rows
 from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
-
-_FILES_SHOWN: Final = 6  # of an evaluation set's files, in its line
 
 
 def recipe_filters(wanted: Filters, device: str) -> tuple[Filter, ...]:
@@ -45,47 +42,8 @@ def recipe_filters(wanted: Filters, device: str) -> tuple[Filter, ...]:
         }
         found.append(RepeatedNgrams(unit=part.unit, **limits))
     if wanted.perplexity is not None:
-        found.append(_LazyBand(wanted.perplexity, device))
+        found.append(PerplexityBand(wanted.perplexity, device))
     return tuple(found)
-
-
-class _LazyBand:
-    """A perplexity band whose model is loaded with the first text: rows that are made already need none."""
-
-    def __init__(self, band: Band, device: str) -> None:
-        self._band = band
-        self._device = device
-        self._filter: Any = None
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return "perplexity-band"
-
-    def settings(self) -> dict[str, Any]:
-        """What the judgement depends on."""
-        return self._band.model_dump()
-
-    def judge(self, texts: Sequence[str]) -> list[str | None]:
-        """For every text, why it is dropped."""
-        if self._filter is None:
-            self._filter = self._load()
-        found: list[str | None] = self._filter.judge(texts)
-        return found
-
-    def _load(self) -> Filter:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from ko_cpt_callbacks.training.data.filters import PerplexityBand
-        from ko_cpt_callbacks.training.hub import load_pretrained
-
-        band = self._band
-        given = {} if band.revision is None else {"revision": band.revision}
-        key = "filters.perplexity.model"
-        model = load_pretrained(AutoModelForCausalLM, band.model, key, dtype="auto", **given).to(self._device)
-        tokenizer = load_pretrained(AutoTokenizer, band.model, key, **given)
-        name = f"{band.model}@{band.revision}"
-        return PerplexityBand(model, tokenizer, name, band.low, band.high, band.max_tokens)
 
 
 class RecipeTexts:
@@ -140,7 +98,7 @@ class RecipeTexts:
             most: Documents that are looked at, those that are dropped too.
         """
         source = self._source(name, "all")
-        filters = [part for part in source.filters if not isinstance(part, _LazyBand)]
+        filters = [part for part in source.filters if not isinstance(part, PerplexityBand)]
         reports = [FilterReport(part.name) for part in filters]
         yield from keep_documents(islice(read_documents(source), most), filters, reports)
 
@@ -259,30 +217,3 @@ def begins(tokenizer: Any) -> bool:
         return False
     ids: list[int] = tokenizer("a")["input_ids"]
     return ids[:1] == [tokenizer.bos_token_id]
-
-
-def evaluation_line(name: str, rows: PackedRows) -> str:
-    """What an evaluation set holds: its documents, by file where there are several."""
-    entry = next(iter(rows.report["sources"].values()))
-    files: Mapping[str, int] = entry["files"]
-    line = f"  eval {name}: {entry['documents']:,} documents, {rows.report['rows']:,} rows, {entry['bytes']:,} bytes"
-    if len(files) < 2:
-        return line
-    most = sorted(files.items(), key=lambda item: (-item[1], item[0]))
-    listed = ", ".join(f"{count:,} of {file}" for file, count in most[:_FILES_SHOWN])
-    return f"{line} ({listed}{', …' if len(most) > _FILES_SHOWN else ''})"
-
-
-def row_lines(rows: PackedRows) -> Iterator[str]:
-    """What became of the documents, a line a source, and what filters dropped."""
-    report: Mapping[str, Any] = rows.report
-    for name, entry in report["sources"].items():
-        yield f"  {name}: {entry['documents']:,} documents, {entry['bytes']:,} bytes, {entry['tokens']:,} tokens"
-        for part in entry["filters"]:
-            line = f"    {part['filter']} dropped {part['dropped_documents']:,} of {part['documents']:,} documents"
-            line += f", {part['dropped_bytes']:,} of {part['bytes']:,} bytes"
-            shown = "; ".join(f"{item['id']}, {item['reason']}" for item in part["examples"][:2])
-            yield f"{line} ({shown})" if shown else line
-    line = f"  {report['rows']:,} rows of at most the sequence length, {report['tokens']:,} tokens"
-    dropped = report["dropped_tokens"]
-    yield line + (f"; {dropped:,} tokens dropped, which filled no row or went beyond one" if dropped else "")

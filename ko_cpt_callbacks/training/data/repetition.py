@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.data.characters import (
+from ko_cpt_callbacks.training.data.sketch import (
     FACTOR,
     TOGETHER,
     Hashes,
@@ -41,14 +40,6 @@ _POWERS: Final = np.cumprod(np.full(TOGETHER, FACTOR), dtype=np.uint64)
 _BACK: Final = np.cumprod(np.full(TOGETHER, pow(int(FACTOR), -1, 1 << 64)), dtype=np.uint64)
 
 
-def _gopher_top() -> dict[int, float]:
-    return {2: 0.20, 3: 0.18, 4: 0.16}
-
-
-def _gopher_duplicate() -> dict[int, float]:
-    return {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-
-
 @dataclass(frozen=True, slots=True)
 class RepeatedNgrams:
     """Drops documents in which too much is repeated.
@@ -61,23 +52,12 @@ class RepeatedNgrams:
             Gopher's. They are meant for words: with characters, give larger n and shares of your own.
     """
 
+    name = "repeated-ngrams"
     unit: Unit = "word"
-    top: Mapping[int, float] = field(default_factory=_gopher_top)
-    duplicate: Mapping[int, float] = field(default_factory=_gopher_duplicate)
-
-    def __post_init__(self) -> None:
-        if self.unit not in get_args(Unit):
-            raise ConfigurationError(f"repeated-ngrams: found the unit {self.unit!r}, expected word or character")
-        for size, share in (*self.top.items(), *self.duplicate.items()):
-            if size < 1 or not 0 <= share <= 1:
-                raise ConfigurationError(
-                    f"repeated-ngrams: found {share} for n = {size}, expected n of 1 or more and a share from 0 to 1"
-                )
-
-    @property
-    def name(self) -> str:
-        """In reports."""
-        return "repeated-ngrams"
+    top: Mapping[int, float] = field(default_factory=lambda: {2: 0.20, 3: 0.18, 4: 0.16})
+    duplicate: Mapping[int, float] = field(
+        default_factory=lambda: {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+    )
 
     def settings(self) -> dict[str, Any]:
         """What the judgement depends on."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.bundle import bundled_text
-from ko_cpt_callbacks.recipe.text_files import NAMES, format_of
+from ko_cpt_callbacks.recipe.text_files import format_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.filters import Filter
 from ko_cpt_callbacks.training.data.reading import BadInputs, Texts, identity, read_file, texts_of
@@ -29,42 +29,15 @@ from ko_cpt_callbacks.training.hub import hub_rows
 _ARTICLE: Final = re.compile(r"Article \d+$|제 ?\d+ ?조")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A text that stays in one part: a story, an article with its paragraphs.
-
-    Attributes:
-        id: Unique within its file.
-        text: What it says.
-    """
-
-    id: str
-    text: str
-
-    @property
-    def size(self) -> int:
-        """UTF-8 bytes."""
-        return len(self.text.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """The pieces of a source: what is trained on, and what is not."""
-
-    train: tuple[Piece, ...]
-    held_out: tuple[Piece, ...]
-
-
-def read_pieces(name: str) -> tuple[Piece, ...]:
-    """The pieces of a bundled text, in its order.
+def read_pieces(name: str) -> dict[str, str]:
+    """The pieces of a bundled text by id, in order: what stays in one part, a story or an article with its paragraphs.
 
     Args:
         name: The file's name; ``.jsonl`` has a piece a line, another is cut before every article.
     """
     text = bundled_text(name)
     if name.endswith(".jsonl"):
-        entries = [json.loads(line) for line in text.splitlines() if line]
-        return tuple(Piece(entry["id"], entry["text"]) for entry in entries)
+        return {entry["id"]: entry["text"] for entry in map(json.loads, filter(None, text.splitlines()))}
     # Without the language, so that translations of one text are held out together.
     work = name.partition("_")[2].rpartition(".")[0]
     parts: list[list[str]] = [[]]
@@ -72,29 +45,26 @@ def read_pieces(name: str) -> tuple[Piece, ...]:
         if _ARTICLE.match(line):
             parts.append([])
         parts[-1].append(line)
-    return tuple(Piece(f"{work}-{number:03}", "\n".join(lines)) for number, lines in enumerate(parts) if lines)
+    return {f"{work}-{number:03}": "\n".join(lines) for number, lines in enumerate(parts) if lines}
 
 
-def split_pieces(pieces: Sequence[Piece], held_out: float) -> Split:
-    """Hold whole pieces out, in an order that only their ids decide.
+def held_out_pieces(pieces: Mapping[str, str], share: float) -> set[str]:
+    """The ids of the pieces that are held out, in an order that only their ids decide.
 
     Args:
         pieces: All pieces of a file.
-        held_out: The least share to hold out, of the bytes and of the pieces; between 0 and 1.
+        share: The least share to hold out, of the bytes and of the pieces; between 0 and 1.
     """
-    bytes_wanted = held_out * sum(piece.size for piece in pieces)
-    pieces_wanted = held_out * len(pieces)
+    sizes = {id: len(text.encode()) for id, text in pieces.items()}
+    bytes_wanted, pieces_wanted = share * sum(sizes.values()), share * len(pieces)
     chosen: set[str] = set()
     size = 0
-    for piece in sorted(pieces, key=_rank):
+    for id in sorted(pieces, key=lambda id: hashlib.sha256(id.encode()).digest()):
         if size >= bytes_wanted and len(chosen) >= pieces_wanted:
             break
-        chosen.add(piece.id)
-        size += piece.size
-    return Split(
-        tuple(piece for piece in pieces if piece.id not in chosen),
-        tuple(piece for piece in pieces if piece.id in chosen),
-    )
+        chosen.add(id)
+        size += sizes[id]
+    return chosen
 
 
 def is_held_out(text: str, share: float) -> bool:
@@ -109,10 +79,6 @@ def is_held_out(text: str, share: float) -> bool:
 
 def _text_digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _rank(piece: Piece) -> bytes:
-    return hashlib.sha256(piece.id.encode()).digest()
 
 
 Unit = Literal["line", "paragraph", "file"]
@@ -165,22 +131,9 @@ class Source:
     bad: BadInputs | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.bundled and (self.files or self.hub):
-            raise self.error("bundled texts beside files or a hub id", "one of them")
-        if bool(self.files) == bool(self.hub) and not self.bundled:
-            raise self.error("both files and a hub id" if self.files else "no files and no hub id", "one of them")
         if self.hub and self.hub.count("/") != 1:
             # Without an owner it could be the name of a format, and files of this folder would be read.
             raise self.error(f"the hub id {self.hub!r}", "owner/name")
-        if self.hub and not _is_commit(self.revision):
-            raise self.error(f"revision {self.revision!r}", "the commit of the data set, 40 hex digits")
-        if self.unit not in get_args(Unit):
-            raise self.error(f"the unit {self.unit!r}", f"one of {', '.join(get_args(Unit))}")
-        if self.passes < 1:
-            raise self.error(f"{self.passes} passes", "1 or more")
-        for path in self.files:
-            if format_of(path) is None:
-                raise self.error(f"{path}", f"a file that ends in {NAMES}")
 
     def error(self, found: str, expected: str) -> ConfigurationError:
         """What is wrong with this source."""
@@ -246,12 +199,11 @@ def _digest_of(document: Document) -> bytes:
 def _bundled(source: Source) -> Iterator[Document]:
     for name in source.bundled:
         pieces = read_pieces(name)
-        split = split_pieces(pieces, source.held_out)
-        wanted = {"all": pieces, "train": split.train, "held-out": split.held_out}[source.part]
-        for piece in wanted:
-            half = len(piece.text) // 2 if source.prompt else 0
-            text = piece.text[half:]
-            yield Document(f"{source.name}/{piece.id}", text, len(text.encode()), piece.text[:half], name)
+        held_out = held_out_pieces(pieces, source.held_out)
+        for id, whole in pieces.items():
+            if source.part == "all" or (id in held_out) == (source.part == "held-out"):
+                half = len(whole) // 2 if source.prompt else 0
+                yield Document(f"{source.name}/{id}", whole[half:], len(whole[half:].encode()), whole[:half], name)
 
 
 def _parted(source: Source, documents: Iterable[Document]) -> Iterator[Document]:
@@ -293,7 +245,3 @@ def _digest(source: Source, path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise source.error(f"{path} ({error.strerror})", "a file that can be read") from None
-
-
-def _is_commit(revision: str | None) -> bool:
-    return revision is not None and len(revision) == 40 and set(revision) <= set("0123456789abcdef")

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 from tokenizers import AddedToken, Tokenizer
 
-from ko_cpt_callbacks.training.data.characters import BLANKS, spans
 from ko_cpt_callbacks.training.data.encode import batches, control_ids, encode_texts
+from ko_cpt_callbacks.training.data.sketch import BLANKS, spans
 
 Ids = npt.NDArray[np.int32]
 

@@ -46,10 +46,9 @@ from ko_cpt_callbacks.training.folder import (
 from ko_cpt_callbacks.training.hub import load_pretrained
 from ko_cpt_callbacks.training.model.config import KEY, place_of
 from ko_cpt_callbacks.training.model.layout import check_quantized
-from ko_cpt_callbacks.training.model.lora import merged
-from ko_cpt_callbacks.training.model.stage import extend, prepare_stage
+from ko_cpt_callbacks.training.model.stage import merged, prepare_stage
 from ko_cpt_callbacks.training.model.trainable import untie
-from ko_cpt_callbacks.training.tokenizer.extend import FERTILITY, measure_fertility, train_tokenizer
+from ko_cpt_callbacks.training.model.vocabulary import FERTILITY, extend, measure_fertility, train_tokenizer
 from ko_cpt_callbacks.training.trainer import train_stage
 
 

@@ -259,12 +259,8 @@ class Growth:
             self.merges.setdefault(pair, token)
             reached.add(left + right)
 
-    def drop_rare(self) -> Mapping[str, int]:
-        """Take away what is too rare, as long as nothing is built from it.
-
-        Returns:
-            How often each token is written, with what is left.
-        """
+    def drop_rare(self) -> None:
+        """Take away what is too rare, as long as nothing is built from it."""
         while True:
             model = self.backend().model
             counts: Counter[str] = Counter()
@@ -274,12 +270,9 @@ class Growth:
             parts = {part for pair in self.merges for part in pair}
             rare = {token for token in self.tokens if counts[token] < self._min_count and token not in parts}
             if not rare:
-                return counts
-            self._drop(rare)
-
-    def _drop(self, tokens: Collection[str]) -> None:
-        self.tokens = {token: None for token in self.tokens if token not in tokens}
-        self.merges = {pair: token for pair, token in self.merges.items() if token not in tokens}
+                return
+            self.tokens = {token: None for token in self.tokens if token not in rare}
+            self.merges = {pair: token for pair, token in self.merges.items() if token not in rare}
 
     def _runs(self, model: Any, joinable: Collection[int]) -> Counter[str]:
         """Tokens that stand together in a word, two or more, each written as one character."""

@@ -1,1 +1,0 @@
-"""A recipe's tokenizer: the base's, or the base's with new tokens."""

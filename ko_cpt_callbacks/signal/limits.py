@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from ko_cpt_callbacks.signal.run_limits import *  # noqa: F403
-from ko_cpt_callbacks.watch.argument import PointCount, Share
+from ko_cpt_callbacks.watch.argument import PointLimit, ShareLimit
 
 # -- window and noise --------------------------------------------------------------------------------------------------
 
@@ -141,10 +141,10 @@ SHIFT_LARGE: Final = 9.0
 """Noises from which a shift is reported after few points. Measured on seeds 0 to 9: alarms of 8: 1 more, of 10: 1 less
 at a recall .005 lower."""
 
-SHIFT_FEW: Final = PointCount(6, least=3, most=MIDDLES - 2)
+SHIFT_FEW: Final = PointLimit(6, least=3, most=MIDDLES - 2)
 """Points after a large shift. Chosen, not measured."""
 
-SHIFT_MANY: Final = PointCount(9, least=3, most=MIDDLES - 2)
+SHIFT_MANY: Final = PointLimit(9, least=3, most=MIDDLES - 2)
 """Points after a small shift. Chosen, not measured."""
 
 SHIFT_BEFORE: Final = 14
@@ -237,13 +237,13 @@ MAD_TO_SD: Final = 1.4826
 
 HEADING_EVALUATIONS: Final = 2
 """Evaluations in a row whose forecasts must agree on a target. Chosen, not measured: a single one may be unlucky."""
-HEADING_FROM: Final = Share(0.3)
+HEADING_FROM: Final = ShareLimit(0.3)
 """Share of the steps to a target's deadline before which nothing is reported of it. Measured: the earliest cut at which
 forecasts were compared with the end (benchmarks/forecast.py)."""
-HEADING_UNREACHABLE: Final = Share(0.05)
+HEADING_UNREACHABLE: Final = ShareLimit(0.05)
 """Share of the drawn ends, below which a target is out of reach. Measured: of 39 forecasts of 13 public curves, six
 targets each, none that was so sure was wrong (benchmarks/forecast.py)."""
-HEADING_LIKELY: Final = Share(0.95)
+HEADING_LIKELY: Final = ShareLimit(0.95)
 """Share of the drawn ends, above which a target is likely met. Measured together with HEADING_UNREACHABLE."""
 
 # -- runs of the same set-up -------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ DIVERGED_CLIMBING: Final = 6
 """Points since the level was within a fifth of a rise that is ever faster. Chosen, not measured."""
 DIVERGED_SHIFT_NATS: Final = 1.0
 """Nats up to which a change between two points is a shift of the level. Chosen, not measured."""
-DIVERGED_BESIDE: Final = Share(0.7)
+DIVERGED_BESIDE: Final = ShareLimit(0.7)
 """Share of the rise that training beside a best evaluation must have. Chosen, not measured."""
 DIVERGED_BEGAN: Final = 0.2
 """Share of a rise from which on it is going on. Chosen, not measured."""

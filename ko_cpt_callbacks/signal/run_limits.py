@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 from ko_cpt_callbacks.watch import plausibility
-from ko_cpt_callbacks.watch.argument import Share
+from ko_cpt_callbacks.watch.argument import ShareLimit
 
 # -- epochs ------------------------------------------------------------------------------------------------------------
 
@@ -20,23 +20,23 @@ STEP_ENDS: Final = 2
 """Ends of epochs, of the last three, at which the loss steps down. Chosen, not measured."""
 STEP_REMEMBERED: Final = 3
 """Ends of epochs that are remembered. Chosen, not measured."""
-STEP_DROP: Final = Share(0.07)
+STEP_DROP: Final = ShareLimit(0.07)
 """Share of the level. A drop by more is a step. Chosen: a public run of three epochs drops by 15 to 20 %."""
 STEP_DROP_ERRORS: Final = 2.0
 """Standard errors that such a drop has, at least. Chosen, not measured."""
-STEP_KEPT: Final = Share(0.5)
+STEP_KEPT: Final = ShareLimit(0.5)
 """Share of the drop by which the epoch begins lower than the one before: rows grouped by length fall there too, and
 rise again within the epoch. Chosen, not measured."""
-FAR_LEARNING: Final = Share(0.85)
+FAR_LEARNING: Final = ShareLimit(0.85)
 """Share of its first half's level. An epoch whose second half lies lower is one of learning: recognized text is lower
 from an epoch's first row on. Chosen, not measured."""
-FAR_BELOW: Final = Share(0.5)
+FAR_BELOW: Final = ShareLimit(0.5)
 """Share of the first epoch's level below which the loss is far below it. Chosen, not measured."""
 FAR_EPOCHS: Final = 4
 """Epochs after the first that are many. Chosen: up to four epochs are as good as new text (arXiv 2305.16264)."""
 FAR_POINTS: Final = 5
 """Points whose median is the level then. Chosen, not measured."""
-FAR_FELL_ALONG: Final = Share(0.7)
+FAR_FELL_ALONG: Final = ShareLimit(0.7)
 """Share of what it was at the end of the first epoch. An evaluation set that fell below it makes it learning. Chosen,
 not measured."""
 
@@ -81,10 +81,10 @@ TREND_LOOKS: Final = 40
 """Times that the whole run is looked at while it doubles. Chosen, not measured."""
 TREND_HEAD: Final = 5
 """Points whose median is the level at the start. Chosen, not measured."""
-PLATEAU_SHARE: Final = Share(0.3)
+PLATEAU_SHARE: Final = ShareLimit(0.3)
 """Share of the run so far that must have brought nothing; nor is anything reported, while it goes on, before this share
 of the planned steps. Chosen, not measured."""
-PLATEAU_RATE_SHARE: Final = Share(0.3)
+PLATEAU_RATE_SHARE: Final = ShareLimit(0.3)
 """Share of its peak at which a learning rate still lets a model learn. Chosen, not measured."""
 PLATEAU_RATE_RISE: Final = 1.001
 """Times. A learning rate that rose by more over that part is still warming up. Chosen: more than rounding."""
@@ -95,7 +95,7 @@ PLATEAU_ERRORS: Final = 1.0
 that a run at a standstill is found although at one look chance may hide it."""
 PLATEAU_END_ERRORS: Final = 1.75
 """Standard errors. The same at the end of the run, where no one looks again. Chosen, not measured."""
-PLATEAU_HIDDEN: Final = Share(0.02)
+PLATEAU_HIDDEN: Final = ShareLimit(0.02)
 """Share of all that the loss had fallen before. While the run goes on, the fall and two of its standard errors are
 below it. Chosen, not measured."""
 PLATEAU_RISE_ERRORS: Final = 1.5
@@ -123,7 +123,7 @@ are stuck where guessing is and 0.065 of the least of made ones that learn in th
 STANDSTILL_FIRST_NOISES: Final = 3.0
 """Standard deviations of a point by which the very first is higher than now, at most, where that is more than the
 share. Chosen, not measured."""
-STANDSTILL_HIDDEN: Final = Share(0.03)
+STANDSTILL_HIDDEN: Final = ShareLimit(0.03)
 """Share of the level that the fall and one of its standard errors are below. Chosen, not measured."""
 STANDSTILL_RISE: Final = 0.003
 """Share of the level up to which a rise is none, however sure. Chosen, not measured."""
@@ -131,7 +131,7 @@ STANDSTILL_RISE_ERRORS: Final = 3.0
 """Standard errors. A rise by more is no standstill: the weights move. Chosen, not measured."""
 STANDSTILL_LEVEL: Final = 0.1
 """Nats per token. A loss around 0 is none that has to fall (policy gradients). Chosen, not measured."""
-STANDSTILL_HIDDEN_LIVE: Final = Share(0.008)
+STANDSTILL_HIDDEN_LIVE: Final = ShareLimit(0.008)
 """Share of the level that, while the run goes on, they come to at its end, at most (as planned, or as the learning
 rate tells, or else four times as long). Chosen, not measured."""
 # -- evaluations -------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ OVERFIT_COMPETE: Final = 3
 """Evaluations that compete, at least. Chosen, not measured."""
 BLOM: Final = 0.375
 """Ranks taken off the lowest of normal values. Source: Blom 1958, the expected rank of an order statistic."""
-OVERFIT_EACH: Final = Share(0.7)
+OVERFIT_EACH: Final = ShareLimit(0.7)
 """Share of the threshold. One of these evaluations may be no more above the best; their mean may not. Chosen, not
 measured."""
 OVERFIT_TRAIN_SHARE: Final = 0.5
@@ -233,18 +233,18 @@ GAP_EARLY_SHARE: Final = 0.2
 """Share of all that makes it where that is more. Chosen, not measured."""
 GAP_EARLY_ERROR: Final = 1.25
 """Times the error of their mean that their median has. Source: sqrt(pi / 2), for normal noise."""
-GAP_FALL_SHARE: Final = Share(0.2)
+GAP_FALL_SHARE: Final = ShareLimit(0.2)
 """Share of training's fall by which it has fallen, too. Chosen, not measured."""
 FORGET_SHARE: Final = 0.03
 """Share of the first evaluation. Above it by more, unless ``retention`` says otherwise (``en<5%``). Source: the limit
 T of the D-CPT law's worked example (arXiv 2406.01375)."""
 FORGET_EVALUATIONS: Final = 2
 """Evaluations in a row. Chosen, not measured."""
-FORGET_BEGINNING: Final = Share(0.1)
+FORGET_BEGINNING: Final = ShareLimit(0.1)
 """Share of the run that does not count. Chosen: of the stability gap (arXiv 2406.14833)."""
 FORGET_FEW: Final = 2
 """Evaluations after the first that do not count where the length of the run is not known. Chosen, not measured."""
-FORGET_RECOVERY: Final = Share(0.9)
+FORGET_RECOVERY: Final = ShareLimit(0.9)
 """Share of the rise one evaluation before. A rise below it is on its way back. Chosen, not measured."""
 TOO_SMALL_NATS: Final = 0.05
 """Nats per token. Half the interval's width, which that of a set without a target should not exceed. Chosen: the steps
@@ -256,9 +256,9 @@ SCALED_TIMES: Final = 1.8
 """Times the evaluation's loss. Chosen: dropout and unlike texts make less; 2 is the least accumulation."""
 SCALED_EVALUATIONS: Final = 3
 """Evaluations in a row, of one set, that agree. Chosen, not measured."""
-SCALED_AGREE: Final = Share(0.05)
+SCALED_AGREE: Final = ShareLimit(0.05)
 """Share of each other within which they agree. Chosen, not measured."""
-SCALED_FALL: Final = Share(0.15)
+SCALED_FALL: Final = ShareLimit(0.15)
 """Share by which the evaluation must have fallen over them: with less a sum looks like a product. Chosen, not
 measured."""
 SCALED_POINTS: Final = 3
@@ -271,11 +271,11 @@ JUDGED_EVALUATIONS: Final = 3
 """Evaluations of one set that are enough: a first, a last, and one between. Chosen, not measured."""
 CONSTANT_ROWS: Final = 3
 """Rows with as many tokens per step each that are no chance. Chosen, not measured."""
-TRAINED_ON_SHARE: Final = Share(0.01)
+TRAINED_ON_SHARE: Final = ShareLimit(0.01)
 """Share of an evaluation set, estimated, from which on it is reported that it is trained on. Chosen, not measured."""
 TRAINED_ON_ROWS: Final = 2
 """Rows found where a sample was looked at: one may be a text that everybody quotes. Chosen, not measured."""
-CONFIDENCE: Final = Share(0.95, most=0.9999)
+CONFIDENCE: Final = ShareLimit(0.95, most=0.9999)
 """Share of intervals, two-sided, that hold what they are of. Chosen, not measured: as everywhere in this package."""
 ERROR_SHOWN: Final = 300
 """Characters of an error that are shown; some hold a whole row. Chosen, not measured."""
@@ -322,14 +322,14 @@ PADDED_FALL_NATS: Final = 0.1
 """Nats per token by which the loss of such rows is below that of the rows before, at least. Chosen, not measured."""
 PADDED_FALL_NOISES: Final = 3.0
 """Standard deviations of one point by which it is, too. Chosen, not measured."""
-COLLAPSE_SHARE: Final = Share(0.25)
+COLLAPSE_SHARE: Final = ShareLimit(0.25)
 """Share of the first loss below which a loss collapsed, within twice LEVEL_POINTS. A share is free of the tokenizer.
 Chosen, not measured."""
-COLLAPSE_EARLY_SHARE: Final = Share(0.33)
+COLLAPSE_EARLY_SHARE: Final = ShareLimit(0.33)
 """The same within 25 rows. Chosen, not measured."""
 COLLAPSE_EARLY: Final = 1.25
 """Times LEVEL_POINTS: points that are early. Chosen, not measured."""
-COLLAPSE_DEPTH: Final = Share(0.6)
+COLLAPSE_DEPTH: Final = ShareLimit(0.6)
 """Share of the floor below which a loss collapsed at any row of the first epoch: no text is learned by heart in one.
 Only where bytes are known: of seeds 0 to 9 three healthy runs fell as low, and no fault needed it. Chosen."""
 EQUAL_LABELS: Final = 16
@@ -356,7 +356,7 @@ ZERO_ROWS: Final = 5
 
 # -- the corpus of a recipe --------------------------------------------------------------------------------------------
 
-CORPUS_USED: Final = Share(0.9)
+CORPUS_USED: Final = ShareLimit(0.9)
 """Share of a source's documents, below which a mixture leaves too much of it. Chosen, not measured."""
 CORPUS_PASSES: Final = 4
 """Epochs of a text up to which repeating it is worth almost as much as new text. Source: Muennighoff et al. 2023,

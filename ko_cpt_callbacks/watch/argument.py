@@ -18,7 +18,7 @@ from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = [
-    "AUTO", "BaselineData", "Limits", "PointCount", "Share", "asked_rules", "baseline_of", "checked_code",
+    "AUTO", "BaselineData", "Limits", "PointLimit", "ShareLimit", "asked_rules", "baseline_of", "checked_code",
     "checked_limit", "checked_limits", "one_of", "read_limits", "several", "stop_codes", "texts",
 ]  # fmt: skip
 
@@ -26,10 +26,10 @@ Limits: TypeAlias = Mapping[str, Mapping[str, float]]
 """By code, limits by name. Of all rules as they are: an int takes whole numbers from 1 on, a float numbers above 0."""
 
 
-class Share(float):
+class ShareLimit(float):
     """A limit that is a part of something: above 0, and at most 1, or less."""
 
-    def __new__(cls, value: float, most: float = 1.0) -> Share:
+    def __new__(cls, value: float, most: float = 1.0) -> ShareLimit:
         """See the class."""
         made = super().__new__(cls, value)
         made.most = most
@@ -38,10 +38,10 @@ class Share(float):
     most: float
 
 
-class PointCount(int):
+class PointLimit(int):
     """A limit that is a number of points, of which a rule needs some and keeps so many."""
 
-    def __new__(cls, value: int, least: int, most: int) -> PointCount:
+    def __new__(cls, value: int, least: int, most: int) -> PointLimit:
         """See the class."""
         made = super().__new__(cls, value)
         made.least, made.most = least, most

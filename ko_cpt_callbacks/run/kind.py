@@ -1,4 +1,4 @@
-"""What a Trainer trains, read from class names, and which rules apply to it; `run.rows` reads it from a log's keys.
+"""What a Trainer trains, read from class names or from a log's keys, and which rules apply to it.
 
 Perplexity, floors, "learned by heart" and an exact loss belong to language-model losses: the mean cross-entropy of
 tokens. A loss over pairs, scores or sampled text is none, whatever its number.
@@ -7,11 +7,12 @@ tokens. A loss over pairs, scores or sampled text is none, whatever its number.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
-__all__ = ["TrainerKind", "applies", "kind_of_model", "kind_of_trainer", "trainer_kind"]
+__all__ = ["TrainerKind", "applies", "kind_of_keys", "kind_of_model", "kind_of_trainer", "trainer_kind"]
 
 
 class TrainerKind(StrEnum):
@@ -130,6 +131,62 @@ def trainer_kind(
     """
     said = kind_of_trainer([*trainer, *arguments])
     return said or kind_of_model(model, encoder_decoder=encoder_decoder, has_head=has_head)
+
+
+# Keys of log rows, without the prefix of an evaluation. What ends in _reward comes first: eval_mean_reward could be the
+# reward of a set called mean.
+_KIND_KEYS: Final = (
+    (TrainerKind.REWARD, re.compile(r"(?:min|mean|max)_reward")),
+    (
+        TrainerKind.RL,
+        re.compile(
+            r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
+            r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
+            r"importance_sampling_ratio|sampling/.+"
+        ),
+    ),
+    (
+        TrainerKind.PREFERENCE,
+        re.compile(
+            r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
+            r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)"
+        ),
+    ),
+    (TrainerKind.OTHER, re.compile(r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy")),
+    (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
+    (
+        TrainerKind.OTHER,
+        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
+    ),
+)
+
+
+def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
+    """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
+
+    Args:
+        names: The row's keys, as logged: ``rewards/margins``, ``eval_rewards/margins``, ``eval_ko_rouge1``.
+
+    >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
+    <TrainerKind.PREFERENCE: 'preference'>
+    """
+    ranks = [rank for name in names if (rank := _rank(name)) is not None]
+    return _KIND_KEYS[min(ranks)][0] if ranks else None
+
+
+@lru_cache(maxsize=1024)
+def _rank(name: str) -> int | None:
+    """Where in `_KIND_KEYS` a key stands. A log repeats a few dozen keys in every row."""
+    forms = _bare(name)
+    return next((i for i, (_, pattern) in enumerate(_KIND_KEYS) if any(map(pattern.fullmatch, forms))), None)
+
+
+def _bare(name: str) -> tuple[str, ...]:
+    """A key without an evaluation's prefix: ``eval_ko_f1`` may be ``f1`` of the set ``ko``, or ``ko_f1`` of all."""
+    if not name.startswith(("eval_", "test_")):
+        return (name,)
+    rest = name.partition("_")[2]
+    return rest, *(rest[i + 1 :] for i, letter in enumerate(rest) if letter == "_")
 
 
 # Which rules speak of which kinds. A rule that is in neither set asks what every training has: finite numbers, levels,

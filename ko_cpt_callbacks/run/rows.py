@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import BOM, clip, decoded, read_bytes
-from ko_cpt_callbacks.run.kind import TrainerKind
+from ko_cpt_callbacks.run.kind import kind_of_keys
 from ko_cpt_callbacks.run.observation import (
     EndObservation,
     EvalObservation,
@@ -28,8 +27,8 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "kind_of_keys", "line_of", "live_rows", "number_in",
-    "observations", "observations_of", "read_rows", "timed_prefixes",
+    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in", "observations",
+    "observations_of", "read_rows", "timed_prefixes",
 ]  # fmt: skip
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -44,33 +43,6 @@ _TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
 _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
     {keys.KIND, keys.KIND_SETUP, keys.ATTEMPT, keys.SUPERSEDED, keys.MODE, keys.STEP, keys.EPOCH}
-)
-
-# Keys of log rows, without the prefix of an evaluation. What ends in _reward comes first: eval_mean_reward could be the
-# reward of a set called mean.
-_KIND_KEYS: Final = (
-    (TrainerKind.REWARD, re.compile(r"(?:min|mean|max)_reward")),
-    (
-        TrainerKind.RL,
-        re.compile(
-            r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
-            r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
-            r"importance_sampling_ratio|sampling/.+"
-        ),
-    ),
-    (
-        TrainerKind.PREFERENCE,
-        re.compile(
-            r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
-            r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)"
-        ),
-    ),
-    (TrainerKind.OTHER, re.compile(r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy")),
-    (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
-    (
-        TrainerKind.OTHER,
-        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
-    ),
 )
 
 
@@ -104,10 +76,6 @@ def _count(row: Mapping[str, Any], name: str) -> int | None:
     if value is None or not math.isfinite(value) or value < 0 or not value.is_integer():
         return None
     return int(value)
-
-
-def _first_count(row: Mapping[str, Any], names: Iterable[str]) -> int | None:
-    return next((count for name in names if (count := _count(row, name)) is not None), None)
 
 
 def _text(row: Mapping[str, Any], name: str) -> str | None:
@@ -210,77 +178,27 @@ class LogHabits:
         return not prefixes or not self.timed or any(name in row for name in measured)
 
 
+# How a field of an observation is read, by its type. The fields have the names of the row's keys.
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Any]]] = {
+    "float | None": _number, "int | None": _count, "str | None": _text,
+}  # fmt: skip
+_OF_TRAINING, _OF_EVALUATION = (
+    {one.name: _READERS[str(one.type)] for one in fields(kind) if one.type in _READERS}
+    for kind in (TrainObservation, EvalObservation)
+)
+
+
 def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
-    return TrainObservation(
-        step=step,
-        epoch=_number(row, keys.EPOCH),
-        loss=_number(row, keys.LOSS),
-        grad_norm=_number(row, keys.GRAD_NORM),
-        learning_rate=_number(row, keys.LEARNING_RATE),
-        nonfinite_steps=_count(row, keys.NONFINITE_STEPS),
-        nonfinite_first_step=_count(row, keys.NONFINITE_FIRST_STEP),
-        targetless_micro_batches=_count(row, keys.TARGETLESS_MICRO_BATCHES),
-        tokens_seen=_count(row, keys.TOKENS_SEEN),
-        tokens_per_second=_number(row, keys.TOKENS_PER_SECOND),
-        input_tokens=_first_count(row, keys.INPUT_TOKENS),
-        kind=kind_of_keys(row),
-        tokens_per_gpu_hour=_number(row, keys.TOKENS_PER_GPU_HOUR),
-    )
+    values = {name: read(row, name) for name, read in _OF_TRAINING.items()}
+    tokens = (_count(row, name) for name in keys.INPUT_TOKENS)
+    values["input_tokens"] = next((count for count in tokens if count is not None), None)
+    return TrainObservation(step, kind=kind_of_keys(row), **values)
 
 
 def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservation:
-    def name(suffix: str) -> str:
-        return keys.key(prefix, suffix)
-
-    return EvalObservation(
-        step=step,
-        epoch=_number(row, keys.EPOCH),
-        split=prefix,
-        loss=_number(row, name(keys.LOSS)),
-        exact_loss=_number(row, name(keys.EXACT_LOSS)),
-        exact_loss_se=_number(row, name(keys.EXACT_LOSS_SE)),
-        exact_loss_change_se=_number(row, name(keys.EXACT_LOSS_CHANGE_SE)),
-        bits_per_byte=_number(row, name(keys.BITS_PER_BYTE)),
-        bits_per_byte_se=_number(row, name(keys.BITS_PER_BYTE_SE)),
-        tokens=_count(row, name(keys.TOKENS)),
-        bytes=_count(row, name(keys.BYTES)),
-        rows=_count(row, name(keys.ROWS)),
-        nonfinite_batches=_count(row, name(keys.NONFINITE_BATCHES)),
-        targetless_batches=_count(row, name(keys.TARGETLESS_BATCHES)),
-        fingerprint=_text(row, name(keys.FINGERPRINT)),
-        exact_loss_absent=_text(row, name(keys.EXACT_LOSS_ABSENT)),
-        error_bar_absent=_text(row, name(keys.ERROR_BAR_ABSENT)),
-        bits_per_byte_absent=_text(row, name(keys.BITS_PER_BYTE_ABSENT)),
-        kind=kind_of_keys(row),
-    )
-
-
-def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
-    """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
-
-    Args:
-        names: The row's keys, as logged: ``rewards/margins``, ``eval_rewards/margins``, ``eval_ko_rouge1``.
-
-    >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
-    <TrainerKind.PREFERENCE: 'preference'>
-    """
-    ranks = [rank for name in names if (rank := _rank(name)) is not None]
-    return _KIND_KEYS[min(ranks)][0] if ranks else None
-
-
-@lru_cache(maxsize=1024)
-def _rank(name: str) -> int | None:
-    """Where in `_KIND_KEYS` a key stands. A log repeats a few dozen keys in every row."""
-    forms = _bare(name)
-    return next((i for i, (_, pattern) in enumerate(_KIND_KEYS) if any(map(pattern.fullmatch, forms))), None)
-
-
-def _bare(name: str) -> tuple[str, ...]:
-    """A key without an evaluation's prefix: ``eval_ko_f1`` may be ``f1`` of the set ``ko``, or ``ko_f1`` of all."""
-    if not name.startswith(("eval_", "test_")):
-        return (name,)
-    rest = name.partition("_")[2]
-    return rest, *(rest[i + 1 :] for i, letter in enumerate(rest) if letter == "_")
+    values = {name: read(row, keys.key(prefix, name)) for name, read in _OF_EVALUATION.items()}
+    values[keys.EPOCH] = _number(row, keys.EPOCH)
+    return EvalObservation(step, split=prefix, kind=kind_of_keys(row), **values)
 
 
 def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:

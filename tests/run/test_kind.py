@@ -3,8 +3,7 @@
 import pytest
 
 from ko_cpt_callbacks.rules.registry import ALL_RULES
-from ko_cpt_callbacks.run.kind import TrainerKind, applies, kind_of_model, kind_of_trainer, trainer_kind
-from ko_cpt_callbacks.run.rows import kind_of_keys
+from ko_cpt_callbacks.run.kind import TrainerKind, applies, kind_of_keys, kind_of_model, kind_of_trainer, trainer_kind
 
 
 @pytest.mark.parametrize(

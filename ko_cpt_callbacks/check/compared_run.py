@@ -21,8 +21,8 @@ from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
 from ko_cpt_callbacks.compare.value import BITS, NATS, Measured
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
+from ko_cpt_callbacks.run.fold import same_text
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import (
     EvalObservation,

@@ -35,8 +35,8 @@ from ko_cpt_callbacks.compare.value import (
     quantization_note,
     relation_of,
 )
-from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
+from ko_cpt_callbacks.run.fold import same_text
 
 __all__ = ["BITS", "NATS", "Comparison", "Measured", "Paired", "compare", "same_run"]
 

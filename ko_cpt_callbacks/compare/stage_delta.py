@@ -17,9 +17,9 @@ from ko_cpt_callbacks.compare.baseline import Baseline, BaselineValue
 from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Relation, relation_of
-from ko_cpt_callbacks.metrics.fingerprint import same_text
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.run.fold import same_text
 from ko_cpt_callbacks.run.observation import EvalObservation
 
 __all__ = ["STAGE_DIFFERENCE", "BaselineDelta", "EvalEnd", "StageDelta", "baseline_delta", "stage_delta"]

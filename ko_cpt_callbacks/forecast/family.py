@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.run.fold import FAMILY, Likeness, likeness
+from ko_cpt_callbacks.run.fold import FAMILY, same_text
 from ko_cpt_callbacks.run.observation import SetupObservation, finite_number
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class EvalCurve:
 
     def same_rows(self, other: EvalCurve) -> bool:
         """Whether both are surely of the same rows, and the same tokens of them."""
-        both = [(likeness(a, b), m, n) for a, m in self.rows for b, n in other.rows]
-        alike = [(m, n) for found, m, n in both if found is Likeness.SAME]
-        other_text = any(found is Likeness.OTHER for found, _, _ in both)
+        both = [(same_text(a, b), m, n) for a, m in self.rows for b, n in other.rows]
+        alike = [(m, n) for found, m, n in both if found]
+        other_text = any(found is False for found, _, _ in both)
         return bool(alike) and not other_text and all(m == n for m, n in alike if m is not None and n is not None)
 
 

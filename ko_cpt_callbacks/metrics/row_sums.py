@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.metrics.fingerprint import VERSION, is_of_rows
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
@@ -35,10 +34,17 @@ SPECIAL_SCORED: Final = 8
 """Flag of a row: a special token (the end of the text) is among its targets; it has a loss and no bytes."""
 
 
+VERSION: Final = "v2"
+"""How rows are hashed and put together; before there were versions: the sum of 64-bit hashes."""
 HASH_WORDS: Final = 4
 """64-bit words of a row's hash; files from before there were 256 bits have one."""
 _CLOSE: Final = 1e-6
 """A row's loss is the quotient of its sums; what differs by a larger share is another evaluation's."""
+
+
+_ARRAYS: Final[Mapping[str, type]] = {
+    "nll": np.float64, "tokens": np.int64, "bytes": np.int64, "hash": np.uint64, "order": np.int64, "flags": np.uint8,
+}  # fmt: skip
 
 
 def _no_flags() -> NDArray[np.uint8]:
@@ -96,27 +102,12 @@ class RowSums:
             return cls.empty()
         order = np.concatenate([part.order for part in parts])
         index = np.lexsort((order[:, 2], order[:, 1], order[:, 0]))
-        return cls(
-            nll=np.concatenate([part.nll for part in parts])[index],
-            tokens=np.concatenate([part.tokens for part in parts])[index],
-            bytes=np.concatenate([part.bytes for part in parts])[index],
-            hash=np.concatenate([part.hash for part in parts])[index],
-            order=order[index],
-            flags=np.concatenate([part.flags for part in parts])[index],
-        )
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts])[index] for name in _ARRAYS})
 
     def to_payload(self) -> Payload:
         """The arrays as an ``.npz`` (no pickled objects), for a file or for another process."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            nll=self.nll,
-            tokens=self.tokens,
-            bytes=self.bytes,
-            hash=self.hash,
-            order=self.order,
-            flags=self.flags,
-        )
+        np.savez(buffer, **{name: getattr(self, name) for name in _ARRAYS})
         return buffer.getvalue()
 
     @classmethod
@@ -130,14 +121,9 @@ class RowSums:
         with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
             if "flags" in arrays.files and arrays["flags"].shape != arrays["nll"].shape:
                 raise ValueError("the arrays differ in length or shape")
-            return cls(
-                nll=arrays["nll"].astype(np.float64),
-                tokens=arrays["tokens"].astype(np.int64),
-                bytes=arrays["bytes"].astype(np.int64),
-                hash=arrays["hash"].astype(np.uint64),
-                order=arrays["order"].astype(np.int64).reshape(-1, 3),
-                flags=arrays["flags"].astype(np.uint8) if "flags" in arrays.files else _no_flags(),
-            )._checked()
+            known = {name: kind for name, kind in _ARRAYS.items() if name != "flags" or name in arrays.files}
+            found = {name: arrays[name].astype(kind) for name, kind in known.items()}
+            return cls(**{**found, "order": found["order"].reshape(-1, 3)})._checked()
 
     def _checked(self) -> RowSums:
         rows = len(self)
@@ -185,7 +171,8 @@ class RowSums:
             length = int(self.bytes[counted].sum())
             if length != bytes:
                 return f"they have {length:,} bytes and the row {bytes:,}"
-        if fingerprint is not None and not is_of_rows(fingerprint, self.fingerprint()):
+        # What was hashed, text or token ids, stands in front of the row's alone.
+        if fingerprint is not None and not f"-{fingerprint}".endswith(f"-{self.fingerprint()}"):
             return "they are of another text than the row"
         if loss is not None and math.isfinite(loss):
             mean = float(self.nll[counted].sum()) / own if own else math.nan

@@ -1,9 +1,9 @@
 """What a run's rows come to, folded row by row, so that live, offline and resumed runs know the same.
 
 `KindSeen`: what it trains. `Length`: how far it has come, and how far it is to go. `EvalRows`: whether an evaluation
-scored the rows that the one before it did, from fingerprints alone. Two fingerprints of one form tell
-(`metrics.fingerprint`); of two forms, or where one is missing, nothing is known: that is never a change. Equal texts of
-which other tokens are scored are other rows too.
+scored the rows that the one before it did, from fingerprints alone (`metrics.row_sums.RowSums.fingerprint`). Two of one
+form tell; of two forms, or where one is missing, nothing is known: that is never a change. Equal texts of which other
+tokens are scored are other rows too.
 
 A set whose rows are others in every evaluation (a fresh sample, or a fresh mask each time) is *drawn*: there is nothing
 that a comparison could start from, each draw speaks for the same source, and comparisons go on.
@@ -14,12 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from statistics import median
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.metrics.fingerprint import form_of, same_text
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.kind import TrainerKind, applies
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
@@ -27,7 +25,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 __all__ = [
     "ATTEMPT", "DRAWN", "ENDED_EARLY", "FAMILY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP",
     "PLAN", "PLANNED_STEPS", "RATE_AHEAD", "RECORD_BEHIND", "TRAINED_ON", "TRAINER_KIND", "EvalRows", "KindSeen",
-    "Length", "Likeness", "likeness",
+    "Length", "same_text",
 ]  # fmt: skip
 
 TRAINER_KIND: Final = "trainer_kind"
@@ -209,22 +207,29 @@ DRAWN: Final = 3
 not measured: a resume changes the rows once, and no one resumes three times with one evaluation between."""
 
 
-class Likeness(StrEnum):
-    """What two fingerprints say of each other."""
-
-    SAME = "same"
-    OTHER = "other"
-    UNKNOWN = "unknown"
-
-
-def likeness(before: str | None, after: str | None) -> Likeness:
+def same_text(one: str | None, other: str | None) -> bool | None:
     """Whether two fingerprints are of the same text.
 
-    >>> likeness("utf8-0011", "utf8-0012").value, likeness("utf8-0011", "ids-0012").value
-    ('other', 'unknown')
+    A fingerprint reads ``utf8-v2-<64 digits>``: what was hashed (``utf8``: the text, ``ids``: token ids), how, and the
+    hash. Runs from before that have 16 digits and no ``v2``.
+
+    Returns:
+        ``None`` where that is not known: one is absent, or they were made in different ways.
+
+    >>> same_text("utf8-v2-aa", "utf8-v2-bb"), same_text("utf8-0123", "utf8-v2-bb")
+    (False, None)
     """
-    same = same_text(before, after)
-    return Likeness.UNKNOWN if same is None else Likeness.SAME if same else Likeness.OTHER
+    if not one or not other:
+        return None
+    if one == other:
+        return True
+    return None if _form(one) != _form(other) else False
+
+
+def _form(fingerprint: str) -> tuple[str, int]:
+    """What a fingerprint is of, how it is made and how long it is: two of one form can be compared."""
+    made, _, digits = fingerprint.rpartition("-")
+    return made, len(digits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +240,7 @@ class EvalRows:
         step: Step of the last evaluation; ``None`` before the first.
         known: Fingerprint and target tokens (``None`` where not counted) of the present rows, by the fingerprint's
             form: counts beside one of another form may be counted in another way.
-        last: What the last evaluation's rows are to those before it.
+        same: Whether the last evaluation's rows are those before it; ``None`` where that is not known.
         changes: Changes in a row up to the last evaluation.
         alike: Two evaluations of the present rows were seen.
         labels: The last change was one of the scored tokens, not of the text.
@@ -245,8 +250,8 @@ class EvalRows:
     """
 
     step: int | None = None
-    known: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
-    last: Likeness = Likeness.UNKNOWN
+    known: Mapping[tuple[str, int], tuple[str, int | None]] = field(default_factory=dict)
+    same: bool | None = None
     changes: int = 0
     alike: bool = False
     labels: bool = False
@@ -263,23 +268,23 @@ class EvalRows:
         """The rows after an evaluation of the set."""
         base = (self.before or NO_ROWS) if self.step == seen.step else self
         base = replace(base, before=None)
-        now = replace(base, step=seen.step, last=Likeness.UNKNOWN, anew=False, before=base)
+        now = replace(base, step=seen.step, same=None, anew=False, before=base)
         if not seen.fingerprint:
             return now
-        form = form_of(seen.fingerprint)
+        form = _form(seen.fingerprint)
         then, tokens = base.known.get(form, (None, None))
-        text = likeness(then, seen.fingerprint)
-        if text is Likeness.UNKNOWN:
+        text = same_text(then, seen.fingerprint)
+        if text is None:
             return replace(now, known={**base.known, form: (seen.fingerprint, seen.tokens)})
         counted = tokens is not None and seen.tokens is not None
-        if text is Likeness.SAME and not (counted and tokens != seen.tokens):
+        if text and not (counted and tokens != seen.tokens):
             known = {**base.known, form: (seen.fingerprint, tokens if seen.tokens is None else seen.tokens)}
             since = seen.step if base.drawn else base.since
-            return replace(now, known=known, last=text, changes=0, alike=True, since=since, anew=base.drawn)
+            return replace(now, known=known, same=True, changes=0, alike=True, since=since, anew=base.drawn)
         drawn = base.changes + 1 >= DRAWN
         return replace(
-            now, known={form: (seen.fingerprint, seen.tokens)}, last=Likeness.OTHER, changes=base.changes + 1,
-            alike=False, labels=text is Likeness.SAME, since=base.since if drawn else seen.step, anew=not drawn,
+            now, known={form: (seen.fingerprint, seen.tokens)}, same=False, changes=base.changes + 1,
+            alike=False, labels=text, since=base.since if drawn else seen.step, anew=not drawn,
         )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.metrics.perplexity import interval, perplexity
-from ko_cpt_callbacks.run.fold import EvalRows, Likeness
+from ko_cpt_callbacks.run.fold import EvalRows
 from ko_cpt_callbacks.run.observation import EvalObservation, Level, finite_error, level_of
 from ko_cpt_callbacks.watch.target import Target
 
@@ -149,7 +149,7 @@ class Looks:
         """
         if last.fault is not None or not last.se:
             return self
-        moved = angle(self.se, se, change if rows.last is Likeness.SAME else None)
+        moved = angle(self.se, se, change if rows.same else None)
         now = replace(self, se=se, waits=rows.anew, mean=bool(weight) and rows.drawn)
         if weight:
             now = now._pool(last, rows, confidence, weight)
@@ -161,7 +161,7 @@ class Looks:
         return replace(now, count=now.count + 1, turned=now.turned + turn, passed=0.0)
 
     def _pool(self, last: MeasuredLevel, rows: EvalRows, confidence: float, weight: float) -> Looks:
-        keeps = rows.last is Likeness.OTHER and self.pooled > 0
+        keeps = rows.same is False and self.pooled > 0
         error = weight * (last.se or 0.0)
         square = error * error  # of 1e160 infinite, where ** raises
         base = self if keeps else replace(self, pooled=0, weight=0.0, total=0.0, variance=0.0, prior=_PRIOR * square)

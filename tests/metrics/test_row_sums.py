@@ -178,7 +178,10 @@ def test_sums_that_contradict_a_row() -> None:
     assert rows.contradiction(**{**own, "loss": 2.1}) == "their loss is 2.0000 and the row's 2.1000"
     assert rows.contradiction(**{**own, "tokens": 5}) == "they have 4 tokens and the row 5"
     assert "bytes and the row" in str(rows.contradiction(**{**own, "bytes": 1}))
-    assert rows.contradiction(fingerprint="utf8-v2-00") == "they are of another text than the row"
+    digits = rows.fingerprint().removeprefix("v2-")
+    for other in ("utf8-v2-00", digits, f"utf8-{digits}", f"utf8-1{rows.fingerprint()}"):
+        assert rows.contradiction(fingerprint=other) == "they are of another text than the row"
+    assert rows.contradiction(fingerprint=rows.fingerprint()) is None
     assert rows.contradiction(loss=math.inf) is None
 
 

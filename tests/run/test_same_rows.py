@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows, Likeness, likeness
+from ko_cpt_callbacks.run.fold import NO_ROWS, EvalRows, same_text
 from ko_cpt_callbacks.run.observation import EvalObservation
+
+OLD, NEW = "utf8-0123456789abcdef", "utf8-v2-" + 64 * "a"
 
 
 def _rows(prints: Sequence[str | None], tokens: Sequence[int | None] | None = None) -> list[EvalRows]:
@@ -27,21 +29,25 @@ def _anew(prints: Sequence[str | None], tokens: Sequence[int | None] | None = No
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("utf8-00", "utf8-00", Likeness.SAME),
-        ("utf8-00", "utf8-01", Likeness.OTHER),
-        ("ids-00", "utf8-01", Likeness.UNKNOWN),
-        ("utf8-00", "utf8-0011", Likeness.UNKNOWN),
-        ("utf8-00", "utf8-2-00", Likeness.UNKNOWN),
-        ("utf8-00", None, Likeness.UNKNOWN),
-        (None, None, Likeness.UNKNOWN),
-        ("", "utf8-00", Likeness.UNKNOWN),
-        ("00", "01", Likeness.OTHER),
+        ("utf8-00", "utf8-00", True),
+        ("utf8-00", "utf8-01", False),
+        ("ids-00", "utf8-01", None),
+        ("utf8-00", "utf8-0011", None),
+        ("utf8-00", "utf8-2-00", None),
+        ("utf8-00", None, None),
+        (None, None, None),
+        ("", "utf8-00", None),
+        ("00", "01", False),
+        (OLD, NEW, None),
+        (NEW, "ids-v2-" + 64 * "a", None),
+        (NEW, NEW, True),
+        (NEW, NEW[:-1] + "0", False),
     ],
 )
-def test_likeness(before: str | None, after: str | None, said: Likeness) -> None:
+def test_same_text(before: str | None, after: str | None, said: bool | None) -> None:
     """Of one form and one length two fingerprints are the same or not; of different ones nothing is known."""
-    assert likeness(before, after) is said
-    assert likeness(after, before) is said
+    assert same_text(before, after) is said
+    assert same_text(after, before) is said
 
 
 def test_where_comparisons_begin_anew() -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, JsonValue, Severity
-from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows, Likeness
+from ko_cpt_callbacks.run.fold import DRAWN, NO_ROWS, EvalRows
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.signal.evaluations import Series
@@ -84,9 +84,9 @@ class EvalSetChanged(Rule):
 
     def _judged(self, now: Seen, base: Seen, split: str) -> tuple[Seen, Found]:
         rows, before, after = now.rows, base.point, now.point
-        if rows.last is Likeness.SAME and now.pending is not None and not base.rows.drawn:
+        if rows.same and now.pending is not None and not base.rows.drawn:
             return replace(now, pending=None), (now.pending,)
-        if rows.last is not Likeness.OTHER or before is None or after is None:
+        if rows.same is not False or before is None or after is None:
             return now, ()
         values: dict[str, JsonValue] = {
             "before_step": before.step, "before": before.value, "after": after.value, "rows_before": before.rows,

@@ -11,8 +11,7 @@ import math
 from statistics import NormalDist
 
 __all__ = [
-    "bits_per_byte", "bits_per_byte_from_loss", "bytes_per_token", "interval", "loss_from_bits_per_byte",
-    "loss_from_perplexity", "perplexity", "perplexity_interval",
+    "bits_per_byte", "bits_per_byte_from_loss", "interval", "loss_from_perplexity", "perplexity",
 ]  # fmt: skip
 
 
@@ -73,28 +72,6 @@ def bits_per_byte_from_loss(loss: float, tokens: float, n_bytes: float) -> float
     return bits_per_byte(loss * tokens, n_bytes)
 
 
-def loss_from_bits_per_byte(bits: float, tokens: float, n_bytes: float) -> float:
-    """Loss in nats per token that ``bits`` per byte mean for a text of so many tokens and bytes.
-
-    Raises:
-        ValueError: If ``tokens`` is not above 0.
-    """
-    if not tokens > 0:
-        raise ValueError(f"a loss per token needs at least one token, found {tokens!r}")
-    return bits * math.log(2.0) * n_bytes / tokens
-
-
-def bytes_per_token(tokens: float, n_bytes: float) -> float:
-    """UTF-8 bytes per token of a text: how far a tokenizer reaches (Korean: about 2 to 5).
-
-    Raises:
-        ValueError: If ``tokens`` is not above 0.
-    """
-    if not tokens > 0:
-        raise ValueError(f"bytes per token need at least one token, found {tokens!r}")
-    return n_bytes / tokens
-
-
 def interval(value: float, se: float, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided normal interval around a value.
 
@@ -115,18 +92,3 @@ def interval(value: float, se: float, confidence: float = 0.95) -> tuple[float, 
         raise ValueError(f"se: a standard error is not negative, found {se!r}")
     half = NormalDist().inv_cdf(0.5 + confidence / 2.0) * se
     return value - half, value + half
-
-
-def perplexity_interval(loss: float, se: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the perplexity: the ends of the loss's interval, each through ``exp``.
-
-    Args:
-        loss: Nats per token.
-        se: Standard error of the loss, nats per token, >= 0.
-        confidence: As in `interval`.
-
-    Raises:
-        ValueError: If ``confidence`` or ``se`` is out of range.
-    """
-    low, high = interval(loss, se, confidence)
-    return perplexity(low), perplexity(high)

@@ -21,6 +21,7 @@ from ko_cpt_callbacks.run.observation import (
     Observation,
     SetupObservation,
     TrainObservation,
+    finite_number,
 )
 
 __all__ = ["LOADS_BEST", "EvalPoint", "EvalProgress", "RunProgress", "Summary", "TrainProgress", "trace"]
@@ -29,10 +30,6 @@ LOADS_BEST: Final = "load_best_model_at_end"
 """Value of a ``plan`` row: whether the best model is loaded when training is over."""
 _SAME_MODEL: Final = 1e-6
 """How far two losses of one model on the same rows differ, relatively: sums of the same terms. Chosen, not measured."""
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +70,16 @@ class EvalPoint:
         # Without any loss, counted bad batches still make it an evaluation: one that failed.
         if not seen.nonfinite_batches and (loss is None or (not exact and seen.tokens == 0)):
             return None
-        value = _finite(loss)
+        value = finite_number(loss)
         return cls(
             step=seen.step,
             value=value,
             metric=keys.EXACT_LOSS if exact else keys.LOSS,
             finite=value is not None and not seen.nonfinite_batches,
-            se=_finite(seen.exact_loss_se) if exact else None,
-            ppl=None if value is None else _finite(perplexity(value)),
-            bits_per_byte=_finite(seen.bits_per_byte),
-            bits_per_byte_se=_finite(seen.bits_per_byte_se),
+            se=finite_number(seen.exact_loss_se) if exact else None,
+            ppl=None if value is None else finite_number(perplexity(value)),
+            bits_per_byte=finite_number(seen.bits_per_byte),
+            bits_per_byte_se=finite_number(seen.bits_per_byte_se),
             tokens=seen.tokens,
             bytes=seen.bytes,
             rows=seen.rows,
@@ -188,8 +185,8 @@ class TrainProgress:
             return replace(self, tokens_seen=tokens)
         repeat = self.points > 0 and seen.step == self.last_step
         points = self.points if repeat else self.points + 1
-        loss = _finite(seen.loss)
-        speed = _finite(seen.tokens_per_second)
+        loss = finite_number(seen.loss)
+        speed = finite_number(seen.tokens_per_second)
         return TrainProgress(
             points=points,
             first_step=seen.step if points == 1 else self.first_step,

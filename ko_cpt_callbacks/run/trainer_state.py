@@ -17,7 +17,7 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import BOM, STATE_FILE, beside, clip, name_of, read_text
 from ko_cpt_callbacks.run.rows import is_closing
 
-__all__ = ["StateRows", "WholeRows", "read_state_rows", "read_trainer_state", "whole_rows"]
+__all__ = ["StateRows", "read_state_rows"]
 
 _LOG_HISTORY: Final = "log_history"
 _MAX_STEPS: Final = "max_steps"
@@ -46,34 +46,6 @@ _OTHER_FILES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class WholeRows:
-    """What of a cut-off state is whole: how many log rows, up to which step, and at which character they end."""
-
-    rows: int
-    end: int
-    step: Any = None
-
-
-def whole_rows(text: str) -> WholeRows:
-    """The log rows at the start of a cut-off or damaged state that can still be read."""
-    start = re.search(rf'"{_LOG_HISTORY}"\s*:\s*\[', text)
-    if start is None:
-        return WholeRows(0, 0)
-    decoder, gap = json.JSONDecoder(), re.compile(r"[\s,]*")
-    position, found = start.end(), WholeRows(0, start.end())
-    while True:
-        spaces = gap.match(text, position)
-        position = spaces.end() if spaces else position
-        if not text.startswith("{", position):
-            return found
-        try:
-            row, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            return found
-        found = WholeRows(found.rows + 1, position, row.get(keys.STEP))
-
-
-@dataclass(frozen=True, slots=True)
 class StateRows:
     """A Trainer's state file; what it does not say is ``None``.
 
@@ -91,11 +63,6 @@ class StateRows:
     global_step: int | None = None
     best_checkpoint: str | None = None
     ended_by: str | None = None
-
-
-def read_trainer_state(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a Trainer's state file; see `read_state_rows`."""
-    return read_state_rows(path).rows
 
 
 def read_state_rows(path: str | Path) -> StateRows:
@@ -221,15 +188,28 @@ def _damage(error: Exception, text: str) -> str:
     return f":{error.lineno}: JSON cut off" if cut else f":{error.lineno}: JSON damaged ({error.msg})"
 
 
+def _whole_rows(text: str) -> Iterator[tuple[Any, int]]:
+    """The step of each log row that can still be read at the start of a damaged state, and where the row ends."""
+    start = re.search(rf'"{_LOG_HISTORY}"\s*:\s*\[', text)
+    decoder, position = json.JSONDecoder(), None if start is None else start.end()
+    while position is not None and (row := re.compile(r"[\s,]*(?={)").match(text, position)):
+        try:
+            found, position = decoder.raw_decode(text, row.end())
+        except (ValueError, RecursionError):
+            return
+        yield found.get(keys.STEP), position
+
+
 def _rescue(path: Path, text: str) -> str:
     """How many rows are whole, and a command that makes a readable file of them where there is one."""
-    whole = whole_rows(text)
-    if not whole.rows:
+    whole = list(_whole_rows(text))
+    if not whole:
         return f"; no log row could be read; {beside(path)}"
-    said = f"; its first {whole.rows:,} log {'row is' if whole.rows == 1 else 'rows are'} whole"
-    if _is_step(whole.step):
-        said += f" (up to step {int(whole.step):,})"
-    kept = text[: whole.end]
+    step, end = whole[-1]
+    said = f"; its first {len(whole):,} log {'row is' if len(whole) == 1 else 'rows are'} whole"
+    if _is_step(step):
+        said += f" (up to step {int(step):,})"
+    kept = text[:end]
     try:
         json.loads(kept + _CLOSING)
     except (ValueError, RecursionError):

@@ -21,7 +21,7 @@ from ko_cpt_callbacks.run.observation import Observation
 from ko_cpt_callbacks.run.reading import read_run
 from ko_cpt_callbacks.run.resume import plan_attempt
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
-from ko_cpt_callbacks.run.trainer_state import read_trainer_state
+from ko_cpt_callbacks.run.trainer_state import read_state_rows
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 # What a rule reads that the Trainer's own state file has no place for: set-up rows are rows of rows.jsonl alone.
@@ -120,7 +120,7 @@ def test_died_at_every_row_and_resumed_from_every_step(name: str) -> None:
     died with the process come from the checkpoint's log_history, set-up rows from the new attempt."""
     folder = RUNS / name
     monitor, lines = _monitor(folder), read_rows(folder / keys.ROWS_FILE)
-    history = read_trainer_state(folder / "trainer_state.json")
+    history = read_state_rows(folder / "trainer_state.json").rows
     counting = [line for line in live_rows(lines) if line[keys.KIND] != keys.KIND_SETUP]
     setup = [line for line in live_rows(lines) if line[keys.KIND] == keys.KIND_SETUP]
     whole = _fed_by_the_state(_live(folder))
@@ -144,7 +144,7 @@ def test_the_bare_state_shows_the_nan() -> None:
     ours = {*keys.TRAIN_KEYS, *(keys.key("eval", suffix) for suffix in keys.EVAL_SUFFIXES)}
     bare = [
         {name: value for name, value in row.items() if name not in ours}
-        for row in read_trainer_state(folder / "trainer_state.json")
+        for row in read_state_rows(folder / "trainer_state.json").rows
     ]
     _, found = _monitor(folder).judge(observations_of(bare))
     train = [finding for finding in found if finding.split == "train"]
@@ -173,7 +173,7 @@ def test_an_older_record_is_taken_up_quietly(name: str, tmp_path: Path) -> None:
     run = read_run(RUNS / name / keys.ROWS_FILE)
     assert not run.behind
     told = {item["code"] for item in _live(RUNS / name)}
-    history = read_trainer_state(RUNS / name / "trainer_state.json")
+    history = read_state_rows(RUNS / name / "trainer_state.json").rows
     for start in sorted({row[keys.STEP] for row in history}):
         folder = tmp_path / str(start)
         (folder / keys.FOLDER).mkdir(parents=True)

@@ -17,7 +17,7 @@ from ko_cpt_callbacks.run.log.found import LOGS
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.run.reading import LogSource, read_run
 from ko_cpt_callbacks.run.rows import live_rows, read_rows
-from ko_cpt_callbacks.run.trainer_state import read_trainer_state
+from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
 HISTORY = [{"loss": 3.0 - i / 10, "step": 10 * i, "grad_norm": float("nan")} for i in range(1, 6)]
 
@@ -50,7 +50,7 @@ def _refused(path: Path) -> str:
 
 def test_state_with_bare_nan(tmp_path: Path) -> None:
     """log_history comes as it is; JSON's bare NaN is a float."""
-    rows = read_trainer_state(_state(tmp_path / "trainer_state.json"))
+    rows = read_state_rows(_state(tmp_path / "trainer_state.json")).rows
     assert [row["step"] for row in rows] == [10, 20, 30, 40, 50]
     assert rows[0]["grad_norm"] != rows[0]["grad_norm"]
 
@@ -60,7 +60,7 @@ def test_state_with_crlf_and_bom(tmp_path: Path) -> None:
     path = tmp_path / "trainer_state.json"
     text = json.dumps({"log_history": [{"loss": 1.0, "step": 1}]}, indent=2).replace("\n", "\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert len(read_trainer_state(path)) == 1
+    assert len(read_state_rows(path).rows) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_every_file_of_a_run_tells_the_same_plan(tmp_path: Path) -> None:
 
 def test_empty_history_is_readable(tmp_path: Path) -> None:
     """An empty history is a run with nothing in it; entries that are no rows are left out."""
-    assert read_trainer_state(_state(tmp_path / "a.json", [])) == []
-    assert read_trainer_state(_state(tmp_path / "b.json", [1, None, {"step": 1}])) == [{"step": 1}]
+    assert read_state_rows(_state(tmp_path / "a.json", [])).rows == []
+    assert read_state_rows(_state(tmp_path / "b.json", [1, None, {"step": 1}])).rows == [{"step": 1}]
 
 
 def test_metrics_file_is_one_row(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_cut_off_state_says_how_many_rows_are_whole(tmp_path: Path, bom: str) ->
     assert said.startswith(f":24: JSON cut off{LOST}; its first 3 log rows are whole (up to step 30): (head -c ")
     command = said.partition("(up to step 30): ")[2].removesuffix("; ko-cpt check whole.json")
     subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path)
-    assert [row["step"] for row in read_trainer_state(tmp_path / "whole.json")] == [10, 20, 30]
+    assert [row["step"] for row in read_state_rows(tmp_path / "whole.json").rows] == [10, 20, 30]
 
 
 @pytest.mark.parametrize("end", ['"lo', "2", "2.", "-", "1e", "tru", "N", "", "[", ": "])

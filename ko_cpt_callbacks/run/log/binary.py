@@ -95,6 +95,7 @@ def number(value: Value) -> float:
 
 
 EVENTS: Final = "events.out.tfevents."
+_OF_EVENTS: Final = "TensorBoard's events"
 _SEVEN_DIGITS: Final = LogNote("log-seven-digits")
 _ARGUMENTS: Final = "args/text_summary"
 _FLOAT, _DOUBLE, _STRING = 1, 2, 7  # of TensorFlow's DataType
@@ -146,7 +147,7 @@ def _points(file: Path) -> Iterator[Point]:
         try:
             yield from _scalars(record)
         except (Damaged, RecursionError) as error:
-            raise _damaged_events(file, place, str(error)) from None
+            raise _damaged(file, place, str(error), _OF_EVENTS) from None
 
 
 def _events(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -156,13 +157,13 @@ def _events(file: Path) -> Iterator[tuple[int, bytes]]:
     while place + 12 <= len(data):
         head, check = data[place : place + 8], struct.unpack_from("<I", data, place + 8)[0]
         if _checksum(head) != check:
-            raise _damaged_events(file, place, "the checksum of a length")
+            raise _damaged(file, place, "the checksum of a length", _OF_EVENTS)
         end = place + 12 + struct.unpack("<Q", head)[0]
         if end + 4 > len(data):
             return
         record = data[place + 12 : end]
         if _checksum(record) != struct.unpack_from("<I", data, end)[0]:
-            raise _damaged_events(file, place, "the checksum of an event")
+            raise _damaged(file, place, "the checksum of an event", _OF_EVENTS)
         yield place, record
         place = end + 4
 
@@ -205,18 +206,13 @@ def _value(shown: dict[int, Value]) -> float | str | None:
     return number(held) if isinstance(held, bytes) and len(held) in (4, 8) else None
 
 
-def _damaged_events(file: Path, place: int, what: str) -> UnreadableRunError:
-    return UnreadableRunError(
-        f"{file}: damaged at byte {place:,} ({what}); expected TensorBoard's events; name another log of this run"
-    )
-
-
 _HEAD: Final = b":W&B\xe1\xbe\x00"
 _BLOCK: Final = 32768
 _HEADER: Final = struct.Struct("<IHB")
 _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _HISTORY, _SUMMARY, _CONFIG, _RUN = 2, 3, 5, 17
 _RUN_CONFIG: Final = 4
+_OF_WANDB: Final = "the file of a W&B run"
 _LACKS: Final = LogNote("log-no-text")
 # The Trainer's callback puts its closing row into the summary, not among the rows.
 _CLOSING: Final = ("train_runtime", "train_loss")
@@ -230,7 +226,7 @@ def read_wandb(path: Path) -> Log:
     """
     data = path.read_bytes()
     if not data.startswith(_HEAD):
-        raise UnreadableRunError(f"{path}: found {data[:7]!a} at its start, expected the file of a W&B run")
+        raise UnreadableRunError(f"{path}: found {data[:7]!a} at its start, expected {_OF_WANDB}")
     history: list[dict[str, Any]] = []
     summary: dict[str, Any] = {}
     config: dict[str, Any] = {}
@@ -250,7 +246,7 @@ def read_wandb(path: Path) -> Log:
                         if inner == _RUN_CONFIG and isinstance(part, bytes):
                             config |= _items(part)
         except (Damaged, ValueError, RecursionError) as error:
-            raise _damaged(path, place, str(error)) from None
+            raise _damaged(path, place, str(error), _OF_WANDB) from None
     rows = trainer_rows(history)
     if not rows:
         raise UnreadableRunError(f"{path}: found no row in its history, expected train/loss or eval/loss")
@@ -273,10 +269,10 @@ def _records(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         if not check and not size and not kind:
             if data[place:].strip(b"\x00"):
-                raise _damaged(path, place, "zero bytes")
+                raise _damaged(path, place, "zero bytes", _OF_WANDB)
             return
         if kind not in (_FULL, _FIRST, _MIDDLE, _LAST) or zlib.crc32(body, zlib.crc32(bytes([kind]))) != check:
-            raise _damaged(path, place, "the checksum of a record")
+            raise _damaged(path, place, "the checksum of a record", _OF_WANDB)
         if kind in (_FULL, _FIRST):
             joined, start = b"", place
         joined += body
@@ -307,7 +303,7 @@ def _json(held: Value) -> Any:
     return NONFINITE.get(value, value) if isinstance(value, str) else value
 
 
-def _damaged(path: Path, place: int, what: str) -> UnreadableRunError:
+def _damaged(path: Path, place: int, what: str, expected: str) -> UnreadableRunError:
     return UnreadableRunError(
-        f"{path}: damaged at byte {place:,} ({what}); expected the file of a W&B run; name another log of this run"
+        f"{path}: damaged at byte {place:,} ({what}); expected {expected}; name another log of this run"
     )

@@ -17,9 +17,8 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip
 from ko_cpt_callbacks.run.log.binary import EVENTS, read_events, read_wandb
 from ko_cpt_callbacks.run.log.database import mlflow_runs, read_database, read_mlflow
-from ko_cpt_callbacks.run.log.printed import read_printed
 from ko_cpt_callbacks.run.log.row import Log, LogNote
-from ko_cpt_callbacks.run.log.table import FILE, llamafactory_log, of_llamafactory, read_table
+from ko_cpt_callbacks.run.log.text import FILE, llamafactory_log, of_llamafactory, read_printed, read_table
 from ko_cpt_callbacks.run.rows import observations_of, read_rows
 
 __all__ = ["LOGS", "nearest_log", "read_log", "richest_log", "run_place"]

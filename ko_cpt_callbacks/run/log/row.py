@@ -11,15 +11,16 @@ from typing import Any, Final, TypeAlias
 from ko_cpt_callbacks import keys
 
 __all__ = [
-    "Log", "LogNote", "Point", "planned_in", "rows_of_points", "step_of", "trainer_log", "trainer_row", "trainer_rows",
+    "CALL_NAMES", "STEP_NAMES", "Log", "LogNote", "Point", "planned_in", "rows_of_points", "step_of", "trainer_log",
+    "trainer_row", "trainer_rows",
 ]  # fmt: skip
 
 # (name, value, step), in the order in which they were logged.
 Point: TypeAlias = tuple[str, Any, int]
 
-_STEP_NAMES: Final = ("train/global_step", "trainer/global_step", "global_step", "step")
+STEP_NAMES: Final = ("train/global_step", "trainer/global_step", "global_step", "step")
 # W&B's and trackio's own counter of calls, where no optimizer step stands beside it.
-_CALLS: Final = ("_step", "Step")
+CALL_NAMES: Final = ("_step", "Step")
 _TRAIN_PART: Final = re.compile(r"(?:train|training)/")
 _SET_PART: Final = re.compile(r"(eval|test|val|valid|validation|dev)/")
 _RUNTIME: Final = f"_{keys.RUNTIME}"
@@ -76,11 +77,11 @@ def trainer_row(values: Mapping[str, Any], step: int | None = None) -> dict[str,
         step: Its step; ``None``: one of the values.
     """
     if step is None:
-        given = (step_of(values.get(name)) for name in (*_STEP_NAMES, *_CALLS))
+        given = (step_of(values.get(name)) for name in (*STEP_NAMES, *CALL_NAMES))
         step = next((value for value in given if value is not None), None)
     if step is None:
         return None
-    named = {trainer_name(name): value for name, value in values.items() if name not in (*_STEP_NAMES, *_CALLS)}
+    named = {trainer_name(name): value for name, value in values.items() if name not in (*STEP_NAMES, *CALL_NAMES)}
     return {**named, keys.STEP: step}
 
 
@@ -90,7 +91,7 @@ def trainer_rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The counter is another one: such a row would stand at a step at which it was not logged.
     """
     values = list(logged)
-    stepped = [one for one in values if any(step_of(one.get(name)) is not None for name in _STEP_NAMES)]
+    stepped = [one for one in values if any(step_of(one.get(name)) is not None for name in STEP_NAMES)]
     other = _shadowed({name for one in values for name in one})
     own = ({name: value for name, value in one.items() if name not in other} for one in stepped or values)
     return [row for one in own if (row := trainer_row(one)) is not None]

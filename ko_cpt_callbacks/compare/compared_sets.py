@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.comparison import compare
@@ -94,9 +94,11 @@ class ComparedSets:
         )
 
 
-def advance(
-    watched: WatchedBaseline, state: ComparedSets, seen: Observation
-) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
+Judged: TypeAlias = tuple[ComparedSets, tuple[JudgedEvaluation, ...]]
+"""The sets, and what was judged on the way to them."""
+
+
+def advance(watched: WatchedBaseline, state: ComparedSets, seen: Observation) -> Judged:
     """The sets after one more row, and what it let be judged."""
     baseline = watched.baseline
     if baseline is None:
@@ -104,27 +106,21 @@ def advance(
     if isinstance(seen, SetupObservation):
         if seen.kind == STAGE:
             return _staged(baseline, state, seen), ()
-        if seen.kind == DIFFERENCE:
-            return _paired(watched, baseline, state, seen)
-        return state, ()
+        split, step = seen.values.get("split"), seen.values.get("step", seen.step)
+        ours = seen.kind == DIFFERENCE and seen.values.get("baseline") in (None, baseline.id)
+        paired = _read_paired(seen.values) if ours else None
+        if paired is None or not isinstance(split, str) or not isinstance(step, int):
+            return state, ()
+        return _placed(watched, baseline, state, split, step, paired=paired)
     if not isinstance(seen, EvalObservation):
         return settle(watched, state)
-    if is_retention(seen.split, watched.retention):
-        return state, ()
-    before = state.evaluations.get(seen.split)
-    judged: tuple[JudgedEvaluation, ...] = ()
-    if before is not None and before.step != seen.step:
-        state, judged = _settled(watched, baseline, state, [seen.split])
-    paired = before.paired if before is not None and before.step == seen.step else None
     measured = Measured.of(seen)
     if measured is not None:
         measured = replace(measured, quantization=state.quantization, start=state.start)
-    last = _ComparedEvaluation(seen.step, measured, paired)
-    state, now = _compared(watched, baseline, state, seen.split, last, waits=True)
-    return state, judged + now
+    return _placed(watched, baseline, state, seen.split, seen.step, measured=measured)
 
 
-def settle(watched: WatchedBaseline, state: ComparedSets) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
+def settle(watched: WatchedBaseline, state: ComparedSets) -> Judged:
     """The sets once no paired difference will come any more for the evaluations seen so far."""
     if watched.baseline is None:
         return state, ()
@@ -148,24 +144,19 @@ def _staged(baseline: Baseline, state: ComparedSets, seen: SetupObservation) -> 
     )
 
 
-def _paired(
-    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, seen: SetupObservation
-) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
-    values = seen.values
-    split, named = values.get("split"), values.get("baseline")
-    paired = _read_paired(values)
-    step = values.get("step", seen.step)
-    usable = isinstance(split, str) and isinstance(step, int) and named in (None, baseline.id) and paired is not None
-    if not usable or is_retention(str(split), watched.retention):
+def _placed(
+    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, split: str, step: int, **known: Any
+) -> Judged:
+    """The sets with what is now known of an evaluation: its numbers, or its paired difference."""
+    if is_retention(split, watched.retention):
         return state, ()
-    assert isinstance(split, str) and isinstance(step, int)
     before = state.evaluations.get(split)
     judged: tuple[JudgedEvaluation, ...] = ()
     if before is not None and before.step != step:
         state, judged = _settled(watched, baseline, state, [split])
         before = None
-    last = _ComparedEvaluation(step, None if before is None else before.measured, paired)
-    state, now = _compared(watched, baseline, state, split, last, waits=False)
+    last = replace(before or _ComparedEvaluation(step), comparison=None, **known)
+    state, now = _compared(watched, baseline, state, split, last, waits=True)
     return state, judged + now
 
 
@@ -185,7 +176,7 @@ def _read_paired(values: Mapping[str, Any]) -> Paired | None:
 def _compared(
     watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, split: str, last: _ComparedEvaluation, *,
     waits: bool,
-) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:  # fmt: skip
+) -> Judged:  # fmt: skip
     """The sets with a set's evaluation in its place; judged, unless a paired difference may still come."""
     stage = state.stage if watched.stage == AUTO else watched.stage
     measured = last.measured
@@ -206,9 +197,7 @@ def _awaited(baseline: Baseline, stage: str | None, measured: Measured) -> bool:
     return found.fingerprint is not None and found.fingerprint == measured.fingerprint
 
 
-def _settled(
-    watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, splits: list[str]
-) -> tuple[ComparedSets, tuple[JudgedEvaluation, ...]]:
+def _settled(watched: WatchedBaseline, baseline: Baseline, state: ComparedSets, splits: list[str]) -> Judged:
     judged: tuple[JudgedEvaluation, ...] = ()
     for split in splits:
         last = state.evaluations[split]

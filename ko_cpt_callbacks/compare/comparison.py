@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import GRADES, Baseline, BaselineValue
@@ -35,7 +35,6 @@ from ko_cpt_callbacks.compare.value import (
     quantization_note,
     relation_of,
 )
-from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.run.fold import same_text
 
 __all__ = ["BITS", "NATS", "Comparison", "Measured", "Paired", "compare", "same_run"]
@@ -68,26 +67,36 @@ def compare(
         stage_name = str(found.values.get("stage", ""))
         nothing = Comparison(baseline.id, baseline.title, stage_name, "", run.set, "not comparable")
         return replace(nothing, reasons=(found,), would_help=(Reason("another-reference"),))
-    start = replace(
-        Comparison(baseline.id, baseline.title, found.stage, found.set, run.set, "not comparable"),
+    text, alike = same_text(run.fingerprint, found.fingerprint), _scored_alike(run, baseline, found)
+    same = text is True and alike is True
+    start = Comparison(
+        baseline.id, baseline.title, found.stage, found.set, run.set, "not comparable",
         confidence=confidence,
         notes=tuple(_notes(run, baseline, found)),
-        equal_loss=_equal_loss(run, baseline, found),
+        equal_loss=_equal_loss(run, found, same=same),
         equal_bytes_per_token=_equal_bytes_per_token(run, baseline, found),
-    )
+    )  # fmt: skip
     if paired is not None and "other-rows" in paired.reasons:  # as if they were not there, which is noted
         start, paired = replace(start, notes=(*start.notes, Reason("other-rows"))), None
     refused = tuple(_refusals(run, found))
     if run.retention:  # no number of it says where the run stands
         start = replace(start, notes=(), equal_loss=None, equal_bytes_per_token=None)
     if not refused and paired is not None and not paired.reasons and paired.difference is not None:
-        return _paired(start, run, baseline, found, paired)
-    same = same_text(run.fingerprint, found.fingerprint) is True and _same_tokenizer(run, baseline)
-    same = same and _scored_alike(run, baseline, found) is True
-    if not refused and paired is None and same and found.loss is not None:
-        return _same_text(start, run, baseline, found.loss)
+        done = replace(
+            start, outcome="exact", unit=paired.unit, difference=paired.difference, se=paired.se, se_kind="paired",
+            rows=paired.rows,
+        )  # fmt: skip
+        sides = (run.bits_per_byte, found.bits) if paired.unit == BITS else (run.loss, found.loss)
+        return _decided(done, run, baseline, *sides)
+    if not refused and paired is None and same and run.loss is not None and found.loss is not None:
+        done = replace(start, outcome="exact", unit=NATS, se=_both(run.loss_se, found.loss), se_kind="at most")
+        return _decided(done, run, baseline, run.loss, found.loss, (Reason("at-most"),), (Reason("keep-rows"),))
     if not refused and run.bits_per_byte is not None and found.bits is not None:
-        return _indicative(start, run, baseline, found.bits, tuple(_why_indicative(run, baseline, found, paired)))
+        reasons = tuple(_why_indicative(paired, text, alike))
+        notes = () if found.bits.se is not None else (Reason("reference-without-error"),)
+        se = _both(run.bits_per_byte_se, found.bits)
+        done = replace(start, outcome="indicative", unit=BITS, se=se, se_kind="independent", reasons=reasons)
+        return _decided(done, run, baseline, run.bits_per_byte, found.bits, notes, tuple(_help(reasons)))
     missing = tuple(_missing(run, baseline, found))
     if refused and run.split == "train":
         missing = tuple(reason for reason in missing if reason.code in ("no-bytes", "vocabularies"))
@@ -104,12 +113,13 @@ def same_run(run: Measured, baseline: Baseline) -> Comparison:
         baseline: The same run as a baseline.
     """
     value = run.bits_per_byte if run.loss is None else run.loss
-    start = Comparison(baseline.id, baseline.title, "", run.set, run.set, "exact", confidence=0.95)
+    start = Comparison(baseline.id, baseline.title, "", run.set, run.set, "exact")
     if value is None:
         return replace(start, outcome="not comparable", reasons=(Reason("no-loss", {"set": run.set}),))
-    unit = BITS if run.loss is None else NATS
-    done = replace(start, relation="level", unit=unit, value=value, difference=0.0)
-    return replace(done, reference=value, reference_low=value, reference_high=value, notes=(Reason("same-run"),))
+    return replace(
+        start, relation="level", unit=BITS if run.loss is None else NATS, value=value, reference=value,
+        reference_low=value, reference_high=value, difference=0.0, notes=(Reason("same-run"),),
+    )  # fmt: skip
 
 
 def _refusals(run: Measured, reference: Reference) -> Iterable[Reason]:
@@ -131,16 +141,13 @@ def _missing(run: Measured, baseline: Baseline, reference: Reference) -> Iterabl
         yield Reason("reference-without-bytes", {"baseline": baseline.id, "stage": reference.stage})
 
 
-def _why_indicative(
-    run: Measured, baseline: Baseline, reference: Reference, paired: Paired | None
-) -> Iterable[Reason]:
+def _why_indicative(paired: Paired | None, text: bool | None, alike: bool | None) -> Iterable[Reason]:
     if paired is not None and paired.reasons:
-        codes: tuple[str, ...] = paired.reasons
+        codes = paired.reasons
+    elif text:
+        codes = ("no-paired-rows",) if alike is not False else ("scored-differently",)
     else:
-        same = same_text(run.fingerprint, reference.fingerprint)
-        codes = ("text-unknown",) if same is None else ("no-paired-rows",) if same else ("different-text",)
-        if same and _scored_alike(run, baseline, reference) is False:
-            codes = ("scored-differently",)
+        codes = ("text-unknown",) if text is None else ("different-text",)
     spread = {"low": TEXT_SPREAD[0], "high": TEXT_SPREAD[1]}
     for code in codes:
         yield Reason(code, spread if code in ("different-text", "text-unknown") else {})
@@ -187,17 +194,13 @@ def _notes(run: Measured, baseline: Baseline, reference: Reference) -> Iterable[
         yield Reason("superseded", {"by": baseline.superseded_by})
 
 
-def _same_tokenizer(run: Measured, baseline: Baseline) -> bool:
-    return bool(run.tokenizer) and run.tokenizer == baseline.tokenizer_hash
-
-
 def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bool | None:
     """Whether one tokenizer scored equally much of one text on both sides; None where it cannot be known.
 
     Labels of -100 leave text out of the loss that the fingerprint, which is of all text, still has.
     """
     value = reference.loss or reference.bits
-    if value is None or not _same_tokenizer(run, baseline):
+    if value is None or not run.tokenizer or run.tokenizer != baseline.tokenizer_hash:
         return None
     counts = ((run.tokens, value.tokens), (run.bytes, value.bytes))
     if any(None not in both and both[0] != both[1] for both in counts):
@@ -205,78 +208,29 @@ def _scored_alike(run: Measured, baseline: Baseline, reference: Reference) -> bo
     return None if None in counts[0] else True
 
 
-def _paired(start: Comparison, run: Measured, baseline: Baseline, reference: Reference, paired: Paired) -> Comparison:
-    in_bits = paired.unit == BITS
-    value = run.bits_per_byte if in_bits else run.loss
-    other = reference.bits if in_bits else reference.loss
-    assert paired.difference is not None
-    low = high = None
-    if paired.se is not None:
-        low, high = interval(paired.difference, paired.se, start.confidence)
-    done = replace(
-        start,
-        outcome="exact",
-        unit=paired.unit,
-        value=value,
-        reference=None if other is None else other.value,
-        reference_low=None if other is None else other.low,
-        reference_high=None if other is None else other.high,
-        difference=paired.difference,
-        se=paired.se,
-        se_kind=None if paired.se is None else "paired",
-        low=low,
-        high=high,
-        rows=paired.rows,
-    )
-    return _decided(done, run, baseline, other)
-
-
-def _same_text(start: Comparison, run: Measured, baseline: Baseline, loss: BaselineValue) -> Comparison:
-    assert run.loss is not None
-    done = replace(start, outcome="exact", **_difference(run.loss, run.loss_se, loss, start.confidence))
-    done = replace(done, unit=NATS, se_kind=None if done.se is None else "at most")
-    return _decided(done, run, baseline, loss, (Reason("at-most"),), (Reason("keep-rows"),))
-
-
-def _indicative(
-    start: Comparison, run: Measured, baseline: Baseline, bits: BaselineValue, reasons: tuple[Reason, ...]
-) -> Comparison:
-    assert run.bits_per_byte is not None
-    numbers = _difference(run.bits_per_byte, run.bits_per_byte_se, bits, start.confidence)
-    done = replace(start, outcome="indicative", unit=BITS, reasons=reasons, **numbers)
-    done = replace(done, se_kind=None if done.se is None else "independent")
-    notes = () if bits.se is not None else (Reason("reference-without-error"),)
-    return _decided(done, run, baseline, bits, notes, tuple(_help(reasons)))
-
-
-def _difference(value: float, se: float | None, other: BaselineValue, confidence: float) -> dict[str, Any]:
-    both = None if se is None else math.hypot(se, other.se or 0.0)
-    half = None if both is None else interval(0.0, both, confidence)[1]
-    return {
-        "value": value,
-        "reference": other.value,
-        "reference_low": other.low,
-        "reference_high": other.high,
-        "difference": value - other.value,
-        "se": both,
-        "low": None if half is None else value - other.high - other.rounding - half,
-        "high": None if half is None else value - other.low + other.rounding + half,
-    }
+def _both(se: float | None, other: BaselineValue) -> float | None:
+    return None if se is None else math.hypot(se, other.se or 0.0)
 
 
 def _decided(
     done: Comparison,
     run: Measured,
     baseline: Baseline,
-    value: BaselineValue | None,
+    value: float | None,
+    other: BaselineValue | None,
     notes: tuple[Reason, ...] = (),
     helps: tuple[Reason, ...] = (),
 ) -> Comparison:
-    """With the seeds' part in the interval, the relation that this gives, and the notes that need both."""
-    unit, notes = done.unit or NATS, (*done.notes, *notes)
+    """With both sides' numbers, the seeds' part in the interval, the relation that this gives, and the notes on it."""
+    unit, notes, difference = done.unit or NATS, (*done.notes, *notes), done.difference
     start = NO_TRAINING if baseline.kind == "base model" else baseline.start
     ours = Seeds(run.start, run.seed_sd.get(unit), measured_on=run.seed_runs)
-    theirs = Seeds(start) if value is None else Seeds(start, value.seed_sd, value.seeds or 1, value.seeds or 0)
+    theirs = Seeds(start)
+    if other is not None:
+        theirs = Seeds(start, other.seed_sd, other.seeds or 1, other.seeds or 0)
+        done = replace(done, reference=other.value, reference_low=other.low, reference_high=other.high)
+    if difference is None and value is not None and other is not None:
+        difference = value - other.value
     if baseline.grade == "OWN" and theirs.error(unit, run.bytes_per_token) is None:
         theirs = ours  # one's own reference spreads as one's own run does
     seeds = seed_spread(unit, run.bytes_per_token, ours, theirs)
@@ -285,20 +239,25 @@ def _decided(
         notes = (*notes, Reason("seed-part", words))
     elif done.outcome == "exact":
         notes = (*notes, Reason("rows-only"))
-    done = replace(done, would_help=helps, seed_se=None if seeds is None else seeds.se)
-    if done.low is None or done.high is None or done.difference is None or done.se is None:
-        return replace(done, notes=(Reason("no-error-bar"), *notes))
+    done = replace(
+        done, value=value, difference=difference, would_help=helps, seed_se=None if seeds is None else seeds.se
+    )
+    if difference is None or done.se is None:
+        return replace(done, se_kind=None, notes=(Reason("no-error-bar"), *notes))
+    low = high = difference
+    if done.se_kind != "paired" and value is not None and other is not None:
+        low, high = value - other.high - other.rounding, value - other.low + other.rounding
+    half = resolution_of(done.se, None, done.confidence)
     resolution = resolution_of(done.se, None if seeds is None else seeds.wide, done.confidence)
-    wider = resolution - resolution_of(done.se, None, done.confidence)
-    low, high = done.low - wider, done.high + wider
-    relation = relation_of(done.difference, low, high, resolution)
+    wider = resolution - half
+    low, high = low - half - wider, high + half + wider
+    relation = relation_of(difference, low, high, resolution)
     return replace(done, relation=relation, resolution=resolution, low=low, high=high, notes=notes)
 
 
-def _equal_loss(run: Measured, baseline: Baseline, reference: Reference) -> Range | None:
+def _equal_loss(run: Measured, reference: Reference, *, same: bool) -> Range | None:
     loss, bits, reach = reference.loss, reference.bits, run.bytes_per_token
-    same = same_text(run.fingerprint, reference.fingerprint) is True and _scored_alike(run, baseline, reference) is True
-    if loss is not None and _same_tokenizer(run, baseline) and same:
+    if loss is not None and same:
         return loss.low, loss.high
     return None if bits is None or reach is None else (bits.low * _LN2 * reach, bits.high * _LN2 * reach)
 

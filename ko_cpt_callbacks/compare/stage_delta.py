@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.compare.baseline import Baseline, BaselineValue
+from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.compare.resolution import STAGE_START, Seeds, resolution_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, Paired, Relation, relation_of
 from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.fold import same_text
-from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, finite_number
 
 __all__ = ["STAGE_DIFFERENCE", "BaselineDelta", "EvalEnd", "StageDelta", "baseline_delta", "stage_delta"]
 
@@ -70,22 +70,28 @@ class EvalEnd:
     ) -> EvalEnd:
         """The end that an evaluation's row says."""
         exact = seen.exact_loss is not None
-        loss = _finite(seen.exact_loss if exact else seen.loss)
+        loss = finite_number(seen.exact_loss if exact else seen.loss)
         return cls(
             stage=stage,
             split=seen.split,
             step=seen.step,
             loss=None if seen.nonfinite_batches else loss,
             metric=keys.EXACT_LOSS if exact else keys.LOSS,
-            loss_se=_finite(seen.exact_loss_se) if exact else None,
-            bits_per_byte=_finite(seen.bits_per_byte),
-            bits_per_byte_se=_finite(seen.bits_per_byte_se),
+            loss_se=finite_number(seen.exact_loss_se) if exact else None,
+            bits_per_byte=finite_number(seen.bits_per_byte),
+            bits_per_byte_se=finite_number(seen.bits_per_byte_se),
             tokens=seen.tokens,
             bytes=seen.bytes,
             fingerprint=seen.fingerprint,
             tokenizer=tokenizer,
             rows=rows,
         )
+
+    def side(self, unit: str) -> tuple[float | None, float | None, int | None]:
+        """The value in a unit, its standard error, and of how many tokens or bytes it is the mean."""
+        if unit == NATS:
+            return self.loss, self.loss_se, self.tokens
+        return self.bits_per_byte, self.bits_per_byte_se, self.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,42 +163,44 @@ def stage_delta(before: EvalEnd, after: EvalEnd, confidence: float = 0.95) -> St
         confidence: Of the interval.
     """
     plain = StageDelta(after.stage, before.stage, after.split, after.step, "not comparable")
-    refused = _refusal(before, after)
-    if refused is not None:
-        return replace(plain, reasons=(refused,))
-    same = _same_tokens(before, after)
-    values = (before.loss, after.loss) if same is not False else (before.bits_per_byte, after.bits_per_byte)
-    if values[0] is None or values[1] is None:
-        return replace(plain, reasons=("other-tokenizer",))
-    counts = (before.tokens, after.tokens) if same is not False else (before.bytes, after.bytes)
-    if None not in counts and counts[0] != counts[1]:
-        return replace(plain, reasons=("scored-differently",))
-    found = replace(
-        plain,
-        outcome="shown",
-        unit=NATS if same is not False else BITS,
-        difference=values[1] - values[0],
-        value_before=values[0],
-        value_after=values[1],
-    )
-    doubts = _doubts(before, after, same)
-    if doubts:
-        return replace(found, reasons=doubts)
-    return _with_error(found, before, after, same is True, confidence)
-
-
-def _refusal(before: EvalEnd, after: EvalEnd) -> str | None:
     if before.loss is None or after.loss is None:
-        return "not-finite"
+        return replace(plain, reasons=("not-finite",))
     if before.metric != after.metric:
-        return "other-metric"
-    if same_text(before.fingerprint, after.fingerprint) is False:
-        return "different-text"
-    return None
-
-
-def _bytes_per_token(end: EvalEnd) -> float | None:
-    return end.bytes / end.tokens if end.bytes and end.tokens else None
+        return replace(plain, reasons=("other-metric",))
+    text, same = same_text(before.fingerprint, after.fingerprint), _same_tokens(before, after)
+    if text is False:
+        return replace(plain, reasons=("different-text",))
+    unit = BITS if same is False else NATS
+    (first, first_se, first_count), (second, second_se, second_count) = before.side(unit), after.side(unit)
+    if first is None or second is None:
+        return replace(plain, reasons=("other-tokenizer",))
+    if None not in (first_count, second_count) and first_count != second_count:
+        return replace(plain, reasons=("scored-differently",))
+    difference = second - first
+    found = replace(
+        plain, outcome="shown", unit=unit, difference=difference, value_before=first, value_after=second
+    )
+    doubts = {
+        "trainer-loss": before.metric != keys.EXACT_LOSS,
+        "text-unknown": text is None,
+        "tokenizer-unknown": same is None,
+    }
+    if any(doubts.values()):
+        return replace(found, reasons=tuple(code for code, applies in doubts.items() if applies))
+    paired = _paired(before, after, unit == NATS)
+    if paired is not None and paired.difference is not None and paired.se is not None:
+        difference, se = paired.difference, paired.se
+        found = replace(found, outcome="paired", difference=difference, rows=paired.rows)
+    elif first_se is None or second_se is None:
+        return replace(found, reasons=("no-error-bar",))
+    else:
+        se = math.hypot(first_se, second_se)
+        reasons = ("no-rows",) if paired is None else paired.reasons or ("one-row",)
+        found = replace(found, outcome="unpaired", reasons=reasons)
+    low, high = interval(difference, se, confidence)
+    reach = after.bytes / after.tokens if after.bytes and after.tokens else None
+    resolution = resolution_of(se, Seeds(STAGE_START).error(unit, reach), confidence)
+    return replace(found, se=se, low=low, high=high, resolution=resolution)
 
 
 def _same_tokens(before: EvalEnd, after: EvalEnd) -> bool | None:
@@ -205,33 +213,6 @@ def _same_tokens(before: EvalEnd, after: EvalEnd) -> bool | None:
     if before.tokens is None or after.tokens is None:
         return None
     return before.tokens == after.tokens
-
-
-def _doubts(before: EvalEnd, after: EvalEnd, same: bool | None) -> tuple[str, ...]:
-    """Why a difference can be shown and not judged."""
-    found = {
-        "trainer-loss": before.metric != keys.EXACT_LOSS,
-        "text-unknown": same_text(before.fingerprint, after.fingerprint) is None,
-        "tokenizer-unknown": same is None,
-    }
-    return tuple(code for code, applies in found.items() if applies)
-
-
-def _with_error(found: StageDelta, before: EvalEnd, after: EvalEnd, same: bool, confidence: float) -> StageDelta:
-    """The difference with its error bar: of the same rows, or else of two independent sets of rows."""
-    paired = _paired(before, after, same)
-    if paired is not None and paired.difference is not None and paired.se is not None:
-        found = replace(found, outcome="paired", difference=paired.difference, se=paired.se, rows=paired.rows)
-    else:
-        errors = (before.loss_se, after.loss_se) if same else (before.bits_per_byte_se, after.bits_per_byte_se)
-        reasons = ("no-rows",) if paired is None else paired.reasons or ("one-row",)
-        if errors[0] is None or errors[1] is None:
-            return replace(found, reasons=("no-error-bar",))
-        found = replace(found, outcome="unpaired", se=math.hypot(errors[0], errors[1]), reasons=reasons)
-    assert found.difference is not None and found.se is not None
-    low, high = interval(found.difference, found.se, confidence)
-    seeds = Seeds(STAGE_START).error(NATS if same else BITS, _bytes_per_token(after))
-    return replace(found, low=low, high=high, resolution=resolution_of(found.se, seeds, confidence))
 
 
 def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:
@@ -251,10 +232,6 @@ def _belongs(end: EvalEnd) -> bool:
         loss=end.loss, tokens=end.tokens, bytes=end.bytes, fingerprint=end.fingerprint
     )
     return wrong is None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,32 +279,24 @@ def baseline_delta(baseline: Baseline, before: str | None, stage: str | None) ->
         None where one of the two is missing or has no figure, or ``stage`` does not come after ``before``. Loss per
         token where both report it, else bits per byte.
     """
-    order = [item.name for item in baseline.stages]
-    if before not in order or stage not in order or order.index(before) >= order.index(stage):
+    stages = {item.name: item for item in baseline.stages}
+    order = list(stages)
+    if before not in stages or stage not in stages or order.index(before) >= order.index(stage):
         return None
-    first, second = baseline.stage(before), baseline.stage(stage)
-    if first is None or second is None:
-        return None
+    first, second = stages[before], stages[stage]
     for metric, unit in ((keys.LOSS, NATS), (keys.BITS_PER_BYTE, BITS)):
         one, other = first.value(metric, "eval"), second.value(metric, "eval")
         if one is not None and other is not None and one.set == other.set:
-            return _between(baseline, (before, one), (stage, other), unit)
+            return BaselineDelta(
+                baseline=baseline.id,
+                title=baseline.title,
+                stage=stage,
+                before=before,
+                unit=unit,
+                difference=other.value - one.value,
+                low=other.low - one.high,
+                high=other.high - one.low,
+                tokenizer=baseline.tokenizer,
+                grade=other.grade if other.grade == one.grade else f"{one.grade}, {other.grade}",
+            )
     return None
-
-
-def _between(
-    baseline: Baseline, before: tuple[str, BaselineValue], stage: tuple[str, BaselineValue], unit: str
-) -> BaselineDelta:
-    one, other = before[1], stage[1]
-    return BaselineDelta(
-        baseline=baseline.id,
-        title=baseline.title,
-        stage=stage[0],
-        before=before[0],
-        unit=unit,
-        difference=other.value - one.value,
-        low=other.low - one.high,
-        high=other.high - one.low,
-        tokenizer=baseline.tokenizer,
-        grade=other.grade if other.grade == one.grade else f"{one.grade}, {other.grade}",
-    )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.compared import Compared, ComparedRuns
 from ko_cpt_callbacks.check.compared_run import ComparedRun, ComparedSet
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Reason
+from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened, wrapped
 from ko_cpt_callbacks.run.facts import RunState
-from ko_cpt_callbacks.run.page import PageLine, aligned, state_text
+from ko_cpt_callbacks.run.page import PageLine, aligned, state_text, with_error
 
 __all__ = ["compare_lines"]
 
@@ -28,19 +27,17 @@ _INDENT: Final = "  "
 _HEAD: Final = ("run", "set", "compared-loss", "short bits per byte", "compared-difference", "compared-interval", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A row of the table.
-
-    Args:
-        set: Whose group it is in.
-        place: Where in its group: first what is better than the reference, then the reference, then what is worse.
-        cells: Its cells.
-    """
+class _Row(NamedTuple):
+    """A row of the table, the set whose group it is in, and its place there."""
 
     set: str
     place: tuple[int, str, float]
     cells: tuple[str, ...]
+
+
+_REFERENCE: Final = (1, "", 0.0)
+"""Place of what is compared with: behind what is better and before what is worse."""
+_LAST: Final = (3, "", 0.0)
 
 
 def compare_lines(found: ComparedRuns, language: str, width: int, *, whole: bool = False) -> list[PageLine]:
@@ -78,7 +75,9 @@ def _broken(text: str, width: int) -> list[str]:
 def _table(found: ComparedRuns, said: Catalogue, width: int) -> list[PageLine]:
     paths = [run.path for run in found.all_runs] + [*found.unread]
     base = _base(paths)
-    rows = _ranked(_rows(found, said, base))
+    rows = list(_rows(found, said, base))
+    sets = list(dict.fromkeys(row.set for row in rows))  # in the order they came
+    rows.sort(key=lambda row: (sets.index(row.set), row.place))
     head = [said.words[name] if name in said.words else said.line_of(name) if name else "" for name in _HEAD]
     cells = [head, *(list(row.cells) for row in rows)]
     room = max(columns(row[-1]) for row in cells)
@@ -105,14 +104,6 @@ def _table(found: ComparedRuns, said: Catalogue, width: int) -> list[PageLine]:
     ]
 
 
-def _ranked(rows: Iterable[_Row]) -> list[_Row]:
-    """Set by set in the order they came; in a set by place."""
-    groups: dict[str, list[_Row]] = {}
-    for row in rows:
-        groups.setdefault(row.set, []).append(row)
-    return [row for group in groups.values() for row in sorted(group, key=lambda row: row.place)]
-
-
 def _rows(found: ComparedRuns, said: Catalogue, base: str) -> Iterator[_Row]:
     by_path = {run.path: run for run in found.runs}
     placed: set[tuple[str, str, str]] = set()
@@ -126,7 +117,7 @@ def _rows(found: ComparedRuns, said: Catalogue, base: str) -> Iterator[_Row]:
         ))  # fmt: skip
         if one.comparison.reference is not None and beside not in placed:
             placed.add(beside)
-            yield _Row(measured.set, (1, "", 0.0), _reference(found, one.comparison, said, base))
+            yield _Row(measured.set, _REFERENCE, _reference(found, one.comparison, said, base))
     if found.side.run is not None:
         shown = {of_set for _, of_set, _ in placed}
         for item in found.side.run.every if found.only is None else ():
@@ -138,12 +129,12 @@ def _rows(found: ComparedRuns, said: Catalogue, base: str) -> Iterator[_Row]:
                 yield _alone(run, item, said, base)
     for path, error in found.unread.items():
         reason = shortened(printable(error.removeprefix(f"{path}: ")), _REASON)
-        yield _Row("", (3, "", 0.0), (_name(path, base), "", "", "", "", "", f"{said.line_of('unreadable')}: {reason}"))
+        yield _Row("", _LAST, (_name(path, base), "", "", "", "", "", f"{said.line_of('unreadable')}: {reason}"))
 
 
 def _place(found: Comparison) -> tuple[int, str, float]:
     if found.difference is None or found.unit is None:
-        return 3, "", 0.0
+        return _LAST
     return (0 if found.difference < 0 else 2), found.unit, found.difference
 
 
@@ -151,9 +142,8 @@ def _alone(run: ComparedRun, item: ComparedSet, said: Catalogue, base: str, *, r
     """A set that nothing was compared with."""
     labels = said.label({"code": "retention"})
     verdict = said.line_of("compared-reference") if reference else f"{said.line_of('not-comparable')}: {labels}"
-    place = (1, "", 0.0) if reference else (3, "", 0.0)
     cells = (_name(_title(run), base), *_losses(item.measured, said), "", "", verdict)
-    return _Row(item.measured.set, place, cells)
+    return _Row(item.measured.set, _REFERENCE if reference else _LAST, cells)
 
 
 def _reference(found: ComparedRuns, one: Comparison, said: Catalogue, base: str) -> tuple[str, ...]:
@@ -172,7 +162,7 @@ def _reference(found: ComparedRuns, one: Comparison, said: Catalogue, base: str)
 def _losses(measured: Measured, said: Catalogue) -> tuple[str, str, str]:
     name = said.line_of("training") if measured.split == "train" else measured.set
     mark = "*" if measured.metric == keys.LOSS and measured.split != "train" else ""
-    loss = "" if measured.loss is None else _with_error(measured.loss, measured.loss_se) + mark
+    loss = "" if measured.loss is None else with_error(measured.loss, measured.loss_se) + mark
     return name, loss, "" if measured.bits_per_byte is None else f"{measured.bits_per_byte:.3f}"
 
 
@@ -242,12 +232,8 @@ def _one(one: Compared, found: ComparedRuns, said: Catalogue, *, whole: bool) ->
         return [*lines, *([PageLine(), PageLine(f"{_INDENT}{said.line_of(why)}: {labels}")] if labels else [])]
     for title, reasons in ((why, result.reasons), ("compared-to-know", result.notes),
                            ("compared-would-help", result.would_help)):  # fmt: skip
-        lines += _section(said.line_of(title), _sentences(reasons, said))
+        lines += _section(said.line_of(title), (said.reason(reason.as_dict()) for reason in reasons))
     return lines
-
-
-def _sentences(reasons: Iterable[Reason], said: Catalogue) -> Iterator[str]:
-    return (said.reason(reason.as_dict()) for reason in reasons)
 
 
 def _section(title: str, texts: Iterable[str]) -> list[PageLine]:
@@ -282,9 +268,9 @@ def _errors(found: Comparison, said: Catalogue) -> list[str]:
 def _run_side(measured: Measured, said: Catalogue) -> str:
     parts = []
     if measured.bits_per_byte is not None:
-        parts.append(_in_unit(_with_error(measured.bits_per_byte, measured.bits_per_byte_se), BITS, said))
+        parts.append(_in_unit(with_error(measured.bits_per_byte, measured.bits_per_byte_se), BITS, said))
     if measured.loss is not None:
-        parts.append(said.line_of("compared-loss-of", loss=_with_error(measured.loss, measured.loss_se)))
+        parts.append(said.line_of("compared-loss-of", loss=with_error(measured.loss, measured.loss_se)))
     if measured.bytes_per_token is not None:
         parts.append(said.line_of("compared-reach", reach=f"{measured.bytes_per_token:.2f}"))
     if measured.quantization not in (None, "none"):
@@ -297,7 +283,7 @@ def _printed(found: Comparison, baseline: Baseline, said: Catalogue) -> dict[str
     stage = baseline.stage(found.stage)
     values = [] if stage is None else [value for value in stage.values if value.split == "eval"]
     by_metric = {value.metric: value for value in reversed(values) if value.set == found.reference_set}
-    shown: dict[str, str] = {name: _with_error(value.value, value.se) for name, value in by_metric.items()}
+    shown: dict[str, str] = {name: with_error(value.value, value.se) for name, value in by_metric.items()}
     bits = by_metric.get(keys.BITS_PER_BYTE)
     if bits is not None and bits.high - bits.low >= 0.001:
         shown[keys.BITS_PER_BYTE] = _range(bits.low, bits.high, said)
@@ -369,7 +355,3 @@ def _ends(low: float, high: float, said: Catalogue) -> str:
 def _range(low: float, high: float, said: Catalogue) -> str:
     ends = f"{low:.3f}", f"{high:.3f}"
     return ends[0] if ends[0] == ends[1] else said.line_of("compared-range", low=ends[0], high=ends[1])
-
-
-def _with_error(value: float, error: float | None) -> str:
-    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"

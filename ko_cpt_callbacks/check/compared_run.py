@@ -5,7 +5,6 @@ And what the user says of a run's seeds: what it began from, and the same run wi
 
 from __future__ import annotations
 
-import difflib
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.asked import Asked
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.runs import judge_path
+from ko_cpt_callbacks.check.terminal import one_of
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of
 from ko_cpt_callbacks.compare.stage import STAGE, Trains
@@ -105,10 +105,7 @@ def given_seeds(start: str | None, repeats: Sequence[str]) -> GivenSeeds:
         ConfigurationError: If one cannot be used.
         UnreadableRunError: If a repeat cannot be read.
     """
-    if start is not None and start not in STARTS:
-        near = difflib.get_close_matches(start, STARTS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"--start: found {start!r}, expected one of {', '.join(STARTS)}{hint}")
+    one_of("--start", start, STARTS)
     if 0 < len(repeats) < _LEAST_REPEATS:
         raise ConfigurationError(f"--repeat: found {len(repeats)} run, expected {_LEAST_REPEATS} or more: three seeds")
     return GivenSeeds((start or "").replace("-", " "), tuple(read_compared_run(path) for path in repeats))

@@ -1,18 +1,23 @@
-"""What a command prints: JSON, a page, or on stderr what it cannot do, a line a mistake; on any stream there is."""
+"""What commands share: options, and what they print: JSON, a page, or on stderr what they cannot do, a line a mistake.
+
+On any stream there is.
+"""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
-from ko_cpt_callbacks.errors import KoCPTError
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError
+from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES
 from ko_cpt_callbacks.messages.formatter import WIDTH
 from ko_cpt_callbacks.messages.terminal import encodable, printable, wrapped
 from ko_cpt_callbacks.run.page import PageLine
@@ -21,9 +26,32 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 __all__ = [
-    "complain", "fail", "guarded", "let_print_anything", "page_width", "print_folded", "print_json", "print_lines",
-    "print_page", "printable_lines", "terminal_width",
+    "FAMILY", "LANGUAGE", "LANGUAGE_OF_RUN", "ONE_OBJECT", "complain", "fail", "guarded", "let_print_anything",
+    "one_of", "page_width", "print_folded", "print_json", "print_lines", "print_page", "printable_lines",
+    "terminal_width",
 ]  # fmt: skip
+
+LANGUAGE: Final = typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
+LANGUAGE_OF_RUN: Final = typer.Option(
+    metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else run.json's."
+)
+ONE_OBJECT: Final = typer.Option("--json", help="One JSON object instead of text.")
+FAMILY: Final = typer.Option(
+    metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."
+)
+
+
+def one_of(option: str, value: str | None, known: Sequence[str]) -> None:
+    """Refuse a word of an option that is none of those known; one that was not given is fine.
+
+    Raises:
+        ConfigurationError: If it is none; names the nearest.
+    """
+    if value is None or value in known:
+        return
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
 
 
 def printable_lines(text: str) -> str:
@@ -101,8 +129,9 @@ def fail(command: str, error: KoCPTError) -> NoReturn:
 
 
 def complain(command: str, error: KoCPTError) -> None:
-    """Say what is wrong."""
-    for line in str(error).splitlines():
+    """Say what is wrong: of a recipe or a baseline a line for every mistake."""
+    text = str(error)
+    for line in text.splitlines() if isinstance(error, (BaselineError, RecipeError)) else [text]:
         typer.echo(f"ko-cpt {command}: {printable(line)}", err=True)
 
 

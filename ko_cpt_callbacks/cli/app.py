@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 import ko_cpt_callbacks
-from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_folded
+from ko_cpt_callbacks.check.terminal import LANGUAGE, let_print_anything, page_width, print_folded
 from ko_cpt_callbacks.cli.baselines import baselines
 from ko_cpt_callbacks.cli.check import check
 from ko_cpt_callbacks.cli.checkpoints import checkpoints
@@ -21,14 +21,7 @@ from ko_cpt_callbacks.cli.measure import measure
 from ko_cpt_callbacks.cli.recipes import recipes, validate
 from ko_cpt_callbacks.cli.train import SmokeCommand, train
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import (
-    DEFAULT_LANGUAGE,
-    LANGUAGE_VARIABLE,
-    LANGUAGES,
-    Explanation,
-    catalogue,
-    language_of,
-)
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Explanation, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import wrapped
 from ko_cpt_callbacks.report.command import card, report
 from ko_cpt_callbacks.rules.registry import known_codes, known_rules, plugin_rules
@@ -80,9 +73,7 @@ def ko_cpt(
 @app.command(short_help="Say what a finding's code means, how it is decided, what to do.")
 def explain(
     code: Annotated[str | None, typer.Argument(metavar="CODE", help="A finding's code; none: list them.")] = None,
-    lang: Annotated[
-        str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
-    ] = None,
+    lang: Annotated[str | None, LANGUAGE] = None,
 ) -> None:
     """Say what a finding's code means, how it is decided and what to do."""
     if code is None:

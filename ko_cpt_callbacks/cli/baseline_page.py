@@ -21,11 +21,10 @@ __all__ = [
     "GROUPS",
     "NOTHING",
     "FigureRange",
-    "Headline",
     "cells",
     "entry_page",
+    "figure_range",
     "group_of",
-    "headline",
     "list_page",
     "value_text",
 ]  # fmt: skip
@@ -64,26 +63,9 @@ class FigureRange:
     high: float
     texts: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"stage": self.stage, "split": self.split, "low": self.low, "high": self.high, "texts": self.texts}
-
     def __str__(self) -> str:
         low, high = f"{self.low:.3f}", f"{self.high:.3f}"
         return low if low == high else f"{low}–{high}"
-
-
-@dataclass(frozen=True, slots=True)
-class Headline:
-    """What of a baseline's figures the list shows: those of the last stage that has any, held-out ones first."""
-
-    loss: FigureRange | None
-    bits: FigureRange | None
-
-
-def headline(baseline: Baseline) -> Headline:
-    """The figures of a baseline that a list shows."""
-    return Headline(_span(baseline, "loss"), _span(baseline, keys.BITS_PER_BYTE))
 
 
 def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
@@ -91,24 +73,16 @@ def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
 
     Bits per byte that no run on Korean is compared with stand in parentheses.
     """
-    found = headline(baseline)
-    stages = [stage.name for stage in baseline.stages]
-    loss = NOTHING if found.loss is None else str(found.loss)
-    if found.loss is not None and found.loss.split != "eval":
-        loss = f"{NOTHING} ({'training' if found.loss.split == 'train' else 'not confirmed'}: {loss})"
-    elif found.loss is not None and found.loss.texts > 1:
-        loss += f" ({found.loss.texts} texts)"
-    bits = NOTHING if found.bits is None or found.bits.split != "eval" else str(found.bits)
+    losses, per_byte = figure_range(baseline, "loss"), figure_range(baseline, keys.BITS_PER_BYTE)
+    loss = NOTHING if losses is None else str(losses)
+    if losses is not None and losses.split != "eval":
+        loss = f"{NOTHING} ({'training' if losses.split == 'train' else 'not confirmed'}: {loss})"
+    elif losses is not None and losses.texts > 1:
+        loss += f" ({losses.texts} texts)"
+    bits = NOTHING if per_byte is None or per_byte.split != "eval" else str(per_byte)
     if bits != NOTHING and not _is_reference(baseline):
         bits = f"({bits})"
-    return (
-        baseline.id,
-        baseline.title,
-        baseline.grade,
-        ", ".join(stages),
-        loss,
-        bits,
-    )
+    return baseline.id, baseline.title, baseline.grade, ", ".join(stage.name for stage in baseline.stages), loss, bits
 
 
 def value_text(value: BaselineValue) -> str:
@@ -123,12 +97,13 @@ def value_text(value: BaselineValue) -> str:
 
 def group_of(baseline: Baseline) -> str:
     """Which of `GROUPS` a baseline belongs to."""
-    found = headline(baseline)
     if not _is_reference(baseline):
         return "none"
-    if found.bits is not None and found.bits.split == "eval":
-        return "bits"
-    return "loss" if found.loss is not None and found.loss.split == "eval" else "none"
+    for group, metric in (("bits", keys.BITS_PER_BYTE), ("loss", "loss")):
+        found = figure_range(baseline, metric)
+        if found is not None and found.split == "eval":
+            return group
+    return "none"
 
 
 def _is_reference(baseline: Baseline) -> bool:
@@ -194,7 +169,8 @@ def entry_page(entry: Entry) -> RenderableType:
     )
 
 
-def _span(baseline: Baseline, metric: str) -> FigureRange | None:
+def figure_range(baseline: Baseline, metric: str) -> FigureRange | None:
+    """What of a baseline's figures the list shows: those of the last stage that has any, held-out ones first."""
     for split in ("eval", "unknown", "train"):
         for stage in reversed(baseline.stages):
             # Of a training loss the first figure: the rest are other points of the same curve.

@@ -5,6 +5,7 @@ Exit status: 0 done, 2 an argument, a run or a file cannot be used (on stderr, a
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -76,9 +77,9 @@ def add(
 
 def summary(entry: Entry) -> dict[str, Any]:
     """What the list says of a baseline, as JSON values."""
-    from ko_cpt_callbacks.cli.baseline_page import headline
+    from ko_cpt_callbacks.cli.baseline_page import figure_range
 
-    found = headline(entry.baseline())
+    loss, bits = (figure_range(entry.baseline(), metric) for metric in ("loss", keys.BITS_PER_BYTE))
     return {
         "id": entry.file.id,
         "title": entry.file.title,
@@ -90,8 +91,8 @@ def summary(entry: Entry) -> dict[str, Any]:
         "version": entry.file.version,
         "superseded_by": entry.file.superseded_by,
         "why_not": entry.file.why_not,
-        "loss": None if found.loss is None else found.loss.as_dict(),
-        keys.BITS_PER_BYTE: None if found.bits is None else found.bits.as_dict(),
+        "loss": None if loss is None else asdict(loss),
+        keys.BITS_PER_BYTE: None if bits is None else asdict(bits),
         "file": str(entry.path),
     }
 

@@ -6,7 +6,6 @@ line each on stderr; the others are judged all the same), or a rule failed.
 
 from __future__ import annotations
 
-import difflib
 import gc
 import os
 import sys
@@ -25,7 +24,15 @@ from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.page import page_lines
 from ko_cpt_callbacks.check.runs import RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
-from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines, terminal_width
+from ko_cpt_callbacks.check.terminal import (
+    FAMILY,
+    guarded,
+    one_of,
+    page_width,
+    print_json,
+    print_lines,
+    terminal_width,
+)
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.forecast.family import FamilyRun
@@ -97,10 +104,7 @@ def check(
         list[str] | None,
         typer.Option(metavar="NAME", help="A set that must not be forgotten: old, or 'old<5%'. Repeatable."),
     ] = None,
-    family: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."),
-    ] = None,
+    family: Annotated[list[str] | None, FAMILY] = None,
     rule: Annotated[
         list[str] | None,
         typer.Option(metavar="TEXT", help="A limit of a rule: loss-spike.most=3 (ko-cpt explain CODE). Repeatable."),
@@ -121,14 +125,13 @@ def check(
     One run gets a page, several get a table. Exit status: 0 judged, 1 a finding reaches --fail-on, 2 a run, a stage of
     it, or an option cannot be used, or a rule failed.
     """
-    let_print_anything()
-    try:
-        form = "json" if as_json else form
-        for option, value, known in (("--format", form, _FORMATS), ("--task", task, TASKS)):
-            _one_of(option, value, known)
-        _one_of("--fail-on", fail_on, _SEVERITIES)
-        if watch and form != "text":
-            raise ConfigurationError(f"--watch: found with --format {form}, expected text; leave one of them out")
+    def action() -> None:
+        chosen = "json" if as_json else form
+        for option, value, known in (("--format", chosen, _FORMATS), ("--task", task, TASKS),
+                                     ("--fail-on", fail_on, _SEVERITIES)):  # fmt: skip
+            one_of(option, value, known)
+        if watch and chosen != "text":
+            raise ConfigurationError(f"--watch: found with --format {chosen}, expected text; leave one of them out")
         options = CheckOptions(
             target or (),
             task,
@@ -156,15 +159,14 @@ def check(
                 if isinstance(found, KoCPTError) and len(paths) == 1:
                     raise found
                 judged[path] = found
-            _show(judged, form, options.language, whole=whole)
+            _show(judged, chosen, options.language, whole=whole)
             if plot is not None:
                 _draw(judged, plot, options.language)
             if not watch or not _wait(judged):
                 break
-    except KoCPTError as error:
-        typer.echo(f"ko-cpt check: {printable(str(error))}", err=True)
-        raise typer.Exit(_UNREADABLE) from None
-    raise typer.Exit(_status(judged, fail_on))
+        raise typer.Exit(_status(judged, fail_on))
+
+    guarded("check", action)
 
 
 def _all_judged(paths: Sequence[str], options: CheckOptions, *, together: bool) -> Iterator[Judged]:
@@ -327,14 +329,6 @@ def _family(named: Sequence[str]) -> tuple[FamilyRun, ...]:
     from ko_cpt_callbacks.compare.own import asked_family  # pydantic and YAML: only for who compares
 
     return asked_family(named)
-
-
-def _one_of(option: str, value: str | None, known: Sequence[str]) -> None:
-    if value is None or value in known:
-        return
-    near = difflib.get_close_matches(value, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
 
 
 def _reaches(severity: Severity, threshold: str) -> bool:

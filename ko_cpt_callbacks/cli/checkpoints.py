@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks.check.asked import asked_by
-from ko_cpt_callbacks.check.terminal import guarded, page_width, print_folded, print_json, terminal_width
+from ko_cpt_callbacks.check.terminal import (
+    LANGUAGE,
+    ONE_OBJECT,
+    guarded,
+    page_width,
+    print_folded,
+    print_json,
+    terminal_width,
+)
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 if TYPE_CHECKING:  # numpy: only for who asks
@@ -37,10 +45,8 @@ def checkpoints(
         bool, typer.Option("--prune", help="List the paths that can go; deletes nothing without --yes.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --prune: delete them.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
-    lang: Annotated[
-        str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
-    ] = None,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
+    lang: Annotated[str | None, LANGUAGE] = None,
 ) -> None:
     """Say which checkpoints are as good as the best, which are lost, and which can go.
 

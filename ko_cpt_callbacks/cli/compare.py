@@ -6,33 +6,38 @@ the others are compared all the same).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Annotated, Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final
 
 import typer
 
 from ko_cpt_callbacks.check.compare_page import compare_lines
-from ko_cpt_callbacks.check.compared import (
-    SPLITS,
-    ComparedRuns,
-    LoneLoss,
-    compared_loss,
-    compared_runs,
-    find_side,
-    side_of_run,
-)
+from ko_cpt_callbacks.check.compared import ComparedRuns, compared_loss, compared_runs, find_side, side_of_run
 from ko_cpt_callbacks.check.compared_run import STARTS, GivenSeeds, given_seeds, read_compared_run
-from ko_cpt_callbacks.check.terminal import let_print_anything, page_width, print_json, print_lines
+from ko_cpt_callbacks.check.terminal import (
+    LANGUAGE,
+    ONE_OBJECT,
+    guarded,
+    one_of,
+    page_width,
+    print_json,
+    print_lines,
+)
 from ko_cpt_callbacks.compare.reference import checked_stage
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, language_of
+from ko_cpt_callbacks.compare.value import Measured
+from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 
 __all__ = ["compare"]
 
 _UNUSABLE: Final = 2
+_SPLITS: Final = ("eval", "train")
+_LN2: Final = math.log(2.0)
+_AGREE: Final = 0.01  # how far three printed numbers may disagree, as a share. Chosen, not measured.
 
 
 def compare(
@@ -56,7 +61,7 @@ def compare(
     ] = None,
     loss: Annotated[float | None, typer.Option(help="In place of a RUN: a loss in nats per token.")] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="|".join(SPLITS), help="With --loss: what it was measured on; default: eval.")
+        str | None, typer.Option(metavar="|".join(_SPLITS), help="With --loss: what it was measured on; default: eval.")
     ] = None,
     bytes_per_token: Annotated[
         float | None, typer.Option(help="With --loss: UTF-8 bytes of the scored text per token.")
@@ -77,37 +82,91 @@ def compare(
     whole: Annotated[
         bool, typer.Option("--all", help="Why, what to know and what would help, in full; tokens per GPU hour.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
-    lang: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en."),
-    ] = None,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
+    lang: Annotated[str | None, LANGUAGE] = None,
 ) -> None:
     """Compare runs with a baseline: exactly or as an indication, or say why not.
 
     Exit status: 0 compared, whatever came out; 2 a run, a baseline or an option cannot be used.
     """
-    let_print_anything()
-    try:
+
+    def action() -> None:
         language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
-        lone = LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
-        seeds = given_seeds(start, repeats or [])
-        found = _compared(runs or [], baseline, lone, stage, only, seeds)
-    except KoCPTError as error:
-        typer.echo(f"ko-cpt compare: {printable(str(error))}", err=True)
-        raise typer.Exit(_UNUSABLE) from None
-    if as_json:
-        print_json(found.as_dict(language))
-    else:
-        print_lines(compare_lines(found, language, page_width(), whole=whole))
-    for reason in found.unread.values():
-        typer.echo(f"ko-cpt compare: {printable(reason)}", err=True)
-    if found.unread:
-        raise typer.Exit(_UNUSABLE)
+        lone = _LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
+        found = _compared(runs or [], baseline, lone, stage, only, given_seeds(start, repeats or []))
+        if as_json:
+            print_json(found.as_dict(language))
+        else:
+            print_lines(compare_lines(found, language, page_width(), whole=whole))
+        for reason in found.unread.values():
+            typer.echo(f"ko-cpt compare: {printable(reason)}", err=True)
+        if found.unread:
+            raise typer.Exit(_UNUSABLE)
+
+    guarded("compare", action)
+
+
+@dataclass(frozen=True, slots=True)
+class _LoneLoss:
+    """The options beside ``--loss``, None where not given.
+
+    Args:
+        loss: Nats per token.
+        split: ``eval`` or ``train``.
+        bytes_per_token: UTF-8 bytes of the scored text per token.
+        bits_per_byte: Bits per byte of the same text.
+        se: Standard error of the loss, nats per token.
+    """
+
+    loss: float | None = None
+    split: str | None = None
+    bytes_per_token: float | None = None
+    bits_per_byte: float | None = None
+    se: float | None = None
+
+    def measured(self) -> Measured | None:
+        """What the numbers say; None where no loss was given.
+
+        Raises:
+            ConfigurationError: If one cannot be used, or they contradict each other.
+        """
+        numbers = {
+            "--loss": self.loss,
+            "--bytes-per-token": self.bytes_per_token,
+            "--bits-per-byte": self.bits_per_byte,
+            "--se": self.se,
+        }
+        given = {name: value for name, value in numbers.items() if value is not None}
+        if self.loss is None:
+            beside = [*given, *(["--split"] if self.split is not None else [])]
+            if beside:
+                raise ConfigurationError(f"{beside[0]}: found it without --loss, expected both; give the loss it is of")
+            return None
+        for name, value in given.items():
+            if not math.isfinite(value) or value <= 0:
+                raise ConfigurationError(f"{name}: found {value!r}, expected a number above 0")
+        reach, bits = self._reach(self.loss)
+        per_byte = None if self.se is None or reach is None else self.se / (_LN2 * reach)
+        one_of("--split", self.split, _SPLITS)
+        split: Any = self.split or _SPLITS[0]
+        return Measured(split, split, self.loss, self.se, bits, per_byte, reach)
+
+    def _reach(self, loss: float) -> tuple[float | None, float | None]:
+        """Bytes per token and bits per byte: each follows from the other and the loss."""
+        reach, bits = self.bytes_per_token, self.bits_per_byte
+        if reach is None:
+            return (None, None) if bits is None else (loss / (_LN2 * bits), bits)
+        of_both = loss / (_LN2 * reach)
+        if bits is not None and abs(bits / of_both - 1.0) > _AGREE:
+            raise ConfigurationError(
+                f"--bits-per-byte: found {bits:g}, expected {of_both:.3f}, which --loss and --bytes-per-token come to; "
+                "leave one of the three out"
+            )
+        return reach, of_both
 
 
 def _compared(
-    runs: Sequence[str], baseline: str | None, lone: LoneLoss, stage: str | None, only: str | None, seeds: GivenSeeds
+    runs: Sequence[str], baseline: str | None, lone: _LoneLoss, stage: str | None, only: str | None, seeds: GivenSeeds
 ) -> ComparedRuns:
     measured = lone.measured()
     if measured is not None:

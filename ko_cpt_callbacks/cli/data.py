@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import let_print_anything
-from ko_cpt_callbacks.cli.train import RUNS, WRONG, no_place, quiet, say_lines, stopped
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.check.terminal import guarded
+from ko_cpt_callbacks.cli.train import RUNS, no_place, quiet, say_lines, stopped
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.workers import keep_freed_memory, usable_cores
 
@@ -52,9 +52,9 @@ def data(
     # Not at the top: the other commands need neither YAML nor a schema.
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
 
-    let_print_anything()
     changes = overrides or []
-    try:
+
+    def action() -> None:
         file = read_recipe(find_recipe(recipe), changes)
         folder = RUNS / file.recipe.id if output is None else output
         words = [recipe, *([] if output is None else ["--output", str(output)])]
@@ -72,10 +72,8 @@ def data(
         again = [*more, *(["--skip-bad"] if skip_bad else []), "--resume"]
         options = {"resume": resume, "workers": workers, "skip_bad": skip_bad, "executor": executor, "sbatch": given}
         _make(file, folder, words, again, {**options, "changes": changes})
-    except (RecipeError, ConfigurationError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"ko-cpt data: {printable(line)}", err=True)
-        raise typer.Exit(WRONG) from None
+
+    guarded("data", action)
 
 
 def _sbatch_options(given: list[str]) -> dict[str, str]:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.terminal import guarded, print_folded, print_json
+from ko_cpt_callbacks.check.terminal import FAMILY, LANGUAGE, ONE_OBJECT, guarded, print_folded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.forecast.family import Apart
 from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook, Trail, outlook_of
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
 from ko_cpt_callbacks.run.file import clip, read_text
 from ko_cpt_callbacks.run.fold import Length
@@ -57,14 +57,9 @@ def forecast(
         list[str] | None,
         typer.Option(metavar="TEXT", help="How likely it is met: 'eval_exact_loss<3.0', or a loss. Repeatable."),
     ] = None,
-    family: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
-    lang: Annotated[
-        str | None, typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
-    ] = None,
+    family: Annotated[list[str] | None, FAMILY] = None,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
+    lang: Annotated[str | None, LANGUAGE] = None,
 ) -> None:
     """Say where the losses of a run will end, with an interval, or why that cannot be reported."""
     guarded("forecast", lambda: _forecast(run, at, steps, schedule, target or (), family or (), lang, as_json=as_json))

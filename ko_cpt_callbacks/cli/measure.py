@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import guarded, print_json
+from ko_cpt_callbacks.check.terminal import ONE_OBJECT, guarded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import strict
 
@@ -77,7 +77,7 @@ def measure(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results, a folder for each model.")
     ] = _FOLDER,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
 ) -> None:
     """Measure models on a fixed text: the numbers of the callback, without a Trainer."""
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from ko_cpt_callbacks.check.terminal import let_print_anything, printable_lines
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, error_text
+from ko_cpt_callbacks.check.terminal import guarded, printable_lines
+from ko_cpt_callbacks.errors import ConfigurationError, error_text
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
 
 _FAILED: Final = 1
-WRONG: Final = 2  # as for every other wrong argument
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 _NO_PLACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _TORCH_WRITES: Final = "inline_container.cc"  # where torch's own archive writer raises
@@ -95,9 +94,9 @@ def train(
     from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
     from ko_cpt_callbacks.recipe.smoke import on_device, smoke_recipe
 
-    let_print_anything()
     changes = overrides or []
-    try:
+
+    def action() -> None:
         path = find_recipe(recipe)
         check_release()  # a recipe's arguments are checked against those of the installed one
         file = read_recipe(path, changes)
@@ -115,10 +114,8 @@ def train(
         where = None if device is None else device.value
         options = {"resume": resume, "stage": stage, "smoke": smoke is not None, "device": where}
         _run(file, folder, words, options, smoke)
-    except (RecipeError, ConfigurationError) as error:
-        for line in str(error).splitlines():
-            typer.echo(f"ko-cpt train: {printable(line)}", err=True)
-        raise typer.Exit(WRONG) from None
+
+    guarded("train", action)
 
 
 def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, Any], smoke: Smoke | None = None) -> None:

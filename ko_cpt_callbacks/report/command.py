@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import guarded
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
+from ko_cpt_callbacks.check.terminal import LANGUAGE_OF_RUN, guarded
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.report.page import REPORT_FILE, write_page, write_report
 from ko_cpt_callbacks.report.subject import read_subject
@@ -37,10 +37,7 @@ def report(
         float | None, typer.Option(metavar="PRICE", min=0.0, help="Of a GPU hour, in any currency: what the run cost.")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    lang: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else run.json's."),
-    ] = None,
+    lang: Annotated[str | None, LANGUAGE_OF_RUN] = None,
 ) -> None:
     """Show runs as one HTML page: verdict, findings, curves, baselines, facts. It opens from disk, without a network.
 
@@ -65,10 +62,7 @@ def card(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="A card to write, or to bring up to date; none: print it."),
     ] = None,
-    lang: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else run.json's."),
-    ] = None,
+    lang: Annotated[str | None, LANGUAGE_OF_RUN] = None,
 ) -> None:
     """Write a model card: the measured numbers as model-index, a section with losses, findings, versions.
 

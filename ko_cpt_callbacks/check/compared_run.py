@@ -187,7 +187,7 @@ def read_compared_run(path: str) -> ComparedRun:
     judged = judge_path(path)
     if isinstance(judged, Judgement):
         return as_compared(path, judged)
-    name, last = [(stage.planned.name, stage.judgement) for stage in judged.stages if stage.judgement is not None][-1]
+    name, last = judged.judged[-1]
     return replace(as_compared(path, last), facts=judged.facts, stage=name)
 
 

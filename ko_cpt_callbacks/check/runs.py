@@ -211,7 +211,7 @@ def rows_of(path: str, judged: Judgement | PlanJudgement | KoCPTError) -> list[R
         tokens=sum(stage.tokens or 0 for stage in stages) or None,
         when=max((stage.when for stage in stages if stage.when is not None), default=None),
         findings=_sorted(finding for _, finding in judged.findings),
-        language=next((stage.language for stage in stages), DEFAULT_LANGUAGE),
+        language=stages[0].language,
     )
     return [whole, *stages]
 

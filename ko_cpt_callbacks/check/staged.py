@@ -104,6 +104,16 @@ class PlanJudgement:
     unasked: tuple[str, ...] = ()
 
     @property
+    def judged(self) -> tuple[tuple[str, Judgement], ...]:
+        """The stages that could be judged, by name."""
+        return tuple((stage.planned.name, stage.judgement) for stage in self.stages if stage.judgement is not None)
+
+    @property
+    def language(self) -> str:
+        """That of the first of them."""
+        return self.judged[0][1].watch.language
+
+    @property
     def facts(self) -> RunFacts:
         """What every verdict carries, of all stages together."""
         return joined_facts([None if stage.judgement is None else stage.judgement.facts for stage in self.stages])
@@ -111,8 +121,7 @@ class PlanJudgement:
     @property
     def findings(self) -> tuple[tuple[str, Finding], ...]:
         """Every finding with the name of its stage, in the stages' order."""
-        judged = [(stage.planned.name, stage.judgement) for stage in self.stages]
-        return tuple((name, found) for name, one in judged if one is not None for found in one.findings)
+        return tuple((name, found) for name, one in self.judged for found in one.findings)
 
     def as_dict(self, path: str) -> dict[str, Any]:
         """The judgement as strict JSON: ``schemas/check_plan.schema.json``.
@@ -146,10 +155,9 @@ class PlanJudgement:
             ],
             "deltas": [change.as_dict() for change in self.changes],
             "findings": [
-                {"stage": stage.planned.name, **found.as_dict(stage.judgement.watch.language)}
-                for stage in self.stages
-                if stage.judgement is not None
-                for found in stage.judgement.findings
+                {"stage": name, **found.as_dict(one.watch.language)}
+                for name, one in self.judged
+                for found in one.findings
             ],
         }
 

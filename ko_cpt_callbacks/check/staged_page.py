@@ -15,7 +15,7 @@ from ko_cpt_callbacks.check.staged import PlanJudgement, StageChange, StageJudge
 from ko_cpt_callbacks.check.terminal import page_width, print_lines
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, Catalogue, catalogue
+from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import columns, printable, wrapped
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding
@@ -34,7 +34,7 @@ from ko_cpt_callbacks.run.page import (
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.reading import read_plan
 
-__all__ = ["gpu_hours", "language_of_plan", "plan_lines"]
+__all__ = ["gpu_hours", "plan_lines", "print_closing_page"]
 
 _TARGET: Final = "target-"
 _NONE: Final = "–"
@@ -50,25 +50,18 @@ def plan_lines(judged: PlanJudgement, path: str, width: int, *, whole: bool = Fa
         width: Columns.
         whole: Whether every finding and every piece of advice is shown.
     """
-    begun = [stage.judgement for stage in judged.stages if stage.judgement is not None]
-    said = catalogue(language_of_plan(judged))
+    said = catalogue(judged.language)
     findings = [finding for _, finding in judged.findings]
-    splits = dict.fromkeys(name for stage in begun for name in stage.summary.splits)
+    splits = dict.fromkeys(name for _, stage in judged.judged for name in stage.summary.splits)
     lines = [verdict_line(judged.facts, findings, said), PageLine(path, "dim"), PageLine(_counts(judged, said), "dim")]
     for split in splits:
         lines += _set(judged, split, said, width)
     if not splits:
-        lines += [PageLine(), *map(PageLine, aligned([_training_head(said), *_training(judged, said)], width))]
+        lines += [PageLine(), *map(PageLine, aligned([*_training(judged, said)], width))]
     lines += [PageLine(), *_found(judged, said, whole=whole), PageLine()]
     lines += [PageLine(line) for line in _end(judged, said)]
     shown = [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
     return [*shown, *_details(judged, said, width)] if whole else shown
-
-
-def language_of_plan(judged: PlanJudgement) -> str:
-    """The language of the first stage that could be judged."""
-    begun = [stage.judgement for stage in judged.stages if stage.judgement is not None]
-    return begun[0].watch.language if begun else DEFAULT_LANGUAGE
 
 
 def _counts(judged: PlanJudgement, said: Catalogue) -> str:
@@ -149,12 +142,9 @@ def _verdict(judgement: Judgement, split: str, delta: StageDelta | None, said: C
     return "; ".join([*shown, *([] if stop is None else [said.line_of("stopped-by", by=stop)])])
 
 
-def _training_head(said: Catalogue) -> list[str]:
-    return [said.line_of(name) for name in ("stage", "col-tokens", "last-training-loss")]
-
-
 def _training(judged: PlanJudgement, said: Catalogue) -> Iterator[list[str]]:
-    """The stages of a run that was never evaluated."""
+    """The stages of a run that was never evaluated, the titles first."""
+    yield [said.line_of(name) for name in ("stage", "col-tokens", "last-training-loss")]
     for stage in judged.stages:
         if stage.judgement is None:
             yield [stage.planned.name, said.line_of(stage.state.replace(" ", "-")), ""]
@@ -185,21 +175,16 @@ def _notes(changes: Iterable[StageChange], said: Catalogue, *, beside: bool) -> 
 
 def _found(judged: PlanJudgement, said: Catalogue, *, whole: bool) -> list[PageLine]:
     """What speaks against targets, then the gravest findings, each with its stage."""
-    lines = [
-        PageLine(f"{stage.planned.name}: {text}")
-        for stage in judged.stages
-        if stage.judgement is not None
-        for text in doubt_lines(stage.judgement)
-    ]
+    lines = [PageLine(f"{name}: {text}") for name, stage in judged.judged for text in doubt_lines(stage)]
     lines += [
         PageLine(said.line_of("stage-unreadable", stage=stage.planned.name, message=stage.message), "error")
         for stage in judged.stages
         if stage.message is not None
     ]
-    for stage in judged.stages:
-        if stage.judgement is not None and stage.judgement.facts.state is not RunState.FINISHED:
-            line = verdict_line(stage.judgement.facts, stage.judgement.findings, said)
-            lines.append(PageLine(f"{stage.planned.name}: {line.text}", line.style))
+    for name, judgement in judged.judged:
+        if judgement.facts.state is not RunState.FINISHED:
+            line = verdict_line(judgement.facts, judgement.findings, said)
+            lines.append(PageLine(f"{name}: {line.text}", line.style))
     ordered = sorted(judged.findings, key=lambda found: GRAVEST_FIRST.index(found[1].severity))
     first: dict[object, tuple[str, Finding]] = {}
     for name, finding in ordered:
@@ -213,28 +198,25 @@ def _found(judged: PlanJudgement, said: Catalogue, *, whole: bool) -> list[PageL
 
 
 def _end(judged: PlanJudgement, said: Catalogue) -> Iterator[str]:
-    begun = [stage for stage in judged.stages if stage.judgement is not None]
     if judged.unasked:
         last = judged.stages[-1].planned.name
         yield said.line_of("targets-not-asked", targets=list(judged.unasked), stage=last)
-    judgements = [stage.judgement for stage in begun if stage.judgement is not None]
-    none = not any(one.watch.targets for one in judgements)
-    missing = dict.fromkeys(text for one in judgements for text in unchecked(one, targets=none))
+    none = not any(one.watch.targets for _, one in judged.judged)
+    missing = dict.fromkeys(text for _, one in judged.judged for text in unchecked(one, targets=none))
     if missing:
         yield said.line_of("not-checked", what=listed(list(missing)))
     yield to_do(judged.facts, [finding for _, finding in judged.findings], said, callback=False)
-    if begun:
-        yield said.line_of("stage-alone", path=shlex.quote(str(begun[0].planned.path)))
+    first = next(stage.planned.path for stage in judged.stages if stage.judgement is not None)
+    yield said.line_of("stage-alone", path=shlex.quote(str(first)))
 
 
 def _details(judged: PlanJudgement, said: Catalogue, width: int) -> list[PageLine]:
     lacking: dict[str, list[str]] = {}
     advice: dict[str, None] = {}
-    for stage in judged.stages:
-        if stage.judgement is not None:
-            advice.update(dict.fromkeys(next_steps(stage.judgement)))
-            for item in stage.judgement.absences:
-                lacking.setdefault(item.message(said.language), []).append(stage.planned.name)
+    for name, judgement in judged.judged:
+        advice.update(dict.fromkeys(next_steps(judgement)))
+        for item in judgement.absences:
+            lacking.setdefault(item.message(said.language), []).append(name)
     stages = (
         f"{stage.planned.name} · {stage.planned.folder}"
         + ("" if stage.trains is None else f" · {said.line_of('trains', what=stage.trains)}")
@@ -280,15 +262,14 @@ def _checkpoints(judged: PlanJudgement) -> Iterator[str]:
     from ko_cpt_callbacks.checkpoint.account import account_beside  # numpy: only where a run is over
     from ko_cpt_callbacks.checkpoint.page import keep_line
 
-    for stage in judged.stages:
-        known = stage.judgement
-        account = None if known is None else account_beside(known.run, known.watch.retention)
-        if known is not None and account is not None:
-            yield f"{stage.planned.name}: {keep_line(account, known.watch.language)}"
+    for name, known in judged.judged:
+        account = account_beside(known.run, known.watch.retention)
+        if account is not None:
+            yield f"{name}: {keep_line(account, known.watch.language)}"
 
 
 def _written(judged: PlanJudgement) -> Iterator[str]:
-    folder, said = judged.plan.path, catalogue(language_of_plan(judged))
+    folder, said = judged.plan.path, catalogue(judged.language)
     entries = [(judged.plan.file, said.line_of("wrote-plan"))]
     if (folder / "base" / "model").is_dir():
         entries.append((folder / "base" / "model", said.line_of("wrote-base")))

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ko_cpt_callbacks.check.terminal import guarded
-from ko_cpt_callbacks.cli.train import RUNS, no_place, quiet, say_lines, stopped
+from ko_cpt_callbacks.cli.train import (
+    CHANGES,
+    OUTPUT,
+    RECIPE,
+    RUNS,
+    command_words,
+    no_place,
+    quiet,
+    say_lines,
+    stopped,
+)
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.workers import keep_freed_memory, usable_cores
@@ -24,15 +34,10 @@ _FAILED = 1
 
 
 def data(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Id of a bundled recipe, or a file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Folder of the run; runs/RECIPE by default.")
-    ] = None,
+    recipe: Annotated[str, RECIPE],
+    output: Annotated[Path | None, OUTPUT] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows in that folder.")] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
-    ] = None,
+    overrides: Annotated[list[str] | None, CHANGES] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; as many as there are cores.")
     ] = None,
@@ -57,21 +62,17 @@ def data(
     def action() -> None:
         file = read_recipe(find_recipe(recipe), changes)
         folder = RUNS / file.recipe.id if output is None else output
-        words = [recipe, *([] if output is None else ["--output", str(output)])]
-        for change in changes:
-            words += ["--set", change]
         given = _sbatch_options(sbatch or [])
         if executor is not None:
             _check_executor(file, executor, workers, given)
         elif given:
             raise ConfigurationError("--sbatch: found no --executor, expected --executor slurm")
-        more = [] if workers is None else ["--workers", str(workers)]
-        more += [] if executor is None else ["--executor", executor]
-        for option in sbatch or []:
-            more += ["--sbatch", option]
-        again = [*more, *(["--skip-bad"] if skip_bad else []), "--resume"]
+        shared = {"--output": output, "--set": changes}
+        own = {"--workers": workers, "--executor": executor, "--sbatch": sbatch, "--skip-bad": skip_bad}
+        again = shlex.join(command_words("data", recipe, {**shared, **own, "--resume": True}))
+        train = shlex.join(command_words("train", recipe, {**shared, "--resume": True}))
         options = {"resume": resume, "workers": workers, "skip_bad": skip_bad, "executor": executor, "sbatch": given}
-        _make(file, folder, words, again, {**options, "changes": changes})
+        _make(file, folder, again, train, {**options, "changes": changes})
 
     guarded("data", action)
 
@@ -93,7 +94,7 @@ def _check_executor(file: RecipeFile, name: str, workers: int | None, sbatch: di
     check_executor(name, workers, sbatch, [name for name in file.recipe.data.mix if sources[name].hub])
 
 
-def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], options: dict[str, Any]) -> None:
+def _make(file: RecipeFile, folder: Path, again: str, train: str, options: dict[str, Any]) -> None:
     quiet()
     # Workers are other processes; this one's tokenizer would start a thread a core beside them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -119,7 +120,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
         say_lines(f"{first}Job {jobs.pack} packs the rows.\nLogs are in {folder / 'executor'}")
         return
     except KeyboardInterrupt:
-        stopped("Stopped; what was made of the texts stays.", shlex.join(["ko-cpt", "data", *words, *again]))
+        stopped("Stopped; what was made of the texts stays.", again)
     except OSError as error:
         said = no_place(error, folder)
         if said is None:
@@ -127,7 +128,7 @@ def _make(file: RecipeFile, folder: Path, words: list[str], again: list[str], op
         line = printable(f"ko-cpt data: {folder}: {said}. Make room or make it writable, then go on with --resume.")
         typer.echo(line, err=True)
         raise typer.Exit(_FAILED) from None
-    say_lines(f"\n{run.data / REPORT_FILE}\nTrain on them: {shlex.join(['ko-cpt', 'train', *words, '--resume'])}")
+    say_lines(f"\n{run.data / REPORT_FILE}\nTrain on them: {train}")
 
 
 def _text_size(file: RecipeFile) -> int | None:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -62,16 +62,16 @@ class SmokeCommand(TyperCommand):
         return super().parse_args(ctx, words)
 
 
+RECIPE: Final = typer.Argument(metavar="RECIPE", help="Id of a bundled recipe, or a file.")
+OUTPUT: Final = typer.Option("--output", metavar="DIR", help="Folder of the run; runs/RECIPE by default.")
+CHANGES: Final = typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable.")
+
+
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Id of a bundled recipe, or a file.")],
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Folder of the run; runs/RECIPE by default.")
-    ] = None,
+    recipe: Annotated[str, RECIPE],
+    output: Annotated[Path | None, OUTPUT] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another value for a key of the recipe; repeatable."),
-    ] = None,
+    overrides: Annotated[list[str] | None, CHANGES] = None,
     stage: Annotated[
         str | None, typer.Option("--stage", metavar="NAME", help="Train this stage alone; those before it have ended.")
     ] = None,
@@ -110,7 +110,9 @@ def train(
         if place is not None:
             file = on_device(file, str(place))
         folder = RUNS / name if output is None else output
-        words = _words(recipe, output, changes, stage, device, smoke)
+        tried = {"--smoke": smoke is not None, "bundled": smoke is Smoke.BUNDLED}
+        chosen = {"--output": output, "--stage": stage, "--device": device, "--set": changes, **tried}
+        words = command_words("train", recipe, chosen)
         where = None if device is None else device.value
         options = {"resume": resume, "stage": stage, "smoke": smoke is not None, "device": where}
         _run(file, folder, words, options, smoke)
@@ -235,16 +237,16 @@ def stopped(what: str, again: str) -> None:
     raise typer.Exit(_INTERRUPTED)
 
 
-def _words(
-    recipe: str, output: Path | None, changes: list[str], stage: str | None, device: Device | None, smoke: Smoke | None
-) -> list[str]:
-    """The command that was given, without ``--resume``."""
-    words = ["ko-cpt", "train", recipe]
-    for name, value in (("--output", output), ("--stage", stage), ("--device", device)):
-        words += [] if value is None else [name, str(value)]
-    for change in changes:
-        words += ["--set", change]
-    return [*words, *([] if smoke is None else ["--smoke"]), *(["bundled"] if smoke is Smoke.BUNDLED else [])]
+def command_words(command: str, recipe: str, options: Mapping[str, Any]) -> list[str]:
+    """A command as it can be given again: options that were given, flags that are set, every value of a list."""
+    words = ["ko-cpt", command, recipe]
+    for name, value in options.items():
+        if value is True:
+            words.append(name)
+        elif value is not None and value is not False:
+            for one in value if isinstance(value, list) else [value]:
+                words += [name, str(one)]
+    return words
 
 
 def _is_first() -> bool:

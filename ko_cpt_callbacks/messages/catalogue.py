@@ -153,14 +153,14 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
         explanations[code], of_code = _code(code, table)
         wordings.update(of_code)
     lists = ("reasons", "labels", "notes", "deltas", "matches", "readings", "words", "retired", "page", "report")
-    listed: dict[str, Any] = {name: _stripped(tables[name]) for name in lists}
+    listed: dict[str, Any] = {name: _one_line_each(tables[name]) for name in lists}
     return Catalogue(
         language,
         explanations,
         wordings,
-        doubts={name: Wording(**_stripped(of)) for name, of in tables["doubts"].items()},
-        absences={name: Wording(**_stripped(of)) for name, of in tables["absences"].items()},
-        foreign=Wording(**_stripped(tables["foreign"])),
+        doubts={name: Wording(**_one_line_each(of)) for name, of in tables["doubts"].items()},
+        absences={name: Wording(**_one_line_each(of)) for name, of in tables["absences"].items()},
+        foreign=Wording(**_one_line_each(tables["foreign"])),
         **listed,
     )
 
@@ -168,22 +168,22 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
 def _code(code: str, table: Mapping[str, Any]) -> tuple[Explanation, dict[tuple[str, str], Wording]]:
     """What a code means, and the templates of its findings."""
     wordings: dict[tuple[str, str], Wording] = {}
-    texts = _stripped({name: text for name, text in table.items() if name != "variants"})
-    own = {name: texts.pop(name) for name in ("short", "detail") if name in texts}
+    texts: dict[str, Any] = _stripped({name: text for name, text in table.items() if name != "variants"})
+    own = _one_line_each({name: texts.pop(name) for name in ("short", "detail") if name in texts})
     if own:
         wordings[code, ""] = Wording(**own, action=texts["action"])
     reasons: dict[str, Explanation] = {}
     for variant, of_variant in table.get("variants", {}).items():
-        of = {"action": texts["action"]} | _stripped(of_variant)
-        wordings[code, variant] = Wording(of.pop("short"), of.pop("detail"), of["action"])
+        of: dict[str, Any] = {"action": texts["action"]} | _stripped(of_variant)
+        short, detail = (of.pop(name).replace("\n", " ") for name in ("short", "detail"))
+        wordings[code, variant] = Wording(short, detail, of["action"])
         if "meaning" in of:
-            reasons[variant] = _explanation(of)
-    return _explanation(texts, reasons), wordings
+            reasons[variant] = Explanation(**of)
+    return Explanation(**texts, reasons=reasons), wordings
 
 
-def _explanation(texts: Mapping[str, str], reasons: Mapping[str, Explanation] | None = None) -> Explanation:
-    known = {"more": "", **texts}
-    return Explanation(**known, reasons=reasons or {})
+def _one_line_each(texts: Mapping[str, str]) -> dict[str, str]:
+    return {name: text.replace("\n", " ") for name, text in _stripped(texts).items()}
 
 
 def _stripped(texts: Mapping[str, str]) -> dict[str, str]:

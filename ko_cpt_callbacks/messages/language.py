@@ -40,7 +40,7 @@ class Explanation:
     @property
     def advice_line(self) -> str:
         """The same on one line."""
-        return _one_line(self.advice)
+        return self.advice.replace("\n", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Wording:
 
     Args:
         short: What happened, with its numbers; a few words.
-        detail: The same in full, a fact a line.
+        detail: The same in full.
         action: What to do, in a few words.
     """
 
@@ -125,27 +125,19 @@ class Catalogue:
         return found.reasons.get(variant, found)
 
     def action(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
-        """What to do, in a few words; raises as `short` does."""
+        """What to do, in a few words; raises as `line` does."""
         wording, values = self._fitting(code, variant, values)
         return self._shown().render(wording.action, values)
 
     def short(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
-        """What happened, with its numbers, in a few words.
-
-        Raises:
-            KeyError: If a code of this package has no such variant, or ``values`` lacks a number.
-        """
+        """What happened, with its numbers, in a few words; raises as `line` does."""
         wording, values = self._fitting(code, variant, values)
         return self._shown().render(wording.short, values)
 
     def detail(self, code: str, variant: str, values: Mapping[str, Any]) -> str:
-        """What happened, in full sentences.
-
-        Raises:
-            KeyError: If a code of this package has no such variant, or ``values`` lacks a number.
-        """
+        """What happened, in full sentences; raises as `line` does."""
         wording, values = self._fitting(code, variant, values)
-        return self._sentences(wording.detail, values)
+        return self._shown().render(wording.detail, values)
 
     def line(self, severity: str, code: str, variant: str, values: Mapping[str, Any]) -> str:
         """A finding on one line: ``[SEVERITY] CODE SET@STEP: what happened → what to do``.
@@ -196,7 +188,7 @@ class Catalogue:
         return self._shown().render(self.page[name], values)
 
     def _both(self, wording: Wording, values: Mapping[str, Any]) -> tuple[str, str]:
-        return self._sentences(wording.short, values), self._sentences(wording.detail, values)
+        return self._shown().render(wording.short, values), self._shown().render(wording.detail, values)
 
     def reason(self, reason: Mapping[str, Any]) -> str:
         """The sentence of a reason of a comparison.
@@ -207,11 +199,11 @@ class Catalogue:
         Raises:
             KeyError: If there is no such reason, or ``reason`` lacks a number.
         """
-        return self._sentences(self.reasons[reason["code"]], reason)
+        return self._shown().render(self.reasons[reason["code"]], reason)
 
     def label(self, reason: Mapping[str, Any]) -> str:
         """The same in a few words; raises as `reason` does."""
-        return self._sentences(self.labels[reason["code"]], reason)
+        return self._shown().render(self.labels[reason["code"]], reason)
 
     def say(self, key: str, **values: Any) -> str:
         """Words of the report page, with their values.
@@ -219,14 +211,7 @@ class Catalogue:
         Raises:
             KeyError: If there are no such words, or ``values`` lacks a number.
         """
-        return self._sentences(self.report[key], values)
-
-    def _sentences(self, template: str, values: Mapping[str, Any]) -> str:
-        return self._shown().render(_one_line(template), values)
+        return self._shown().render(self.report[key], values)
 
     def _shown(self) -> Shown:
-        return Shown(self.words, {key: _one_line(text) for key, text in self.notes.items()}, self.reasons, self.labels)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+        return Shown(self.words, self.notes, self.reasons, self.labels)

@@ -122,7 +122,9 @@ class Drawing:
         values = [value for line in lines for value in line.values] + [level for _, level in chart.levels] + bands
         scale = Scale.of(values, logarithmic=chart.logarithmic)
         curves = [path for line in lines for path in _paths(line, scale, axis)]
-        return cls(lines, scale, (*_grid(scale), *_marked(axis), *_levels(chart, scale), *curves))
+        grid = "".join(_across(scale, one) for one in scale.ticks())
+        levels = [element("path", class_="level", d=_across(scale, level)) for _, level in chart.levels]
+        return cls(lines, scale, (element("path", class_="grid", d=grid), *_marked(axis), *levels, *curves))
 
 
 def drawn(chart: Chart, axis: Axis, words: Catalogue) -> Element | None:
@@ -137,11 +139,13 @@ def drawn(chart: Chart, axis: Axis, words: Catalogue) -> Element | None:
     if chart.perplexity:
         ends = [_tick(number(_exp(one), "short"), "top", scale.height(one)) for one in scale.ticks()]
         beside.append(element("div", *ends, class_="y right"))
+    legend = [_legend(line, words) for line in lines]
+    legend += [element("li", name, class_="level") for name, _ in chart.levels]
     described = "; ".join(_described(line, chart.format, words) for line in chart.lines if line.points)
     return element(
         "figure",
         element("figcaption", element("h3", chart.title), element("p", chart.note)),
-        element("ul", *(_legend(line, words) for line in lines), *_level_legend(chart), class_="legend"),
+        element("ul", *legend, class_="legend"),
         frame(paths, beside, axis, f"{chart.title}: {described}", format=chart.format, scale=scale,
               perplexity=chart.perplexity),
         element("details", element("summary", words.say("values")), _listed(chart, words)),
@@ -174,9 +178,9 @@ def _tick(text: str, side: str, at: float) -> Element:
     return element("span", text, style=f"{side}:{100 * at / HEIGHT:.2f}%")
 
 
-def _grid(scale: Scale) -> Iterator[Element]:
-    d = "".join(f"M-1e9 {scale.height(one)}H1e9" for one in scale.ticks())
-    yield element("path", class_="grid", d=d)
+def _across(scale: Scale, value: float) -> str:
+    """The path of a line over all steps."""
+    return f"M-1e9 {scale.height(value)}H1e9"
 
 
 def _marked(axis: Axis) -> Iterator[Element]:
@@ -184,16 +188,6 @@ def _marked(axis: Axis) -> Iterator[Element]:
     for kind in dict.fromkeys(mark.kind for mark in axis.marks):
         steps = sorted({axis.x(mark.step) for mark in axis.marks if mark.kind == kind})
         yield element("path", class_=f"mark {kind}", d="".join(f"M{step} 0V{HEIGHT}" for step in steps))
-
-
-def _levels(chart: Chart, scale: Scale) -> Iterator[Element]:
-    for _, level in chart.levels:
-        yield element("path", class_="level", d=f"M-1e9 {scale.height(level)}H1e9")
-
-
-def _level_legend(chart: Chart) -> Iterator[Element]:
-    for name, _ in chart.levels:
-        yield element("li", name, class_="level")
 
 
 def _paths(line: Line, scale: Scale, axis: Axis) -> Iterator[Element]:

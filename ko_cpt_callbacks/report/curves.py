@@ -15,7 +15,7 @@ from ko_cpt_callbacks.report.drawing import Line, Point, number
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Severity
-from ko_cpt_callbacks.run.observation import EvalObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation, finite_number
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
@@ -75,18 +75,14 @@ def of_training(subject: Subject, name: str, value: str, color: int, style: str 
         style: Of the curve.
     """
 
-    def points(part: ShownRun) -> Iterable[Point]:
-        found: dict[int, Point] = {}
-        for seen in part.seen:
-            if isinstance(seen, TrainObservation):
-                number = getattr(seen, value)
-                if number is not None:
-                    # The Trainer writes 0.0 in place of a loss that is NaN.
-                    known = finite_number(number) if number or value != keys.LOSS else None
-                    found[seen.step] = Point(part.offset + seen.step, known)
-        return found.values()
+    def point(seen: Observation, step: int) -> Point | None:
+        number = getattr(seen, value) if isinstance(seen, TrainObservation) else None
+        if number is None:
+            return None
+        # The Trainer writes 0.0 in place of a loss that is NaN.
+        return Point(step, finite_number(number) if number or value != keys.LOSS else None)
 
-    return _line(subject, name, points, color, style)
+    return _by_step(subject, name, point, color, style)
 
 
 def losses(subject: Subject, split: str, name: str, color: int) -> Line:
@@ -187,14 +183,20 @@ def _evaluations(
     subject: Subject, split: str, name: str, point: Callable[[EvalObservation, int], Point | None], color: int,
     style: str = "line",
 ) -> Line:  # fmt: skip
+    def of_set(seen: Observation, step: int) -> Point | None:
+        return point(seen, step) if isinstance(seen, EvalObservation) and seen.split == split else None
+
+    return _by_step(subject, name, of_set, color, style)
+
+
+def _by_step(
+    subject: Subject, name: str, point: Callable[[Observation, int], Point | None], color: int, style: str
+) -> Line:
+    """The curve of what is a point among the observations; of one step the last."""
+
     def points(part: ShownRun) -> Iterable[Point]:
-        found: dict[int, Point] = {}
-        for seen in part.seen:
-            if isinstance(seen, EvalObservation) and seen.split == split:
-                made = point(seen, part.offset + seen.step)
-                if made is not None:
-                    found[seen.step] = made
-        return found.values()
+        made = ((seen.step, point(seen, part.offset + seen.step)) for seen in part.seen)
+        return {step: one for step, one in made if one is not None}.values()
 
     return _line(subject, name, points, color, style)
 

@@ -14,21 +14,18 @@ from ko_cpt_callbacks.check.staged import StageChange
 from ko_cpt_callbacks.check.staged_page import gpu_hours
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report import curves
-from ko_cpt_callbacks.report.chart import Axis, Chart, drawn
+from ko_cpt_callbacks.report.chart import Chart, drawn
 from ko_cpt_callbacks.report.curves import fans_of
-from ko_cpt_callbacks.report.data_section import data_tables
 from ko_cpt_callbacks.report.drawing import Content, Element, Line, element, measured, number, table
-from ko_cpt_callbacks.report.health import checkpoints, findings, strip
 from ko_cpt_callbacks.report.ladder import ladder
+from ko_cpt_callbacks.report.sections import checkpoints, data_tables, findings, strip
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.kind import applies
 from ko_cpt_callbacks.run.progress import EvalPoint
 from ko_cpt_callbacks.run.retention import is_retention
 
-__all__ = [
-    "curve_charts", "known_facts", "loss_lines", "progress_line", "run_charts", "run_section", "set_rows", "verdict",
-]  # fmt: skip
+__all__ = ["known_facts", "progress_line", "run_charts", "run_section", "set_rows", "verdict"]
 
 _TRAINING_COLOR: Final = 7
 _FACTS: Final = ("name_or_path", "class", "parameters", "trainable_parameters", "quantization", "adapter")
@@ -49,14 +46,15 @@ def run_section(
     """
     fans = fans_of(subject, words)
     axis = curves.axis_of(subject, fans.lines)
-    shown = list(findings(subject, words))
+    shown = findings(subject, words)
     marked = strip(subject, axis, words)
+    charts = [one for chart in run_charts(subject, words, fans.lines) if (one := drawn(chart, axis, words)) is not None]
     health: list[Content] = [marked, *shown] if shown else [element("p", words.say("nothing-found"), class_="none")]
     return element(
         "section",
         *_titled(level, words.say("losses"), [_sets(subject, words)]),
         *_titled(level, words.say("health"), health),
-        *_titled(level, words.say("curves"), curve_charts(subject, axis, words, fans.lines)),
+        *_titled(level, words.say("curves"), charts or [element("p", words.say("no-curves"), class_="none")]),
         *_titled(level, words.say("ladder"), ladder([subject], named, words)),
         *_titled(level, words.say("stages"), _stages(subject, words)),
         *_titled(level, words.say("checkpoints"), checkpoints(subject, words)),
@@ -165,7 +163,7 @@ def _loss(point: EvalPoint, words: Catalogue) -> str:
 # -- curves ------------------------------------------------------------------------------------------------------------
 
 
-def loss_lines(subject: Subject, words: Catalogue) -> list[Line]:
+def _loss_lines(subject: Subject, words: Catalogue) -> list[Line]:
     """Training, and every set that is no retention set: exact where it was measured, with the Trainer's beside it."""
     lines = [curves.of_training(subject, words.say("training"), keys.LOSS, _TRAINING_COLOR)]
     for color, split in enumerate(curves.splits_of(subject, retention=False)):
@@ -173,12 +171,6 @@ def loss_lines(subject: Subject, words: Catalogue) -> list[Line]:
         name = words.say("exact", split=split) if theirs.points else split
         lines += [curves.losses(subject, split, name, color), theirs]
     return lines
-
-
-def curve_charts(subject: Subject, axis: Axis, words: Catalogue, ahead: Sequence[Line]) -> list[Content]:
-    """Every chart of the run that has a point; a sentence where none has."""
-    found = [drawn(one, axis, words) for one in run_charts(subject, words, ahead)]
-    return [one for one in found if one is not None] or [element("p", words.say("no-curves"), class_="none")]
 
 
 def run_charts(subject: Subject, words: Catalogue, ahead: Sequence[Line]) -> list[Chart]:
@@ -194,7 +186,7 @@ def run_charts(subject: Subject, words: Catalogue, ahead: Sequence[Line]) -> lis
         for key, value, color in (("rate", keys.LEARNING_RATE, 1), ("norm", keys.GRAD_NORM, 5))
     )
     return [
-        chart("loss" if own else "training", [*loss_lines(subject, words), *ahead], perplexity=language,
+        chart("loss" if own else "training", [*_loss_lines(subject, words), *ahead], perplexity=language,
               levels=_targets(subject, keys.EXACT_LOSS, keys.LOSS, keys.PPL)),
         chart("gap", [curves.gaps(subject, split, split, at) for at, split in enumerate(own)], format="signed"),
         chart("bits", [curves.bits(subject, split, split, at) for at, split in enumerate(own)],

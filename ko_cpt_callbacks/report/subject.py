@@ -63,10 +63,9 @@ class Subject:
         if isinstance(judged, Judgement):
             return cls(name, path, judged.facts, (ShownRun("", judged, judged.run.observations(), 0),))
         parts: list[ShownRun] = []
-        for stage in judged.stages:
-            if stage.judgement is not None:
-                offset = parts[-1].end if parts else 0
-                parts.append(ShownRun(stage.planned.name, stage.judgement, stage.judgement.run.observations(), offset))
+        for stage, judgement in judged.judged:
+            offset = parts[-1].end if parts else 0
+            parts.append(ShownRun(stage, judgement, judgement.run.observations(), offset))
         return cls(name, path, judged.facts, tuple(parts), judged)
 
     @property

@@ -1,35 +1,41 @@
-"""What was found, over the steps of the run and as a list, and which checkpoints equal the best."""
+"""Sections of a run: its findings over the steps and as a list, its checkpoints, what its texts became."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.checkpoint.account import account_of
 from ko_cpt_callbacks.checkpoint.page import account_cells, keep_line
-from ko_cpt_callbacks.errors import KoCPTError
+from ko_cpt_callbacks.errors import KoCPTError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import Catalogue
 from ko_cpt_callbacks.report.chart import Axis, frame
 from ko_cpt_callbacks.report.drawing import HEIGHT, Content, Element, element, table
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
-from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.file import read_text
+from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 
-__all__ = ["checkpoints", "findings", "strip"]
+__all__ = ["checkpoints", "data_tables", "findings", "strip"]
 
-_GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 # Where a finding says since when it holds, under one of these names.
 _SINCE: Final = ("since_step", "before_step", "first_step", keys.NONFINITE_FIRST_STEP, "best_step", "peak_step")
 _PER_TOPIC: Final = 5
 _LANES: Final = 12
+_FILE: Final = Path("data", "report.json")
+_FORMAT: Final = 1
+_FERTILITY: Final = ("tokens_per_character", "bytes_per_token")
+_NO_REPORT: Final = (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError, UnreadableRunError)
+"""Of a file that another program wrote, or that was damaged: it is not shown."""
 
 
 def strip(subject: Subject, axis: Axis, words: Catalogue) -> Element | None:
     """A lane for everything that was found at a step: from when it holds to when it was reported."""
-    lanes: dict[str, list[tuple[ShownRun, Finding]]] = {}
-    for part, found in _gravest_first(subject):
-        if found.step is not None:
-            lanes.setdefault(found.topic, []).append((part, found))
+    topics = {topic: [one for one in of if one[1].step is not None] for topic, of in _topics(subject).items()}
+    lanes = {topic: of for topic, of in topics.items() if of}
     if not lanes:
         return None
     shown = list(lanes.items())[:_LANES]
@@ -70,10 +76,7 @@ def _heard(topic: str, of: list[tuple[ShownRun, Finding]], words: Catalogue) -> 
 
 def findings(subject: Subject, words: Catalogue) -> list[Element]:
     """Every topic with its findings, gravest first: what happened, what to do, and the rest on demand."""
-    topics: dict[str, list[tuple[ShownRun, Finding]]] = {}
-    for part, found in _gravest_first(subject):
-        topics.setdefault(found.topic, []).append((part, found))
-    return [_topic(subject, topic, of, words) for topic, of in topics.items()]
+    return [_topic(subject, topic, of, words) for topic, of in _topics(subject).items()]
 
 
 def _topic(subject: Subject, topic: str, of: list[tuple[ShownRun, Finding]], words: Catalogue) -> Element:
@@ -96,15 +99,8 @@ def _topic(subject: Subject, topic: str, of: list[tuple[ShownRun, Finding]], wor
 
 
 def _said(part: ShownRun, found: Finding, words: Catalogue) -> Element:
-    where = " · ".join(
-        text
-        for text in (
-            part.name,
-            found.split or "",
-            "" if found.step is None else words.say("at-step", step=part.offset + found.step),
-        )
-        if text
-    )
+    at = "" if found.step is None else words.say("at-step", step=part.offset + found.step)
+    where = " · ".join(text for text in (part.name, found.split, at) if text)
     return element("p", element("span", where, class_="where"), " ", found.short(words.language))
 
 
@@ -113,8 +109,12 @@ def _anchor(subject: Subject, topic: str) -> str:
     return f"found-{safe}"
 
 
-def _gravest_first(subject: Subject) -> list[tuple[ShownRun, Finding]]:
-    return sorted(subject.findings, key=lambda one: _GRAVEST_FIRST.index(one[1].severity))
+def _topics(subject: Subject) -> dict[str, list[tuple[ShownRun, Finding]]]:
+    """Findings by topic, the gravest first."""
+    topics: dict[str, list[tuple[ShownRun, Finding]]] = {}
+    for part, found in sorted(subject.findings, key=lambda one: GRAVEST_FIRST.index(one[1].severity)):
+        topics.setdefault(found.topic, []).append((part, found))
+    return topics
 
 
 def checkpoints(subject: Subject, words: Catalogue) -> list[Content]:
@@ -130,3 +130,62 @@ def checkpoints(subject: Subject, words: Catalogue) -> list[Content]:
             said = " · ".join(text for text in (part.name, keep_line(account, words.language)) if text)
             made += [element("p", said), table(head, rows, name=words.say("checkpoints"))]
     return made
+
+
+def data_tables(run: str, words: Catalogue) -> list[Content]:
+    """What was taken of each source, what each filter dropped, and the fertility of an extended tokenizer.
+
+    Args:
+        run: The folder of a run, as the user named it.
+        words: Of the page's language.
+
+    Returns:
+        Nothing where there is no report of texts.
+    """
+    try:
+        report = json.loads(read_text(Path(run) / _FILE))
+        if report["format"] != _FORMAT:
+            return []
+        parts = [(words.say("training"), report["train"]), *report["eval"].items()]
+        head = ["set", "source", "documents-read", "share-kept", "documents-taken", "tokens", "bytes-per-token"]
+        found = [_table(head, [row for part in parts for row in _taken(*part)], words, "data")]
+        dropped = [row for part in parts for row in _dropped(*part)]
+        if dropped:
+            head = ["set", "source", "filter", "documents-judged", "documents-dropped", "share-dropped"]
+            found.append(_table(head, dropped, words, "dropped", 3))
+        fertility = report["fertility"]
+        if fertility is not None:
+            head = ["fertility", "tokens-per-character", "bytes-per-token"]
+            sides = [(words.say(f"fertility-{side}"), fertility[side]) for side in ("before", "after")]
+            rows = [[name, *map(_number, (side[key] for key in _FERTILITY))] for name, side in sides]
+            found.append(_table(head, rows, words, "fertility", 1))
+        return found
+    except (OSError, *_NO_REPORT):
+        return []
+
+
+def _table(head: list[str], rows: list[list[str]], words: Catalogue, name: str, numbers: int = 2) -> Content:
+    return table([words.say(title) for title in head], rows, numbers=numbers, name=words.say(name))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _taken(name: str, part: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A row a source."""
+    for source, entry in part["sources"].items():
+        dropped = sum(filter["dropped_documents"] for filter in entry["filters"])
+        judged = max((filter["documents"] for filter in entry["filters"]), default=entry["read"])
+        kept = f"{1 - dropped / judged:.1%}" if judged else ""
+        counts = f"{entry['documents']:,}", f"{entry['tokens']:,}", f"{entry['bytes'] / entry['tokens']:.2f}"
+        yield [name, source, f"{entry['read']:,}", kept, *counts]
+
+
+def _dropped(name: str, part: Mapping[str, Any]) -> Iterator[list[str]]:
+    """A row a filter; duplicates are dropped by one too."""
+    for source, entry in part["sources"].items():
+        for filter in entry["filters"]:
+            judged, dropped = filter["documents"], filter["dropped_documents"]
+            share = f"{dropped / judged:.1%}" if judged else ""
+            yield [name, source, filter["filter"], f"{judged:,}", f"{dropped:,}", share]

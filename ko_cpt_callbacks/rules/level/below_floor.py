@@ -114,7 +114,7 @@ class BelowFloor(Rule):
             return state, ()
         fall = abrupt_drop(recent.losses, recent.lowest, self._least_fall(level, reach))
         values: dict[str, Any] = {"points": len(last)}
-        return self._report(state, seen.step, seen.split, level, reach, values, fall, "train")
+        return self._report(state, seen, level, level, reach, values, fall)
 
     def _evaluation(
         self, state: BelowFloorState, seen: EvalObservation, reach: float | None
@@ -132,7 +132,7 @@ class BelowFloor(Rule):
             return state, ()
         values: dict[str, Any] = {"metric": point.metric, "se": point.se, "rows": point.rows}
         fall = _eval_fall(recent, self._least_fall(upper, reach))
-        return self._report(state, seen.step, seen.split, point.value, reach, values, fall, "eval", upper)
+        return self._report(state, seen, point.value, upper, reach, values, fall)
 
     def _floor(self, reach: float | None) -> float:
         return floor_of(reach, self.floor, self.floor_nats)
@@ -147,20 +147,22 @@ class BelowFloor(Rule):
         return least if level < self._floor(reach) else max(least, limits.FALL_NATS)
 
     def _report(
-        self, state: BelowFloorState, step: int, split: str, level: float, reach: float | None, values: dict[str, Any],
-        fall: tuple[float, float] | None, kind: str, upper: float | None = None,
+        self, state: BelowFloorState, seen: TrainObservation | EvalObservation, level: float, upper: float,
+        reach: float | None, values: dict[str, Any], fall: tuple[float, float] | None,
     ) -> tuple[BelowFloorState, Found]:  # fmt: skip
-        # The gravest that has not been reported; each also stands for the lesser ones.
-        low = (level if upper is None else upper) < self._floor(reach)
-        names = ["near-zero"] if most_bits(level, reach) < self.near_zero else []
-        names += ["fall"] if fall is not None else []
-        names += [] if not low else ["level"] if reach is None else ["bits", "level"]
+        """The gravest sentence that has not been reported; each also stands for the lesser ones."""
+        floor, split = self._floor(reach), seen.split
+        shown = {
+            "near-zero": most_bits(level, reach) < self.near_zero,
+            "fall": fall is not None,
+            "bits": upper < floor and reach is not None,
+            "level": upper < floor,
+        }
         said = [name for one, name in state.said if one == split]
-        new = next((name for name in names if name not in said), None)
+        new = next((name for name, holds in shown.items() if holds and name not in said), None)
         lesser = new == "level" or (new == "bits" and (self.task != "cpt" or set(said) != {"level"}))
         if new is None or (lesser and said):
             return state, ()
-        floor = self._floor(reach)
         values = {
             "level": level, "level_ppl": perplexity(level), "floor": floor, "floor_ppl": perplexity(floor),
             "floor_bits": self.floor, "bits": None if reach is None else most_bits(level, reach),
@@ -171,7 +173,8 @@ class BelowFloor(Rule):
             values |= {"from": fall[0], "to": fall[1]}
         grave = fall is not None or (self.task == "cpt" and reach is not None)
         severity = Severity.WARNING if grave else Severity.INFO
-        finding = Finding(self.code, severity, step, split, values, variant=f"{kind}-{new}")
+        kind = "train" if isinstance(seen, TrainObservation) else "eval"
+        finding = Finding(self.code, severity, seen.step, split, values, variant=f"{kind}-{new}")
         return replace(state, said=(*state.said, (split, new))), (finding,)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Final
 from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import LOSS_SCALED, TRAINER_KIND
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, finite_number
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
@@ -102,8 +101,7 @@ def _alike(factors: Sequence[float | None], share: float) -> bool:
 
 def _noted(values: Mapping[str, Any]) -> dict[str, Any] | None:
     numbers = {name: values.get(name) for name in ("factor", "logged", "measured", "accumulation", "processes")}
-    for value in numbers.values():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return None
+    if any(finite_number(value) is None for value in numbers.values()):
+        return None
     by = values.get("by")
     return {**numbers, "by": by if by in _COUNTS else None}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
@@ -184,9 +184,7 @@ class DocumentSums:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        named = {name: getattr(self, name) for name in DocumentSums.__slots__}
-        parts = {by: {name: list(one) for name, one in sums.items()} for by, sums in self.parts.items()}
-        return {**named, "parts": parts}
+        return asdict(self)
 
     @classmethod
     def of(cls, line: dict[str, Any]) -> DocumentSums:
@@ -226,25 +224,21 @@ class DocumentReader:
             nll: Their losses, NaN where one is not scored.
         """
         whole = torch.tensor([[*self._front, *ids]], dtype=torch.long)
-        labels = whole.clone()
-        labels[0, : len(self._front)] = IGNORE
-        labels[0, len(self._front) :][torch.from_numpy(np.isnan(nll))] = IGNORE
-        losses = torch.zeros(whole.shape, dtype=torch.float64)
-        losses[0, len(self._front) :] = torch.from_numpy(np.where(np.isnan(nll), 0.0, nll))
+        losses = torch.from_numpy(np.concatenate([np.full(len(self._front), np.nan), nll]))[None]
+        labels, losses = whole.masked_fill(losses.isnan(), IGNORE), losses.masked_fill(losses.isnan(), 0.0)
         evidence = LossEvidence("logits", nll=losses, labels=labels)
         rows = self._reader.read(BatchRecord(evidence, whole, None, None, 0), None)
-        found = len(rows) > 0
-        return DocumentSums(
+        return DocumentSums(  # of no row, or of one
             set=set,
             id=document.id,
-            nll=float(rows.nll[0]) if found else 0.0,
-            tokens=int(rows.tokens[0]) if found else 0,
-            bytes=int(rows.bytes[0]) if found else 0,
-            hash=rows.hash[0].astype("<u8").tobytes().hex() if found else "",
-            flags=int(rows.flags[0]) if found else 0,
+            nll=float(rows.nll.sum()),
+            tokens=int(rows.tokens.sum()),
+            bytes=int(rows.bytes.sum()),
+            hash=rows.hash.astype("<u8").tobytes().hex(),
+            flags=int(rows.flags.sum()),
             text_bytes=document.size,
             characters=len(document.text),
-            parts=self._parts(whole.numpy()[0], nll) if found else {},
+            parts=self._parts(whole.numpy()[0], nll) if len(rows) else {},
         )
 
     def _parts(self, whole: NDArray[Any], nll: NDArray[np.float64]) -> dict[SplitBy, PartSums]:

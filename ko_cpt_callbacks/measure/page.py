@@ -35,9 +35,8 @@ def model_lines(model: MeasuredModel) -> Iterator[str]:
     yield f"  windows of {facts['window']} tokens, {front}, {facts['context']} or more of context"
     yield f"  {'':{_NAME}}" + "".join(f"{name:>{width}}" for name, width in zip(_HEAD, _WIDTHS, strict=True))
     for item in model.sets:
-        name = shortened(printable(item.name), _NAME)
         cells = "".join(f"{cell:>{width}}" for cell, width in zip(_cells(item), _WIDTHS, strict=True))
-        yield f"  {name}{' ' * (_NAME - columns(name))}{cells}"
+        yield f"  {_padded(item.name)}{cells}"
     absent = {item.entries.get(keys.BITS_PER_BYTE_ABSENT) for item in model.sets} - {None}
     for reason in sorted(map(str, absent)):
         yield f"  no bits per byte: {printable(reason)}"
@@ -59,6 +58,12 @@ def published_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
 
 def _cut(model: MeasuredModel) -> str:
     return f"windows of {model.facts['window']} tokens, {model.facts['context']} of context"
+
+
+def _padded(name: str) -> str:
+    """A set's name in its column."""
+    shown = shortened(printable(name), _NAME)
+    return shown + " " * (_NAME - columns(shown))
 
 
 def _label(model: MeasuredModel) -> str:
@@ -103,8 +108,7 @@ def ladder_lines(models: Sequence[MeasuredModel]) -> Iterator[str]:
             yield f"    cut another way: {_cut(model)};"
             yield f"    the first: {_cut(first)}"
         for name, paired in model.against(first).items():
-            told = shortened(printable(name), _NAME)
-            head = f"    {told}{' ' * (_NAME - columns(told))}"
+            head = f"    {_padded(name)}"
             if paired.difference is None:
                 yield f"{head}not paired: {', '.join(paired.reasons)}"
             elif paired.se is None:

@@ -17,7 +17,7 @@ from ko_cpt_callbacks.measure.document import CAUSAL, DocumentReader
 from ko_cpt_callbacks.measure.measurement import MeasuredModel, measured_model
 from ko_cpt_callbacks.measure.model import ModelChoice, is_8_bit, load_measured, place_files
 from ko_cpt_callbacks.measure.record import MeasureFolder
-from ko_cpt_callbacks.measure.scorer import EncodedText, WindowScorer, batch_tokens
+from ko_cpt_callbacks.measure.scorer import WindowScorer, batch_tokens
 from ko_cpt_callbacks.measure.text import MeasuredText
 from ko_cpt_callbacks.training.data.encode import Document, encode_texts
 
@@ -149,11 +149,10 @@ def _score(
     progress: Progress | None,
 ) -> None:
     encoded = encode_texts(tokenizer, [document.text for _, document in missing])
-    texts = [EncodedText(place, ids) for place, ids in enumerate(encoded)]
     done, whole = 0, sum(document.size for _, document in missing)
-    for item, nll in scorer.score(texts):
-        name, document = missing[item.place]
-        folder.add(reader.read(name, document, item.ids, nll))
+    for place, nll in scorer.score(encoded):
+        name, document = missing[place]
+        folder.add(reader.read(name, document, encoded[place], nll))
         done += document.size
         if progress is not None:
             progress(done, whole)

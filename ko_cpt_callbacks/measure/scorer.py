@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.measure.evidence import Absent, read_evidence
@@ -23,7 +24,7 @@ from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.model import LoadedModel
 from ko_cpt_callbacks.training.hub import said
 
-__all__ = ["EncodedText", "TokenWindow", "WindowScorer", "batch_tokens", "token_windows"]
+__all__ = ["TokenWindow", "WindowScorer", "batch_tokens", "token_windows"]
 
 @dataclass(frozen=True, slots=True)
 class TokenWindow:
@@ -69,19 +70,6 @@ _CPU_LOGIT_BYTES: Final = 1 << 30
 _NO_MEMORY: Final = "can't allocate memory"
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedText:
-    """A document as token ids.
-
-    Attributes:
-        place: Its place in the text.
-        ids: Token ids, without what stands in front of a text.
-    """
-
-    place: int
-    ids: Sequence[int]
-
-
 def batch_tokens(model: Any, device: torch.device) -> int:
     """How many tokens a batch begins with: as many as have room for their logits."""
     vocabulary = getattr(text_config(model), "vocab_size", None) or 1
@@ -110,22 +98,25 @@ class WindowScorer:
         self.tokens = tokens or window * (rows or 1)
         self._virtual = virtual_tokens(loaded.model)
 
-    def score(self, texts: Sequence[EncodedText]) -> Iterator[tuple[EncodedText, NDArray[np.float64]]]:
-        """Each document with the loss of its tokens in nats; that of a first token nothing stands before is NaN.
+    def score(self, texts: Sequence[Sequence[int]]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """The place of each document with the loss of its tokens, nats; that of one that nothing stands before is NaN.
 
         Long documents come first: where a batch does not fit into memory, that shows at once.
+
+        Args:
+            texts: Token ids of the documents, without what stands in front of a text.
 
         Raises:
             ConfigurationError: If one window does not fit into memory, or the model gives no exact loss.
         """
         room = self._window - (self._prefix is not None)
         waiting = [
-            (text, window)
-            for text in sorted(texts, key=lambda item: -len(item.ids))
-            for window in token_windows(len(text.ids), room, self._context)
+            (place, window)
+            for place in sorted(range(len(texts)), key=lambda one: -len(texts[one]))
+            for window in token_windows(len(texts[place]), room, self._context)
         ]
         losses: dict[int, NDArray[np.float64]] = {}
-        yield from ((text, np.zeros(0)) for text in texts if not text.ids)
+        yield from ((place, np.zeros(0)) for place, ids in enumerate(texts) if not ids)
         at = 0
         while at < len(waiting):
             longest = max(1, waiting[at][1].end - waiting[at][1].start)
@@ -133,7 +124,7 @@ class WindowScorer:
             most = max(1, self.tokens // longest)
             batch = waiting[at : at + (most if self._rows is None else min(most, self._rows))]
             try:
-                scored = self._scored(batch)
+                scored = self._scored([(texts[place], window) for place, window in batch])
             except ConfigurationError:
                 raise
             except Exception as error:  # of models and kernels, each of its own class
@@ -145,11 +136,11 @@ class WindowScorer:
                     ) from error
                 self._halve(len(batch), error)
                 continue
-            for (text, window), nll in zip(batch, scored, strict=True):
-                whole = losses.setdefault(text.place, np.full(len(text.ids), np.nan))
+            for (place, window), nll in zip(batch, scored, strict=True):
+                whole = losses.setdefault(place, np.full(len(texts[place]), np.nan))
                 whole[window.scored : window.end] = nll
-                if window.end == len(text.ids):
-                    yield text, losses.pop(text.place)
+                if window.end == len(whole):
+                    yield place, losses.pop(place)
             at += len(batch)
 
     def _halve(self, rows: int, error: Exception) -> None:
@@ -162,24 +153,21 @@ class WindowScorer:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _scored(self, batch: Sequence[tuple[EncodedText, TokenWindow]]) -> list[NDArray[np.float64]]:
+    def _scored(self, batch: Sequence[tuple[Sequence[int], TokenWindow]]) -> list[NDArray[np.float64]]:
         """The losses of what each window scores."""
         front = [] if self._prefix is None else [self._prefix]
-        rows = [[*front, *text.ids[window.start : window.end]] for text, window in batch]
-        width = max(map(len, rows))
-        ids = torch.zeros((len(rows), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        labels = torch.full_like(ids, IGNORE)
-        for place, (row, (_, window)) in enumerate(zip(rows, batch, strict=True)):
-            ids[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1
-            first = len(front) + window.scored - window.start
-            labels[place, first : len(row)] = ids[place, first : len(row)]
-        nll = self._losses(ids, mask, labels).to("cpu", torch.float64).numpy()
+        rows = [torch.tensor([*front, *ids[window.start : window.end]]) for ids, window in batch]
+        firsts = [len(front) + window.scored - window.start for _, window in batch]
+        both = list(zip(rows, firsts, strict=True))
+        targets = [torch.cat([torch.full((first,), IGNORE), row[first:]]) for row, first in both]
+        nll = self._losses(
+            pad_sequence(rows, batch_first=True),
+            pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
+            pad_sequence(targets, batch_first=True, padding_value=IGNORE),
+        )
         found = []
-        for place, (_, window) in enumerate(batch):
-            first = len(front) + window.scored - window.start
-            part = nll[place, first : first + window.end - window.scored]
+        for losses, (row, first) in zip(nll.to("cpu", torch.float64).numpy(), both, strict=True):
+            part = losses[first : len(row)]
             part = np.where(np.isnan(part), np.inf, part)  # no number is no loss of any token; NaN here: not scored
             if not first and not self._virtual:
                 part[:1] = np.nan  # nothing stands before it

@@ -149,6 +149,8 @@ def _inside(folder: Path, depth: int) -> Iterator[str]:
 
 def _is_log(path: Path) -> bool:
     """Whether a file says early on that it is a Trainer's state: a model's folder is full of other JSON."""
+    if not path.is_file():  # a pipe would be waited for
+        return False
     try:
         with path.open("rb") as stream:
             return b'"log_history"' in stream.read(_HEAD)

@@ -147,7 +147,8 @@ class Watch:
             return self.jumps
         after = median(losses[-3:])
         size = after - median(losses[-6:-3])
-        if abs(size) < limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < limits.JUMP_AT_ONCE:
+        # The noise of losses too large for their differences is NaN.
+        if not abs(size) >= limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < limits.JUMP_AT_ONCE:
             return self.jumps
         return (*self.jumps, Jump(since - 2, size, after))[-limits.JUMPS:]
 

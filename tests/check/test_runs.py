@@ -100,6 +100,15 @@ def test_a_folder_of_logs(tmp_path: Path) -> None:
     assert [Path(row["path"]).name for row in _rows(str(tmp_path))] == ["one.json", "two.json"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    """A named pipe called like a log is passed by: nobody writes into it, so that reading would never end."""
+    for name in ("one.json", "two.json"):
+        write_state(tmp_path / name, sample.healthy())
+    os.mkfifo(tmp_path / "pipe.json")
+    assert [Path(row["path"]).name for row in _rows(str(tmp_path))] == ["one.json", "two.json"]
+
+
 def test_stages_stand_under_their_plan(folder: Path) -> None:
     """A staged run is one row with the facts of the whole, then its stages in their order, one not begun among them."""
     names = ["embedding", "lora"]

@@ -268,6 +268,11 @@ def test_jumps() -> None:
     assert _watches(_flat({40: 0.5}))[-1].jumps == ()
 
 
+def test_losses_whose_noise_is_no_number_jump_nowhere() -> None:
+    """Their differences overflow: no jump, and nothing raises."""
+    assert _add([1e308] * 32, 1e308, jitter=math.nan).jumps == ()
+
+
 @pytest.mark.parametrize(
     ("size", "between", "since", "jumps"),
     [(0.099, 0.0, 100, 0), (0.101, 0.0, 100, 1), (-0.101, 0.0, 100, 1),

@@ -44,7 +44,7 @@ def noise_of(values: Sequence[float]) -> float | None:
     """
     if len(values) < limits.EVAL_NOISE_VALUES + 2:
         return None
-    noise, third = _bent(values, 1), np.abs(np.diff(values, 3))
+    noise, third = _bent(values, 1), np.abs(np.diff(np.diff(values, 2)))
     if len(third) >= limits.EVAL_NOISE_VALUES:
         bent = limits.MAD_TO_SD * median(third.tolist()) / limits.THIRD_DIFFERENCE
         noise = bent if bent < limits.EVAL_BENT * noise else noise

@@ -34,6 +34,7 @@ LIBRARIES: dict[str, tuple[set[str] | None, set[str] | None]] = {
     "checkpoint": ({"numpy"}, set()),
     "compare": ({"numpy", "pydantic", "ruamel"}, set()),
     "forecast": ({"numpy"}, set()),
+    "signal": ({"numpy"}, set()),
     "recipe": ({"pydantic", "ruamel"}, {"pyarrow"}),
     "hf": ({"numpy", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "pydantic"}, None),
     "integrations": ({"pydantic", "axolotl"}, {"axolotl", "transformers"}),

@@ -225,6 +225,11 @@ class KoCPTCallback(TrainerCallback):
         run.step_begins()
 
     @_guarded
+    def on_substep_end(self, run: LiveRun, **kwargs: Any) -> None:
+        """A micro-batch that is not the last of its optimizer step is over."""
+        run.train_meter.end_micro_batch()
+
+    @_guarded
     def on_step_end(
         self, run: LiveRun, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl | None:

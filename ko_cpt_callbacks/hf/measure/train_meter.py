@@ -48,6 +48,7 @@ class TrainMeter:
         self._bad: Tensor | None = None
         self._step_losses: Tensor | None = None
         self._step_passes = 0
+        self._seen: dict[int, tuple[Tensor, Tensor]] = {}
         self._probe: Tensor | None = None
         self._padding: Tensor | None = None
         self._probed = self._padding_seen = False
@@ -83,12 +84,15 @@ class TrainMeter:
         if not self._padding_seen:
             self._padding_seen, self._padding = True, count_padding(kwargs, pad_id)
         labels, loss, count = kwargs.get("labels"), output.loss, None
+        again = id(labels) in self._seen  # R-Drop and its like: one micro-batch, whose targets count once
         if isinstance(labels, Tensor):
             # The first label of a row has no prediction, unless virtual tokens stand before it.
             scored = labels[..., 1:] if alignment == "causal" and not virtual_tokens else labels
             count = (scored.detach() != IGNORE).sum()
-            self._tokens = _plus(self._tokens, count)
-            self._targetless = _plus(self._targetless, (count == 0).to(torch.int64))
+            if not again:
+                self._tokens = _plus(self._tokens, count)
+                self._targetless = _plus(self._targetless, (count == 0).to(torch.int64))
+                self._seen[id(labels)] = labels, torch.zeros((), dtype=torch.bool)
         else:
             self._without_labels = True
         if loss is None:
@@ -97,23 +101,30 @@ class TrainMeter:
         if not self._probed:
             self._probed, self._probe = True, _probe(kwargs, output, alignment, virtual_tokens)
         bad = (~loss.isfinite()).any()
-        if count is not None:
-            own = count.to(loss.device)
+        if isinstance(labels, Tensor) and count is not None:
+            own, broken = count.to(loss.device), self._seen[id(labels)][1].to(loss.device)
+            # The mean over no target is 0/0, and its gradient is 0: it adds nothing, and is no broken batch.
+            bad = bad & (own > 0) & ~broken
+            self._seen[id(labels)] = labels, bad | broken
+        if count is not None and not again:
             mean, divisor = loss.detach().float().mean(), kwargs.get("num_items_in_batch")
             given = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
-            # The mean over no target is 0/0, and its gradient is 0: it adds nothing, and is no broken batch.
             mean = torch.where(own > 0, mean, torch.zeros_like(mean))
             self._step_losses = _plus(self._step_losses, torch.stack([mean * given, mean * own, mean]))
             self._step_passes += 1
-            bad = bad & (own > 0)
         self._bad = _plus(self._bad, bad.to(torch.int64))
 
     def lose(self) -> None:
         """A forward pass could not be counted: no counts for this window."""
         self._without_labels = self._without_loss = True
 
+    def end_micro_batch(self) -> None:
+        """The next forward pass is another micro-batch's, whatever its labels are."""
+        self._seen = {}
+
     def end_step(self) -> None:
         """The optimizer step is over."""
+        self.end_micro_batch()
         self._steps.append(self._bad)
         if self._step_losses is not None:
             sums = torch.cat([self._step_losses, self._step_losses[2:] / self._step_passes])

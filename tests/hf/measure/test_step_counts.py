@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 import tiny
-from transformers import Trainer
+import torch
+from transformers import LlamaForCausalLM, Trainer
 
 from ko_cpt_callbacks import KoCPTCallback, keys
+from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
+from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
+from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
 
@@ -26,6 +30,23 @@ class Added(Trainer):
         """See the class."""
         found = super().compute_loss(model, inputs, *args, **kwargs)
         return found if isinstance(found, tuple) else found + self.term * found.detach()
+
+
+class Twice(Trainer):
+    """Runs the model twice on each batch, the second time with a loss of NaN at a step of its choice."""
+
+    broken_at: int | None = None
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """See the class."""
+        first = super().compute_loss(model, inputs, *args, **kwargs)
+        if not model.training:
+            return first
+        model.broken = self.state.global_step + 1 == self.broken_at
+        try:
+            return (first + super().compute_loss(model, inputs, *args, **kwargs)) / 2
+        finally:
+            model.broken = False
 
 
 def _rows(folder: Path, trainer_class: type[Trainer], **settings: Any) -> tuple[list[dict[str, Any]], float]:
@@ -51,6 +72,52 @@ def test_a_small_term_is_not_in_the_perplexity(logging_steps: int, accumulation:
         assert row[keys.LOSS] == pytest.approx(1.05 * before[keys.LOSS], rel=1e-3)
         # Not of these very targets, and transformers 4.57 divides by another count: that of the added loss is right.
         assert row[keys.PPL] == pytest.approx(math.exp(exact), rel=0.02)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_passes_over_a_micro_batch_are_one(accumulation: int, tmp_path: Path) -> None:
+    """Its targets are trained on once, and its loss and perplexity are those of one pass where both are the same."""
+    settings: dict[str, Any] = {"logging_steps": 1, "gradient_accumulation_steps": accumulation}
+    plain, _ = _rows(tmp_path / "plain", Trainer, **settings)
+    twice, _ = _rows(tmp_path / "twice", Twice, **settings)
+    for name in (keys.TOKENS_SEEN, keys.NONFINITE_MICRO_BATCHES, keys.PPL):
+        assert [row[name] for row in twice] == pytest.approx([row[name] for row in plain]), name
+
+
+def test_the_second_pass_may_be_the_broken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NaN in it counts, once for its micro-batch."""
+
+    class Breaks(Twice):
+        broken_at = 2
+
+    forward = LlamaForCausalLM.forward
+
+    def breaking(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = forward(self, *args, **kwargs)
+        if getattr(self, "broken", False):
+            output.loss = output.loss + math.nan  # its gradient stays
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", breaking)
+    rows, _ = _rows(tmp_path, Breaks, logging_steps=1)
+    assert [row[keys.NONFINITE_MICRO_BATCHES] for row in rows] == [0, 1, 0]
+
+
+def test_the_same_tensor_in_two_micro_batches_counts_twice() -> None:
+    """A loader may hand out one tensor again and again: what ends a micro-batch ends that."""
+    meter = TrainMeter(Ranks(torch.device("cpu"), 0), _never)
+    meter.watches = True
+    labels = torch.tensor([[1, 2, 3]])
+    for end in (meter.end_micro_batch, meter.end_step):
+        for _ in range(2):
+            meter.observe({"labels": labels}, ForwardOutput(torch.tensor(math.nan), None, None, None), alignment=None)
+        end()
+    part = meter.part()
+    assert (part["tokens"], part["bad"]) == (6, [2])
+
+
+def _never(error: Exception) -> None:
+    raise error
 
 
 def test_steps_that_an_epoch_cuts_short(tmp_path: Path) -> None:

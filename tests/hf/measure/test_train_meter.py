@@ -41,12 +41,14 @@ def _output(loss: float | None) -> ForwardOutput:
 
 
 def _micro(meter: TrainMeter, loss: float | None = 1.0, labels: torch.Tensor | None = LABELS) -> None:
+    meter.end_micro_batch()
     meter.observe({} if labels is None else {"labels": labels}, _output(loss), alignment="causal")
 
 
 def test_target_tokens(meter: TrainMeter) -> None:
     """Labels that are not ignored; without the first of a row where the loss shifts; reading begins anew."""
     _micro(meter)
+    meter.end_micro_batch()
     meter.observe({"labels": LABELS}, _output(1.0), alignment="masked")
     meter.end_step()
     assert meter.part()["tokens"] == 3 + 4

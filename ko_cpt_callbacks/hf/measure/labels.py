@@ -100,8 +100,20 @@ def token_mask(kwargs: Mapping[str, Any], shape: torch.Size) -> Tensor | None:
     if mask.shape == shape:
         return mask
     if isinstance(ids, Tensor) and ids.shape == shape and _is_square(mask, ids):
-        return _allowed(mask)[:, 0].diagonal(dim1=-2, dim2=-1)
+        pairs = _allowed(mask)[:, 0]
+        tokens = pairs.diagonal(dim1=-2, dim2=-1)
+        return tokens & ~_pads_in_front(pairs, ids, kwargs.get("labels"))
     return None
+
+
+def _pads_in_front(pairs: Tensor, ids: Tensor, labels: Any) -> Tensor:
+    """Pads on the left that see themselves: one token repeated, without a label, and no token behind sees it."""
+    like = ids == ids[:, :1]
+    if isinstance(labels, Tensor) and labels.shape == ids.shape:
+        like = like & (labels == IGNORE).to(ids.device)
+    unseen = ~pairs.diagonal(offset=-1, dim1=-2, dim2=-1)  # whether a place is the last before such a token
+    ends = like.cumprod(1)[:, :-1] * unseen.to(ids.device)
+    return F.pad(ends.flip(1).cumsum(1).flip(1) > 0, (0, 1), value=False).to(pairs.device)
 
 
 def scores_starts(kwargs: Mapping[str, Any], starts: Tensor | None) -> bool:

@@ -186,6 +186,47 @@ def test_left_padding_does_not_change_the_loss(tmp_path: Path) -> None:
     assert (four["eval_tokens"], four["eval_bytes"]) == (one["eval_tokens"], one["eval_bytes"])
 
 
+def _sees_itself(batch: dict[str, Tensor]) -> Tensor:
+    """Text sees text, and a pad itself: no row of the mask is empty."""
+    tokens = batch["attention_mask"].bool()
+    pairs = (tokens[:, :, None] & tokens[:, None, :]).tril()
+    return (pairs | torch.eye(tokens.shape[1], dtype=torch.bool)).unsqueeze(1)
+
+
+def _sees_pads(batch: dict[str, Tensor]) -> Tensor:
+    """Text sees text, and a pad the pads before it."""
+    return _square(batch["attention_mask"] + 1)
+
+
+@pytest.mark.parametrize("pairs", [_sees_itself, _sees_pads])
+@pytest.mark.parametrize("table", [True, False])
+def test_left_padding_in_a_mask_of_pairs(pairs: Any, table: bool, tmp_path: Path) -> None:
+    """Pads that see themselves are no tokens: rows in batches have the loss, tokens and text of rows one by one."""
+    tokenizer = tiny.byte_level_tokenizer()
+    tokenizer.padding_side = "left"
+    lines = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+
+    def collate(rows: list[Any]) -> dict[str, Tensor]:
+        batch = dict(lines(rows))
+        return {**batch, "attention_mask": pairs(batch)}
+
+    found = []
+    for size in (1, 4):
+        callback = KoCPTCallback(outputs=[])
+        trainer = tiny.trainer(
+            tiny.llama(VOCABULARY, **MODEL), tmp_path,
+            evaluation=[{"input_ids": row["input_ids"]} for row in ROWS], per_device_eval_batch_size=size,
+            callbacks=[callback], data_collator=collate, **({"processing_class": tokenizer} if table else {}),
+        )  # fmt: skip
+        callback.attach(trainer)
+        found.append(trainer.evaluate())
+    one, four = found
+    assert four["eval_exact_loss"] == pytest.approx(one["eval_exact_loss"], rel=1e-6)
+    assert four["eval_rows"] == one["eval_rows"] == len(ROWS)
+    assert four["eval_tokens"] == one["eval_tokens"]
+    assert trainer.state.log_history[-1]["eval_fingerprint"] is not None
+
+
 def test_a_mask_of_pairs_says_where_tokens_are() -> None:
     """Who may not see itself is no token; a mask of another shape says nothing."""
     numbers = torch.tensor([[1, 1, 2, 0]])

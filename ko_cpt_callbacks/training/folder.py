@@ -1,14 +1,15 @@
-"""The folder of a run: what is finished in it, and from where to go on.
+"""The folder of a run: what is finished in it, from where to go on, and whether it is as it was written.
 
-A kill leaves files that are not there or are cut off; going on from such a checkpoint would end in an error, or, where
-the optimizer or the random state is missing, in another training without a word.
+Checksums of what a run keeps to go on from stand beside the files, in the folder itself, so that no kill can part them
+from what they are of: a byte that is another one later is seen, and not trained on. A folder from before there were any
+is taken as it is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,6 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import remove_stale, write_whole
 from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter
 from ko_cpt_callbacks.run.reading import FORMAT, PLAN_FILE
-from ko_cpt_callbacks.training.checksum import CHECKSUMS, check_whole, checksum_of, write_checksums
 
 
 @contextmanager
@@ -56,80 +56,8 @@ def locked(folder: Path, run: Path) -> Iterator[None]:
         lock.release()
 
 
-_STATE_FILE: Final = "trainer_state.json"
-_CHECKPOINT: Final = "checkpoint-"
-_TORCH: Final = ("*.pt", "*.pth", "*.bin")
-# The optimizer's state: in one file, or cut into parts by FSDP or DeepSpeed.
-_OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*")
-# The schedule's; DeepSpeed may keep its own among its parts. Without it a Trainer begins the schedule anew, and takes
-# the optimizer's state from nowhere either, without a word.
-_SCHEDULE: Final = ("scheduler.pt", "global_step*")
-
-
-def checkpoints(folder: Path, processes: int = 1) -> dict[int, Path]:
-    """The checkpoints of a training that one can go on from exactly, by step.
-
-    Args:
-        folder: The training's.
-        processes: How many have to find their random state.
-    """
-    found = {}
-    for path in _numbered(folder).values():
-        try:
-            # The last file of a checkpoint, in one process: one that parses closes it.
-            state = json.loads((path / _STATE_FILE).read_text(encoding="utf-8"))
-            step = int(state["global_step"])
-            if _goes_on(path, processes):
-                found[step] = path
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return dict(sorted(found.items()))
-
-
-def last_checkpoint(folder: Path, max_steps: float, processes: int = 1) -> Path | None:
-    """The latest checkpoint that leaves a step to do; None to begin anew.
-
-    A Trainer resumed from the checkpoint of the very last step would train one step too many.
-    """
-    usable = [path for step, path in checkpoints(folder, processes).items() if step < max_steps]
-    return usable[-1] if usable else None
-
-
-def remove_checkpoints(folder: Path, from_step: float = 0) -> None:
-    """Delete the checkpoints of a training, those before a step left alone; copies under other names stay."""
-    for step, path in _numbered(folder).items():
-        if step >= from_step:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _numbered(folder: Path) -> dict[int, Path]:
-    """What the Trainer named ``checkpoint-N``; a ``checkpoint-best`` is somebody's own."""
-    names = {path.name.removeprefix(_CHECKPOINT): path for path in folder.glob(f"{_CHECKPOINT}*")}
-    return {int(name): path for name, path in names.items() if name.isdecimal()}
-
-
-def _goes_on(path: Path, processes: int) -> bool:
-    ranks = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    if not all((path / name).is_file() for name in ranks):
-        return False
-    if not all(any(True for name in names for _ in path.glob(name)) for names in (_OPTIMIZER, _SCHEDULE)):
-        return False
-    torch_files = (file for pattern in _TORCH for file in path.glob(pattern) if file.name != "training_args.bin")
-    # torch.save writes a zip, whose directory stands at its end.
-    return all(map(zipfile.is_zipfile, torch_files)) and all(map(_is_whole, path.glob("*.safetensors")))
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether a safetensors file is as long as its header says: eight bytes of length, the header, the numbers."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if size > file.stat().st_size:
-            return False
-        header: dict[str, Any] = json.loads(stream.read(size))
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    return file.stat().st_size == 8 + size + int(end)
-
-
+CHECKSUMS: Final = "sha256.json"
+"""The file in a folder with the SHA-256 of every other file in it."""
 MODEL: Final = "model"
 """The folder in a stage's own with what it ended with."""
 ADAPTER: Final = "adapter"
@@ -276,7 +204,7 @@ class RecipeFolder:
         made that a run could go on with, nothing happens.
         """
         begun = any(self.stage(name).exists() for name in self._stages)
-        if begun or self.base_model.exists() or checkpoints(self.base):
+        if begun or self.base_model.exists() or any(self.base.glob("checkpoint-*")):
             return
         shutil.rmtree(self.base, ignore_errors=True)
         self._write(finished=False, refused=True)
@@ -338,6 +266,56 @@ def put_folder(part: Path, path: Path) -> None:
     write_checksums(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
+
+
+def write_checksums(folder: Path) -> None:
+    """Write the checksums of a folder that is full; as `check_whole`, it reads every byte once."""
+    found = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    found.pop(CHECKSUMS, None)
+    (folder / CHECKSUMS).write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+def check_whole(folder: Path, remedy: str) -> None:
+    """Compare a folder's files with the checksums that were written with them.
+
+    Args:
+        folder: One that was sealed, or an older one.
+        remedy: What to do where a file is another now.
+
+    Raises:
+        ConfigurationError: If a file is missing or has other bytes, or the checksums cannot be read.
+    """
+    sums = folder / CHECKSUMS
+    if not sums.exists() and not sums.is_symlink():
+        return
+    try:
+        noted = json.loads(sums.read_text(encoding="utf-8")) if sums.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        noted = None
+    if not isinstance(noted, dict) or not noted:
+        raise ConfigurationError(f"{sums}: found nothing that can be read, expected this folder's checksums; {remedy}")
+    for name, digest in noted.items():
+        path = folder / name
+        if not path.is_file():
+            raise ConfigurationError(f"{path}: found no file, expected the one that this run wrote; {remedy}")
+        try:
+            now = _digest(path)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: found a file that cannot be read ({error.strerror}); {remedy}") from None
+        if now != digest:
+            raise ConfigurationError(
+                f"{path}: found other bytes than this run wrote (damaged, or changed since); {remedy}"
+            )
+
+
+def checksum_of(value: Any) -> str:
+    """The SHA-256 of a JSON value, whatever the order of its keys and its blanks."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _differences(one: Any, other: Any, key: str = "") -> Iterator[str]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import shutil
 import signal
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final, Self
 
 import torch
 from datasets import Dataset  # type: ignore[import-untyped]
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from tqdm import tqdm  # type: ignore[import-untyped]
 from transformers import (
@@ -30,8 +33,8 @@ from transformers import (
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.training.data.packing import COLUMN, IGNORED, LABELS
-from ko_cpt_callbacks.training.folder import last_checkpoint, remove_checkpoints
 
 
 class Batcher:
@@ -96,9 +99,7 @@ class InterruptSave(TrainerCallback):
         self._before = signal.signal(signal.SIGINT, self._request)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
     def on_step_end(
@@ -177,12 +178,6 @@ class ProgressBar(TrainerCallback):
         """Show the latest training loss."""
         if self._bar is not None and logs and isinstance(logs.get(keys.LOSS), float):
             self._bar.set_postfix_str(f"loss {logs[keys.LOSS]:.3f}", refresh=False)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close the bar."""
-        self.close()
 
     def close(self) -> None:
         """Leave the bar as it stands, also after an interruption."""
@@ -285,3 +280,59 @@ def _stopped_at(folder: Path) -> float:
         return math.inf if stop is None else int(stop["step"])
     except (OSError, ValueError, TypeError, KeyError):
         return math.inf
+
+
+# A kill leaves files that are not there or cut off: going on from such a checkpoint ends in an error, or, where the
+# optimizer or the random state is missing, in another training without a word.
+_TORCH: Final = ("*.pt", "*.pth", "*.bin")
+# The optimizer's state: in one file, or cut into parts by FSDP or DeepSpeed.
+_OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*")
+# The schedule's; DeepSpeed may keep its own among its parts. Without it a Trainer begins the schedule anew, and takes
+# the optimizer's state from nowhere either, without a word.
+_SCHEDULE: Final = ("scheduler.pt", "global_step*")
+
+
+def last_checkpoint(folder: Path, max_steps: float, processes: int = 1) -> Path | None:
+    """The latest checkpoint that one can go on from exactly and that leaves a step to do; None to begin anew.
+
+    Args:
+        folder: The training's.
+        max_steps: A Trainer resumed from the checkpoint of the very last step would train one step too many.
+        processes: How many have to find their random state.
+    """
+    for step, path in sorted(_numbered(folder).items(), reverse=True):
+        if step < max_steps and _is_whole(path, processes):
+            return path
+    return None
+
+
+def remove_checkpoints(folder: Path, from_step: float = 0) -> None:
+    """Delete the checkpoints of a training, those before a step left alone; copies under other names stay."""
+    for step, path in _numbered(folder).items():
+        if step >= from_step:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """What the Trainer named ``checkpoint-N``; a ``checkpoint-best`` is somebody's own."""
+    names = {path.name.removeprefix("checkpoint-"): path for path in folder.glob("checkpoint-*")}
+    return {int(name): path for name, path in names.items() if name.isdecimal()}
+
+
+def _is_whole(path: Path, processes: int) -> bool:
+    ranks = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    if not all((path / name).is_file() for name in ranks):
+        return False
+    if not all(any(True for name in names for _ in path.glob(name)) for names in (_OPTIMIZER, _SCHEDULE)):
+        return False
+    torch_files = (file for pattern in _TORCH for file in path.glob(pattern) if file.name != "training_args.bin")
+    try:
+        # The last file of a checkpoint, in one process: one that parses closes it.
+        int(json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["global_step"])
+        for file in path.glob("*.safetensors"):
+            with safe_open(str(file), "pt"):  # which must be as long as its header says
+                pass
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        return False
+    # torch.save writes a zip, whose directory stands at its end.
+    return all(map(zipfile.is_zipfile, torch_files))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from training.made_checkpoint import checkpoint
 
-from ko_cpt_callbacks.training.folder import last_checkpoint, remove_checkpoints
+from ko_cpt_callbacks.training.trainer import last_checkpoint, remove_checkpoints
 
 
 def _cut(path: Path) -> None:

@@ -12,8 +12,7 @@ from training.made_checkpoint import checkpoint
 from writers import holding
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.training.checksum import check_whole
-from ko_cpt_callbacks.training.folder import RecipeFolder, locked, whole_folder
+from ko_cpt_callbacks.training.folder import RecipeFolder, check_whole, locked, whole_folder
 
 RECIPE = {"id": "tiny", "stages": {"lora": {"arguments": {"max_steps": 6}}}}
 

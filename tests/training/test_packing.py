@@ -7,7 +7,6 @@ from typing import Literal
 
 import pytest
 
-from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.training.data.packing import PackReport, mix_streams, pack_rows
 
 pytestmark = pytest.mark.both_versions
@@ -80,10 +79,3 @@ def test_without_shares_one_after_the_other() -> None:
     """Every stream whole."""
     mixed = mix_streams(streams(a=[1, 2], b=[], c=[3]), None, lambda size: size)
     assert list(mixed) == [("a", 1), ("a", 2), ("c", 3)]
-
-
-@pytest.mark.parametrize("shares", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": 1.0, "c": 1.0}])
-def test_wrong_shares(shares: dict[str, float]) -> None:
-    """A number above 0 for each stream, and for nothing else."""
-    with pytest.raises(ConfigurationError, match="expected a number above 0 for each of a, b"):
-        next(mix_streams(streams(a=[1], b=[1]), shares, lambda size: size))

@@ -131,6 +131,11 @@ class ShardStep:
                 self.makers[part.parts[0]].make(ShardPart(place.with_suffix(""), _read_part(place)))
             place.unlink(missing_ok=True)
 
+    def make(self, task: tuple[int, int]) -> int:
+        """Run a task where datatrove does not: its rank, of so many; and give its rank back."""
+        self(None, *task)
+        return task[0]
+
 
 @dataclass(frozen=True, slots=True)
 class PackStep:
@@ -162,29 +167,6 @@ class PackStep:
 
         bad = BadInputs() if self.skip_bad else None
         run_recipe(read_recipe(self.recipe, self.changes), self.output, RunOptions(resume=True, data=True, bad=bad))
-
-
-def _make(step: ShardStep, rank: int, tasks: int) -> None:
-    """What Ray runs."""
-    step(None, rank, tasks)
-
-
-@dataclass(frozen=True, slots=True)
-class _LocalTask:
-    """A task in another process of this machine.
-
-    Attributes:
-        step: What all tasks do.
-        tasks: How many there are.
-    """
-
-    step: ShardStep
-    tasks: int
-
-    def make(self, rank: int) -> int:
-        """Run one, and give its rank back."""
-        self.step(None, rank, self.tasks)
-        return rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +212,8 @@ class Executor:
     def _run(self, step: ShardStep) -> None:
         if self.name == "local":
             tasks = min(self.workers or usable_cores(), len(step.parts))
-            task = _LocalTask(step, tasks)
             with Workers(tasks) as workers:
-                for made in [workers.submit(self.name, task, rank) for rank in range(tasks)]:
+                for made in [workers.submit(self.name, step, (rank, tasks)) for rank in range(tasks)]:
                     made.result()
             return
         import ray
@@ -242,7 +223,7 @@ class Executor:
             tasks = min(self.workers or int(ray.cluster_resources().get("CPU", 1)), len(step.parts))
             given = ray.put(step)
             # One whose process or machine is lost is begun again, three times; what it had made stays.
-            ray.get([ray.remote(_make).remote(given, rank, tasks) for rank in range(tasks)])
+            ray.get([ray.remote(ShardStep.make).remote(given, (rank, tasks)) for rank in range(tasks)])
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from ko_cpt_callbacks.errors import ConfigurationError
-
 T = TypeVar("T")
 
 
@@ -30,19 +28,12 @@ def mix_streams(
         shares: Of the sum of sizes, in proportion to each other (Thunder: English 54, Korean 48, in tokens); None to
             take all streams whole, one after the other.
         size: Of an item, in what the shares are of.
-
-    Raises:
-        ConfigurationError: If the shares are not those of the streams, or not above 0.
     """
     if shares is None:
         for name, stream in streams.items():
             for item in stream:
                 yield name, item
         return
-    if shares.keys() != streams.keys() or not all(share > 0 for share in shares.values()):
-        raise ConfigurationError(
-            f"shares: found {dict(shares)}, expected a number above 0 for each of {', '.join(streams)}"
-        )
     taken = dict.fromkeys(streams, 0)
     while True:
         name = min(streams, key=lambda name: taken[name] / shares[name])

@@ -67,13 +67,15 @@ def remove_duplicates(shard: Shard, index: DuplicateIndex | None) -> tuple[list[
     if index is None or shard.sketches is None:
         return [], None
     found = index.add(shard.sketches)
+    sizes, names, heads = (shard.columns[name] for name in ("size", "id", "head"))
+    sizes = sizes.to_numpy()
     reports = removal_reports()
     kept = np.ones(len(found), dtype=np.bool_)
     for kind, report in zip(_NAMES, reports, strict=True):
-        report.documents, report.bytes = int(kept.sum()), int(shard.sizes[kept].sum())
+        report.documents, report.bytes = int(kept.sum()), int(sizes[kept].sum())
         for place, duplicate in enumerate(found):
             if duplicate is not None and duplicate.kind == kind:
                 reason = f"{duplicate.share:.0%} of it in a {'held-out' if kind == 'held-out' else 'former'} document"
-                report.drop(int(shard.sizes[place]), str(shard.names[place]), reason, str(shard.heads[place]))
+                report.drop(int(sizes[place]), names[place].as_py(), reason, heads[place].as_py())
                 kept[place] = False
     return reports, kept

@@ -29,7 +29,7 @@ from ko_cpt_callbacks.training.data.packing import (
     write_rows,
 )
 from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_reports, remove_duplicates
-from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, ShardStore, shards_of_files
+from ko_cpt_callbacks.training.data.shards import Encoded, Shard, ShardMaker, made_shards, shards_again, shards_of_files
 from ko_cpt_callbacks.training.data.sources import Source, identities, read_documents, source_key
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
@@ -190,9 +190,10 @@ def packed_rows(
             streams = {
                 source.name: _encoded(
                     source,
-                    readers[source.name],
-                    ShardStore(shards / source.name, workers),
-                    makers[source.name],
+                    made_shards(
+                        shards / source.name, workers, source.name, makers[source.name], readers[source.name]
+                    ),
+                    shards / source.name,
                     report[source.name],
                     index,
                     making.watch,
@@ -258,20 +259,27 @@ class _Reader:
 
 def _encoded(
     source: Source,
-    reader: _Reader,
-    store: ShardStore,
-    maker: ShardMaker,
+    first: Iterator[Shard],
+    folder: Path,
     report: SourceReport,
     index: DuplicateIndex | None,
     watch: Progress | None,
 ) -> Iterator[Encoded]:
-    """The documents of a source as often as it has passes; those that are duplicates in the first pass are in none."""
+    """The documents of a source as often as it has passes; those that are duplicates in the first pass are in none.
+
+    Args:
+        source: Of which they are.
+        first: Its shards, which are made in the first pass.
+        folder: Where they are from then on.
+        report: Filled.
+        index: Knows what was kept; None to keep all.
+        watch: Sees what is dropped.
+    """
     report.filters = [FilterReport(part.name) for part in source.filters]
     report.filters += [] if index is None else removal_reports()
     judged: list[tuple[list[FilterReport], Kept]] = []
     for number in range(source.passes):
-        shards = store.again() if number else store.shards(source.name, maker, reader)
-        for place, shard in enumerate(shards):
+        for place, shard in enumerate(shards_again(folder) if number else first):
             if not number:
                 judged.append(remove_duplicates(shard, index))
             told, kept = judged[place]

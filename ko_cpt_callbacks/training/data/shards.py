@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -46,8 +47,7 @@ Column = npt.NDArray[np.int64]
 _NOTHING: Final = np.empty(0, dtype=np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """Ids of a document with its marks, how many of them are no targets, the bytes of its text, and where it stood."""
 
     ids: Ids
@@ -55,49 +55,6 @@ class Encoded:
     size: int
     file: str
     number: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shard:
-    """Encoded documents, and what filters did before.
-
-    Attributes:
-        ids: Of all documents, one after the other.
-        ends: Where each one's end in them.
-        prompts: How many of each are no targets.
-        sizes: Bytes of each one's text.
-        numbers: How many documents its source gave before it.
-        files: Where each stands.
-        names: The id of each.
-        heads: The beginning of each one's text.
-        reports: One a filter, over this shard.
-        sketches: Where duplicates are looked for.
-    """
-
-    ids: Ids
-    ends: Column
-    prompts: Column
-    sizes: Column
-    numbers: Column
-    files: Any
-    names: Any
-    heads: Any
-    reports: tuple[FilterReport, ...]
-    sketches: Sketches | None
-
-    def documents(self, kept: npt.NDArray[np.bool_] | None) -> Iterator[Encoded]:
-        """The documents, in order.
-
-        Args:
-            kept: Which of them; None for all.
-        """
-        begin = 0
-        columns = (self.ends.tolist(), self.prompts.tolist(), self.sizes.tolist(), self.numbers.tolist())
-        files = self.files.to_pylist()
-        for place, (end, prompt, size, number) in enumerate(zip(*columns, strict=True)):
-            if kept is None or kept[place]:
-                yield Encoded(self.ids[begin:end], prompt, size, files[place], number)
-            begin = end
 
 
 class ShardPart(NamedTuple):
@@ -110,6 +67,40 @@ class ShardPart(NamedTuple):
 
     path: Path
     documents: Sequence[Document]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """Encoded documents, and what filters did before.
+
+    Attributes:
+        columns: Arrow arrays by name, a value a document, as `ShardMaker` puts them on disk.
+        reports: One a filter, over this shard.
+    """
+
+    columns: Mapping[str, Any]
+    reports: tuple[FilterReport, ...]
+
+    def documents(self, kept: npt.NDArray[np.bool_] | None) -> Iterator[Encoded]:
+        """The documents, in order.
+
+        Args:
+            kept: Which of them; None for all.
+        """
+        ids = self.columns["ids"].flatten().to_numpy()
+        known = (self.columns[name].to_pylist() for name in ("prompt", "size", "file", "number"))
+        for place, ((begin, end), *others) in enumerate(zip(pairwise(_ends(self.columns["ids"])), *known, strict=True)):
+            if kept is None or kept[place]:
+                yield Encoded(ids[begin:end], *others)
+
+    @property
+    def sketches(self) -> Sketches | None:
+        """Where duplicates are looked for."""
+        if "exact" not in self.columns:
+            return None
+        exact, keys, grams, sample = (self.columns[name] for name in ("exact", "keys", "grams", "sample"))
+        rows = keys.flatten().to_numpy().reshape(len(keys), -1 if len(keys) else 1)
+        return Sketches(exact.to_numpy(), rows, grams.to_numpy(), sample.flatten().to_numpy(), _ends(sample)[1:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +141,7 @@ class ShardMaker:
                     "prompt; cut it, or set unit to paragraph or line"
                 )
         ids: list[Ids] = []
-        for batch in _text_batches(kept):
+        for batch in _cut(kept, _BATCH_CHARACTERS, _BATCH_DOCUMENTS):
             encoded = self.encoder.encode([document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
             prompts = [document.prompt for document in batch]
@@ -201,24 +192,17 @@ def read_shard(path: Path, *, whole: bool) -> Shard | None:
         return None
     with pa.ipc.open_stream(content[size:]) as stream:
         table = stream.read_all()
-    column = dict(zip(table.column_names, map(_whole, table.columns), strict=True))
     reports = []
     for told in json.loads(table.schema.metadata[b"reports"]):
         examples = [DroppedExample(**example) for example in told.pop("examples")]
         reports.append(FilterReport(**told, examples=examples))
-    sketches = None
-    if "exact" in column:
-        sketches = Sketches(
-            column["exact"].to_numpy(),
-            column["keys"].flatten().to_numpy().reshape(len(table), -1 if len(table) else 1),
-            column["grams"].to_numpy(),
-            column["sample"].flatten().to_numpy(),
-            column["sample"].offsets.to_numpy()[1:].astype(np.int64),
-        )
-    prompts, sizes, numbers = (column[name].to_numpy() for name in ("prompt", "size", "number"))
-    ids, ends = column["ids"].flatten().to_numpy(), column["ids"].offsets.to_numpy()[1:].astype(np.int64)
-    texts = column["file"], column["id"], column["head"]
-    return Shard(ids, ends, prompts, sizes, numbers, *texts, tuple(reports), sketches)
+    return Shard(dict(zip(table.column_names, map(_whole, table.columns), strict=True)), tuple(reports))
+
+
+def _ends(lists: Any) -> Column:
+    """Where each list begins, and the last one ends."""
+    ends: Column = lists.offsets.to_numpy().astype(np.int64)
+    return ends
 
 
 def _whole(column: Any) -> Any:
@@ -234,11 +218,6 @@ def whole_text(document: Document) -> str:
 def _lists(values: Any, lengths: Column, kind: Any) -> Any:
     ends = np.concatenate(([0], np.cumsum(lengths)))
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, kind))
-
-
-def _text_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """A few documents at a time, fewer where they are long; one alone may be of any length."""
-    return _cut(documents, _BATCH_CHARACTERS, _BATCH_DOCUMENTS)
 
 
 def _cut(documents: Iterable[Document], characters: int, count: int, most: int = 0) -> Iterator[list[Document]]:
@@ -265,47 +244,40 @@ def _cut(documents: Iterable[Document], characters: int, count: int, most: int =
         yield batch
 
 
-class ShardStore:
-    """The shards of a source while rows are made of them.
+def made_shards(
+    folder: Path, workers: Workers, name: str, maker: ShardMaker, documents: Iterable[Document]
+) -> Iterator[Shard]:
+    """The shards of a source, in order; a few are made ahead.
 
     Args:
         folder: Where they are kept.
         workers: Who makes them.
+        name: Of the source.
+        maker: Makes those that are not there.
+        documents: All of its documents, also of shards that are there.
     """
+    waiting: list[Future[Path] | Shard] = []
+    ahead = 0 if workers.count == 1 else workers.count + 1
+    for part in shard_parts(folder, documents):
+        kept = read_shard(part.path, whole=False)
+        if kept is None and ahead:
+            maker.encoder.prepare([document.text for document in part.documents])
+        waiting.append(kept or workers.submit(name, maker, part))
+        if len(waiting) > ahead:
+            yield _ready(waiting.pop(0))
+    yield from map(_ready, waiting)
 
-    def __init__(self, folder: Path, workers: Workers) -> None:
-        self._folder = folder
-        self._workers = workers
 
-    def shards(self, name: str, maker: ShardMaker, documents: Iterable[Document]) -> Iterator[Shard]:
-        """The shards of a source, in order; a few are made ahead.
-
-        Args:
-            name: Of the source.
-            maker: Makes those that are not there.
-            documents: All of its documents, also of shards that are there.
-        """
-        waiting: list[Future[Path] | Shard] = []
-        ahead = 0 if self._workers.count == 1 else self._workers.count + 1
-        for part in shard_parts(self._folder, documents):
-            kept = read_shard(part.path, whole=False)
-            if kept is None and ahead:
-                maker.encoder.prepare([document.text for document in part.documents])
-            waiting.append(kept or self._workers.submit(name, maker, part))
-            if len(waiting) > ahead:
-                yield _ready(waiting.pop(0))
-        yield from map(_ready, waiting)
-
-    def again(self) -> Iterator[Shard]:
-        """The same shards once more."""
-        for path in sorted(self._folder.glob("*.arrow")):
-            shard = read_shard(path, whole=False)
-            if shard is None:
-                raise ConfigurationError(
-                    f"{path}: found a part of the rows that was damaged after it was written, expected it whole; go on "
-                    "with --resume, which makes it again"
-                )
-            yield shard
+def shards_again(folder: Path) -> Iterator[Shard]:
+    """The shards of a source once more."""
+    for path in sorted(folder.glob("*.arrow")):
+        shard = read_shard(path, whole=False)
+        if shard is None:
+            raise ConfigurationError(
+                f"{path}: found a part of the rows that was damaged after it was written, expected it whole; go on "
+                "with --resume, which makes it again"
+            )
+        yield shard
 
 
 @contextmanager

@@ -40,7 +40,6 @@ from ko_cpt_callbacks.training.folder import (
     RecipeFolder,
     part_of,
     put_folder,
-    remove_checkpoints,
     whole_folder,
 )
 from ko_cpt_callbacks.training.hub import load_pretrained
@@ -49,7 +48,7 @@ from ko_cpt_callbacks.training.model.layout import check_quantized
 from ko_cpt_callbacks.training.model.stage import merged, prepare_stage
 from ko_cpt_callbacks.training.model.trainable import untie
 from ko_cpt_callbacks.training.model.vocabulary import FERTILITY, extend, measure_fertility, train_tokenizer
-from ko_cpt_callbacks.training.trainer import train_stage
+from ko_cpt_callbacks.training.trainer import remove_checkpoints, train_stage
 
 
 def quantization_config(base: Base) -> BitsAndBytesConfig | None:

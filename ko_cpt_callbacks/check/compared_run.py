@@ -15,10 +15,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.asked import Asked
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.runs import judge_path
+from ko_cpt_callbacks.check.staged import stage_row, trains_of
 from ko_cpt_callbacks.check.terminal import one_of
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of
-from ko_cpt_callbacks.compare.stage import STAGE, Trains
+from ko_cpt_callbacks.compare.stage import Trains
 from ko_cpt_callbacks.compare.value import BITS, NATS, Measured
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
@@ -27,7 +28,6 @@ from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
 from ko_cpt_callbacks.run.observation import (
     EvalObservation,
     Observation,
-    SetupObservation,
     TrainObservation,
     finite_number,
 )
@@ -204,7 +204,8 @@ def as_compared(path: str, judged: Judgement) -> ComparedRun:
     """
     run, retention = judged.run, judged.watch.retention
     seen = run.observations()
-    start = NO_TRAINING if keys.MEASURED in judged.asked.record else _start(seen)
+    stage = stage_row(seen)
+    start = NO_TRAINING if keys.MEASURED in judged.asked.record else start_of(stage) if stage else ""
     known = _known(judged.asked)
     last = _last_evaluations(seen).values()
     sets = tuple(_compared_set(run, item, {**known, "start": start}, retention) for item in last)
@@ -217,7 +218,7 @@ def as_compared(path: str, judged: Judgement) -> ComparedRun:
         facts=judged.facts,
         sets=sets,
         training=None if training is None else replace(training, measured=replace(training.measured, **known)),
-        trains=_trains(seen),
+        trains=trains_of(stage),
         vocabulary=known["vocabulary"],
         tokens_per_gpu_hour=_last_number(run.rows, keys.TOKENS_PER_GPU_HOUR),
         start=start,
@@ -317,22 +318,6 @@ def _training(seen: Sequence[Observation]) -> ComparedSet | None:
     mean = sum(loss for _, loss in last) / len(last)
     measured = Measured("train", keys.TRAIN_PREFIX, mean, metric=keys.LOSS)
     return ComparedSet(measured, last[-1][0], points=len(last), first_step=last[0][0])
-
-
-def _start(seen: Sequence[Observation]) -> str:
-    rows = [item.values for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
-    return start_of(rows[-1]) if rows else ""
-
-
-def _trains(seen: Sequence[Observation]) -> Trains | None:
-    """What the last ``stage`` row says that is trained."""
-    rows = [item.values for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
-    if not rows:
-        return None
-    try:
-        return Trains.from_dict({name: rows[-1][name] for name in ("input", "output", "layers", "adapter")})
-    except (KeyError, ValueError, TypeError):
-        return None
 
 
 def _last_number(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:

@@ -6,7 +6,7 @@ end of a stage and the end of the one before, on the same text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -41,7 +41,9 @@ __all__ = [
     "StageChange",
     "StageJudgement",
     "judge_plan",
+    "stage_row",
     "start_delta",
+    "trains_of",
 ]
 
 _FORMAT: Final = 1
@@ -177,10 +179,6 @@ class _Read:
         folder = self.run.path.parent
         return folder if self.run.source is LogSource.ROWS else self.planned.path / keys.FOLDER
 
-    def setup(self, kind: str) -> list[SetupObservation]:
-        """Its set-up rows of a kind."""
-        return [item for item in self.seen if isinstance(item, SetupObservation) and item.kind == kind]
-
     def ends(self) -> dict[str, EvalObservation]:
         """The last evaluation of each set."""
         return {item.split: item for item in self.seen if isinstance(item, EvalObservation)}
@@ -226,7 +224,8 @@ def judge_plan(plan: Plan, options: CheckOptions | None = None) -> PlanJudgement
             beside = baseline_delta(baseline, names[index - 1], names[index])
             made = [replace(change, baseline=None if change.retention else beside) for change in made]
         judgement = judge_run(item.run, item.asked, _rows(item, made))
-        stages.append(StageJudgement(item.planned, "judged", judgement, trains=_trained(item)))
+        name = stage_row(item.seen).get("name")
+        stages.append(StageJudgement(item.planned, "judged", judgement, trains=name if isinstance(name, str) else None))
         changes.extend(made)
     unasked = tuple(options.targets) if not isinstance(read[-1], _Read) else ()
     return PlanJudgement(plan, tuple(stages), tuple(changes), baseline, unasked)
@@ -283,7 +282,11 @@ def _paired(start: EvalEnd, before: Path, end: EvalEnd, after: Path) -> StageDel
 
 def _rows(item: _Read, changes: Sequence[StageChange]) -> tuple[SetupObservation, ...]:
     """The differences as the rule reads them; one that the stage's own rows hold is not reported again."""
-    noted = {(row.values.get("before"), row.values.get("split")) for row in item.setup(STAGE_DIFFERENCE)}
+    noted = {
+        (row.values.get("before"), row.values.get("split"))
+        for row in item.seen
+        if isinstance(row, SetupObservation) and row.kind == STAGE_DIFFERENCE
+    }
     return tuple(
         SetupObservation(change.delta.step, STAGE_DIFFERENCE, change.delta.as_dict())
         for change in changes
@@ -291,27 +294,26 @@ def _rows(item: _Read, changes: Sequence[StageChange]) -> tuple[SetupObservation
     )
 
 
-def _last_stage_row(item: _Read) -> Mapping[str, Any]:
-    rows = item.setup(STAGE)
-    return rows[-1].values if rows else {}
+def stage_row(seen: Iterable[Observation]) -> Mapping[str, Any]:
+    """What the last ``stage`` row says; empty where there is none."""
+    rows = [item.values for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
+    return rows[-1] if rows else {}
 
 
-def _trained(item: _Read) -> str | None:
-    name = _last_stage_row(item).get("name")
-    return name if isinstance(name, str) else None
+def trains_of(row: Mapping[str, Any]) -> Trains | None:
+    """What a ``stage`` row says that is trained; None where it does not."""
+    try:
+        return Trains.from_dict({name: row[name] for name in Trains().as_dict()})
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _baseline_stage(item: _Read, baseline: Baseline | None) -> str | None:
     """The baseline's stage that a stage stands beside: by what its model trained, else by its name."""
     if baseline is None:
         return None
-    row = _last_stage_row(item)
-    words = {name: row[name] for name in Trains().as_dict() if name in row}
-    try:
-        trains = Trains.from_dict(words)
-    except (ValueError, TypeError):
-        return None
-    if words:
+    trains = trains_of(stage_row(item.seen))
+    if trains is not None:
         return matching_stage(trains, baseline).stage
     return item.planned.name if baseline.stage(item.planned.name) is not None else None
 

@@ -151,7 +151,7 @@ class _Shown:
             if segment.control or segment.text.replace("\n", "").isprintable():
                 yield segment
             else:
-                yield segment._replace(text="\n".join(map(printable, segment.text.split("\n"))))
+                yield segment._replace(text=printable_lines(segment.text))
 
 
 def print_page(page: RenderableType, width: int) -> None:

@@ -292,8 +292,8 @@ def _status(judged: dict[str, Judged], fail_on: str | None) -> int:
     if complaints:
         return _UNREADABLE
     found = [finding for one in judged.values() for _, finding in _findings(one)]
-    grave = fail_on is not None and any(_reaches(finding.severity, fail_on) for finding in found)
-    return _FAILED if grave else 0
+    least = len(_SEVERITIES) if fail_on is None else _SEVERITIES.index(fail_on)
+    return _FAILED if any(_SEVERITIES.index(finding.severity.value) >= least for finding in found) else 0
 
 
 def _complaints(judged: Judged) -> Iterator[str]:
@@ -329,7 +329,3 @@ def _family(named: Sequence[str]) -> tuple[FamilyRun, ...]:
     from ko_cpt_callbacks.compare.own import asked_family  # pydantic and YAML: only for who compares
 
     return asked_family(named)
-
-
-def _reaches(severity: Severity, threshold: str) -> bool:
-    return _SEVERITIES.index(severity.value) >= _SEVERITIES.index(threshold)

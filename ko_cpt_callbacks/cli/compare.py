@@ -184,8 +184,6 @@ def _compared(
             f"RUN: found {len(runs) or 'none'}, expected a run and --baseline, or two runs; list baselines with "
             "ko-cpt baselines"
         )
-    if "" in runs:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
     side = find_side(baseline) if baseline is not None else side_of_run(runs[0])
     checked_stage(side.baseline, stage)
     others = runs if baseline is not None else runs[1:]

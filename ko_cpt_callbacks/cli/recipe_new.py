@@ -22,7 +22,7 @@ from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import NAMES, files_of
 from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["NewRecipe", "RecipeOptions", "write_recipe"]
+__all__ = ["RecipeOptions", "write_recipe"]
 
 _LENGTH: Final = 2048
 """Tokens of a row where the base has positions for them; chosen, not measured."""
@@ -140,26 +140,16 @@ class RecipeOptions:
     target: str
 
 
-@dataclass(frozen=True)
-class NewRecipe:
-    """What was written.
-
-    Attributes:
-        path: The file.
-        memory: Bytes that it needs of the card; None where they are known only when the base is loaded.
-    """
-
-    path: Path
-    memory: int | None
-
-
-def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> NewRecipe:
+def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> int | None:
     """Write a recipe that is valid.
 
     Args:
         path: The new file.
         wishes: What it is for.
         force: Replace what is there.
+
+    Returns:
+        Bytes that it needs of the card; None where they are known only when the base is loaded.
 
     Raises:
         ConfigurationError: If the place is taken, there are no such texts, or the base does not fit the card.
@@ -186,7 +176,7 @@ def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> N
         write_whole(path, draft.text(path.parent, *way, parameters).encode())
     except OSError as error:
         raise ConfigurationError(f"{path}: found {error.strerror or error}, expected a place to write to") from None
-    return NewRecipe(path, memory)
+    return memory
 
 
 class _Draft:

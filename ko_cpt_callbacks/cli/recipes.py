@@ -142,13 +142,13 @@ def new(
             float(ask("hours: how long it may train", hours, 12.0)),
             str(ask("target: what the evaluation must reach, or none", target, _TARGET)),
         )
-        found = write_recipe(Path(path), wanted, force=force)
+        needed = write_recipe(Path(path), wanted, force=force)
         from ko_cpt_callbacks.cli.recipe_page import gibibytes
 
         memory = "its memory is known when the base is loaded"
-        if found.memory is not None:
-            memory = f"{gibibytes(found.memory)} GiB of {wanted.card:g}"
-        name = printable(shlex.quote(str(found.path)))
+        if needed is not None:
+            memory = f"{gibibytes(needed)} GiB of {wanted.card:g}"
+        name = printable(shlex.quote(str(Path(path))))
         typer.echo(f"{name}: written, {memory}. Read it, then: ko-cpt validate {name} && ko-cpt train {name} --smoke")
 
     guarded("recipes new", action)

@@ -97,7 +97,9 @@ def plot(subjects: Sequence[Subject], words: Catalogue) -> str:
         ahead = fans_of(subjects[0], words).lines
         axis, charts = axis_of(subjects[0], ahead), run_charts(subjects[0], words, ahead)[:1]
         heads = [element("text", subjects[0].name, x=16, y=26, class_="head")]
-        heads.append(element("text", shortened(_verdict_text(subjects[0], words), 118), x=16, y=47, class_="soft"))
+        verdict = words.say(f"short {subjects[0].facts.verdict.value}")
+        text = shortened(f"{verdict} · {progress_line(subjects[0], words)}", 118)
+        heads.append(element("text", text, x=16, y=47, class_="soft"))
     else:
         axis, charts, heads = shared_axis(subjects), shared_charts(subjects, words), []
     wide = (1 + 2 * EDGE) * axis.width
@@ -120,10 +122,6 @@ def plot(subjects: Sequence[Subject], words: Catalogue) -> str:
         ),
         encoding="unicode",
     ) + "\n"  # fmt: skip
-
-
-def _verdict_text(subject: Subject, words: Catalogue) -> str:
-    return " · ".join((words.say(f"short {subject.facts.verdict.value}"), progress_line(subject, words)))
 
 
 def _panel(chart: Chart, drawing: Drawing, axis: Axis, words: Catalogue) -> tuple[list[Element], int]:

@@ -76,6 +76,18 @@ def test_a_stage_that_was_not_begun(tmp_path: Path) -> None:
     assert _cells(_page(tmp_path), "lora") == ["lora", "not begun"]
 
 
+def test_stages_that_were_never_evaluated(tmp_path: Path) -> None:
+    """Tokens and the last training loss; one that was not begun has no numbers."""
+    folders = staged.plan(tmp_path, NAMES)
+    record = staged.stage(folders[0], "embedding", (6.0, 4.0)) / "ko_cpt" / "rows.jsonl"
+    lines = [line for line in record.read_text("utf-8").splitlines() if json.loads(line)["kind"] != "eval"]
+    record.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    page = _page(tmp_path)
+    assert "stage tokens last training loss" in [" ".join(line.split()) for line in page.splitlines()]
+    assert _cells(page, "embedding")[1] == "200,000" and len(_cells(page, "embedding")) == 3
+    assert _cells(page, "lora") == ["lora", "not begun"]
+
+
 def test_the_baseline_stands_beside(run: Path) -> None:
     """RedWhale's change of the matching stage, with a word on what it is worth."""
     page = _page(run, "redwhale")

@@ -409,6 +409,17 @@ def test_several_are_one_table(tmp_path: Path) -> None:
     assert "exact: ahead" not in compare(first, better).stdout.splitlines()[0]
 
 
+def test_runs_beside_a_published_one(tmp_path: Path) -> None:
+    """Its figures are a row as a run's are, behind what is better; sets that must not be forgotten come last."""
+    runs = [write_run(tmp_path / name, {"eval_ko": sums(loss), "eval_old": sums(text=3)})
+            for name, loss in (("a", 3.0), ("b", 2.9))]  # fmt: skip
+    rows = _table(*runs, "--baseline", "published")
+    assert [row[0].partition(" · ")[0] for row in rows if row[-1] == "reference"] == ["published"]
+    assert [(row[0], row[1], row[-1]) for row in rows[-2:]] == [
+        (name, "eval_old", "not comparable: a retention set") for name in "ab"
+    ]
+
+
 def test_a_page_of_one_comparison_gives_its_reasons_in_a_few_words(tmp_path: Path) -> None:
     """Why it is not exact is one line; the sentences are behind --all."""
     run = write_run(tmp_path / "a", {"eval_ko": sums(3.0)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,14 @@ def test_the_set_with_a_target_comes_first(tmp_path: Path) -> None:
     assert [one["set"] for one in judged(folder, "--retention", "ko")["forecasts"]] == ["eval_en", "eval_ko"]
     alone = [row for row in heading(0.5) if not isinstance(row, EvalObservation)]
     assert [one["set"] for one in judged(run_folder(tmp_path / "alone", alone))["forecasts"]] == ["train"]
+
+
+def test_a_target_that_the_median_does_not_reach(tmp_path: Path) -> None:
+    """The page has its probability, and no step."""
+    page = check(run_folder(tmp_path / "half", heading(0.5)), "--target", "eval_exact_loss<0.5").stdout
+    assert re.search(r" · eval_exact_loss<0\.5(@end)? has 1 %(?!, at)", " ".join(page.split()))
+    (found,) = judged(tmp_path / "half", "--target", "eval_exact_loss<0.5")["forecasts"]
+    assert found["targets"][0]["step_to_reach"] is None
 
 
 def test_a_run_that_is_over_heads_nowhere(tmp_path: Path) -> None:

@@ -47,9 +47,10 @@ def numbers_of(file: RecipeFile) -> tuple[Page, ParameterCount]:
     """The numbers of a recipe's model when its stages begin, and the recipe with its shape: see `memory_of`."""
     if file.base.folder is not None and installed_folder() is not None:
         with suppress(ImportError):  # torch, or what transformers needs, is not there
-            from ko_cpt_callbacks.training.model.config import local_layout
+            from ko_cpt_callbacks.training.model.config import read_base
 
-            return local_layout(file.recipe, file.base.folder)
+            page, _, count = read_base(file.recipe, file.path.parent)
+            return page, count
     config = file.base.config
     if config is not None and config.shape is not None and config.unusual:
         raise NotCountedError(

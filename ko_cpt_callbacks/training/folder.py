@@ -40,10 +40,7 @@ def locked(folder: Path, run: Path) -> Iterator[None]:
     try:
         hold = lock.take()
     except OSError as error:
-        raise ConfigurationError(
-            f"{run}: found a place that cannot be written to ({error.strerror}), expected a folder for the run; name "
-            "another one with --output"
-        ) from None
+        raise _unwritable(run, error) from None
     try:
         if hold is FolderWriter.OTHER:
             raise ConfigurationError(
@@ -222,26 +219,20 @@ class RecipeFolder:
         stages = [{"name": name, "folder": folder} for name, folder in self._stages.items()]
         plan = {**notes, "format": FORMAT, "recipe": self._recipe, "stages": stages}
         plan.pop(_SUM, None)
-        plan[_SUM] = checksum_of(plan)
+        plan[_SUM] = _sum_of(plan)
         try:
             write_whole(self.plan, f"{json.dumps(plan, ensure_ascii=False, indent=2)}\n".encode())
         except OSError as error:
-            raise ConfigurationError(
-                f"{self.path}: found a place that cannot be written to ({error.strerror}), expected a folder for the "
-                "run; name another one with --output"
-            ) from None
+            raise _unwritable(self.path, error) from None
 
     def _read(self) -> dict[str, Any]:
         if not self.plan.exists():
             return {}
-        try:
-            plan = json.loads(self.plan.read_text(encoding="utf-8")) if self.plan.is_file() else None
-        except (OSError, ValueError, RecursionError):
-            plan = None
-        if not isinstance(plan, dict):
+        plan = _mapping_in(self.plan)
+        if plan is None:
             raise ConfigurationError(f"{self.plan}: found no plan that can be read, expected {_OWN_PLAN}")
         noted = plan.pop(_SUM, None)
-        if noted is not None and noted != checksum_of(plan):  # plans from before there was one have none
+        if noted is not None and noted != _sum_of(plan):  # plans from before there was one have none
             raise ConfigurationError(f"{self.plan}: found a damaged or changed plan, expected {_OWN_PLAN}")
         return plan
 
@@ -263,16 +254,11 @@ def part_of(path: Path) -> Path:
 
 def put_folder(part: Path, path: Path) -> None:
     """Put a filled folder at its place, with its checksums; what stood there goes."""
-    write_checksums(part)
+    found = {file.relative_to(part).as_posix(): _digest(file) for file in sorted(part.rglob("*")) if file.is_file()}
+    found.pop(CHECKSUMS, None)
+    (part / CHECKSUMS).write_text(json.dumps(found, indent=2), encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
-
-
-def write_checksums(folder: Path) -> None:
-    """Write the checksums of a folder that is full; as `check_whole`, it reads every byte once."""
-    found = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    found.pop(CHECKSUMS, None)
-    (folder / CHECKSUMS).write_text(json.dumps(found, indent=2), encoding="utf-8")
 
 
 def check_whole(folder: Path, remedy: str) -> None:
@@ -288,11 +274,8 @@ def check_whole(folder: Path, remedy: str) -> None:
     sums = folder / CHECKSUMS
     if not sums.exists() and not sums.is_symlink():
         return
-    try:
-        noted = json.loads(sums.read_text(encoding="utf-8")) if sums.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        noted = None
-    if not isinstance(noted, dict) or not noted:
+    noted = _mapping_in(sums)
+    if not noted:
         raise ConfigurationError(f"{sums}: found nothing that can be read, expected this folder's checksums; {remedy}")
     for name, digest in noted.items():
         path = folder / name
@@ -308,9 +291,24 @@ def check_whole(folder: Path, remedy: str) -> None:
             )
 
 
-def checksum_of(value: Any) -> str:
-    """The SHA-256 of a JSON value, whatever the order of its keys and its blanks."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _mapping_in(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file; None where no such file is there, or something else in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unwritable(run: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"{run}: found a place that cannot be written to ({error.strerror}), expected a folder for the run; name "
+        "another one with --output"
+    )
+
+
+def _sum_of(plan: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

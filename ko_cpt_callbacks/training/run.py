@@ -38,7 +38,7 @@ from ko_cpt_callbacks.training.data.report import (
 )
 from ko_cpt_callbacks.training.data.rows import Making, PackedRows
 from ko_cpt_callbacks.training.folder import RecipeFolder, locked
-from ko_cpt_callbacks.training.model.config import base_layout, load_config, with_config
+from ko_cpt_callbacks.training.model.config import read_base
 from ko_cpt_callbacks.training.model.vocabulary import FERTILITY
 from ko_cpt_callbacks.training.model.weights import Weights
 from ko_cpt_callbacks.training.recipe import Recipe
@@ -157,9 +157,8 @@ def _with_config(file: RecipeFile, processes: PartialState, say: Callable[[str],
     if base.model is None:
         return file
     with processes.main_process_first():
-        config = load_config(base, file.path.parent)
-    page = with_config(file.recipe, config)
-    experts = base_layout(page, config).experts
+        page, _, count = read_base(file.recipe, file.path.parent)
+    experts = count.experts
     if experts and any(stage.lora is not None for stage in page.stages.values()):
         left = "" if base.quantization == "none" else f", and they are not in {base.quantization}"
         said = f"base: all experts of a layer are one parameter ({', '.join(experts)})"

@@ -23,7 +23,9 @@ from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.hf.model.trained_parts import held_rows
 from ko_cpt_callbacks.recipe.family import NotCountedError, count_page
 from ko_cpt_callbacks.recipe.memory import recipe_memory
+from ko_cpt_callbacks.recipe.parameter_count import ParameterCount
 from ko_cpt_callbacks.recipe.reading import RecipeFile
+from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.smoke import (
     PROMPT_FIELD,
     TEXT_FIELD,
@@ -36,7 +38,7 @@ from ko_cpt_callbacks.training.arguments import check_arguments, training_argume
 from ko_cpt_callbacks.training.data.recipe_data import RecipeTexts
 from ko_cpt_callbacks.training.folder import RecipeFolder, whole_folder
 from ko_cpt_callbacks.training.hub import load_pretrained, said
-from ko_cpt_callbacks.training.model.config import KEY, base_layout, load_config, place_of, with_config
+from ko_cpt_callbacks.training.model.config import KEY, place_of, read_base
 from ko_cpt_callbacks.training.recipe import Recipe
 
 # The first is what a few steps of a few stages need, and new tokens are learned from. All chosen, not measured.
@@ -75,11 +77,12 @@ def own_smoke(file: RecipeFile, output: Path, device: str, *, resume: bool) -> t
     training_arguments({**first, "use_cpu": device == "cpu"}, output, file.recipe.seed)  # which set processes up
     processes = PartialState()
     folder.check_free()
-    with processes.main_process_first():
-        config = None if file.recipe.base.model is None else load_config(file.recipe.base, file.path.parent)
-    if config is not None:
-        file = replace(file, recipe=with_config(file.recipe, config))
-    needed = _needed(file, config)
+    config = count = None
+    if file.recipe.base.model is not None:
+        with processes.main_process_first():
+            page, config, count = read_base(file.recipe, file.path.parent)
+        file = replace(file, recipe=page)
+    needed = _needed(file.recipe, count)
     with processes.main_process_first():
         if processes.is_main_process:
             _make(file, folder, texts, config, resume=resume)
@@ -153,10 +156,9 @@ def small(config: Any) -> Any:
     return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
-def _needed(file: RecipeFile, config: Any) -> int | None:
+def _needed(page: Page, count: ParameterCount | None) -> int | None:
     try:
-        count = count_page(file.recipe) if config is None else base_layout(file.recipe, config)
-        return max(memory.bytes for memory in recipe_memory(file.recipe, count))
+        return max(memory.bytes for memory in recipe_memory(page, count or count_page(page)))
     except NotCountedError:
         return None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -95,4 +96,31 @@ def batches(items: Iterable[T], size: int = _BATCH) -> Iterator[list[T]]:
     """Items in lists of ``size``; the last one may be shorter."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
+        yield batch
+
+
+def cut(
+    items: Iterable[T], length: Callable[[T], int], longest: int, count: int = sys.maxsize, growing_to: int = 0
+) -> Iterator[list[T]]:
+    """Items in lists of so many, or fewer that are so long together; one alone may be of any length.
+
+    Args:
+        items: In order.
+        length: Of an item.
+        longest: Sum of the lengths in the first list.
+        count: Items of the first list.
+        growing_to: Up to that sum each list is twice as large as the one before; 0: all are as large as the first.
+    """
+    batch: list[T] = []
+    size = 0
+    for item in items:
+        own = length(item)
+        if batch and (len(batch) == count or size + own > longest):
+            yield batch
+            batch, size = [], 0
+            if 2 * longest <= growing_to:
+                longest, count = 2 * longest, 2 * count
+        batch.append(item)
+        size += own
+    if batch:
         yield batch

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 from datasets import Dataset  # type: ignore[import-untyped]
@@ -34,6 +34,9 @@ from ko_cpt_callbacks.training.data.sources import Source, identities, read_docu
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
 from ko_cpt_callbacks.workers import Workers
+
+if TYPE_CHECKING:
+    from ko_cpt_callbacks.training.data.executor import Executor
 
 _FORMAT: Final = 4
 _ROWS_FILE: Final = "rows.arrow"
@@ -95,19 +98,6 @@ class Progress(Protocol):
         """See that a filter dropped some more."""
 
 
-class Elsewhere(Protocol):
-    """Has shards made before rows are packed of them, on other machines too."""
-
-    def make(self, folder: Path, documents: Mapping[str, Iterable[Document]], makers: Mapping[str, ShardMaker]) -> None:
-        """Make all shards that are not there; those that are not made are made when rows are packed.
-
-        Args:
-            folder: Of the shards, with one for each source in it.
-            documents: Of each source.
-            makers: Of each source.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Making:
     """How rows are made.
@@ -115,12 +105,12 @@ class Making:
     Attributes:
         workers: Processes that filter and encode; with 1 this one does.
         watch: Sees each document that is read, and what filters dropped.
-        elsewhere: Makes shards first; None: the workers make all.
+        elsewhere: Makes shards before, on other machines too; None: the workers make all.
     """
 
     workers: int = 1
     watch: Progress | None = None
-    elsewhere: Elsewhere | None = None
+    elsewhere: Executor | None = None
 
 
 def packed_rows(

@@ -23,7 +23,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.training.data.encode import Document
+from ko_cpt_callbacks.training.data.encode import Document, cut
 from ko_cpt_callbacks.training.data.filters import (
     EXAMPLE_CHARACTERS,
     DroppedExample,
@@ -141,7 +141,7 @@ class ShardMaker:
                     "prompt; cut it, or set unit to paragraph or line"
                 )
         ids: list[Ids] = []
-        for batch in _cut(kept, _BATCH_CHARACTERS, _BATCH_DOCUMENTS):
+        for batch in cut(kept, _length, _BATCH_CHARACTERS, _BATCH_DOCUMENTS):
             encoded = self.encoder.encode([document.text for document in batch])
             # Encoded apart, so that no token goes over from the one into the other.
             prompts = [document.prompt for document in batch]
@@ -220,28 +220,8 @@ def _lists(values: Any, lengths: Column, kind: Any) -> Any:
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values, kind))
 
 
-def _cut(documents: Iterable[Document], characters: int, count: int, most: int = 0) -> Iterator[list[Document]]:
-    """Lists of so many documents, or fewer with so many characters together.
-
-    Args:
-        documents: In order.
-        characters: Of the first list.
-        count: Documents of the first list.
-        most: Up to so many characters each list is twice as large as the one before; 0: all are as large as the first.
-    """
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        length = len(document.prompt) + len(document.text)
-        if batch and (len(batch) == count or size + length > characters):
-            yield batch
-            batch, size = [], 0
-            if 2 * characters <= most:
-                characters, count = 2 * characters, 2 * count
-        batch.append(document)
-        size += length
-    if batch:
-        yield batch
+def _length(document: Document) -> int:
+    return len(document.prompt) + len(document.text)
 
 
 def made_shards(
@@ -316,7 +296,7 @@ def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[ShardPa
         folder: Of the source's shards.
         documents: All of the source.
     """
-    parts = _cut(documents, _FIRST_CHARACTERS, _FIRST_DOCUMENTS, _SHARD_CHARACTERS)
+    parts = cut(documents, _length, _FIRST_CHARACTERS, _FIRST_DOCUMENTS, _SHARD_CHARACTERS)
     return (ShardPart(folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
 
 

@@ -16,6 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from ko_cpt_callbacks.training.data.encode import cut
+
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
@@ -46,16 +48,7 @@ def mixed(values: Hashes) -> Hashes:
 
 def few(texts: Iterable[str]) -> Iterator[list[str]]:
     """Texts in lists that are looked at at once; one alone may be of any length."""
-    batch: list[str] = []
-    length = 0
-    for text in texts:
-        if batch and length + len(text) > TOGETHER:
-            yield batch
-            batch, length = [], 0
-        batch.append(text)
-        length += len(text)
-    if batch:
-        yield batch
+    return cut(texts, len, TOGETHER)
 
 
 def spans(begins: Numbers, lengths: Numbers) -> Numbers:

@@ -29,6 +29,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from ko_cpt_callbacks.training.data.encode import batches, control_ids, encode_texts
 from ko_cpt_callbacks.training.data.sketch import BLANKS, spans
+from ko_cpt_callbacks.training.model.bpe import steps_of
 
 Ids = npt.NDArray[np.int32]
 
@@ -65,7 +66,7 @@ def words_are_apart(layout: Mapping[str, Any], pre_tokenizer: Any) -> bool:
     model = layout["model"]
     if model["type"] != "BPE" or model.get("dropout"):
         return False
-    steps = _parts(layout, "normalizer")
+    steps = steps_of(layout["normalizer"])
     if not all(step["type"] in ("NFC", "NFKC", "NFD", "Prepend") or _is_mark(step) for step in steps):
         return False
     prepends = any(step["type"] == "Prepend" for step in steps)
@@ -76,7 +77,7 @@ def words_are_apart(layout: Mapping[str, Any], pre_tokenizer: Any) -> bool:
         # The space in front of it and the text behind it would each get a mark of their own.
         if prepends and not token["special"] and not token["normalized"]:
             return False
-    steps = _parts(layout, "pre_tokenizer")
+    steps = steps_of(layout["pre_tokenizer"])
     if not all(map(_cuts_alike, steps)):
         return False
     if any(step["type"] == "Metaspace" and step.get("split", True) for step in steps):
@@ -96,16 +97,8 @@ def lines_are_apart(layout: Mapping[str, Any], pre_tokenizer: Any) -> bool:
         layout: The ``tokenizer.json`` of one whose words are apart.
         pre_tokenizer: The same tokenizer's.
     """
-    normal = all(part["type"] in ("NFC", "NFD") for part in _parts(layout, "normalizer"))
-    return normal and all(map(_cuts_alike, _parts(layout, "pre_tokenizer"))) and _cuts(pre_tokenizer, "\n", "")
-
-
-def _parts(layout: Mapping[str, Any], name: str) -> list[Any]:
-    step = layout[name]
-    if step is None:
-        return []
-    inner = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}[name]
-    return list(step[inner]) if step["type"] == "Sequence" else [step]
+    normal = all(part["type"] in ("NFC", "NFD") for part in steps_of(layout["normalizer"]))
+    return normal and all(map(_cuts_alike, steps_of(layout["pre_tokenizer"]))) and _cuts(pre_tokenizer, "\n", "")
 
 
 def _is_mark(part: Mapping[str, Any]) -> bool:
@@ -181,7 +174,7 @@ class WordEncoder:
             # A vocabulary whose numbers have gaps may have given that number away.
             own = given.id_to_token(self._cut) in (None, _CUT) and self._cut not in self._control
             self._apart = self._apart and own
-            if any(part["type"] == "Prepend" for part in _parts(layout, "normalizer")):
+            if any(part["type"] == "Prepend" for part in steps_of(layout["normalizer"])):
                 self._space = ""  # one is put in front of every text: here it is that of the word
         self._untried = _TRIED
 

@@ -137,7 +137,7 @@ def read_layout(tokenizer: Any) -> BpeLayout:
     if model["type"] != "BPE" or model.get("dropout"):
         kind = f"a {model['type']} model" + (" with dropout" if model.get("dropout") else "")
         raise _unusable(tokenizer, kind, "only BPE without dropout can be extended")
-    if any(part["type"] == "ByteLevel" for part in _steps(document["normalizer"])):
+    if any(part["type"] == "ByteLevel" for part in steps_of(document["normalizer"])):
         raise _unusable(tokenizer, "a normalizer that writes bytes", "only a ByteLevel pre-tokenizer is understood")
     try:
         reading = read_fast(tokenizer)
@@ -146,7 +146,7 @@ def read_layout(tokenizer: Any) -> BpeLayout:
     tokens: dict[str, int] = tokenizer.get_vocab()
     if sorted(tokens.values()) != list(range(len(tokens))):
         raise _unusable(tokenizer, "ids with gaps", "fill them before it is extended")
-    metaspace = next((part for part in _steps(document["pre_tokenizer"]) if part["type"] == "Metaspace"), None)
+    metaspace = next((part for part in steps_of(document["pre_tokenizer"]) if part["type"] == "Metaspace"), None)
     return BpeLayout(
         document=document,
         byte_level=reading.kind == "byte-level",
@@ -168,12 +168,12 @@ def with_backend(tokenizer: Any, backend: Tokenizer) -> Any:
     return made
 
 
-def _steps(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def steps_of(part: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
     """A normalizer or pre-tokenizer without the sequences that hold its steps."""
     if part is None:
         return []
     inner = part.get("normalizers") or part.get("pretokenizers")
-    return [part] if inner is None else [step for child in inner for step in _steps(child)]
+    return [part] if inner is None else [step for child in inner for step in steps_of(child)]
 
 
 def _unusable(tokenizer: Any, found: str, fix: str) -> ConfigurationError:

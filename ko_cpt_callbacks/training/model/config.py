@@ -35,14 +35,28 @@ def place_of(base: Base, beside: Path) -> tuple[str, dict[str, str]]:
     return base.model, ({} if base.revision is None else {"revision": base.revision})
 
 
-def load_config(base: Base, beside: Path) -> Any:
-    """The configuration of a base that is loaded.
+def read_base(page: Page, beside: Path) -> tuple[Page, Any, ParameterCount]:
+    """A recipe that agrees with the configuration of the base that it loads; no weight is read.
+
+    Args:
+        page: The recipe.
+        beside: Its folder.
+
+    Returns:
+        The recipe with its base's shape, that configuration, and what the model is made of when the stages begin.
 
     Raises:
-        ConfigurationError: If it cannot be loaded.
+        ConfigurationError: If the configuration cannot be loaded or used, they differ, or something that the recipe
+            trains is not in the model.
     """
-    path, more = place_of(base, beside)
-    return load_pretrained(AutoConfig, path, KEY, **more)
+    path, more = place_of(page.base, beside)
+    config = load_pretrained(AutoConfig, path, KEY, **more)
+    page = with_config(page, config)
+    count = when_stages_begin(page, read_layout(empty_model(config)))
+    _check_targets(page, count)
+    if page.base.quantization != "none":
+        check_quantizable(count, page.base.quantization)
+    return page, config, count
 
 
 def shape_of(config: Any) -> Shape:
@@ -105,40 +119,8 @@ def _different(config: Any, said: Shape) -> Iterator[tuple[str, Any, Any]]:
     yield from differences(found, said)
 
 
-def base_layout(page: Page, config: Any) -> ParameterCount:
-    """What the model of a recipe is made of when the stages begin; no weight is read.
-
-    Args:
-        page: A recipe whose base is loaded, with its shape.
-        config: Of transformers.
-
-    Raises:
-        ConfigurationError: If something that the recipe trains is not in it.
-    """
-    count = when_stages_begin(page, read_layout(empty_model(config)))
-    check_targets(page, count)
-    if page.base.quantization != "none":
-        check_quantizable(count, page.base.quantization)
-    return count
-
-
-def local_layout(page: Page, folder: Path) -> tuple[Page, ParameterCount]:
-    """The same of a base that is a folder, and the recipe with its shape.
-
-    Raises:
-        ConfigurationError: If its configuration cannot be used, or something that the recipe trains is not in it.
-    """
-    config = load_pretrained(AutoConfig, folder, KEY)
-    page = with_config(page, config)
-    return page, base_layout(page, config)
-
-
-def check_targets(page: Page, count: ParameterCount) -> None:
-    """Whether every name of LoRA's ``target_modules`` is that of a linear layer of the blocks.
-
-    Raises:
-        ConfigurationError: If one is not.
-    """
+def _check_targets(page: Page, count: ParameterCount) -> None:
+    """Whether every name of LoRA's ``target_modules`` is that of a linear layer of the blocks."""
     paths = [linear.path for linear in count.linears]
     for stage, part in page.stages.items():
         if part.lora is None or isinstance(part.lora, str) or isinstance(part.lora.target_modules, str):

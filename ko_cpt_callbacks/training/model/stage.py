@@ -234,7 +234,7 @@ def merged(model: PeftModel) -> Any:
             "expected the same: one adapter for the whole run"
         )
     base: Any = model.merge_and_unload()
-    if hasattr(base, "peft_config"):
+    if hasattr(base, "peft_config"):  # peft before 0.21
         del base.peft_config
     if getattr(base.config, "tie_word_embeddings", False) and not is_tied(base):
         base.tie_weights()

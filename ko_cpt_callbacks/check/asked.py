@@ -17,8 +17,7 @@ from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.file import read_text
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.watch.argument import Limits
-from ko_cpt_callbacks.watch.recorded import FIX
-from ko_cpt_callbacks.watch.spec import WatchSpec
+from ko_cpt_callbacks.watch.spec import FIX, WatchSpec
 
 __all__ = ["Asked", "CheckOptions", "asked_by", "asked_of", "read_recorded_run"]
 

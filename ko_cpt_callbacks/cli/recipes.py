@@ -291,12 +291,12 @@ def _tell_doubts(page: Page) -> None:
     from ko_cpt_callbacks.compare.registry import baseline_data
     from ko_cpt_callbacks.rules.registry import known_limits
     from ko_cpt_callbacks.watch.plausibility import doubts_of
-    from ko_cpt_callbacks.watch.spec import WatchSpec
+    from ko_cpt_callbacks.watch.spec import WatchSpec, recipe_kwargs
 
     language = language_of("", None, os.environ) or DEFAULT_LANGUAGE
     known, values = known_limits(), page.model_dump(include={"task", "eval", "stages"})
     for name in page.stages:
-        spec = WatchSpec.from_recipe(known, baseline_data, values, name)
+        spec = WatchSpec.from_kwargs(known, baseline_data, **recipe_kwargs(values, name))
         for doubt in doubts_of(spec.targets, spec.task):
             word = "note" if doubt.severity is Severity.INFO else doubt.severity.value
             typer.echo(printable(f"{word}: stages.{name}.watch.targets: {doubt.message(language)}"))

@@ -54,11 +54,6 @@ class PointLimit(int):
 def checked_code(where: str, code: object, known: Collection[str]) -> str:
     """A code, if there is a rule of it.
 
-    Args:
-        where: Where it was found, for the error.
-        code: The code.
-        known: Codes that there are.
-
     Raises:
         ConfigurationError: For one that there is not; of one that has another name by now, says which.
     """
@@ -115,11 +110,6 @@ def _as_number(value: object, *, whole: bool) -> float | None:
 
 def checked_limits(where: str, given: Mapping[Any, Any], known: Limits) -> dict[str, dict[str, float]]:
     """Limits by code and name, if the rules have them.
-
-    Args:
-        where: Where they were found, for the error.
-        given: What was given.
-        known: The limits of all rules, as they are.
 
     Raises:
         ConfigurationError: As `checked_code` and `checked_limit` do, or for what is no mapping of names to numbers.
@@ -186,10 +176,6 @@ def asked_rules(
     rules: Iterable[str | Limits] | Limits | None, known: Limits
 ) -> tuple[Sequence[str], dict[str, dict[str, float]]]:
     """Codes of the rules to ask, and limits: a mapping gives limits and leaves no rule out, a list selects.
-
-    Args:
-        rules: As it was given.
-        known: The limits of all rules, as they are.
 
     Raises:
         ConfigurationError: For a code or a limit that is not known, or anything else.
@@ -281,6 +267,5 @@ def one_of(name: str, value: object, known: Sequence[str]) -> None:
     """
     if value in known:
         return
-    near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigurationError(f"KoCPTCallback({name}=…): found {value!r}, expected one of {', '.join(known)}.{hint}")
+    expected = f"expected one of {', '.join(known)}.{_near(value, known)}"
+    raise ConfigurationError(f"KoCPTCallback({name}=…): found {value!r}, {expected}")

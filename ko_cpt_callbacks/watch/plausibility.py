@@ -99,10 +99,6 @@ def doubt(metric: str, level: float, task: str, bytes_per_token: float | None = 
 def most_bits(loss: float, bytes_per_token: float | None) -> float:
     """Bits per byte of a loss per token; where bytes are not known the most it can be, as no token has less than one.
 
-    Args:
-        loss: Nats per token.
-        bytes_per_token: UTF-8 bytes per token, above 0; ``None``: not known.
-
     >>> round(most_bits(1.0, 3.6), 2), round(most_bits(1.0, None), 2)
     (0.4, 1.44)
     """
@@ -170,10 +166,6 @@ class TargetDoubt:
 
 def doubts_of(targets: Iterable[Target], task: str) -> tuple[TargetDoubt, ...]:
     """What speaks against the targets whose level is known before any row, in their order.
-
-    Args:
-        targets: What a run must reach.
-        task: As in `ko_cpt_callbacks.watch.plausibility.doubt`.
 
     >>> from ko_cpt_callbacks.watch.target import parse_targets
     >>> [one.variant for one in doubts_of(parse_targets(["ppl<3", "eval_ko_ppl<20"]), "cpt")]

@@ -1,6 +1,6 @@
 """Everything that is watched, in one description: of a callback, of a run that is read again, of a recipe's stage.
 
-It comes from what a user writes (`WatchSpec.from_kwargs`), from a recipe (`WatchSpec.from_recipe`), from ``run.json``
+It comes from what a user writes (`WatchSpec.from_kwargs`), or a recipe (`recipe_kwargs`), from ``run.json``
 (`WatchSpec.from_run_json`), and from one of these with a command's options (`WatchSpec.from_options`). What there is to
 be named, rules with their limits and baselines, is handed in: this room knows none.
 """
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
-from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, language_of
-from ko_cpt_callbacks.run.file import clip
+from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, language_of, retired
+from ko_cpt_callbacks.run.file import clip, name_of
+from ko_cpt_callbacks.run.folder import RUN_FORMAT
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.watch.argument import (
     AUTO,
@@ -27,22 +28,16 @@ from ko_cpt_callbacks.watch.argument import (
     stop_codes,
     texts,
 )
-from ko_cpt_callbacks.watch.recorded import (
-    FIX,
-    present,
-    recorded,
-    recorded_codes,
-    recorded_grace,
-    recorded_limits,
-    recorded_texts,
-)
 from ko_cpt_callbacks.watch.stopping import Grace, Patience, read_grace, read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, Target, parse_target, parse_targets
 
-__all__ = ["TASKS", "WatchSpec", "recipe_kwargs"]
+__all__ = ["FIX", "TASKS", "WatchSpec", "recipe_kwargs"]
 
 TASKS: Final = ("cpt", "sft", "other")
 """What a run can be declared to be: continued pretraining, supervised fine-tuning, anything else."""
+
+FIX: Final = "move it away to judge the rows with the default rules"
+"""What to do with a ``run.json`` that cannot be used."""
 
 # Rules that only a target makes speak, by the beginnings of their codes.
 _TARGET_CODES: Final = ("target-", "eval-too-small")
@@ -104,17 +99,10 @@ class WatchSpec:
         Args:
             known: The limits of all rules, as they are.
             find_baseline: Gives the baseline of an id.
-            targets: As the callback has it; so are the others.
-            baseline: An id, or the baseline itself.
-            stage: One of the baseline's stages.
-            task: One of `TASKS`.
-            retention: Names of sets.
-            stop_on: Codes.
             grace: Steps, ``step:N`` or ``tokens:N``.
             patience: Evaluations.
             min_delta: Nats per token, or a percentage as text.
             rules: Codes, limits by code, or both in a list.
-            language: A language; None: English.
 
         Raises:
             ConfigurationError: For a value that cannot be used; names the argument, the value, and what is expected.
@@ -142,23 +130,6 @@ class WatchSpec:
         )
 
     @classmethod
-    def from_recipe(
-        cls, known: Limits, find_baseline: Callable[[str], BaselineData], values: Mapping[str, Any], stage: str
-    ) -> WatchSpec:
-        """Make it of a recipe's stage.
-
-        Args:
-            known: As in `from_kwargs`.
-            find_baseline: As in `from_kwargs`.
-            values: The recipe's values, as `recipe_kwargs` reads them.
-            stage: Name of the stage.
-
-        Raises:
-            ConfigurationError: As `from_kwargs` does.
-        """
-        return cls.from_kwargs(known, find_baseline, **recipe_kwargs(values, stage))
-
-    @classmethod
     def from_run_json(
         cls, run: object, where: str, check_baseline: Callable[[BaselineData, str], object]
     ) -> WatchSpec:
@@ -168,7 +139,6 @@ class WatchSpec:
         (`unknown`). A file of an earlier version may lack anything but the task.
 
         Args:
-            run: The file's JSON.
             where: The file, for errors.
             check_baseline: Raises for a baseline and a stage that cannot be used.
 
@@ -176,7 +146,7 @@ class WatchSpec:
             UnreadableRunError: If the file is of another version, or says something that cannot be watched: a verdict
                 that silently left out a target would be worse than none.
         """
-        watch = recorded(run, where)
+        watch = _recorded(run, where)
         task = watch.get("task")
         if task not in TASKS:
             expected = f"expected one of {', '.join(TASKS)}; {FIX}"
@@ -188,8 +158,8 @@ class WatchSpec:
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 found = f"found no baseline that can be used ({error})"
                 raise UnreadableRunError(f'{where}: under "watch": {found}; {FIX}') from None
-        targets = recorded_texts(where, watch, "targets") or ()
-        retention = recorded_texts(where, watch, "retention") or ()
+        targets = _recorded_texts(where, watch, "targets") or ()
+        retention = _recorded_texts(where, watch, "retention") or ()
         patience = watch.get("patience")
         try:
             goals = parse_targets(targets)
@@ -199,14 +169,14 @@ class WatchSpec:
             return cls(
                 targets=goals,
                 task=task,
-                rules=present(recorded_texts(where, watch, "rules")),
+                rules=_present(_recorded_texts(where, watch, "rules")),
                 patience=read_patience(patience, None if patience is None else watch.get("min_delta")),
                 retention=checked_retention(retention),
                 baseline=baseline,
                 stage=AUTO if baseline is None or stage is None else stage,
-                limits=recorded_limits(where, watch.get("limits")),
-                stop_on=recorded_codes(watch.get("stop_on")),
-                grace=recorded_grace(watch.get("grace")),
+                limits=_recorded_limits(where, watch.get("limits")),
+                stop_on=_recorded_codes(watch.get("stop_on")),
+                grace=_recorded_grace(watch.get("grace")),
                 language=language if language in LANGUAGES else DEFAULT_LANGUAGE,
             )
         except ConfigurationError as error:
@@ -234,12 +204,7 @@ class WatchSpec:
         Args:
             known: The limits of all rules, as they are: what it does not name is left out.
             recorded: What ``run.json`` says; None: there is none.
-            task: An option's value; None or nothing where it was not given. So are the others.
-            targets: Texts of targets.
-            baseline: A baseline.
-            retention: Names of sets.
-            limits: Limits by code and name, checked.
-            language: A language.
+            limits: Checked.
 
         Raises:
             ConfigurationError: If a target, a retention set or a limit cannot be used.
@@ -279,11 +244,7 @@ class WatchSpec:
         }
 
     def unknown(self, known: Limits) -> tuple[str, ...]:
-        """Its codes and limits (``loss-spike.most``) that are not known here.
-
-        Args:
-            known: The limits of all rules, as they are.
-        """
+        """Its codes and limits (``loss-spike.most``) that are not known here."""
         codes = (code for code in self.rules or () if code not in known)
         names = ((code, name) for code, own in self.limits.items() for name in own if name not in known.get(code, ()))
         return (*codes, *(f"{code}.{name}" for code, name in names))
@@ -306,7 +267,6 @@ def recipe_kwargs(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
 
     Args:
         values: ``task``; ``eval``: by set, ``retention``; ``stages``: by stage, ``watch`` with the arguments.
-        stage: Name of the stage.
     """
     watch = dict(values["stages"][stage]["watch"])
     sets = values["eval"]
@@ -324,3 +284,64 @@ def recipe_kwargs(values: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def _with(rules: tuple[str, ...] | None, more: Iterable[str]) -> tuple[str, ...] | None:
     """Codes with others behind them, each once; where all rules are asked, all."""
     return None if rules is None else tuple(dict.fromkeys((*rules, *more)))
+
+
+def _recorded(run: object, where: str) -> Mapping[str, Any]:
+    """What a ``run.json`` has under ``watch``."""
+    if not isinstance(run, dict):
+        raise UnreadableRunError(f"{where}: found {name_of(run)}, expected a run.json (an object); {FIX}")
+    number = run.get("format")
+    if number != RUN_FORMAT or isinstance(number, bool):
+        expected = f"expected {RUN_FORMAT}; a newer ko-cpt reads it, or {FIX}"
+        raise UnreadableRunError(f'{where}: "format" is {clip(number)}, {expected}')
+    watch = run.get("watch", run.get("told"))  # "told" before 0.1.0
+    if not isinstance(watch, dict):
+        raise UnreadableRunError(f'{where}: found {name_of(watch)} under "watch", expected an object; {FIX}')
+    return watch
+
+
+def _present(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The codes by their present names; one that has none is left out."""
+    if codes is None:
+        return None
+    return tuple(now for now in dict.fromkeys(retired().get(one, one) for one in codes) if now)
+
+
+def _recorded_limits(where: str, value: object) -> dict[str, dict[str, float]]:
+    """Limits by code and name; none where the file is of a version that has none."""
+    if value is None:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for code, limits in value.items() if isinstance(value, dict) else [(None, None)]:
+        if not isinstance(code, str) or not isinstance(limits, dict):
+            expected = "expected limits by code and name"
+            raise UnreadableRunError(f'{where}: "watch.limits" is {clip(value)}, {expected}; {FIX}')
+        for name, number in limits.items():
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise UnreadableRunError(
+                    f'{where}: "watch.limits.{code}.{name}" is {clip(number)}, expected a number; {FIX}'
+                )
+        found[retired().get(code, code)] = limits
+    return found
+
+
+def _recorded_texts(where: str, watch: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
+    """A list of texts under ``watch``; None where there is none."""
+    value = watch.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UnreadableRunError(f'{where}: "watch.{name}" is {clip(value)}, expected a list of texts; {FIX}')
+    return tuple(value)
+
+
+def _recorded_codes(value: object) -> frozenset[str]:
+    """What stopped the run where it asked to; what is none stops nothing, and no verdict depends on it."""
+    return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
+
+
+def _recorded_grace(value: object) -> Grace:
+    """The same of what must have happened before."""
+    counts = [value.get(name) if isinstance(value, dict) else None for name in ("steps", "tokens")]
+    steps, tokens = (count if isinstance(count, int) and not isinstance(count, bool) else 0 for count in counts)
+    return Grace(max(steps, 0), max(tokens, 0))

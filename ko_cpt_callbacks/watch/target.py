@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,20 +24,17 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 
-__all__ = [
-    "END", "EXAMPLE", "FORM", "METRICS", "OTHER_NAMES", "PRESETS", "STEP", "TOKENS", "Target", "parse_target",
-    "parse_targets", "refused", "shortest_percent", "target_parts", "whole",
-]  # fmt: skip
+__all__ = ["END", "METRICS", "PRESETS", "TOKENS", "Target", "parse_target", "parse_targets", "refused"]
 
 METRICS: Final = (keys.EXACT_LOSS, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE)
 """What a target can be set on, as it is called in a row."""
 
 END: Final = "end"
-STEP: Final = "step"
+_STEP: Final = "step"
 TOKENS: Final = "tokens"
-FORM: Final = "[SET_]METRIC<NUMBER[%][@end|@step:N|@tokens:N][,confirm=N][,confidence=C]"
-EXAMPLE: Final = "eval_exact_loss<3.0@end"
-OTHER_NAMES: Final = {"perplexity": keys.PPL, "bpb": keys.BITS_PER_BYTE, "bits_byte": keys.BITS_PER_BYTE}
+_FORM: Final = "[SET_]METRIC<NUMBER[%][@end|@step:N|@tokens:N][,confirm=N][,confidence=C]"
+_EXAMPLE: Final = "eval_exact_loss<3.0@end"
+_OTHER_NAMES: Final = {"perplexity": keys.PPL, "bpb": keys.BITS_PER_BYTE, "bits_byte": keys.BITS_PER_BYTE}
 
 
 def refused(where: str, found: str, expected: str, fix: str, near: str | None = None) -> ConfigurationError:
@@ -46,7 +43,11 @@ def refused(where: str, found: str, expected: str, fix: str, near: str | None = 
     return ConfigurationError(f"target {where}: found {found}, expected {expected}; {fix}.{hint}")
 
 
-def whole(text: str) -> int | None:
+def _near(found: str, known: Iterable[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(found, list(known), 1)), None)
+
+
+def _whole(text: str) -> int | None:
     """A count as people write it (``2000``, ``2_000``, ``1e9``); ``None`` where it is no whole number above 0."""
     try:
         return int(text) if int(text) > 0 else None
@@ -59,7 +60,7 @@ def whole(text: str) -> int | None:
     return int(number) if math.isfinite(number) and number >= 1 and number.is_integer() else None
 
 
-def shortest_percent(fraction: float) -> str:
+def _shortest_percent(fraction: float) -> str:
     """The fewest digits of a percentage that read back as ``fraction``."""
     for digits in range(1, 18):
         text = f"{fraction * 100:.{digits}g}"
@@ -74,19 +75,11 @@ _TEXT: Final = re.compile(
 )
 
 
-def target_parts(text: str, presets: Collection[str]) -> dict[str, Any]:
-    """The arguments of a `ko_cpt_callbacks.watch.target.Target` that a text stands for.
-
-    Args:
-        text: The text form, without blanks around it.
-        presets: Names that stand for a whole target, to tell which one was probably meant.
-
-    Raises:
-        ConfigurationError: If it cannot be read; five parts, on one line.
-    """
+def _parts(text: str) -> dict[str, Any]:
+    """The arguments of a `Target` that a text stands for."""
     parts = _TEXT.fullmatch(text)
     if parts is None:
-        raise refused(repr(text), "a text that is no target", FORM, *_unread(text, presets))
+        raise refused(repr(text), "a text that is no target", _FORM, *_unread(text))
     if parts["sign"] != "<":
         near = f"{parts['name']}<{text[parts.start('bound') :]}"
         raise refused(repr(text), f"{parts['sign']!r}", "'<': every metric is better the lower", "write <", near)
@@ -105,13 +98,13 @@ def target_parts(text: str, presets: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _unread(text: str, presets: Collection[str]) -> tuple[str, str | None]:
+def _unread(text: str) -> tuple[str, str | None]:
     """The fix and the near miss for a text without the shape of a target."""
-    near = next(iter(difflib.get_close_matches(text, presets, 1)), None)
+    near = _near(text, PRESETS)
     if near is None and re.fullmatch(r"[\w-]*[A-Za-z][\w-]*", text):
         # A shell takes an unquoted "<3.0@end" for a file to read from.
-        return "quote it in a shell ('eval_exact_loss<3.0@end') or name a preset: " + ", ".join(presets), EXAMPLE
-    return f"write for example {EXAMPLE}", near or EXAMPLE
+        return "quote it in a shell ('eval_exact_loss<3.0@end') or name a preset: " + ", ".join(PRESETS), _EXAMPLE
+    return f"write for example {_EXAMPLE}", near or _EXAMPLE
 
 
 def _split_and_metric(name: str, text: str) -> tuple[str, str]:
@@ -122,13 +115,13 @@ def _split_and_metric(name: str, text: str) -> tuple[str, str]:
             return name.removesuffix(f"_{metric}"), metric
     rest = text[len(name) :]
     near: str | None = None
-    for other, metric in OTHER_NAMES.items():
+    for other, metric in _OTHER_NAMES.items():
         if name == other or name.endswith(f"_{other}"):
             near = f"{name.removesuffix(other)}{metric}{rest}"
     if near is None:
         known = [*METRICS, *(keys.key("eval", metric) for metric in METRICS)]
-        close = difflib.get_close_matches(name, known, 1)
-        near = f"{close[0]}{rest}" if close else None
+        close = _near(name, known)
+        near = close and f"{close}{rest}"
     raise refused(
         repr(text), f"metric {name!r}", f"a name that ends in one of {', '.join(METRICS)}", "name one of them", near
     )
@@ -138,7 +131,7 @@ def _parsed(number: str, text: str) -> float:
     try:
         return float(number)
     except ValueError:
-        raise refused(repr(text), f"bound {number!r}", "a number", f"write for example {EXAMPLE}", EXAMPLE) from None
+        raise refused(repr(text), f"bound {number!r}", "a number", f"write for example {_EXAMPLE}", _EXAMPLE) from None
 
 
 def _options(options: str, text: str) -> dict[str, Any]:
@@ -153,7 +146,7 @@ def _options(options: str, text: str) -> dict[str, Any]:
             else:
                 raise ValueError
         except ValueError:
-            near = next(iter(difflib.get_close_matches(name, ("confirm", "confidence"), 1)), None)
+            near = _near(name, ("confirm", "confidence"))
             raise refused(
                 repr(text), f"option {option!r}", "confirm=N or confidence=C, each once",
                 "write for example ,confirm=2", near and f"{near}=",
@@ -207,9 +200,7 @@ class Target:
         """Checks every value, and brings ``by`` and ``below`` into one form."""
         where = f"{self.split}_{self.metric}"
         if self.metric not in METRICS:
-            near = OTHER_NAMES.get(self.metric) or next(
-                iter(difflib.get_close_matches(str(self.metric), METRICS, 1)), None
-            )
+            near = _OTHER_NAMES.get(self.metric) or _near(str(self.metric), METRICS)
             raise refused(where, f"metric {self.metric!r}", f"one of {', '.join(METRICS)}", "name one of them", near)
         if not isinstance(self.split, str) or not re.fullmatch(r"[^\s<>@,=%]+", self.split):
             raise refused(
@@ -235,7 +226,7 @@ class Target:
     def _bound(self, where: str) -> float:
         found = f"bound {self.below!r}"
         if not _is_number(self.below) or not math.isfinite(self.below):
-            raise refused(where, found, "a finite number", f"write for example {EXAMPLE}")
+            raise refused(where, found, "a finite number", f"write for example {_EXAMPLE}")
         below = float(self.below)
         if self.relative:
             if not -1.0 < below < 0.0:
@@ -258,22 +249,20 @@ class Target:
         kind, colon, count = str(self.by).strip().partition(":")
         if kind == END and not colon:
             return END
-        number = whole(count) if colon else None
-        if kind in (STEP, TOKENS) and number is not None:
+        number = _whole(count) if colon else None
+        if kind in (_STEP, TOKENS) and number is not None:
             return f"{kind}:{number}"
-        if kind in (STEP, TOKENS) or whole(kind) is not None:
-            near = f"step:{whole(kind)}" if whole(kind) is not None else f"{kind}:1000"
+        if kind in (_STEP, TOKENS) or _whole(kind) is not None:
+            near = f"step:{_whole(kind)}" if _whole(kind) is not None else f"{kind}:1000"
         else:
-            near = {"steps": STEP, "token": TOKENS}.get(kind) or next(
-                iter(difflib.get_close_matches(kind, (END, STEP, TOKENS), 1)), END
-            )
-            near = near if near == END else f"{near}:{whole(count) or 1000}"
+            near = {"steps": _STEP, "token": TOKENS}.get(kind) or _near(kind, (END, _STEP, TOKENS)) or END
+            near = near if near == END else f"{near}:{_whole(count) or 1000}"
         raise refused(where, f"deadline {self.by!r}", _DEADLINES, f"write for example @{near}", f"@{near}")
 
     @property
     def deadline_step(self) -> int | None:
         """The optimizer step of a ``step:N`` deadline."""
-        return int(self.by.partition(":")[2]) if self.by.startswith(STEP) else None
+        return int(self.by.partition(":")[2]) if self.by.startswith(_STEP) else None
 
     @property
     def deadline_tokens(self) -> int | None:
@@ -287,7 +276,7 @@ class Target:
 
     def __str__(self) -> str:
         """The text form; `parse_target` gives back an equal target."""
-        bound = f"{shortest_percent(self.below)}%" if self.relative else repr(self.below)
+        bound = f"{_shortest_percent(self.below)}%" if self.relative else repr(self.below)
         confirm = "" if self.confirm == 1 else f",confirm={self.confirm}"
         confidence = "" if self.confidence == 0.95 else f",confidence={self.confidence!r}"
         return f"{self.name}<{bound}@{self.by}{confirm}{confidence}"
@@ -315,11 +304,11 @@ def parse_target(text: str) -> Target:
     -0.3
     """
     if not isinstance(text, str):
-        raise refused(repr(text), type(text).__name__, f"a text {FORM}", f"write for example {EXAMPLE}")
+        raise refused(repr(text), type(text).__name__, f"a text {_FORM}", f"write for example {_EXAMPLE}")
     text = text.strip()
     if text in PRESETS:
         return PRESETS[text]
-    return Target(**target_parts(text, PRESETS))
+    return Target(**_parts(text))
 
 
 def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target, ...]:
@@ -329,7 +318,7 @@ def parse_targets(values: Iterable[Target | str] | Target | str) -> tuple[Target
         ConfigurationError: If one cannot be read, or two are the same.
     """
     if isinstance(values, Mapping):
-        raise refused("targets", "a mapping", f"a list of texts {FORM}", f"write for example {EXAMPLE}")
+        raise refused("targets", "a mapping", f"a list of texts {_FORM}", f"write for example {_EXAMPLE}")
     listed = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     found: list[Target] = []
     for value in listed:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.watch.spec import WatchSpec
+from ko_cpt_callbacks.watch.spec import WatchSpec, recipe_kwargs
 from ko_cpt_callbacks.watch.stopping import Grace, Patience
 from ko_cpt_callbacks.watch.target import parse_targets
 
@@ -109,7 +109,7 @@ def test_a_recipe_s_stage() -> None:
         "eval": {"en": {"retention": True}, "ko": {"retention": False}},
         "stages": {"one": {"watch": {**watch, "grace": 5, "patience": None, "min_delta": None}}},
     }
-    spec = WatchSpec.from_recipe(KNOWN, _find, values, "one")
+    spec = WatchSpec.from_kwargs(KNOWN, _find, **recipe_kwargs(values, "one"))
     assert [str(one) for one in spec.targets] == ["eval_ko_exact_loss<3.0@end", "eval_en_ppl<9.0@end"]
     assert (spec.retention, spec.stage, spec.baseline, spec.grace) == (("en",), "lora", RUN, Grace(steps=5))
     assert (spec.stop_on, spec.rules) == ({"non-finite"}, tuple(KNOWN))

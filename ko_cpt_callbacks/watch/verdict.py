@@ -22,7 +22,7 @@ stops (`close`), a deadline that it did not reach is no miss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -43,10 +43,7 @@ from ko_cpt_callbacks.watch.measurement import NO_LOOKS, Looks, MeasuredLevel, m
 from ko_cpt_callbacks.watch.plausibility import DOUBTED_NATS, Implausible, doubt, fell_at_once
 from ko_cpt_callbacks.watch.target import END, Target
 
-__all__ = [
-    "PLAN", "PLANNED_STEPS", "Outcome", "TargetState", "Verdict", "advance", "advance_all", "close", "close_all",
-    "keep_all",
-]  # fmt: skip
+__all__ = ["Outcome", "TargetState", "Verdict", "advance", "close", "keep"]
 
 
 class Outcome(StrEnum):
@@ -180,33 +177,12 @@ def close(target: Target, task: str, state: TargetState) -> Verdict | None:
     return _say(state, verdict)[1]
 
 
-def advance_all(
-    targets: tuple[Target, ...], task: str, states: tuple[TargetState, ...], seen: Observation
-) -> tuple[tuple[TargetState, ...], tuple[Verdict, ...]]:
-    """`advance` for several targets."""
-    both = [advance(target, task, state, seen) for target, state in zip(targets, states, strict=True)]
-    return tuple(state for state, _ in both), tuple(verdict for _, verdict in both if verdict is not None)
-
-
-def close_all(targets: tuple[Target, ...], task: str, states: tuple[TargetState, ...]) -> tuple[Verdict, ...]:
-    """`close` for several targets."""
-    found = [close(target, task, state) for target, state in zip(targets, states, strict=True)]
-    return tuple(verdict for verdict in found if verdict is not None)
-
-
-def keep_all(
-    targets: tuple[Target, ...], states: tuple[TargetState, ...], said: tuple[Finding, ...]
-) -> tuple[TargetState, ...]:
-    """The states with the outcomes that were reported of an evaluation which another of its step has replaced."""
+def keep(target: Target, state: TargetState, found: Iterable[Finding]) -> TargetState:
+    """The state with the outcomes that were reported of an evaluation which another of its step has replaced."""
     outcomes = {f"target-{one.value}": one for one in Outcome}
-    kept = []
-    for target, state in zip(targets, states, strict=True):
-        for one in said:
-            outcome = outcomes.get(one.code)
-            if outcome is not None and one.values.get("target") == str(target) and outcome not in state.said:
-                state = replace(state, said=(*state.said, outcome))
-        kept.append(state)
-    return tuple(kept)
+    own = (outcomes.get(one.code) for one in found if one.values.get("target") == str(target))
+    said = dict.fromkeys([*state.said, *(one for one in own if one is not None)])
+    return state if len(said) == len(state.said) else replace(state, said=tuple(said))
 
 
 def _planned(state: TargetState, seen: SetupObservation) -> TargetState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, TypeAlias
 
@@ -10,8 +11,9 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch import verdict
 from ko_cpt_callbacks.watch.target import Target
-from ko_cpt_callbacks.watch.verdict import Outcome, TargetState, Verdict, advance_all, close_all, keep_all
+from ko_cpt_callbacks.watch.verdict import Outcome, TargetState, Verdict
 
 __all__ = ["TargetInconclusive", "TargetMet", "TargetMissed"]
 
@@ -55,21 +57,24 @@ class OutcomeRule(Rule):
 
     def step(self, state: _States, seen: Observation, signals: Signals) -> tuple[_States, Found]:
         """Speaks at the evaluation that confirms or the deadline that passes, or at the Trainer's last row."""
-        state, verdicts = advance_all(self.targets, self.task, _trained(state, signals.run), seen)
-        return state, self._found(state, verdicts)
+        known = zip(self.targets, _trained(state, signals.run), strict=True)
+        both = [verdict.advance(target, self.task, one, seen) for target, one in known]
+        state = tuple(one for one, _ in both)
+        return state, self._found(state, [brought for _, brought in both])
 
     def keep(self, state: _States, found: Found) -> _States:
         """A verdict that was reported of an evaluation stands, also where another of its step replaces that one."""
-        return keep_all(self.targets, state, found)
+        return tuple(verdict.keep(target, one, found) for target, one in zip(self.targets, state, strict=True))
 
     def close(self, state: _States, signals: Signals) -> Found:
         """Speaks where the history ends before the deadline, or without the Trainer's last row."""
         row = signals.run.length.row_step
         known = tuple(replace(one, last_step=row or one.last_step) for one in _trained(state, signals.run))
-        return self._found(known, close_all(self.targets, self.task, known))
+        both = zip(self.targets, known, strict=True)
+        return self._found(known, [verdict.close(target, self.task, one) for target, one in both])
 
-    def _found(self, state: _States, verdicts: tuple[Verdict, ...]) -> Found:
-        own = [one for one in verdicts if one.outcome is self.outcome]
+    def _found(self, state: _States, verdicts: Sequence[Verdict | None]) -> Found:
+        own = [one for one in verdicts if one is not None and one.outcome is self.outcome]
         return tuple(
             Finding(
                 self.code,

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from ko_cpt_callbacks.hf.audit.data import training_facts
 from ko_cpt_callbacks.hf.model.facts import plain, versions
 from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE
-from ko_cpt_callbacks.run.kind import TrainerKind, trainer_kind
+from ko_cpt_callbacks.run.kind import TrainerKind, kind_of_model, kind_of_trainer
 
 __all__ = ["TrainerReading", "attempt_facts", "continued_parts", "read_trainer"]
 
@@ -62,9 +62,7 @@ def read_trainer(trainer: Any, args: Any, model: nn.Module | None) -> TrainerRea
         model: Its model; None where it is not known.
     """
     base: Any = _unwrapped(model)
-    kind = trainer_kind(
-        () if trainer is None else _names(trainer),
-        _names(args),
+    kind = kind_of_trainer([*(() if trainer is None else _names(trainer)), *_names(args)]) or kind_of_model(
         () if base is None else _names(base),
         encoder_decoder=bool(getattr(getattr(base, "config", None), "is_encoder_decoder", False)),
         has_head=_has_head(base),

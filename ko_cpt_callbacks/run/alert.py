@@ -183,8 +183,6 @@ def alert_output(where: str, given: Iterable[str] | str, language: str, environm
         where: The argument, for the error.
         given: A severity (the least that is sent; ``warning`` where none is given), addresses as Apprise has them
             (``slack://…``, ``mailto://…``, ``json://…``), or ``$NAME`` for one in an environment variable.
-        language: Of the sentences.
-        environment: Environment variables.
 
     Raises:
         ConfigurationError: For a text that is neither, an address that Apprise does not know, or without Apprise. An

@@ -171,10 +171,8 @@ def evaluation_line(
 
     Args:
         row: An evaluation line of ``rows.jsonl``; what it lacks is left out, or replaced by the reason.
-        language: Of the words.
         before: What the set had reached before.
         after: What it has reached now.
-        goals: What the sets are to get below.
     """
     prefix, said = str(row.get(keys.SPLIT, "eval")), catalogue(language)
     values = {name: row.get(keys.key(prefix, name)) for name in _SHOWN}

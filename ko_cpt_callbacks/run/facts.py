@@ -6,7 +6,7 @@ Defined here once; ``callback.summary()``, every ``--json`` and every page take 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -70,15 +70,7 @@ class RunFacts:
 
     def as_dict(self) -> dict[str, Any]:
         """As strict JSON."""
-        return {
-            "state": self.state.value,
-            "complete": self.complete,
-            "steps_done": self.steps_done,
-            "steps_planned": self.steps_planned,
-            "verdict": self.verdict.value,
-            "kind": None if self.kind is None else self.kind.value,
-            "stopped_by": self.stopped_by,
-        }
+        return {name: getattr(value, "value", value) for name, value in asdict(self).items()}
 
 
 def facts_of(
@@ -87,8 +79,6 @@ def facts_of(
     """The facts of one run.
 
     Args:
-        summary: What the run has reached.
-        findings: Everything that was found in it.
         running: Whether it trains now.
         stopped_by: What stopped it, where that stands beside its rows; what its rows say comes first.
     """
@@ -111,10 +101,8 @@ def facts_of(
     found = list(findings)
     if state is RunState.FAILED or any(item.severity is Severity.ERROR for item in found):
         verdict = RunVerdict.STOP
-    elif (
-        state is RunState.UNFINISHED
-        or any(item.severity is Severity.WARNING for item in found)
-        or any(item.code == _TOO_LITTLE for item in found)
+    elif state is RunState.UNFINISHED or any(
+        item.severity is Severity.WARNING or item.code == _TOO_LITTLE for item in found
     ):
         verdict = RunVerdict.LOOK
     else:
@@ -127,11 +115,7 @@ _GRAVEST_FIRST: Final = (RunVerdict.STOP, RunVerdict.LOOK, RunVerdict.OK)
 
 
 def joined_facts(stages: Sequence[RunFacts | None]) -> RunFacts:
-    """The facts of a staged training.
-
-    Args:
-        stages: Those of its stages; ``None`` for one that has not begun, or cannot be read.
-    """
+    """The facts of a staged training, of those of its stages: ``None`` for one that has not begun, or is unreadable."""
     known = [stage for stage in stages if stage is not None]
     whole = len(known) == len(stages)
     states = [stage.state for stage in known]

@@ -61,7 +61,6 @@ def remove_stale(folder: Path, *, alone: bool) -> None:
     """Delete what killed processes left half-written in a folder by `write_whole`; nothing else.
 
     Args:
-        folder: The folder; those in it are left alone.
         alone: Whether no other process can be writing there (its lock is held). Otherwise only what is old goes.
     """
     try:
@@ -84,8 +83,7 @@ def append_line(path: Path, line: bytes, *, again: bool = False) -> None:
     to it.
 
     Args:
-        path: The file.
-        line: The line, with its end.
+        line: With its end.
         again: It was tried before and failed: a file that ends with it already is left alone (a network file system
             may tell of a failure that was none).
     """
@@ -213,8 +211,7 @@ def read_bytes(path: Path) -> bytes:
             binary file, UTF-16, a web page. The text says which, and what to do.
     """
     try:
-        kind = other_kind(path)
-        if kind is not None:
+        if kind := other_kind(path):
             raise UnreadableRunError(f"{path}: found {kind}, expected a file; {_NAME_IT}")
         with path.open("rb") as stream:
             head = stream.read(_HEAD)

@@ -104,28 +104,17 @@ class Finding:
         return catalogue(language).detail(self.code, self.variant, self._shown)
 
     def short(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """What happened, with its numbers, in a few words.
-
-        Raises:
-            KeyError: As `message` does.
-        """
+        """What happened, with its numbers, in a few words."""
         return catalogue(language).short(self.code, self.variant, self._shown)
 
     def action(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """What to do, in a few words.
-
-        Raises:
-            KeyError: As `message` does.
-        """
+        """What to do, in a few words."""
         return catalogue(language).action(self.code, self.variant, self._shown)
 
     def line(self, language: str = DEFAULT_LANGUAGE) -> str:
         """The finding on one line of at most 140 terminal columns.
 
         ``[warning] level-shift train@410: loss 2.913 → 3.306 at step 402, stayed 22 points (15.8 σ) → compare …``
-
-        Raises:
-            KeyError: As `message` does.
         """
         return catalogue(language).line(self.severity.value, self.code, self.variant, self._shown)
 

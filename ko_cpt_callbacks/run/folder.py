@@ -117,8 +117,7 @@ class RunFolder(Output):
     def eval_rows(self, prefix: str, step: int, rows: RowSums) -> None:
         """Write the arrays ``nll``, ``tokens``, ``bytes``, ``hash``, ``order``."""
         with self._alone():
-            path = self.path / keys.EVAL_ROWS_FOLDER / keys.eval_rows_file(prefix, step)
-            self._backlog.put_if_room(path, rows.to_payload())
+            self._backlog.put_if_room(eval_rows_path(self.path, prefix, step), rows.to_payload())
 
     def run(self, run: Mapping[str, Any]) -> None:
         """Write ``run.json``."""
@@ -237,13 +236,7 @@ class Backlog:
 
 
 def eval_rows_path(record: Path, split: str, step: int) -> Path:
-    """Where the sums of an evaluation are, whether or not they are there.
-
-    Args:
-        record: The run's ``ko_cpt`` folder.
-        split: The evaluation's prefix.
-        step: Optimizer step of the evaluation.
-    """
+    """Where the sums of an evaluation are in a run's ``ko_cpt`` folder, whether or not they are there."""
     return record / keys.EVAL_ROWS_FOLDER / keys.eval_rows_file(split, step)
 
 
@@ -258,8 +251,7 @@ def read_eval_rows(path: str | Path) -> RowSums:
 
     path = Path(path)
     try:
-        kind = other_kind(path)
-        if kind is not None:
+        if kind := other_kind(path):
             raise UnreadableRunError(f"{path}: found {kind}, expected a file of per-row sums; move it away")
         if path.stat().st_size > MAX_BYTES:
             raise UnreadableRunError(f"{path}: found {path.stat().st_size:,} bytes, expected at most {MAX_BYTES:,}")

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["TrainerKind", "applies", "kind_of_keys", "kind_of_model", "kind_of_trainer", "trainer_kind"]
+__all__ = ["TrainerKind", "applies", "kind_of_keys", "kind_of_model", "kind_of_trainer"]
 
 
 class TrainerKind(StrEnum):
@@ -66,13 +66,9 @@ _OTHER_HEAD: Final = re.compile(
 
 
 def kind_of_trainer(names: Iterable[str]) -> TrainerKind | None:
-    """The kind that a Trainer's classes say.
+    """The kind that a Trainer's classes say, nearest first, then those of its arguments.
 
-    Args:
-        names: Names of its class and of those it derives from, nearest first; then those of its arguments.
-
-    Returns:
-        ``None`` for a Trainer whose model decides what it trains: ``Trainer``, ``SFTTrainer``.
+    ``None`` for a Trainer whose model decides what it trains: ``Trainer``, ``SFTTrainer``.
 
     >>> kind_of_trainer(["MyTrainer", "DPOTrainer", "Trainer"])
     <TrainerKind.PREFERENCE: 'preference'>
@@ -109,63 +105,29 @@ def kind_of_model(names: Iterable[str], *, encoder_decoder: bool = False, has_he
     return TrainerKind.SEQ2SEQ if encoder_decoder else TrainerKind.CAUSAL
 
 
-def trainer_kind(
-    trainer: Iterable[str],
-    arguments: Iterable[str],
-    model: Iterable[str],
-    *,
-    encoder_decoder: bool = False,
-    has_head: bool = False,
-) -> TrainerKind:
-    """What a live Trainer trains.
-
-    Args:
-        trainer: Names of the Trainer's class and of those it derives from, nearest first.
-        arguments: Likewise of its arguments.
-        model: Likewise of its model, adapters and wrappers taken off.
-        encoder_decoder: As in `kind_of_model`.
-        has_head: As in `kind_of_model`.
-
-    >>> trainer_kind(["SFTTrainer", "Trainer"], ["SFTConfig"], ["LlamaForCausalLM"])
-    <TrainerKind.CAUSAL: 'causal'>
-    """
-    said = kind_of_trainer([*trainer, *arguments])
-    return said or kind_of_model(model, encoder_decoder=encoder_decoder, has_head=has_head)
-
-
 # Keys of log rows, without the prefix of an evaluation. What ends in _reward comes first: eval_mean_reward could be the
 # reward of a set called mean.
-_KIND_KEYS: Final = (
-    (TrainerKind.REWARD, re.compile(r"(?:min|mean|max)_reward")),
+_KIND_KEYS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in (
+    (TrainerKind.REWARD, r"(?:min|mean|max)_reward"),
     (
         TrainerKind.RL,
-        re.compile(
-            r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
-            r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
-            r"importance_sampling_ratio|sampling/.+"
-        ),
+        r"reward|reward_std|frac_reward_zero_std|completion_length|completions/.+|objective/.+|clip_ratio(?:/.+)?|"
+        r"rewards/[^/]+/(?:mean|std)|policy/.+|policy_loss|loss/policy_avg|loss/value_avg|ppo/.+|env/reward.*|"
+        r"importance_sampling_ratio|sampling/.+",
     ),
     (
         TrainerKind.PREFERENCE,
-        re.compile(
-            r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
-            r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)"
-        ),
+        r"rewards/(?:chosen|rejected|margins|accuracies)(?:_sum)?|log(?:ps|its)/(?:chosen|rejected)(?:_sum)?|"
+        r"log_odds_(?:chosen|ratio)|rewards_(?:chosen|rejected)",
     ),
-    (TrainerKind.OTHER, re.compile(r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy")),
-    (TrainerKind.SEQ2SEQ, re.compile(r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len")),
-    (
-        TrainerKind.OTHER,
-        re.compile(r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
-    ),
-)
+    (TrainerKind.OTHER, r"distillation_loss|.+/distillation_loss|jsd|teacher_entropy"),
+    (TrainerKind.SEQ2SEQ, r"rouge(?:1|2|L|Lsum)|sacrebleu|bleu|chrf|gen_len"),
+    (TrainerKind.OTHER, r"f1|precision|recall|matthews_correlation|mse|rmse|mae|r2|pearsonr?|auc|map"),
+))  # fmt: skip
 
 
 def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
     """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
-
-    Args:
-        names: The row's keys, as logged: ``rewards/margins``, ``eval_rewards/margins``, ``eval_ko_rouge1``.
 
     >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
     <TrainerKind.PREFERENCE: 'preference'>

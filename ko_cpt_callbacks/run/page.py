@@ -153,13 +153,7 @@ def state_text(facts: RunFacts, said: Catalogue) -> str:
 
 
 def finding_lines(findings: Iterable[Finding], language: str, most: int | None) -> list[PageLine]:
-    """The findings, gravest first; of those that say the same of the same set the first.
-
-    Args:
-        findings: All of them.
-        language: Of their sentences.
-        most: How many lines of findings at most; None: every finding.
-    """
+    """The findings, gravest first; of those that say the same of the same set the first (``most`` None: all)."""
     ordered = sorted(findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity))
     if most is None:
         return [PageLine(finding.line(language), finding.severity.value) for finding in ordered]
@@ -178,14 +172,7 @@ def finding_lines(findings: Iterable[Finding], language: str, most: int | None) 
 
 
 def to_do(facts: RunFacts, findings: Iterable[Finding], said: Catalogue, *, callback: bool) -> str:
-    """What to do, on one line.
-
-    Args:
-        facts: How far the run came.
-        findings: What was found.
-        said: The sentences.
-        callback: Whether the callback would have measured what is missing.
-    """
+    """What to do, on one line; ``callback``: whether the callback would have measured what is missing."""
     asking = [one for one in findings if (one.code, one.variant) not in ASKS_NOTHING]
     for severity in (Severity.ERROR, Severity.WARNING):
         for one in asking:

@@ -27,8 +27,8 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in", "observations",
-    "observations_of", "read_rows", "timed_prefixes",
+    "EVALUATION", "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in",
+    "observations", "observations_of", "read_rows", "timed_prefixes", "whole_number",
 ]  # fmt: skip
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -38,7 +38,7 @@ _RUNTIME: Final = f"_{keys.RUNTIME}"
 _LOSS: Final = f"_{keys.LOSS}"
 _EXACT_LOSS: Final = f"_{keys.EXACT_LOSS}"
 # What sets are called: the Trainer's `eval` and `test`, and other tools' names.
-_EVALUATION: Final = re.compile(r"(eval|evaluation|test|val|valid|validation|dev|held_?out|predict)_")
+EVALUATION: Final = re.compile(r"(eval|evaluation|test|val|valid|validation|dev|held_?out|predict)_")
 _TRAIN_LOSS: Final = keys.key(keys.TRAIN_PREFIX, keys.LOSS)
 _TRAIN_RUNTIME: Final = keys.key(keys.TRAIN_PREFIX, keys.RUNTIME)
 _ENVELOPE: Final = frozenset(
@@ -55,9 +55,8 @@ def number_in(text: str) -> float | None:
     return float(text) if _AS_TEXT.fullmatch(text) else _WORDS.get(text.strip().lower())
 
 
-def _number(row: Mapping[str, Any], name: str) -> float | None:
-    """The number under ``name``, also where it is a text (``"2.5"``, ``"NaN"``); no truth value, no other text."""
-    value = row.get(name)
+def _number(value: object) -> float | None:
+    """A value as a number, also where it is a text (``"2.5"``, ``"NaN"``); no truth value, no other text."""
     if isinstance(value, str):
         return number_in(value)
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -68,18 +67,15 @@ def _number(row: Mapping[str, Any], name: str) -> float | None:
         return math.inf
 
 
-def _count(row: Mapping[str, Any], name: str) -> int | None:
-    """The whole number, not negative, under ``name``. JSON writers may have made it ``10.0``; a text is none."""
-    if isinstance(row.get(name), str):
+def whole_number(value: object) -> int | None:
+    """A value as a whole number, not negative. JSON writers may have made it ``10.0``; a text is none."""
+    number = None if isinstance(value, str) else _number(value)
+    if number is None or not math.isfinite(number) or number < 0 or not number.is_integer():
         return None
-    value = _number(row, name)
-    if value is None or not math.isfinite(value) or value < 0 or not value.is_integer():
-        return None
-    return int(value)
+    return int(number)
 
 
-def _text(row: Mapping[str, Any], name: str) -> str | None:
-    value = row.get(name)
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
@@ -114,7 +110,7 @@ def eval_prefixes(row: Mapping[str, Any]) -> tuple[str, ...]:
     named = [
         name.removesuffix(_LOSS)
         for name in row
-        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and _EVALUATION.match(name)
+        if name.endswith(_LOSS) and not name.endswith(_EXACT_LOSS) and EVALUATION.match(name)
     ]
     # eval_aux_loss beside eval_loss is a part of that loss, not a set called eval_aux.
     return tuple(p for p in named if not any(p != q and p.startswith(f"{q}_") for q in named))
@@ -179,8 +175,8 @@ class LogHabits:
 
 
 # How a field of an observation is read, by its type. The fields have the names of the row's keys.
-_READERS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Any]]] = {
-    "float | None": _number, "int | None": _count, "str | None": _text,
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "float | None": _number, "int | None": whole_number, "str | None": _text,
 }  # fmt: skip
 _OF_TRAINING, _OF_EVALUATION = (
     {one.name: _READERS[str(one.type)] for one in fields(kind) if one.type in _READERS}
@@ -189,15 +185,15 @@ _OF_TRAINING, _OF_EVALUATION = (
 
 
 def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
-    values = {name: read(row, name) for name, read in _OF_TRAINING.items()}
-    tokens = (_count(row, name) for name in keys.INPUT_TOKENS)
+    values = {name: read(row.get(name)) for name, read in _OF_TRAINING.items()}
+    tokens = (whole_number(row.get(name)) for name in keys.INPUT_TOKENS)
     values["input_tokens"] = next((count for count in tokens if count is not None), None)
     return TrainObservation(step, kind=kind_of_keys(row), **values)
 
 
 def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservation:
-    values = {name: read(row, keys.key(prefix, name)) for name, read in _OF_EVALUATION.items()}
-    values[keys.EPOCH] = _number(row, keys.EPOCH)
+    values = {name: read(row.get(keys.key(prefix, name))) for name, read in _OF_EVALUATION.items()}
+    values[keys.EPOCH] = _number(row.get(keys.EPOCH))
     return EvalObservation(step, split=prefix, kind=kind_of_keys(row), **values)
 
 
@@ -215,13 +211,13 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
     >>> observations({"loss": 2.5, "step": 10})[0].loss
     2.5
     """
-    step = _count(row, keys.STEP)
+    step = whole_number(row.get(keys.STEP))
     kind = row.get(keys.KIND)
     if step is None or kind == keys.KIND_CHECKPOINT or row.get(keys.SUPERSEDED) is True:
         return ()
     if kind == keys.KIND_SETUP:
         values = {name: value for name, value in row.items() if name not in _ENVELOPE}
-        return (SetupObservation(step, _text(row, keys.KIND_SETUP) or "", values),)
+        return (SetupObservation(step, _text(row.get(keys.KIND_SETUP)) or "", values),)
     found: list[Observation] = []
     if keys.LOSS in row:
         found.append(_train(row, step))
@@ -229,7 +225,7 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
     prefixes = [prefix for prefix in eval_prefixes(row) if row.get(keys.key(prefix, keys.AT_RESUME)) is not True]
     found.extend(_evaluation(row, step, prefix) for prefix in prefixes)
     if kind == keys.KIND_END or is_closing(row):
-        found.append(EndObservation(step, _number(row, _TRAIN_LOSS)))
+        found.append(EndObservation(step, _number(row.get(_TRAIN_LOSS))))
     return tuple(found)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ko_cpt_callbacks.rules.registry import ALL_RULES
-from ko_cpt_callbacks.run.kind import TrainerKind, applies, kind_of_keys, kind_of_model, kind_of_trainer, trainer_kind
+from ko_cpt_callbacks.run.kind import TrainerKind, applies, kind_of_keys, kind_of_model, kind_of_trainer
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,11 @@ def test_unknown_model_with_a_head() -> None:
     assert kind_of_model(["TinyModel"], has_head=True, encoder_decoder=True) == TrainerKind.SEQ2SEQ
 
 
-def test_trainer_before_model() -> None:
-    """The Trainer's own name, or its arguments', counts before the model's; a subclass is known by what it extends."""
-    causal = ["LlamaForCausalLM"]
-    assert trainer_kind(["Mine", "DPOTrainer", "Trainer"], ["DPOConfig"], causal) == TrainerKind.PREFERENCE
-    assert trainer_kind(["Mine", "Trainer"], ["KTOConfig", "TrainingArguments"], causal) == TrainerKind.PREFERENCE
-    assert trainer_kind(["SFTTrainer", "Trainer"], ["SFTConfig"], causal) == TrainerKind.CAUSAL
+def test_a_subclass_and_arguments() -> None:
+    """A subclass is known by what it extends, or by its arguments; what trains as its model says is none."""
+    assert kind_of_trainer(["Mine", "DPOTrainer", "Trainer", "DPOConfig"]) == TrainerKind.PREFERENCE
+    assert kind_of_trainer(["Mine", "Trainer", "KTOConfig", "TrainingArguments"]) == TrainerKind.PREFERENCE
+    assert kind_of_trainer(["SFTTrainer", "Trainer", "SFTConfig"]) is None
 
 
 @pytest.mark.parametrize(

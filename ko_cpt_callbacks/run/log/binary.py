@@ -26,15 +26,11 @@ _LONGEST: Final = 10
 
 
 class Damaged(ValueError):
-    """Bytes that are no message."""
+    """Bytes that are no message, or a field that is of another type: what reads them raises it."""
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Value]]:
-    """Number and value of each field: an integer, or the bytes of a text, a message or a fixed-width number.
-
-    Raises:
-        Damaged: If the bytes are no message.
-    """
+    """Number and value of each field: an integer, or the bytes of a text, a message or a fixed-width number."""
     place = 0
     while place < len(message):
         tag, place = _integer(message, place)
@@ -69,11 +65,7 @@ def _integer(message: bytes, place: int) -> tuple[int, int]:
 
 
 def text(value: Value) -> str:
-    """A field as text.
-
-    Raises:
-        Damaged: If it is none.
-    """
+    """A field as text."""
     if isinstance(value, int):
         raise Damaged("an integer, expected a text")
     try:
@@ -83,11 +75,7 @@ def text(value: Value) -> str:
 
 
 def number(value: Value) -> float:
-    """A field of four or eight bytes as a floating point number.
-
-    Raises:
-        Damaged: If it is none.
-    """
+    """A field of four or eight bytes as a floating point number."""
     if isinstance(value, int) or len(value) not in (4, 8):
         raise Damaged("expected a floating point number")
     found: float = struct.unpack("<f" if len(value) == 4 else "<d", value)[0]

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.run.rows import EVALUATION, whole_number
 
 __all__ = [
-    "CALL_NAMES", "STEP_NAMES", "Log", "LogNote", "Point", "planned_in", "rows_of_points", "step_of", "trainer_log",
-    "trainer_row", "trainer_rows",
+    "CALL_NAMES", "STEP_NAMES", "Log", "LogNote", "Point", "planned_in", "rows_of_points", "trainer_log", "trainer_row",
+    "trainer_rows",
 ]  # fmt: skip
 
 # (name, value, step), in the order in which they were logged.
@@ -27,7 +28,6 @@ _RUNTIME: Final = f"_{keys.RUNTIME}"
 _CLOSING: Final = re.compile(
     r"train_(?:runtime|loss|samples_per_second|steps_per_second|tokens_per_second)$|total_flos$"
 )
-_SET: Final = re.compile(r"(?:eval|evaluation|test|val|valid|validation|dev|held_?out|predict)_")
 _RATES: Final = re.compile(r"lr$|lr-\w+(?:/pg1)?$")
 # Lightning names a training loss itself; of its two forms, that of the step.
 _OWN_LOSSES: Final = ("train_loss_step", "train_loss")
@@ -70,14 +70,9 @@ def trainer_name(name: str) -> str:
 
 
 def trainer_row(values: Mapping[str, Any], step: int | None = None) -> dict[str, Any] | None:
-    """A row with the Trainer's names; ``None`` where no step is known.
-
-    Args:
-        values: What was logged at once.
-        step: Its step; ``None``: one of the values.
-    """
+    """A row with the Trainer's names; ``None`` where no step is known, neither as ``step`` nor among the values."""
     if step is None:
-        given = (step_of(values.get(name)) for name in (*STEP_NAMES, *CALL_NAMES))
+        given = (whole_number(values.get(name)) for name in (*STEP_NAMES, *CALL_NAMES))
         step = next((value for value in given if value is not None), None)
     if step is None:
         return None
@@ -91,7 +86,7 @@ def trainer_rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The counter is another one: such a row would stand at a step at which it was not logged.
     """
     values = list(logged)
-    stepped = [one for one in values if any(step_of(one.get(name)) is not None for name in STEP_NAMES)]
+    stepped = [one for one in values if any(whole_number(one.get(name)) is not None for name in STEP_NAMES)]
     other = _shadowed({name for one in values for name in one})
     own = ({name: value for name, value in one.items() if name not in other} for one in stepped or values)
     return [row for one in own if (row := trainer_row(one)) is not None]
@@ -100,13 +95,6 @@ def trainer_rows(logged: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _shadowed(names: Collection[str]) -> set[str]:
     """Names that are the Trainer's already, where a tracker has its value under another: ``loss`` by ``train/loss``."""
     return {trainer_name(name) for name in names if trainer_name(name) != name} & set(names)
-
-
-def step_of(value: object) -> int | None:
-    """The step that a value is; ``None`` for a part of one, a negative number, a text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return int(value) if value >= 0 and value == int(value) else None
 
 
 def rows_of_points(points: Sequence[Point]) -> Iterator[dict[str, Any]]:
@@ -137,7 +125,7 @@ def _kind(name: str, prefixes: Sequence[str]) -> str:
         return ""
     if _CLOSING.match(name):
         return keys.KIND_END
-    if _SET.match(name):
+    if EVALUATION.match(name):
         return next((prefix for prefix in reversed(prefixes) if name.startswith(f"{prefix}_")), keys.KIND_EVAL)
     return keys.KIND_TRAIN
 
@@ -145,10 +133,7 @@ def _kind(name: str, prefixes: Sequence[str]) -> str:
 def trainer_log(rows: Iterable[Mapping[str, Any]], planned_steps: int | None = None, *notes: LogNote | None) -> Log:
     """The log that rows make: a loss under a tool's own name is the Trainer's, and what a resume trained again counts.
 
-    Args:
-        rows: Rows with the Trainer's names and a step each.
-        planned_steps: As in `Log`.
-        notes: As in `Log`; ``None`` is left out.
+    Rows have the Trainer's names and a step each; a note that is ``None`` is left out.
     """
     kept = [dict(row) for row in rows]
     if not any(keys.LOSS in row or f"{keys.TRAIN_PREFIX}_{keys.RUNTIME}" in row for row in kept):
@@ -175,4 +160,4 @@ def planned_in(config: Mapping[str, Any]) -> int | None:
     value = config.get("max_steps")
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    return step_of(value) or None
+    return whole_number(value) or None

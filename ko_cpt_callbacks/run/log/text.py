@@ -26,12 +26,11 @@ from ko_cpt_callbacks.run.log.row import (
     STEP_NAMES,
     Log,
     LogNote,
-    step_of,
     trainer_log,
     trainer_row,
     trainer_rows,
 )
-from ko_cpt_callbacks.run.rows import eval_prefixes, is_closing, number_in
+from ko_cpt_callbacks.run.rows import eval_prefixes, is_closing, number_in, whole_number
 
 __all__ = ["FILE", "llamafactory_log", "of_llamafactory", "printed_log", "read_printed", "read_table"]
 
@@ -242,7 +241,7 @@ def _trainings(printed: Iterator[_Printed]) -> list[list[_Printed]]:
 
 def _steps(printed: Sequence[_Printed]) -> tuple[list[int], int | None, LogNote | None]:
     """The step of each row, the planned steps where the bar says them, and what is to be known of it."""
-    given = [step for item in printed if (step := step_of(item.row.get(keys.STEP))) is not None]
+    given = [step for item in printed if (step := whole_number(item.row.get(keys.STEP))) is not None]
     if len(given) == len(printed):
         return given, None, None
     total = _total(printed)

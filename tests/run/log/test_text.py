@@ -167,3 +167,9 @@ def test_a_step_that_was_printed_is_the_step(steps: str) -> None:
     assert log is not None
     assert [row["step"] for row in log.rows] == [10, 20]
     assert "log-counted" not in {note.name for note in log.notes}
+
+
+def test_a_step_beyond_any_count() -> None:
+    """It is none: the rows are counted."""
+    log = printed_log("{'loss': 2.5, 'step': 1" + 400 * "0" + "}\n{'loss': 2.4}\n")
+    assert log is not None and ([row["step"] for row in log.rows], log.notes[0]) == ([1, 2], COUNTED)

@@ -15,7 +15,7 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.asked import Asked
 from ko_cpt_callbacks.check.judgement import Judgement
 from ko_cpt_callbacks.check.runs import judge_path
-from ko_cpt_callbacks.check.staged import stage_row, trains_of
+from ko_cpt_callbacks.check.staged import stage_row
 from ko_cpt_callbacks.check.terminal import one_of
 from ko_cpt_callbacks.compare.baseline import Baseline, BaselineStage, BaselineValue, Metric
 from ko_cpt_callbacks.compare.resolution import NO_TRAINING, SEED_SD_BITS, start_of
@@ -218,7 +218,7 @@ def as_compared(path: str, judged: Judgement) -> ComparedRun:
         facts=judged.facts,
         sets=sets,
         training=None if training is None else replace(training, measured=replace(training.measured, **known)),
-        trains=trains_of(stage),
+        trains=Trains.in_row(stage),
         vocabulary=known["vocabulary"],
         tokens_per_gpu_hour=_last_number(run.rows, keys.TOKENS_PER_GPU_HOUR),
         start=start,

@@ -43,7 +43,6 @@ __all__ = [
     "judge_plan",
     "stage_row",
     "start_delta",
-    "trains_of",
 ]
 
 _FORMAT: Final = 1
@@ -300,19 +299,11 @@ def stage_row(seen: Iterable[Observation]) -> Mapping[str, Any]:
     return rows[-1] if rows else {}
 
 
-def trains_of(row: Mapping[str, Any]) -> Trains | None:
-    """What a ``stage`` row says that is trained; None where it does not."""
-    try:
-        return Trains.from_dict({name: row[name] for name in Trains().as_dict()})
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
 def _baseline_stage(item: _Read, baseline: Baseline | None) -> str | None:
     """The baseline's stage that a stage stands beside: by what its model trained, else by its name."""
     if baseline is None:
         return None
-    trains = trains_of(stage_row(item.seen))
+    trains = Trains.in_row(stage_row(item.seen))
     if trains is not None:
         return matching_stage(trains, baseline).stage
     return item.planned.name if baseline.stage(item.planned.name) is not None else None

@@ -5,25 +5,31 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.figure import MEAN
 from ko_cpt_callbacks.compare.resolution import start_of
-from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
+from ko_cpt_callbacks.compare.stage import NOT_STATED, STAGE, Trains
+from ko_cpt_callbacks.compare.value import BITS, NATS
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.folder import eval_rows_path, read_eval_rows
-from ko_cpt_callbacks.run.observation import EvalObservation, SetupObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.observation import (
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    finite_number,
+)
 from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import retention_names
+from ko_cpt_callbacks.yaml.reading import mapping
 
 _WHOLE: Final = "whole"
-_STAGE: Final = "stage"
 _NOT_NAMES: Final = re.compile(r"[^a-z0-9]+")
-_WORDS: Final = {"input": Rows, "output": Rows, "layers": Layers, "adapter": Adapter}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +62,8 @@ def own_run(run: Run, run_file: Mapping[str, Any], id: str, title: str | None = 
     """
     seen = run.observations()
     evaluations = counting_evaluations([item for item in seen if isinstance(item, EvalObservation)], best=best)
-    stages = [item for item in seen if isinstance(item, SetupObservation) and item.kind == _STAGE]
+    stages = [item for item in seen if isinstance(item, SetupObservation) and item.kind == STAGE]
     stage, trains = _stage(stages)
-    start = start_of(stages[-1].values) if stages else ""
     values: list[dict[str, Any]] = []
     files: dict[str, Path] = {}
     left_out: list[str] = []
@@ -76,8 +81,8 @@ def own_run(run: Run, run_file: Mapping[str, Any], id: str, title: str | None = 
         raise UnreadableRunError(
             f"{run.path}: found no loss that is a number, expected a run with one; nothing is added"
         )
-    model, tokenizer, measured = (_part(run_file, name) for name in ("model", "tokenizer", keys.MEASURED))
-    name = model.get("name_or_path")
+    model, tokenizer, measured = (mapping(run_file, name) for name in ("model", "tokenizer", keys.MEASURED))
+    name, hash = model.get("name_or_path"), tokenizer.get("hash")
     url = run.path.absolute().as_uri()
     title = title or f"{'Measured' if measured else 'Own run'}{f' of {name}' if isinstance(name, str) and name else ''}"
     method = f"{stage['title']}, as its rows and its {keys.RUN_FILE} have it"
@@ -86,69 +91,64 @@ def own_run(run: Run, run_file: Mapping[str, Any], id: str, title: str | None = 
         for value in values:
             value["position"] = "as loaded"
             value.update(_language(value["set"].removeprefix("eval_"), measured))
-    content: dict[str, Any] = {
-        "id": id,
-        "title": title,
-        "version": 1,
-        "status": "own",
-        "kind": "base model" if measured else "continued pretraining",
-        "language": "ko",
-        **({"start": start} if start else {}),
-        **({} if evaluations else {"why_not": "it has no evaluation: there is a training loss only"}),
-        "base_model": _text(name),
-        "parameters": _number(model.get("parameters")),
-        "tokenizer": {
-            "name": _text(tokenizer.get("class")),
-            "vocabulary": _number(tokenizer.get("vocabulary")),
-            "bytes_per_token": _bytes_per_token(evaluations, run_file),
-            **({"hash": tokenizer["hash"]} if isinstance(tokenizer.get("hash"), str) and tokenizer["hash"] else {}),
-        },
-        "data": {"text": NOT_STATED, "tokens": _tokens(run), "bytes": NOT_STATED, "documents": NOT_STATED},
-        "hardware": {
+    content = _known(
+        id=id,
+        title=title,
+        version=1,
+        status="own",
+        kind="base model" if measured else "continued pretraining",
+        language="ko",
+        start=(start_of(stages[-1].values) if stages else "") or None,
+        why_not=None if evaluations else "it has no evaluation: there is a training loss only",
+        base_model=_text(name),
+        parameters=_number(model.get("parameters")),
+        tokenizer=_known(
+            name=_text(tokenizer.get("class")),
+            vocabulary=_number(tokenizer.get("vocabulary")),
+            bytes_per_token=_bytes_per_token(evaluations, run_file),
+            hash=hash if isinstance(hash, str) and hash else None,
+        ),
+        data={"text": NOT_STATED, "tokens": _tokens(seen), "bytes": NOT_STATED, "documents": NOT_STATED},
+        hardware={
             "gpu": _text(run_file.get("device")),
             "gpu_hours": NOT_STATED,
             "quantization": _text(model.get("quantization")),
         },
-        "method": {
-            "summary": method,
-            "new_rows": NOT_STATED,
-            "hyper_parameters": _hyper_parameters(run_file),
-        },
-        "stages": [{**stage, "trains": trains, "reference": True, "grade": OWN, "source": "run", "locator": "rows"}],
-        "values": values,
-        "benchmarks": NOT_STATED,
-        "efficiency": _efficiency(run),
-        "sources": {
+        method={"summary": method, "new_rows": NOT_STATED, "hyper_parameters": _hyper_parameters(run_file)},
+        stages=[{**stage, "trains": trains, "reference": True, "grade": OWN, "source": "run", "locator": "rows"}],
+        values=values,
+        benchmarks=NOT_STATED,
+        efficiency=_efficiency(run),
+        sources={
             "run": {
                 "title": "This run",
                 "url": url,
                 "bibtex": f"@misc{{{_NOT_NAMES.sub('_', id)},\n  title = {{Own run {id}}},\n  url = {{{url}}}\n}}",
             }
         },
-    }
+    )
     return OwnRun(content, files, tuple(left_out))
+
+
+def _known(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _stage(rows: list[SetupObservation]) -> tuple[dict[str, str], Any]:
     """Name and title of what was trained, and its four words; ``whole`` where it was not looked at."""
     for row in reversed(rows):
-        trains = {name: row.values.get(name) for name in _WORDS}
+        trains = Trains.in_row(row.values)
         title = row.values.get("name")
         name = _NOT_NAMES.sub("-", title.lower()).strip("-") if isinstance(title, str) else ""
-        if all(trains[key] in get_args(words) for key, words in _WORDS.items()) and name[:1].isalpha():
-            return {"name": name, "title": str(title)}, trains
+        if trains is not None and name[:1].isalpha():
+            return {"name": name, "title": str(title)}, trains.as_dict()
     return {"name": _WHOLE, "title": "the whole run"}, NOT_STATED
 
 
 def _language(name: str, measured: Mapping[str, Any]) -> dict[str, str]:
     """The language of a measured set, where it is not Korean."""
-    language = _part(measured, "languages").get(name)
+    language = mapping(measured, "languages").get(name)
     return {} if not isinstance(language, str) or language == "ko" else {"language": language or "und"}
-
-
-def _part(run_file: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = run_file.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _text(value: Any) -> Any:
@@ -160,12 +160,12 @@ def _text(value: Any) -> Any:
 def _number(value: Any, note: str = "") -> Any:
     if finite_number(value) is None:
         return NOT_STATED
-    return {"value": value, "origin": "measured", "grade": OWN, **({"note": note} if note else {})}
+    return _known(value=value, origin="measured", grade=OWN, note=note or None)
 
 
 def _bytes_per_token(evaluations: Mapping[str, EvalObservation], run_file: Mapping[str, Any]) -> Any:
     """Of the first set that is to be learned: sets in other languages have others."""
-    retention = (_part(run_file, "watch") or _part(run_file, "told")).get("retention")
+    retention = (mapping(run_file, "watch") or mapping(run_file, "told")).get("retention")
     texts = [item for item in retention if isinstance(item, str)] if isinstance(retention, list) else []
     kept = [f"eval_{name}" for name in retention_names(texts)]
     for item in sorted(evaluations.values(), key=lambda item: item.split in kept):
@@ -174,9 +174,9 @@ def _bytes_per_token(evaluations: Mapping[str, EvalObservation], run_file: Mappi
     return NOT_STATED
 
 
-def _tokens(run: Run) -> Any:
-    seen = [item.tokens_seen for item in run.observations() if isinstance(item, TrainObservation)]
-    return _number(max((count for count in seen if count), default=None), "target tokens trained on")
+def _tokens(seen: Sequence[Observation]) -> Any:
+    counts = (item.tokens_seen for item in seen if isinstance(item, TrainObservation))
+    return _number(max((count for count in counts if count), default=None), "target tokens trained on")
 
 
 def _efficiency(run: Run) -> Any:
@@ -186,7 +186,7 @@ def _efficiency(run: Run) -> Any:
 
 
 def _hyper_parameters(run_file: Mapping[str, Any]) -> dict[str, Any]:
-    arguments, world = _part(run_file, "arguments"), run_file.get("world_size")
+    arguments, world = mapping(run_file, "arguments"), run_file.get("world_size")
     found = {
         name: _number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
         for name, value in arguments.items()
@@ -206,24 +206,19 @@ OWN: Final = "OWN"
 
 def counting_evaluations(seen: list[EvalObservation], *, best: bool) -> dict[str, EvalObservation]:
     """The evaluation of each set that counts: the last one, or the one with the lowest loss."""
-    by_step: dict[tuple[str, int], EvalObservation] = {}
-    for item in seen:
-        by_step[item.split, item.step] = item  # a later row of the same step counts
-    found: dict[str, EvalObservation] = {}
-    for item in by_step.values():
-        loss = _loss(item)
-        if loss is None:
-            continue
-        kept = found.get(item.split)
-        better = kept is None or (loss < (_loss(kept) or math.inf) if best else item.step >= kept.step)
-        if better:
-            found[item.split] = item
-    return found
+    found: dict[str, list[EvalObservation]] = {}
+    for item in {(item.split, item.step): item for item in seen}.values():  # a later row of the same step counts
+        if _loss(item) is not None:
+            found.setdefault(item.split, []).append(item)
+    return {
+        split: min(items, key=lambda item: _loss(item) or math.inf) if best else max(items, key=lambda item: item.step)
+        for split, items in found.items()
+    }
 
 
 def _loss(item: EvalObservation) -> float | None:
-    loss = item.loss if item.exact_loss is None else item.exact_loss
-    return loss if loss is not None and math.isfinite(loss) and loss > 0 else None
+    loss = finite_number(item.loss if item.exact_loss is None else item.exact_loss)
+    return loss if loss is not None and loss > 0 else None
 
 
 def measured_values(item: EvalObservation, stage: str, rows_file: str | None) -> Iterator[dict[str, Any]]:
@@ -241,52 +236,32 @@ def measured_values(item: EvalObservation, stage: str, rows_file: str | None) ->
         "grade": OWN,
         "position": f"step {item.step:,}",
         "set": item.split,
-        **{
-            name: value
-            for name in ("fingerprint", "tokens", "bytes", "rows")
-            if (value := getattr(item, name)) is not None and value != 0
-        },
-        **({} if rows_file is None else {"rows_file": rows_file}),
+        **{name: value for name in ("fingerprint", "tokens", "bytes", "rows") if (value := getattr(item, name))},
+        **_known(rows_file=rows_file),
     }
-    note = {} if item.exact_loss is not None else {"note": "the Trainer's own loss, a mean of batch means"}
-    yield {
-        "metric": "loss",
-        "unit": "nats per token",
-        "value": _loss(item),
-        **_se(item.exact_loss_se),
-        **shared,
-        **note,
-    }
-    bits = item.bits_per_byte
-    if bits is not None and math.isfinite(bits) and bits > 0:
-        yield {
-            "metric": keys.BITS_PER_BYTE,
-            "unit": "bits per byte",
-            "value": bits,
-            **_se(item.bits_per_byte_se),
-            **shared,
-        }
-
-
-def _se(value: float | None) -> dict[str, float]:
-    return {} if value is None or not math.isfinite(value) else {"se": value}
+    note = _known(note=None if item.exact_loss is not None else "the Trainer's own loss, a mean of batch means")
+    loss, se = _loss(item), finite_number(item.exact_loss_se)
+    yield {**_known(metric="loss", unit=NATS, value=loss, se=se), **shared, **note}
+    bits, se = finite_number(item.bits_per_byte), finite_number(item.bits_per_byte_se)
+    if bits is not None and bits > 0:
+        yield {**_known(metric=keys.BITS_PER_BYTE, unit=BITS, value=bits, se=se), **shared}
 
 
 def training_values(seen: list[TrainObservation], stage: str) -> Iterator[dict[str, Any]]:
     """The mean of the last training points; those that hide a NaN do not count."""
     points = {
-        item.step: item.loss
+        item.step: loss
         for item in seen
-        if item.loss is not None and math.isfinite(item.loss) and item.loss > 0 and not item.nonfinite_steps
+        if (loss := finite_number(item.loss)) is not None and loss > 0 and not item.nonfinite_steps
     }
     last = sorted(points)[-LAST_POINTS:]
     if not last:
         return
-    losses = [float(points[step]) for step in last]
+    losses = [points[step] for step in last]
     steps = f"steps {last[0]:,} to {last[-1]:,}"
     yield {
         "metric": "loss",
-        "unit": "nats per token",
+        "unit": NATS,
         "value": math.fsum(losses) / len(losses),
         "stage": stage,
         "split": "train",

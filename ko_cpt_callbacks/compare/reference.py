@@ -55,13 +55,9 @@ class Reference:
 
     def contradicts(self, rows: RowSums) -> str | None:
         """What in the per-row sums of its file contradicts its figures; None where nothing does."""
-        value = self.loss or self.bits
-        if value is None:
-            return None
         loss = self.loss.value if self.loss is not None and self.loss.origin == "measured" else None
-        return rows.contradiction(
-            loss=loss, tokens=value.tokens, bytes=value.bytes, fingerprint=self.fingerprint
-        )
+        tokens, bytes = next(((value.tokens, value.bytes) for value in (self.loss, self.bits) if value), (None, None))
+        return rows.contradiction(loss=loss, tokens=tokens, bytes=bytes, fingerprint=self.fingerprint)
 
 
 def checked_stage(baseline: Baseline, stage: str | None) -> str | None:

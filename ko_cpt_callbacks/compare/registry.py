@@ -19,9 +19,8 @@ from ko_cpt_callbacks.compare.stage import NOT_STATED
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.watch.argument import BaselineData
-from ko_cpt_callbacks.yaml.mistake import Mistake, near_miss, one_each, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistakes, YamlDocument, leaves, read_document, read_text
-from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
+from ko_cpt_callbacks.yaml.mistake import Mistake, near_miss, one_each, shape_mistakes, shown
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, leaves, read_document, read_text
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
 """Names the folder of the user's own baselines."""
@@ -190,14 +189,11 @@ def parse_entry(text: str, path: Path) -> Entry:
     if not isinstance(document.values, dict):
         raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], path)
     file, mistakes = shape_mistakes(BaselineFile, document)
-    told = [*document.mistakes, *_blanks(document), *mistakes]
+    told = [*document.mistakes, *document.placed(_blanks(document.values)), *mistakes]
     if file is not None:
         if path.name != f"{file.id}{SUFFIX}":
             told.append(Mistake(("id",), document.lines[("id",)], shown(file.id), f"the file's name {path.stem}"))
-        told.extend(
-            Mistake(key, line_of(document, key), found, expected, near)
-            for key, found, expected, near in (*disagreements(file), *_outside(file, path))
-        )
+        told += document.placed((*disagreements(file), *_outside(file, path)))
     if told or file is None:
         raise _error(told, path)
     return Entry(path, file, document.values)
@@ -207,11 +203,11 @@ def _error(mistakes: Iterable[Mistake], path: Path) -> BaselineError:
     return BaselineError("\n".join(mistake.sentence(str(path)) for mistake in one_each(mistakes)))
 
 
-def _blanks(document: YamlDocument) -> list[Mistake]:
+def _blanks(values: Any) -> KeyMistakes:
     """Keys with nothing behind them: that a source does not state a value must be written."""
-    expected = f"a value, or the text {NOT_STATED}"
-    blank = (key for key, value in leaves(document.values) if value is None)
-    return [Mistake(key, line_of(document, key), "nothing", expected) for key in blank]
+    for key, value in leaves(values):
+        if value is None:
+            yield key, "nothing", f"a value, or the text {NOT_STATED}", None
 
 
 def _outside(file: BaselineFile, path: Path) -> KeyMistakes:

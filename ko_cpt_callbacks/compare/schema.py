@@ -16,8 +16,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from ko_cpt_callbacks.compare.baseline import Grade, Kind, Metric, Split, Start
 from ko_cpt_callbacks.compare.figure import Derived, derive, read_printed
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Adapter, Layers, Rows
-from ko_cpt_callbacks.yaml.mistake import Key, shown
-from ko_cpt_callbacks.yaml.shape import StrictMapping
+from ko_cpt_callbacks.yaml.mistake import Key, StrictMapping, shown
 
 ID_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 """Of an id: it becomes a file's name."""

@@ -59,6 +59,14 @@ class Trains:
                 raise ValueError(f"trains: found {name} = {word!r}")
         return cls(**dict(values))
 
+    @classmethod
+    def in_row(cls, values: Mapping[str, Any]) -> Trains | None:
+        """What a set-up row `STAGE` says; None where a word is missing, or none that is known."""
+        try:
+            return cls.from_dict({name: values.get(name) for name in ("input", "output", "layers", "adapter")})
+        except (ValueError, TypeError):
+            return None
+
 
 _LAYERS: Final[Mapping[str, str]] = {
     "odd": "odd layers",

@@ -32,20 +32,13 @@ Outcome: TypeAlias = Literal["paired", "unpaired", "shown", "not comparable"]
 
 @dataclass(frozen=True, slots=True)
 class EvalEnd:
-    """The last evaluation of one set in one stage. ``None`` means not known.
+    """The last evaluation of one set in one stage: fields as in `EvalObservation`. ``None`` means not known.
 
     Args:
         stage: The stage's name.
-        split: The evaluation's prefix.
         step: Optimizer step within the stage.
         loss: Nats per token; None where it was not finite, or a batch behind it was not.
         metric: ``exact_loss``, or ``loss`` (the Trainer's own).
-        loss_se: Standard error of the exact loss.
-        bits_per_byte: Bits per byte of the scored text.
-        bits_per_byte_se: Its standard error.
-        tokens: Target tokens.
-        bytes: UTF-8 bytes of the scored text.
-        fingerprint: Which text was scored.
         tokenizer: Hash of the vocabulary, as ``run.json`` has it (``tokenizer.hash``).
         rows: Per-row sums.
     """
@@ -219,19 +212,10 @@ def _paired(before: EvalEnd, after: EvalEnd, same: bool) -> Paired | None:
     if before.rows is None or after.rows is None:
         return None
     # A file of another evaluation under the same name must not speak for this one.
-    if not (_belongs(before) and _belongs(after)):
-        return Paired(NATS, reasons=("other-rows",))
+    for end, rows in ((before, before.rows), (after, after.rows)):
+        if rows.contradiction(loss=end.loss, tokens=end.tokens, bytes=end.bytes, fingerprint=end.fingerprint):
+            return Paired(NATS, reasons=("other-rows",))
     return paired_with(before.rows, after.rows, same)
-
-
-def _belongs(end: EvalEnd) -> bool:
-    assert end.rows is not None
-    if end.fingerprint is None:
-        return False
-    wrong = end.rows.contradiction(
-        loss=end.loss, tokens=end.tokens, bytes=end.bytes, fingerprint=end.fingerprint
-    )
-    return wrong is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,11 +265,11 @@ def _sets_in(sets: Mapping[str, Any]) -> Iterator[tuple[str, EvalCurve]]:
 
 def _pairs(value: object, *, lowest: float) -> tuple[tuple[float, float], ...]:
     """Pairs of numbers, steps increasing; none where anything else is among them."""
-    held = value if isinstance(value, (list, tuple)) else ()
-    both = [
-        (finite_number(one[0]), finite_number(one[1])) if isinstance(one, (list, tuple)) and len(one) == 2
-        else (None, None) for one in held
-    ]  # fmt: skip
-    found = [(step, number) for step, number in both if step is not None and number is not None and number >= lowest]
-    whole = len(found) == len(held) and all(a < b for (a, _), (b, _) in pairwise(found))
-    return tuple(found) if whole else ()
+    try:
+        found = [(finite_number(step), finite_number(number)) for step, number in value]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return ()
+    known = tuple(
+        (step, number) for step, number in found if step is not None and number is not None and number >= lowest
+    )
+    return known if len(known) == len(found) and all(a < b for (a, _), (b, _) in pairwise(known)) else ()

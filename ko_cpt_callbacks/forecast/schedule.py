@@ -82,9 +82,7 @@ def schedule_of(ahead: Ahead | None, logged: Sequence[tuple[float, float]], now:
     if ahead is None:
         return inferred_schedule(logged, now, last_step)
     if not ahead.steps:
-        steps, rates = _clean([one for one in logged if one[0] <= now])
-        held = (tuple(steps.tolist()), tuple(rates.tolist())) if len(steps) else ((0.0,), (0.0,))
-        return Schedule(UNPLANNED, *held)
+        return _through(UNPLANNED, *_clean([one for one in logged if one[0] <= now]))
     planned = Schedule(PLANNED, ahead.steps, ahead.rates)
     step, rate = next((one for one in reversed(logged) if one[0] <= now), (0.0, ahead.rates[0]))
     near = planned.at(step + np.array([-1.0, 0.0, 1.0]))  # logged a step early or late
@@ -106,17 +104,13 @@ def inferred_schedule(logged: Sequence[tuple[float, float]], now: float, last_st
         last_step: The last step that the run is to have.
     """
     steps, rates = _clean(logged)
-    if not len(steps):
-        return Schedule(UNKNOWN, (0.0,), (0.0,))
-    if steps[-1] >= 0.98 * last_step:
-        return Schedule(LOGGED, tuple(steps.tolist()), tuple(rates.tolist()))
+    if len(steps) and steps[-1] >= 0.98 * last_step:
+        return _through(LOGGED, steps, rates)
     past = steps <= now
     steps, rates = steps[past], rates[past]
-    if not len(steps):
-        return Schedule(UNKNOWN, (0.0,), (0.0,))
-    found = _continued(steps, rates, last_step)
+    found = _continued(steps, rates, last_step) if len(steps) else None
     if found is None:
-        return Schedule(UNKNOWN, tuple(steps.tolist()), tuple(rates.tolist()))
+        return _through(UNKNOWN, steps, rates)
     kind, rule = found
     return _joined(kind, steps, rates, last_step, rule)
 
@@ -184,9 +178,15 @@ def _joined(
 ) -> Schedule:
     """The logged rate, and from its last row to the last step what the rule says."""
     ahead = np.linspace(steps[-1], last_step, NODES + 1)[1:] if last_step > steps[-1] else np.empty(0)
-    nodes = np.concatenate([steps, ahead])
-    values = np.concatenate([rates, np.maximum(rule(ahead), 0.0)])
-    return Schedule(kind, tuple(nodes.tolist()), tuple(values.tolist()), asked)
+    rates = np.concatenate([rates, np.maximum(rule(ahead), 0.0)])
+    return _through(kind, np.concatenate([steps, ahead]), rates, asked)
+
+
+def _through(kind: str, steps: Floats, rates: Floats, asked: bool = False) -> Schedule:
+    """The schedule through nodes; where there are none the rate is 0."""
+    if not len(steps):
+        return Schedule(kind, (0.0,), (0.0,))
+    return Schedule(kind, tuple(steps.tolist()), tuple(rates.tolist()), asked)
 
 
 def _continued(steps: Floats, rates: Floats, last_step: float) -> tuple[str, Callable[[Floats], Floats]] | None:

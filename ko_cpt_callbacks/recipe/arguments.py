@@ -16,9 +16,8 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.installed import ARGUMENTS, Kind, installed_arguments, installed_choices, taken_kinds
 from ko_cpt_callbacks.recipe.model_schema import MOST
-from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, is_number, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, mapping
-from ko_cpt_callbacks.yaml.shape import is_number
 
 OWN_ARGUMENTS: Final = ("output_dir", "seed", "data_seed", "disable_tqdm", "resume_from_checkpoint", "push_to_hub")
 """What ``ko-cpt train`` decides: where things go, and how they are shown and repeated."""

@@ -24,7 +24,6 @@ from ko_cpt_callbacks.watch.stopping import read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping, whole
-from ko_cpt_callbacks.yaml.shape import line_of
 
 _SOURCE: Final = "source"
 _WATCH: Final = "watch"
@@ -158,7 +157,7 @@ def consistency_mistakes(
         of_base: What is wrong with a base that is a folder.
     """
     values = document.values
-    found: list[KeyMistake] = [
+    found = (
         *data_mistakes(values),
         *of_base,
         *model_mistakes(values),
@@ -166,10 +165,8 @@ def consistency_mistakes(
         *watch_mistakes(values),
         *argument_mistakes(values),
         *sourced,
-    ]
-    return [
-        Mistake(key, line_of(document, key), what, expected, near, hides=False) for key, what, expected, near in found
-    ]
+    )
+    return document.placed(found, hides=False)
 
 
 _NEVER = (None, False, "no")

@@ -138,29 +138,19 @@ def recipe_memory(
         ConfigurationError: If the weights are to be shared and are quantised.
     """
     count = count_page(page) if count is None else count
-    return tuple(stage_memory(page, name, count, gpus=gpus, sharding=sharding) for name in page.stages)
-
-
-def stage_memory(
-    page: Page, name: str, count: ParameterCount, *, gpus: int = 1, sharding: Sharding = "none"
-) -> StageMemory:
-    """What a stage needs of each GPU: see `recipe_memory`."""
     if sharding == "full" and page.base.quantization != "none":
         raise ConfigurationError(
             f"sharding: found full with a base in {page.base.quantization}, expected none or zero2: what bitsandbytes "
             "has quantised cannot be cut up"
         )
-    use = _Use(page, name, count, gpus, "none" if gpus == 1 else sharding)
-    terms = [*use.weights(), *use.training(), *use.moments()]
-    terms.append(Term("CUDA", CONTEXT_BYTES, "context and what cannot be used: 1 GiB; chosen, not measured"))
-    return StageMemory(name, gpus, use.sharding, use.trained_whole + use.trained_adapter, tuple(terms))
+    return tuple(_Use(page, name, count, gpus, "none" if gpus == 1 else sharding).memory() for name in page.stages)
 
 
 class _Use:
     """The terms of one stage."""
 
     def __init__(self, page: Page, name: str, count: ParameterCount, gpus: int, sharding: Sharding) -> None:
-        self.page, self.stage, self.count = page, page.stages[name], count
+        self.page, self.name, self.stage, self.count = page, name, page.stages[name], count
         self.gpus, self.sharding = gpus, sharding
         self.adapter: Adapter | None = stage_adapter(page, name)
         self.arguments: Mapping[str, Any] = self.stage.arguments
@@ -183,6 +173,12 @@ class _Use:
         if self.adapter is None:
             return 0
         return self.count.adapter(self.adapter.settings.r, self.adapter.settings.target_modules, layers)
+
+    def memory(self) -> StageMemory:
+        """All of them."""
+        cuda = Term("CUDA", CONTEXT_BYTES, "context and what cannot be used: 1 GiB; chosen, not measured")
+        terms = (*self.weights(), *self.training(), *self.moments(), cuda)
+        return StageMemory(self.name, self.gpus, self.sharding, self.trained_whole + self.trained_adapter, terms)
 
     # -- what stands still in memory ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.yaml.shape import StrictMapping
+from ko_cpt_callbacks.yaml.mistake import StrictMapping
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 """A name that the recipe gives: it becomes part of keys (``eval_ko``), folders and error messages. 64 letters are as

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, one_each, shown
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, holds_parts, known_names, near_miss, one_each, shown
 from ko_cpt_callbacks.yaml.reading import YamlDocument, mapping, read_document
-from ko_cpt_callbacks.yaml.shape import holds_parts, known_names
 
 DEFAULTS: Final = "defaults"
 EVERY: Final = "*"

@@ -16,9 +16,8 @@ from ko_cpt_callbacks.recipe.checks import consistency_mistakes, source_mistakes
 from ko_cpt_callbacks.recipe.override import OPTION, override, reported_once, with_defaults, without_defaults
 from ko_cpt_callbacks.recipe.schema import Defaults, Page
 from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Mistake, dotted, near_miss, shape_mistakes, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, YamlDocument, read_document, read_text
-from ko_cpt_callbacks.yaml.shape import line_of, shape_mistakes
 
 __all__ = ["MAX_BYTES", "RecipeFile", "copy_recipe", "find_recipe", "read_recipe", "recipe_text"]
 
@@ -48,16 +47,16 @@ class RecipeFile:
     overrides: Mapping[str, Any]
     base: LocalBase = field(default_factory=LocalBase)
 
-    def error(self, mistakes: Iterable[tuple[Key, str, str, str | None]]) -> RecipeError:
+    def error(self, mistakes: Iterable[KeyMistake]) -> RecipeError:
         """An error about values that only their user can judge.
 
         Args:
             mistakes: Key, found, expected, near miss.
         """
-        placed = []
-        for key, found, expected, near in mistakes:
-            origin = OPTION if dotted(key) in self.overrides else None
-            placed.append(Mistake(key, line_of(self.document, key), found, expected, near, origin))
+        placed = [
+            replace(item, origin=OPTION) if dotted(item.key) in self.overrides else item
+            for item in self.document.placed(mistakes)
+        ]
         return _error(reported_once(placed, self.document), str(self.path))
 
 
@@ -134,8 +133,7 @@ def read_recipe(
         *consistency_mistakes(base.with_shape(document), sourced, base.mistakes),
     ]
     if mistakes or recipe is None:
-        for key, found, expected, near in () if further is None else further(document.values, path.parent):
-            mistakes.append(Mistake(key, line_of(document, key), found, expected, near))
+        mistakes += () if further is None else document.placed(further(document.values, path.parent))
         raise _error(done.once(reported_once(mistakes, document)), file)
     recipe = base.completed(recipe).model_copy(update={"defaults": Defaults()})
     given = {dotted(key): value for key, value in done.values.items()}

@@ -29,7 +29,7 @@ from ko_cpt_callbacks.recipe.model_schema import (
     Text,
     Tokenizer,
 )
-from ko_cpt_callbacks.yaml.shape import StrictMapping
+from ko_cpt_callbacks.yaml.mistake import StrictMapping
 
 
 def _apart(kind: type) -> Discriminator:

@@ -66,24 +66,21 @@ def smoke_recipe(file: RecipeFile, device: str = "cpu", own: OwnParts | None = N
     """
     page = file.recipe
     depth = min(LAYERS, page.base.sizes.num_hidden_layers) if own is not None and own.model is not None else LAYERS
-
-    def change(values: dict[str, Any]) -> None:
-        values["base"] = _base(page, own)
-        if page.tokenizer is not None:
-            values["tokenizer"]["extend"] |= {"tokens": 40, "minimum_count": 2}
-        values["data"] = _data(page, values["data"], own)
-        for part in values["eval"].values():
-            part["max_documents"] = 4  # evaluating takes longer than training here
-        for number, (name, stage) in enumerate(values["stages"].items()):
-            layers = page.stages[name].trains.layers
-            if isinstance(layers, list):
-                stage["trains"]["layers"] = sorted({index % depth for index in layers})
-            stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
-            watch = stage.get("watch") or {}
-            nothing: dict[str, list[str]] = {"targets": [], "family": [], "stop_on": [], "alerts": []}
-            stage["watch"] = {**watch, **nothing, "patience": None, "min_delta": None}
-
-    return with_values(file, change)
+    values = copy.deepcopy(file.document.values)
+    values["base"] = _base(page, own)
+    if page.tokenizer is not None:
+        values["tokenizer"]["extend"] |= {"tokens": 40, "minimum_count": 2}
+    values["data"] = _data(page, values["data"], own)
+    for part in values["eval"].values():
+        part["max_documents"] = 4  # evaluating takes longer than training here
+    for number, (name, stage) in enumerate(values["stages"].items()):
+        layers = page.stages[name].trains.layers
+        if isinstance(layers, list):
+            stage["trains"]["layers"] = sorted({index % depth for index in layers})
+        stage["arguments"] = _arguments(stage["arguments"], device, first=number == 0)
+        nothing: dict[str, Any] = {name: [] for name in ("targets", "family", "stop_on", "alerts")}
+        stage["watch"] = {**(stage.get("watch") or {}), **nothing, "patience": None, "min_delta": None}
+    return _with_values(file, values)
 
 
 def _base(page: Page, own: OwnParts | None) -> dict[str, Any]:
@@ -133,13 +130,35 @@ def _data(page: Page, values: dict[str, Any], own: OwnParts | None) -> dict[str,
 
 def for_this_machine(file: RecipeFile, device: str) -> RecipeFile:
     """The recipe without the arguments that a smoke test leaves out: what a CPU lacks is no mistake in it."""
+    out = left_out(device)
+    return _with_arguments(file, lambda given: {name: value for name, value in given.items() if name not in out})
 
-    def change(values: dict[str, Any]) -> None:
-        for arguments in each_arguments(values):
-            for name in left_out(device):
-                arguments.pop(name, None)
 
-    return with_values(file, change)
+def on_device(file: RecipeFile, device: str) -> RecipeFile:
+    """The recipe for a CPU or for GPUs, whatever it says itself.
+
+    Args:
+        file: The recipe.
+        device: ``cpu`` or ``cuda``.
+    """
+    return _with_arguments(file, lambda given: {**given, "use_cpu": device == "cpu"})
+
+
+def _with_arguments(file: RecipeFile, change: Callable[[dict[str, Any]], dict[str, Any]]) -> RecipeFile:
+    """A recipe with the ``arguments`` of every training changed, the base's own too."""
+    values = copy.deepcopy(file.document.values)
+    pretraining = (values["base"].get("build") or {}).get("pretraining")
+    for part in (pretraining, *values["stages"].values()):
+        if part is not None:
+            part["arguments"] = change(part["arguments"])
+    return _with_values(file, values)
+
+
+def _with_values(file: RecipeFile, values: dict[str, Any]) -> RecipeFile:
+    """A recipe with other raw values."""
+    base = LocalBase.of(values, file.path.parent)
+    recipe = base.completed(Page.model_validate(values))
+    return replace(file, recipe=recipe, document=replace(file.document, values=values), base=base)
 
 
 def left_out(device: str) -> tuple[str, ...]:
@@ -170,37 +189,6 @@ def _arguments(given: dict[str, Any], device: str, *, first: bool) -> dict[str, 
     }
 
 
-def with_values(file: RecipeFile, change: Callable[[dict[str, Any]], None]) -> RecipeFile:
-    """A recipe whose raw values were changed in place by a function."""
-    values = copy.deepcopy(file.document.values)
-    change(values)
-    base = LocalBase.of(values, file.path.parent)
-    recipe = base.completed(Page.model_validate(values))
-    return replace(file, recipe=recipe, document=replace(file.document, values=values), base=base)
-
-
-def each_arguments(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """The ``arguments`` of every training of a recipe, the base's own too."""
-    found = [stage["arguments"] for stage in values["stages"].values()]
-    pretraining = (values["base"].get("build") or {}).get("pretraining")
-    return found if pretraining is None else [pretraining["arguments"], *found]
-
-
-def on_device(file: RecipeFile, device: str) -> RecipeFile:
-    """The recipe for a CPU or for GPUs, whatever it says itself.
-
-    Args:
-        file: The recipe.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    def change(values: dict[str, Any]) -> None:
-        for arguments in each_arguments(values):
-            arguments["use_cpu"] = device == "cpu"
-
-    return with_values(file, change)
-
-
 LAYERS: Final = 4
 WIDTH: Final = 64
 INNER: Final = 128  # a multiple of 64: the kernels of NF4 on a CPU want it
@@ -227,15 +215,13 @@ def small_config(values: Mapping[str, Any]) -> dict[str, Any]:
     small = {key: small_config(part) if _is_part(key, part) else part for key, part in values.items()}
     depth = _number(values, "num_hidden_layers")
     heads, key_heads = _number(values, "num_attention_heads"), _number(values, "num_key_value_heads")
-    for name, size in _SIZES.items():
-        if name == "head_dim" and _LATENT in values:
-            continue
+    sizes = {**_SIZES, "num_key_value_heads": _HEADS if key_heads == heads else 1}
+    if _LATENT in values:
+        del sizes["head_dim"]
+    for name, size in sizes.items():
         for spelled in NUMBERS[name]:
             if _is_size(values.get(spelled)):
                 small[spelled] = min(size, values[spelled]) if name == "num_hidden_layers" else size
-    for spelled in NUMBERS["num_key_value_heads"]:
-        if _is_size(values.get(spelled)):
-            small[spelled] = _HEADS if key_heads == heads else 1
     for name, size in _OF_EXPERTS.items():
         if _is_size(values.get(name)):
             small[name] = min(size, values[name])

@@ -11,7 +11,7 @@ import re
 import stat
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -129,6 +129,19 @@ class YamlDocument:
     mistakes: tuple[Mistake, ...] = ()
     origins: Mapping[Key, Key] = field(default_factory=dict)
 
+    def line_of(self, key: Key) -> int | None:
+        """The line of a key, or of the nearest mapping around one that is absent."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return self.lines.get(key)
+
+    def placed(self, mistakes: Iterable[KeyMistake], *, hides: bool = True) -> list[Mistake]:
+        """Mistakes with their lines; see `Mistake` for ``hides``."""
+        return [
+            Mistake(key, self.line_of(key), found, expected, near, hides=hides)
+            for key, found, expected, near in mistakes
+        ]
+
 
 def read_document(text: str, what: str = "a document", *, aliases: bool = False) -> YamlDocument:
     """The values of a YAML text.
@@ -203,7 +216,10 @@ class _CopiesError(Exception):
 
 
 class _Walk:
-    """Goes through the nodes, through one with aliases again for each: values, lines and mistakes."""
+    """Goes through the nodes, through one with aliases again for each: values, lines and mistakes.
+
+    Its methods are given the nodes around, from the outermost in, and the line of the outermost alias among them.
+    """
 
     def __init__(self, *, aliases: bool) -> None:
         self._aliases = aliases
@@ -211,51 +227,42 @@ class _Walk:
         self.mistakes: list[Mistake] = []
         self.origins: dict[Key, Key] = {}
         self._places: dict[int, Key] = {}  # where a node with an anchor stands, by its identity
-        self._around: list[int] = []  # the nodes that are being read, from the outermost in
-        self._copied_around = 0  # how many of them are read again
         self._copied = 0
-        self._line = 0  # of the alias that is being read, the outermost one
 
-    def value(self, node: Node, key: Key) -> Any:
+    def value(self, node: Node, key: Key, around: tuple[int, ...] = (), alias: int | None = None) -> Any:
         again = id(node) in self._places
         # An item of a list that is an alias has no line of its own here: the list's is reported, not the anchor's.
         line = self.lines.setdefault(key, self.lines[key[:-1]] if again else node.start_mark.line + 1)
         if node.anchor is not None and not self._aliases:
             return self._refuse(node, key, "an anchor", "the value written out wherever it is needed")
-        if id(node) in self._around:
+        if id(node) in around:
             found = "an alias of a value that it stands in"
             self.mistakes.append(Mistake(key, line, found, "an alias of another value"))
             return None
         if again:
-            self._line = self._line if self._copied_around else line
+            alias = alias or line
             self.origins.setdefault(key, self._places[id(node)])
         elif node.anchor is not None:
             self._places[id(node)] = key
-        self._around.append(id(node))
-        self._copied_around += again
-        self._copied += self._copied_around > 0
-        if self._copied > _MOST_COPIED:
-            raise _CopiesError(self._line)
-        found_value = self._plain(node, key)
-        self._around.pop()
-        self._copied_around -= again
-        return found_value
-
-    def _plain(self, node: Node, key: Key) -> Any:
-        tag = str(node.tag)
+        if alias is not None:
+            self._copied += 1
+            if self._copied > _MOST_COPIED:
+                raise _CopiesError(alias)
+        around, tag = (*around, id(node)), str(node.tag)
         if isinstance(node, ScalarNode):
             return self._scalar(node, key, tag)
         if tag not in _CONTAINERS:
             return self._refuse(node, key, f"the tag {_short(tag)}", "plain values without tags")
-        if len(self._around) > _DEEPEST:
+        if len(around) > _DEEPEST:
             return self._refuse(node, key, _TOO_DEEP, f"at most {_DEEPEST} levels")
         if isinstance(node, SequenceNode):
-            return [self.value(item, (*key, number)) for number, item in enumerate(node.value)]
+            return [self.value(item, (*key, number), around, alias) for number, item in enumerate(node.value)]
         assert isinstance(node, MappingNode)
-        return self._mapping(node, key)
+        return self._mapping(node, key, around, alias)
 
-    def _mapping(self, node: MappingNode, key: Key) -> dict[str, Any]:
-        merged = self._merged(node, key)  # first: a line of the mapping's own is the one to tell
+    def _mapping(self, node: MappingNode, key: Key, around: tuple[int, ...], alias: int | None) -> dict[str, Any]:
+        merges = [(name, item) for name, item in node.value if self._aliases and str(name.tag) == _MERGE]
+        merged = self._merged(merges, key, around, alias)  # first: a line of the mapping's own is the one to tell
         values: dict[str, Any] = {}
         for name_node, item in node.value:
             name = name_node.value
@@ -272,12 +279,13 @@ class _Walk:
                 continue
             self.lines[inner] = name_node.start_mark.line + 1
             self.origins.pop(inner, None)
-            values[name] = self.value(item, inner)
+            values[name] = self.value(item, inner, around, alias)
         return {**merged, **values}
 
-    def _merged(self, node: MappingNode, key: Key) -> dict[str, Any]:
+    def _merged(
+        self, merges: Sequence[tuple[Node, Node]], key: Key, around: tuple[int, ...], alias: int | None
+    ) -> dict[str, Any]:
         """What merge keys put into a mapping; of two of the same name the first counts."""
-        merges = [(name, item) for name, item in node.value if self._aliases and str(name.tag) == _MERGE]
         found: dict[str, Any] = {}
         for number, (name_node, item) in enumerate(merges):
             parts = item.value if isinstance(item, SequenceNode) else [item]
@@ -286,12 +294,12 @@ class _Walk:
                 self._refuse(name_node, key, what, "one << with a mapping, or a list of mappings", hides=False)
                 continue
             for part in parts:
-                values = self.value(part, key)
+                values = self.value(part, key, around, alias) or {}
                 origin = self.origins.pop(key, None)  # of the mapping's parts, not of all of it
-                for name in values if isinstance(values, dict) else ():
-                    if name not in found and origin is not None:
+                for name in values:
+                    if origin is not None and name not in found:
                         self.origins[*key, name] = (*origin, name)
-                found = {**values, **found} if isinstance(values, dict) else found
+                found = {**values, **found}
         return found
 
     def _scalar(self, node: ScalarNode, key: Key, tag: str) -> Any:

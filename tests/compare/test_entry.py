@@ -204,6 +204,38 @@ WRONG: dict[str, tuple[str, str, list[str]]] = {
          'FILE:49: values[1].inputs.loss: found the text "3.1", expected digits that another figure of this file '
          "quotes."],
     ),
+    "a stage a second time": (
+        "    locator: page 3\n",
+        "    locator: page 3\n  - {name: whole, title: again, trains: not stated, reference: false, grade: V,\n"
+        "    source: paper, locator: page 3}\n",
+        ['FILE:28: stages[1].name: found the text "whole", expected a name that no earlier stage has.'],
+    ),
+    "no loss": (
+        'quoted: "3.1"\n    value: 3.1',
+        'quoted: "0"\n    value: 0',
+        ["FILE:34: values[0].value: found 0, expected more than 0.",
+         'FILE:46: values[1].inputs.loss: found the text "3.1", expected digits that another figure of this file '
+         "quotes."],
+    ),
+    "keys of other figures": (
+        'quoted: "3.1"\n    value: 3.1',
+        'quoted: "3.1"\n    low: 3.0\n    tokens: 9\n    rows_file: other/eval.npz\n    value: 3.1',
+        ["FILE:34: values[0].low: found a key of what is computed, expected no such key in what is reported.",
+         "FILE:35: values[0].tokens: found a key of what is measured, expected no such key in what is reported.",
+         "FILE:36: values[0].rows_file: found a key of what is measured, expected no such key in what is reported."],
+    ),
+    "computed from nothing": (
+        'inputs: {loss: "3.1", tokens: 2.0B, bytes: 8.0 GB}\n    value: 1.0797',
+        "value: 1.0797",
+        ["FILE:40: values[1].inputs: found nothing, expected this key, in what is computed."],
+    ),
+    "own, of what was published": (
+        "status: published",
+        "status: own\nsuperseded_by: tiny",
+        ["FILE:4: status: found own, expected own where, and only where, this package measured the values.",
+         'FILE:5: superseded_by: found the text "tiny", expected another baseline.',
+         "FILE:51: values[1].grade: found D, expected OWN, the grade of what is computed. Did you mean OWN?"],
+    ),
     "several at once": (
         "version: 1\nstatus: published",
         "version: one\nstatus: publishd",

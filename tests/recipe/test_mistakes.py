@@ -290,6 +290,30 @@ WRONG: dict[str, tuple[dict[str, str], list[str]]] = {
             "Did you mean 0.01?"
         ],
     ),
+    "a share of nothing, and a wait for no number": (
+        {"min_delta: 1%": "min_delta: some", "grace: \"tokens:1e6\"": "grace: tokens:many"},
+        [
+            '37: stages.odd.watch.min_delta: found the text "some", expected nats per token (0.01), or a percentage '
+            "(1%).",
+            '42: stages.some.watch.grace: found the text "tokens:many", expected optimizer steps, or a text such as '
+            "tokens:1e6.",
+        ],
+    ),
+    "key heads of a family without": (
+        {"family: llama": "family: gpt_neox", "[q_proj]": "[dense]"},
+        [
+            "11: base.shape.num_key_value_heads: found 2, expected 4, as many as attention heads: gpt_neox has no "
+            "others.",
+        ],
+    ),
+    "instruction tuning on bundled texts": (
+        {"title: Staged": "title: Staged\ntask: sft", "packing: true": "packing: false",
+         'files: ["text/*.jsonl.gz", more.txt]': "bundled: [ko_udhr.txt]", "revision: ": "prompt: p, revision: "},
+        [
+            "24: data.sources.ko.bundled: found texts without prompts, expected files or hub, with prompt, for task: "
+            "sft.",
+        ],
+    ),
     "a grace that is none": (
         {"tokens:1e6": "token:1e6"},
         [

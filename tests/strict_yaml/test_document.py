@@ -9,9 +9,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from ko_cpt_callbacks.errors import BaselineError
-from ko_cpt_callbacks.yaml.mistake import Mistake, one_each
+from ko_cpt_callbacks.yaml.mistake import Mistake, one_each, shape_mistakes
 from ko_cpt_callbacks.yaml.reading import read_document, read_text
-from ko_cpt_callbacks.yaml.shape import shape_mistakes
 
 
 class Inner(BaseModel):

@@ -308,10 +308,7 @@ class KoCPTCallback(TrainerCallback):
             keep_texts_off_cards(trainer)
         model = kwargs.get("model")
         if model is not None:
-            try:
-                self._runs.watch(run, model, kwargs.get("processing_class"))
-            except Exception as error:  # the record goes on without the model's numbers
-                run.reporter.report_error(error)
+            run.reporter.tried(None, self._runs.watch, run, model, kwargs.get("processing_class"))
 
     def _join(self, run: LiveRun, handler: CallbackHandler) -> None:
         run.handler = weakref.ref(handler)

@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -40,6 +40,8 @@ __all__ = [
 ]  # fmt: skip
 
 _log = logging.getLogger("ko_cpt_callbacks")
+
+Result = TypeVar("Result")
 
 SHARED_EVENTS: Final = frozenset(
     {"on_train_begin", "on_step_begin", "on_step_end", "on_epoch_end", "on_prediction_step"}
@@ -207,13 +209,9 @@ class Ranks:
             self.answer()
 
     def agree(self, question: str, yes: bool) -> bool:
-        """Whether every rank says yes to ``question``; a rank that says no never waits.
+        """Whether every rank says yes to ``question``, the same on all and asked once; who says no never waits.
 
         For what one rank alone must not do, such as stopping the run, where it comes up outside of the shared events.
-
-        Args:
-            question: The same on every rank, and asked once.
-            yes: What this rank says.
         """
         if self.size == 1:
             return yes
@@ -321,26 +319,25 @@ def _text(value: Any) -> str:
 
 
 class Reporter:
-    """Logs warnings, each subject's once.
-
-    Args:
-        ranks: Which rank this is, and which event is at hand.
-    """
+    """Logs warnings, each subject's once."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
         self._reported: set[str] = set()
 
     def report(self, what: str, text: str) -> None:
-        """Log a warning once per subject.
-
-        Args:
-            what: The subject.
-            text: The warning.
-        """
+        """Log a warning once per subject."""
         if what not in self._reported:
             self._reported.add(what)
             _log.warning("%s", text)
+
+    def tried(self, otherwise: Result, act: Callable[..., Result], *args: Any) -> Result:
+        """What ``act`` gives; ``otherwise`` where it raises, which is reported."""
+        try:
+            return act(*args)
+        except Exception as error:
+            self.report_error(error)
+            return otherwise
 
     def report_error(self, error: Exception) -> None:
         """An exception of ours that the run must not see, and that costs one number only."""

@@ -139,23 +139,23 @@ class LiveRun:
         if plan["stage"] is not None:
             self._baseline.compare_with(plan["stage"])
             self.note_setup(STAGE, step, **plan["stage"])
-        self._say_stopped_before(step)
+        stopped = self._order.begin(self.record.findings)  # named in ``stop_on``, it stops again
+        if step and stopped is not None:
+            self.note_setup("stopped-before", step, **stopped)
         for kind, values in plan["notes"]:
             self.note_setup(kind, step, **values)
         return None
 
     def _beginning(self, model: nn.Module, state: TrainerState, tokenizer: Any, notes: Iterable[Note]) -> bytes:
-        problem = target_problem(self._spec.targets, self._trainer(), state.log_history, self.reporter.report_error)
+        tried = self.reporter.tried
+        problem = tried("", target_problem, self._spec.targets, self._trainer(), state.log_history)
         parts = {"problem": problem.encode()}
         read = self.look_at_trainer(model)
         if self.ranks.first and (not problem or self.ranks.alone):  # a refused run leaves no folder
             step = state.global_step
-            plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step), "stage": None}
+            plan: dict[str, Any] = {"record": self.record.plan_training(state.log_history, step)}
             plan["trainer"] = {LOADS_BEST: bool(self._args.load_best_model_at_end), **read}
-            try:
-                plan["stage"] = self._baseline.stage_row(model)
-            except Exception as error:  # the rest goes on
-                self.reporter.report_error(error)
+            plan["stage"] = tried(None, self._baseline.stage_row, model)
             alone = "the callback is not on every rank" if self.ranks.alone else None
             known = self.record.planned()
             absent = unmeasured(alone or self.eval_meter.refused, self._text.absent())
@@ -169,10 +169,8 @@ class LiveRun:
 
     def look_at_trainer(self, model: nn.Module | None) -> dict[str, Any]:
         """What is trained, for a row; and what that means for what is measured."""
-        try:
-            read = read_trainer(self._trainer(), self._args, model)
-        except Exception as error:  # nothing is known of it
-            self.reporter.report_error(error)
+        read = self.reporter.tried(None, read_trainer, self._trainer(), self._args, model)
+        if read is None:
             return {}
         self._counts.loss.cross_entropy = read.perplexity
         if read.absent is not None:
@@ -181,12 +179,6 @@ class LiveRun:
 
     def _trainer(self) -> Any:
         return None if self.trainer is None else self.trainer()
-
-    def _say_stopped_before(self, start_step: int) -> None:
-        """Note what asked to stop a run that resumes at ``start_step``; named in ``stop_on``, it stops again."""
-        values = self._order.begin(self.record.findings)
-        if start_step and values is not None:
-            self.note_setup("stopped-before", start_step, **values)
 
     def step_begins(self) -> None:
         """What no prediction step claimed by now was no evaluation."""
@@ -374,10 +366,6 @@ class LiveRun:
         return control
 
     def _facts(self, model: nn.Module, state: TrainerState, scheduler: Any) -> dict[str, Any]:
-        try:
-            facts = run_facts(self._args, model, self._text.facts(), state, scheduler)
-            return {**facts, "world_size": self.ranks.size, "stop": None}
-        except Exception as error:  # the record begins without them
-            self.reporter.report_error(error)
-            return {}
+        facts = self.reporter.tried(None, run_facts, self._args, model, self._text.facts(), state, scheduler)
+        return {} if facts is None else {**facts, "world_size": self.ranks.size, "stop": None}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import error_text
@@ -43,9 +43,6 @@ class _Note:
     text: str
     step: int
     severity: Severity | None = None
-
-
-Write: TypeAlias = Callable[[_Note], Any]
 
 
 class TrackerOutput(Output):
@@ -105,11 +102,12 @@ class TrackerOutput(Output):
             if kind is None or kind in self._failed:
                 continue
             try:
-                write = _TRACKERS[kind](callback)
-                if write is None:  # it begins with its first row
+                reach, write = _TRACKERS[kind]
+                tracker = reach(callback)
+                if tracker is None:  # it begins with its first row
                     continue
                 for note in self._notes[self._written.get(id(callback), 0) :]:
-                    write(note)
+                    write(tracker, note)
                 self._written[id(callback)] = len(self._notes)
             except Exception as error:  # whatever it is, the run goes on
                 self._failed.add(kind)
@@ -129,83 +127,56 @@ def _watched(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"ko_cpt/{keys.FINGERPRINT}/{prefix}", facts[keys.FINGERPRINT]
 
 
-def _aim(callback: Any) -> Write | None:
-    run = callback._run
-    if run is None:
-        return None
-
-    def write(note: _Note) -> None:
-        run[note.name] = note.text
-        if note.severity is not None:
-            getattr(run, f"log_{note.severity.value}")(f"{note.name}@{note.step} {note.text}")
-
-    return write
+def _aim(run: Any, note: _Note) -> None:
+    run[note.name] = note.text
+    if note.severity is not None:
+        getattr(run, f"log_{note.severity.value}")(f"{note.name}@{note.step} {note.text}")
 
 
-def _tensorboard(callback: Any) -> Write | None:
-    writer = callback.tb_writer
-    return None if writer is None else lambda note: writer.add_text(note.name, note.text, note.step)
+def _clearml(task: Any, note: _Note) -> None:
+    if note.severity is None:
+        task.set_parameter(note.name, note.text)
+    else:
+        level = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
+        task.get_logger().report_text(f"{note.name}@{note.step} {note.text}", level=level[note.severity])
 
 
-def _wandb(callback: Any) -> Write | None:
-    run = callback._wandb.run if callback._initialized else None
-    if run is None:
-        return None
-
-    def write(note: _Note) -> None:
-        if note.severity is None:
-            run.config.update({note.name: note.text}, allow_val_change=True)
-        else:
-            run.summary[note.name] = note.text
-
-    return write
-
-
-def _mlflow(callback: Any) -> Write | None:
-    if not callback._initialized or callback._ml_flow.active_run() is None:
-        return None
-    return lambda note: callback._ml_flow.set_tag(note.name, note.text[:_LONGEST], synchronous=False)
-
-
-def _trackio(callback: Any) -> Write | None:
+def _trackio(run: Any, note: _Note) -> None:
     """Its configuration goes with the first row; findings go to its alerts, where ``alerts`` asks for them."""
-    run = callback._trackio.context_vars.current_run.get() if callback._initialized else None
-    return None if run is None else lambda note: note.severity or run.config.update({note.name: note.text})
+    if note.severity is None:
+        run.config.update({note.name: note.text})
 
 
-def _comet(callback: Any) -> Write | None:
-    experiment = callback._experiment
-    return None if experiment is None else lambda note: experiment.log_other(note.name, note.text)
+def _wandb(run: Any, note: _Note) -> None:
+    if note.severity is None:
+        run.config.update({note.name: note.text}, allow_val_change=True)
+    else:
+        run.summary[note.name] = note.text
 
 
-def _swanlab(callback: Any) -> Write | None:
-    if not callback._initialized or callback._swanlab.get_run() is None:
-        return None
-    return lambda note: callback._swanlab.config.update({note.name: note.text})
-
-
-def _clearml(callback: Any) -> Write | None:
-    task = callback._clearml_task
-    if task is None:
-        return None
-
-    def write(note: _Note) -> None:
-        if note.severity is None:
-            task.set_parameter(note.name, note.text)
-        else:
-            level = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.ERROR: logging.ERROR}
-            task.get_logger().report_text(f"{note.name}@{note.step} {note.text}", level=level[note.severity])
-
-    return write
-
-
-_TRACKERS: Final[Mapping[str, Callable[[Any], Write | None]]] = {
-    "AimCallback": _aim,
-    "ClearMLCallback": _clearml,
-    "CometCallback": _comet,
-    "MLflowCallback": _mlflow,
-    "SwanLabCallback": _swanlab,
-    "TensorBoardCallback": _tensorboard,
-    "TrackioCallback": _trackio,
-    "WandbCallback": _wandb,
+# By the Trainer's callback for a tracker: what is written to, None before it begins, and how.
+_TRACKERS: Final[Mapping[str, tuple[Callable[[Any], Any], Callable[[Any, _Note], Any]]]] = {
+    "AimCallback": (lambda callback: callback._run, _aim),
+    "ClearMLCallback": (lambda callback: callback._clearml_task, _clearml),
+    "CometCallback": (
+        lambda callback: callback._experiment,
+        lambda experiment, note: experiment.log_other(note.name, note.text),
+    ),
+    "MLflowCallback": (
+        lambda callback: callback._ml_flow if callback._initialized and callback._ml_flow.active_run() else None,
+        lambda mlflow, note: mlflow.set_tag(note.name, note.text[:_LONGEST], synchronous=False),
+    ),
+    "SwanLabCallback": (
+        lambda callback: callback._swanlab if callback._initialized and callback._swanlab.get_run() else None,
+        lambda swanlab, note: swanlab.config.update({note.name: note.text}),
+    ),
+    "TensorBoardCallback": (
+        lambda callback: callback.tb_writer,
+        lambda writer, note: writer.add_text(note.name, note.text, note.step),
+    ),
+    "TrackioCallback": (
+        lambda callback: callback._trackio.context_vars.current_run.get() if callback._initialized else None,
+        _trackio,
+    ),
+    "WandbCallback": (lambda callback: callback._wandb.run if callback._initialized else None, _wandb),
 }

@@ -68,27 +68,17 @@ def unknown_set(targets: Iterable[Target], names: Collection[str]) -> str | None
     return None
 
 
-def target_problem(
-    targets: Iterable[Target],
-    trainer: Any,
-    log_history: Iterable[Mapping[str, Any]],
-    on_error: Callable[[Exception], None],
-) -> str:
+def target_problem(targets: Iterable[Target], trainer: Any, log_history: Iterable[Mapping[str, Any]]) -> str:
     """What :func:`unknown_set` says on this process; empty where nothing is wrong.
 
     Args:
         targets: What the run must reach.
         trainer: The Trainer; None where it was not found, and then nothing is wrong.
         log_history: Rows restored by the Trainer: their sets existed.
-        on_error: Called with an exception of ours.
     """
-    try:
-        sets = eval_sets(trainer)
-        logged = {prefix for row in log_history for prefix in eval_prefixes(row)}
-        return unknown_set(targets, {*sets, *logged} if sets else ()) or ""
-    except Exception as error:  # the other checks, and the others ranks', go on
-        on_error(error)
-        return ""
+    sets = eval_sets(trainer)
+    logged = {prefix for row in log_history for prefix in eval_prefixes(row)}
+    return unknown_set(targets, {*sets, *logged} if sets else ()) or ""
 
 
 # From the event method up to `CallbackHandler.call_event` there are a few frames of ours, and possibly a wrapper.

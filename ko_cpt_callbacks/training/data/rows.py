@@ -29,7 +29,7 @@ from ko_cpt_callbacks.training.data.packing import (
     write_rows,
 )
 from ko_cpt_callbacks.training.data.removal import Duplicates, Kept, removal_reports, remove_duplicates
-from ko_cpt_callbacks.training.data.shards import Encoded, Shard, ShardMaker, made_shards, shards_again, shards_of_files
+from ko_cpt_callbacks.training.data.shards import Encoded, ShardMaker, made_shards, shards_again, shards_of_files
 from ko_cpt_callbacks.training.data.sources import Source, identities, read_documents, source_key
 from ko_cpt_callbacks.training.data.words import Ids, WordEncoder
 from ko_cpt_callbacks.training.folder import whole_folder
@@ -156,7 +156,6 @@ def packed_rows(
     before = identities(sources)
     folder = cache / _key(sources, tokenizer, settings, taken)
     if not folder.exists():
-        report = {source.name: SourceReport() for source in sources}
         encoder = WordEncoder(tokenizer)
         sketched = duplicates is not None
         makers = {source.name: ShardMaker(source.filters, encoder, begin, end, sketched) for source in sources}
@@ -168,34 +167,16 @@ def packed_rows(
         def changed() -> bool:
             return identities(sources) != before and _key(sources, tokenizer, settings, taken) != folder.name
 
+        streams = {source.name: _Stream(source, shards, making.watch) for source in sources}
         if making.elsewhere is not None:
-            given = {source.name: _Reader(source, making.watch) for source in sources}
             with shards_of_files(shards, changed):
-                making.elsewhere.make(shards, given, makers)
-        # Texts that were seen when they were cut are not seen twice.
-        watch = making.watch if making.elsewhere is None else None
-        readers = {source.name: _Reader(source, watch) for source in sources}
+                making.elsewhere.make(shards, {name: stream.read() for name, stream in streams.items()}, makers)
         index = None if duplicates is None else duplicates.index(shards)
         with whole_folder(folder) as part, shards_of_files(shards, changed), Workers(making.workers) as workers:
-            streams = {
-                source.name: _encoded(
-                    source,
-                    made_shards(
-                        shards / source.name, workers, source.name, makers[source.name], readers[source.name]
-                    ),
-                    shards / source.name,
-                    report[source.name],
-                    index,
-                    making.watch,
-                )
-                for source in sources
-            }
-            documents = _taken(mix_streams(streams, shares, measure), report)
+            encoded = {name: stream.encoded(makers[name], workers, index) for name, stream in streams.items()}
+            documents = (streams[name].taken(item) for name, item in mix_streams(encoded, shares, measure))
             write_rows(part / _ROWS_FILE, islice(_rows(documents, settings, count), max_rows), labels=settings.prompts)
-            for source in sources:
-                if not report[source.name].documents:
-                    raise source.error("no document that is not blank and not dropped", "some text")
-                report[source.name].available = readers[source.name].count_all()
+            report = {name: stream.reported() for name, stream in streams.items()}
             if not count.rows:
                 raise ConfigurationError(
                     f"sources {', '.join(names)}: found {count.dropped_tokens} tokens, expected a row of "
@@ -218,82 +199,73 @@ def packed_rows(
     return PackedRows(rows, report, folder)
 
 
-class _Reader:
-    """The documents of a source once through, counted while they are read."""
+class _Stream:
+    """A source while rows are made of it: its documents are read, encoded, and counted where they are taken."""
 
-    def __init__(self, source: Source, watch: Progress | None) -> None:
+    def __init__(self, source: Source, shards: Path, watch: Progress | None) -> None:
+        self._source = source
+        self._folder = shards / source.name
         self._watch = watch
-        self._whole = not source.hub
-        self._documents = self._counted(source)
-        self._count = 0
-        self._ended = False
+        self._report = SourceReport()
+        self._documents = self.read()
+        self._count, self._seen, self._ended = 0, False, False
 
-    def __iter__(self) -> Iterator[Document]:
-        return self._documents
-
-    def _counted(self, source: Source) -> Iterator[Document]:
-        for document in read_documents(source):
+    def read(self) -> Iterator[Document]:
+        """The documents once through; those that were seen before are not seen again."""
+        watch = None if self._seen else self._watch
+        self._count, self._seen, self._ended = 0, True, False
+        for document in read_documents(self._source):
             self._count += 1
-            if self._watch is not None:
-                self._watch.read(document)
+            if watch is not None:
+                watch.read(document)
             yield document
         self._ended = True
 
-    def count_all(self) -> int | None:
-        """How many there are. Files are read on to their end for it, and nothing of them is encoded."""
-        if self._whole:
+    def encoded(self, maker: ShardMaker, workers: Workers, index: DuplicateIndex | None) -> Iterator[Encoded]:
+        """The documents as often as the source has passes; those that are duplicates in the first are in none."""
+        report = self._report
+        report.filters = [FilterReport(part.name) for part in self._source.filters]
+        report.filters += [] if index is None else removal_reports()
+        judged: list[tuple[list[FilterReport], Kept]] = []
+        for number in range(self._source.passes):
+            if number:
+                shards = shards_again(self._folder)
+            else:
+                shards = made_shards(self._folder, workers, self._source.name, maker, self._documents)
+            for place, shard in enumerate(shards):
+                if not number:
+                    judged.append(remove_duplicates(shard, index))
+                told, kept = judged[place]
+                for part, other in zip(report.filters, (*shard.reports, *told), strict=True):
+                    part.add(other)
+                    if self._watch is not None:
+                        self._watch.dropped(part.filter, other.dropped_documents)
+                yield from shard.documents(kept)
+            report.passes += 1
+
+    def taken(self, document: Encoded) -> Encoded:
+        """Count one that the mixture takes."""
+        report = self._report
+        report.documents += 1
+        report.tokens += len(document.ids)
+        report.bytes += document.size
+        report.distinct += report.passes == 0
+        length = 1 << (len(document.ids).bit_length() - 1)
+        report.lengths[length] = report.lengths.get(length, 0) + 1
+        report.read = max(report.read, document.number + 1)
+        if document.file:
+            report.files[document.file] = report.files.get(document.file, 0) + 1
+        return document
+
+    def reported(self) -> SourceReport:
+        """What was taken. Files are read on to their end for it, to be counted, and nothing of them is encoded."""
+        if not self._report.documents:
+            raise self._source.error("no document that is not blank and not dropped", "some text")
+        if not self._source.hub:
             for _ in self._documents:
                 pass
-        return self._count if self._ended else None
-
-
-def _encoded(
-    source: Source,
-    first: Iterator[Shard],
-    folder: Path,
-    report: SourceReport,
-    index: DuplicateIndex | None,
-    watch: Progress | None,
-) -> Iterator[Encoded]:
-    """The documents of a source as often as it has passes; those that are duplicates in the first pass are in none.
-
-    Args:
-        source: Of which they are.
-        first: Its shards, which are made in the first pass.
-        folder: Where they are from then on.
-        report: Filled.
-        index: Knows what was kept; None to keep all.
-        watch: Sees what is dropped.
-    """
-    report.filters = [FilterReport(part.name) for part in source.filters]
-    report.filters += [] if index is None else removal_reports()
-    judged: list[tuple[list[FilterReport], Kept]] = []
-    for number in range(source.passes):
-        for place, shard in enumerate(shards_again(folder) if number else first):
-            if not number:
-                judged.append(remove_duplicates(shard, index))
-            told, kept = judged[place]
-            for part, other in zip(report.filters, (*shard.reports, *told), strict=True):
-                part.add(other)
-                if watch is not None:
-                    watch.dropped(part.filter, other.dropped_documents)
-            yield from shard.documents(kept)
-        report.passes += 1
-
-
-def _taken(documents: Iterable[tuple[str, Encoded]], report: Mapping[str, SourceReport]) -> Iterator[Encoded]:
-    for name, document in documents:
-        entry = report[name]
-        entry.documents += 1
-        entry.tokens += len(document.ids)
-        entry.bytes += document.size
-        entry.distinct += entry.passes == 0
-        length = 1 << (len(document.ids).bit_length() - 1)
-        entry.lengths[length] = entry.lengths.get(length, 0) + 1
-        entry.read = max(entry.read, document.number + 1)
-        if document.file:
-            entry.files[document.file] = entry.files.get(document.file, 0) + 1
-        yield document
+        self._report.available = self._count if self._ended else None
+        return self._report
 
 
 def _rows(documents: Iterable[Encoded], settings: PackSettings, count: PackReport) -> Iterator[tuple[Row, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,21 +158,20 @@ def account_of(run: Run, *, split: str | None = None, retention: Sequence[str] =
         ConfigurationError: If there is no such set.
         UnreadableRunError: If the run's folder cannot be listed.
     """
-    folder, read = run_folder(run), _Evaluations.of(run)
+    folder, (summary, evaluated, others) = run_folder(run), _evaluations(run)
     disk = {one.step: one for one in checkpoints_on_disk(folder)}
     saved = {row[keys.STEP] for row in run.rows if row.get(keys.KIND) == keys.KIND_CHECKPOINT}
     steps = sorted({step for step in saved if isinstance(step, int) and step >= 0} | disk.keys())
-    name = _split(read.summary, split, retention)
-    seen = read.by_split.get(name, {})
+    name = _split(summary, split, retention)
+    seen, other = evaluated.get(name, {}), others.get(name, set())
     exact = any(one.exact_loss is not None for one in seen.values())
     metric = keys.EXACT_LOSS if exact else keys.LOSS
     found = [_checkpoint(step, disk.get(step), seen.get(step), metric, folder, step in saved) for step in steps]
-    other = read.other_rows.get(name, frozenset())
     found = [replace(one, oddity="other-rows") if one.oddity == "unevaluated" and one.step in other else one
              for one in found]  # fmt: skip
     record = run.path.parent if run.source is LogSource.ROWS else None
     scored = list(_scored([one for one in found if one.loss is not None], seen, name, record))
-    ended = read.summary.ended and disk.keys() <= saved  # nothing was saved behind the record's back
+    ended = summary.ended and disk.keys() <= saved  # nothing was saved behind the record's back
     account = Account(folder, name, metric, tuple(found), ended=ended)
     if not scored:
         return account
@@ -181,35 +180,21 @@ def account_of(run: Run, *, split: str | None = None, retention: Sequence[str] =
     return replace(account, choice=choice, checkpoints=tuple(_told(one, choice) for one in found))
 
 
-@dataclass(frozen=True, slots=True)
-class _Evaluations:
-    """The evaluations of a run's present rows, by set and step.
-
-    Args:
-        summary: What the run reached.
-        by_split: The evaluations that may be compared.
-        other_rows: Steps that were evaluated on other rows, by set.
-    """
-
-    summary: Summary
-    by_split: Mapping[str, Mapping[int, EvalObservation]] = field(default_factory=dict)
-    other_rows: Mapping[str, frozenset[int]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, run: Run) -> _Evaluations:
-        progress, kept, rows = RunProgress(), dict[str, dict[int, EvalObservation]](), dict[str, EvalRows]()
-        others: dict[str, frozenset[int]] = {}
-        for seen in (*run.plan_rows(), *observations_of(run.rows)):
-            aside = progress.aside(seen)  # of a model that was loaded after training, not of the step's
-            progress = progress if aside else progress.add(seen)
-            if aside or not isinstance(seen, EvalObservation):
-                continue
-            name = seen.split
-            rows[name] = rows.get(name, NO_ROWS).add(seen)
-            if rows[name].anew:
-                others[name] = others.get(name, frozenset()) | kept.pop(name, {}).keys()
-            kept.setdefault(name, {})[seen.step] = seen
-        return cls(progress.summary(), kept, others)
+def _evaluations(run: Run) -> tuple[Summary, dict[str, dict[int, EvalObservation]], dict[str, set[int]]]:
+    """What a run reached; by set the evaluations that may be compared, by step; and the steps of other rows."""
+    progress, kept, rows = RunProgress(), dict[str, dict[int, EvalObservation]](), dict[str, EvalRows]()
+    others: dict[str, set[int]] = {}
+    for seen in (*run.plan_rows(), *observations_of(run.rows)):
+        aside = progress.aside(seen)  # of a model that was loaded after training, not of the step's
+        progress = progress if aside else progress.add(seen)
+        if aside or not isinstance(seen, EvalObservation):
+            continue
+        name = seen.split
+        rows[name] = rows.get(name, NO_ROWS).add(seen)
+        if rows[name].anew:
+            others.setdefault(name, set()).update(kept.pop(name, {}))
+        kept.setdefault(name, {})[seen.step] = seen
+    return progress.summary(), kept, others
 
 
 def _split(summary: Summary, asked: str | None, retention: Sequence[str]) -> str:

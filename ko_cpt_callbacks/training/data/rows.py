@@ -128,7 +128,7 @@ def packed_rows(
 
     The order of documents and rows depends on the arguments alone. Without ``shares`` every document is taken
     exactly as often as its source has passes. With them, none more often, and the source that the mixture ends with
-    exactly so often (`mixing.mix_streams`). Where several processes start at once, let one of them come here first.
+    exactly so often (`mix_streams`). Where several processes start at once, let one of them come here first.
 
     Args:
         sources: In order.

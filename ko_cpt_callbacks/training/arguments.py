@@ -60,22 +60,6 @@ def check_arguments(file: RecipeFile) -> None:
         raise file.error(told)
 
 
-def check_names(file: RecipeFile, arguments_class: type[Any] = TrainingArguments) -> None:
-    """Every name is an argument of an installed class.
-
-    Args:
-        file: The recipe.
-        arguments_class: ``TrainingArguments``, or a class made from it.
-
-    Raises:
-        RecipeError: If not; all mistakes together.
-    """
-    known, where = _names(arguments_class), _words(arguments_class)
-    wrong = [mistake for key, given in _all(file.recipe) for mistake in name_mistakes(key, given, known, where)]
-    if wrong:
-        raise file.error(wrong)
-
-
 def stage_arguments(
     file: RecipeFile, stage: str, output_dir: str | Path, arguments_class: type[Any], more: Mapping[str, Any]
 ) -> Any:
@@ -89,9 +73,13 @@ def stage_arguments(
         more: Further arguments, or other values.
 
     Raises:
-        RecipeError: If the class does not take them.
+        RecipeError: If the class does not take them, or not the names of another stage's; all of these together.
     """
-    check_names(file, arguments_class)
+    where = INSTALLED if arguments_class is TrainingArguments else f"the installed {arguments_class.__name__}"
+    known = _names(arguments_class)
+    wrong = [mistake for key, given in _all(file.recipe) for mistake in name_mistakes(key, given, known, where)]
+    if wrong:
+        raise file.error(wrong)
     key, given = ("stages", stage, "arguments"), file.recipe.stages[stage].arguments
     ours = {name: value for name, value in given.items() if name not in more}
 
@@ -101,8 +89,7 @@ def stage_arguments(
     try:
         return make(ours)
     except _REFUSED as error:
-        told = _refused(key, ours, make, _said(error), _words(arguments_class), _MAKE_ON_CPU)
-        raise file.error([told]) from error
+        raise file.error([_refused(key, ours, make, _said(error), where, _MAKE_ON_CPU)]) from error
 
 
 def training_arguments(arguments: Mapping[str, Any], output_dir: Path, seed: int) -> TrainingArguments:
@@ -124,10 +111,6 @@ def _all(page: Page) -> Iterator[tuple[Key, dict[str, Any]]]:
 
 def _names(arguments_class: type[Any]) -> list[str]:
     return [item.name for item in fields(arguments_class) if item.init]
-
-
-def _words(arguments_class: type[Any]) -> str:
-    return INSTALLED if arguments_class is TrainingArguments else f"the installed {arguments_class.__name__}"
 
 
 def _refused(key: Key, given: Mapping[str, Any], make: Make, reason: str, where: str, on_cpu: str) -> KeyMistake:

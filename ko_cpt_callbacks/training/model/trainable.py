@@ -21,19 +21,15 @@ def is_tied(model: Any) -> bool:
     return one is not None and other is not None and embedding_parts(one).same_as(embedding_parts(other))
 
 
-def untie(model: Any) -> bool:
+def untie(model: Any) -> None:
     """Give the head a matrix of its own, and say so in the configuration, so that it is saved and loaded so.
 
     Do it before rows or adapters are added.
 
     Args:
         model: A causal language model of transformers, without adapters.
-
-    Returns:
-        Whether there was anything to do.
     """
-    tied = is_tied(model)
-    if tied:
+    if is_tied(model):
         head = model.get_output_embeddings()
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
     for config in (model.config, text_config(model)):
@@ -41,7 +37,6 @@ def untie(model: Any) -> bool:
             config.tie_word_embeddings = False
     if getattr(model, "all_tied_weights_keys", None):  # transformers 5: what saving leaves out
         model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
-    return tied
 
 
 def train_only(model: Any, trains: Trains, *, through_adapter: bool, first_new_row: int | None = None) -> None:

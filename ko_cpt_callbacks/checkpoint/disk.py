@@ -13,7 +13,8 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, opening_failure
-from ko_cpt_callbacks.run.trainer_state import StateRows, read_state_rows
+from ko_cpt_callbacks.run.log.row import Log
+from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
 __all__ = ["OnDisk", "checkpoint_name", "checkpoints_on_disk", "state_in"]
 
@@ -66,7 +67,7 @@ def checkpoints_on_disk(folder: Path) -> tuple[OnDisk, ...]:
     return tuple(sorted((_look(folder / name[0], int(name[1])) for name in names), key=lambda one: one.step))
 
 
-def state_in(folder: Path, step: int) -> StateRows | None:
+def state_in(folder: Path, step: int) -> Log | None:
     """The Trainer's state in a checkpoint; ``None`` where there is none that is of its step."""
     try:
         state = read_state_rows(folder / checkpoint_name(step) / STATE_FILE)

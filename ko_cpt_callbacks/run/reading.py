@@ -20,7 +20,7 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log, run_place
-from ko_cpt_callbacks.run.log.row import LogNote
+from ko_cpt_callbacks.run.log.row import Log, LogNote
 from ko_cpt_callbacks.run.observation import Observation, SetupObservation
 from ko_cpt_callbacks.run.resume import checkpoint_states, later_state
 from ko_cpt_callbacks.run.rows import live_rows, observations_of, read_rows
@@ -137,7 +137,7 @@ def _in_folder(folder: Path) -> Run:
     alone = read_plan(folder) is None and not _runs_in(folder)
     if alone and (log := richest_log(folder)) is not None:
         path, tool, held = log
-        return Run(path, LogSource(tool), held.rows, held.planned_steps, notes=held.notes)
+        return _run(path, tool, held)
     raise _nothing(folder)
 
 
@@ -150,19 +150,23 @@ def _snapshot(folder: Path) -> Path:
     return place if place.is_dir() and place.parent == folder / "snapshots" else folder
 
 
+def _run(path: Path, source: str, log: Log) -> Run:
+    rows = tuple(log.rows)
+    return Run(path, LogSource(source), rows, log.planned_steps, log.global_step, log.ended_by, notes=log.notes)
+
+
 def _file(path: Path) -> Run:
     other = None if path.name == keys.ROWS_FILE else read_log(path)
     if other is not None:
         tool, log = other
-        return Run(path, LogSource(tool), log.rows, log.planned_steps, notes=log.notes)
+        return _run(path, tool, log)
     if path.suffix != ".jsonl":
         try:
             state = read_state_rows(path)
         except UnreadableRunError as error:
             near = None if "did you mean" in str(error) else nearest_log(path)
             raise error if near is None else UnreadableRunError(f"{error}; did you mean {near}?") from None
-        kept = tuple(state.rows)
-        return Run(path, LogSource.TRAINER_STATE, kept, state.planned_steps, state.global_step, state.ended_by)
+        return _run(path, LogSource.TRAINER_STATE, state)
     rows = read_rows(path)
     if rows and not any(row.get(keys.KIND) in _KINDS for row in rows):
         shown = ", ".join(ascii(name).strip("'") for name in list(rows[0])[:_NAMED]) or "nothing"
@@ -235,8 +239,7 @@ def holds_run(folder: Path) -> bool:
     Raises:
         OSError: If it may not be looked into.
     """
-    own = folder / keys.ROWS_FILE, folder / keys.FOLDER / PLAN_FILE
-    return _is_run(folder) or any(file.is_file() for file in own)
+    return _own_file(folder) is not None or (folder / keys.FOLDER / PLAN_FILE).is_file()
 
 
 def _list(names: Sequence[str], limit: int) -> str:

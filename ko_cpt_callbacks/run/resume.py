@@ -17,11 +17,12 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.run.fold import RECORD_BEHIND
+from ko_cpt_callbacks.run.log.row import Log
 from ko_cpt_callbacks.run.rows import NONFINITE, LogHabits, line_of, live_rows
-from ko_cpt_callbacks.run.trainer_state import StateRows, read_state_rows
+from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
 __all__ = [
-    "LaterState", "Record", "agree", "checkpoint_states", "identity", "last_attempt", "later_state", "numbers_of",
+    "Record", "agree", "checkpoint_states", "identity", "last_attempt", "later_state", "numbers_of",
     "plan_attempt",
 ]  # fmt: skip
 
@@ -179,25 +180,15 @@ _CHECKPOINT: Final = "checkpoint-"
 _LOGGED: Final = (keys.KIND_TRAIN, keys.KIND_EVAL, keys.KIND_END)
 
 
-@dataclass(frozen=True, slots=True)
-class LaterState:
-    """What a state knows after the end of a record.
-
-    Args:
-        rows: A set-up row that says so, then the state's rows.
-        planned_steps: The last step that the run was to have, as the state says.
-    """
-
-    rows: tuple[Mapping[str, Any], ...]
-    planned_steps: int | None
-
-
-def later_state(record: Path, lines: Sequence[Mapping[str, Any]]) -> LaterState | None:
-    """What the states beside a record know after its end; None where they know nothing more.
+def later_state(record: Path, lines: Sequence[Mapping[str, Any]]) -> Log | None:
+    """What the states beside a record know after its end: a set-up row that says so, then their rows.
 
     Args:
         record: The ``rows.jsonl``.
         lines: All of its lines.
+
+    Returns:
+        None where they know nothing more.
     """
     folder = record.absolute().parent
     folder = folder.parent if folder.name == keys.FOLDER else folder
@@ -227,14 +218,14 @@ def _latest(folder: Path) -> Path | None:
         return None
 
 
-def _read(path: Path) -> StateRows:
+def _read(path: Path) -> Log:
     try:
         return read_state_rows(path)
     except (UnreadableRunError, OSError):  # the record stands, whatever became of the state
-        return StateRows([])
+        return Log([])
 
 
-def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> LaterState | None:
+def _beyond(name: str, state: Log, lines: Sequence[Mapping[str, Any]]) -> Log | None:
     live = [line for line in live_rows(lines) if line.get(keys.KIND) in _LOGGED]
     end = _last(live)
     habits = LogHabits.of(state.rows)
@@ -259,7 +250,7 @@ def _beyond(name: str, state: StateRows, lines: Sequence[Mapping[str, Any]]) -> 
         "rows": len(later),
         "file": name,
     }
-    return LaterState((note, *later), state.planned_steps)
+    return Log([note, *later], state.planned_steps)
 
 
 def _superseded(line: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> bool:

@@ -8,16 +8,16 @@ import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import BOM, STATE_FILE, beside, clip, name_of, read_text
+from ko_cpt_callbacks.run.log.row import Log
 from ko_cpt_callbacks.run.rows import is_closing
 
-__all__ = ["StateRows", "read_state_rows"]
+__all__ = ["read_state_rows"]
 
 _LOG_HISTORY: Final = "log_history"
 _MAX_STEPS: Final = "max_steps"
@@ -45,27 +45,7 @@ _OTHER_FILES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StateRows:
-    """A Trainer's state file; what it does not say is ``None``.
-
-    Args:
-        rows: Its rows.
-        planned_steps: The last step that the run was to have.
-        global_step: The step that it stands at.
-        best_checkpoint: Path of the best checkpoint.
-        ended_by: What asked the run to end before its planned last step: a callback's class, or
-            ``should_training_stop`` where no callback that is known says so.
-    """
-
-    rows: list[dict[str, Any]]
-    planned_steps: int | None = None
-    global_step: int | None = None
-    best_checkpoint: str | None = None
-    ended_by: str | None = None
-
-
-def read_state_rows(path: str | Path) -> StateRows:
+def read_state_rows(path: str | Path) -> Log:
     """The rows of a Trainer's state file, and how long the run was to be.
 
     A metrics file (``all_results.json``, ``eval_results.json``) is read too, as a single row of step 0: its
@@ -95,14 +75,14 @@ def read_state_rows(path: str | Path) -> StateRows:
         raise UnreadableRunError(f"{path}: found {name_of(state)} as the whole file; {_EXPECTED}; {beside(path)}")
     if _LOG_HISTORY not in state:
         if any(_METRICS_KEY.fullmatch(name) for name in state):
-            return StateRows([{**state, keys.STEP: state.get(keys.STEP, 0)}])
+            return Log([{**state, keys.STEP: state.get(keys.STEP, 0)}])
         raise UnreadableRunError(f"{path}: not a Trainer's state (found: {_found(state)}); {_EXPECTED}; {beside(path)}")
     rows = _rows(path, state[_LOG_HISTORY])
     best = state.get(_BEST)
     planned, reached = _planned(state.get(_MAX_STEPS)), _planned(state.get(_GLOBAL_STEP))
     early = planned is not None and reached is not None and reached < planned
     by = _ended_by(state.get(_CALLBACKS), rows, reached) if early else None
-    return StateRows(rows, planned, reached, best if isinstance(best, str) else None, by)
+    return Log(rows, planned, (), reached, best if isinstance(best, str) else None, by)
 
 
 def _ended_by(stored: object, rows: list[dict[str, Any]], step: int | None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -94,7 +95,7 @@ def richest_log(folder: Path) -> tuple[Path, str, Log] | None:
     if not others:
         return best[1:]
     note = LogNote("log-richest", {"logs": len(found), "others": others[:_NAMED]})
-    return best[1], best[2], Log(best[3].rows, best[3].planned_steps, (note, *best[3].notes))
+    return best[1], best[2], replace(best[3], notes=(note, *best[3].notes))
 
 
 def nearest_log(file: Path) -> Path | None:
@@ -110,11 +111,9 @@ def _certain(path: Path) -> bool:
 
 def _logs(folder: Path) -> Iterator[Path]:
     """Every log of a folder by its name, richest kinds first; event files by their folder, as a resume adds to them."""
-    patterns = [[FILE], _WANDB]
     seen: set[Path] = set()
-    for path in (path for group in patterns for pattern in group for path in sorted(folder.glob(pattern))):
-        if path.is_file():
-            yield path
+    for pattern in (FILE, *_WANDB):
+        yield from (path for path in sorted(folder.glob(pattern)) if path.is_file())
     for pattern in _EVENTS:
         for path in sorted({path.parent for path in folder.glob(pattern)} - seen):
             seen.add(path)

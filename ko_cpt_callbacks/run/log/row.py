@@ -43,17 +43,24 @@ class LogNote:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What another tool's log holds.
+    """What a Trainer's state, or another tool's log, holds; what it does not say is ``None``.
 
     Args:
         rows: Rows as the Trainer logs them, in their order.
-        planned_steps: The last step that the run was to have, where the log says it.
+        planned_steps: The last step that the run was to have.
         notes: What a reader has to know of it: what it does not hold, what else was there.
+        global_step: The step that a state stands at.
+        best_checkpoint: Path of its best checkpoint.
+        ended_by: What asked the run to end before its planned last step: a callback's class, or
+            ``should_training_stop`` where no callback that is known says so.
     """
 
-    rows: tuple[Mapping[str, Any], ...]
+    rows: Sequence[Mapping[str, Any]]
     planned_steps: int | None = None
     notes: tuple[LogNote, ...] = ()
+    global_step: int | None = None
+    best_checkpoint: str | None = None
+    ended_by: str | None = None
 
 
 def trainer_name(name: str) -> str:

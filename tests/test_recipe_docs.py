@@ -15,8 +15,8 @@ from docs_script import script_of_docs
 from typer.testing import CliRunner
 
 from ko_cpt_callbacks.cli.app import app
-from ko_cpt_callbacks.recipe.bundle import recipe_ids
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import find_recipe, recipe_ids
+from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.schema import json_schema
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,8 @@ from e2e import job, run_files
 
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import bundle
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import find_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.run import file
 
 ROOT = Path(__file__).resolve().parents[1]

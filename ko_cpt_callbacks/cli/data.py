@@ -55,7 +55,8 @@ def data(
 ) -> None:
     """Make the rows that a recipe trains on: ko-cpt data quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
-    from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+    from ko_cpt_callbacks.recipe.bundle import find_recipe
+    from ko_cpt_callbacks.recipe.reading import read_recipe
 
     changes = overrides or []
 

@@ -102,7 +102,7 @@ def copy(
     """Write a recipe to a file of your own, to change it."""
 
     def action() -> None:
-        from ko_cpt_callbacks.recipe.reading import copy_recipe
+        from ko_cpt_callbacks.recipe.bundle import copy_recipe
 
         name = printable(shlex.quote(str(copy_recipe(recipe, path, force=force))))
         typer.echo(f"{name}: written. Change it, then: ko-cpt validate {name} && ko-cpt train {name}")
@@ -253,9 +253,9 @@ def _as_json(memory: StageMemory) -> dict[str, Any]:
 
 def _validate(file: str) -> None:
     from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of
+    from ko_cpt_callbacks.recipe.bundle import is_bundled
     from ko_cpt_callbacks.recipe.family import NotCountedError
     from ko_cpt_callbacks.recipe.plausibility import recipe_notes
-    from ko_cpt_callbacks.recipe.reading import is_bundled
     from ko_cpt_callbacks.recipe.text_checks import look_at_texts, text_mistakes
 
     read = _read(file, further=text_mistakes)
@@ -278,7 +278,7 @@ def _validate(file: str) -> None:
     )
     _tell_doubts(page)
     for note in recipe_notes(read):
-        typer.echo(printable(note.line))
+        typer.echo(printable(note))
     if look.mistakes:  # a bundled recipe may want texts of the user's own
         for line in str(read.error(look.mistakes)).splitlines():
             typer.echo(printable(f"note: for a copy of your own: {line}"))
@@ -322,7 +322,8 @@ def _read(
     recipe: str, overrides: list[str] | None = None, further: Callable[[Any, Path], list[KeyMistake]] | None = None
 ) -> RecipeFile:
     # Not at the top: the other commands need neither YAML nor a schema.
-    from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+    from ko_cpt_callbacks.recipe.bundle import find_recipe
+    from ko_cpt_callbacks.recipe.reading import read_recipe
 
     if not recipe:
         raise ConfigurationError("found an empty text, expected a recipe's id or file; is a variable unset?")

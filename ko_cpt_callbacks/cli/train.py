@@ -90,8 +90,9 @@ def train(
 ) -> None:
     """Train what a recipe says: ko-cpt train quickstart."""
     # Not at the top: the other commands need neither YAML nor a schema.
+    from ko_cpt_callbacks.recipe.bundle import find_recipe
     from ko_cpt_callbacks.recipe.installed import check_release
-    from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+    from ko_cpt_callbacks.recipe.reading import read_recipe
     from ko_cpt_callbacks.recipe.smoke import on_device, smoke_recipe
 
     changes = overrides or []
@@ -131,7 +132,7 @@ def _run(file: RecipeFile, folder: Path, words: list[str], options: dict[str, An
         quiet()
         say(f"{file.recipe.title}\n{folder}, from {file.path}")
         for note in recipe_notes(file):
-            say(note.line)
+            say(note)
         from transformers.utils.logging import disable_progress_bar
 
         from ko_cpt_callbacks.training.run import FailedStageError, RunOptions, run_recipe

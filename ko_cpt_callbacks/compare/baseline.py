@@ -286,22 +286,12 @@ def stage_values(facts: StageFacts, baseline: Baseline | None = None) -> dict[st
             (``baseline_stage``, None where there is no single one) and why (``baseline_stage_reason``).
     """
     match = None if baseline is None else matching_stage(facts.trains, baseline)
+    read = asdict(facts, dict_factory=_plain)
     values = {
         "name": facts.name,
-        **facts.trains.as_dict(),
-        "layer_indices": list(facts.layer_indices),
-        "layer_count": facts.layer_count,
-        "adapters": list(facts.adapters),
-        "lora": None if facts.lora is None else _lists(asdict(facts.lora)),
-        "quantization": facts.quantization,
-        "tied": facts.tied,
-        "rows": facts.rows,
-        "new_rows": facts.new_rows,
-        "parameters": facts.parameters,
+        **read.pop("trains"),
+        **read,
         "trainable_parameters": facts.trainable_parameters,
-        "trainable": dict(facts.trainable),
-        "other": list(facts.other),
-        "notes": list(facts.notes),
         "baseline": None if baseline is None else baseline.id,
         "baseline_stage": None if match is None else match.stage,
         "baseline_stage_reason": None if match is None else match.reason,
@@ -311,5 +301,5 @@ def stage_values(facts: StageFacts, baseline: Baseline | None = None) -> dict[st
     return values
 
 
-def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+def _plain(values: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}

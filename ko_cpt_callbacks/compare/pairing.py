@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ko_cpt_callbacks.compare.value import BITS, NATS, Paired
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, SEVERAL, SPECIAL_SCORED, RowSums
@@ -31,71 +30,52 @@ def paired_with(baseline_value_rows: RowSums, rows: RowSums, same_tokenizer: boo
     Returns:
         The run less the baseline, negative where the run has the lower loss; or the codes of what speaks against it.
     """
-    ours, theirs = _matched(rows, same_tokenizer), _matched(baseline_value_rows, same_tokenizer)
+    one, other = _matched(rows, same_tokenizer), _matched(baseline_value_rows, same_tokenizer)
     unit = NATS if same_tokenizer else BITS
-    reasons = tuple(_reasons(rows, baseline_value_rows, ours, theirs, same_tokenizer))
+    reasons = tuple(_reasons(one, other, same_tokenizer))
     if reasons:
         return Paired(unit, reasons=reasons)
-    size_a, size_b = (rows.tokens[ours], baseline_value_rows.tokens[theirs])
-    scale = 1.0
+    scale, sizes = 1.0, (one.tokens, other.tokens)
     if not same_tokenizer:
-        size_a, size_b, scale = rows.bytes[ours], baseline_value_rows.bytes[theirs], 1.0 / math.log(2.0)
-    found = paired_difference(rows.nll[ours] * scale, size_a, baseline_value_rows.nll[theirs] * scale, size_b)
+        scale, sizes = 1.0 / math.log(2.0), (one.bytes, other.bytes)
+    found = paired_difference(one.nll * scale, sizes[0], other.nll * scale, sizes[1])
     if not math.isfinite(found.value):
         return Paired(unit, reasons=("not-finite",))
     return Paired(unit, found.value, found.se, found.n)
 
 
-def _matched(rows: RowSums, same_tokenizer: bool) -> NDArray[np.intp]:
-    """An order in which two evaluations of the same rows agree: by text, of equal texts by what was scored."""
+def _matched(rows: RowSums, same_tokenizer: bool) -> RowSums:
+    """In an order in which two evaluations of the same rows agree: by text, of equal texts by what was scored."""
     counts = rows.tokens if same_tokenizer else rows.bytes
-    return np.lexsort((rows.flags, rows.bytes, counts, *rows.hash.T))
+    by = np.lexsort((rows.flags, rows.bytes, counts, *rows.hash.T))
+    return RowSums(rows.nll[by], rows.tokens[by], rows.bytes[by], rows.hash[by], rows.order[by], rows.flags[by])
 
 
-def _reasons(
-    rows: RowSums, others: RowSums, ours: NDArray[np.intp], theirs: NDArray[np.intp], same_tokenizer: bool
-) -> Iterator[str]:
-    if len(rows) and len(others) and rows.hash.shape[1] != others.hash.shape[1]:
+def _reasons(one: RowSums, other: RowSums, same_tokenizer: bool) -> Iterator[str]:
+    packed = bool((one.flags & SEVERAL).any() or (other.flags & SEVERAL).any())
+    if len(one) and len(other) and one.hash.shape[1] != other.hash.shape[1]:
         yield "text-unknown"  # one side is an older file: its hashes are others, whatever the text is
-        return
-    if not np.array_equal(rows.hash[ours], others.hash[theirs]):
+    elif not np.array_equal(one.hash, other.hash):
         yield "different-text"
         # Two tokenizers cut a stream of documents at different places.
-        if not same_tokenizer and bool(((rows.flags & SEVERAL).any()) or (others.flags & SEVERAL).any()):
+        if packed and not same_tokenizer:
             yield "packed"
-        return
-    if same_tokenizer:
-        if not np.array_equal(rows.tokens[ours], others.tokens[theirs]):
+    elif same_tokenizer:
+        known = (one.bytes >= 0) & (other.bytes >= 0)
+        # Rows of as many tokens, but not as many bytes, have not the same ones.
+        if not np.array_equal(one.tokens, other.tokens) or not np.array_equal(one.bytes[known], other.bytes[known]):
             yield "scored-differently"
-        elif not _same_bytes(rows.bytes[ours], others.bytes[theirs]):
-            yield "scored-differently"  # as many tokens, and not the same ones
-        return
-    if bool((rows.bytes < 0).any() or (others.bytes < 0).any()):
+    elif bool((one.bytes < 0).any() or (other.bytes < 0).any()):
         yield "bytes-unknown"
-        return
-    flags = (rows.flags[ours], others.flags[theirs])
-    if not all(bool((side & READ).all()) for side in flags):
+    elif not bool((one.flags & other.flags & READ).all()):
         yield "row-kind-unknown"
-        return
-    yield from _of_kinds(rows.bytes[ours], others.bytes[theirs], *flags)
-
-
-def _same_bytes(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> bool:
-    """Whether rows scored equally many bytes, wherever both sides know how many."""
-    known = (ours >= 0) & (theirs >= 0)
-    return np.array_equal(ours[known], theirs[known])
-
-
-def _of_kinds(
-    ours: NDArray[np.int64], theirs: NDArray[np.int64], flags: NDArray[np.uint8], others: NDArray[np.uint8]
-) -> Iterator[str]:
-    """What the rows' kinds say against a comparison across tokenizers."""
-    if bool(((flags | others) & SEVERAL).any()):
-        yield "packed"
-    with_text = (ours > 0) | (theirs > 0)
-    if not bool((flags & others & OPENS)[with_text].all()):
-        yield "no-bos"
-    elif not np.array_equal(ours, theirs):
-        yield "scored-differently"
-    if not np.array_equal(flags & SPECIAL_SCORED, others & SPECIAL_SCORED):
-        yield "special-tokens-differ"
+    else:
+        if packed:
+            yield "packed"
+        with_text = (one.bytes > 0) | (other.bytes > 0)
+        if not bool((one.flags & other.flags & OPENS)[with_text].all()):
+            yield "no-bos"
+        elif not np.array_equal(one.bytes, other.bytes):
+            yield "scored-differently"
+        if not np.array_equal(one.flags & SPECIAL_SCORED, other.flags & SPECIAL_SCORED):
+            yield "special-tokens-differ"

@@ -47,10 +47,6 @@ class Linear:
         """Numbers of its matrix."""
         return self.inputs * self.outputs
 
-    def is_named(self, targets: Collection[str]) -> bool:
-        """Whether LoRA's ``target_modules`` name it: by its last word, or by more of its path."""
-        return any(self.path == target or self.path.endswith(f".{target}") for target in targets)
-
     def adapter(self, rank: int) -> int:
         """Numbers of a LoRA adapter on it."""
         return rank * (self.inputs + self.outputs)
@@ -141,25 +137,17 @@ class ParameterCount:
         wanted = range(len(self.blocks)) if layers is None else layers
         return sum(linear.adapter(rank) for index in wanted for linear in targeted(self.blocks[index].linears, targets))
 
-    def changed(self, *, new_rows: int = 0, multiple: int | None = None, untie: bool = False) -> ParameterCount:
-        """The numbers when the stages begin.
-
-        Args:
-            new_rows: Rows for new tokens.
-            multiple: What the rows are filled up to a multiple of; None: to nothing.
-            untie: Whether a matrix that is embedding and head becomes two.
-        """
-        rows = self.rows + new_rows
-        if multiple:
-            rows += -rows % multiple
-        return replace(self, rows=rows, tied=self.tied and not untie)
-
 
 def targeted(linears: Iterable[Linear], targets: Collection[str] | str) -> list[Linear]:
     """The linear layers that LoRA's ``target_modules`` name."""
     if isinstance(targets, str):
         return list(linears)
-    return [linear for linear in linears if linear.is_named(targets)]
+    return [linear for linear in linears if is_named(linear.path, targets)]
+
+
+def is_named(path: str, targets: Iterable[str]) -> bool:
+    """Whether LoRA's ``target_modules`` name a linear layer: by the last word of its path, or by more of it."""
+    return any(path == target or path.endswith(f".{target}") for target in targets)
 
 
 def when_stages_begin(page: Page, count: ParameterCount) -> ParameterCount:
@@ -168,12 +156,12 @@ def when_stages_begin(page: Page, count: ParameterCount) -> ParameterCount:
     Where the base has rows that no token uses, new tokens take those first: the count of rows is then too high by
     as many (63 of 282,784 for Gemma 3).
     """
-    extend = None if page.tokenizer is None else page.tokenizer.extend
-    return count.changed(
-        new_rows=0 if extend is None else extend.tokens,
-        multiple=None if extend is None else extend.pad_to_multiple_of,
-        untie=page.base.untie,
-    )
+    rows = count.rows
+    if page.tokenizer is not None:
+        extend = page.tokenizer.extend
+        rows += extend.tokens
+        rows += -rows % (extend.pad_to_multiple_of or 1)
+    return replace(count, rows=rows, tied=count.tied and not page.base.untie)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Reported by ``ko-cpt validate`` and when a training begins.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks.compare.reference import AUTO, reference_of
@@ -47,40 +46,22 @@ _EPOCHS_SAID: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeNote:
-    """Something to look at twice.
-
-    Attributes:
-        key: What it is about, dotted; a ``*`` for all stages.
-        text: What is odd, and what is usual.
-    """
-
-    key: str
-    text: str
-
-    @property
-    def line(self) -> str:
-        """The note as it is printed."""
-        return f"note: {self.key}: {self.text}"
-
-
-def recipe_notes(file: RecipeFile) -> list[RecipeNote]:
-    """All notes on a recipe; what is the same of every stage once."""
+def recipe_notes(file: RecipeFile) -> list[str]:
+    """All notes on a recipe, as they are printed; what is the same of every stage once."""
     page = file.recipe
     where: dict[tuple[str, str], list[str]] = {}
     for name in page.stages:
         for key, text in _stage_notes(page, name):
             where.setdefault((key, text), []).append(name)
-    found = [RecipeNote("base.shape", file.base.note)] if file.base.note else []
+    found = [("base.shape", file.base.note)] if file.base.note else []
     for (key, text), names in where.items():
         shared = len(names) == len(page.stages) > 1
-        found += [RecipeNote(f"stages.{name}.{key}", text) for name in (["*"] if shared else names)]
+        found += [(f"stages.{name}.{key}", text) for name in (["*"] if shared else names)]
     pretraining = page.base.build.pretraining if page.base.build is not None else None
     if pretraining is not None:
         notes = _rate_notes(pretraining.arguments)
-        found += [RecipeNote(f"base.build.pretraining.arguments.{key}", text) for key, text in notes]
-    return found
+        found += [(f"base.build.pretraining.arguments.{key}", text) for key, text in notes]
+    return [f"note: {key}: {text}" for key, text in found]
 
 
 def _stage_notes(page: Page, name: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ko_cpt_callbacks.recipe.family import kind_of, linear_paths
 from ko_cpt_callbacks.recipe.installed import causal_families
-from ko_cpt_callbacks.recipe.parameter_count import Linear
+from ko_cpt_callbacks.recipe.parameter_count import is_named
 from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, entries, mapping, whole
 
@@ -120,14 +120,10 @@ def _modules(values: Any, key: Key, stage: Any) -> KeyMistakes:
     family, names = base_shape(values).get("family"), entries(stage, "lora", "target_modules")
     known = linear_paths(family) if isinstance(family, str) else None
     for place, name in enumerate(names):
-        if isinstance(name, str) and known is not None and not _names_one(name, known):
+        if isinstance(name, str) and known is not None and not any(is_named(path, [name]) for path in known):
             yield ((*key, place), shown(name), *wanted_layer(name, f"{family}'s", known))
         elif name in names[:place]:
             yield (*key, place), f"{shown(name)} a second time", "each layer once", None
-
-
-def _names_one(name: str, paths: Sequence[str]) -> bool:
-    return any(Linear(path, 1, 1).is_named((name,)) for path in paths)
 
 
 def wanted_layer(name: str, whose: str, paths: Sequence[str]) -> tuple[str, str | None]:

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from ko_cpt_callbacks.cli import recipes as module
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
-from ko_cpt_callbacks.recipe.bundle import recipe_ids
+from ko_cpt_callbacks.recipe.bundle import copy_recipe, find_recipe, recipe_ids
 from ko_cpt_callbacks.recipe.memory import GIB, recipe_memory
-from ko_cpt_callbacks.recipe.reading import copy_recipe, find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -441,7 +441,8 @@ def test_a_wrong_batch_without_torch(here: Path) -> None:
 def test_validate_imports_nothing_heavy() -> None:
     """The installed class's arguments are known without importing it."""
     script = (
-        "import sys\nfrom ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe\n"
+        "import sys\nfrom ko_cpt_callbacks.recipe.bundle import find_recipe\n"
+        "from ko_cpt_callbacks.recipe.reading import read_recipe\n"
         "from ko_cpt_callbacks.recipe.installed import installed_arguments\n"
         "read_recipe(find_recipe('eeve'))\n"
         "print(len(installed_arguments()) > 100, {'torch', 'transformers'} & set(sys.modules))"

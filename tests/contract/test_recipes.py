@@ -15,11 +15,11 @@ from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import reading
-from ko_cpt_callbacks.recipe.bundle import bundled_folder, recipe_ids
+from ko_cpt_callbacks.recipe.bundle import bundled_folder, find_recipe, recipe_ids
 from ko_cpt_callbacks.recipe.family import count_page
 from ko_cpt_callbacks.recipe.memory import GIB, SHARDINGS, recipe_memory
 from ko_cpt_callbacks.recipe.parameter_count import stage_lora
-from ko_cpt_callbacks.recipe.reading import RecipeFile, find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import RecipeFile, read_recipe
 from ko_cpt_callbacks.training.model.layout import empty_model
 from ko_cpt_callbacks.yaml.mistake import dotted
 
@@ -77,7 +77,7 @@ def test_every_number_has_a_source(path: Path, tmp_path: Path, monkeypatch: pyte
     values = dict(_file(path.stem).document.values)
     sources = values.pop("source")
     wanted = [dotted(key) for key in _numbers(values)]
-    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(reading, "is_bundled", lambda path: True)
     bare = tmp_path / path.name
     bare.write_text(path.read_text("utf-8").partition("\nsource:\n")[0] + "\nsource: {}\n", "utf-8")
     with pytest.raises(RecipeError) as error:

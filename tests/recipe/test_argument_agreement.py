@@ -15,8 +15,9 @@ from transformers import TrainingArguments
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments as argument_agreement
 from ko_cpt_callbacks.recipe.arguments import OWN_ARGUMENTS, argument_mistakes
+from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.installed import installed_arguments, taken_kinds
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 
 OWN = "output_dir, seed, data_seed, disable_tqdm, resume_from_checkpoint, push_to_hub"
 UNKNOWN = ("an unknown argument", "an argument of the installed transformers.TrainingArguments")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ko_cpt_callbacks.recipe.bundle import recipe_ids
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import find_recipe, recipe_ids
+from ko_cpt_callbacks.recipe.reading import read_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, Trainer
 
 from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.memory import EVAL_LOGIT_BYTES, GIB, LOGIT_BYTES, StageMemory, recipe_memory
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 
 FAMILIES = ["llama", "gemma3", "qwen2", "gpt_neox"]
 NEOX_LORA = {**LORA, "target_modules": ["query_key_value", "dense_4h_to_h"]}

@@ -62,7 +62,7 @@ def test_what_is_typed_for_another_model_is_not_used(tmp_path: Path) -> None:
     assert a_recipe(tmp_path, "qwen3", shape={**SHAPE, "hidden_size": 96, "num_hidden_layers": 9}) == []
     found = read_recipe(tmp_path / "made.yaml")
     assert found.recipe.base.sizes.num_hidden_layers == 3
-    (note,) = [note.line for note in recipe_notes(found) if note.key == "base.shape"]
+    (note,) = [note for note in recipe_notes(found) if note.startswith("note: base.shape:")]
     said = "the config.json of model says hidden_size 64 (not 96), num_hidden_layers 3 (not 9)"
     assert note == f"note: base.shape: not used: {said}"
     assert note in validated(tmp_path / "made.yaml")[1].splitlines()
@@ -71,7 +71,7 @@ def test_what_is_typed_for_another_model_is_not_used(tmp_path: Path) -> None:
     (line,) = a_recipe(tmp_path, "qwen3", layers, shape={**SHAPE, "num_hidden_layers": 9})
     assert line == "--set: stages.odd.trains.layers[1]: found 5, expected a layer from 0 to 2."
     assert a_recipe(tmp_path, "qwen3", shape=SHAPE) == []
-    assert not any(note.key == "base.shape" for note in recipe_notes(read_recipe(tmp_path / "made.yaml")))
+    assert not any(note.startswith("note: base.shape:") for note in recipe_notes(read_recipe(tmp_path / "made.yaml")))
     a_recipe(tmp_path, "qwen3", shape={**SHAPE, "family": "gemma3"})
     assert "says family qwen3 (not gemma3)" in read_recipe(tmp_path / "made.yaml").base.note
 

@@ -510,7 +510,7 @@ def test_every_combination_has_its_sentence(name: str, tmp_path: Path, monkeypat
 
     The file lies where the bundled recipes lie: they alone have to say where their numbers are from.
     """
-    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(reading, "is_bundled", lambda path: True)
     changes, expected = WRONG[name]
     text = VALID
     for old, new in changes.items():

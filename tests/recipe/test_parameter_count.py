@@ -9,9 +9,10 @@ from peft import LoraConfig, get_peft_model
 from training.small_tokenizer import byte_level
 from transformers import AutoConfig
 
+from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.family import KINDS, NotCountedError, count_page, count_parameters, linear_paths
 from ko_cpt_callbacks.recipe.model_schema import Base, MadeFamily, Shape
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.training.model.layout import empty_model, read_layout
 from ko_cpt_callbacks.training.model.weights import made_model
 

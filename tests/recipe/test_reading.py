@@ -13,8 +13,8 @@ import pytest
 
 from ko_cpt_callbacks.errors import KoCPTError, RecipeError
 from ko_cpt_callbacks.recipe import reading
-from ko_cpt_callbacks.recipe.bundle import recipe_ids
-from ko_cpt_callbacks.recipe.reading import MAX_BYTES, find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import MAX_BYTES, find_recipe, recipe_ids
+from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.recipe.schema import Lora
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -448,7 +448,7 @@ def test_a_bundled_recipe_says_where_its_numbers_are_from(
     path = _write(tmp_path, VALID.replace(old, new))
 
     assert read_recipe(path).recipe.id == "tiny"
-    monkeypatch.setattr(reading, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(reading, "is_bundled", lambda path: True)
     assert _lines(path) == expected
 
 
@@ -653,7 +653,8 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import json
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import find_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 print(json.dumps(read_recipe(find_recipe("quickstart")).recipe.model_dump()))
 """
 

@@ -16,7 +16,8 @@ from ko_cpt_callbacks import Recipe
 from ko_cpt_callbacks.errors import RecipeError
 from ko_cpt_callbacks.recipe import arguments as argument_agreement
 from ko_cpt_callbacks.recipe import arguments as recipe_arguments
-from ko_cpt_callbacks.recipe.reading import find_recipe, read_recipe
+from ko_cpt_callbacks.recipe.bundle import find_recipe
+from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.training.arguments import check_arguments, training_arguments
 
 WAY = "stages.lora.arguments"

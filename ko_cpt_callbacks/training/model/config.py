@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, config_of, differences, model_folder, with_shape
 from ko_cpt_callbacks.recipe.model_schema import Base, Shape
-from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, when_stages_begin
+from ko_cpt_callbacks.recipe.parameter_count import ParameterCount, targeted, when_stages_begin
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
 from ko_cpt_callbacks.training.hub import load_pretrained
@@ -126,7 +126,7 @@ def _check_targets(page: Page, count: ParameterCount) -> None:
         if part.lora is None or isinstance(part.lora, str) or isinstance(part.lora.target_modules, str):
             continue
         for place, name in enumerate(part.lora.target_modules):
-            if not any(linear.is_named((name,)) for linear in count.linears):
+            if not targeted(count.linears, [name]):
                 key: Key = ("stages", stage, "lora", "target_modules", place)
                 raise ConfigurationError(_no_target(key, name, page, paths, count.experts))
 

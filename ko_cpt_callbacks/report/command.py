@@ -15,7 +15,7 @@ import typer
 from ko_cpt_callbacks.check.terminal import LANGUAGE_OF_RUN, guarded
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.report.page import REPORT_FILE, write_page, write_report
+from ko_cpt_callbacks.report.page import REPORT_FILE, keep_runs, write_page, write_report
 from ko_cpt_callbacks.report.subject import read_subject
 from ko_cpt_callbacks.run.file import read_text
 
@@ -80,6 +80,7 @@ def card(
         if output is None:
             typer.echo(text, nl=False)
         else:
+            keep_runs(output, [subject])
             write_page(output, text)
             typer.echo(printable(str(output)))
 

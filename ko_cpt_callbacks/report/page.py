@@ -19,7 +19,7 @@ from ko_cpt_callbacks.report.run_section import run_section, verdict
 from ko_cpt_callbacks.report.subject import Subject, read_subject
 from ko_cpt_callbacks.run.file import write_whole
 
-__all__ = ["REPORT_FILE", "names_of", "page", "shared_charts", "write_page", "write_report"]
+__all__ = ["REPORT_FILE", "keep_runs", "names_of", "page", "shared_charts", "write_page", "write_report"]
 
 REPORT_FILE: Final = "report.html"
 
@@ -125,7 +125,20 @@ def write_report(
     if language is None:
         language = next((part.judgement.watch.language for one in subjects for part in one.parts), DEFAULT_LANGUAGE)
     text = page(subjects, catalogue(language), side, gpu_price)
+    keep_runs(output, subjects)
     write_page(output, text)
+
+
+def keep_runs(output: Path, subjects: Sequence[Subject]) -> None:
+    """Refuse to write over a file that a run was read from.
+
+    Raises:
+        ConfigurationError: If ``output`` is one.
+    """
+    for part in (part for subject in subjects for part in subject.parts):
+        log = part.judgement.run.path
+        if output.exists() and log.exists() and output.samefile(log):
+            raise ConfigurationError(f"--output: found {output}, the log of the run itself, expected another file")
 
 
 def write_page(output: Path, page: str | bytes) -> None:

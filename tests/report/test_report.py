@@ -282,6 +282,19 @@ def test_what_cannot_be_used_is_one_line(
     assert said in result.stderr
 
 
+@pytest.mark.parametrize("command", ["report", "card"])
+def test_the_log_of_a_run_is_not_written_over(tmp_path: Path, command: str) -> None:
+    """Named as the output it is refused, under whatever path, and stays as it was."""
+    run = Path(state(tmp_path / "run", rows(50)))
+    log = run / "trainer_state.json"
+    before, link = log.read_bytes(), tmp_path / "link.html"
+    link.symlink_to(log)
+    for output in (log, link):
+        result = CliRunner().invoke(app, [command, str(run), "-o", str(output)])
+        assert (result.exit_code, log.read_bytes()) == (2, before)
+        assert "the log of the run itself" in result.stderr
+
+
 def test_a_report_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
     """The command runs where importing either fails."""
     run = state(tmp_path / "run", rows(50))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.recipe.base_config import with_shape
-from ko_cpt_callbacks.recipe.parameter_count import Adapter, stage_adapter, targeted
+from ko_cpt_callbacks.recipe.parameter_count import Adapter, is_named, stage_adapter, targeted
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.recipe.stage_checks import wanted_layer
 from ko_cpt_callbacks.training.model.config import shape_of
@@ -127,7 +127,7 @@ def adapter_config(adapter: Adapter, model: nn.Module, *, tied: bool) -> LoraCon
     names = list(dict.fromkeys(linear.name for linear in linears))
     if not isinstance(settings.target_modules, str):
         names = list(settings.target_modules)
-        missing = [name for name in names if not any(linear.is_named((name,)) for linear in linears)]
+        missing = [name for name in names if not any(is_named(linear.path, (name,)) for linear in linears)]
         if missing:
             expected, near = wanted_layer(missing[0], "the model's", [linear.path for linear in linears])
             hint = "" if near is None else f" Did you mean {near}?"

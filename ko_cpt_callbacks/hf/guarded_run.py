@@ -41,11 +41,7 @@ Result = TypeVar("Result")
 class GuardedRun:
     """One Trainer's run, its ranks, and whether they still work.
 
-    Args:
-        args: The Trainer's arguments.
-        control: The Trainer's control object: it lives as long as the Trainer and identifies it.
-        begin: Makes the run.
-        events: The callback's count of events.
+    The Trainer's control object lives as long as the Trainer and identifies it.
     """
 
     def __init__(
@@ -75,15 +71,17 @@ class GuardedRun:
 
     def do(self, event: str, act: Callable[[LiveRun], Result]) -> Result | None:
         """Do what an event of the Trainer asks for; None where the callback is off or fails."""
-        if self.ranks is not None:
-            try:
-                self.ranks.answer()
-            except Exception as error:  # the process group is broken: the Trainer's own collective says so next
-                self.fail(event, error)
+        ranks = self.ranks
+        if ranks is None:
+            return None
+        try:
+            ranks.answer()
+        except Exception as error:  # the process group is broken: the Trainer's own collective says so next
+            self.fail(event, error)
         if self.off or self.run is None:
             return None
         with self._lock:
-            self._name(event)
+            ranks.where = event
             try:
                 return act(self.run)
             except RankFailedError as failed:
@@ -91,7 +89,7 @@ class GuardedRun:
             except Exception as error:
                 self.fail(event, error)
             finally:
-                self._name(OUTSIDE)
+                ranks.where = OUTSIDE
         return None
 
     def release(self) -> None:
@@ -106,10 +104,6 @@ class GuardedRun:
         if ranks is None or ranks.known_alone or self.off or self.run is None or not self.run.training:
             return
         self._leave(ranks, f"it was removed from the Trainer on rank {ranks.index}", last=True)
-
-    def _name(self, where: str) -> None:
-        if self.ranks is not None:
-            self.ranks.where = where
 
     def fail(self, event: str, error: Exception, *, said: bool = False) -> None:
         """An exception of ours in ``event``: reported once; where other ranks take part, the callback is off on all."""
@@ -143,12 +137,7 @@ class GuardedRun:
 
 
 class GuardedRuns:
-    """The Trainers that one callback serves.
-
-    Args:
-        spec: What is watched.
-        outputs: Outputs and names of outputs.
-    """
+    """The Trainers that one callback serves."""
 
     def __init__(self, spec: WatchSpec, outputs: Sequence[str | Output]) -> None:
         self._spec = spec

@@ -18,11 +18,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.compared_sets import DIFFERENCE
 from ko_cpt_callbacks.compare.reference import watched_baseline
 from ko_cpt_callbacks.compare.stage import STAGE
-from ko_cpt_callbacks.hf.audit.run import Note, SetUp, audit, unmeasured
+from ko_cpt_callbacks.hf.audit.run import Note, audit, unmeasured
 from ko_cpt_callbacks.hf.live_baseline import LiveBaseline, RowChange
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
 from ko_cpt_callbacks.hf.measure.hooks import SEVERAL_DEVICES, HookedModel
-from ko_cpt_callbacks.hf.measure.measurement import Measurement, PaddingCounts
+from ko_cpt_callbacks.hf.measure.measurement import PaddingCounts
 from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.step_counts import StepCounts, TrainLoss
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
@@ -53,15 +53,7 @@ from ko_cpt_callbacks.watch.stopping import Stopper
 
 
 class LiveRun:
-    """What the callback knows of one Trainer.
-
-    Args:
-        spec: What is watched.
-        outputs: Outputs and names of outputs.
-        args: The Trainer's arguments.
-        state: The Trainer's state, for who writes.
-        ranks: The processes that must agree.
-    """
+    """What the callback knows of one Trainer; ``outputs``: outputs and names of outputs."""
 
     def __init__(
         self, spec: WatchSpec, outputs: Sequence[str | Output], args: TrainingArguments, state: TrainerState,
@@ -159,10 +151,11 @@ class LiveRun:
             alone = "the callback is not on every rank" if self.ranks.alone else None
             known = self.record.planned()
             absent = unmeasured(alone or self.eval_meter.refused, self._text.absent())
-            processes, stops = self.ranks.size, self.stopper.armed
-            shown = (model, self._args, tokenizer, self._trainer())
-            seen = SetUp(*shown, stops, known, step, absent, processes, self._spec)
-            plan["notes"] = [*audit(seen, self.reporter.report_error), *notes]
+            found = audit(
+                model, self._args, tokenizer, self._trainer(), self._spec, known, step=step, processes=self.ranks.size,
+                stops=self.stopper.armed, unmeasured=absent, on_error=self.reporter.report_error,
+            )  # fmt: skip
+            plan["notes"] = [*found, *notes]
             parts["plan"] = json_text(plan).encode()
             parts |= self._baseline.files_to_send(self.reporter.report_error) | self._change.rows_to_send(known)
         return pack_parts(parts)
@@ -293,17 +286,14 @@ class LiveRun:
         self._note_padding(prefix, measured.padding, step)
         facts = evaluation_facts(prefix, measured, texts, self._text.facts()["note"])
         self.record.note_evaluation(prefix, facts, measured.rows, step)
-        self._note_difference(prefix, step, measured, texts.get(keys.key(prefix, keys.FINGERPRINT)))
-        return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True} if self._repeats(prefix) else texts
-
-    def _repeats(self, prefix: str) -> bool:
-        """Whether an evaluation of a set is made only because training resumed; of a new set it is the first."""
-        return self._resuming and prefix in self.record.summary().splits
-
-    def _note_difference(self, prefix: str, step: int, measured: Measurement, text: str | None) -> None:
+        if self._resuming and prefix in self.record.summary().splits:
+            # Made only because training resumed; of a new set it is the first.
+            return numbers, {**texts, keys.key(prefix, keys.AT_RESUME): True}
+        text = texts.get(keys.key(prefix, keys.FINGERPRINT))
         said = self._baseline.difference_row(prefix, measured.rows, text, self._text.facts()["hash"])
-        if said is not None and not self._repeats(prefix):
+        if said is not None:
             self.note_setup(DIFFERENCE, step, **said)
+        return numbers, texts
 
     def prediction_numbers(self, prefix: str) -> dict[str, float | int]:
         """What the metrics of ``predict`` get; a prediction is no row of the run."""

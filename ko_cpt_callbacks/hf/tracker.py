@@ -30,14 +30,7 @@ _LONGEST: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """One text for a tracker.
-
-    Args:
-        name: What it is called there.
-        text: The text.
-        step: Optimizer step.
-        severity: Of a finding; None of what is watched, and of what became of it.
-    """
+    """One text for a tracker; ``severity``: of a finding, None of what is watched and of what became of it."""
 
     name: str
     text: str
@@ -48,9 +41,7 @@ class _Note:
 class TrackerOutput(Output):
     """Writes to every tracker that is at work; one that raises is reported once and left alone.
 
-    Args:
-        language: Of the sentences.
-        callbacks: The Trainer's callbacks, asked for whenever there is something to write.
+    The Trainer's callbacks are asked for whenever there is something to write.
     """
 
     name = "trackers"

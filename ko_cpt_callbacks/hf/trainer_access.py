@@ -188,12 +188,7 @@ class _Removals(list[tuple[TrainerCallback, Callable[[], None]]]):
 
 
 class _Removing:
-    """``pop_callback`` or ``remove_callback`` of one handler, which reports to those who left.
-
-    Args:
-        handler: Whose method it is.
-        name: Of the method.
-    """
+    """``pop_callback`` or ``remove_callback`` of one handler, which reports to those who left."""
 
     def __init__(self, handler: CallbackHandler, name: str) -> None:
         self._handler = weakref.ref(handler)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torch import nn
@@ -31,7 +30,7 @@ from ko_cpt_callbacks.run.retention import RETENTION_NAMES, is_retention, names_
 from ko_cpt_callbacks.watch.spec import WatchSpec
 
 __all__ = [
-    "METRICS", "Note", "SetUp", "argument_mistakes", "audit", "looked_up_name", "metric_mistakes", "retention_mistakes",
+    "METRICS", "Note", "argument_mistakes", "audit", "looked_up_name", "metric_mistakes", "retention_mistakes",
     "unmeasured",
 ]  # fmt: skip
 
@@ -106,50 +105,45 @@ Note = tuple[str, dict[str, Any]]
 """Kind and values of a set-up row."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetUp:
-    """What a training is about to run with.
+def audit(
+    model: nn.Module,
+    args: TrainingArguments,
+    tokenizer: Any,
+    trainer: Any,
+    watch: WatchSpec,
+    known: Summary,
+    *,
+    step: int,
+    processes: int,
+    stops: bool,
+    unmeasured: Mapping[str, str],
+    on_error: Callable[[Exception], None],
+) -> list[Note]:
+    """What this process sees; the first one looks for all of them.
 
     Args:
         model: As the Trainer has it.
         args: The Trainer's arguments.
         tokenizer: The Trainer's ``processing_class``; None where there is none.
         trainer: The Trainer, for its datasets; None where it was not found.
-        stops: Whether the callback may stop the run.
+        watch: What is watched.
         known: What is on record of the run.
         step: The step that training begins at.
-        unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
         processes: How many train together.
-        watch: What is watched.
-    """
-
-    model: nn.Module
-    args: TrainingArguments
-    tokenizer: Any = field(default=None, repr=False)
-    trainer: Any = field(default=None, repr=False)
-    stops: bool = False
-    known: Summary | None = None
-    step: int = 0
-    unmeasured: Mapping[str, str] = field(default_factory=dict)
-    processes: int = 1
-    watch: WatchSpec = field(default_factory=WatchSpec)
-
-
-def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
-    """What this process sees; the first one looks for all of them.
-
-    Args:
-        set_up: What is looked at.
+        stops: Whether the callback may stop the run.
+        unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
         on_error: Called with an exception of ours; the other checks go on.
     """
+    data = getattr(trainer, "train_dataset", None)
+    starts = step == 0 and all(split.first.step for split in known.splits.values())
     checks: tuple[Callable[[], Iterator[Note]], ...] = (
-        lambda: model_mistakes(set_up.model, set_up.tokenizer, set_up.args),
-        lambda: argument_mistakes(set_up.args, stops=set_up.stops, starts=_starts(set_up)),
-        lambda: retention_mistakes(set_up.watch, set_up.args, set_up.trainer),
-        lambda: metric_mistakes(set_up.args, set_up.trainer, set_up.unmeasured),
-        lambda: data_mistakes(getattr(set_up.trainer, "train_dataset", None), eval_sets(set_up.trainer)),
-        lambda: _attempt(set_up),
-        lambda: _rate_ahead(set_up),
+        lambda: model_mistakes(model, tokenizer, args),
+        lambda: argument_mistakes(args, stops=stops, starts=starts),
+        lambda: retention_mistakes(watch, args, trainer),
+        lambda: metric_mistakes(args, trainer, unmeasured),
+        lambda: data_mistakes(data, eval_sets(trainer)),
+        lambda: _attempt(model, args, trainer, step, processes),
+        lambda: _rate_ahead(trainer, step),
     )
     found: list[Note] = []
     for check in checks:
@@ -160,28 +154,21 @@ def audit(set_up: SetUp, on_error: Callable[[Exception], None]) -> list[Note]:
     return found
 
 
-def _attempt(set_up: SetUp) -> Iterator[Note]:
+def _attempt(model: nn.Module, args: TrainingArguments, trainer: Any, step: int, processes: int) -> Iterator[Note]:
     """With what this attempt trains; no mistake, but what a resume is compared by."""
-    data = getattr(set_up.trainer, "train_dataset", None)
-    facts = attempt_facts(set_up.args, model_facts(set_up.model), data, set_up.processes)
-    yield ATTEMPT, {**facts, "state": continued_parts(set_up.trainer, set_up.step)}
+    facts = attempt_facts(args, model_facts(model), getattr(trainer, "train_dataset", None), processes)
+    yield ATTEMPT, {**facts, "state": continued_parts(trainer, step)}
 
 
-def _rate_ahead(set_up: SetUp) -> Iterator[Note]:
+def _rate_ahead(trainer: Any, step: int) -> Iterator[Note]:
     """What the scheduler has planned; no mistake, but what a forecast goes by."""
-    scheduler = getattr(set_up.trainer, "lr_scheduler", None)
-    last = getattr(getattr(set_up.trainer, "state", None), "max_steps", 0)
+    scheduler = getattr(trainer, "lr_scheduler", None)
+    last = getattr(getattr(trainer, "state", None), "max_steps", 0)
     if scheduler is None or last <= 0:
         return
-    planned = planned_rates(scheduler, set_up.step, last)
+    planned = planned_rates(scheduler, step, last)
     found = {"scheduler": type(getattr(scheduler, "scheduler", scheduler)).__name__}
     yield RATE_AHEAD, found if planned is None else {**found, "steps": planned[0], "rates": planned[1]}
-
-
-def _starts(set_up: SetUp) -> bool:
-    """Whether training begins at step 0, with no evaluation of that step on record."""
-    splits = {} if set_up.known is None else set_up.known.splits
-    return set_up.step == 0 and all(split.first.step for split in splits.values())
 
 
 # What is published of each evaluation: the texts go to log_history and our files, never into the metrics.
@@ -213,7 +200,7 @@ def metric_mistakes(
         trainer: The Trainer; None where it was not found, and then its sets are not known.
         unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
     """
-    if args.metric_for_best_model is None or str(getattr(args.eval_strategy, "value", args.eval_strategy)) == "no":
+    if args.metric_for_best_model is None or _text(args.eval_strategy) == "no":
         return
     wanted, sets = looked_up_name(args.metric_for_best_model), list(eval_sets(trainer))
     losses = [keys.key(prefix, keys.LOSS) for prefix in sets]
@@ -225,18 +212,14 @@ def metric_mistakes(
     others = _adds_names(trainer)
     if getattr(trainer, "compute_metrics", None) is not None and wanted.startswith(tuple(f"{name}_" for name in sets)):
         others.add("compute_metrics")
-    if others - {"trl"} or ("trl" in others and not known):
-        if not known:
-            return
-        certain = False
-    else:
-        certain = True
+    if others and not known:
+        return
     shown = [name for name in there if name in losses or ours.get(name) in (keys.EXACT_LOSS, keys.BITS_PER_BYTE)]
     yield (
         "metric-not-delivered",
         {
             "metric": wanted,
-            "certain": certain,
+            "certain": not others - {"trl"},
             "there": [*shown[:_SHOWN], *(["…"] if len(shown) > _SHOWN else [])],
             "near": _near(wanted, there),
             "reason": unmeasured.get(ours.get(wanted, "")),

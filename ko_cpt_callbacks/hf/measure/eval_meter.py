@@ -5,7 +5,7 @@ Nothing here judges and nothing is gathered but sums: no logits leave the device
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any, Final
 
@@ -13,11 +13,11 @@ from accelerate.state import GradientState
 from torch import Tensor
 
 from ko_cpt_callbacks.errors import error_text
-from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
+from ko_cpt_callbacks.hf.measure.evidence import Absent
 from ko_cpt_callbacks.hf.measure.measurement import Measurement, merge, pack
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader
-from ko_cpt_callbacks.hf.measure.tally import PendingPass, Tally, finite_output, length_of
+from ko_cpt_callbacks.hf.measure.tally import PendingPass, Tally, length_of
 from ko_cpt_callbacks.hf.ranks import Ranks
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
@@ -62,36 +62,13 @@ class EvalMeter:
         """Whether another thread than this one is evaluating."""
         return self.running and self._tally.thread != get_ident()
 
-    def observe(
-        self,
-        call: Mapping[str, Any],
-        output: ForwardOutput,
-        evidence: LossEvidence | Absent,
-        *,
-        own_labels: bool = False,
-        taken: bool = False,
-        padding: Tensor | None = None,
-        adapter: Any = None,
-    ) -> None:
-        """A forward pass in evaluation mode whose labels are known.
-
-        Args:
-            call: Its arguments by name, ``labels`` among them.
-            output: Its output.
-            evidence: What it says of the loss.
-            own_labels: Whether the labels are a text of their own (sequence to sequence).
-            taken: Whether the labels were taken out of the call: such a pass counts where none had labels.
-            padding: Pads among its labels, where they were counted.
-            adapter: Which adapters were at work.
-        """
-        loader = GradientState().active_dataloader
-        finite = finite_output(output, evidence)
-        step = PendingPass(evidence, finite, output.scalar_loss, call, own_labels, taken, loader, padding, adapter)
+    def observe(self, step: PendingPass) -> None:
+        """A forward pass in evaluation mode whose labels are known."""
         before = next((item for item in self._pending if step.same_labels(item)), None)
         if before is not None:
-            if taken and isinstance(evidence, Absent):
+            if step.taken and isinstance(step.evidence, Absent):
                 return  # a generated text begins with the batch's tokens too
-            if not (taken and isinstance(before.evidence, Absent)):
+            if not (step.taken and isinstance(before.evidence, Absent)):
                 step.differs = step.differs_from(before)
         # Two passes with different labels say what a hundred say; a loop of the user's own must not fill the memory.
         others = [item for item in self._pending if not step.same_labels(item)]

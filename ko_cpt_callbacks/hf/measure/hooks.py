@@ -23,6 +23,7 @@ from ko_cpt_callbacks.hf.measure.measurement import count_padding
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, ModelHook, alignment_of, router_loss
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
+from ko_cpt_callbacks.hf.measure.tally import PendingPass
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.model.facts import pad_is_end, pad_token
 from ko_cpt_callbacks.hf.model.structure import text_config
@@ -170,15 +171,9 @@ class ForwardWatch:
         padding = None
         if not self._eval.running and (taken is None or taken.other_inputs is None or not bool(taken.other_inputs)):
             padding = count_padding(call, self._pad_id)
-        self._eval.observe(
-            call,
-            output,
-            evidence,
-            own_labels=self.alignment == "seq2seq",
-            taken=taken is not None,
-            padding=padding,
-            adapter=self._adapter(),
-        )
+        own_text = self.alignment == "seq2seq"
+        more = {"text_in_labels": own_text, "taken": taken is not None, "padding": padding, "adapter": self._adapter()}
+        self._eval.observe(PendingPass.of(call, output, evidence, **more))
 
     def _adapter(self) -> Any:
         """Which of PEFT's adapters are at work; None without any."""
@@ -187,15 +182,7 @@ class ForwardWatch:
 
 
 class HookedModel:
-    """Hooks on the model at hand, and the tokenizer that its ids belong to.
-
-    Args:
-        args: The Trainer's arguments.
-        text: What is known of the tokenizer.
-        eval_meter: Sees forward passes with labels in evaluation mode.
-        train_meter: Sees forward passes in training mode.
-        reporter: Reports what cannot be measured, once.
-    """
+    """Hooks on the model at hand, and the tokenizer that its ids belong to."""
 
     def __init__(
         self, args: TrainingArguments, text: TokenTable, eval_meter: EvalMeter, train_meter: TrainMeter,

@@ -251,11 +251,8 @@ def _take_off(watch: _NllWatch) -> None:
     if not any(mode is watch for mode in stack):
         return
     above: list[Any] = []
-    while (top := _get_current_dispatch_mode()) is not watch:
-        if top is None:
-            break
+    while _get_current_dispatch_mode() is not watch:
         above.append(_pop_mode())
-    else:
-        watch.__exit__(None, None, None)
+    watch.__exit__(None, None, None)
     for mode in reversed(above):
         _push_mode(mode)

@@ -8,6 +8,7 @@ from threading import get_ident
 from typing import Any, Final
 
 import torch
+from accelerate.state import GradientState
 from torch import Tensor
 
 from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
@@ -25,7 +26,7 @@ from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 from ko_cpt_callbacks.hf.measure.row_reader import BatchRecord, RowReader
 from ko_cpt_callbacks.metrics.row_sums import RowSums
 
-__all__ = ["PendingPass", "Tally", "finite_output", "length_of"]
+__all__ = ["PendingPass", "Tally", "length_of"]
 
 _TWO_RESULTS: Final = (
     "one prediction step made several forward passes over the same labels, with different results (a reference model?)"
@@ -40,24 +41,34 @@ _SAME: Final = 1e-5
 class PendingPass:
     """A forward pass that the current prediction step may claim."""
 
+    kwargs: Mapping[str, Any]
+    """Arguments of the call by name, ``labels`` among them."""
     evidence: LossEvidence | Absent
     finite: Tensor | None
     """0-dim bool: whether its own loss, or else its logits, are numbers."""
     loss: Tensor | None
     """What the model returned for its labels."""
-    kwargs: Mapping[str, Any]
-    text_in_labels: bool
-    taken: bool
-    """Whether its labels were taken out of the call."""
-    dataloader: Any
-    """The data loader that was being iterated over."""
-    padding: Tensor | None
+    text_in_labels: bool = False
+    """Whether the labels are a text of their own (sequence to sequence)."""
+    taken: bool = False
+    """Whether its labels were taken out of the call: such a pass counts where none had labels."""
+    padding: Tensor | None = None
+    """Pads among its labels, where they were counted."""
     adapter: Any = None
     """Which adapters were at work."""
+    dataloader: Any = field(default_factory=lambda: GradientState().active_dataloader)
+    """The data loader that was being iterated over."""
     differs: Tensor | None = None
     """0-dim bool: whether an earlier pass over the same labels came to something else."""
     thread: int = field(default_factory=get_ident)
     """Which thread made it: an evaluation may run beside a training."""
+
+    @classmethod
+    def of(
+        cls, call: Mapping[str, Any], output: ForwardOutput, evidence: LossEvidence | Absent, **more: Any
+    ) -> PendingPass:
+        """A pass by its call, its output and what they say of its loss; ``more``: what else differs from the usual."""
+        return cls(call, evidence, _finite(output, evidence), output.scalar_loss, **more)
 
     def same_labels(self, other: PendingPass) -> bool:
         """Whether both passes are over the very same labels, come by in the same way."""
@@ -81,7 +92,7 @@ class PendingPass:
         return differs if before.differs is None else differs | before.differs.to(differs.device)
 
 
-def finite_output(output: ForwardOutput, evidence: LossEvidence | Absent) -> Tensor | None:
+def _finite(output: ForwardOutput, evidence: LossEvidence | Absent) -> Tensor | None:
     """Whether a pass came to numbers, as far as its losses per token do not say; None where nothing tells."""
     if output.scalar_loss is not None:
         finite = output.scalar_loss.isfinite()

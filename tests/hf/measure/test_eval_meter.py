@@ -15,6 +15,7 @@ from ko_cpt_callbacks.hf.measure.measurement import Measurement
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
 from ko_cpt_callbacks.hf.measure.nll_capture import TokenLosses
 from ko_cpt_callbacks.hf.measure.row_reader import RowReader
+from ko_cpt_callbacks.hf.measure.tally import PendingPass
 from ko_cpt_callbacks.hf.ranks import Ranks
 
 pytestmark = pytest.mark.both_versions
@@ -41,7 +42,7 @@ def _batch(seed: int, rows: int = 2) -> tuple[Tensor, Tensor]:
 def _pass(meter: EvalMeter, logits: Tensor | None, labels: Tensor, loss: Any = None, watched: Any = ()) -> None:
     output = ForwardOutput(loss=loss, logits=logits, log_probs=None, label_mask=None)
     call = {"input_ids": labels, "labels": labels}
-    meter.observe(call, output, read_evidence(call, output, list(watched), "causal"))
+    meter.observe(PendingPass.of(call, output, read_evidence(call, output, list(watched), "causal")))
 
 
 def _loss(batches: list[tuple[Tensor, Tensor]]) -> float:
@@ -178,7 +179,7 @@ def test_a_first_token_behind_padding_is_no_target(meter: EvalMeter, pre_shifted
     if pre_shifted:
         call["shift_labels"] = torch.cat([labels[:, 1:], labels.new_full((2, 1), -100)], dim=1)
     output = ForwardOutput(loss=None, logits=logits, log_probs=None, label_mask=None)
-    meter.observe(call, output, read_evidence(call, output, [], "causal"))
+    meter.observe(PendingPass.of(call, output, read_evidence(call, output, [], "causal")))
     meter.commit([1])
     found = meter.finish()
     assert found.rows is not None and found.rows.tokens.tolist() == [1, 3]
@@ -192,7 +193,7 @@ def test_only_a_causal_model_predicts_the_next_token(meter: EvalMeter) -> None:
     labels = ids.masked_fill(LEFT == 0, -100)
     call = {"input_ids": ids, "attention_mask": LEFT, "labels": labels}
     output = ForwardOutput(loss=None, logits=logits, log_probs=None, label_mask=None)
-    meter.observe(call, output, read_evidence(call, output, [], "masked"))
+    meter.observe(PendingPass.of(call, output, read_evidence(call, output, [], "masked")))
     meter.commit([1])
     found = meter.finish()
     assert found.rows is not None and found.rows.tokens.tolist() == [2, 4]
@@ -208,7 +209,7 @@ def test_a_loss_alone_is_refused_where_it_scores_a_token_behind_padding(
     _, ids = _batch(0)
     call = {"input_ids": ids, "attention_mask": mask.to(kind), "labels": ids.masked_fill(mask == 0, -100)}
     output = ForwardOutput(loss=torch.tensor(2.0), logits=None, log_probs=None, label_mask=None)
-    meter.observe(call, output, read_evidence(call, output, [], "causal"))
+    meter.observe(PendingPass.of(call, output, read_evidence(call, output, [], "causal")))
     meter.commit([1])
     assert ("padded on the left" in str(meter.finish().reason)) is left
 

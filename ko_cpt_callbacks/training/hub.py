@@ -33,10 +33,7 @@ _SHOWN: Final = 240  # characters of what a library says
 
 
 def hub_rows(source: Source) -> Iterator[dict[str, Any]]:
-    """Rows of a data set, in its order; a file is asked for when the one before has been read.
-
-    Args:
-        source: One with a hub id.
+    """Rows of a source's data set, in its order; a file is asked for when the one before has been read.
 
     Raises:
         ConfigurationError: If there is no such data set, commit, configuration or split, or reading stops.

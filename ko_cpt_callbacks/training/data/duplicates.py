@@ -76,12 +76,7 @@ class DuplicateIndex:
         self._held_out = len(self._exact)
 
     def add(self, found: Sketches, *, all_of_them: bool = False) -> list[Duplicate | None]:
-        """For each of some documents what it is a duplicate of; the others are kept.
-
-        Args:
-            found: Theirs.
-            all_of_them: Whether duplicates are kept too.
-        """
+        """For each of some documents what it is a duplicate of; the others are kept, or all of them."""
         keys = np.concatenate((found.exact[:, None] | np.uint64(1), found.keys), axis=1)
         if not self._near:
             keys = keys[:, :1]
@@ -236,11 +231,7 @@ class _Owners:
         return first
 
     def known(self, kept: npt.NDArray[np.bool_]) -> Numbers:
-        """The owners of all keys of each document.
-
-        Args:
-            kept: Which documents are.
-        """
+        """The owners of all keys of each document, by which documents are kept."""
         first = self._first(kept)
         row = np.full(len(self._key), len(kept))
         row[self._key[first]] = self._row[first]
@@ -250,12 +241,7 @@ class _Owners:
         return known
 
     def new(self, kept: npt.NDArray[np.bool_], numbers: Numbers) -> tuple[Hashes, Hashes]:
-        """Keys that have an owner now, and its number.
-
-        Args:
-            kept: Which documents are.
-            numbers: Theirs.
-        """
+        """Keys that have an owner now, and its number, by which documents are kept and their numbers."""
         first = self._first(kept)
         return self._keys[first], numbers[self._row[first]].astype(np.uint64)
 

@@ -109,12 +109,7 @@ class ShardStep:
     makers: Mapping[str, ShardMaker] = field(repr=False)
 
     def __call__(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
-        """Make the shards of a task that are not there.
-
-        Args:
-            data: Of the step before; there is none.
-            rank: Of the task, from 0.
-            world_size: Tasks.
+        """Make the shards of a task that are not there; the rank is from 0, and there is no data of a step before.
 
         Raises:
             ConfigurationError: If the folder is not there.
@@ -154,13 +149,7 @@ class PackStep:
     skip_bad: bool
 
     def __call__(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
-        """Go on with the run, up to its rows.
-
-        Args:
-            data: Of the step before; there is none.
-            rank: Of the task; 0.
-            world_size: Tasks; 1.
-        """
+        """Go on with the run, up to its rows."""
         from ko_cpt_callbacks.recipe.reading import read_recipe
         from ko_cpt_callbacks.training.data.reading import BadInputs
         from ko_cpt_callbacks.training.run import RunOptions, run_recipe
@@ -191,12 +180,7 @@ class Executor:
         return self.pack.output / "executor"
 
     def make(self, folder: Path, documents: Mapping[str, Iterable[Document]], makers: Mapping[str, ShardMaker]) -> None:
-        """Make all shards that are not there.
-
-        Args:
-            folder: Of the shards, with one for each source in it.
-            documents: Of each source.
-            makers: Of each source.
+        """Make all shards that are not there, each source's in a folder of its name.
 
         Raises:
             ConfigurationError: If a task fails or is lost, or Slurm takes no jobs.

@@ -90,14 +90,7 @@ class FilterReport:
     examples: list[DroppedExample] = field(default_factory=list)
 
     def drop(self, size: int, name: str, reason: str, text: str) -> None:
-        """Count one that is dropped among those that were judged.
-
-        Args:
-            size: Bytes of the document.
-            name: Its id.
-            reason: Why.
-            text: Its beginning, or all of it.
-        """
+        """Count one that is dropped among those that were judged: its bytes, its id, why, and how it begins."""
         self.dropped_documents += 1
         self.dropped_bytes += size
         if len(self.examples) < _EXAMPLES:

@@ -24,12 +24,7 @@ from ko_cpt_callbacks.training.data.sources import Part, Source, read_documents
 
 
 def recipe_filters(wanted: Filters, device: str) -> tuple[Filter, ...]:
-    """The filters of a source, in the order in which they are asked.
-
-    Args:
-        wanted: What the recipe says.
-        device: Where the model of a perplexity band runs.
-    """
+    """The filters of a source, in the order in which they are asked; a perplexity band's model runs on the device."""
     found: list[Filter] = []
     if wanted.hangul_share is not None:
         found.append(HangulShare(wanted.hangul_share.minimum))
@@ -122,12 +117,7 @@ class RecipeTexts:
         return Duplicates(kind == "near", tuple(replace(self._held_out(name), filters=()) for name in evaluated))
 
     def mixed_rows(self, tokenizer: Any, max_rows: int | None = None) -> PackedRows:
-        """What the stages train on.
-
-        Args:
-            tokenizer: Of the model.
-            max_rows: Rows that the run can use; a corpus of the hub is not read beyond.
-        """
+        """What the stages train on; a corpus of the hub is not read beyond the rows that the run can use."""
         mix = self._data.mix
         sources = [self._source(name, "train") for name in mix]
         return packed_rows(

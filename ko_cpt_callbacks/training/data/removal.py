@@ -40,11 +40,7 @@ class Duplicates:
         return [self.near, [source_key(source) for source in self.held_out]]
 
     def index(self, folder: Path) -> DuplicateIndex:
-        """An index that knows what is held out.
-
-        Args:
-            folder: Where its files are.
-        """
+        """An index that knows what is held out, with its files in a folder."""
         found = DuplicateIndex(near=self.near, folder=folder)
         for source in self.held_out:
             for part in batches(read_documents(source)):

@@ -24,14 +24,7 @@ _FILES_SHOWN: Final = 6  # of an evaluation set's files, in its line
 
 
 def needed_rows(arguments: Any) -> int | None:
-    """Rows that a training takes, over all its processes.
-
-    Args:
-        arguments: ``TrainingArguments``.
-
-    Returns:
-        None where it goes through whatever there is, by epochs.
-    """
+    """Rows that a training takes, over all its processes; None where it goes by epochs through whatever there is."""
     if arguments.max_steps <= 0:
         return None
     rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps

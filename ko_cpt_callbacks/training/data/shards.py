@@ -82,11 +82,7 @@ class Shard:
     reports: tuple[FilterReport, ...]
 
     def documents(self, kept: npt.NDArray[np.bool_] | None) -> Iterator[Encoded]:
-        """The documents, in order.
-
-        Args:
-            kept: Which of them; None for all.
-        """
+        """The documents in order: those that are kept, or all."""
         ids = self.columns["ids"].flatten().to_numpy()
         known = (self.columns[name].to_pylist() for name in ("prompt", "size", "file", "number"))
         for place, ((begin, end), *others) in enumerate(zip(pairwise(_ends(self.columns["ids"])), *known, strict=True)):
@@ -227,13 +223,11 @@ def _length(document: Document) -> int:
 def made_shards(
     folder: Path, workers: Workers, name: str, maker: ShardMaker, documents: Iterable[Document]
 ) -> Iterator[Shard]:
-    """The shards of a source, in order; a few are made ahead.
+    """The shards of a source by its name, in order; a few are made ahead.
 
     Args:
         folder: Where they are kept.
-        workers: Who makes them.
-        name: Of the source.
-        maker: Makes those that are not there.
+        workers: Who makes those that are not there, by the maker.
         documents: All of its documents, also of shards that are there.
     """
     waiting: list[Future[Path] | Shard] = []
@@ -290,12 +284,7 @@ def shards_of_files(folder: Path, changed: Callable[[], bool]) -> Iterator[None]
 
 
 def shard_parts(folder: Path, documents: Iterable[Document]) -> Iterator[ShardPart]:
-    """What each shard of a source is made of, in order.
-
-    Args:
-        folder: Of the source's shards.
-        documents: All of the source.
-    """
+    """What each shard of a source is made of, in order; of all its documents."""
     parts = cut(documents, _length, _FIRST_CHARACTERS, _FIRST_DOCUMENTS, _SHARD_CHARACTERS)
     return (ShardPart(folder / f"{number:06d}.arrow", part) for number, part in enumerate(parts))
 

@@ -70,9 +70,7 @@ def held_out_pieces(pieces: Mapping[str, str], share: float) -> set[str]:
 def is_held_out(text: str, share: float) -> bool:
     """Whether a text of a large corpus is held out: a hash of it decides, so that nothing has to be counted before.
 
-    Args:
-        text: All of it.
-        share: Of all texts; from 0 to 1. Of few texts it may be rather more or less.
+    Of few texts it may be rather more or less than the share, from 0 to 1.
     """
     return int.from_bytes(_text_digest(text)[:8]) < share * 2**64
 

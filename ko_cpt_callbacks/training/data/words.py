@@ -114,13 +114,7 @@ def _cuts_alike(step: Mapping[str, Any]) -> bool:
 
 
 def _cuts(pre_tokenizer: Any, end: str, begin: str) -> bool:
-    """Whether a text of two words is cut as each of them by itself is.
-
-    Args:
-        pre_tokenizer: Of the tokenizer.
-        end: Of the first word.
-        begin: Of the second one.
-    """
+    """Whether a text of two words, with that end of the first and begin of the second, is cut as each by itself is."""
     if pre_tokenizer is None:
         return False
     firsts = {kind: _cut(pre_tokenizer, 2 * kind + end) for kind in _KINDS}

@@ -22,12 +22,7 @@ KEY: Final = "base.model"
 
 
 def place_of(base: Base, beside: Path) -> tuple[str, dict[str, str]]:
-    """Where a base that is loaded is, for ``from_pretrained``: a folder, or an id with what else the hub is asked.
-
-    Args:
-        base: The recipe's.
-        beside: The recipe's folder.
-    """
+    """Where a base that is loaded is, for ``from_pretrained``: a folder, or an id with what else the hub is asked."""
     assert base.model is not None
     folder = model_folder(base.model, beside)
     if folder is not None:  # as for files, the recipe's folder is where a path begins

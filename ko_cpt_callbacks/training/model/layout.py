@@ -35,9 +35,6 @@ _FUSED: Final = 3
 def empty_model(config: Any) -> PreTrainedModel:
     """The model of a configuration, on the meta device: its modules and shapes, without memory for a weight.
 
-    Args:
-        config: Of transformers.
-
     Raises:
         ConfigurationError: If ``AutoModelForCausalLM`` cannot make one.
     """
@@ -84,9 +81,6 @@ def module_name(model: nn.Module, module: nn.Module) -> str:
 
 def read_layout(model: nn.Module) -> ParameterCount:
     """What a model without adapters is made of.
-
-    Args:
-        model: A causal language model of transformers.
 
     Raises:
         ConfigurationError: If something that a recipe trains is not found in it.
@@ -175,11 +169,7 @@ def _is_quantized(module: nn.Module) -> bool:
 
 
 def check_quantized(model: nn.Module, kind: str) -> None:
-    """Whether the linear layers of the blocks are in as many bits as was asked for.
-
-    Args:
-        model: As it was loaded.
-        kind: ``8-bit`` or ``4-bit``.
+    """Whether the linear layers of a loaded model's blocks are in ``8-bit`` or ``4-bit``, as was asked for.
 
     Raises:
         ConfigurationError: If one is not that bitsandbytes takes, or all are of classes that it leaves alone: the model
@@ -192,12 +182,7 @@ def check_quantized(model: nn.Module, kind: str) -> None:
 
 
 def check_quantizable(count: ParameterCount, kind: str) -> None:
-    """The same, before the weights are loaded.
-
-    Args:
-        count: What the model is made of.
-        kind: ``8-bit`` or ``4-bit``.
-    """
+    """The same, before the weights are loaded."""
     if not any(linear.quantized for linear in count.linears):
         raise _not_quantized(kind, [linear.path for linear in count.linears])
 

@@ -62,13 +62,7 @@ def prepare_stage(model: Any, page: Page, name: str) -> Any:
 
 
 def stage_config(model: Any, page: Page, name: str) -> LoraConfig | None:
-    """The configuration of the adapter that is on a model in a stage; None where there is none.
-
-    Args:
-        model: With adapters or without.
-        page: The recipe.
-        name: Of the stage.
-    """
+    """The configuration of the adapter that is on a model, which may have some, in a stage; None for no adapter."""
     base = base_of(model)
     adapter = stage_adapter(completed(page, base), name)
     tied = is_tied(base) and not page.base.untie

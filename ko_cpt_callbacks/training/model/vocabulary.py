@@ -54,9 +54,7 @@ FERTILITY: Final = "fertility"
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE: every text is the bytes that it decodes to, so bits per byte are exact.
 
-    Args:
-        texts: What it learns its merges from.
-        vocab_size: Tokens, with the 256 bytes and three special tokens; fewer where the text is too short.
+    Its tokens are the 256 bytes, three special ones and merges; fewer than asked for where the text is too short.
     """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -109,12 +107,7 @@ class Fertility:
 
 
 def measure_fertility(texts: Iterable[str], *tokenizers: Any) -> list[Fertility]:
-    """The fertility of several tokenizers on the same texts, read once.
-
-    Args:
-        texts: The same for all.
-        tokenizers: Such as the base's and the extended one.
-    """
+    """The fertility of several tokenizers on the same texts, read once."""
     characters = size = 0
     tokens = [0] * len(tokenizers)
     for batch in batches(texts):

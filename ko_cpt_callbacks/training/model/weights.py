@@ -69,13 +69,7 @@ def quantization_config(base: Base) -> BitsAndBytesConfig | None:
 
 
 def made_model(build: Build, tokenizer: Any, max_length: int) -> PreTrainedModel:
-    """A model with random weights; the same for the same seed.
-
-    Args:
-        build: Its shape.
-        tokenizer: Its tokenizer.
-        max_length: Tokens of the longest text that it will see.
-    """
+    """A model with random weights, the same for the same seed, for texts of so many tokens."""
     sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": build.hidden_size,

@@ -105,12 +105,11 @@ def _table(found: ComparedRuns, said: Catalogue, width: int) -> list[PageLine]:
 
 
 def _rows(found: ComparedRuns, said: Catalogue, base: str) -> Iterator[_Row]:
-    by_path = {run.path: run for run in found.runs}
     placed: set[tuple[str, str, str]] = set()
     for one in found.compared:
         measured = one.measured
         beside = measured.set, one.comparison.reference_set, one.comparison.stage
-        name = "" if one.run is None else _title(by_path[one.run])
+        name = "" if one.run is None else _title(one.run)
         yield _Row(measured.set, _place(one.comparison), (
             _name(name, base), *_losses(measured, said), *_difference(one.comparison, said),
             shortened(_verdict(one.comparison, said), _REASON),
@@ -206,8 +205,7 @@ def _base(paths: Iterable[str]) -> str:
 
 
 def _one(one: Compared, found: ComparedRuns, said: Catalogue, *, whole: bool) -> list[PageLine]:
-    baseline, measured, result = found.side.baseline, one.measured, one.comparison
-    run = next((run for run in found.runs if run.path == one.run), None)
+    baseline, run, measured, result = found.side.baseline, one.run, one.measured, one.comparison
     what = said.line_of("training") if measured.split == "train" else measured.set
     if run is None:
         title = said.line_of("compared-number", loss=measured.loss, what=what)

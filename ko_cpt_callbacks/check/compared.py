@@ -44,13 +44,13 @@ class Compared:
     """One loss beside the baseline.
 
     Args:
-        run: The run as the user named it; None for a loss that was given as a number.
+        run: The run; None for a loss that was given as a number.
         step: Optimizer step of the evaluation; None for a number.
         measured: The run's side.
         comparison: What came of it.
     """
 
-    run: str | None
+    run: ComparedRun | None
     step: int | None
     measured: Measured
     comparison: Comparison
@@ -60,7 +60,8 @@ class Compared:
         compared = self.comparison.as_dict()
         for name in ("reasons", "notes", "would_help"):
             compared[name] = [{**item, "message": catalogue(language).reason(item)} for item in compared[name]]
-        return {"run": self.run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
+        run = None if self.run is None else self.run.path
+        return {"run": run, "step": self.step, "measured": asdict(self.measured), "comparison": compared}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ def _compared(run: ComparedRun, item: ComparedSet, side: ReferenceSide, stage: s
     itself = side.run is not None and side.run.file.samefile(run.file)
     if itself and found.outcome != "exact" and not item.measured.retention:
         found = same_run(item.measured, baseline)
-    return Compared(run.path, item.step, item.measured, found)
+    return Compared(run, item.step, item.measured, found)
 
 
 def _paired(item: ComparedSet, baseline: Baseline, stage: str | None) -> Paired | None:

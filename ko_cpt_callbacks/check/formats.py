@@ -35,11 +35,7 @@ _COLUMNS: Final = ("run", "state", "verdict", "best-loss", "english", "worst", "
 def table_of_runs(rows: Sequence[RunRow], language: str, width: int, *, fold: bool = False) -> list[PageLine]:
     """How many runs there are and what they come to, then a row a run, the gravest first, stages under their plan.
 
-    Args:
-        rows: The rows.
-        language: Of the head.
-        width: Columns.
-        fold: As `aligned_rows` has it.
+    The language is that of the head; ``fold`` is as `aligned_rows` has it.
     """
     said = catalogue(language)
     ordered = _ordered(rows)
@@ -138,13 +134,7 @@ def _at(finding: Finding) -> str:
 
 
 def as_markdown(rows: Sequence[RunRow], language: str, *, findings: bool) -> str:
-    """A table that pastes into a comment on GitHub.
-
-    Args:
-        rows: The rows.
-        language: Of the head.
-        findings: Whether the findings are listed under it.
-    """
+    """A table that pastes into a comment on GitHub, with the findings under it where they are wanted."""
     said = catalogue(language)
     ordered = _ordered(rows)
     base = _common([row.path for row in ordered])

@@ -98,7 +98,7 @@ class Judgement:
         findings: What was found.
         absences: What its rows lack.
         curves: Losses by set, ``train`` among them.
-        running: Whether another process writes its rows now.
+        facts: What every verdict carries.
         outlook: What forecasts are made from.
         account: Its checkpoints; None where none is on disk.
     """
@@ -111,7 +111,7 @@ class Judgement:
     findings: tuple[Finding, ...]
     absences: tuple[Absence, ...]
     curves: Mapping[str, Sequence[float | None]]
-    running: bool = False
+    facts: RunFacts
     outlook: Outlook = field(default_factory=Outlook)
     account: Account | None = None
 
@@ -119,13 +119,6 @@ class Judgement:
     def watch(self) -> WatchSpec:
         """What was watched."""
         return self.asked.spec
-
-    @property
-    def facts(self) -> RunFacts:
-        """What every verdict carries."""
-        stop = self.run.ended_by if self.asked.stop is None else str(self.asked.stop["code"])
-        running = self.running and not self.summary.ended
-        return facts_of(self.summary, self.findings, running=running, stopped_by=stop)
 
     def left_out(self) -> tuple[str, ...]:
         """Codes of the rules that this version has and was not to ask."""
@@ -264,6 +257,9 @@ def judge_run(
     behind = run.behind and spec.rules is not None
     rules = rules_for(replace(spec, rules=(*(spec.rules or ()), RecordBehind().code)) if behind else spec)
     state, findings = Monitor(rules, task=spec.task).judge([*told, *seen])
+    summary = state.summary()
+    running = run.source is LogSource.ROWS and not summary.ended and is_written(run.path.parent)
+    stop = run.ended_by if asked.stop is None else str(asked.stop["code"])
     codes = tuple(rule.code for rule in rules)
     steps = [item.step for item in seen]
     return Judgement(
@@ -278,10 +274,10 @@ def judge_run(
             first_step=min(steps, default=None),
             last_step=max(steps, default=None),
         ),
-        summary=state.summary(),
+        summary=summary,
         findings=findings,
-        absences=absences(seen, codes, spec.targets, language=state.progress.seen.language),
+        absences=tuple(absences(seen, codes, spec.targets, language=state.progress.seen.language)),
         curves=curves,
-        running=run.source is LogSource.ROWS and is_written(run.path.parent),
+        facts=facts_of(summary, findings, running=running, stopped_by=stop),
         outlook=state.signals.outlook if isinstance(state.signals, Signals) else Outlook(),
     )

@@ -7,7 +7,7 @@ not be looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,7 @@ class Absence:
 
 def absences(
     seen: Sequence[Observation], rules: Collection[str], targets: Sequence[Target] = (), *, language: bool = True
-) -> tuple[Absence, ...]:
+) -> Iterator[Absence]:
     """What the observations lack of what these rules, or a reader of the numbers, would need.
 
     Args:
@@ -71,41 +71,26 @@ def absences(
     for item in seen:
         if isinstance(item, EvalObservation):
             evaluations.setdefault(item.split, []).append(item)
-    found = [*_of_training(train, rules)]
-    if (
-        _PADDING in rules
-        and language
-        and train
-        and not any(isinstance(item, SetupObservation) and item.kind == _PADDING for item in seen)
-    ):
-        found.append(_of_first_batch(train))
-    if not evaluations:
-        found.append(Absence("evaluations"))
-    for split, items in evaluations.items() if language else ():
-        found.extend(_of_evaluation(split, items))
-    if not targets:
-        found.append(Absence("target"))
-    return tuple(found)
-
-
-def _of_training(train: Sequence[TrainObservation], rules: Collection[str]) -> Iterable[Absence]:
     if not train:
         yield Absence("training-rows")
-        return
-    if _NON_FINITE in rules:
+    elif _NON_FINITE in rules:
         if all(item.grad_norm is None for item in train):
             yield Absence("grad-norm")
         if all(item.nonfinite_steps is None for item in train):
             yield Absence("nonfinite-steps")
+    batch = any(isinstance(item, SetupObservation) and item.kind == _PADDING for item in seen)
+    if _PADDING in rules and language and train and not batch:
+        counted = any(item.tokens_seen is not None or item.input_tokens is not None for item in train)
+        yield Absence("first-batch", wording="" if counted else "first-batch-nor-tokens")
+    if not evaluations:
+        yield Absence("evaluations")
+    for split, items in evaluations.items() if language else ():
+        yield from _of_evaluation(split, items)
+    if not targets:
+        yield Absence("target")
 
 
-def _of_first_batch(train: Sequence[TrainObservation]) -> Absence:
-    if any(item.tokens_seen is not None or item.input_tokens is not None for item in train):
-        return Absence("first-batch")
-    return Absence("first-batch", wording="first-batch-nor-tokens")
-
-
-def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterable[Absence]:
+def _of_evaluation(split: str, items: Sequence[EvalObservation]) -> Iterator[Absence]:
     # Of an evaluation that was not finite there is a finding; it lacks no evidence.
     finite = [
         item

@@ -190,12 +190,7 @@ def judge_path(path: str, options: CheckOptions | None = None) -> Judgement | Pl
 
 
 def rows_of(path: str, judged: Judgement | PlanJudgement | KoCPTError) -> list[RunRow]:
-    """The rows of one path: of a staged run one for the whole and one a stage.
-
-    Args:
-        path: The path.
-        judged: What came of it.
-    """
+    """The rows of one path: of a staged run one for the whole and one a stage."""
     if isinstance(judged, KoCPTError):
         return [RunRow(path, error=str(judged))]
     if isinstance(judged, Judgement):

@@ -312,13 +312,7 @@ def _baseline_stage(item: _Read, baseline: Baseline | None) -> str | None:
 def start_delta(stage: PlannedStage, run: Run, split: str) -> StageDelta | None:
     """The change on one evaluation set from before the first step to the end of a stage.
 
-    Args:
-        stage: The stage.
-        run: What was read of it.
-        split: The evaluation's prefix.
-
-    Returns:
-        None where nothing was evaluated before the first step.
+    None where nothing was evaluated before the first step.
     """
     seen = [item for item in run.observations() if isinstance(item, EvalObservation) and item.split == split]
     if len(seen) < 2 or seen[0].step != 0:

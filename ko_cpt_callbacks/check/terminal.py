@@ -109,12 +109,7 @@ def print_lines(lines: Iterable[PageLine]) -> None:
 
 
 def guarded(command: str, action: Callable[[], None]) -> None:
-    """Do something; where it cannot be done, say why and leave with status 2.
-
-    Args:
-        command: As it was called, without ``ko-cpt``: ``recipes show``.
-        action: What to do.
-    """
+    """Do what a command, such as ``recipes show``, does; where it cannot be done, say why and leave with status 2."""
     let_print_anything()
     try:
         action()
@@ -155,12 +150,7 @@ class _Shown:
 
 
 def print_page(page: RenderableType, width: int) -> None:
-    """Print a page.
-
-    Args:
-        page: What to print.
-        width: Columns where there is no terminal, whose own width counts otherwise.
-    """
+    """Print a page: as wide as the terminal, or ``width`` columns where there is none."""
     from rich.console import Console  # only for who reads a page
 
     page = _Shown(page)

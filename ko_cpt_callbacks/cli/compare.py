@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import typer
@@ -92,7 +92,7 @@ def compare(
 
     def action() -> None:
         language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
-        lone = _LoneLoss(loss, split, bytes_per_token, bits_per_byte, se)
+        lone = _lone_loss(loss, split, bytes_per_token, bits_per_byte, se)
         found = _compared(runs or [], baseline, lone, stage, only, given_seeds(start, repeats or []))
         if as_json:
             print_json(found.as_dict(language))
@@ -106,70 +106,44 @@ def compare(
     guarded("compare", action)
 
 
-@dataclass(frozen=True, slots=True)
-class _LoneLoss:
-    """The options beside ``--loss``, None where not given.
+def _lone_loss(
+    loss: float | None, split: str | None, reach: float | None, bits: float | None, se: float | None
+) -> Measured | None:
+    """What the options beside ``--loss`` say; None where no loss was given.
 
-    Args:
-        loss: Nats per token.
-        split: ``eval`` or ``train``.
-        bytes_per_token: UTF-8 bytes of the scored text per token.
-        bits_per_byte: Bits per byte of the same text.
-        se: Standard error of the loss, nats per token.
+    Raises:
+        ConfigurationError: If one cannot be used, or they contradict each other.
     """
-
-    loss: float | None = None
-    split: str | None = None
-    bytes_per_token: float | None = None
-    bits_per_byte: float | None = None
-    se: float | None = None
-
-    def measured(self) -> Measured | None:
-        """What the numbers say; None where no loss was given.
-
-        Raises:
-            ConfigurationError: If one cannot be used, or they contradict each other.
-        """
-        numbers = {
-            "--loss": self.loss,
-            "--bytes-per-token": self.bytes_per_token,
-            "--bits-per-byte": self.bits_per_byte,
-            "--se": self.se,
-        }
-        given = {name: value for name, value in numbers.items() if value is not None}
-        if self.loss is None:
-            beside = [*given, *(["--split"] if self.split is not None else [])]
-            if beside:
-                raise ConfigurationError(f"{beside[0]}: found it without --loss, expected both; give the loss it is of")
-            return None
-        for name, value in given.items():
-            if not math.isfinite(value) or value <= 0:
-                raise ConfigurationError(f"{name}: found {value!r}, expected a number above 0")
-        reach, bits = self._reach(self.loss)
-        per_byte = None if self.se is None or reach is None else self.se / (_LN2 * reach)
-        one_of("--split", self.split, _SPLITS)
-        split: Any = self.split or _SPLITS[0]
-        return Measured(split, split, self.loss, self.se, bits, per_byte, reach)
-
-    def _reach(self, loss: float) -> tuple[float | None, float | None]:
-        """Bytes per token and bits per byte: each follows from the other and the loss."""
-        reach, bits = self.bytes_per_token, self.bits_per_byte
-        if reach is None:
-            return (None, None) if bits is None else (loss / (_LN2 * bits), bits)
+    numbers = {"--loss": loss, "--bytes-per-token": reach, "--bits-per-byte": bits, "--se": se}
+    given = {name: value for name, value in numbers.items() if value is not None}
+    if loss is None:
+        beside = [*given, *(["--split"] if split is not None else [])]
+        if beside:
+            raise ConfigurationError(f"{beside[0]}: found it without --loss, expected both; give the loss it is of")
+        return None
+    for name, value in given.items():
+        if not math.isfinite(value) or value <= 0:
+            raise ConfigurationError(f"{name}: found {value!r}, expected a number above 0")
+    if reach is not None:
         of_both = loss / (_LN2 * reach)
         if bits is not None and abs(bits / of_both - 1.0) > _AGREE:
             raise ConfigurationError(
                 f"--bits-per-byte: found {bits:g}, expected {of_both:.3f}, which --loss and --bytes-per-token come to; "
                 "leave one of the three out"
             )
-        return reach, of_both
+        bits = of_both
+    elif bits is not None:
+        reach = loss / (_LN2 * bits)
+    one_of("--split", split, _SPLITS)
+    of: Any = split or _SPLITS[0]
+    return Measured(of, of, loss, se, bits, None if se is None or reach is None else se / (_LN2 * reach), reach)
 
 
 def _compared(
-    runs: Sequence[str], baseline: str | None, lone: _LoneLoss, stage: str | None, only: str | None, seeds: GivenSeeds
-) -> ComparedRuns:
-    measured = lone.measured()
-    if measured is not None:
+    runs: Sequence[str], baseline: str | None, lone: Measured | None, stage: str | None, only: str | None,
+    seeds: GivenSeeds,
+) -> ComparedRuns:  # fmt: skip
+    if lone is not None:
         if runs or only is not None or baseline is None:
             raise ConfigurationError(
                 "--loss: it stands in place of RUN and --set and needs --baseline; leave those out and name a baseline"
@@ -178,7 +152,7 @@ def _compared(
             raise ConfigurationError("--repeat: found it with --loss, expected it with the RUN that was repeated")
         side = find_side(baseline)
         checked_stage(side.baseline, stage)
-        return ComparedRuns(side, (), (compared_loss(replace(measured, start=seeds.start), side, stage),))
+        return ComparedRuns(side, (), (compared_loss(replace(lone, start=seeds.start), side, stage),))
     if not runs or (baseline is None and len(runs) < 2):
         raise ConfigurationError(
             f"RUN: found {len(runs) or 'none'}, expected a run and --baseline, or two runs; list baselines with "

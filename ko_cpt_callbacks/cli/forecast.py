@@ -67,14 +67,7 @@ def forecast(
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What was asked of every curve.
-
-    Args:
-        curves: Those of the log, cut at ``--at``.
-        schedule: The rate, past and future.
-        last: The step that is forecast.
-        outlook: The run until then; None of a table.
-    """
+    """What was asked of every curve: cut at ``--at``, with the rate before and after; without an outlook of a table."""
 
     curves: tuple[Curve, ...]
     schedule: Schedule

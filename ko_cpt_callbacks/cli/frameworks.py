@@ -14,33 +14,29 @@ from typing import Any, Final
 
 import typer
 
+from ko_cpt_callbacks.check.terminal import guarded
 from ko_cpt_callbacks.errors import ConfigurationError
 
 __all__ = ["PLUGIN", "axolotl", "llamafactory"]
 
 PLUGIN: Final = "ko_cpt_callbacks.integrations.axolotl.KoCPTPlugin"
-_WRONG: Final = 2
 _PAGES: Final = (".yaml", ".yml")
 
 
 def axolotl(context: typer.Context) -> None:
     """Run Axolotl's own command, such as `train page.yaml`, after a look at the page's ko_cpt block."""
-    _checked(context, "axolotl", _axolotl)
+    guarded("axolotl", lambda: _axolotl(_words(context, "axolotl")))
 
 
 def llamafactory(context: typer.Context) -> None:
     """Run LLaMA-Factory's `train page.yaml` with the callback that the page's ko_cpt block describes."""
-    _checked(context, "llamafactory", _llamafactory)
+    guarded("llamafactory", lambda: _llamafactory(_words(context, "llamafactory")))
 
 
-def _checked(context: typer.Context, name: str, run: Any) -> None:
-    try:
-        if importlib.util.find_spec(name) is None:
-            raise ConfigurationError(f"{name} is not installed in this environment ({sys.prefix})")
-        run(context.args)
-    except ConfigurationError as error:
-        typer.echo(f"ko-cpt {name}: {error}", err=True)
-        raise typer.Exit(_WRONG) from None
+def _words(context: typer.Context, name: str) -> list[str]:
+    if importlib.util.find_spec(name) is None:
+        raise ConfigurationError(f"{name} is not installed in this environment ({sys.prefix})")
+    return context.args
 
 
 def _page(words: list[str]) -> tuple[Path, dict[str, Any]]:

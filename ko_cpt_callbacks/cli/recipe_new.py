@@ -180,13 +180,7 @@ def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> i
 
 
 class _Draft:
-    """A recipe that is written to be read, until it fits the card.
-
-    Args:
-        wishes: What it is for.
-        size: Bytes of its texts.
-        path: Where it is written to be read.
-    """
+    """A recipe that is written to be read, until it fits the card."""
 
     def __init__(self, wishes: RecipeOptions, size: int, path: Path) -> None:
         self._wishes = wishes
@@ -231,14 +225,7 @@ class _Draft:
         return read_recipe(self.path)
 
     def text(self, folder: Path, kind: str, rows: int, parameters: float | None) -> str:
-        """The recipe.
-
-        Args:
-            folder: Where it will lie: paths are from there.
-            kind: How the base is loaded.
-            rows: That are computed at once.
-            parameters: Numbers of the base; None where they are not known.
-        """
+        """The recipe for a base of so many numbers, None where they are not known; its paths are from its folder on."""
         wishes = self._wishes
         tokens = _ROWS * self._length
         steps = _steps(wishes.hours, self._size, parameters, tokens)

@@ -28,12 +28,7 @@ _GRAVE: Final = (Severity.ERROR, Severity.WARNING)
 
 
 def axis_of(subject: Subject, ahead: Iterable[Line] = ()) -> Axis:
-    """From the first step to the last, with seams between stages and the steps of grave findings.
-
-    Args:
-        subject: The run.
-        ahead: What is forecast, which may lie beyond.
-    """
+    """From the first step to the last, forecast ones too, with seams between stages and the steps of grave findings."""
     starts = [part.judgement.counts.first_step or 0 for part in subject.parts]
     ends = [*(part.end for part in subject.parts), *(point.x for line in ahead for point in line.points)]
     seams = [ChartMark(part.offset, "seam", part.name) for part in subject.parts[1:]]
@@ -51,12 +46,7 @@ def shared_axis(subjects: Iterable[Subject]) -> Axis:
 
 
 def splits_of(subject: Subject, *, retention: bool | None = None) -> list[str]:
-    """The evaluation sets, in the order they came.
-
-    Args:
-        subject: The run.
-        retention: Whether those that must not be forgotten, or the others; None: all.
-    """
+    """The evaluation sets, in the order they came: those that must not be forgotten, the others, or (None) all."""
     found: dict[str, bool] = {}
     for part in subject.parts:
         for split in part.judgement.summary.splits:
@@ -65,15 +55,7 @@ def splits_of(subject: Subject, *, retention: bool | None = None) -> list[str]:
 
 
 def of_training(subject: Subject, name: str, value: str, color: int, style: str = "thin") -> Line:
-    """A number of the training rows.
-
-    Args:
-        subject: The run.
-        name: Of the curve.
-        value: An attribute of `TrainObservation`.
-        color: Of the curve.
-        style: Of the curve.
-    """
+    """A number of the training rows, ``value`` being an attribute of `TrainObservation`."""
 
     def point(seen: Observation, step: int) -> Point | None:
         number = getattr(seen, value) if isinstance(seen, TrainObservation) else None
@@ -222,12 +204,7 @@ class Fans:
 
 
 def fans_of(subject: Subject, words: Catalogue) -> Fans:
-    """The forecasts of the sets of a run that has not come to its end; of a staged run those of the stage it is in.
-
-    Args:
-        subject: The run.
-        words: Of the page's language.
-    """
+    """The forecasts of the sets of a run that has not come to its end; of a staged run those of the stage it is in."""
     if not subject.parts or subject.facts.state not in (RunState.UNFINISHED, RunState.RUNNING):
         return Fans()
     part = subject.parts[-1]

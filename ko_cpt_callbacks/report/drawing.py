@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.run.page import with_error
 
 __all__ = [
     "HEIGHT", "Content", "Element", "Format", "Line", "Point", "Scale", "document", "element", "measured", "number",
@@ -80,13 +81,7 @@ def table(
 
 
 def document(title: str, language: str, *content: Content) -> str:
-    """A whole page as text, with the style and script of this package in it.
-
-    Args:
-        title: Of the window.
-        language: ``en`` or ``ko``.
-        content: What its ``main`` holds.
-    """
+    """A whole page as text, with the style and script of this package in it."""
     style, script = (files(__package__).joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     head = element(
         "head",
@@ -200,7 +195,7 @@ def measured(value: float | None, error: float | None) -> str:
     """A loss, or bits per byte, with its standard error where it has one; a dash where there is none."""
     if value is None:
         return "–"
-    return number(value, "loss") + ("" if error is None else f" ± {number(error, 'loss')}")
+    return with_error(value, error)
 
 
 COLUMNS: Final = 700

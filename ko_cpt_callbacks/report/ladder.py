@@ -41,10 +41,7 @@ class _Rung:
 def ladder(subjects: Sequence[Subject], named: ReferenceSide | None, words: Catalogue) -> list[Element]:
     """The ladder with its table, and which baselines are not on it and why; a sentence where no run has a rung.
 
-    Args:
-        subjects: The runs.
-        named: What the user compares with; every installed baseline is shown beside it.
-        words: Of the page's language.
+    Beside what the user compares with (``named``) every installed baseline is shown.
     """
     own = [rung for subject in subjects for rung in _own(subject, several=len(subjects) > 1, words=words)]
     if not own:

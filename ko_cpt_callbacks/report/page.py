@@ -27,13 +27,9 @@ REPORT_FILE: Final = "report.html"
 def page(
     subjects: Sequence[Subject], words: Catalogue, named: ReferenceSide | None = None, gpu_price: float | None = None
 ) -> str:
-    """The report of one run or several.
+    """The report of one run, or of several, each with another name.
 
-    Args:
-        subjects: At least one, each with another name.
-        words: Of the page's language.
-        named: What the user compares with, which the ladder marks.
-        gpu_price: Of a GPU hour, for what a run cost; None: nothing is reported of it.
+    What the user compares with (``named``) is marked on the ladder; with the price of a GPU hour a run has its cost.
     """
     names = ", ".join(subject.name for subject in subjects)
     content: list[Content] = [element("h1", names)]

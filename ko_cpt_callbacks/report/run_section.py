@@ -35,15 +35,7 @@ def run_section(
     subject: Subject, words: Catalogue, named: ReferenceSide | None, *, level: str = "h2",
     gpu_price: float | None = None,
 ) -> Element:  # fmt: skip
-    """The section of a run.
-
-    Args:
-        subject: The run.
-        words: Of the page's language.
-        named: What the user compares with.
-        level: Of its titles.
-        gpu_price: Of a GPU hour; None: nothing costs.
-    """
+    """The section of a run; ``level`` is that of its titles, and without a price of a GPU hour nothing costs."""
     fans = fans_of(subject, words)
     axis = curves.axis_of(subject, fans.lines)
     shown = findings(subject, words)

@@ -135,12 +135,7 @@ def checkpoints(subject: Subject, words: Catalogue) -> list[Content]:
 def data_tables(run: str, words: Catalogue) -> list[Content]:
     """What was taken of each source, what each filter dropped, and the fertility of an extended tokenizer.
 
-    Args:
-        run: The folder of a run, as the user named it.
-        words: Of the page's language.
-
-    Returns:
-        Nothing where there is no report of texts.
+    Nothing where there is no report of texts in the folder of the run.
     """
     try:
         report = json.loads(read_text(Path(run) / _FILE))

@@ -125,6 +125,7 @@ def check(
     One run gets a page, several get a table. Exit status: 0 judged, 1 a finding reaches --fail-on, 2 a run, a stage of
     it, or an option cannot be used, or a rule failed.
     """
+
     def action() -> None:
         chosen = "json" if as_json else form
         for option, value, known in (("--format", chosen, _FORMATS), ("--task", task, TASKS),
@@ -147,26 +148,33 @@ def check(
 
             checked_plot(plot, len(paths))
         judged: dict[str, Judged] = {}
-        lost = dict.fromkeys(paths, 0)
-        while True:
-            for path, found in zip(paths, _all_judged(paths, options, together=not watch), strict=True):
-                before = judged.get(path)
-                gone = isinstance(found, KoCPTError) and before is not None and not isinstance(before, KoCPTError)
-                lost[path] = lost[path] + 1 if gone else 0
-                if 0 < lost[path] <= _MOST_LOST:
-                    typer.echo(f"ko-cpt check: {printable(path)}: cannot be read now; the last look stands", err=True)
-                    continue
-                if isinstance(found, KoCPTError) and len(paths) == 1:
-                    raise found
-                judged[path] = found
+        for judged in _looks(paths, options, watch=watch):
             _show(judged, chosen, options.language, whole=whole)
             if plot is not None:
                 _draw(judged, plot, options.language)
-            if not watch or not _wait(judged):
-                break
         raise typer.Exit(_status(judged, fail_on))
 
     guarded("check", action)
+
+
+def _looks(paths: Sequence[str], options: CheckOptions, *, watch: bool) -> Iterator[dict[str, Judged]]:
+    """What came of every run, once or until they end; one that cannot be read for a while stands as it was."""
+    judged: dict[str, Judged] = {}
+    lost = dict.fromkeys(paths, 0)
+    while True:
+        for path, found in zip(paths, _all_judged(paths, options, together=not watch), strict=True):
+            before = judged.get(path)
+            gone = isinstance(found, KoCPTError) and before is not None and not isinstance(before, KoCPTError)
+            lost[path] = lost[path] + 1 if gone else 0
+            if 0 < lost[path] <= _MOST_LOST:
+                typer.echo(f"ko-cpt check: {printable(path)}: cannot be read now; the last look stands", err=True)
+                continue
+            if isinstance(found, KoCPTError) and len(paths) == 1:
+                raise found
+            judged[path] = found
+        yield judged
+        if not watch or not _wait(judged):
+            return
 
 
 def _all_judged(paths: Sequence[str], options: CheckOptions, *, together: bool) -> Iterator[Judged]:

@@ -208,11 +208,10 @@ class KoCPTCallback(TrainerCallback):
     ) -> tuple[TrainerControl | None, str | None]:
         """What is asked of the Trainer, or what is wrong with a target."""
         self._arrive(run, kwargs)
-        handler = None if run.handler is None else run.handler()
-        notes = list(self._notes)
-        if not handlers.is_first(handler, self):
+        callbacks, notes = handlers.callbacks_of(run.handler), list(self._notes)
+        if not callbacks or callbacks[0] is not self:
             notes.append(("trackers-not-reached", {}))
-        other = handlers.early_stopping(handler)
+        other = handlers.early_stopping(callbacks)
         if other is not None and run.stopper.armed:
             notes.append(("early-stopping-twice", {"other": other}))
         tokenizer = kwargs.get("processing_class")

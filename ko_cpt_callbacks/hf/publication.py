@@ -142,23 +142,24 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
             numbers[keys.key(prefix, keys.NONFINITE_BATCHES)] = measured.nonfinite_batches
         return numbers, {keys.key(prefix, keys.EXACT_LOSS_ABSENT): measured.reason}
     rows, broken = measured.rows if measured.rows is not None else measured.counts, measured.nonfinite_batches
-    with_bytes = rows is not None and measured.bytes_absent is None and bool((rows.bytes >= 0).all())
+    assert rows is not None  # without a reason there are sums
+    with_bytes = measured.bytes_absent is None and bool((rows.bytes >= 0).all())
     if measured.rows is not None:
         numbers = exact_numbers(measured.rows, prefix, broken, with_bytes=with_bytes)
     else:
         numbers = loss_numbers(measured.nll, measured.tokens, prefix, broken, rows=rows, with_bytes=with_bytes)
     if measured.targetless_batches:
         numbers[keys.key(prefix, keys.TARGETLESS_BATCHES)] = measured.targetless_batches
-    absent = keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)
-    if rows is None:
-        return numbers, {absent: "only the loss of whole batches is known", **_why_no_loss(prefix, numbers)}
-    texts = _why_no_loss(prefix, numbers)
+    texts: dict[str, str] = {}
+    if keys.key(prefix, keys.EXACT_LOSS) not in numbers:  # everything was seen, and nothing of it was to be scored
+        said = "no target was scored: the evaluation has no row, or every label in it is -100"
+        texts[keys.key(prefix, keys.EXACT_LOSS_ABSENT)] = said
     if measured.no_rows is not None:
         texts[keys.key(prefix, keys.ERROR_BAR_ABSENT)] = measured.no_rows
     if measured.unit is not None:
         texts[keys.key(prefix, keys.FINGERPRINT)] = f"{measured.unit}-{rows.fingerprint()}"
     if keys.key(prefix, keys.BITS_PER_BYTE) not in numbers:
-        texts[absent] = _why_no_bytes(rows, measured.bytes_absent)
+        texts[keys.key(prefix, keys.BITS_PER_BYTE_ABSENT)] = _why_no_bytes(rows, measured.bytes_absent)
     return numbers, texts
 
 
@@ -178,14 +179,6 @@ def evaluation_facts(prefix: str, measured: Measurement, texts: Mapping[str, str
         "bytes_note": bytes_note,
         **{name: texts.get(keys.key(prefix, name)) for name in kept},
     }
-
-
-def _why_no_loss(prefix: str, numbers: Mapping[str, float | int]) -> dict[str, str]:
-    """The reason where everything was seen and nothing of it was to be scored."""
-    if keys.key(prefix, keys.EXACT_LOSS) in numbers:
-        return {}
-    said = "no target was scored: the evaluation has no row, or every label in it is -100"
-    return {keys.key(prefix, keys.EXACT_LOSS_ABSENT): said}
 
 
 def _why_no_bytes(rows: RowSums, bytes_absent: str | None) -> str:

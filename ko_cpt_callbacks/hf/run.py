@@ -167,7 +167,7 @@ class LiveRun:
             return {}
         self._counts.loss.cross_entropy = read.perplexity
         if read.absent is not None:
-            self.eval_meter.refuse_all(read.absent)
+            self.eval_meter.refused = read.absent
         return {TRAINER_KIND: read.kind.value, "trainer_class": read.name, TRAINED_ON: read.trained_on}
 
     def _trainer(self) -> Any:

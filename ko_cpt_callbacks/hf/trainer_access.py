@@ -26,7 +26,7 @@ from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
     "callbacks_before", "callbacks_of", "early_stop", "early_stopping", "eval_sets", "find_handler", "find_trainer",
-    "is_first", "move_to_front", "on_removal", "target_problem", "unknown_set",
+    "move_to_front", "on_removal", "target_problem", "unknown_set",
 ]  # fmt: skip
 
 
@@ -131,21 +131,15 @@ def move_to_front(handler: CallbackHandler, callback: TrainerCallback) -> None:
     entries.insert(0, callback)
 
 
-def is_first(handler: CallbackHandler | None, callback: TrainerCallback) -> bool:
-    """Whether trackers see what ``callback`` adds to ``logs``."""
-    return handler is not None and bool(handler.callbacks) and handler.callbacks[0] is callback
-
-
 def callbacks_before(handler: CallbackHandler, callback: TrainerCallback) -> list[TrainerCallback]:
     """Callbacks given to :func:`on_removal` before ``callback`` that are still in the list."""
     watched = handler.__dict__.get(_WATCHED, ())
     return [item for item, _ in takewhile(lambda entry: entry[0] is not callback, watched)]
 
 
-def early_stopping(handler: CallbackHandler | None) -> str | None:
+def early_stopping(callbacks: Iterable[TrainerCallback]) -> str | None:
     """The name of transformers' own early stopping (or a descendant) in the list; None where there is none."""
-    present = [] if handler is None else handler.callbacks
-    return next((type(item).__name__ for item in present if isinstance(item, EarlyStoppingCallback)), None)
+    return next((type(item).__name__ for item in callbacks if isinstance(item, EarlyStoppingCallback)), None)
 
 
 def callbacks_of(handler: weakref.ref[CallbackHandler] | None) -> list[TrainerCallback]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -85,14 +86,13 @@ def test_not_found_across_many_frames() -> None:
     assert event(handler, 30) is None
 
 
-def test_is_first() -> None:
-    """True at index 0 only; without a handler it is not known, so False."""
+def test_move_to_the_front() -> None:
+    """It stands first, the others in their order; where the handler is not known there are no callbacks."""
     one, two = TrainerCallback(), TrainerCallback()
     handler = _handler(one, two)
     handlers.move_to_front(handler, two)
-    assert handlers.is_first(handler, two)
-    assert not handlers.is_first(handler, one)
-    assert not handlers.is_first(None, one)
+    assert handlers.callbacks_of(weakref.ref(handler)) == [two, one]
+    assert handlers.callbacks_of(None) == []
 
 
 def test_move_of_one_not_in_the_list() -> None:

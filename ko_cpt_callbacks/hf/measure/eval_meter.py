@@ -49,7 +49,8 @@ class EvalMeter:
         self._passes = 0
         self._unlabelled_loss: Tensor | None = None
         self._tally = Tally()
-        self._never: str | None = None
+        self.refused: str | None = None
+        """Why the set-up rules out an exact loss of any evaluation; None where one may have it."""
         self._measured: Measurement | None = None
 
     @property
@@ -89,15 +90,6 @@ class EvalMeter:
     def refuse(self, reason: str) -> None:
         """No exact loss for the evaluation that is running, or about to."""
         self._tally.refuse(reason)
-
-    def refuse_all(self, reason: str) -> None:
-        """No exact loss for any evaluation: the set-up rules it out."""
-        self._never = reason
-
-    @property
-    def refused(self) -> str | None:
-        """Why no evaluation has an exact loss; None where one may have."""
-        return self._never
 
     def drop_pending(self) -> None:
         """Forget forward passes that no prediction step claimed, and an evaluation that was broken off."""
@@ -153,7 +145,7 @@ class EvalMeter:
         """This rank's part of the evaluation that ends, and begin anew; it never raises."""
         tally, self._tally = self._tally, Tally()
         self._clear()
-        tally.reason = self._never or tally.reason
+        tally.reason = self.refused or tally.reason
         try:
             tally.end(self._reader, self._ranks.size)
         except Exception as error:  # the others are waiting: say what happened instead of raising

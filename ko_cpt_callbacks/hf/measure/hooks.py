@@ -203,7 +203,7 @@ class HookedModel:
         self.pad_is_end = pad_is_end(tokenizer, model)
         if self._args.n_gpu > 1:
             self._reporter.report("nn.DataParallel", SEVERAL_DEVICES)
-            self._eval.refuse_all(SEVERAL_DEVICES)
+            self._eval.refused = SEVERAL_DEVICES
             return
         # accelerate compiles the model later, asked by the arguments or by its launcher.
         backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()

@@ -118,11 +118,7 @@ _LAST: Final = "last rows "
 
 
 class RowChange:
-    """The last rows of every set; the same on every rank.
-
-    Args:
-        record: The run's ``ko_cpt`` folder.
-    """
+    """The last rows of every set; the same on every rank."""
 
     def __init__(self, record: Path) -> None:
         self._record = record
@@ -156,13 +152,7 @@ class RowChange:
                 self._held[name] = ((int(step), RowSums.from_payload(payload)),)
 
     def numbers(self, prefix: str, step: int, rows: RowSums | None) -> dict[str, float | int]:
-        """The standard error of an evaluation's change, keyed for its row; empty where there is none on the same rows.
-
-        Args:
-            prefix: The evaluation's prefix.
-            step: Its optimizer step.
-            rows: Its per-row sums, over all ranks; None where there are none.
-        """
+        """The standard error of an evaluation's change, keyed for its row; empty where none before has these rows."""
         if rows is None or not np.isfinite(rows.nll).all():
             return {}
         earlier = tuple(one for one in self._held.get(prefix, ()) if one[0] < step)[-1:]

@@ -164,14 +164,7 @@ def evaluation_entries(prefix: str, measured: Measurement) -> tuple[dict[str, fl
 
 
 def evaluation_facts(prefix: str, measured: Measurement, texts: Mapping[str, str], bytes_note: Any) -> dict[str, Any]:
-    """How an evaluation was measured, for ``run.json``.
-
-    Args:
-        prefix: The evaluation's prefix.
-        measured: What it came to, over all ranks.
-        texts: Those of `evaluation_entries`.
-        bytes_note: What is to be known of the tokenizer's bytes.
-    """
+    """How an evaluation was measured, for ``run.json``."""
     kept = (keys.EXACT_LOSS_ABSENT, keys.BITS_PER_BYTE_ABSENT, keys.FINGERPRINT)
     return {
         "evidence": measured.evidence,
@@ -269,12 +262,6 @@ def row_is_due(event: str, args: TrainingArguments, state: TrainerState, control
     """Whether the Trainer will log, evaluate, save or end after this event: every rank finds the same.
 
     Asks the Trainer's own flow, which decides after this callback. What another callback asks for later is not seen.
-
-    Args:
-        event: ``on_step_end`` or ``on_epoch_end``.
-        args: The Trainer's arguments.
-        state: The Trainer's state.
-        control: What was asked for so far; left as it is.
     """
     probe = copy.copy(control)
     getattr(DefaultFlowCallback(), event)(args, state, probe)

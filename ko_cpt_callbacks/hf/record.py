@@ -42,15 +42,7 @@ _OF_AN_ATTEMPT = ("versions", "world_size", "arguments")
 
 
 class LiveRecord:
-    """One run's rows and findings while it runs; the same on every rank, written by the first.
-
-    Args:
-        spec: What is watched.
-        outputs: Outputs and names of outputs.
-        output_dir: The Trainer's ``output_dir``.
-        callbacks: The Trainer's callbacks, its trackers among them.
-        writes: Whether this process writes (world rank 0).
-    """
+    """One run's rows and findings while it runs; the same on every rank, written by the first."""
 
     def __init__(
         self, spec: WatchSpec, outputs: Sequence[str | Output], output_dir: Path,
@@ -141,12 +133,7 @@ class LiveRecord:
         self._add_notes(agreed["notes"], step=0)
 
     def plan_training(self, log_history: Sequence[Mapping[str, Any]], start_step: int) -> dict[str, Any]:
-        """With what a training begins, for every rank: attempt and lines that still hold; the first rank makes it.
-
-        Args:
-            log_history: Rows restored by the Trainer.
-            start_step: Step the run continues from.
-        """
+        """With what a training begins, for every rank: attempt and lines that still hold; the first rank makes it."""
         earlier, self._known = self._earlier()
         session = self.attempt if self.mode == keys.MODE_EVALUATE else None
         record = plan_attempt(earlier, [strict(row) for row in log_history], start_step, session)
@@ -166,11 +153,6 @@ class LiveRecord:
         self, facts: Mapping[str, Any], start_step: int, plan: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """Training begins, anew or resumed: replay what still holds, outputs muted.
-
-        Args:
-            facts: What the run is, for ``run.json``.
-            start_step: Step the run continues from.
-            plan: The first rank's :meth:`plan_training`.
 
         Returns:
             The lines that still hold, the same on every rank.

@@ -97,13 +97,6 @@ class LiveRun:
 
         One exchange: what the first rank read, found and decided is what every rank begins with.
 
-        Args:
-            model: As the Trainer has it.
-            state: The Trainer's state.
-            scheduler: The learning-rate scheduler.
-            tokenizer: The Trainer's ``processing_class``; None where there is none.
-            notes: Set-up rows beside the audit's.
-
         Returns:
             What is wrong with the evaluation set of a target, on every rank alike; training then does not begin.
         """
@@ -331,13 +324,7 @@ class LiveRun:
         return {**facts, **known.as_dict(), **({} if account is None else {"checkpoints": account.as_dict()})}
 
     def obey(self, state: TrainerState, control: TrainerControl, moment: str) -> TrainerControl | None:
-        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it.
-
-        Args:
-            state: The Trainer's state.
-            control: Where the request goes.
-            moment: What comes to be judged now, the same word on every rank.
-        """
+        """Turn what was found since the last call into a request to stop, where it was asked for; repeat it."""
         found, self._unjudged = self._unjudged, []
         if not found and self.stopper.asked is None and not self.ranks.together:
             return None

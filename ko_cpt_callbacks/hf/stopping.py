@@ -16,13 +16,7 @@ STEP_END: Final = "step-end"
 
 
 class StopOrder:
-    """Lets a finding stop the run where every rank came to the same; a stop on one rank leaves the others waiting.
-
-    Args:
-        stopper: Which finding asks.
-        ranks: The processes that must agree.
-        report: Says something once, by its subject.
-    """
+    """Lets a finding stop the run where every rank came to the same; a stop on one rank leaves the others waiting."""
 
     def __init__(self, stopper: Stopper, ranks: Ranks, report: Callable[[str, str], None]) -> None:
         self._stopper = stopper

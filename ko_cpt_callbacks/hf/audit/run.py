@@ -193,13 +193,7 @@ _SHOWN: Final = 8
 def metric_mistakes(
     args: TrainingArguments, trainer: Any, unmeasured: Mapping[str, str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The set-up row of a metric that will not be there; nothing where it is, or may be.
-
-    Args:
-        args: The Trainer's arguments.
-        trainer: The Trainer; None where it was not found, and then its sets are not known.
-        unmeasured: Which of our numbers (keys without prefix) this run cannot have, and why.
-    """
+    """The set-up row of a metric that will not be there; nothing where it is, or may be."""
     if args.metric_for_best_model is None or _text(args.eval_strategy) == "no":
         return
     wanted, sets = looked_up_name(args.metric_for_best_model), list(eval_sets(trainer))

@@ -41,14 +41,7 @@ class LossReading:
 
 
 class Calibration:
-    """Reads outputs without logits.
-
-    Args:
-        model: The Trainer's model, called with short texts.
-        watch: Its hidden states.
-        alignment: How its logits and labels belong together.
-        quietly: Runs a call of ours with this run's own hooks asleep.
-    """
+    """Reads outputs without logits."""
 
     def __init__(
         self,
@@ -66,12 +59,7 @@ class Calibration:
         self._reading: LossReading | str | None = None
 
     def scores(self, call: Mapping[str, Any], hidden: HiddenStates | None) -> HeadScores | str:
-        """Losses per token from one pass's hidden states, or why there are none.
-
-        Args:
-            call: Arguments of the pass.
-            hidden: Its hidden states.
-        """
+        """Losses per token from one pass's hidden states, or why there are none."""
         head = self._watch.head()
         if hidden is None or head is None:
             return f"{_NO_LOGITS}, and no hidden states or head to make them from"
@@ -82,11 +70,7 @@ class Calibration:
         return HeadScores(hidden, head, logit_map, verified)
 
     def loss_reading(self, call: Mapping[str, Any]) -> LossReading | str:
-        """What the model's loss is made of, or why it is not believed.
-
-        Args:
-            call: Arguments of a pass, for its first row and its switches.
-        """
+        """What the model's loss is made of, or why it is not believed."""
         if self._reading is None and self._watch.spread:
             self._reading = f"{_NO_LOGITS}, and weights that are spread over processes leave its loss unchecked"
         elif self._reading is None:

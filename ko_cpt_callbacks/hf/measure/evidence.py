@@ -308,13 +308,6 @@ def _unless_as_given(
 
     A class that extends one of transformers may leave the shift to the data. Known by its loss, where that is not seen
     to be what its tokens came to.
-
-    Args:
-        kwargs: The forward call's keyword arguments.
-        output: Its output.
-        found: Losses of the shifted labels.
-        given: The labels of the call.
-        nll_as_given: Losses of these where they stand.
     """
     assert found.nll is not None and found.labels is not None
     if output.scalar_loss is None or not bool(_disagrees(kwargs, output, found.nll.sum(), found.labels)):

@@ -189,14 +189,7 @@ class HeadWatch:
 
 
 def fitting_map(hidden: HiddenStates, head: nn.Module, logits: Tensor, base: nn.Module) -> LogitMap | None:
-    """How ``logits`` came from ``hidden``, out of what the configuration may mean; None where nothing fits.
-
-    Args:
-        hidden: Hidden states of a short pass.
-        head: The output embedding.
-        logits: The same pass's logits; as many positions.
-        base: The model, for its configuration.
-    """
+    """How ``logits`` came from ``hidden``, out of what the configuration may mean; None where nothing fits."""
     with hidden.precision():
         product = head(hidden.states)
     if product.shape != logits.shape:

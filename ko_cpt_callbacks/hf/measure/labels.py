@@ -52,9 +52,6 @@ def document_starts(kwargs: Mapping[str, Any]) -> Tensor | None:
     """Where documents begin in every line of a batch; (rows, length) of bool, or None where nothing says so.
 
     Padding may count as documents too: it has neither text nor targets.
-
-    Args:
-        kwargs: The forward call's keyword arguments.
     """
     ids = kwargs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.dim() != 2 or ids.shape[1] == 0:
@@ -131,12 +128,6 @@ def leave_out_starts(
 
     Some models mask them although the labels do not: then the model's mean is that of the other tokens. Found by the
     value of its loss, on the device; where it is neither mean, the evidence stays as it is.
-
-    Args:
-        evidence: Of one batch.
-        starts: Where documents begin; None: not known.
-        loss: What the model returned; 0-dim, or None.
-        kwargs: The forward call's keyword arguments.
     """
     nll, labels = evidence.nll, evidence.labels
     if loss is None or starts is None or nll is None or labels is None or labels.shape != starts.shape:
@@ -170,11 +161,6 @@ def leave_out_after_padding(evidence: LossEvidence, mask: Tensor | None, kwargs:
 
     A causal model's own loss scores such a token where a pad stands before it. It is predicted from nothing, and only
     where a longer row is in the batch: with it the loss of a text depends on which rows share a batch.
-
-    Args:
-        evidence: Of one batch.
-        mask: Nonzero where a line has a token; None: everywhere.
-        kwargs: The forward call's keyword arguments.
     """
     labels = evidence.labels
     shifted = isinstance(kwargs.get("shift_labels"), Tensor)  # the label at i is the token at i + 1
@@ -260,9 +246,6 @@ class TakenLabels:
 
 def find_labels(call: Mapping[str, Any]) -> TakenLabels | None:
     """The labels of the batch that a running prediction step gave to a forward pass.
-
-    Args:
-        call: Arguments of the forward pass, by name.
 
     Returns:
         None outside a prediction step, where its batch has no labels of shape (rows, length), and where the pass was

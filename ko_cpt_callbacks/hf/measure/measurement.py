@@ -59,10 +59,6 @@ class PaddingCounts:
 def count_padding(kwargs: Mapping[str, Any], pad_id: int | None) -> Tensor | None:
     """Counts of one batch, on its device, in the order of `PaddingCounts`.
 
-    Args:
-        kwargs: Keyword arguments of the forward call.
-        pad_id: The pad token; None where there is none.
-
     Returns:
         An int64 tensor of shape (9,); None where the batch has no labels of shape (rows, length).
     """

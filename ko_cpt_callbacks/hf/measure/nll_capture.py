@@ -175,12 +175,7 @@ class _Open(threading.local):
 
 
 class LossWindow:
-    """Opens at the output embedding of an armed model, closes at the end of its forward pass.
-
-    Args:
-        model: The Trainer's model.
-        on_error: Called with an exception in the hook; the logits are reduced instead.
-    """
+    """Opens at the output embedding of an armed model, closes at the end of its forward pass."""
 
     def __init__(self, model: nn.Module, on_error: Callable[[Exception], None]) -> None:
         self._here = _Open()

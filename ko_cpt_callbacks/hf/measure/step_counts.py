@@ -170,12 +170,6 @@ class StepCounts:
     """Counts of a training, brought up to date at the end of a step.
 
     The row itself is no place for the ranks to meet: ``Trainer.log`` may be called, or overridden, on one rank alone.
-
-    Args:
-        meter: Counts on this rank.
-        ranks: The processes to add up over.
-        devices: Accelerators at work; 0 on CPU.
-        loss: What a logged training loss is.
     """
 
     def __init__(self, meter: TrainMeter, ranks: Ranks, devices: int, loss: TrainLoss) -> None:
@@ -235,11 +229,6 @@ class StepCounts:
         """What the training row of ``step`` gets, and set-up rows that go with it.
 
         Counts that are not known are left out, and then the next row has them.
-
-        Args:
-            logs: The row as the Trainer made it.
-            step: Optimizer steps done.
-            nan_filter: Whether the Trainer's ``logging_nan_inf_filter`` is on.
         """
         known, notes = self.up_to(step), list[tuple[str, dict[str, Any]]]()
         if self._blind and nan_filter and not self._blind_noted:
@@ -276,12 +265,7 @@ class StepCounts:
 
 
 class TrainLoss:
-    """What a logged training loss is.
-
-    Args:
-        accumulation: Micro-batches of an optimizer step.
-        processes: Processes that train together.
-    """
+    """What a logged training loss is."""
 
     def __init__(self, accumulation: int, processes: int) -> None:
         self._counts = {"accumulation": accumulation, "processes": processes, "both": accumulation * processes}

@@ -30,12 +30,7 @@ LossKind = Literal["sum", "mean", "other"]
 
 
 class TrainMeter:
-    """Counts micro-batches in training mode.
-
-    Args:
-        ranks: The processes to add up over.
-        on_error: Called with an exception in counting; the row lacks the counts then.
-    """
+    """Counts micro-batches in training mode."""
 
     def __init__(self, ranks: Ranks, on_error: Callable[[Exception], None]) -> None:
         self._ranks, self._on_error = ranks, on_error

@@ -149,15 +149,7 @@ def elements(parameter: nn.Parameter) -> int:
 def run_facts(
     args: TrainingArguments, model: nn.Module, tokenizer: Mapping[str, Any], state: TrainerState, scheduler: Any
 ) -> dict[str, Any]:
-    """The model, its tokenizer and how it is trained, as ``run.json`` describes them.
-
-    Args:
-        args: The Trainer's arguments; those that this version does not have are left out.
-        model: As the Trainer has it.
-        tokenizer: The tokenizer's facts.
-        state: The Trainer's state.
-        scheduler: The learning-rate scheduler; None where there is none.
-    """
+    """The model, its tokenizer and how it is trained, as ``run.json`` describes them."""
     planned = planned_rates(scheduler, state.global_step, state.max_steps)
     return {
         "versions": versions(),
@@ -181,11 +173,6 @@ def planned_rates(scheduler: Any, step: int, last: int) -> tuple[list[int], list
 
     About `_SCHEDULE_POINTS` even steps, and more where straight lines between them would be off. The scheduler is not
     moved: only what its rate is a function of is asked.
-
-    Args:
-        scheduler: The Trainer's scheduler; None where there is none.
-        step: The present optimizer step.
-        last: The planned last step.
 
     Returns:
         None where the rate is not a function of the step alone (``ReduceLROnPlateau``, a class of one's own), or where

@@ -68,12 +68,7 @@ ONLY_ROWS: Final = "TRAINABLE_TOKENS"
 
 
 def active_configs(outer: nn.Module, base: nn.Module) -> list[Any]:
-    """The configurations of the active adapters: of a PeftModel, or of a model that had them added to itself.
-
-    Args:
-        outer: The model with its adapters.
-        base: The model that they were put on.
-    """
+    """The configurations of the active adapters: of a PeftModel, or of a model that had them added to itself."""
     for holder in (outer, base):
         known = getattr(holder, "peft_config", None)
         if not isinstance(known, dict) or not known:

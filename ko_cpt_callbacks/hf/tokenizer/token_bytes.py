@@ -72,7 +72,6 @@ def build_token_bytes(tokenizer: Any) -> TokenBytes:
 
     Raises:
         TokenBytesUnavailable: the bytes cannot be known; ``reason`` says why.
-
     """
     if tokenizer is None:
         raise TokenBytesUnavailable("the Trainer was given no processing_class")

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.run.file import (
     append_line,
     json_lines,
@@ -31,9 +32,6 @@ from ko_cpt_callbacks.run.file import (
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.lock import FolderLock, FolderWriter
 from ko_cpt_callbacks.run.output import Output
-
-if TYPE_CHECKING:  # numpy: not for a run that is judged without it
-    from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 __all__ = ["MAX_BYTES", "RUN_FORMAT", "Backlog", "RunFolder", "eval_rows_path", "read_eval_rows"]
 
@@ -247,8 +245,6 @@ def read_eval_rows(path: str | Path) -> RowSums:
         UnreadableRunError: If it cannot be opened, is larger than `MAX_BYTES`, is compressed (this package writes
             it as it is, and a compressed one may unpack to any size), or holds other arrays.
     """
-    from ko_cpt_callbacks.metrics.row_sums import RowSums
-
     path = Path(path)
     try:
         if kind := other_kind(path):

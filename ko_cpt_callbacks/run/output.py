@@ -9,16 +9,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks.errors import ConfigurationError, error_text
+from ko_cpt_callbacks.metrics.row_sums import RowSums
 from ko_cpt_callbacks.plugin import OUTPUTS, Plugin, plugins
+from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.finding import Finding
-
-if TYPE_CHECKING:
-    from ko_cpt_callbacks.metrics.row_sums import RowSums
-    from ko_cpt_callbacks.run.facts import RunFacts
-    from ko_cpt_callbacks.run.progress import Summary
+from ko_cpt_callbacks.run.progress import Summary
 
 _log = logging.getLogger("ko_cpt_callbacks")
 

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import EvalProgress, Summary, trace
 from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import is_retention
-from ko_cpt_callbacks.run.rows import LogHabits, observations
+from ko_cpt_callbacks.run.rows import observations, own_rows
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.watch.plausibility import TargetDoubt, doubts_of
 from ko_cpt_callbacks.watch.spec import WatchSpec
@@ -234,10 +234,10 @@ def judge_run(
     seen: list[Observation] = []
     training: set[int] = set()
     evaluations: set[tuple[str, int]] = set()
-    unused = 0
-    habits = LogHabits.of(run.rows)
-    for row in run.rows:
-        found = observations(row) if habits.own(row) else ()
+    own = own_rows(run.rows)
+    unused = len(run.rows) - len(own)
+    for row in own:
+        found = observations(row)
         seen.extend(found)
         unused += not found and row.get(keys.KIND) != keys.KIND_CHECKPOINT
     curves: dict[str, list[float | None]] = {}

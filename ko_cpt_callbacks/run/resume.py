@@ -18,7 +18,7 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.run.fold import RECORD_BEHIND
 from ko_cpt_callbacks.run.log.row import Log
-from ko_cpt_callbacks.run.rows import NONFINITE, LogHabits, line_of, live_rows
+from ko_cpt_callbacks.run.rows import NONFINITE, line_of, live_rows, own_rows
 from ko_cpt_callbacks.run.trainer_state import read_state_rows
 
 __all__ = [
@@ -94,8 +94,7 @@ def plan_attempt(
             or step > start_step
         ):
             line[keys.SUPERSEDED] = True
-    habits = LogHabits.of(log_history)
-    log_history = [row for row in log_history if habits.own(row)]
+    log_history = own_rows(log_history)
     foreign = _supersede_foreign(lines, log_history, start_step)
     live = [dict(line) for line in live_rows(lines)]
     known = {identity(line) for line in live}
@@ -228,8 +227,7 @@ def _read(path: Path) -> Log:
 def _beyond(name: str, state: Log, lines: Sequence[Mapping[str, Any]]) -> Log | None:
     live = [line for line in live_rows(lines) if line.get(keys.KIND) in _LOGGED]
     end = _last(live)
-    habits = LogHabits.of(state.rows)
-    theirs = [line for row in state.rows if habits.own(row) for line in line_of(row, last_attempt(lines))]
+    theirs = [line for row in own_rows(state.rows) for line in line_of(row, last_attempt(lines))]
     known = {str(identity(line)) for line in live}
     later = [line for line in theirs if _step(line) >= end and str(identity(line)) not in known]
     if not later:

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +27,8 @@ from ko_cpt_callbacks.run.observation import (
 )
 
 __all__ = [
-    "EVALUATION", "NONFINITE", "LogHabits", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in",
-    "observations", "observations_of", "read_rows", "timed_prefixes", "whole_number",
+    "EVALUATION", "NONFINITE", "eval_prefixes", "is_closing", "line_of", "live_rows", "number_in", "observations",
+    "observations_of", "own_rows", "read_rows", "timed_prefixes", "whole_number",
 ]  # fmt: skip
 
 NONFINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -124,54 +124,43 @@ def is_closing(row: Mapping[str, Any]) -> bool:
     return _TRAIN_RUNTIME in row and keys.LOSS not in row
 
 
-@dataclass(frozen=True, slots=True)
-class LogHabits:
-    """What the Trainer's own rows of one log have, so that rows which somebody else logged can be kept apart.
+def own_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The Trainer's own rows of one log, as far as it shows.
 
     ``Trainer.log`` is open to everyone: a ``compute_loss`` may log its parts with it, a callback its own evaluation.
+    The Trainer's evaluations come with their runtime where any does, and its training rows with their learning rate
+    where rows without one stand between them; where they only follow, the log went on without. Lines of ``rows.jsonl``
+    say themselves what they are and tell nothing of others.
 
-    Attributes:
-        timed: Evaluations come with their runtime.
-        rated: Training rows come with their learning rate, and rows without one stand between them. Where they only
-            follow, the log went on without: they are the Trainer's.
+    >>> own_rows([{"eval_loss": 2.5, "eval_runtime": 1.0, "step": 7}, {"eval_loss": 0.3, "step": 7}])
+    [{'eval_loss': 2.5, 'eval_runtime': 1.0, 'step': 7}]
     """
+    log = list(rows)
+    bare = [row for row in log if keys.KIND not in row]
+    timed, rated = any(timed_prefixes(row) for row in bare), _rated_again(bare)
 
-    timed: bool = False
-    rated: bool = False
-
-    @classmethod
-    def of(cls, rows: Iterable[Mapping[str, Any]]) -> LogHabits:
-        """The habits of a log. Lines of ``rows.jsonl`` say themselves what they are and tell nothing."""
-        bare = [row for row in rows if keys.KIND not in row]
-        return cls(
-            timed=any(timed_prefixes(row) for row in bare),
-            rated=cls._rated_again(bare),
-        )
-
-    @staticmethod
-    def _rated_again(rows: Iterable[Mapping[str, Any]]) -> bool:
-        without = False
-        for row in rows:
-            if keys.LOSS in row and keys.LEARNING_RATE in row:
-                if without:
-                    return True
-            elif keys.LOSS in row and keys.GRAD_NORM not in row:
-                without = True
-        return False
-
-    def own(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is the Trainer's own, as far as its log shows.
-
-        >>> LogHabits(timed=True, rated=True).own({"loss": 0.3, "aux_loss": 0.1, "step": 7})
-        False
-        """
+    def own(row: Mapping[str, Any]) -> bool:
         if keys.KIND in row or timed_prefixes(row):
             return True
         if keys.LOSS in row:
-            return keys.LEARNING_RATE in row or keys.GRAD_NORM in row or not self.rated
+            return keys.LEARNING_RATE in row or keys.GRAD_NORM in row or not rated
         prefixes = eval_prefixes(row)
         measured = (keys.key(prefix, suffix) for prefix in prefixes for suffix in keys.EVAL_SUFFIXES)
-        return not prefixes or not self.timed or any(name in row for name in measured)
+        return not prefixes or not timed or any(name in row for name in measured)
+
+    return [row for row in log if own(row)]
+
+
+def _rated_again(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a training row has a learning rate after one that has none."""
+    without = False
+    for row in rows:
+        if keys.LOSS in row and keys.LEARNING_RATE in row:
+            if without:
+                return True
+        elif keys.LOSS in row and keys.GRAD_NORM not in row:
+            without = True
+    return False
 
 
 # How a field of an observation is read, by its type. The fields have the names of the row's keys.
@@ -231,9 +220,7 @@ def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:
 
 def observations_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Observation, ...]:
     """What many rows of one log hold, in their order; rows that are not the Trainer's own hold nothing."""
-    log = list(rows)
-    habits = LogHabits.of(log)
-    return tuple(seen for row in log if habits.own(row) for seen in observations(row))
+    return tuple(seen for row in own_rows(rows) for seen in observations(row))
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from ko_cpt_callbacks import KoCPTCallback
 from ko_cpt_callbacks.hf.publication import OwnRows
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.reading import read_run
-from ko_cpt_callbacks.run.rows import LogHabits, eval_prefixes, observations_of
+from ko_cpt_callbacks.run.rows import eval_prefixes, observations_of, own_rows
 
 pytestmark = pytest.mark.both_versions
 
@@ -140,7 +140,7 @@ def test_a_log_of_another_tool() -> None:
         {"val_loss": 2.2, "step": 1},
         {"aux_loss": 0.1, "z_loss": 0.2, "step": 1},
     ]
-    assert LogHabits.of(rows) == LogHabits()
+    assert own_rows(rows) == rows
     assert [type(seen).__name__ for seen in observations_of(rows)] == ["TrainObservation"] + ["EvalObservation"] * 2
     assert eval_prefixes({"aux_loss": 0.1}) == ()
 
@@ -149,5 +149,5 @@ def test_a_log_that_goes_on_without_learning_rates() -> None:
     """Rows without a learning rate are others' between rows that have one, and the Trainer's where they only follow."""
     rated = [{"loss": 2.0, "learning_rate": 1e-4, "step": step} for step in (10, 20)]
     bare = [{"loss": 1.9, "step": step} for step in (15, 25)]
-    assert all(LogHabits.of([*rated, *bare]).own(row) for row in bare)
-    assert not any(LogHabits.of([rated[0], bare[0], rated[1], bare[1]]).own(row) for row in bare)
+    assert own_rows([*rated, *bare]) == [*rated, *bare]
+    assert own_rows([rated[0], bare[0], rated[1], bare[1]]) == rated

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.metrics.row_sums import RowSums
 
 __all__ = [
-    "AUTO", "Reference", "checked_stage", "read_baseline", "reference_of", "target_from_baseline", "watched_baseline",
+    "AUTO", "Reference", "bits_of", "checked_stage", "read_baseline", "reference_of", "target_from_baseline",
+    "watched_baseline",
 ]  # fmt: skip
 
 _EVAL: Final = "eval"
@@ -142,6 +143,18 @@ def reference_of(
     return Reference(chosen.name, taken, loss, by_metric.get(keys.BITS_PER_BYTE))
 
 
+def bits_of(baseline: Baseline, stage: str | None = None, *, set: str | None = None) -> BaselineValue | Reason:
+    """The bits per byte among them, or why there are none.
+
+    Raises:
+        ConfigurationError: As `reference_of`.
+    """
+    found = reference_of(baseline, stage, set=set)
+    if isinstance(found, Reason):
+        return found
+    return found.bits or Reason("reference-without-bytes", {"baseline": baseline.id, "stage": found.stage})
+
+
 def _last(baseline: Baseline) -> BaselineStage | None:
     """The last stage that is a reference and has figures, held-out ones before others."""
     usable = [stage for stage in baseline.stages if stage.reference and stage.values]
@@ -189,9 +202,7 @@ def target_from_baseline(
         from ko_cpt_callbacks.compare.registry import find_baseline  # pydantic: not for those who have a baseline
 
         baseline = find_baseline(baseline)
-    found = reference_of(baseline, stage, set=split)
-    if not isinstance(found, Reason) and found.bits is None:
-        found = Reason("reference-without-bytes", {"baseline": baseline.id, "stage": found.stage})
+    found = bits_of(baseline, stage, set=split)
     if isinstance(found, Reason):
         raise refused(
             f"from baseline {baseline.id!r}",
@@ -199,6 +210,5 @@ def target_from_baseline(
             "bits per byte of held-out text",
             "name another baseline (ko-cpt baselines) or stage, or set the target on a number",
         )
-    assert found.bits is not None
-    sure = math.floor((found.bits.low - found.bits.rounding) * 1e4) / 1e4
+    sure = math.floor(found.lowest * 1e4) / 1e4
     return Target(keys.BITS_PER_BYTE, sure, split, by, confidence, confirm)

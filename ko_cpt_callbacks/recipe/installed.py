@@ -1,6 +1,7 @@
-"""What the installed transformers is and knows of models, read from its source: importing it would import torch.
+"""What the installed transformers is, and knows of models and arguments, read from its source.
 
-Where transformers is not installed, or its source is written in another way, the answer is None: not known.
+Importing it would import torch. Where transformers is not installed, or its source is written in another way, the
+answer is None: not known. What is installed stays as it is, and every recipe asks: each answer is kept.
 """
 
 from __future__ import annotations
@@ -71,20 +72,14 @@ def check_release(found: str | None = None) -> None:
         )
 
 
+@cache
 def causal_families(folder: Path | None = None) -> tuple[str, ...] | None:
     """The families that ``AutoModelForCausalLM`` makes a model of, by ``model_type``.
 
     Args:
         folder: Of transformers; None: of the installed one.
     """
-    folder = folder or installed_folder()
-    return None if folder is None else _causal_families(folder)
-
-
-@cache
-def _causal_families(folder: Path) -> tuple[str, ...] | None:
-    """Those of one folder; what is installed stays as it is, its file is long, and every recipe asks."""
-    tree = _tree(folder, _AUTO)
+    tree = _tree(folder or installed_folder(), _AUTO)
     for name, value in _assigned(tree.body if tree is not None else []):
         if name == _CAUSAL and isinstance(value, ast.Call) and value.args:
             try:
@@ -95,6 +90,7 @@ def _causal_families(folder: Path) -> tuple[str, ...] | None:
     return None
 
 
+@cache
 def class_defaults(family: str, folder: Path | None = None) -> Mapping[str, Any] | None:
     """What a family's configuration takes where its ``config.json`` says nothing: numbers, words, yes, no and None.
 
@@ -107,14 +103,9 @@ def class_defaults(family: str, folder: Path | None = None) -> Mapping[str, Any]
         for item in _classes(folder, Path("models", place, f"configuration_{place}.py")):
             own = {**dict(_constants(item.body)), **_taken(item)}
             if own.get(_TYPE) == family:
-                return {**_every(folder), **own}
+                every = next((_taken(base) for base in _classes(folder, _BASE) if base.name in _BASES), {})
+                return {**every, **own}
     return None
-
-
-@cache
-def _every(folder: Path | None) -> Mapping[str, Any]:
-    """What every family takes; see `_causal_families`."""
-    return next((_taken(base) for base in _classes(folder, _BASE) if base.name in _BASES), {})
 
 
 def _classes(folder: Path | None, path: Path) -> Iterator[ast.ClassDef]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ko_cpt_callbacks.compare.reference import AUTO, reference_of
+from ko_cpt_callbacks.compare.reference import bits_of
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.messages.catalogue import catalogue
@@ -120,10 +120,7 @@ def _baseline_notes(id: str | None, stage: str) -> Iterator[tuple[str, str]]:
     """A baseline that no run can be compared with, whatever it measures."""
     if id is None:
         return
-    baseline = find_baseline(id)
-    found = reference_of(baseline, None if stage == AUTO else stage)
-    if not isinstance(found, Reason) and found.bits is None:
-        found = Reason("reference-without-bytes", {"baseline": id, "stage": found.stage})
+    found = bits_of(find_baseline(id), stage)
     if isinstance(found, Reason):
         text = catalogue().reason(found.as_dict()).rstrip(".")
         yield "watch.baseline", f"{id} will be shown, but not compared with: {text}"

@@ -11,7 +11,8 @@ from transformers import AutoConfig
 
 from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.family import KINDS, NotCountedError, count_page, count_parameters, linear_paths
-from ko_cpt_callbacks.recipe.model_schema import Base, MadeFamily, Shape
+from ko_cpt_callbacks.recipe.model_schema import Base, Extension, MadeFamily, Shape, Tokenizer
+from ko_cpt_callbacks.recipe.parameter_count import when_stages_begin
 from ko_cpt_callbacks.recipe.reading import read_recipe
 from ko_cpt_callbacks.training.model.layout import empty_model, read_layout
 from ko_cpt_callbacks.training.model.weights import made_model
@@ -153,14 +154,14 @@ def test_adapters_have_as_many_numbers(name: str, modules: slice) -> None:
         assert count_parameters(shape).adapter(5, names, layers) == trained > 0
 
 
-def test_rows_are_filled_up() -> None:
+@pytest.mark.parametrize(("tokens", "multiple", "rows"), [(7, None, 107), (7, 64, 128), (28, 64, 128)])
+def test_rows_are_filled_up(tokens: int, multiple: int | None, rows: int) -> None:
     """New rows come to the old ones, and are filled up to a multiple where that is asked."""
-    shape = Shape(**{**SMALL, "vocab_size": 100, "family": "llama"})
+    count = count_parameters(Shape(**{**SMALL, "vocab_size": 100, "family": "llama"}))
+    extend = Extension(source="ko", tokens=tokens, minimum_count=1, pad_to_multiple_of=multiple)
+    page = read_recipe(find_recipe("quickstart")).recipe.model_copy(update={"tokenizer": Tokenizer(extend=extend)})
 
-    count = count_parameters(shape)
-    assert count.changed(new_rows=7).rows == 107
-    assert count.changed(new_rows=7, multiple=64).rows == 128
-    assert count.changed(new_rows=28, multiple=64).rows == 128
+    assert when_stages_begin(page, count).rows == rows
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -106,12 +106,7 @@ def compare(
 
 
 def same_run(run: Measured, baseline: Baseline) -> Comparison:
-    """A run beside itself: no difference, whatever was measured of it.
-
-    Args:
-        run: One loss of the run, a training loss too.
-        baseline: The same run as a baseline.
-    """
+    """A run beside itself: no difference, whatever was measured of it, a training loss too."""
     value = run.bits_per_byte if run.loss is None else run.loss
     start = Comparison(baseline.id, baseline.title, "", run.set, run.set, "exact")
     if value is None:

@@ -48,14 +48,7 @@ class OwnRun:
 
 
 def own_run(run: Run, run_file: Mapping[str, Any], id: str, title: str | None = None, *, best: bool = False) -> OwnRun:
-    """The baseline that a run is.
-
-    Args:
-        run: The run.
-        run_file: Its ``run.json``; empty where there is none.
-        id: Id of the baseline.
-        title: One line for people; None: made from the model's name.
-        best: Take the evaluation with the lowest loss of each set instead of the last.
+    """The baseline that a run is; ``run_file`` is its ``run.json``, empty where there is none. The rest as `add_own`.
 
     Raises:
         UnreadableRunError: If the run has neither an evaluation nor a training loss that is a number.
@@ -222,13 +215,7 @@ def _loss(item: EvalObservation) -> float | None:
 
 
 def measured_values(item: EvalObservation, stage: str, rows_file: str | None) -> Iterator[dict[str, Any]]:
-    """The loss of an evaluation and its bits per byte, as they were measured.
-
-    Args:
-        item: The evaluation; its loss is a number.
-        stage: Name of the stage it belongs to.
-        rows_file: Where its per-row sums will be; None where there are none.
-    """
+    """The loss of an evaluation, which is a number, and its bits per byte, as they were measured."""
     shared = {
         "stage": stage,
         "split": "eval",

@@ -174,11 +174,7 @@ def read_entry(path: Path) -> Entry:
 
 
 def parse_entry(text: str, path: Path) -> Entry:
-    """The baseline of a text.
-
-    Args:
-        text: What the file says, or will say.
-        path: The file; it need not be there.
+    """The baseline of a text that its file says, or will say: it need not be there.
 
     Raises:
         BaselineError: As `read_entry`.

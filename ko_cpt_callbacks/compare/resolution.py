@@ -104,14 +104,7 @@ class SeedSpread:
 
 
 def seed_spread(unit: str, bytes_per_token: float | None, run: Seeds, reference: Seeds) -> SeedSpread | None:
-    """The seed part of a difference; None where that of a side is not known.
-
-    Args:
-        unit: ``bits per byte`` or ``nats per token``.
-        bytes_per_token: UTF-8 bytes of the scored text per target token; None where not known.
-        run: The run's seeds.
-        reference: The reference's.
-    """
+    """The seed part of a difference, in nats per token or bits per byte; None where that of a side is not known."""
     ours, theirs = run.error(unit, bytes_per_token), reference.error(unit, bytes_per_token)
     if ours is None or theirs is None:
         return None

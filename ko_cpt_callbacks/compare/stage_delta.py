@@ -148,13 +148,7 @@ class StageDelta:
 
 
 def stage_delta(before: EvalEnd, after: EvalEnd, confidence: float = 0.95) -> StageDelta:
-    """The change from the end of a stage to the end of the next, on one evaluation set.
-
-    Args:
-        before: The end of the earlier stage.
-        after: The end of the later one, of the same set.
-        confidence: Of the interval.
-    """
+    """The change from the end of a stage to the end of the next, on one evaluation set."""
     plain = StageDelta(after.stage, before.stage, after.split, after.step, "not comparable")
     if before.loss is None or after.loss is None:
         return replace(plain, reasons=("not-finite",))

@@ -77,12 +77,7 @@ class Band:
 
 
 def band_of(outlook: Outlook, split: str) -> Band | None:
-    """The band at the last evaluation of a set; None without a family, a plan, or an evaluation.
-
-    Args:
-        outlook: The run up to the evaluation, with its family.
-        split: The set.
-    """
+    """The band at the last evaluation of a set; None without a family, a plan, or an evaluation."""
     whole, planned = outlook.curve(split), outlook.planned
     if not outlook.family or whole is None or planned is None or split not in outlook.sets:
         return None
@@ -108,13 +103,7 @@ def band_of(outlook: Outlook, split: str) -> Band | None:
 
 @np.errstate(over="ignore")
 def narrowed(found: Forecast, outlook: Outlook, split: str) -> Forecast:
-    """The forecast by the family where that is surer, else the one that was made without it; either says which.
-
-    Args:
-        found: The forecast of a set that was made without a family.
-        outlook: The run up to the set's last evaluation, with its family.
-        split: The set.
-    """
+    """A set's forecast by the family where that is surer, else as it was made without one; either says which."""
     band, last = band_of(outlook, split), found.last_step
     if band is None or band.step >= last:
         return found

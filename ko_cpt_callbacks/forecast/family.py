@@ -173,12 +173,7 @@ def family_in(seen: SetupObservation) -> tuple[FamilyRun, ...] | None:
 
 
 def family_run(outlook: Outlook, name: str) -> FamilyRun | Unfit:
-    """A finished run as one of a family, or why it cannot be one.
-
-    Args:
-        outlook: The whole run.
-        name: What it is called.
-    """
+    """A whole, finished run as one of a family, or why it cannot be one."""
     planned = outlook.planned
     if planned is None:
         return Unfit.UNPLANNED
@@ -201,10 +196,6 @@ def others(runs: Sequence[FamilyRun], outlook: Outlook) -> tuple[FamilyRun, ...]
     """The runs of a family without the run itself: compared with itself it would be like its family.
 
     A checkpoint of one of them is that run too, which knows its future.
-
-    Args:
-        runs: The family.
-        outlook: The whole run.
     """
     own = {split: curve for split in outlook.sets if (curve := eval_curve(outlook, split)) is not None}
     return tuple(

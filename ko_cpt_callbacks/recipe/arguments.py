@@ -93,14 +93,7 @@ def argument_mistakes(values: Any) -> KeyMistakes:
 
 
 def name_mistakes(key: Key, given: Iterable[str], known: Iterable[str] | None, where: str = INSTALLED) -> KeyMistakes:
-    """Arguments that there are not, or that are not the recipe's to say.
-
-    Args:
-        key: Where they stand.
-        given: Their names.
-        known: The names that there are; None: not known.
-        where: The class that has them, in words.
-    """
+    """Arguments that there are not, or that are not the recipe's to say; ``where`` names the class that has them."""
     free = None if known is None else [name for name in known if name not in OWN_ARGUMENTS]
     for name in given:
         if name in OWN_ARGUMENTS:

@@ -67,12 +67,7 @@ class UnreadableConfigError(ValueError):
 
 
 def model_folder(model: str, beside: Path) -> Path | None:
-    """The folder that a recipe's ``base.model`` names; None for an id of the hub.
-
-    Args:
-        model: The name.
-        beside: The recipe's folder, where a path begins; or it begins where the command is given.
-    """
+    """The folder of ``base.model``, beside the recipe or from where the command is given; None for an id of the hub."""
     for place in (os.path.join(beside, model), model):
         if os.path.isdir(place):  # of a name that no file can have, Path.is_dir raises an error
             return Path(place)
@@ -189,12 +184,7 @@ class LocalBase:
 
     @classmethod
     def of(cls, values: Any, beside: Path) -> LocalBase:
-        """The base of a recipe.
-
-        Args:
-            values: The recipe's raw values.
-            beside: Its folder.
-        """
+        """The base of a recipe, by its raw values and its folder."""
         model = at(values, *_MODEL)
         folder = model_folder(model, beside) if isinstance(model, str) and model else None
         if folder is None:

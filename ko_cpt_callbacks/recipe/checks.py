@@ -32,12 +32,7 @@ _SAID: Final = ("grace", "min_delta")
 
 
 def source_mistakes(document: YamlDocument, overridden: Sequence[Key]) -> KeyMistakes:
-    """Numbers without a source, and sources without a number.
-
-    Args:
-        document: The document, without its defaults written out.
-        overridden: Keys whose values are not the file's; their numbers need no source.
-    """
+    """Numbers without a source, and sources without a number; of the keys that were overridden no source is asked."""
     values = document.values
     given = mapping(values, _SOURCE)
     content = {name: value for name, value in values.items() if name != _SOURCE}
@@ -152,7 +147,7 @@ def consistency_mistakes(
     """Where parts of the document contradict each other.
 
     Args:
-        document: The document, overrides and defaults applied.
+        document: Overrides and defaults applied.
         sourced: What `source_mistakes` found, where a recipe has to say where its numbers are from.
         of_base: What is wrong with a base that is a folder.
     """

@@ -144,9 +144,6 @@ def linear_paths(family: str) -> tuple[str, ...] | None:
 def count_parameters(shape: Shape) -> ParameterCount:
     """The numbers of a model of that shape.
 
-    Args:
-        shape: As the recipe gives it, or a ``config.json``.
-
     Raises:
         NotCountedError: If they do not follow from it.
     """

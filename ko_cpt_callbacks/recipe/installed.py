@@ -1,7 +1,8 @@
 """What the installed transformers is, and knows of models and arguments, read from its source.
 
 Importing it would import torch. Where transformers is not installed, or its source is written in another way, the
-answer is None: not known. What is installed stays as it is, and every recipe asks: each answer is kept.
+answer is None: not known. What is installed stays as it is, and every recipe asks: each answer is kept. A ``folder`` is
+that of transformers; None: of the installed one.
 """
 
 from __future__ import annotations
@@ -74,11 +75,7 @@ def check_release(found: str | None = None) -> None:
 
 @cache
 def causal_families(folder: Path | None = None) -> tuple[str, ...] | None:
-    """The families that ``AutoModelForCausalLM`` makes a model of, by ``model_type``.
-
-    Args:
-        folder: Of transformers; None: of the installed one.
-    """
+    """The families that ``AutoModelForCausalLM`` makes a model of, by ``model_type``."""
     tree = _tree(folder or installed_folder(), _AUTO)
     for name, value in _assigned(tree.body if tree is not None else []):
         if name == _CAUSAL and isinstance(value, ast.Call) and value.args:
@@ -92,12 +89,7 @@ def causal_families(folder: Path | None = None) -> tuple[str, ...] | None:
 
 @cache
 def class_defaults(family: str, folder: Path | None = None) -> Mapping[str, Any] | None:
-    """What a family's configuration takes where its ``config.json`` says nothing: numbers, words, yes, no and None.
-
-    Args:
-        family: Its ``model_type``.
-        folder: Of transformers; None: of the installed one.
-    """
+    """What a ``model_type`` takes where its ``config.json`` says nothing: numbers, words, yes, no and None."""
     folder = folder or installed_folder()
     for place in dict.fromkeys((family, family.removesuffix("_text"))):
         for item in _classes(folder, Path("models", place, f"configuration_{place}.py")):
@@ -153,9 +145,6 @@ def _taken(item: ast.ClassDef) -> dict[str, Any]:
 def installed_arguments(folder: Path | None = None) -> Mapping[str, str] | None:
     """The arguments of ``TrainingArguments`` with their annotations.
 
-    Args:
-        folder: Of transformers; None: of the installed one.
-
     Returns:
         Annotations as text, by name, in order; None where there is no such class, or not all of its fields stand in
         it: with a base class others would be taken for unknown ones.
@@ -174,11 +163,7 @@ def installed_arguments(folder: Path | None = None) -> Mapping[str, str] | None:
 
 @cache
 def installed_choices(folder: Path | None = None) -> Mapping[str, tuple[str, ...]]:
-    """The words of each argument that knows some and no others; empty where the source is not understood.
-
-    Args:
-        folder: Of transformers; None: of the installed one.
-    """
+    """The words of each argument that knows some and no others; empty where the source is not understood."""
     enums = {
         item.name: tuple(value for _, value in _constants(item.body) if isinstance(value, str))
         for path in _WORDS

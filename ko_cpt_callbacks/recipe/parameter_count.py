@@ -192,11 +192,9 @@ def stage_lora(page: Page, name: str) -> Lora | None:
 
 
 def stage_adapter(page: Page, name: str) -> Adapter | None:
-    """The adapter that is on the model in a stage; None where there is none.
+    """The adapter that is on the model in a stage of a recipe without mistakes; None where there is none.
 
-    Args:
-        page: A recipe without mistakes.
-        name: Of the stage. Over a quantised body it need not use the adapter itself.
+    Over a quantised body the stage need not use it itself.
     """
     shared = [(lora, tuple(names)) for lora, names in groupby(page.stages, lambda stage: stage_lora(page, stage))]
     if page.base.quantization == "none":

@@ -54,11 +54,7 @@ class RecipeFile:
     base: LocalBase = field(default_factory=LocalBase)
 
     def error(self, mistakes: Iterable[KeyMistake]) -> RecipeError:
-        """An error about values that only their user can judge.
-
-        Args:
-            mistakes: Key, found, expected, near miss.
-        """
+        """An error about values that only their user can judge."""
         placed = [
             replace(item, origin=_OPTION) if dotted(item.key) in self.overrides else item
             for item in self.document.placed(mistakes)

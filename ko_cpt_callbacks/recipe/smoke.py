@@ -135,12 +135,7 @@ def for_this_machine(file: RecipeFile, device: str) -> RecipeFile:
 
 
 def on_device(file: RecipeFile, device: str) -> RecipeFile:
-    """The recipe for a CPU or for GPUs, whatever it says itself.
-
-    Args:
-        file: The recipe.
-        device: ``cpu`` or ``cuda``.
-    """
+    """The recipe for ``cpu`` or for ``cuda``, whatever it says itself."""
     return _with_arguments(file, lambda given: {**given, "use_cpu": device == "cpu"})
 
 
@@ -207,11 +202,7 @@ _LATENT: Final = "qk_rope_head_dim"
 
 
 def small_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of the same kind, small.
-
-    Args:
-        values: ``to_dict()`` of transformers' class, or a ``config.json``.
-    """
+    """A configuration of the same kind, small: of a ``config.json``, or ``to_dict()`` of transformers' class."""
     small = {key: small_config(part) if _is_part(key, part) else part for key, part in values.items()}
     depth = _number(values, "num_hidden_layers")
     heads, key_heads = _number(values, "num_attention_heads"), _number(values, "num_key_value_heads")

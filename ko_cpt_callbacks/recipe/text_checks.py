@@ -71,12 +71,7 @@ def look_at_texts(file: RecipeFile) -> TextLook:
 
 
 def text_mistakes(values: Any, folder: Path) -> list[KeyMistake]:
-    """The same mistakes of a recipe that has others: of the sources that can be read in it.
-
-    Args:
-        values: Its raw values.
-        folder: Where its paths begin.
-    """
+    """The same of a recipe with other mistakes, by its raw values and its folder: of the sources that can be read."""
     sources: dict[str, Source] = {}
     for name, given in mapping(values, "data", "sources").items():
         with suppress(ValidationError):  # reported elsewhere

@@ -112,11 +112,7 @@ def unpack_zstd(file: IO[bytes], mode: str = "rb") -> IO[bytes]:
 
 
 def csv_columns(head: bytes) -> list[str]:
-    """The names in the first line of a CSV.
-
-    Args:
-        head: Its beginning, in UTF-8; the last letter may be cut.
-    """
+    """The names in the first line of a CSV, by its beginning in UTF-8; the last letter may be cut."""
     return next(csv.reader(io.StringIO(head.decode("utf-8-sig", "ignore"), newline="")), [])
 
 
@@ -139,12 +135,7 @@ _MARKS: Final = (
 
 
 def is_utf8(sample: bytes, *, cut: bool) -> bool:
-    """Whether bytes are text in UTF-8.
-
-    Args:
-        sample: The beginning of a text.
-        cut: Whether more bytes follow: the last letter may be cut then.
-    """
+    """Whether the beginning of a text is in UTF-8; where more bytes follow (``cut``) the last letter may be cut."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(sample, final=not cut)
     except UnicodeDecodeError:
@@ -155,8 +146,7 @@ def is_utf8(sample: bytes, *, cut: bool) -> bool:
 def likely_encoding(sample: bytes) -> str | None:
     """The encoding that a text which is no UTF-8 is probably in, as ``iconv`` calls it; None where none is likely.
 
-    Args:
-        sample: Bytes from its beginning, or from where it stops being UTF-8.
+    The bytes begin where the text does, or where it stops being UTF-8.
     """
     for mark, name in _MARKS:
         if sample.startswith(mark):

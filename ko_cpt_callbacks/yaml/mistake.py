@@ -146,12 +146,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def shape_mistakes(model: type[Model], document: YamlDocument) -> tuple[Model | None, list[Mistake]]:
-    """What a document says in the terms of a schema, or where it has not the schema's shape.
-
-    Args:
-        model: The schema.
-        document: A document whose values are a mapping.
-    """
+    """What a document, a mapping, says in the terms of a schema, or where it has not the schema's shape."""
     try:
         return model.model_validate(document.values), []
     except ValidationError as error:

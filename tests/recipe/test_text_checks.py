@@ -72,6 +72,12 @@ WRONG: dict[str, tuple[str, Any, str, int, str, str]] = {
         11, "files",
         "found no file texts.jsonl, expected one or more. Did you mean text.jsonl?",
     ),
+    "a file whose name says no format": (
+        "corpus", ROWS, "files: corpus",
+        11, "files",
+        "found corpus, expected a name that ends in .txt, .jsonl, .json, .csv (packed as .gz, .zst, .xz, .bz2 or not) "
+        "or .parquet.",
+    ),
     "one of several": (
         "a.txt", SAID, "files: [a.txt, b/c.txt]",
         11, "files[1]",

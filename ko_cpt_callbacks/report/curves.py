@@ -54,7 +54,7 @@ def splits_of(subject: Subject, *, retention: bool | None = None) -> list[str]:
     return [split for split, kept in found.items() if retention in (None, kept)]
 
 
-def of_training(subject: Subject, name: str, value: str, color: int, style: str = "thin") -> Line:
+def of_training(subject: Subject, name: str, value: str, color: int) -> Line:
     """A number of the training rows, ``value`` being an attribute of `TrainObservation`."""
 
     def point(seen: Observation, step: int) -> Point | None:
@@ -64,7 +64,7 @@ def of_training(subject: Subject, name: str, value: str, color: int, style: str 
         # The Trainer writes 0.0 in place of a loss that is NaN.
         return Point(step, finite_number(number) if number or value != keys.LOSS else None)
 
-    return _by_step(subject, name, point, color, style)
+    return _by_step(subject, name, point, color, "thin")
 
 
 def losses(subject: Subject, split: str, name: str, color: int) -> Line:

@@ -15,6 +15,7 @@ from ko_cpt_callbacks.hf.publication import evaluation_entries
 from ko_cpt_callbacks.measure.document import PARTS, DocumentSums, SplitBy, row_sums
 from ko_cpt_callbacks.measure.text import MeasuredText
 from ko_cpt_callbacks.metrics.row_sums import RowSums
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
 __all__ = ["MeasuredModel", "MeasuredSet", "measured_model"]
 
@@ -154,8 +155,10 @@ def _set(name: str, documents: Sequence[DocumentSums], bytes_absent: str | None,
         unit="utf8" if bytes_absent is None else "ids", bytes_absent=bytes_absent,
     )  # fmt: skip
     numbers, texts = evaluation_entries("", measured)
-    return MeasuredSet(name, tuple(documents), _bare({**numbers, **texts}), rows, total)
-
-
-def _bare(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix("_"): value for name, value in entries.items()}
+    entries: dict[str, Any] = {key.removeprefix("_"): value for key, value in {**numbers, **texts}.items()}
+    if total:
+        # So many documents of each set are in the text: how far sets are apart is no error of their total.
+        strata = [item.set for item in documents if item.hash]
+        sizes = {keys.EXACT_LOSS_SE: rows.tokens, keys.BITS_PER_BYTE_SE: rows.bytes * _LN2}
+        entries |= {key: ratio_estimate(rows.nll, size, strata).se for key, size in sizes.items() if key in entries}
+    return MeasuredSet(name, tuple(documents), entries, rows, total)

@@ -2,7 +2,8 @@
 
 Tokens of one row depend on each other, so the row is the unit of sampling (the "cluster"), and a
 token-weighted loss is a ratio of two sums over rows. Source: Miller 2024 (arXiv 2411.00640) for clustered and
-paired errors; the ratio estimator is the textbook one (Cochran, Sampling Techniques, chapter 6).
+paired errors; the ratio estimator is the textbook one (Cochran, Sampling Techniques, chapter 6), and so is the
+combined one of rows drawn by stratum (the same, section 6.11).
 """
 
 from __future__ import annotations
@@ -52,24 +53,36 @@ def _checked(numerator: Numbers, denominator: Numbers) -> tuple[npt.NDArray[np.f
     return top, bottom
 
 
-def _standard_error(residuals: npt.NDArray[np.float64]) -> float | None:
+def _standard_error(residuals: npt.NDArray[np.float64], strata: npt.NDArray[Any] | None = None) -> float | None:
     n = residuals.size
     if n < 2:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        se = math.sqrt(n / (n - 1) * float(np.sum(residuals * residuals)))
+        if strata is None:
+            squares = n / (n - 1) * float(np.sum(residuals * residuals))
+        else:
+            squares = sum(_squares(residuals[strata == stratum]) for stratum in np.unique(strata))
+    se = math.sqrt(squares)
     return se if math.isfinite(se) else None
 
 
-def ratio_estimate(numerator: Numbers, denominator: Numbers) -> RatioEstimate:
+def _squares(residuals: npt.NDArray[np.float64]) -> float:
+    """What a stratum adds; one row alone does not show how far it is from its stratum's mean, and counts whole."""
+    n = residuals.size
+    return n * float(residuals.var(ddof=1)) if n > 1 else float(residuals[0] ** 2)
+
+
+def ratio_estimate(numerator: Numbers, denominator: Numbers, strata: Sequence[Any] | None = None) -> RatioEstimate:
     """A token-weighted loss (or bits per byte) and its standard error, the row as cluster.
 
     ``value = sum(nll) / sum(T)`` and ``se = sqrt(sum((nll_d - value * T_d)^2) * D / (D - 1)) / sum(T)`` over
-    the D rows with ``T_d > 0``.
+    the D rows with ``T_d > 0``. Of rows drawn by stratum, the squares of each stratum are around its own mean, with its
+    own ``D_h / (D_h - 1)``: how far strata are apart is not left to the draw.
 
     Args:
         numerator: Sum of the negative log-likelihood of each row, in nats (or bits).
         denominator: Target tokens (or UTF-8 bytes) of each row, >= 0. Rows with 0 are left out.
+        strata: The stratum of each row, where a fixed number of rows was drawn of each; None: all are one draw.
 
     Returns:
         The estimate; ``value`` is NaN when no row counts, ``se`` is ``None`` below two rows.
@@ -83,13 +96,14 @@ def ratio_estimate(numerator: Numbers, denominator: Numbers) -> RatioEstimate:
     top, bottom = _checked(numerator, denominator)
     counts = bottom > 0
     top, bottom = top[counts], bottom[counts]
+    groups = None if strata is None else np.asarray(strata)[counts]
     if bottom.size == 0:
         return RatioEstimate(math.nan, None, 0)
     total = float(bottom.sum())
     with np.errstate(over="ignore", invalid="ignore"):
         value = float(top.sum()) / total
         residuals = (top - value * bottom) / total
-    return RatioEstimate(value, _standard_error(residuals), int(bottom.size))
+    return RatioEstimate(value, _standard_error(residuals, groups), int(bottom.size))
 
 
 def paired_difference(

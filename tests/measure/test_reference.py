@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 import ko_cpt_callbacks
@@ -16,8 +18,10 @@ from ko_cpt_callbacks.compare.pairing import paired_with
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.measure import text as text_module
 from ko_cpt_callbacks.measure.document import DocumentSums, row_sums
+from ko_cpt_callbacks.measure.measurement import measured_model
 from ko_cpt_callbacks.measure.text import MeasuredText, TextSet, read_text_sets
 from ko_cpt_callbacks.metrics.row_sums import OPENS, READ, RowSums
+from ko_cpt_callbacks.metrics.uncertainty import ratio_estimate
 
 FOLDER = Path(ko_cpt_callbacks.__file__).parent / "reference"
 MANIFEST = json.loads((FOLDER / "manifest.json").read_text("utf-8"))
@@ -34,6 +38,33 @@ def _evaluated(item: TextSet) -> RowSums:
             for one in item.documents
         ]
     )  # fmt: skip
+
+
+def test_the_error_of_a_language_is_of_documents_drawn_by_set() -> None:
+    """So many documents of each set are in the text, so how far sets are apart is no error of the language's numbers; a
+    set's own error is that of one draw."""
+    text = read_text_sets(["reference"])
+    rng = np.random.default_rng(3)
+    documents = []
+    for at, item in enumerate(text.sets):
+        for one in item.documents:
+            nll = one.size * float(rng.normal(1.0 + 0.2 * at, 0.2))
+            digest = blake2b(one.text.encode(), digest_size=32).hexdigest()
+            documents.append(
+                DocumentSums(
+                    set=item.name, id=one.id, nll=nll, tokens=one.size // 2, bytes=one.size, hash=digest,
+                    flags=READ | OPENS, text_bytes=one.size, characters=len(one.text), parts={},
+                )
+            )  # fmt: skip
+    found = measured_model("model", text, documents, {"bytes_absent": None})
+    assert [item.name for item in found.sets if item.total] == ["ko", "en"]
+    for item in found.sets:
+        strata = [one.set for one in item.documents]
+        for key, sizes in (("exact_loss", item.rows.tokens), ("bits_per_byte", item.rows.bytes * math.log(2))):
+            drawn, once = ratio_estimate(item.rows.nll, sizes, strata), ratio_estimate(item.rows.nll, sizes)
+            assert item.number(key) == pytest.approx(once.value, rel=1e-12)
+            assert item.number(f"{key}_se") == pytest.approx(drawn.se, rel=1e-12)
+            assert (drawn.se < 0.9 * once.se) == item.total  # type: ignore[operator]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ import ko_cpt_callbacks
 from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.cli.app import app
 from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.measure.document import SplitBy
+from ko_cpt_callbacks.measure.document import SplitBy, row_sums
 from ko_cpt_callbacks.measure.measurement import MeasuredModel
 from ko_cpt_callbacks.measure.model import ModelChoice, load_measured
-from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines
+from ko_cpt_callbacks.measure.page import ladder_lines, markdown_lines, model_lines, part_lines
 from ko_cpt_callbacks.measure.run import MeasureSettings, measure_model
 from ko_cpt_callbacks.measure.scorer import token_windows
 from ko_cpt_callbacks.measure.text import MeasuredText, read_text_sets
@@ -350,6 +351,12 @@ def test_a_ladder_of_other_windows_says_so(models: dict[str, Path], files: list[
     assert any(f"cut another way: {told}" in line for line in ladder_lines([wide, narrow]))
     assert list(markdown_lines([wide, narrow]))[-1].count("windows of ") == 2
     assert not any("cut another way" in line for line in ladder_lines([wide, wide]))
+    assert "  bytes of the document before it" in part_lines([wide], SplitBy.POSITION)
+    alone = replace(wide, sets=tuple(replace(one, rows=row_sums(one.documents[:1])) for one in wide.sets))
+    lines = list(ladder_lines([wide, alone]))
+    assert lines[2] == "    ko              not paired: different-text"
+    lines = list(ladder_lines([alone, alone]))
+    assert lines[2] == "    ko              +0.0000, 1 documents"
     assert list(markdown_lines([wide, wide]))[-1].count("windows of ") == 1
 
 

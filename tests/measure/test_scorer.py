@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,23 @@ def test_no_number_is_an_infinite_loss() -> None:
     found = _scored(_loaded(poison), rows=2)
     assert np.isinf(found[4]).any()
     assert not np.isnan(found[4]).any()
+
+
+def test_a_first_token_that_nothing_stands_before() -> None:
+    """Where no token begins texts it is not scored, and all others are."""
+    loaded = replace(_loaded(), prefix=None)
+    for place, nll in dict(WindowScorer(loaded, 16, 4, rows=2).score(TEXTS)).items():
+        assert np.flatnonzero(np.isnan(nll)).tolist() == ([0] if TEXTS[place] else [])
+
+
+def test_a_model_without_logits_of_every_token() -> None:
+    """It is refused, with the reason."""
+
+    def silent(forward: Any, call: Any) -> Any:
+        return {"loss": torch.tensor(1.0)}
+
+    with pytest.raises(ConfigurationError, match="MODEL: found no exact loss"):
+        _scored(_loaded(silent), rows=2)
 
 
 def test_a_token_is_shared_out_by_its_bytes() -> None:

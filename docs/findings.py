@@ -192,7 +192,7 @@ def korean() -> str:
     """Every code in Korean: what it means, and what to do."""
     parts = [
         "# 찾아내는 문제", MADE,
-        "`KoCPTCallback`과 `ko-cpt check`가 찾아내는 모든 것입니다. 예문, 건강한데 비슷해 보이는 경우, 규칙의 숫자는\n"
+        "`KoCPTCallback`과 `ko-cpt check`가 찾아내는 모든 것입니다. 예문, 정상인데 비슷해 보이는 경우, 규칙의 숫자는\n"
         "코드마다 한 쪽인 [영어 문서](../findings/README.md)에 있습니다. `stop_on`에 적은 코드만 학습을 멈춥니다.",
     ]  # fmt: skip
     for code, rule in _RULES.items():

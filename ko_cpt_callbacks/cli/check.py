@@ -71,7 +71,7 @@ def check(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Run folders (output_dir, or staged run), checkpoints, trainer_state.json files, patterns, or folders "
             "with runs in them.",
         ),

@@ -43,7 +43,7 @@ _AGREE: Final = 0.01  # how far three printed numbers may disagree, as a share. 
 def compare(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders, staged runs, checkpoints or trainer_state.json files."),
+        typer.Argument(metavar="RUN", help="Run folders, staged runs, checkpoints or trainer_state.json files."),
     ] = None,
     baseline: Annotated[
         str | None,

@@ -38,7 +38,7 @@ class By(StrEnum):
 
 def measure(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders, or ids of the hub; later ones beside the first.")
+        list[str], typer.Argument(metavar="MODEL", help="Folders, or ids of the hub; later ones beside the first.")
     ],
     text: Annotated[
         list[str] | None,

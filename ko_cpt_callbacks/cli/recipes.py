@@ -95,7 +95,7 @@ def show(
 def copy(
     recipe: Annotated[str, typer.Argument(metavar="ID", help="As `ko-cpt recipes` lists it, or a file.")],
     path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="The new file, or a folder for it; default: ID.yaml here.")
+        str | None, typer.Argument(metavar="PATH", help="The new file, or a folder for it; default: ID.yaml here.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -112,7 +112,7 @@ def copy(
 
 @recipes.command()
 def new(
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The new file; default: recipe.yaml.")] = "recipe.yaml",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The new file; default: recipe.yaml.")] = "recipe.yaml",
     base: Annotated[str | None, typer.Option("--base", help="The model: its folder, or its id on the hub.")] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", help="Korean text: a file, a folder or a pattern.")] = None,
     card: Annotated[float | None, typer.Option("--card", metavar="GB", help="Memory of the GPU; 48.")] = None,

@@ -24,7 +24,7 @@ __all__ = ["card", "report"]
 
 def report(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Run folders, staged runs, checkpoints or trainer_state.json.")
+        list[str], typer.Argument(metavar="RUN", help="Run folders, staged runs, checkpoints or trainer_state.json.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")

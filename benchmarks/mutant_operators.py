@@ -92,6 +92,7 @@ def changed(source: str, mutant: Mutant) -> ast.Module:
 def _scaled(value: ast.expr, change: int) -> ast.expr:
     """Twice or half of a value; the value is copied, so that it is not met again within what replaces it."""
     whole = isinstance(value, ast.Constant) and isinstance(value.value, int)
+    whole = whole or (isinstance(value, ast.Call) and ast.unparse(value.func) == "PointLimit")
     operator = ast.Mult() if change == _DOUBLED else ast.FloorDiv() if whole else ast.Div()
     return ast.BinOp(copy.copy(value), operator, ast.Constant(2))
 

@@ -104,20 +104,16 @@ def pack_rows(
         documents: Ids, with the tokens that mark begin and end.
         length: Tokens of a row.
         tail: What becomes of the last ones.
-        report: Counted up.
+        report: Of what is dropped, counted up.
     """
     rest = np.empty(0, dtype=np.int32)
     for document in documents:
         rest = np.concatenate((rest, np.asarray(document, dtype=np.int32)))
         whole = len(rest) // length * length
         for start in range(0, whole, length):
-            report.rows += 1
-            report.tokens += length
             yield rest[start : start + length]
         rest = rest[whole:].copy()
     if tail == "keep" and len(rest) > 1:
-        report.rows += 1
-        report.tokens += len(rest)
         yield rest
     else:
         report.dropped_tokens += len(rest)
@@ -130,8 +126,6 @@ def cut_rows(documents: Iterable[Row], length: int, report: PackReport) -> Itera
         for start in range(0, len(ids), length):
             row = ids[start : start + length]
             if len(row) > 1:
-                report.rows += 1
-                report.tokens += len(row)
                 yield row
             else:
                 report.dropped_tokens += 1
@@ -143,7 +137,7 @@ def answer_rows(documents: Iterable[tuple[Row, int]], length: int, report: PackR
     Args:
         documents: Ids, and how many of them are no targets.
         length: Tokens of the longest row.
-        report: Counted up.
+        report: Of what is dropped, counted up.
     """
     for document, prompt in documents:
         row = np.asarray(document[:length], dtype=np.int32)
@@ -153,8 +147,6 @@ def answer_rows(documents: Iterable[tuple[Row, int]], length: int, report: PackR
             continue
         labels = row.copy()
         labels[:prompt] = IGNORED
-        report.rows += 1
-        report.tokens += len(row)
         yield row, labels
 
 

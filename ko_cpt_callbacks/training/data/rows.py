@@ -269,14 +269,18 @@ class _Stream:
 
 
 def _rows(documents: Iterable[Encoded], settings: PackSettings, count: PackReport) -> Iterator[tuple[Row, ...]]:
-    """A row a time: its ids, with prompts its labels too."""
+    """A row a time, counted: its ids, with prompts its labels too."""
+    rows: Iterable[tuple[Row, ...]]
     if settings.prompts:
-        yield from answer_rows(((item.ids, item.prompt) for item in documents), settings.length, count)
-        return
-    ids = (item.ids for item in documents)
-    packed = pack_rows(ids, settings.length, settings.tail, count)
-    for row in packed if settings.packed else cut_rows(ids, settings.length, count):
-        yield (row,)
+        rows = answer_rows(((item.ids, item.prompt) for item in documents), settings.length, count)
+    else:
+        ids = (item.ids for item in documents)
+        packed = pack_rows(ids, settings.length, settings.tail, count)
+        rows = ((row,) for row in (packed if settings.packed else cut_rows(ids, settings.length, count)))
+    for row in rows:
+        count.rows += 1
+        count.tokens += len(row[0])
+        yield row
 
 
 def _marks(tokenizer: Any, settings: PackSettings) -> tuple[Ids, Ids]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook
-from ko_cpt_callbacks.metrics.perplexity import loss_from_perplexity
 from ko_cpt_callbacks.run.observation import EvalObservation
 from ko_cpt_callbacks.watch.target import Target
 
@@ -117,7 +116,7 @@ def bound_of(target: Target, curve: Curve) -> float | None:
         first = next((loss for _, loss in curve.points if math.isfinite(loss) and loss > 0), math.nan)
         return first + math.log1p(target.below) if target.metric == keys.PPL else first * (1 + target.below)
     if target.metric == keys.PPL:
-        return loss_from_perplexity(target.below)
+        return math.log(target.below)
     return target.below * math.log(2.0) * reach if target.metric == keys.BITS_PER_BYTE else target.below
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-__all__ = [
-    "bits_per_byte", "bits_per_byte_from_loss", "interval", "loss_from_perplexity", "perplexity",
-]  # fmt: skip
+__all__ = ["bits_per_byte", "bits_per_byte_from_loss", "interval", "perplexity"]
 
 
 def perplexity(loss: float) -> float:
@@ -27,17 +25,6 @@ def perplexity(loss: float) -> float:
         return math.exp(loss)
     except OverflowError:
         return math.inf
-
-
-def loss_from_perplexity(ppl: float) -> float:
-    """Loss in nats per token of a perplexity.
-
-    Raises:
-        ValueError: If ``ppl`` is not above 0.
-    """
-    if not ppl > 0:
-        raise ValueError(f"a perplexity is above 0, found {ppl!r}")
-    return math.log(ppl)
 
 
 def bits_per_byte(nll_sum: float, n_bytes: float) -> float:

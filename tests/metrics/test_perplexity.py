@@ -34,21 +34,14 @@ def test_bits_per_byte_follow_the_pile_formula() -> None:
     assert found == pytest.approx(0.29335 * 2 / math.log(2), rel=1e-12)
 
 
-def test_a_loss_comes_back_from_its_perplexity() -> None:
-    """One is the inverse of the other."""
-    assert unit.loss_from_perplexity(unit.perplexity(3.078)) == pytest.approx(3.078, rel=1e-12)
-
-
 @pytest.mark.parametrize(
     "call",
     [
         lambda: unit.bits_per_byte(1.0, 0),
         lambda: unit.bits_per_byte_from_loss(1.0, 1, -1),
-        lambda: unit.loss_from_perplexity(0.0),
-        lambda: unit.loss_from_perplexity(math.nan),
     ],
 )
 def test_nothing_to_divide_by_is_an_error(call: object) -> None:
-    """Zero bytes, zero tokens and a perplexity of 0 raise, and the text shows the number found."""
+    """Zero bytes, or fewer, raise, and the text shows the number found."""
     with pytest.raises(ValueError, match="found"):
         call()  # type: ignore[operator]

@@ -7,7 +7,7 @@ tokens. A loss over pairs, scores or sampled text is none, whatever its number.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -126,19 +126,19 @@ _KIND_KEYS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in (
 ))  # fmt: skip
 
 
-def kind_of_keys(names: Collection[str]) -> TrainerKind | None:
-    """The kind that the keys of a log row say; ``None`` where they say nothing, as in most rows.
+@lru_cache(maxsize=256)
+def kind_of_keys(names: tuple[str, ...]) -> TrainerKind | None:
+    """The kind that the keys of a log row say, which are the same in most rows; ``None`` where they say nothing.
 
-    >>> kind_of_keys(["eval_loss", "eval_rewards/margins", "step"])
+    >>> kind_of_keys(("eval_loss", "eval_rewards/margins", "step"))
     <TrainerKind.PREFERENCE: 'preference'>
     """
     ranks = [rank for name in names if (rank := _rank(name)) is not None]
     return _KIND_KEYS[min(ranks)][0] if ranks else None
 
 
-@lru_cache(maxsize=1024)
 def _rank(name: str) -> int | None:
-    """Where in `_KIND_KEYS` a key stands. A log repeats a few dozen keys in every row."""
+    """Where in `_KIND_KEYS` a key stands."""
     forms = _bare(name)
     return next((i for i, (_, pattern) in enumerate(_KIND_KEYS) if any(map(pattern.fullmatch, forms))), None)
 

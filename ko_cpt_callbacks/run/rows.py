@@ -177,13 +177,13 @@ def _train(row: Mapping[str, Any], step: int) -> TrainObservation:
     values = {name: read(row.get(name)) for name, read in _OF_TRAINING.items()}
     tokens = (whole_number(row.get(name)) for name in keys.INPUT_TOKENS)
     values["input_tokens"] = next((count for count in tokens if count is not None), None)
-    return TrainObservation(step, kind=kind_of_keys(row), **values)
+    return TrainObservation(step, kind=kind_of_keys(tuple(row)), **values)
 
 
 def _evaluation(row: Mapping[str, Any], step: int, prefix: str) -> EvalObservation:
     values = {name: read(row.get(keys.key(prefix, name))) for name, read in _OF_EVALUATION.items()}
     values[keys.EPOCH] = _number(row.get(keys.EPOCH))
-    return EvalObservation(step, split=prefix, kind=kind_of_keys(row), **values)
+    return EvalObservation(step, split=prefix, kind=kind_of_keys(tuple(row)), **values)
 
 
 def observations(row: Mapping[str, Any]) -> tuple[Observation, ...]:

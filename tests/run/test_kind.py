@@ -95,7 +95,7 @@ def test_a_subclass_and_arguments() -> None:
 )
 def test_log_keys(names: list[str], kind: str | None) -> None:
     """A log's own keys say what was trained where the Trainer logs what only it has; ordinary keys say nothing."""
-    assert kind_of_keys(names) == kind
+    assert kind_of_keys(tuple(names)) == kind
 
 
 def test_language_kinds() -> None:

@@ -225,13 +225,13 @@ def _known(config: BaseConfig) -> KeyMistakes:
 
 def _unused(values: Any, config: BaseConfig) -> str:
     """What is reported of a shape that was written for another model: of a copied recipe it need not be deleted."""
-    said = _said_shape(values)
-    if said is None or config.shape is None:
+    try:
+        said = Shape.model_validate(mapping(values, "base", "shape"))
+    except ValidationError:  # there is none, or its mistakes are reported elsewhere
         return ""
-    others = [f"{name} {found} (not {named})" for name, found, named in differences(config.shape, said)]
-    if not others:
-        return ""
-    return f"not used: the {FILE} of {at(values, *_MODEL)} says {', '.join(others)}"
+    other = [] if config.shape is None else differences(config.shape, said)
+    others = [f"{name} {found} (not {named})" for name, found, named in other]
+    return f"not used: the {FILE} of {at(values, *_MODEL)} says {', '.join(others)}" if others else ""
 
 
 def _length(values: Any, read: Shape | None) -> KeyMistakes:
@@ -242,11 +242,3 @@ def _length(values: Any, read: Shape | None) -> KeyMistakes:
     if most is not None and length is not None and length > most:
         expected = f"at most the {most:,} tokens that {at(values, *_MODEL)} has positions for"
         yield ("data", "sequence_length"), f"{length:,}", expected, None
-
-
-def _said_shape(values: Any) -> Shape | None:
-    given: Mapping[str, Any] = mapping(values, "base", "shape")
-    try:
-        return Shape.model_validate(given) if given else None
-    except ValidationError:  # reported elsewhere
-        return None

@@ -6,9 +6,8 @@ is skipped here. What a stage watches for must exist: sets, codes, a baseline an
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ko_cpt_callbacks.compare.reference import AUTO
@@ -20,7 +19,7 @@ from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
 from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
 from ko_cpt_callbacks.rules.registry import known_codes
-from ko_cpt_callbacks.watch.stopping import read_patience
+from ko_cpt_callbacks.watch.stopping import read_grace, read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping, whole
@@ -165,7 +164,6 @@ def consistency_mistakes(
 
 
 _NEVER = (None, False, "no")
-_UNITS = ("step", "tokens")
 
 
 def watch_mistakes(values: Any) -> KeyMistakes:
@@ -262,24 +260,21 @@ def _baseline(key: Key, watch: Mapping[str, Any]) -> KeyMistakes:
 def _waiting(key: Key, watch: Mapping[str, Any]) -> KeyMistakes:
     """Grace and patience can be read."""
     grace, patience, delta = watch.get("grace"), watch.get("patience"), watch.get("min_delta")
-    if isinstance(grace, str) and not _is_grace(grace):
+    if isinstance(grace, str) and not _is_read(read_grace, grace):
         yield (*key, "grace"), shown(grace), "optimizer steps, or a text such as tokens:1e6", None
     if patience is None and delta is not None:
         yield (*key, "min_delta"), f"{shown(delta)} without patience", "patience with it", None
     elif isinstance(delta, str):
-        try:
-            read_patience(1, delta)
-        except ConfigurationError:
+        if not _is_read(read_patience, 1, delta):
             yield (*key, "min_delta"), shown(delta), "nats per token (0.01), or a percentage (1%)", None
-        else:
-            if not delta.strip().endswith("%"):
-                yield (*key, "min_delta"), shown(delta), "a number, without quotation marks", delta.strip()
+        elif not delta.strip().endswith("%"):
+            yield (*key, "min_delta"), shown(delta), "a number, without quotation marks", delta.strip()
 
 
-def _is_grace(text: str) -> bool:
-    unit, _, number = text.partition(":")
+def _is_read(read: Callable[..., object], *values: Any) -> bool:
+    """Whether the watch can read values: as the callback does."""
     try:
-        amount = float(number)
-    except ValueError:
+        read(*values)
+    except ConfigurationError:
         return False
-    return unit in _UNITS and math.isfinite(amount) and amount >= 0 and amount.is_integer()
+    return True

@@ -26,7 +26,7 @@ from ko_cpt_callbacks.run.observation import (
 )
 from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import retention_names
-from ko_cpt_callbacks.yaml.reading import mapping
+from ko_cpt_callbacks.yaml.reading import mapping, whole
 
 _WHOLE: Final = "whole"
 _NOT_NAMES: Final = re.compile(r"[^a-z0-9]+")
@@ -181,13 +181,14 @@ def _efficiency(run: Run) -> Any:
 def _hyper_parameters(run_file: Mapping[str, Any]) -> dict[str, Any]:
     arguments, world = mapping(run_file, "arguments"), run_file.get("world_size")
     found = {
-        name: _number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
+        name: _text(value) if isinstance(value, str) else _number(value)
         for name, value in arguments.items()
         if re.fullmatch(r"[a-z][a-z0-9_-]*", name)
     }
-    parts = [arguments.get(name) for name in ("per_device_train_batch_size", "gradient_accumulation_steps")] + [world]
-    if all(isinstance(part, int) and not isinstance(part, bool) for part in parts):
-        found["batch_size"] = _number(math.prod(part for part in parts if isinstance(part, int)), "rows per step")
+    parts = (arguments.get("per_device_train_batch_size"), arguments.get("gradient_accumulation_steps"), world)
+    counts = [count for part in parts if (count := whole(part))]
+    if len(counts) == len(parts):
+        found["batch_size"] = _number(math.prod(counts), "rows per step")
     return {name: value for name, value in found.items() if value != NOT_STATED}
 
 

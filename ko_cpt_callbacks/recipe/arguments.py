@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.recipe.installed import ARGUMENTS, Kind, installed_arguments, installed_choices, taken_kinds
 from ko_cpt_callbacks.recipe.model_schema import MOST
+from ko_cpt_callbacks.run.observation import finite_number
 from ko_cpt_callbacks.yaml.mistake import Key, is_number, near_miss, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, mapping
 
@@ -111,7 +112,7 @@ def _value(key: Key, value: Any, annotation: str | None, limits: _Range | None) 
             return
         expected = [_WORDS[kind] for kind in kinds if kind != "None" and not (kind == "int" and "float" in kinds)]
         yield key, shown(value), " or ".join(expected), _meant(value, kinds)
-    elif limits is not None and _is_number(value):
+    elif limits is not None and finite_number(value) is not None:
         if not limits.holds(value):
             yield key, shown(value), limits.words, None
         elif isinstance(value, int) and value > MOST:
@@ -124,10 +125,6 @@ def _is_of(value: Any, kinds: tuple[Kind, ...]) -> bool:
     if isinstance(value, int):
         return "int" in kinds or "float" in kinds
     return ("None" if value is None else type(value).__name__) in kinds
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_amount(text: str, kinds: tuple[Kind, ...]) -> bool:

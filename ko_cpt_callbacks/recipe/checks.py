@@ -19,6 +19,7 @@ from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
 from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
 from ko_cpt_callbacks.rules.registry import known_codes
+from ko_cpt_callbacks.run.observation import finite_number
 from ko_cpt_callbacks.watch.stopping import read_grace, read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
@@ -51,11 +52,8 @@ def source_mistakes(document: YamlDocument, overridden: Sequence[Key]) -> KeyMis
 def _numbers(values: Any) -> Iterator[Key]:
     """The keys of numbers; a target is one too."""
     for key, value in leaves(values):
-        if isinstance(value, str):
-            is_number = key[-2:-1] == ("targets",) or (key[-2:-1] == (_WATCH,) and key[-1] in _SAID)
-        else:
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number:
+        said = key[-2:-1] == ("targets",) or (key[-2:-1] == (_WATCH,) and key[-1] in _SAID)
+        if finite_number(value) is not None or (said and isinstance(value, str)):
             yield key
 
 

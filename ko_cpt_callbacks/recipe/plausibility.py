@@ -14,6 +14,7 @@ from ko_cpt_callbacks.compare.value import Reason
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.run.observation import finite_number
 from ko_cpt_callbacks.signal.limits import CORPUS_PASSES
 from ko_cpt_callbacks.yaml.mistake import near_miss
 
@@ -73,29 +74,29 @@ def _stage_notes(page: Page, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _rate_notes(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    rate = _number(arguments.get("learning_rate"))
+    rate = finite_number(arguments.get("learning_rate"))
     if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
         yield "learning_rate", f"{rate:g} is no usual learning rate; {_RATE_SAID}"
-    steps, warm = _number(arguments.get("max_steps")), _number(arguments.get("warmup_steps"))
+    steps, warm = finite_number(arguments.get("max_steps")), finite_number(arguments.get("warmup_steps"))
     if steps and steps > 0 and warm and warm >= steps:
         yield "warmup_steps", f"the warm-up of {warm:,g} steps takes all of the stage's {steps:,g}; {_WARM_UP_SAID}"
-    share = _number(arguments.get("warmup_ratio"))
+    share = finite_number(arguments.get("warmup_ratio"))
     if share is not None and share >= 1:
         yield "warmup_ratio", f"the warm-up takes all of the stage; {_WARM_UP_SAID}"
 
 
 def _size_notes(page: Page, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    rows = _number(arguments.get("per_device_train_batch_size", _ROWS))
-    times = _number(arguments.get("gradient_accumulation_steps", 1))
+    rows = finite_number(arguments.get("per_device_train_batch_size", _ROWS))
+    times = finite_number(arguments.get("gradient_accumulation_steps", 1))
     # A model made on the spot may be of any size: nothing published says what is usual.
     if page.base.build is None and rows and times:
         tokens = int(rows * times * page.data.sequence_length)
         if not FEWEST_TOKENS <= tokens <= MOST_TOKENS:
             text = f"{int(rows):,} rows × {int(times):,} × {page.data.sequence_length:,} tokens"
             yield "gradient_accumulation_steps", f"{text} are {tokens:,} a step and card; {_TOKENS_SAID}"
-    if (_number(arguments.get("max_steps")) or -1) > 0:
+    if (finite_number(arguments.get("max_steps")) or -1) > 0:
         return  # how often the text is gone through is known when it is rows
-    epochs = _number(arguments.get("num_train_epochs", _EPOCHS)) or 0.0
+    epochs = finite_number(arguments.get("num_train_epochs", _EPOCHS)) or 0.0
     name, passes = max(((name, page.data.sources[name].passes) for name in page.data.mix), key=lambda item: item[1])
     if epochs * passes > MOST_EPOCHS:
         by = f"{epochs:g} epochs" if passes == 1 else f"{epochs:g} epochs of {passes:,} passes of {name}"
@@ -124,7 +125,3 @@ def _baseline_notes(id: str | None, stage: str) -> Iterator[tuple[str, str]]:
     if isinstance(found, Reason):
         text = catalogue().reason(found.as_dict()).rstrip(".")
         yield "watch.baseline", f"{id} will be shown, but not compared with: {text}"
-
-
-def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
 _FORM: Final = re.compile(
@@ -85,38 +85,25 @@ class Derived:
         return self.rounding > 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Formula:
-    names: tuple[str, ...]
-    compute: Callable[..., float]
-
-
-def _bits_per_byte(loss: float, tokens: float, bytes: float) -> float:
-    return loss / math.log(2.0) / (bytes / tokens)
-
-
-# Each rises or falls all the way in each of its inputs: the extremes are at the corners.
-_FORMULAS: Final[Mapping[str, _Formula]] = MappingProxyType(
-    {
-        "loss / ln 2 / (bytes / tokens)": _Formula(("loss", "tokens", "bytes"), _bits_per_byte),
-        "bytes / tokens": _Formula(("bytes", "tokens"), lambda bytes, tokens: bytes / tokens),
-        "tokens / GPU hours": _Formula(("tokens", "gpu_hours"), lambda tokens, gpu_hours: tokens / gpu_hours),
-        "tokens / steps": _Formula(("tokens", "steps"), lambda tokens, steps: tokens / steps),
-        "ln(ppl / reference)": _Formula(("ppl", "reference"), lambda ppl, reference: math.log(ppl / reference)),
-        "ln ppl": _Formula(("ppl",), math.log),
-        "log2 ppl": _Formula(("ppl",), math.log2),
-        "rate in % * 8 / 100": _Formula(("rate",), lambda rate: rate * 8.0 / 100.0),
-        "reference + difference": _Formula(
-            ("reference", "difference"), lambda reference, difference: reference + difference
-        ),
-        "old + new - shared": _Formula(("old", "new", "shared"), lambda old, new, shared: old + new - shared),
-    }
-)
+# By the names of the inputs. Each rises or falls all the way in each of them: the extremes are at the corners.
+_FORMULAS: Final[Mapping[str, Callable[..., float]]] = {
+    "loss / ln 2 / (bytes / tokens)": lambda loss, tokens, bytes: loss / math.log(2.0) / (bytes / tokens),
+    "bytes / tokens": lambda bytes, tokens: bytes / tokens,
+    "tokens / GPU hours": lambda tokens, gpu_hours: tokens / gpu_hours,
+    "tokens / steps": lambda tokens, steps: tokens / steps,
+    "ln(ppl / reference)": lambda ppl, reference: math.log(ppl / reference),
+    "ln ppl": lambda ppl: math.log(ppl),
+    "log2 ppl": lambda ppl: math.log2(ppl),
+    "rate in % * 8 / 100": lambda rate: rate * 8.0 / 100.0,
+    "reference + difference": lambda reference, difference: reference + difference,
+    "old + new - shared": lambda old, new, shared: old + new - shared,
+}
 MEAN: Final = "mean of the losses"
 SPREAD: Final = "standard deviation of the losses"
-OVER_MANY: Final[Mapping[str, Callable[[Sequence[float]], float]]] = MappingProxyType(
-    {MEAN: lambda losses: math.fsum(losses) / len(losses), SPREAD: statistics.stdev}
-)
+OVER_MANY: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    MEAN: lambda losses: math.fsum(losses) / len(losses),
+    SPREAD: statistics.stdev,
+}
 """The formulas over numbers of any count, all of them in the file; the deviation is the sample's, by one less."""
 
 FORMULAS: Final = (*_FORMULAS, *OVER_MANY)
@@ -124,7 +111,7 @@ FORMULAS: Final = (*_FORMULAS, *OVER_MANY)
 
 def input_names(formula: str) -> tuple[str, ...]:
     """The names of a formula's inputs."""
-    return ("losses",) if formula in OVER_MANY else _FORMULAS[formula].names
+    return ("losses",) if formula in OVER_MANY else tuple(inspect.signature(_FORMULAS[formula]).parameters)
 
 
 def derive(formula: str, inputs: Inputs) -> Derived:
@@ -153,7 +140,7 @@ def derive(formula: str, inputs: Inputs) -> Derived:
             raise ValueError(f"{name}: a list, where a printed number is expected")
         printed.append(read_printed(text))
     try:
-        return _derive(_FORMULAS[formula].compute, printed)
+        return _derive(_FORMULAS[formula], printed)
     except (ArithmeticError, ValueError) as error:
         raise ValueError(f"inputs without a result ({error})") from None
 

@@ -285,8 +285,8 @@ class ForeignRecord(SetupRule):
         if rows is None:
             return None
         first = count_of(seen, "first_step")
-        values = {"rows": rows, "first_step": first}
-        return self._found(seen, Severity.WARNING, values, "apart" if first is None else "differs")
+        values, variant = {"rows": rows, "first_step": first}, "apart" if first is None else "differs"
+        return Finding(self.code, Severity.WARNING, seen.step, values=values, variant=variant)
 
 
 @dataclass(frozen=True, slots=True)

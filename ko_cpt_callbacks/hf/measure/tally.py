@@ -32,6 +32,11 @@ _TWO_RESULTS: Final = (
     "one prediction step made several forward passes over the same labels, with different results (a reference model?)"
 )
 
+_OTHER_TOKENS: Final = (
+    "the labels are not the tokens of the model's input (shifted by the collator already, or masked as for a masked "
+    "model?)"
+)
+
 # How far the losses of one token may lie apart in two passes over it that are the same but for rounding (chosen, not
 # measured: on one device two such passes are mostly equal bit for bit).
 _SAME: Final = 1e-5
@@ -187,6 +192,10 @@ class Tally(Share):
         if evidence.mismatch is not None:
             self.doubts.append((evidence.mismatch, evidence.mismatch_reason))
         ids = own.get("input_ids")
+        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape:
+            other = (evidence.labels != IGNORE) & (evidence.labels != ids.to(evidence.labels.device))
+            seen = other if mask is None else other & (mask != 0).to(other.device)
+            self.doubts.append((seen.any(), _OTHER_TOKENS))
         record = BatchRecord(
             evidence=evidence,
             input_ids=ids if isinstance(ids, Tensor) and ids.shape == shape else None,

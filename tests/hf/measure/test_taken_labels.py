@@ -158,6 +158,30 @@ def test_labels_that_are_a_text_of_their_own(tmp_path: Path) -> None:
     _assert_absent(_row(tiny.llama(VOCABULARY), tmp_path, rows, trainer_class=_Pops), "do not belong to the tokens")
 
 
+@pytest.mark.parametrize("shifted", [True, False])
+def test_labels_given_with_the_call_that_are_other_tokens(shifted: bool, tmp_path: Path) -> None:
+    """Shifted once before the model shifts them, or a text of their own: the loss is of no text, and says so."""
+    rows = [
+        {"input_ids": ids, "labels": [*ids[1:], -100] if shifted else ids[::-1]}
+        for ids in (row["input_ids"] for row in ROWS)
+    ]
+    _assert_absent(_row(tiny.llama(VOCABULARY), tmp_path, rows), "not the tokens of the model's input")
+
+
+def test_a_label_where_the_mask_hides_the_input(tmp_path: Path) -> None:
+    """The end of a text, labeled on the first pad behind it: no token sees what stands there, and the loss is exact."""
+
+    def collate(features: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = tiny.collate(features)
+        return {**batch, "attention_mask": (batch["input_ids"] != 2).long()}
+
+    end = tiny.byte_level_tokenizer().eos_token_id
+    rows = [{"input_ids": [*row["input_ids"], 2], "labels": [*row["input_ids"], end]} for row in ROWS]
+    row = _row(tiny.llama(VOCABULARY), tmp_path, rows, data_collator=collate)
+    assert "eval_exact_loss_absent" not in row, row["eval_exact_loss_absent"]
+    assert row["eval_tokens"] == sum(len(item["input_ids"]) - 1 for item in rows)
+
+
 def test_prompts_left_out(tmp_path: Path) -> None:
     """Labels that leave a prompt out, popped: only the rest is scored."""
     rows = [

@@ -191,9 +191,9 @@ class Tally(Share):
             self.doubts.append((step.differs, _TWO_RESULTS))
         if evidence.mismatch is not None:
             self.doubts.append((evidence.mismatch, evidence.mismatch_reason))
-        ids = own.get("input_ids")
-        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape:
-            other = (evidence.labels != IGNORE) & (evidence.labels != ids.to(evidence.labels.device))
+        ids, labels = own.get("input_ids"), evidence.labels
+        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape and labels is not None:
+            other = (labels != IGNORE) & (labels != ids.to(labels.device))
             seen = other if mask is None else other & (mask != 0).to(other.device)
             self.doubts.append((seen.any(), _OTHER_TOKENS))
         record = BatchRecord(

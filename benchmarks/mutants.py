@@ -213,7 +213,10 @@ def copy_of(root: Path, into: Path) -> Code:
         (shutil.copytree if (root / name).is_dir() else shutil.copy)(root / name, into / name)
     os.chdir(into)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    sys.path[:] = [str(into), str(into / "tests"), *(one for one in sys.path if Path(one or ".").resolve() != root)]
+    # Neither the package as it is, nor a benchmark that is named as a folder of tests.
+    without = (root, root / "benchmarks")
+    others = [one for one in sys.path if Path(one or ".").resolve() not in without]
+    sys.path[:] = [str(into), str(into / "tests"), *others]
     for room in ("metrics", "messages", "run", "watch", "compare"):
         for path in sorted((into / PACKAGE / room).glob("*.py")):
             importlib.import_module(f"{PACKAGE}.{room}.{path.stem}")

@@ -20,8 +20,7 @@ from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
 from ko_cpt_callbacks.signal.excursion import IDLE, Watch, groups_lengths, saw
 from ko_cpt_callbacks.signal.level import fewest_bytes
-from ko_cpt_callbacks.signal.trend import LEVEL, Trend
-from ko_cpt_callbacks.signal.window import EMPTY, Recent
+from ko_cpt_callbacks.signal.window import EMPTY, LEVEL, Recent, Trend
 
 __all__ = [
     "SILENT", "Signals", "began_anew", "began_epoch", "begun", "ended_rise", "faulty",

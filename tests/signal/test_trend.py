@@ -8,8 +8,7 @@ import pytest
 
 from ko_cpt_callbacks.run.observation import SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT, Signals, is_time
-from ko_cpt_callbacks.signal.trend import Trend, expected_steps, last_part
-from ko_cpt_callbacks.signal.window import EMPTY
+from ko_cpt_callbacks.signal.window import EMPTY, Trend, expected_steps, last_part
 
 
 def _rising(points: int) -> Signals:

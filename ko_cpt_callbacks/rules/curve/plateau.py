@@ -12,7 +12,7 @@ from ko_cpt_callbacks.run.observation import EndObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.fit import line_through, median
 from ko_cpt_callbacks.signal.signals import Signals, is_time
-from ko_cpt_callbacks.signal.trend import last_part
+from ko_cpt_callbacks.signal.window import last_part
 
 __all__ = ["Plateau"]
 

@@ -13,7 +13,7 @@ from ko_cpt_callbacks.run.retention import is_retention, retention_limit
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Mark
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.trend import expected_steps
+from ko_cpt_callbacks.signal.window import expected_steps
 
 __all__ = ["Forgetting", "ForgettingState"]
 

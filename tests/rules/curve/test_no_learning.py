@@ -23,7 +23,7 @@ from ko_cpt_callbacks.run.observation import (
 )
 from ko_cpt_callbacks.signal.fit import FittedLine, line_through
 from ko_cpt_callbacks.signal.signals import Signals
-from ko_cpt_callbacks.signal.trend import last_part
+from ko_cpt_callbacks.signal.window import last_part
 
 Curve = Callable[[float], float]
 

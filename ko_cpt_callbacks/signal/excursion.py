@@ -22,24 +22,12 @@ from ko_cpt_callbacks.signal.fit import curved_noise, fitted, median, second_far
 from ko_cpt_callbacks.signal.window import Recent
 
 __all__ = [
-    "IDLE", "Jump", "Low", "Rise", "Watch", "another_mega_batch", "drifted", "epoch_ends", "groups_lengths",
-    "lengths_jumped", "paces_differ", "rate_falls", "rate_rises", "saw", "within_saw",
+    "IDLE", "Low", "Rise", "Watch", "epoch_ends", "first_mega_batch", "groups_lengths", "mega_batch",
+    "paces_differ", "rate_falls", "rate_rises",
 ]  # fmt: skip
 
 
 _GROUPED: Final = "group_by_length"
-
-
-@dataclass(frozen=True, slots=True)
-class Jump:
-    """From one level to another between two points; three points before and three after are where they should be.
-
-    ``index``: points since the window began, of the first one after it; ``after``: the level then.
-    """
-
-    index: int
-    size: float
-    after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +99,6 @@ class Watch:
         low: The lowest of all.
         rise: The rise that is going on.
         ended: The rise that this row ended.
-        jumps: The last jumps that stayed: mega-batches have one after the other.
     """
 
     since: int = 0
@@ -120,7 +107,6 @@ class Watch:
     low: Low | None = None
     rise: Rise | None = None
     ended: Rise | None = None
-    jumps: tuple[Jump, ...] = ()
 
     def add(self, window: Recent, past: Recent) -> Watch:
         """The watch after a training row, from the window after it and the one before it."""
@@ -139,18 +125,8 @@ class Watch:
         rise, ended = self._risen(recent, past) if self.rise is None else self._goes_on(self.rise, recent)
         return Watch(
             since, losses[0] if since == 1 else self.first, (*self.middles, middle)[-limits.MIDDLES :], low, rise,
-            ended, self._jumped(losses, since, recent.jitter),
+            ended,
         )  # fmt: skip
-
-    def _jumped(self, losses: tuple[float, ...], since: int, jitter: float | None) -> tuple[Jump, ...]:
-        if jitter is None:
-            return self.jumps
-        after = median(losses[-3:])
-        size = after - median(losses[-6:-3])
-        # The noise of losses too large for their differences is NaN.
-        if not abs(size) >= limits.JUMP * jitter or (losses[-3] - losses[-4]) / size < limits.JUMP_AT_ONCE:
-            return self.jumps
-        return (*self.jumps, Jump(since - 2, size, after))[-limits.JUMPS:]
 
     def _risen(self, recent: Recent, past: Recent) -> tuple[Rise | None, None]:
         """The rise that the last point begins."""
@@ -251,21 +227,6 @@ def paces_differ(paces: Sequence[float | None], count: int) -> bool:
     return not 1 / limits.PACES_DIFFER < ratio < limits.PACES_DIFFER
 
 
-def lengths_jumped(paces: Sequence[float | None], count: int) -> bool:
-    """Whether tokens per step drifted and were back at once at the place, as with rows grouped by length.
-
-    Args:
-        paces: Tokens per step of the last points, oldest first; ``None`` where they are not known.
-        count: Points after the jump.
-    """
-    known = [pace for pace in paces if pace is not None]
-    if len(known) < len(paces) - 1 or len(known) < count + limits.LENGTHS_LEAST:
-        return False
-    before = known[-count - limits.LENGTHS_MOST : -count - 1]
-    early, late, now = median(before[: len(before) // 3]), median(before[-3:]), median(known[-count:][:3])
-    return abs(late - early) > limits.LENGTHS_DRIFT * early and (now - late) / (early - late) > 0.5
-
-
 def groups_lengths(seen: SetupObservation) -> bool | None:
     """Whether the arguments of an attempt say that rows are grouped by length; None where it is no row of that kind.
 
@@ -277,78 +238,42 @@ def groups_lengths(seen: SetupObservation) -> bool | None:
     return arguments.get(_GROUPED) is True or arguments.get("train_sampling_strategy") == _GROUPED
 
 
-def saw(jumps: Sequence[Jump]) -> bool:
-    """Whether the loss jumped twice, alike, and half of it drifted back in between: its rows are grouped by length.
+def mega_batch(levels: Sequence[float], level: float, shift: float, *, declared: bool) -> bool:
+    """Whether rows grouped by length explain where the loss went: it drifts, and comes back with each mega-batch.
 
-    What another jump brought back was no drift.
-
-    Args:
-        jumps: The last ones, oldest first.
-    """
-    least, most = limits.MEGA_BATCHES_ALIKE
-    for up in (True, False):
-        for i, j in pairwise(i for i, jump in enumerate(jumps) if (jump.size > 0) is up):
-            last, now, others = jumps[i], jumps[j], sum(jump.size for jump in jumps[i + 1 : j])
-            drift = (last.after + others - (now.after - now.size)) / now.size
-            if least < last.size / now.size < most and drift > 0.5:
-                return True
-    return False
-
-
-def within_saw(window: Recent, count: int, level: float) -> bool:
-    """Whether a level is among those of the mega-batches before a place, or not far from them.
+    It came to that level before, from where it is again now, and drifted back; a spike leads to a level too, but leaves
+    it at once. Where the arguments say that rows are grouped it is enough that the level is none that is new.
 
     Args:
-        window: The window.
-        count: Points since the place.
+        levels: Short medians before the place, oldest first.
         level: Where the loss went, in nats per token.
-    """
-    before = window.losses[: -count or None]
-    levels = [median(before[i : i + limits.AROUND]) for i in range(len(before) - limits.AROUND + 1)]
-    if not levels:
-        return False
-    low, high = min(levels), max(levels)
-    return abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low)
-
-
-def another_mega_batch(jumps: Sequence[Jump], start: int, shift: float, base: float) -> bool:
-    """Whether a jump of this kind came before, and this one is the next mega-batch of a saw.
-
-    Either the loss has drifted back since, or the distance between the jumps is what it was before.
-
-    Args:
-        jumps: The last ones, oldest first.
-        start: Points since the window began, of the first point after the jump in question.
-        shift: Its size in nats, below 0 where it goes down.
-        base: The level before it.
-    """
-    least, most = limits.MEGA_BATCHES_ALIKE
-    alike = [jump for jump in jumps if jump.index < start - limits.AROUND and least < jump.size / shift < most]
-    if not alike:
-        return False
-    last, ahead = alike[-1], start - alike[-1].index
-    apart = last.index - (alike[-2].index if len(alike) > 1 else 0)
-    even = abs(ahead - apart) <= max(2.0, limits.MEGA_BATCH_PERIOD * ahead)
-    return even or (last.after - base) / shift > limits.MEGA_BATCH_BACK
-
-
-def drifted(window: Recent, count: int, level: float, shift: float) -> bool:
-    """Whether a jump only undoes the drift since the loss was at that level, as the end of a mega-batch does.
-
-    Args:
-        window: The window after the jump.
-        count: Points since the place.
-        level: Where it went.
         shift: By how much; below 0: down.
+        declared: Whether the arguments say so.
     """
-    before, steps = window.losses[: -count - 1], (window.steps[-count - 2] - 1, window.steps[-count] - 1)
-    begins = steps[1] - steps[0] <= 2 and (window.epochs[-count] or 0.0) <= 1
-    begins = begins and steps[1] // limits.MEGA_STEPS > steps[0] // limits.MEGA_STEPS
-    sign = 1.0 if shift > 0 else -1.0
-    earlier = [sign * median(before[i : i + limits.AROUND]) for i in range(len(before) - limits.AROUND)]
-    near, far = sign * level - limits.MEGA_BATCH_AT * abs(shift), sign * level - limits.MEGA_BATCH_FROM * abs(shift)
-    at = next((i for i in reversed(range(len(earlier))) if earlier[i] >= near), -1)
-    return any(one < far for one in earlier[: max(at, 0)]) or (at >= 0 and shift > 0 and begins)
+    lately = levels[-limits.WINDOW :]
+    if declared and lately:
+        low, high = min(lately), max(lately)
+        if abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low):
+            return True
+    aside = [(level - one) / shift for one in levels]  # 1 where it is from, 0 where it goes
+    at = next((i for i in reversed(range(len(aside))) if aside[i] <= limits.MEGA_BATCH_AT), 0)
+    began = next((i for i in reversed(range(at)) if aside[i] > limits.MEGA_BATCH_FROM), None)
+    return began is not None and median(aside[began:]) < limits.MEGA_BATCH_MIDDLE
+
+
+def first_mega_batch(window: Recent, count: int, levels: Sequence[float], shift: float) -> bool:
+    """Whether a rise where a first mega-batch may end leads to where the loss was before.
+
+    Args:
+        window: The window after it.
+        count: Points since the place.
+        levels: Short medians before the place.
+        shift: Its size.
+    """
+    before, after = window.steps[-count - 2] - 1, window.steps[-count] - 1
+    ends = after - before <= 2 and after // limits.MEGA_STEPS > before // limits.MEGA_STEPS
+    first = ends and (window.epochs[-count] or 0.0) <= 1
+    return first and shift > 0 and max(levels) - levels[-1] > (1 - limits.MEGA_BATCH_AT) * shift
 
 
 class Normal(NamedTuple):

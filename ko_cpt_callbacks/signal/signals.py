@@ -18,7 +18,7 @@ from ko_cpt_callbacks.run.observation import EvalObservation, Observation, Setup
 from ko_cpt_callbacks.run.progress import RunProgress
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
-from ko_cpt_callbacks.signal.excursion import IDLE, Watch, groups_lengths, saw
+from ko_cpt_callbacks.signal.excursion import IDLE, Watch, groups_lengths
 from ko_cpt_callbacks.signal.level import fewest_bytes
 from ko_cpt_callbacks.signal.window import EMPTY, LEVEL, Recent, Trend
 
@@ -65,11 +65,6 @@ class Signals:
         if rate is not None and rate < limits.YOUNG_RATE * window.rate_peak and window.count > warm:
             return False  # on its way down
         return window.count <= max(limits.YOUNG_WARM * warm, limits.YOUNG_POINTS)
-
-    @property
-    def grouped(self) -> bool:
-        """Whether rows are grouped by length: the arguments say so, or the loss is a saw."""
-        return self.groups_by_length or saw(self.watch.jumps)
 
     def add(self, seen: Observation) -> Signals:
         """The signals after one more row."""

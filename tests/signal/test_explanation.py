@@ -8,11 +8,9 @@ import pytest
 from run.curve import noisy, rows
 
 from ko_cpt_callbacks.signal.excursion import (
-    Jump,
-    another_mega_batch,
-    drifted,
     epoch_ends,
-    lengths_jumped,
+    first_mega_batch,
+    mega_batch,
     paces_differ,
     rate_falls,
     rate_rises,
@@ -53,23 +51,24 @@ def test_the_learning_rate() -> None:
     assert not rate_rises(unknown, 6)
 
 
-def _drifted(before: list[float], shift: float = 0.3, *, first: int = 1000, epoch: float = 0.5, every: int = 1) -> bool:
-    """Whether six points at 2.8 undo a drift; ``first``: step of the first of them."""
-    losses = [*before, before[-1], *[2.8] * 6]
-    steps = tuple(first + every * (i - len(losses) + 6) for i in range(len(losses)))
-    window = Recent(losses=tuple(losses), steps=steps, epochs=(epoch,) * len(losses))
-    return drifted(window, 6, 2.8, shift)
-
-
 def test_a_jump_back_to_where_the_loss_drifted_from() -> None:
     """Where it came there from elsewhere before; not up from a flat run, nor to where a learning curve began."""
-    saw = [2.8 - 0.3 * ((i + 15) % 25) / 25 for i in range(35)]
-    assert _drifted(saw)
-    assert not _drifted([2.5] * 40)
-    assert not _drifted([2.5 + 1.0 * math.exp(-i / 10) for i in range(40)])
+    assert mega_batch([2.8 - 0.3 * ((i + 15) % 25) / 25 for i in range(35)], 2.8, 0.3, declared=False)
+    assert not mega_batch([2.5] * 40, 2.8, 0.3, declared=False)
+    assert not mega_batch([2.5 + 1.0 * math.exp(-i / 10) for i in range(40)], 2.8, 0.3, declared=False)
     down = [2.8 + 0.3 * ((i + 15) % 25) / 25 for i in range(35)]
-    assert _drifted(down, -0.3)
-    assert not _drifted(down, 0.3)
+    assert mega_batch(down, 2.8, -0.3, declared=False)
+    assert not mega_batch(down, 2.8, 0.3, declared=False)
+    assert not mega_batch([], 2.8, 0.3, declared=False)
+
+
+@pytest.mark.parametrize(("level", "told"), [(2.94, True), (2.96, False), (2.16, True), (2.14, False)])
+def test_rows_that_the_arguments_say_are_grouped(level: float, told: bool) -> None:
+    """Explain each level among those of the last fifty points, or beyond them by 0.3 of their range."""
+    levels = [9.0, *(2.3 + 0.5 * i / 49 for i in range(50))]
+    assert mega_batch(levels, level, 5.0, declared=True) is told
+    assert not mega_batch(levels, level, 5.0, declared=False)
+    assert not mega_batch([], level, 5.0, declared=True)
 
 
 def test_how_near_the_level_was_and_how_far_before_that() -> None:
@@ -77,17 +76,25 @@ def test_how_near_the_level_was_and_how_far_before_that() -> None:
     for near, far, undoes in ((0.35, 0.6, True), (0.35, 0.5, False), (0.45, 0.6, False)):
         even = [2.8 - 0.3 * (near + (1 - near) * i / 20) for i in range(1, 21)]
         losses = [*[2.8 - 0.3 * far] * 10, *[2.8 - 0.3 * near] * 3, *even]
-        assert _drifted(losses) is undoes, (near, far)
+        assert mega_batch(losses, 2.8, 0.3, declared=False) is undoes, (near, far)
+
+
+def _first(levels: list[float], shift: float = 0.3, *, first: int = 76, epoch: float = 0.5, every: int = 1) -> bool:
+    """Whether six points after a jump begin the second mega-batch; ``first``: step of the first of them."""
+    steps = tuple(first + every * (i - len(levels)) for i in range(len(levels) + 6))
+    return first_mega_batch(Recent(steps=steps, epochs=(epoch,) * len(steps)), 6, levels, shift)
 
 
 def test_a_jump_where_a_mega_batch_begins() -> None:
     """After a multiple of 25 steps of the first epoch, where each step has a row: up, to where the loss began."""
     even = [2.8 - 0.3 * i / 30 for i in range(30)]
-    assert [first for first in range(60, 110) if _drifted(even, first=first)] == [76, 77, 101, 102]
-    assert not _drifted(even, first=76, epoch=1.01)
-    assert not any(_drifted(even, first=first, every=2) for first in range(200, 250))
-    assert not _drifted([2.5] * 30, first=76)
-    assert not _drifted([2.5 + 0.3 * i / 30 for i in range(30)], -0.3, first=76)
+    assert [first for first in range(60, 110) if _first(even, first=first)] == [76, 77, 101, 102]
+    assert not _first(even, epoch=1.01)
+    assert not any(_first(even, first=first, every=2) for first in range(200, 250))
+    assert not _first([2.5] * 30)
+    assert not _first([2.5 + 0.3 * i / 30 for i in range(30)], -0.3)
+    for began, undoes in ((0.17, False), (0.19, True)):  # six tenths of the jump above where it begins
+        assert _first([2.5 + began, *[2.5] * 29]) is undoes
 
 
 # -- how much it takes ----
@@ -156,66 +163,3 @@ def test_paces() -> None:
         assert paces_differ((*usual, *[now] * 6), 6) is differ
     assert not paces_differ((*[None] * 20, *[2700.0] * 6), 6)
     assert not paces_differ((*usual, *[None] * 6), 6)
-
-
-def test_how_much_lengths_drift() -> None:
-    """By a tenth from the first third to the last three, and back by half of it; with thirteen points before."""
-    for drift, jumped in ((0.125, False), (0.14, True)):
-        paces = [100.0 * (1 - drift * i / 24) for i in range(25)]
-        assert lengths_jumped((*paces, paces[-1], *[100.0] * 6), 6) is jumped
-        assert not lengths_jumped((*paces, paces[-1], *[paces[-1] + 40.0 * drift] * 6), 6)
-    drifted = [100.0 * (1 - 0.3 * i / 12) for i in range(13)]
-    assert lengths_jumped((*drifted, *[100.0] * 6), 6)
-    assert not lengths_jumped((*drifted[1:], *[100.0] * 6), 6)
-    assert lengths_jumped((None, *drifted, *[100.0] * 6), 6)
-    assert lengths_jumped((*[500.0] * 40, *[100.0 * (1 - 0.3 * i / 24) for i in range(24)], *[100.0] * 6), 6)
-
-
-def test_lengths() -> None:
-    """Tokens per step that drifted and are back are rows of other lengths; that vary, or change for good, are not."""
-    drift = [2000 * math.exp(-(i % 50) / 30) for i in range(25, 56)]
-    assert lengths_jumped(tuple(drift), 6)
-    assert not lengths_jumped(tuple(2000.0 + e for e in noisy(31, 40)), 6)
-    assert not lengths_jumped((*[2000.0] * 25, *[4000.0] * 6), 6)
-    assert not lengths_jumped((*drift[:10], None, None, *drift[12:]), 6)
-    assert not lengths_jumped((None,) * 31, 6)
-
-
-def test_the_next_of_its_kind() -> None:
-    """After a jump like it, if the loss has drifted back since, or the distance is what it was."""
-    jumps = [Jump(20, 0.3, 2.8)]
-    assert another_mega_batch(jumps, 50, 0.3, 2.5)
-    assert not another_mega_batch(jumps, 50, 0.3, 2.79)
-    assert another_mega_batch(jumps, 40, 0.3, 2.79)  # as far from the first as that from the start
-    assert another_mega_batch([Jump(20, 0.3, 2.8), Jump(45, 0.28, 2.8)], 71, 0.3, 2.79)
-
-
-@pytest.mark.parametrize("jump", [Jump(20, -0.3, 2.5), Jump(20, 0.05, 2.8), Jump(20, 2.0, 2.8), Jump(49, 0.3, 2.8)])
-def test_another_kind(jump: Jump) -> None:
-    """The other way, of another size, or the jump itself."""
-    assert not another_mega_batch([jump], 50, 0.3, 2.5)
-
-
-def test_none_before() -> None:
-    """The first jump is no next one."""
-    assert not another_mega_batch([], 50, 0.3, 2.5)
-
-
-@pytest.mark.parametrize(
-    ("size", "other"), [(0.3 * 0.34, False), (0.3 * 0.36, True), (0.3 * 2.85, True), (0.3 * 2.95, False)]
-)
-def test_how_alike_mega_batches_are(size: float, other: bool) -> None:
-    """From 0.35 to 2.9 times as large."""
-    assert another_mega_batch([Jump(20, size, 2.8)], 50, 0.3, 2.5) is other
-
-
-def test_how_far_back_and_how_evenly() -> None:
-    """Three tenths of the mega-batch; or a distance that is the one before but for 0.12 of it, or two points."""
-    for base, other in ((2.72, False), (2.70, True)):
-        assert another_mega_batch([Jump(20, 0.3, 2.8)], 50, 0.3, base) is other
-    for start, other in ((94, False), (95, True), (106, True), (107, False)):
-        assert another_mega_batch([Jump(50, 0.3, 2.8)], start, 0.3, 2.79) is other
-    for start, other in ((17, False), (18, True), (22, True), (23, False)):
-        assert another_mega_batch([Jump(10, 0.3, 2.8)], start, 0.3, 2.79) is other
-    assert not another_mega_batch([Jump(47, 0.3, 2.8)], 50, 0.3, 2.5)
-    assert another_mega_batch([Jump(46, 0.3, 2.8)], 50, 0.3, 2.5)

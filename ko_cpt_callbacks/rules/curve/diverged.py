@@ -12,7 +12,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.evaluations import Evaluations
-from ko_cpt_callbacks.signal.excursion import Low, another_mega_batch, paces_differ, within_saw
+from ko_cpt_callbacks.signal.excursion import Low, mega_batch, paces_differ
 from ko_cpt_callbacks.signal.fit import median
 from ko_cpt_callbacks.signal.signals import Signals, risen
 
@@ -90,7 +90,7 @@ class Diverged(Rule):
             return replace(state, shifted=(low, shifted + shift)), ()
         if variant is None or paces_differ(window.paces, min(points, limits.NEAR)):
             return state, ()
-        if _within_mega_batch(signals, points):
+        if _within_mega_batch(signals, low, points):
             return state, ()
         if _improves(signals.evaluations, low, lowest + self.beside * height):
             return state, ()
@@ -143,15 +143,12 @@ class Diverged(Rule):
         return size if least * height < size < most * height and late < limits.DIVERGED_SHIFT_STILL * size else None
 
 
-def _within_mega_batch(signals: Signals, points: int) -> bool:
-    """Whether rows grouped by length explain the rise for now: it drifts back from the last jump of a saw."""
-    watch = signals.watch
-    for jump in watch.jumps[-1:]:
-        near = watch.since - jump.index <= limits.MEGA_BATCH_LONGEST
-        if not near or watch.middles[-1] > jump.after + limits.SAW_BEYOND * jump.size:
-            return False
-        return signals.grouped or another_mega_batch(watch.jumps, jump.index, jump.size, jump.after - jump.size)
-    return signals.groups_by_length and within_saw(signals.window, points, watch.middles[-1])
+def _within_mega_batch(signals: Signals, low: Low, points: int) -> bool:
+    """Whether rows grouped by length explain the rise: it came at once, to where the loss drifted from."""
+    levels, losses = signals.watch.middles, signals.window.losses[-points - 1 :]
+    size, declared = levels[-1] - low.level, signals.groups_by_length
+    at_once = max((b - a for a, b in zip(losses, losses[2:], strict=False)), default=0.0) > limits.JUMP_AT_ONCE * size
+    return (declared or at_once) and mega_batch(levels[: -points - 1], levels[-1], size, declared=declared)
 
 
 def _improves(evaluations: Evaluations, low: Low, level: float) -> bool:

@@ -11,13 +11,12 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.excursion import (
-    another_mega_batch,
-    drifted,
     epoch_ends,
-    lengths_jumped,
+    first_mega_batch,
+    mega_batch,
+    paces_differ,
     rate_falls,
     rate_rises,
-    within_saw,
 )
 from ko_cpt_callbacks.signal.fit import curved_noise, gain_of, median, step_of
 from ko_cpt_callbacks.signal.signals import Signals, began_anew, moved
@@ -34,7 +33,7 @@ class LevelShiftState:
         quiet_until: No shift is looked for in a window of which this many points are not there yet: it would be the
             last one.
         seam: Level, noise and points before the last seam, which is still to be judged.
-        mega_batch: The last shift that only undid a drift; one up to twice as large is that of another mega-batch.
+        mega_batch: The last shift that was a mega-batch's; one up to twice as large is that of another.
         doubt: A shift that may be a mega-batch's, and the points of the window before it.
     """
 
@@ -96,25 +95,27 @@ class LevelShift(Rule):
             if start <= state.quiet_until or (values := self._shift(signals, count)) is None:
                 continue
             state = replace(state, quiet_until=watch.since, doubt=None)
-            again = another_mega_batch(watch.jumps, start + 1, values["shift"], values["before"])
-            again = again or (signals.grouped and within_saw(window, count + 1, values["after"]))
-            if again or drifted(window, count, values["after"], values["shift"]):
-                return replace(state, mega_batch=values["shift"]), ()
-            if state.mega_batch and 0 < values["shift"] / state.mega_batch < 2:
+            shift, levels = values["shift"], watch.middles[: -count - 1]
+            grouped = mega_batch(levels, values["after"], shift, declared=signals.groups_by_length)
+            if grouped or first_mega_batch(window, count, levels, shift):
+                return replace(state, mega_batch=shift), ()
+            if state.mega_batch and 0 < shift / state.mega_batch < 2:
                 return state, ()
             # A fall may end a first mega-batch wherever it leads: a young run's own fall hides the drift.
-            if start <= (limits.MEGA_BATCH_EARLY if values["shift"] > 0 else limits.MEGA_BATCH_LONGEST + 1):
+            early = start <= (limits.MEGA_BATCH_EARLY if shift > 0 else limits.MEGA_BATCH_LONGEST + 1)
+            drift = levels[-1] - levels[-limits.MEGA_BATCH_WAIT :][0]
+            if early or (shift < 0 and drift > -limits.MEGA_BATCH_DRIFT * shift):
                 return replace(state, doubt=(values, start)), ()
             return state, self._said(signals, values)
         if state.doubt is None:
             return state, ()
         values, start = state.doubt
-        shift, seen_at = values["shift"], start + values["points"]
+        shift = values["shift"]
         early = start <= limits.MEGA_BATCH_EARLY
         due = watch.since >= start + (start + limits.AROUND if early else limits.MEGA_BATCH_WAIT)
         least = limits.MEGA_BATCH_FALLS if due and shift < 0 and not early else limits.MEGA_BATCH_STAYS
-        next_one = any(jump.index > seen_at and 2 * jump.size / shift > 1 for jump in watch.jumps)
-        if next_one or (watch.middles[-1] - values["before"]) / shift < least:
+        again = (median(window.losses[-3:]) - median(window.losses[-6:-3])) / shift > limits.MEGA_BATCH_STAYS
+        if again or (watch.middles[-1] - values["before"]) / shift < least:
             return replace(state, doubt=None, mega_batch=shift), ()
         if not due:
             return state, ()
@@ -185,7 +186,7 @@ def _explained(window: Recent, count: int, shift: float, base: float, large: flo
     return (
         (size < max(large, limits.SHIFT_SMALL * level) and rate_rises(window, count))
         or (shift < 0 and rate_falls(window, count))
-        or lengths_jumped(window.paces, count)
+        or paces_differ(window.paces, count)
         or (size < limits.EPOCH_NATS * max(level, 1) and epoch_ends(window, count))
     )
 

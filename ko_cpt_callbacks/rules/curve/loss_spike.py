@@ -10,7 +10,7 @@ from ko_cpt_callbacks.rules.rule import Found, Rule, RuleInfo, Wakes
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import Observation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.excursion import Rise, another_mega_batch, epoch_ends, paces_differ, within_saw
+from ko_cpt_callbacks.signal.excursion import Rise, epoch_ends, mega_batch, paces_differ
 from ko_cpt_callbacks.signal.signals import Signals, ended_rise
 
 __all__ = ["LossSpike"]
@@ -63,10 +63,12 @@ class LossSpike(Rule):
         needed = self.needed(rise, window.count)
         if len(rise.before) > limits.ENOUGH and epoch_ends(window, rise.points + 1):
             needed = max(needed, self.epoch_end_nats)
-        start = signals.watch.since - rise.points
-        saw = rise.points > 1 and signals.grouped and within_saw(window, rise.points + 1, rise.peak)
-        again = rise.points > 2 and another_mega_batch(signals.watch.jumps, start, rise.height, rise.base)
-        if rise.height <= needed or saw or again or (rise.points > 1 and paces_differ(window.paces, rise.points)):
+        levels = signals.watch.middles[: -rise.points - 1]
+        longer = rise.points > 1 and (
+            paces_differ(window.paces, rise.points)
+            or mega_batch(levels, rise.peak, rise.height, declared=signals.groups_by_length)
+        )
+        if rise.height <= needed or longer:
             return state, ()
         steps = window.steps[-rise.points - 1 : -1]
         values = {

@@ -15,7 +15,7 @@ from ko_cpt_callbacks.rules.curve.diverged import Diverged, DivergedState
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
-from ko_cpt_callbacks.signal.excursion import Jump, Low, Watch
+from ko_cpt_callbacks.signal.excursion import Low, Watch
 from ko_cpt_callbacks.signal.signals import Signals
 from ko_cpt_callbacks.signal.window import Recent
 
@@ -382,17 +382,17 @@ def test_rows_grouped_by_length(sign: float) -> None:
 def _rises(
     losses: Sequence[float] = (), *, state: DivergedState | None = None, points: int = 10,
     paces: Sequence[float] = (), jitter: float | None = None, noise: float | None = 0.01, segment: int = 0,
-    evaluations: Evaluations | None = None, jumps: tuple[Jump, ...] = (), up: float = 0.0,
+    evaluations: Evaluations | None = None, before: Sequence[float] = (2.0,) * 12,
 ) -> tuple[DivergedState, tuple[Finding, ...]]:  # fmt: skip
     """The rule's step at point 200, on the way from 2.0 to 3.1; ``points``: how many since the lowest."""
-    path = _ramp(12, 1.1 + up)
+    path = _ramp(12, 1.1)
     window = Recent(
         step=2000, losses=tuple(losses) or (path[-1],), paces=tuple(paces), jitter=jitter, grew=True, count=200,
         segment=segment,
     )  # fmt: skip
     low = Low(2.0, noise, 200 - points, 10 * (200 - points))
     signals = Signals(
-        window=window, watch=Watch(since=200, middles=(*[2.0] * 12, *path), low=low, first=4.0, jumps=jumps),
+        window=window, watch=Watch(since=200, middles=(*before, *path), low=low, first=4.0),
         evaluations=evaluations or Evaluations(),
     )  # fmt: skip
     return RULE.step(state or RULE.initial(), TrainObservation(2000, loss=path[-1]), signals)
@@ -466,13 +466,14 @@ def test_what_swings(highs: list[float], said: str | None) -> None:
     assert _variant([2.8] * 5, losses=highs) == said
 
 
-@pytest.mark.parametrize(("index", "level", "said"), [(151, 3.1, False), (149, 3.1, True), (151, 3.45, True)])
-def test_a_mega_batch(index: int, level: float, said: bool) -> None:
-    """Within fifty points of the last jump of a saw, and up to 0.3 of it above where it led."""
-    jumps = (Jump(100, 1.0, 3.0), Jump(index, 1.0, 3.1))
-    shift = level - 3.1
-    assert bool(_rises(jumps=jumps, up=shift)[1]) is said
-    assert _rises(jumps=jumps[1:], up=shift)[1]
+def test_a_mega_batch() -> None:
+    """Of rows grouped by length: up at once, to where the loss drifted from; not up by and by, nor anywhere else."""
+    drift = [*[2.0] * 5, *(3.1 - 1.1 * i / 20 for i in range(20))]
+    for share, said in ((0.61, False), (0.59, True)):
+        at_once = [2.0, 2.0, *[2.0 + share * 1.1] * 2, *[3.1] * 8]
+        assert bool(_rises(at_once, before=drift)[1]) is said
+        assert _rises(at_once)[1]
+    assert _rises([2.0 + 0.1 * i for i in range(12)], before=drift)[1]
 
 
 def test_only_the_points_since_the_lowest_count() -> None:

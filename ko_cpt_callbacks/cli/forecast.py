@@ -104,7 +104,7 @@ def _forecast(
     language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
     asked = [(text, _target(text)) for text in targets]
     question = _question(run, at, steps, schedule, family)
-    names = {curve.name for curve in question.curves}
+    names = [curve.name for curve in question.curves]
     for text, target in asked:
         if isinstance(target, Target) and target.split not in names:
             known = ", ".join(names)

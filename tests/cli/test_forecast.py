@@ -212,7 +212,10 @@ def test_a_csv_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
             "--target: found eval_loss<3.0@step:3000, but what is forecast of eval is exact_loss; write "
             "eval_exact_loss<3.0@step:3000",
         ),
-        (("--target", "other_ppl<20"), "--target: found set 'other'"),
+        (
+            ("--target", "other_ppl<20"),
+            "--target: found set 'other' in 'other_ppl<20', expected one of train, eval\n",
+        ),
         (("--lang", "fr"), "--lang: found 'fr'"),
     ],
 )

@@ -37,6 +37,7 @@ def _guarded(event: Callable[..., Any]) -> Callable[..., Any]:
         act = functools.partial(event, self, state=state, control=control, **kwargs)
         return self._runs.do(event.__name__, args, state, control, act)
 
+    del guarded.__wrapped__  # or who asks for the signature is told the event's, which is handed its run
     return guarded
 
 

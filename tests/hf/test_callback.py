@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -147,6 +148,14 @@ def test_attach_alone(model: LlamaForCausalLM, tmp_path: Path) -> None:
     trainer = tiny.trainer(model, tmp_path, None, ROWS)
     KoCPTCallback(outputs=[]).attach(trainer)
     assert trainer.evaluate()["eval_exact_loss"] == pytest.approx(tiny.exact_loss(model, ROWS), rel=EXACT)
+
+
+def test_an_event_takes_what_every_callback_s_takes() -> None:
+    """Whoever asks for the signature of an event, such as a documentation, is told what the Trainer calls it with."""
+    for name in (name for name in vars(KoCPTCallback) if name.startswith("on_")):
+        taken = list(inspect.signature(getattr(KoCPTCallback, name)).parameters)
+        assert taken[:4] == ["self", "args", "state", "control"], name
+        assert taken[-1] == "kwargs", name
 
 
 def test_notes_begin_a_training(model: LlamaForCausalLM, tmp_path: Path) -> None:

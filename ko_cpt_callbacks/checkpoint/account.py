@@ -160,8 +160,9 @@ def account_of(run: Run, *, split: str | None = None, retention: Sequence[str] =
     """
     folder, (summary, evaluated, others) = run_folder(run), _evaluations(run)
     disk = {one.step: one for one in checkpoints_on_disk(folder)}
-    saved = {row[keys.STEP] for row in run.rows if row.get(keys.KIND) == keys.KIND_CHECKPOINT}
-    steps = sorted({step for step in saved if isinstance(step, int) and step >= 0} | disk.keys())
+    named = [row[keys.STEP] for row in run.rows if row.get(keys.KIND) == keys.KIND_CHECKPOINT]
+    saved = {step for step in named if isinstance(step, int)}
+    steps = sorted({step for step in saved if step >= 0} | disk.keys())
     name = _split(summary, split, retention)
     seen, other = evaluated.get(name, {}), others.get(name, set())
     exact = any(one.exact_loss is not None for one in seen.values())

@@ -39,6 +39,14 @@ def test_what_was_saved_is_there_or_lost(tmp_path: Path) -> None:
     json.dumps(account.as_dict(), allow_nan=False)
 
 
+def test_a_row_of_a_checkpoint_without_a_step_is_none(tmp_path: Path) -> None:
+    """A damaged record's step may be anything that JSON has."""
+    made_run(tmp_path)
+    with (tmp_path / "ko_cpt" / "rows.jsonl").open("a", encoding="utf-8") as rows:
+        rows.write(json.dumps({keys.KIND: keys.KIND_CHECKPOINT, keys.STEP: {"step": 1}}) + "\n")
+    assert [one.step for one in _account(tmp_path).lost] == [10, 20, 30]
+
+
 def test_many_lost_ones_are_counted(tmp_path: Path) -> None:
     """A long run's line names the first and the last of them, and how many."""
     losses = {10 * at: 3.0 + 1.0 / at for at in range(1, 31)}

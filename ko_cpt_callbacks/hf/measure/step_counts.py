@@ -59,6 +59,7 @@ class TrainTotals:
     _processes: int = 1
     _losses: tuple[float, ...] = (0.0,) * 4
     _row_step: int = 0
+    _several_rows: bool = False
 
     def add(self, parts: Sequence[Mapping[str, Any]]) -> None:
         """Add what every rank counted since the last call (a row or a checkpoint), as `TrainMeter.part` has it.
@@ -98,10 +99,17 @@ class TrainTotals:
 
         The Trainer logs the mean over steps, and processes, of the sum of a step's losses where the model divides by
         the count of all, else of their mean. Where that count is one over all processes it multiplies by their number.
+        Of counts that reach back over a row before, which had none, that cannot be said: its loss is believed.
         """
+        if self._several_rows:
+            return True
         *_, summed, averaged = (total / max(1, step - self._row_step) / self._processes for total in self._losses)
         known = (summed, summed * self._processes, averaged)
         return any(abs(loss - own) <= _AS_LOGGED * own + _ROUNDED for own in known)
+
+    def miss_row(self) -> None:
+        """A training row was logged that the counts do not reach: the next one has its counts too."""
+        self._several_rows = True
 
     def pending(self) -> dict[str, int]:
         """Tokens so far and the non-finite steps since the last training row."""
@@ -125,6 +133,7 @@ class TrainTotals:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
         self._tokens, self._seconds, self.targetless, self._losses, self._row_step = 0, 0.0, 0, (0.0,) * 4, step
+        self._several_rows = False
         return row
 
 
@@ -241,6 +250,8 @@ class StepCounts:
         if known:
             self._blind = False
             numbers.update(self._totals.close_row(step))
+        else:
+            self._totals.miss_row()
         # 0.0 is what the Trainer logs in place of NaN: its perplexity of 1.0 would look like success.
         if loss > 0 and not numbers.get(keys.NONFINITE_STEPS):
             value, scaled = self.loss.judge(loss, measured, own=own)

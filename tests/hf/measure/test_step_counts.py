@@ -13,6 +13,7 @@ from transformers import LlamaForCausalLM, Trainer
 
 from ko_cpt_callbacks import KoCPTCallback, keys
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput
+from ko_cpt_callbacks.hf.measure.step_counts import TrainTotals
 from ko_cpt_callbacks.hf.measure.train_meter import TrainMeter
 from ko_cpt_callbacks.hf.ranks import Ranks
 
@@ -124,3 +125,20 @@ def test_steps_that_an_epoch_cuts_short(tmp_path: Path) -> None:
     """The last step of an epoch has fewer micro-batches: the loss of its row is the model's own all the same."""
     rows, _ = _rows(tmp_path, Trainer, max_steps=4, logging_steps=2, gradient_accumulation_steps=3)
     assert [row[keys.PPL] for row in rows] == [pytest.approx(math.exp(row[keys.LOSS])) for row in rows]
+
+
+def test_counts_that_reach_back_over_a_row() -> None:
+    """Another callback asked for a row at step 2 after the ranks had met, which has no counts: those of the next one,
+    at step 3, are of all three steps and not of its loss alone, which is believed.
+    """
+    totals = TrainTotals()
+    losses = [8.0, 8.0, 7.0]
+    part = {"tokens": 30, "bad": [0, 0, 0], "seconds": 1.0, "targetless": 0, "loss_kind": "sum"}
+    part["losses"] = [10 * sum(losses), 10 * sum(losses), sum(losses), sum(losses)]
+    totals.miss_row()
+    totals.add([part])
+    assert totals.logs(7.0, 3)
+    totals.close_row(3)
+    totals.add([part])
+    assert totals.logs(sum(losses) / 3, 6)
+    assert not totals.logs(7.0, 6)

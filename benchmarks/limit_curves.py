@@ -36,7 +36,7 @@ def variants(rule: Rule) -> Iterator[tuple[tuple[str, float], Rule]]:
     yield ("", 1.0), rule
     for name, value in limits_of(rule).items():
         for times in (0.5, 2.0):
-            changed = type(value)(value * times)
+            changed = (int if isinstance(value, int) else float)(value * times)
             if changed != value:
                 yield (name, times), replace(rule, **{name: changed})  # type: ignore[type-var]
 

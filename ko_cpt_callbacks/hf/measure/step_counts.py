@@ -57,7 +57,7 @@ class TrainTotals:
     _tokens: int | None = 0
     _seconds: float = 0.0
     _processes: int = 1
-    _losses: tuple[float, ...] = (0.0,) * 4
+    _losses: tuple[float, ...] = (0.0,) * 5
     _row_step: int = 0
     _several_rows: bool = False
 
@@ -99,12 +99,13 @@ class TrainTotals:
 
         The Trainer logs the mean over steps, and processes, of the sum of a step's losses where the model divides by
         the count of all, else of their mean. Where that count is one over all processes it multiplies by their number.
+        A ``compute_loss`` that weighs a step's micro-batches by their targets has the mean over all of these.
         Of counts that reach back over a row before, which had none, that cannot be said: its loss is believed.
         """
         if self._several_rows:
             return True
-        *_, summed, averaged = (total / max(1, step - self._row_step) / self._processes for total in self._losses)
-        known = (summed, summed * self._processes, averaged)
+        _, _, summed, *means = (total / max(1, step - self._row_step) / self._processes for total in self._losses)
+        known = (summed, summed * self._processes, *means)
         return any(abs(loss - own) <= _AS_LOGGED * own + _ROUNDED for own in known)
 
     def miss_row(self) -> None:
@@ -132,7 +133,7 @@ class TrainTotals:
             if self.devices:
                 row[keys.TOKENS_PER_GPU_HOUR] = rate * 3600.0 / self.devices
         self.bad, self._bad_known, self.step = {}, True, step
-        self._tokens, self._seconds, self.targetless, self._losses, self._row_step = 0, 0.0, 0, (0.0,) * 4, step
+        self._tokens, self._seconds, self.targetless, self._losses, self._row_step = 0, 0.0, 0, (0.0,) * 5, step
         self._several_rows = False
         return row
 

@@ -105,7 +105,8 @@ class TrainMeter:
             mean, divisor = loss.detach().float().mean(), kwargs.get("num_items_in_batch")
             given = own if divisor is None else torch.as_tensor(divisor, device=mean.device).float().max()
             mean = torch.where(own > 0, mean, torch.zeros_like(mean))
-            self._step_losses = _plus(self._step_losses, torch.stack([mean * given, mean * own, mean]))
+            parts = torch.stack([mean * given, mean * own, mean, own.to(mean.dtype)])
+            self._step_losses = _plus(self._step_losses, parts)
             self._step_passes += 1
         self._bad = _plus(self._bad, bad.to(torch.int64))
 
@@ -122,7 +123,8 @@ class TrainMeter:
         self.end_micro_batch()
         self._steps.append(self._bad)
         if self._step_losses is not None:
-            sums = torch.cat([self._step_losses, self._step_losses[2:] / self._step_passes])
+            *parts, mean, own = self._step_losses
+            sums = torch.stack([*parts, mean, mean / self._step_passes, parts[-1] / own.clamp(min=1)])
             self._losses = _plus(self._losses, sums)
         self._bad, self._step_losses, self._step_passes = None, None, 0
         self._mark = time.perf_counter()
@@ -151,9 +153,9 @@ class TrainMeter:
             optimizer step; None when some pass returned no loss. ``seconds``: of training, evaluations and saving left
             out. ``targetless``: micro-batches without a target: their loss is 0/0 and changes no weight. ``losses``:
             sums of each loss times the count that the model was given to divide by, of each times the micro-batch's
-            own targets, and over the steps of the sum and of the mean of their losses; NaN where not known.
-            ``loss_kind``: what the first pass of the training returned; None where it
-            gave no logits to compare with.
+            own targets, and over the steps of the sum, of the mean and of the mean over all targets of their losses;
+            NaN where not known. ``loss_kind``: what the first pass of the training returned; None where it gave no
+            logits to compare with.
         """
         now = time.perf_counter()
         try:
@@ -173,7 +175,7 @@ class TrainMeter:
             values = iter(torch.stack(present).tolist() if present else [])
             bad = [0 if step is None else int(next(values)) for step in self._steps]
             if not self._without_labels:
-                losses = [0.0] * 4 if self._losses is None else self._losses.tolist()
+                losses = [0.0] * 5 if self._losses is None else self._losses.tolist()
         return {
             "tokens": None if self._without_labels else 0 if self._tokens is None else int(self._tokens),
             "bad": bad,
@@ -184,7 +186,7 @@ class TrainMeter:
         }
 
 
-_NO_LOSSES: Final = [math.nan] * 4
+_NO_LOSSES: Final = [math.nan] * 5
 _UNKNOWN: Final[dict[str, Any]] = {"tokens": None, "bad": None, "losses": _NO_LOSSES, "loss_kind": None}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import transformers
 from transformers import LlamaForCausalLM, Trainer
 
 from ko_cpt_callbacks import KoCPTCallback, keys
@@ -31,6 +32,18 @@ class Added(Trainer):
         """See the class."""
         found = super().compute_loss(model, inputs, *args, **kwargs)
         return found if isinstance(found, tuple) else found + self.term * found.detach()
+
+
+class Weighs(Trainer):
+    """Divides the loss of each micro-batch's tokens by the targets of the whole step itself, on one process."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: Any = False, num_items_in_batch: Any = None) -> Any:
+        """See the class."""
+        self.model_accepts_loss_kwargs = True  # the Trainer divides no more
+        output = model(**inputs)
+        targets = (inputs["labels"][:, 1:] != -100).sum()
+        loss = output.loss if num_items_in_batch is None else output.loss * targets / num_items_in_batch
+        return (loss, output) if return_outputs else loss
 
 
 class Twice(Trainer):
@@ -121,6 +134,13 @@ def _never(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.skipif(transformers.__version__ < "5", reason="this version counts first labels too, which are no targets")
+def test_a_step_weighed_by_its_targets(tmp_path: Path) -> None:
+    """Micro-batches of unlike lengths: the loss is the model's own over all targets of a step, and nothing is added."""
+    rows, _ = _rows(tmp_path, Weighs, logging_steps=3, gradient_accumulation_steps=3, per_device_train_batch_size=1)
+    assert [row[keys.PPL] for row in rows] == [pytest.approx(math.exp(row[keys.LOSS])) for row in rows]
+
+
 def test_steps_that_an_epoch_cuts_short(tmp_path: Path) -> None:
     """The last step of an epoch has fewer micro-batches: the loss of its row is the model's own all the same."""
     rows, _ = _rows(tmp_path, Trainer, max_steps=4, logging_steps=2, gradient_accumulation_steps=3)
@@ -134,7 +154,7 @@ def test_counts_that_reach_back_over_a_row() -> None:
     totals = TrainTotals()
     losses = [8.0, 8.0, 7.0]
     part = {"tokens": 30, "bad": [0, 0, 0], "seconds": 1.0, "targetless": 0, "loss_kind": "sum"}
-    part["losses"] = [10 * sum(losses), 10 * sum(losses), sum(losses), sum(losses)]
+    part["losses"] = [10 * sum(losses), 10 * sum(losses), *[sum(losses)] * 3]
     totals.miss_row()
     totals.add([part])
     assert totals.logs(7.0, 3)

@@ -32,7 +32,7 @@ def _meter(told: list[Exception]) -> TrainMeter:
 
 
 def _part(tokens: int | None, bad: list[int] | None, seconds: float) -> dict[str, Any]:
-    return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": 0, "losses": [0.0] * 4, "loss_kind": None}
+    return {"tokens": tokens, "bad": bad, "seconds": seconds, "targetless": 0, "losses": [0.0] * 5, "loss_kind": None}
 
 
 def _output(loss: float | None) -> ForwardOutput:

@@ -324,3 +324,27 @@ def test_the_second_farthest_point() -> None:
     assert second_farthest([*flat[:5], 0.9, *flat[6:]]) == pytest.approx(0.0)
     two_odd = [0.1 * i + {5: 0.9, 8: -0.4}.get(i, 0.0) for i in range(12)]
     assert second_farthest(two_odd) == pytest.approx(0.4)
+
+
+def test_noise_of_few_points() -> None:
+    """Up to fifteen, neighbours may correlate by 0.4, and 40 % are added; from sixteen on it shows whether they do."""
+    zigzag = [0.01 * (-1) ** i for i in range(16)]
+    plain = 1.4826 * 0.04 / math.sqrt(6.0)
+    assert bent_noise(zigzag[:15]) == pytest.approx(1.4 * plain)
+    assert bent_noise(zigzag) == pytest.approx(plain)
+
+
+def test_noise_of_a_young_curve() -> None:
+    """Of fewer than forty points the last twelve or twenty count, of forty all."""
+    for points, quiet in ((39, True), (40, False)):
+        losses = [2.5 + 0.05 * (-1) ** i * (i < points - 12) for i in range(points)]
+        assert (curved_noise(losses) == limits.QUIET) is quiet
+    for points, quiet in ((6, False), (8, True)):
+        losses = [2.5 + 0.05 * (-1) ** i * (i < 30 - points) for i in range(30)]
+        assert (curved_noise(losses) == limits.QUIET) is quiet
+
+
+def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:
+    """Of its last twelve points and its last twenty those that say less."""
+    losses = [2.5 + e * (8.0 if i >= 23 else 1.0) for i, e in enumerate(noisy(30, 0.01, 5))]
+    assert curved_noise(losses) == bent_noise(losses[-20:]) < bent_noise(losses[-12:])

@@ -11,11 +11,10 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
-from run.curve import cosine, falling, noisy, rows
+from run.curve import cosine, falling, rows
 
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal import limits
-from ko_cpt_callbacks.signal.fit import bent_noise, curved_noise
 from ko_cpt_callbacks.signal.signals import SILENT, Signals, is_time
 from ko_cpt_callbacks.signal.window import EMPTY, Recent, Trend, expected_steps, last_part, usable
 
@@ -126,24 +125,6 @@ def test_announcements() -> None:
     assert _after(*rows([2.0] * 3, start=30), start=recent).planned_steps == 900
 
 
-def test_noise_of_few_points() -> None:
-    """Up to fifteen, neighbours may correlate by 0.4, and 40 % are added; from sixteen on it shows whether they do."""
-    zigzag = [0.01 * (-1) ** i for i in range(16)]
-    plain = 1.4826 * 0.04 / math.sqrt(6.0)
-    assert bent_noise(zigzag[:15]) == pytest.approx(1.4 * plain)
-    assert bent_noise(zigzag) == pytest.approx(plain)
-
-
-def test_noise_of_a_young_curve() -> None:
-    """Of fewer than forty points the last twelve or twenty count, of forty all."""
-    for points, quiet in ((39, True), (40, False)):
-        losses = [2.5 + 0.05 * (-1) ** i * (i < points - 12) for i in range(points)]
-        assert (curved_noise(losses) == limits.QUIET) is quiet
-    for points, quiet in ((6, False), (8, True)):
-        losses = [2.5 + 0.05 * (-1) ** i * (i < 30 - points) for i in range(30)]
-        assert (curved_noise(losses) == limits.QUIET) is quiet
-
-
 def test_a_plan_may_change() -> None:
     """Another number of planned steps replaces the one before; none, or none that can be, does not."""
     window = EMPTY
@@ -156,12 +137,6 @@ def test_before_the_first_row() -> None:
     """Nothing is counted, and no row began anything."""
     assert (EMPTY.count, EMPTY.segment, EMPTY.seam, EMPTY.grew) == (0, 0, False, False)
     assert _after(*rows([2.0] * 3)).count == 3
-
-
-def test_a_young_curve_is_as_quiet_as_it_was_lately() -> None:
-    """Of its last twelve points and its last twenty those that say less."""
-    losses = [2.5 + e * (8.0 if i >= 23 else 1.0) for i, e in enumerate(noisy(30, 0.01, 5))]
-    assert curved_noise(losses) == bent_noise(losses[-20:]) < bent_noise(losses[-12:])
 
 
 def test_the_line_goes_through_the_last_thirty_points() -> None:
@@ -265,3 +240,12 @@ def test_how_long_the_run_is_to_be() -> None:
 def test_how_often_the_whole_run_is_looked_at() -> None:
     """Forty times while it doubles."""
     assert [n for n in range(395, 425) if _is_time(n)] == [396, 400, 410, 420]
+
+
+def test_how_long_a_run_is_young() -> None:
+    """Up to 6.5 times its warm-up, or 30 points, and not once the learning rate is on its way down."""
+    warm = replace(SILENT, trend=replace(SILENT.trend, peaked=20))
+    for count, rate, young in ((130, 1.0, True), (131, 1.0, False), (130, 0.94, True), (130, 0.92, False)):
+        signals = replace(warm, window=replace(EMPTY, count=count, rates=(rate,), rate_peak=1.0))
+        assert signals.young is young
+    assert [replace(SILENT, window=replace(EMPTY, count=count)).young for count in (30, 31)] == [True, False]

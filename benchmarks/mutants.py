@@ -5,7 +5,8 @@
 The package and its tests are copied to a temporary folder; a change (`mutant_operators.py`) is made in memory only.
 Each runs in a process forked from one that has everything heavy imported, until the first test fails, and at most some
 times as long as without the change. A module's tests are ``tests/signal/test_<module>.py`` or
-``tests/rules/<family>/test_<rule>.py``; else those that import it, or those of the modules that do. With ``--users``
+``tests/rules/<family>/test_<rule>.py`` and those beside it that import the module; else all that import it, or those of
+the modules that do. With ``--users``
 what survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
 doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it. Changes that mean
 the same are survivors like others; they are printed as they come to the error stream. Exit status 1 below 85 % killed
@@ -114,8 +115,10 @@ class Code:
         found: list[str] = []
         for name in sorted(modules):
             where = Path(name)
-            named = f"tests/{where.parent.as_posix()}/test_{where.stem}.py"
-            found += [named] if (self.root / named).exists() else sorted(self._tests[name])
+            folder = f"tests/{where.parent.as_posix()}/"
+            named = f"{folder}test_{where.stem}.py"
+            beside = sorted(one for one in self._tests[name] if one.startswith(folder) and one != named)
+            found += [named, *beside] if (self.root / named).exists() else sorted(self._tests[name])
         return tuple(dict.fromkeys(found))
 
 

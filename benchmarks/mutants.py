@@ -6,11 +6,10 @@ The package and its tests are copied to a temporary folder; a change (`mutant_op
 Each runs in a process forked from one that has everything heavy imported, until the first test fails, and at most some
 times as long as without the change. A module's tests are ``tests/signal/test_<module>.py`` or
 ``tests/rules/<family>/test_<rule>.py`` and those beside it that import the module; else all that import it, or those of
-the modules that do. With ``--users``
-what survives these is tried with the tests of the modules that need it too, and counted apart. ``--limits`` halves and
-doubles every number of ``signal/limits.py`` instead, against the tests of the modules that use it. Changes that mean
-the same are survivors like others; they are printed as they come to the error stream. Exit status 1 below 85 % killed
-by own tests, with ``--limits`` where a limit survives.
+the modules that do. With ``--users`` what survives these is tried with the tests of the modules that need it too, and
+counted apart. ``--limits`` halves and doubles every number of ``signal/limits.py`` instead, against the tests of the
+modules that use it. Changes that mean the same are survivors like others; they are printed as they come to the error
+stream. Exit status 1 below 85 % killed by own tests, with ``--limits`` where a limit survives.
 """
 
 from __future__ import annotations

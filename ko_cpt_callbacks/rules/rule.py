@@ -53,7 +53,7 @@ class RuleInfo:
     """What is known of a rule without asking it.
 
     Args:
-        code: Code of its findings: its file's name with hyphens. A stable public name.
+        code: Code of its findings: a stable public name.
         severities: Severities that its findings can have, the gravest first.
         rows: Kinds of rows that it asks for; the monitor shows it no others.
         may_stop: Whether one of its findings can ask to stop the run.

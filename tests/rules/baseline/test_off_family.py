@@ -63,19 +63,32 @@ def test_one_evaluation_outside_is_not_enough(family: tuple[FamilyRun, ...]) -> 
     assert [one.step for one in found_in(rows, evaluations=1)] == [SUDDEN]
 
 
-def test_another_learning_rate_is_named(family: tuple[FamilyRun, ...]) -> None:
-    """The shape of the schedule must agree, not its height: a run at twice the rate that leaves the band says so."""
-    rows = [
-        dataclasses.replace(row, values={**row.values, "rates": [2 * rate for rate in row.values["rates"]]})
+def at_rate(times: float) -> list[Observation]:
+    """A run at so many times the family's learning rate."""
+    return [
+        dataclasses.replace(row, values={**row.values, "rates": [times * rate for rate in row.values["rates"]]})
         if isinstance(row, SetupObservation) and row.kind == RATE_AHEAD
-        else dataclasses.replace(row, learning_rate=2 * (row.learning_rate or 0.0))
+        else dataclasses.replace(row, learning_rate=times * (row.learning_rate or 0.0))
         if isinstance(row, TrainObservation) else row
         for row in seed_rows(0)
     ]  # fmt: skip
+
+
+def test_another_learning_rate_is_named(family: tuple[FamilyRun, ...]) -> None:
+    """The shape of the schedule must agree, not its height: a run at twice the rate that leaves the band says so."""
+    rows = at_rate(2.0)
     (found,) = found_in(with_family(raised(rows, -0.1), family))
     assert found.variant == "left-rate" and found.values["rate_ratio"] == pytest.approx(2.0)
     assert found_in(with_family(rows, family)) == []
     assert found_in(with_family(raised(rows, -0.1), family), rate_apart=1.5)[0].variant == "left"
+
+
+@pytest.mark.parametrize(
+    ("times", "variant"), [(0.979, "left-rate"), (0.981, "left"), (1.019, "left"), (1.021, "left-rate")]
+)
+def test_which_learning_rate_is_another(times: float, variant: str, family: tuple[FamilyRun, ...]) -> None:
+    """One that differs by more than 2 % of the family's."""
+    assert [one.variant for one in found_in(with_family(raised(at_rate(times), -0.1), family))] == [variant]
 
 
 def test_a_set_up_that_differs_is_named_once(family: tuple[FamilyRun, ...]) -> None:

@@ -212,6 +212,22 @@ def test_how_much_is_a_fall() -> None:
         assert _said(_still_run(0.02, errors)) is said
 
 
+def test_how_much_is_a_rise() -> None:
+    """By three of its standard errors, or by 0.003 of the level where these are smaller."""
+    for errors, said in ((-2.95, True), (-3.05, False)):
+        assert _said(_still_run(0.01, errors)) is said
+    for rise, said in ((0.0059, True), (0.0061, False)):
+        losses = [2.0] * 4 + [2.0 + rise * (i / 35 - 0.5) for i in range(36)]
+        seen = [TrainObservation(10 * i, loss=loss) for i, loss in enumerate(losses, start=1)]
+        assert _said(Monitor([]).fold(seen)[0].signals) is said
+
+
+def test_which_loss_is_around_zero() -> None:
+    """One below a tenth of a nat."""
+    for level, said in ((0.101, True), (0.099, False)):
+        assert _said(_still_run(level=level), [level] * 5) is said
+
+
 def test_a_fall_that_noise_may_hide() -> None:
     """A standard error of 0.03 of the level tells nothing."""
     one = (line_through(ZIGZAG[:36]) or pytest.fail("a line")).error

@@ -141,6 +141,18 @@ def test_a_steep_healthy_fall_is_expected() -> None:
     assert [f.severity for f in found] == [Severity.INFO]
 
 
+@pytest.mark.parametrize(("size", "least"), [(0.01, 0.15), (0.05, None)])
+def test_how_far_a_loss_must_have_fallen(size: float, least: float | None) -> None:
+    """By 6 deviations of a point, and by 0.05 of what was expected."""
+    rows = [TrainObservation(10 * i, loss=3.0 + (-1.0) ** i * size, grad_norm=1.0) for i in range(1, 31)]
+    window = Monitor([]).fold(rows)[0].signals.window
+    assert window.line is not None and window.noise is not None
+    least = 6.0 * window.noise if least is None else least
+    for share, variant in ((0.98, "scaler"), (1.02, "drop")):
+        last = TrainObservation(310, loss=sum(window.line) - share * least, grad_norm=NAN)
+        assert [found.variant for found in _findings(*rows, last)] == [variant]
+
+
 @pytest.mark.parametrize("counted", [None, 0])
 def test_loss_scaler_one_and_two_are_info_the_third_a_warning(counted: int | None) -> None:
     """A NaN gradient norm with a healthy loss: info once, silence, warning once, and never an error."""

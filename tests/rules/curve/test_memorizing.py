@@ -222,7 +222,7 @@ def test_which_ends_are_remembered() -> None:
 
 
 def test_when_a_step_is_judged() -> None:
-    """At most twelve points after an end, and the one that may be of both epochs; at half of a shorter epoch, from three on."""
+    """Twelve points after an end and the one that may be of both epochs; half of a shorter epoch, from three on."""
     for each, step in ((60, 1330), (20, 510), (10, 260), (4, 120)):
         rows = [TrainObservation(10 * i, i / each, _stairs(0.2)((i - 0.5) / each)) for i in range(1, 4 * each + 1)]
         assert [one.step for one in _findings(rows)] == [step]

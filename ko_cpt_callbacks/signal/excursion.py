@@ -253,7 +253,7 @@ def mega_batch(levels: Sequence[float], level: float, shift: float, *, declared:
     lately = levels[-limits.WINDOW :]
     if declared and lately:
         low, high = min(lately), max(lately)
-        if abs(2 * level - low - high) < (1 + 2 * limits.SAW_BEYOND) * (high - low):
+        if low < level < high:
             return True
     aside = [(level - one) / shift for one in levels]  # 1 where it is from, 0 where it goes
     at = next((i for i in reversed(range(len(aside))) if aside[i] <= limits.MEGA_BATCH_AT), 0)

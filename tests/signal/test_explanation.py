@@ -62,13 +62,19 @@ def test_a_jump_back_to_where_the_loss_drifted_from() -> None:
     assert not mega_batch([], 2.8, 0.3, declared=False)
 
 
-@pytest.mark.parametrize(("level", "told"), [(2.94, True), (2.96, False), (2.16, True), (2.14, False)])
+@pytest.mark.parametrize(("level", "told"), [(2.79, True), (2.81, False), (2.31, True), (2.29, False)])
 def test_rows_that_the_arguments_say_are_grouped(level: float, told: bool) -> None:
-    """Explain each level among those of the last fifty points, or beyond them by 0.3 of their range."""
+    """Explain each level among those of the last fifty points."""
     levels = [9.0, *(2.3 + 0.5 * i / 49 for i in range(50))]
     assert mega_batch(levels, level, 5.0, declared=True) is told
     assert not mega_batch(levels, level, 5.0, declared=False)
     assert not mega_batch([], level, 5.0, declared=True)
+
+
+@pytest.mark.parametrize(("away", "told"), [(0.79, True), (0.81, False)])
+def test_how_far_off_it_may_have_been(away: float, told: bool) -> None:
+    """By the median of the levels since then 0.8 of the jump: a spike leaves its level at once, and is at 1."""
+    assert mega_batch([2.0, 2.5, *[2.5 - 0.5 * away] * 9], 2.5, 0.5, declared=False) is told
 
 
 def test_how_near_the_level_was_and_how_far_before_that() -> None:

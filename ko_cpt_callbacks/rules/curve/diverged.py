@@ -123,7 +123,7 @@ class Diverged(Rule):
             return None if eases else "staying"
         lately = after[-self.swinging :]
         away = [loss > lowest + needed for loss in lately]
-        mostly = sum(away) >= limits.DIVERGED_MOSTLY * self.swinging and sum(away[-8:]) >= limits.DIVERGED_LATELY
+        mostly = sum(away) >= limits.DIVERGED_MOSTLY * self.swinging
         full = mostly and len(lately) == self.swinging
         return "swinging" if full and _swung(lately, limits.DIVERGED_SWUNG * (max(lately) - lowest)) else None
 

@@ -72,7 +72,7 @@ class LevelShift(Rule):
     @property
     def wakes(self) -> Wakes:
         """A row at which the level has moved, or a shift or a seam waits to be judged."""
-        far = partial(moved, points=(self.few, self.many), noises=limits.SHIFT_MOVED * self.jitters)
+        far = partial(moved, points=(self.few, self.many), noises=0.5 * self.jitters)
         return Wakes((began_anew, far), open=("doubt", "seam"))
 
     def initial(self) -> LevelShiftState:
@@ -102,9 +102,7 @@ class LevelShift(Rule):
             if state.mega_batch and 0 < shift / state.mega_batch < 2:
                 return state, ()
             # A fall may end a first mega-batch wherever it leads: a young run's own fall hides the drift.
-            early = start <= (limits.MEGA_BATCH_EARLY if shift > 0 else limits.MEGA_BATCH_LONGEST + 1)
-            drift = levels[-1] - levels[-limits.MEGA_BATCH_WAIT :][0]
-            if early or (shift < 0 and drift > -limits.MEGA_BATCH_DRIFT * shift):
+            if start <= (limits.MEGA_BATCH_EARLY if shift > 0 else limits.MEGA_BATCH_LONGEST + 1):
                 return replace(state, doubt=(values, start)), ()
             return state, self._said(signals, values)
         if state.doubt is None:
@@ -138,8 +136,6 @@ class LevelShift(Rule):
         losses, jitter = window.losses, window.jitter
         if len(losses) < count + limits.SHIFT_LEAST or jitter is None:
             return None
-        if abs(middles[-1] - middles[-count - 2]) < limits.SHIFT_MOVED * self.jitters * jitter:
-            return None  # what follows would find the same, at ten times the cost
         before, after = losses[: -count - 1], losses[-count:]
         noise = curved_noise(before)
         local = losses[-count - 1 - limits.SHIFT_BEFORE :]

@@ -36,8 +36,7 @@ class LossSpike(Rule):
     info: ClassVar[RuleInfo] = RuleInfo("loss-spike", (Severity.WARNING,), (TrainObservation,), place=100)
 
     one_noises: float = limits.SPIKE_ONE_NOISES
-    few_noises: float = limits.SPIKE_FEW_NOISES
-    many_noises: float = limits.SPIKE_MANY_NOISES
+    noises: float = limits.SPIKE_NOISES
     more: float = limits.SPIKE_MORE
     dips: float = limits.SPIKE_DIPS
     least_nats: float = limits.SPIKE_LEAST_NATS
@@ -83,11 +82,10 @@ class LossSpike(Rule):
 
     def needed(self, rise: Rise, count: int) -> float:
         """The height that a rise must have, in nats, after so many points of the run."""
-        few = rise.points <= limits.SPIKE_FEW
-        noises = self.few_noises if few else self.many_noises
+        noises = self.noises
         if rise.points == 1:  # the more points there are, the farther off is the farthest
             noises = self.one_noises * (1 + self.more * max(log2(count / limits.SPIKE_MORE_FROM), 0.0))
-        far = limits.SPIKE_FAR * rise.far if few else 0.0
+        far = limits.SPIKE_FAR * rise.far if rise.points <= limits.SPIKE_FEW else 0.0
         least = max(noises * rise.noise, self.least_nats, self.dips * rise.dip, far)
         if len(rise.before) < 2 * limits.ENOUGH:
             least = max(least, self.early_nats)

@@ -178,7 +178,7 @@ def _rise(**changes: Any) -> Rise:
         ({"points": 3, "far": 0.3}, 0.7 * 0.3),
         ({"points": 4, "far": 0.3}, 0.08),
         ({"points": 4, "dip": 0.1}, 0.25),
-        ({"points": 4, "noise": 0.1}, 6.8 * 0.1),
+        ({"points": 4, "noise": 0.1}, 7.4 * 0.1),
         ({"points": 4, "noise": 0.001}, 0.08),
         ({"window": 11}, 0.65),
         ({"window": 12}, 9.2 * 0.01),
@@ -207,6 +207,14 @@ def test_how_high_a_point_must_be_among_many() -> None:
     for count, times in ((64, 1.0), (128, 1.0), (256, 1.05), (1024, 1.15)):
         assert RULE.needed(_rise(noise=0.1), count) == pytest.approx(9.2 * 0.1 * times)
     assert RULE.needed(_rise(points=2, noise=0.1), 1024) == pytest.approx(7.4 * 0.1)
+
+
+@pytest.mark.parametrize(("height", "said"), [(0.79, 0), (0.81, 1)])
+def test_how_high_a_rise_must_be_where_an_epoch_ends(height: float, said: int) -> None:
+    """0.8 nats; of a point in the middle of an epoch any of this size is a spike."""
+    losses = [2.5 + (height if i == 100 else 0.0) for i in range(200)]
+    assert len(findings(RULE, rows(losses, epochs=2.0))) == said
+    assert len(findings(RULE, rows(losses, epochs=0.9))) == 1
 
 
 def test_steps_going_back_begin_anew() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 from ko_cpt_callbacks.run.fold import ATTEMPT
 from ko_cpt_callbacks.run.observation import SetupObservation
@@ -118,10 +118,7 @@ class Watch:
         losses, since, low = recent.losses, self.since + 1, self.low
         middle = median(losses[-limits.SHORT:])
         if since >= 2 and (low is None or middle < low.level):
-            # Points that have already left are in the window.
-            most = None if low is None or low.noise is None else limits.LOW_NOISE * low.noise
-            noise = recent.noise if most is None or recent.noise is None else min(recent.noise, most)
-            low = Low(middle, noise, since, recent.steps[-1])
+            low = Low(middle, recent.noise, since, recent.steps[-1])
         rise, ended = self._risen(recent, past) if self.rise is None else self._goes_on(self.rise, recent)
         return Watch(
             since, losses[0] if since == 1 else self.first, (*self.middles, middle)[-limits.MIDDLES :], low, rise,
@@ -133,29 +130,30 @@ class Watch:
         normal = _normal(past) if self.since else None
         if normal is None:
             return None, None
-        loss, earlier = recent.losses[-1], recent.losses[:-1]
-        height, noise = loss - normal.high, normal.noise
-        band = limits.BAND * (1 + limits.BAND_FEW / len(earlier))
-        if height <= band * (noise if normal.steep else min(noise, 2.0 * (past.jitter or noise))):
+        loss, earlier, (high, noise) = recent.losses[-1], recent.losses[:-1], normal
+        height, band = loss - high, limits.BAND * (1 + limits.BAND_FEW / len(earlier))
+        if height <= band * min(noise, 2.0 * (past.jitter or noise)):
             return None, None
         if len(earlier) > limits.STRAIGHT:
             noise = max(noise, fitted(earlier).noise)
-        if len(earlier) >= limits.BENT:  # around a line through a curve points are farther off than their noise
+        if len(earlier) >= limits.ENOUGH:  # around a line through a curve points are farther off than their noise
             bent = curved_noise(earlier)
-            noise = min(noise, bent) if bent < limits.BENT_LESS * noise or normal.steep else noise
-        if height <= band * noise:
-            return None, None
-        return Rise(normal.high, noise, earlier, (loss,)), None
+            noise = bent if bent < limits.BENT_LESS * noise else noise
+        return (Rise(high, noise, earlier, (loss,)) if height > band * noise else None), None
 
     def _goes_on(self, rise: Rise, recent: Recent) -> tuple[Rise | None, Rise | None]:
         """The rise after one more point: it goes on, has ended, or is given up."""
         loss = recent.losses[-1]
-        if loss - rise.base <= max(limits.BACK_NOISES * rise.noise, limits.BACK * rise.height):
+        if loss - rise.base <= limits.BACK * rise.height:
             return None, rise
         return (replace(rise, after=(*rise.after, loss)) if rise.points < limits.LONGEST_RISE else None), None
 
 
-def _normal(past: Recent) -> Normal | None:
+def _normal(past: Recent) -> tuple[float, float] | None:
+    """What the window showed before a point: its level and the noise of one point.
+
+    The level is the line's at its end, going up if it does, or the short median, whichever is higher.
+    """
     losses, n = past.losses, len(past.losses)
     if past.line is None or past.noise is None:
         if n < limits.NORMAL_LEAST:
@@ -164,17 +162,9 @@ def _normal(past: Recent) -> Normal | None:
         last = losses[-4:]
         slope = min(last[-1] - last[0], 0.0) / (len(last) - 1)
         flat = [loss - slope * i for i, loss in enumerate(last)]
-        return Normal(max(last[-1], median(last)), max(max(flat) - min(flat), limits.QUIET))
-    (level, slope), tail = past.line, median(losses[-limits.SHORT:])
-    if slope < -limits.STEEP * (past.jitter or past.noise):
-        # The last five are behind a curve that falls so fast, and a line through more of them is beside it.
-        last = losses[-9:]
-        third = len(last) // limits.THIRDS
-        lately = (median(last[-third:]) - median(last[:third])) / (len(last) - third)
-        noise = min(past.noise, curved_noise(losses))
-        if lately < -limits.STEEP * noise:
-            return Normal(max(tail + limits.STEEP_AHEAD * lately, min(losses[-3:])), noise, True)
-    return Normal(max(level + max(slope, 0.0), tail), past.noise)
+        return max(last[-1], median(last)), max(max(flat) - min(flat), limits.QUIET)
+    level, slope = past.line
+    return max(level + max(slope, 0.0), median(losses[-limits.SHORT:])), past.noise
 
 
 IDLE: Final = Watch()
@@ -274,15 +264,3 @@ def first_mega_batch(window: Recent, count: int, levels: Sequence[float], shift:
     ends = after - before <= 2 and after // limits.MEGA_STEPS > before // limits.MEGA_STEPS
     first = ends and (window.epochs[-count] or 0.0) <= 1
     return first and shift > 0 and max(levels) - levels[-1] > (1 - limits.MEGA_BATCH_AT) * shift
-
-
-class Normal(NamedTuple):
-    """What the window showed before a point.
-
-    ``high``: the line at its end, going up if it does, or the short median, whichever is higher; ``noise``: of one
-    point; ``steep``: the level has come down by more than its noise in a few points.
-    """
-
-    high: float
-    noise: float
-    steep: bool = False

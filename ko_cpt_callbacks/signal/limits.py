@@ -63,22 +63,10 @@ BAND_FEW: Final = 4
 """Points. Their share of the window's makes the band wider: noise of few is badly known. Chosen, not measured."""
 NORMAL_LEAST: Final = 3
 """Points before which no level is normal. Chosen, not measured."""
-STEEP_AHEAD: Final = 1.6
-"""Points by which a steep level goes on: a short median is two behind. Chosen, not measured."""
 BENT_LESS: Final = 0.8
 """Share of the noise around a line below which that of second differences is believed. Chosen, not measured."""
-BACK_NOISES: Final = 2.5
-"""Noises above its base at which any rise is over. Chosen, not measured."""
-LOW_NOISE: Final = 1.5
-"""Times the noise of the lowest level before that of a lower one is, at most. Chosen, not measured."""
 STRAIGHT: Final = 40
 """Points from which on the whole window tells the noise. Chosen, not measured."""
-
-STEEP: Final = 0.5
-"""Noises per point by which a level that falls is steep. Chosen, not measured."""
-
-BENT: Final = 8
-"""Points from which on differences tell the noise better than a line where the curve bends. Chosen, not measured."""
 
 LONGEST_RISE: Final = 30
 """Points after which a rise is no spike any more. Chosen, not measured."""

@@ -53,15 +53,6 @@ def test_a_rise_that_lasts_is_given_up() -> None:
     assert watches[85].rise is None
 
 
-def test_the_band_follows_a_steep_curve() -> None:
-    """On a curve that falls by several noises a point the level is where it was going, not the last five points'."""
-    losses = [3.0 + 4.0 * math.exp(-i / 10) + e for i, e in enumerate(noisy(40, 0.01))]
-    losses[15] += 0.6
-    (ended,) = [one.ended for one in _watches(rows(losses)) if one.ended]
-    assert ended.after == (losses[15],)
-    assert ended.base == pytest.approx(losses[14], abs=0.15)
-
-
 def test_the_lowest_level() -> None:
     """A short median, its step, and the noise of its time."""
     low = _watches(rows(falling(200)))[-1].low
@@ -139,21 +130,12 @@ def test_the_band_of_the_first_points() -> None:
 
 
 def test_the_level_of_a_window() -> None:
-    """The line's end and one point more where it rises, or the last five points; where it falls by half a jitter a
-    point, where it was going."""
-    steep = [2.0 + 0.1 * (29 - i) for i in range(30)]
+    """The line's end and one point more where it rises, or the last five points."""
     for told, base in (
         ({}, 2.5), ({"line": (2.5, 0.1)}, 2.6), ({"line": (2.3, 0.0)}, 2.5), ({"line": (2.5, -0.009)}, 2.5),
     ):  # fmt: skip
         rise = _add(FLAT, 4.0, **told).rise  # type: ignore[arg-type]
         assert rise is not None and rise.base == pytest.approx(base)
-    for jitter, base in ((0.19, 2.04), (0.21, 2.2)):
-        rise = _add(steep, 4.0, line=(2.0, -0.1), noise=0.01, jitter=jitter).rise
-        assert rise is not None and rise.base == pytest.approx(base)
-    rise = _add(steep, 4.0, line=(2.0, -0.1), noise=0.19, jitter=None).rise
-    assert rise is not None and rise.base == pytest.approx(2.04)
-    for loss, rises in ((2.0498, False), (2.0506, True)):
-        assert (_add(steep, loss, line=(2.0, -0.1), noise=0.01, jitter=0.01).rise is not None) is rises
 
 
 def test_what_a_rise_remembers() -> None:
@@ -182,12 +164,9 @@ def test_a_rise_goes_on() -> None:
 
 
 def test_the_noise_of_the_lowest() -> None:
-    """That of its time, and no more than half as much again as at the lowest before."""
+    """That of its time."""
     low = Low(2.5, 0.01, 10, 100)
-    for now, noise in ((0.05, 0.015), (0.012, 0.012)):
-        found = _add([2.0] * 30, 2.0, now=now, low=low).low
-        assert found is not None
-        assert (found.level, found.noise, found.index) == (2.0, pytest.approx(noise), 101)
+    assert _add([2.0] * 30, 2.0, now=0.05, low=low).low == Low(2.0, 0.05, 101, 30)
     assert _add([2.6] * 30, 2.6, low=low).low is low
     first = _add([2.0, 2.5], 2.4, jitter=None, since=2).low
     assert first is not None and first.level == 2.4
@@ -218,22 +197,16 @@ def test_a_seam_begins_anew() -> None:
 
 @pytest.mark.parametrize(("share", "back"), [(0.32, False), (0.28, True)])
 def test_when_a_rise_is_back(share: float, back: bool) -> None:
-    """At the first point that is no higher than three tenths of the peak above the level; of a small one, than 2.5
-    noises."""
+    """At the first point that is no higher than three tenths of the peak above the level."""
     (peak,) = [one.rise for one in _watches(_flat({60: 1.0}, points=61)) if one.rise]
     seen = [*_flat({60: 1.0}, points=61), TrainObservation(620, loss=peak.base + share * peak.height)]
     assert (_watches(seen)[-1].ended is not None) is back
-    small = peak.base + 7.0 * peak.noise
-    for noises, ends in ((2.6, False), (2.4, True)):
-        seen = [*_flat({}, points=60), TrainObservation(610, loss=small)]
-        seen.append(TrainObservation(620, loss=peak.base + noises * peak.noise))
-        assert (_watches(seen)[-1].ended is not None) is ends
 
 
 def test_as_high_as_where_a_rise_is_over() -> None:
     """Is over."""
-    rise = Rise(2.0, 0.5, (2.0,) * 30, (4.0,))
-    assert _add(FLAT, 3.25, rise=rise).ended is rise
+    rise = Rise(2.0, 0.5, (2.0,) * 30, (12.0,))
+    assert _add(FLAT, 5.0, rise=rise).ended is rise
 
 
 def test_the_first_level_is_that_of_two_points() -> None:
@@ -241,18 +214,3 @@ def test_the_first_level_is_that_of_two_points() -> None:
     lows = [one.low for one in _watches(rows([2.5, 2.4, 2.3, 2.6]))]
     assert lows[0] is None
     assert [(low.index, low.step) for low in lows if low] == [(2, 20), (3, 30), (3, 30)]
-
-
-def test_where_a_steep_level_goes() -> None:
-    """By the first and the last three of nine points, from the last short median on; never below the last three."""
-    last_ten = [2.72, 2.8, 2.7, 2.65, 2.5, 2.4, 2.35, 2.2, 2.1, 2.0]
-    steep: dict[str, Any] = {"line": (2.0, -0.1), "noise": 0.01, "jitter": 0.01}
-    rise = _add([*(4.72 - 0.1 * i for i in range(20)), *last_ten], 4.0, **steep).rise
-    assert rise is not None
-    assert rise.base == pytest.approx(2.2 + 1.6 * (2.1 - 2.7) / 6)
-    flatter = [2.9, 2.8, 2.7, 2.6, 2.3, 1.99, 2.0, 2.01, 2.02]
-    rise = _add([*(5.0 - 0.1 * i for i in range(21)), *flatter], 4.0, **steep).rise
-    assert rise is not None and rise.base == 2.0
-    # What has come to rest goes nowhere: its level is the line's, which is still on its way down.
-    rise = _add([*(4.1 - 0.1 * i for i in range(21)), *[2.0] * 9], 4.0, line=(2.2, -0.1), noise=0.01, jitter=0.01).rise
-    assert rise is not None and rise.base == 2.2

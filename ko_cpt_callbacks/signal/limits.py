@@ -74,9 +74,6 @@ LONGEST_RISE: Final = 30
 BACK: Final = 0.3
 """Share of its height at which a rise is over. Chosen, not measured."""
 
-JUMP_AT_ONCE: Final = 0.6
-"""Share of a jump that comes between two points. Chosen, not measured."""
-
 SEAM_ROWS: Final = 6
 """Rows after the first sign of another run in which others belong to it. Chosen: a second warm-up takes three."""
 

@@ -88,9 +88,10 @@ class Diverged(Rule):
         variant = "rising" if soars else self._variant(losses[-points - 1 :], middles, lowest, height, needed, huge)
         if variant == "staying" and (shift := self._shift(losses, height)) is not None:
             return replace(state, shifted=(low, shifted + shift)), ()
-        if variant is None or paces_differ(window.paces, min(points, limits.NEAR)):
+        if variant is None or paces_differ(window.paces, limits.NEAR):
             return state, ()
-        if _within_mega_batch(signals, low, points):
+        levels, size, declared = middles[: -points - 1], middles[-1] - low.level, signals.groups_by_length
+        if mega_batch(levels, middles[-1], size, declared=declared):
             return state, ()
         if _improves(signals.evaluations, low, lowest + self.beside * height):
             return state, ()
@@ -141,14 +142,6 @@ class Diverged(Rule):
         late = median(losses[-limits.SHORT :]) - landed
         least, most = limits.DIVERGED_SHIFT_SHARE
         return size if least * height < size < most * height and late < limits.DIVERGED_SHIFT_STILL * size else None
-
-
-def _within_mega_batch(signals: Signals, low: Low, points: int) -> bool:
-    """Whether rows grouped by length explain the rise: it came at once, to where the loss drifted from."""
-    levels, losses = signals.watch.middles, signals.window.losses[-points - 1 :]
-    size, declared = levels[-1] - low.level, signals.groups_by_length
-    at_once = max((b - a for a, b in zip(losses, losses[2:], strict=False)), default=0.0) > limits.JUMP_AT_ONCE * size
-    return (declared or at_once) and mega_batch(levels[: -points - 1], levels[-1], size, declared=declared)
 
 
 def _improves(evaluations: Evaluations, low: Low, level: float) -> bool:

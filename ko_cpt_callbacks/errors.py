@@ -15,7 +15,12 @@ monitor must not end a run that it was only asked to watch.
 
 from __future__ import annotations
 
-__all__ = ["BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text", "near_miss",
+]  # fmt: skip
 
 
 class KoCPTError(Exception):
@@ -52,3 +57,14 @@ def error_text(error: BaseException, most: int = 500) -> str:
     except Exception:
         text = type(error).__name__
     return text if len(text) <= most else f"{text[:most]} ..."
+
+
+def near_miss(found: object, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known word that was probably meant; None where none is near.
+
+    Args:
+        found: What stands in its place.
+        known: The words that there are.
+        likeness: How alike the two are at least, from 0 to 1, as difflib counts it.
+    """
+    return next(iter(difflib.get_close_matches(str(found), list(known), 1, likeness)), None)

@@ -17,7 +17,6 @@ before something asks for a group, and each group is asked for once in a process
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from ko_cpt_callbacks.errors import ConfigurationError, error_text
+from ko_cpt_callbacks.errors import ConfigurationError, error_text, near_miss
 
 __all__ = ["BASELINES", "MESSAGES", "OUTPUTS", "RECIPES", "RULES", "Plugin", "folder_file", "plugins"]
 
@@ -104,8 +103,8 @@ def folder_file(module: Any, name: str) -> Path:
     path = Path(str(folder.joinpath(name)))
     if not path.is_file():
         there = [item.name for item in folder.iterdir()]
-        near = difflib.get_close_matches(name, there, 1)
-        hint = f". Did you mean {near[0]}?" if near else ""
+        near = near_miss(name, there)
+        hint = "" if near is None else f". Did you mean {near}?"
         raise ConfigurationError(f"found no file {name} in {getattr(module, '__name__', module)}, expected one{hint}")
     return path
 
@@ -122,7 +121,7 @@ def _declared() -> tuple[EntryPoint, ...]:
         return ()
     for entry in every:
         if entry.group not in _GROUPS:
-            near = difflib.get_close_matches(entry.group, _GROUPS, 1, 0.0)[0]
+            near = near_miss(entry.group, _GROUPS, 0.0)
             _log.warning(
                 "Plugin %s: %s is left out: found the group %s, expected one of %s. Did you mean %s?",
                 _package(entry),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.comparison import compare, same_run
 from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
-from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError, near_miss
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
@@ -206,8 +205,8 @@ def _chosen(run: ComparedRun, only: str | None) -> Sequence[ComparedSet]:
     for name in (only, keys.key("eval", only)):
         if name in known:
             return (known[name],)
-    near = difflib.get_close_matches(only, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = near_miss(only, known)
+    hint = "" if near is None else f"; did you mean {near}?"
     listed = ", ".join(known) or "none: it was never evaluated"
     raise ConfigurationError(f"--set: found {only!r}, expected a set of {run.path} ({listed}){hint}")
 

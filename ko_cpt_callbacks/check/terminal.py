@@ -5,7 +5,6 @@ On any stream there is.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
-from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTError, RecipeError, near_miss
 from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES
 from ko_cpt_callbacks.messages.formatter import WIDTH
 from ko_cpt_callbacks.messages.terminal import encodable, printable, wrapped
@@ -49,8 +48,8 @@ def one_of(option: str, value: str | None, known: Sequence[str]) -> None:
     """
     if value is None or value in known:
         return
-    near = difflib.get_close_matches(value, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    near = near_miss(value, known)
+    hint = "" if near is None else f"; did you mean {near}?"
     raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
 
 

@@ -20,9 +20,8 @@ import typer
 from typer.core import TyperCommand
 
 from ko_cpt_callbacks.check.terminal import guarded, printable_lines
-from ko_cpt_callbacks.errors import ConfigurationError, error_text
+from ko_cpt_callbacks.errors import ConfigurationError, error_text, near_miss
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile

@@ -20,7 +20,8 @@ from ko_cpt_callbacks.compare.baseline import (
 from ko_cpt_callbacks.compare.figure import FORMULAS, OVER_MANY, read_printed
 from ko_cpt_callbacks.compare.schema import BaselineFile, Figure, Value, figures_of
 from ko_cpt_callbacks.compare.stage import NOT_STATED, Trains
-from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.errors import near_miss
+from ko_cpt_callbacks.yaml.mistake import Key, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes
 
 # What a value of the file and one that is compared with call by one name.

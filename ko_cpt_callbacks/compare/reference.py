@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import PRETRAINING, Baseline, BaselineStage, BaselineValue
 from ko_cpt_callbacks.compare.value import Reason
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.run.retention import is_retention
 from ko_cpt_callbacks.watch.argument import AUTO, BaselineData
@@ -72,7 +71,7 @@ def checked_stage(baseline: Baseline, stage: str | None) -> str | None:
     names = [item.name for item in baseline.stages]
     if stage in names:
         return stage
-    near = next(iter(difflib.get_close_matches(stage, names, 1)), None)
+    near = near_miss(stage, names)
     hint = "" if near is None else f" Did you mean {near!r}?"
     raise ConfigurationError(
         f"stage: found {stage!r}, expected a stage of baseline {baseline.id!r} ({', '.join(names) or 'it has none'}) "

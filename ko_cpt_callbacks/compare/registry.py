@@ -16,10 +16,10 @@ from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency
 from ko_cpt_callbacks.compare.entry import Entry, disagreements
 from ko_cpt_callbacks.compare.schema import BaselineFile
 from ko_cpt_callbacks.compare.stage import NOT_STATED
-from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, near_miss
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.watch.argument import BaselineData
-from ko_cpt_callbacks.yaml.mistake import Mistake, near_miss, one_each, shape_mistakes, shown
+from ko_cpt_callbacks.yaml.mistake import Mistake, one_each, shape_mistakes, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, leaves, read_document, read_text
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"

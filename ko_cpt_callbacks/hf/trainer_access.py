@@ -7,7 +7,6 @@ does: it belongs to the ``CallbackHandler``. This module is the only one that kn
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 import weakref
@@ -21,6 +20,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.run.rows import eval_prefixes
 from ko_cpt_callbacks.watch.target import Target
 
@@ -58,8 +58,8 @@ def unknown_set(targets: Iterable[Target], names: Collection[str]) -> str | None
         named = split == "eval" or split.startswith("eval_") or whole in names
         if split in names or not named:
             continue
-        near = difflib.get_close_matches(whole if whole in names else split, known, 1)
-        meant = near[0] if near else known[0] if len(known) == 1 else None
+        near = near_miss(whole if whole in names else split, known)
+        meant = near or (known[0] if len(known) == 1 else None)
         hint = "" if meant is None else f" Did you mean {str(replace(target, split=meant))!r}?"
         return (
             f"target {str(target)!r}: found the evaluation set {split!r}, expected one of the Trainer's "

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.hf.callback import KoCPTCallback
 from ko_cpt_callbacks.run.alert import ALERTS_VARIABLE
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 __all__ = ["KEY", "Block", "read_block"]
 

@@ -14,14 +14,13 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.model.facts import quantization
 from ko_cpt_callbacks.hf.model.structure import text_config
 from ko_cpt_callbacks.measure.record import is_measured
 from ko_cpt_callbacks.training.hub import said
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 __all__ = [
     "DTYPES",

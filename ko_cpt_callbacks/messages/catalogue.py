@@ -23,7 +23,6 @@ A line of a text that has several is a fact. Templates are those of `ko_cpt_call
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.messages.formatter import Shown, fitted
 from ko_cpt_callbacks.plugin import MESSAGES, Plugin, folder_file, plugins
 
@@ -292,8 +291,8 @@ def language_of(where: str, named: str | None, environment: Mapping[str, str]) -
 
 
 def _expected(language: str) -> str:
-    near = difflib.get_close_matches(str(language).lower()[:2], LANGUAGES, n=1, cutoff=0.5)
-    return f"expected one of {', '.join(LANGUAGES)}" + (f"; did you mean {near[0]}?" if near else "")
+    near = near_miss(str(language).lower()[:2], LANGUAGES, 0.5)
+    return f"expected one of {', '.join(LANGUAGES)}" + ("" if near is None else f"; did you mean {near}?")
 
 
 def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:

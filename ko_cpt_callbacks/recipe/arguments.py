@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.recipe.installed import ARGUMENTS, Kind, installed_arguments, installed_choices, taken_kinds
 from ko_cpt_callbacks.recipe.model_schema import MOST
 from ko_cpt_callbacks.run.observation import finite_number
-from ko_cpt_callbacks.yaml.mistake import Key, is_number, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, is_number, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, mapping
 
 OWN_ARGUMENTS: Final = ("output_dir", "seed", "data_seed", "disable_tqdm", "resume_from_checkpoint", "push_to_hub")

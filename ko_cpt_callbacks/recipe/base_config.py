@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.recipe.family import kind_of, plain_family
 from ko_cpt_callbacks.recipe.installed import causal_families, class_defaults
 from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, mapping, whole
 
 FILE: Final = "config.json"

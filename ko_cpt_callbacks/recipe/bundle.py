@@ -13,10 +13,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, near_miss
 from ko_cpt_callbacks.plugin import RECIPES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.yaml.mistake import near_miss
 from ko_cpt_callbacks.yaml.reading import read_text
 
 MAX_BYTES: Final = 65_536

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.compare.reference import AUTO
 from ko_cpt_callbacks.compare.registry import baseline_ids, find_baseline
-from ko_cpt_callbacks.errors import BaselineError, ConfigurationError
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, near_miss
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.recipe.arguments import argument_mistakes
 from ko_cpt_callbacks.recipe.bundle import bundled_texts
@@ -22,7 +22,7 @@ from ko_cpt_callbacks.rules.registry import known_codes
 from ko_cpt_callbacks.run.observation import finite_number
 from ko_cpt_callbacks.watch.stopping import read_grace, read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
-from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping, whole
 
 _SOURCE: Final = "source"

@@ -11,12 +11,12 @@ from typing import Any, Final
 from ko_cpt_callbacks.compare.reference import bits_of
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.value import Reason
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.messages.catalogue import catalogue
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.run.observation import finite_number
 from ko_cpt_callbacks.signal.limits import CORPUS_PASSES
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 LOWEST_RATE: Final = 1e-6
 HIGHEST_RATE: Final = 1e-2

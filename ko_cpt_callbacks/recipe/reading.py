@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from ko_cpt_callbacks.errors import RecipeError
+from ko_cpt_callbacks.errors import RecipeError, near_miss
 from ko_cpt_callbacks.recipe.base_config import LocalBase
 from ko_cpt_callbacks.recipe.bundle import NAME, WHAT, is_bundled, recipe_text
 from ko_cpt_callbacks.recipe.checks import consistency_mistakes, source_mistakes
@@ -25,7 +25,6 @@ from ko_cpt_callbacks.yaml.mistake import (
     dotted,
     holds_parts,
     known_names,
-    near_miss,
     one_each,
     shape_mistakes,
     shown,

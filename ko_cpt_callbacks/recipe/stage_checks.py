@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.recipe.family import kind_of, linear_paths
 from ko_cpt_callbacks.recipe.installed import causal_families
 from ko_cpt_callbacks.recipe.parameter_count import is_named
-from ko_cpt_callbacks.yaml.mistake import Key, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, entries, mapping, whole
 
 QUANTIZED = ("8-bit", "4-bit")

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Source
 from ko_cpt_callbacks.recipe.text_files import (
@@ -33,7 +34,7 @@ from ko_cpt_callbacks.recipe.text_files import (
     likely_encoding,
     open_unpacked,
 )
-from ko_cpt_callbacks.yaml.mistake import Key, cut, near_miss, shown
+from ko_cpt_callbacks.yaml.mistake import Key, cut, shown
 from ko_cpt_callbacks.yaml.reading import KeyMistake, at, mapping
 
 _LONG_HEAD: Final = 1 << 22

@@ -7,7 +7,6 @@ recipe) is its writer's. A plan whose only stage is ``.`` describes an ordinary 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.errors import UnreadableRunError, near_miss
 from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log, run_place
@@ -255,8 +254,8 @@ def _near(path: Path) -> str:
         return f"; {path.parent} is no folder that can be read" if not path.parent.is_dir() else ""
     if path.name in names:
         return "; it is a link to nothing, or around in a circle; check what it points to"
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else "; expected a run; check the path"
+    near = near_miss(path.name, names)
+    return "; expected a run; check the path" if near is None else f"; did you mean {path.parent / near}?"
 
 
 FORMAT: Final = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import UnreadableRunError
+from ko_cpt_callbacks.errors import UnreadableRunError, near_miss
 from ko_cpt_callbacks.run.file import BOM, STATE_FILE, beside, clip, name_of, read_text
 from ko_cpt_callbacks.run.log.row import Log
 from ko_cpt_callbacks.run.rows import is_closing
@@ -150,8 +149,8 @@ def _found(state: Mapping[str, Any]) -> str:
     shown = ", ".join(clip(name).strip("'\"") for name in list(state)[:_SHOWN_KEYS])
     more = f" and {len(state) - _SHOWN_KEYS} more" if len(state) > _SHOWN_KEYS else ""
     kind = next((kind for name, kind in _OTHER_FILES.items() if name in state), None)
-    near = difflib.get_close_matches(_LOG_HISTORY, [name for name in state if len(name) < 100], n=1)
-    hint = f": {kind}" if kind else f"; did {clip(near[0])} mean {_LOG_HISTORY!r}?" if near else ""
+    near = near_miss(_LOG_HISTORY, [name for name in state if len(name) < 100])
+    hint = f": {kind}" if kind else "" if near is None else f"; did {clip(near)} mean {_LOG_HISTORY!r}?"
     return f"{shown}{more}{hint}"
 
 

@@ -21,8 +21,7 @@ from datasets import (  # type: ignore[import-untyped]
 from datasets.exceptions import DatasetNotFoundError  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 
-from ko_cpt_callbacks.errors import ConfigurationError
-from ko_cpt_callbacks.yaml.mistake import near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.training.data.sources import Source

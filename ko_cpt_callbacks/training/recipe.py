@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.reading import RecipeFile, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
 from ko_cpt_callbacks.watch.spec import recipe_kwargs
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 if TYPE_CHECKING:
     from peft import LoraConfig

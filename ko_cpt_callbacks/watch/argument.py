@@ -7,13 +7,12 @@ What there is is handed in: this room knows no rules.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, Final, TypeAlias
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.messages.catalogue import retired
 from ko_cpt_callbacks.watch.stopping import Patience
 
@@ -158,8 +157,8 @@ def _number(text: str) -> float | None:
 
 
 def _near(found: object, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(found), known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = near_miss(found, known)
+    return "" if near is None else f" Did you mean {near!r}?"
 
 
 AUTO: Final = "auto"

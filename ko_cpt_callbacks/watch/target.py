@@ -13,7 +13,6 @@ Whether a run reached it is decided in `ko_cpt_callbacks.watch.verdict`.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 
 __all__ = ["END", "METRICS", "PRESETS", "TOKENS", "Target", "parse_target", "parse_targets", "refused"]
 
@@ -41,10 +40,6 @@ def refused(where: str, found: str, expected: str, fix: str, near: str | None = 
     """A mistake in five parts, on one line."""
     hint = "" if near is None else f" Did you mean {near!r}?"
     return ConfigurationError(f"target {where}: found {found}, expected {expected}; {fix}.{hint}")
-
-
-def _near(found: str, known: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(found, list(known), 1)), None)
 
 
 def _whole(text: str) -> int | None:
@@ -100,7 +95,7 @@ def _parts(text: str) -> dict[str, Any]:
 
 def _unread(text: str) -> tuple[str, str | None]:
     """The fix and the near miss for a text without the shape of a target."""
-    near = _near(text, PRESETS)
+    near = near_miss(text, PRESETS)
     if near is None and re.fullmatch(r"[\w-]*[A-Za-z][\w-]*", text):
         # A shell takes an unquoted "<3.0@end" for a file to read from.
         return "quote it in a shell ('eval_exact_loss<3.0@end') or name a preset: " + ", ".join(PRESETS), _EXAMPLE
@@ -120,7 +115,7 @@ def _split_and_metric(name: str, text: str) -> tuple[str, str]:
             near = f"{name.removesuffix(other)}{metric}{rest}"
     if near is None:
         known = [*METRICS, *(keys.key("eval", metric) for metric in METRICS)]
-        close = _near(name, known)
+        close = near_miss(name, known)
         near = close and f"{close}{rest}"
     raise refused(
         repr(text), f"metric {name!r}", f"a name that ends in one of {', '.join(METRICS)}", "name one of them", near
@@ -146,7 +141,7 @@ def _options(options: str, text: str) -> dict[str, Any]:
             else:
                 raise ValueError
         except ValueError:
-            near = _near(name, ("confirm", "confidence"))
+            near = near_miss(name, ("confirm", "confidence"))
             raise refused(
                 repr(text), f"option {option!r}", "confirm=N or confidence=C, each once",
                 "write for example ,confirm=2", near and f"{near}=",
@@ -200,7 +195,7 @@ class Target:
         """Checks every value, and brings ``by`` and ``below`` into one form."""
         where = f"{self.split}_{self.metric}"
         if self.metric not in METRICS:
-            near = _OTHER_NAMES.get(self.metric) or _near(str(self.metric), METRICS)
+            near = _OTHER_NAMES.get(self.metric) or near_miss(self.metric, METRICS)
             raise refused(where, f"metric {self.metric!r}", f"one of {', '.join(METRICS)}", "name one of them", near)
         if not isinstance(self.split, str) or not re.fullmatch(r"[^\s<>@,=%]+", self.split):
             raise refused(
@@ -255,7 +250,7 @@ class Target:
         if kind in (_STEP, TOKENS) or _whole(kind) is not None:
             near = f"step:{_whole(kind)}" if _whole(kind) is not None else f"{kind}:1000"
         else:
-            near = {"steps": _STEP, "token": TOKENS}.get(kind) or _near(kind, (END, _STEP, TOKENS)) or END
+            near = {"steps": _STEP, "token": TOKENS}.get(kind) or near_miss(kind, (END, _STEP, TOKENS)) or END
             near = near if near == END else f"{near}:{_whole(count) or 1000}"
         raise refused(where, f"deadline {self.by!r}", _DEADLINES, f"write for example @{near}", f"@{near}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import types
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ko_cpt_callbacks.errors import near_miss
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.yaml.reading import YamlDocument
@@ -74,11 +75,6 @@ def dotted(key: Key) -> str:
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def near_miss(found: str, known: Iterable[str]) -> str | None:
-    """The known word that ``found`` was probably meant to be."""
-    return next(iter(difflib.get_close_matches(found, list(known), n=1)), None)
 
 
 def shown(value: Any) -> str:

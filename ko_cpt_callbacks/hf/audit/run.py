@@ -10,7 +10,6 @@ another callback. Where one of them may, a name is no mistake; at most it is wor
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
@@ -19,6 +18,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from ko_cpt_callbacks import keys
+from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.hf.audit.data import data_mistakes
 from ko_cpt_callbacks.hf.audit.model import model_mistakes
 from ko_cpt_callbacks.hf.model.facts import model_facts, planned_rates
@@ -246,8 +246,7 @@ def looked_up_name(metric: str) -> str:
 def _near(wanted: str, there: list[str]) -> str:
     """The name that was most likely meant: the same number of a set, else the most alike, else the first loss."""
     same = [name for name in there if name.endswith(wanted.removeprefix("eval"))]
-    alike = difflib.get_close_matches(wanted, there, n=1)
-    return (same or alike or there)[0]
+    return same[0] if same else near_miss(wanted, there) or there[0]
 
 
 def _adds_names(trainer: Any) -> set[str]:

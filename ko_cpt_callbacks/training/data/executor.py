@@ -25,12 +25,11 @@ from typing import Any, Final
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.run.file import write_whole
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.shards import ShardMaker, ShardPart, shard_parts
 from ko_cpt_callbacks.workers import Workers, usable_cores
-from ko_cpt_callbacks.yaml.mistake import near_miss
 
 EXECUTORS: Final = ("local", "ray", "slurm")
 _NEEDED: Final = {"ray": "ray", "slurm": "datatrove"}

@@ -177,7 +177,7 @@ class StageFacts:
         trainable: Of them trainable, by `GROUPS`. A matrix of which a gradient hook lets only some rows move
             counts whole: the optimizer holds all of it.
         other: Names of trainable parameters that were not recognised, the first few.
-        notes: Why a word is unknown, as keys of the catalogue's ``readings``.
+        notes: Why a word is unknown: ``blocks-not-found``.
     """
 
     trains: Trains = field(default_factory=Trains)

@@ -9,8 +9,7 @@ A file has these tables:
 * ``[absences.NAME]``: the same of evidence that a run lacks;
 * ``[page]``: lines of the pages in a terminal, by key;
 * ``[reasons]`` of a comparison, ``[labels]`` the same in a few words, ``[notes]`` inside a detail, ``[deltas]`` why a
-  stage's difference is no better than it is, ``[matches]`` how a stage was matched with a baseline's, ``[readings]``
-  why it is unknown what a model trains, ``[words]`` that values are shown by: by code or key;
+  stage's difference is no better than it is, ``[words]`` that values are shown by: by code or key;
 * ``[report]``: the words of the page that ``ko-cpt report`` writes, by key;
 * ``[retired]``: codes of earlier versions, each with the code to write now, or nothing;
 * ``[foreign]``: ``short``, ``detail`` and ``action`` of a finding whose rule's package is not installed here.
@@ -111,8 +110,6 @@ class Catalogue:
     labels: Mapping[str, str]
     notes: Mapping[str, str]
     deltas: Mapping[str, str]
-    matches: Mapping[str, str]
-    readings: Mapping[str, str]
     words: Mapping[str, str]
     report: Mapping[str, str]
     retired: Mapping[str, str]
@@ -311,7 +308,7 @@ def read_catalogue(language: str, tables: Mapping[str, Any]) -> Catalogue:
     for code, table in tables["codes"].items():
         explanations[code], of_code = _code(code, table)
         wordings.update(of_code)
-    lists = ("reasons", "labels", "notes", "deltas", "matches", "readings", "words", "retired", "page", "report")
+    lists = ("reasons", "labels", "notes", "deltas", "words", "retired", "page", "report")
     listed: dict[str, Any] = {name: _one_line_each(tables[name]) for name in lists}
     return Catalogue(
         language,

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import get_args
 
 import pytest
 
 from ko_cpt_callbacks.compare.baseline import (
     Baseline,
     BaselineStage,
-    MatchReason,
     StageMatch,
     matching_stage,
     stage_values,
 )
 from ko_cpt_callbacks.compare.stage import LoraFacts, StageFacts, Trains, stage_name
-from ko_cpt_callbacks.messages.catalogue import catalogue
 
 FULL = Trains("all", "all", "all", "none")
 EMBEDDING = Trains("all", "all")
@@ -193,9 +190,3 @@ def test_stage_values_name_the_baselines_stage() -> None:
     values = stage_values(StageFacts(trains=LORA), EEVE)
     assert (values["baseline_stage"], values["baseline_stage_reason"]) == (None, "several")
     assert values["baseline_stages"] == ["6", "7"]
-
-
-def test_every_reason_has_a_sentence() -> None:
-    """Reasons of a match, and notes of a reading, are in the table of sentences."""
-    assert set(catalogue().matches) == set(get_args(MatchReason))
-    assert all((*catalogue().matches.values(), *catalogue().readings.values()))

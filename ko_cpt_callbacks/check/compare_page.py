@@ -12,6 +12,7 @@ from ko_cpt_callbacks.check.compared_run import ComparedRun, ComparedSet
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.formatter import loss_text, signed_text
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened, wrapped
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.page import PageLine, aligned, state_text, with_error
@@ -162,7 +163,7 @@ def _losses(measured: Measured, said: Catalogue) -> tuple[str, str, str]:
     name = said.line_of("training") if measured.split == "train" else measured.set
     mark = "*" if measured.metric == keys.LOSS and measured.split != "train" else ""
     loss = "" if measured.loss is None else with_error(measured.loss, measured.loss_se) + mark
-    return name, loss, "" if measured.bits_per_byte is None else f"{measured.bits_per_byte:.3f}"
+    return name, loss, "" if measured.bits_per_byte is None else loss_text(measured.bits_per_byte)
 
 
 def _difference(found: Comparison, said: Catalogue) -> tuple[str, str]:
@@ -170,7 +171,7 @@ def _difference(found: Comparison, said: Catalogue) -> tuple[str, str]:
         return "", ""
     unit = said.words[f"short {found.unit}"]
     ends = "" if found.low is None or found.high is None else _ends(found.low, found.high, said)
-    return f"{_signed(found.difference)} {unit}", ends
+    return f"{signed_text(found.difference)} {unit}", ends
 
 
 def _verdict(found: Comparison, said: Catalogue) -> str:
@@ -242,7 +243,7 @@ def _section(title: str, texts: Iterable[str]) -> list[PageLine]:
 def _headline(found: Comparison, said: Catalogue) -> str:
     if found.difference is None or found.unit is None:
         return said.line_of(_OUTCOMES[found.outcome])
-    parts = [_verdict(found, said), _in_unit(_signed(found.difference), found.unit, said)]
+    parts = [_verdict(found, said), _in_unit(signed_text(found.difference), found.unit, said)]
     if found.outcome == "indicative":
         assert found.value is not None and found.reference_low is not None and found.reference_high is not None
         ends = found.value - found.reference_high, found.value - found.reference_low
@@ -270,7 +271,7 @@ def _run_side(measured: Measured, said: Catalogue) -> str:
     if measured.loss is not None:
         parts.append(said.line_of("compared-loss-of", loss=with_error(measured.loss, measured.loss_se)))
     if measured.bytes_per_token is not None:
-        parts.append(said.line_of("compared-reach", reach=f"{measured.bytes_per_token:.2f}"))
+        parts.append(said.line_of("compared-reach", reach=loss_text(measured.bytes_per_token, 2)))
     if measured.quantization not in (None, "none"):
         parts.append(f"{measured.quantization}")
     return " · ".join(parts) or said.label({"code": "no-loss"})
@@ -304,19 +305,19 @@ def _reference_side(found: Comparison, baseline: Baseline, said: Catalogue) -> s
         parts.append(said.line_of("compared-grade", grade=baseline.grade))
     if parts or found.reference is None:
         return " · ".join(parts) or said.line_of("compared-no-figure")
-    return _in_unit(f"{found.reference:.3f}", found.unit or NATS, said)
+    return _in_unit(loss_text(found.reference), found.unit or NATS, said)
 
 
 def _equal(measured: Measured, found: Comparison, baseline: Baseline, said: Catalogue) -> Iterator[str]:
     """At which loss, and at how many bytes per token, the two would be equal."""
     against = f" ({said.line_of('compared-no-verdict')})" if measured.split == "train" else ""
     if found.equal_loss is not None and measured.bytes_per_token is not None:
-        loss, reach = _range(*found.equal_loss, said), f"{measured.bytes_per_token:.2f}"
+        loss, reach = _range(*found.equal_loss, said), loss_text(measured.bytes_per_token, 2)
         yield said.line_of("compared-equal-loss", loss=loss, reach=reach) + against
     if found.equal_bytes_per_token is not None and measured.loss is not None:
-        first, second = (f"{one:.2f}" for one in found.equal_bytes_per_token)
+        first, second = (loss_text(one, 2) for one in found.equal_bytes_per_token)
         low, high = baseline.bytes_per_token_low, baseline.bytes_per_token_high
-        text = said.line_of("compared-equal-reach", reach=first, loss=f"{measured.loss:.3f}")
+        text = said.line_of("compared-equal-reach", reach=first, loss=loss_text(measured.loss))
         if first != second and low is not None and high is not None:
             ends = {"low": f"{low:.3f}", "high": f"{high:.3f}", "other": second}
             text += said.line_of("compared-equal-two", **ends)
@@ -342,14 +343,10 @@ def _in_unit(value: str, unit: str, said: Catalogue) -> str:
     return said.line_of("compared-bits" if unit == BITS else "compared-nats", value=value)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.1e}" if value else "0.000"
-
-
 def _ends(low: float, high: float, said: Catalogue) -> str:
-    return said.line_of("compared-range", low=_signed(low), high=_signed(high))
+    return said.line_of("compared-range", low=signed_text(low), high=signed_text(high))
 
 
 def _range(low: float, high: float, said: Catalogue) -> str:
-    ends = f"{low:.3f}", f"{high:.3f}"
+    ends = loss_text(low), loss_text(high)
     return ends[0] if ends[0] == ends[1] else said.line_of("compared-range", low=ends[0], high=ends[1])

@@ -15,10 +15,11 @@ from typing import Final
 
 from ko_cpt_callbacks.check.runs import RunRow
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.formatter import loss_text
 from ko_cpt_callbacks.messages.terminal import columns, printable, shortened
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.page import PageLine, aligned_rows, loss_text, verdict_line, with_error
+from ko_cpt_callbacks.run.page import PageLine, aligned_rows, verdict_line, with_error
 
 __all__ = ["as_csv", "as_github", "as_markdown", "table_of_runs"]
 

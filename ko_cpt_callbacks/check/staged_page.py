@@ -16,6 +16,7 @@ from ko_cpt_callbacks.check.terminal import page_width, print_lines
 from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text, signed_text
 from ko_cpt_callbacks.messages.terminal import columns, printable, wrapped
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding
@@ -25,8 +26,6 @@ from ko_cpt_callbacks.run.page import (
     PageLine,
     aligned,
     listed,
-    loss_text,
-    perplexity_text,
     to_do,
     verdict_line,
     with_error,
@@ -102,7 +101,7 @@ def _row(
         "" if hours is None else f"{hours:.2f}",
         *_losses(None if seen is None else seen.last, said),
         _change(delta, said),
-        "" if beside is None else f"{beside.difference:+.3f}",
+        "" if beside is None else signed_text(beside.difference),
         _verdict(judgement, split, delta, said, retention=retention),
     ]
 
@@ -116,7 +115,7 @@ def _losses(point: EvalPoint | None, said: Catalogue) -> tuple[str, str, str]:
     mark = "" if point.metric == keys.EXACT_LOSS else "*"
     return (
         with_error(point.value, point.se) + mark,
-        perplexity_text(point.ppl),
+        "" if point.ppl is None else perplexity_text(point.ppl),
         "" if bits is None else loss_text(bits),
     )
 

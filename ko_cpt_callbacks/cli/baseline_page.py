@@ -15,7 +15,9 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import GRADES, PRETRAINING, Baseline, BaselineValue
 from ko_cpt_callbacks.compare.entry import Entry
 from ko_cpt_callbacks.compare.stage import NOT_STATED
+from ko_cpt_callbacks.messages.formatter import loss_text
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.run.page import with_error
 
 __all__ = [
     "GROUPS",
@@ -64,7 +66,7 @@ class FigureRange:
     texts: int
 
     def __str__(self) -> str:
-        low, high = f"{self.low:.3f}", f"{self.high:.3f}"
+        low, high = loss_text(self.low), loss_text(self.high)
         return low if low == high else f"{low}–{high}"
 
 
@@ -87,7 +89,7 @@ def cells(baseline: Baseline) -> tuple[str, str, str, str, str, str]:
 
 def value_text(value: BaselineValue) -> str:
     """A figure with its unit and what is known of its error."""
-    text = f"{value.value:.3f}" if value.se is None else f"{value.value:.3f} ± {value.se:.3f}"
+    text = with_error(value.value, value.se)
     if value.seed_sd is not None:
         text = f"{value.value:.5f} (sd {value.seed_sd:.2g} of {value.seeds} seeds)"
     if value.rounding:

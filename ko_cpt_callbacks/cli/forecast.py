@@ -269,8 +269,10 @@ def _lines(
         yield "  " + said.line_of("forecast-family", runs=found.family)
     elif found.apart is not None:
         yield "  " + said.line_of("forecast-family-withheld", why=str(found.apart))
+    # A probability is one of a target: where none was asked for, none is missing.
+    name = "forecast-withheld" if reached else "forecast-why" if found.median is None else "forecast-doubt"
     for doubt in found.withheld:
-        yield "  " + said.line_of("forecast-withheld", why=said.line_of(f"withheld-{doubt}"))
+        yield "  " + said.line_of(name, why=said.line_of(f"withheld-{doubt}"))
     for one in reached:
         if one.odds is not None:
             name = "forecast-target" if one.step is None else "forecast-target-step"

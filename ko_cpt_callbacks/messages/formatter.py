@@ -32,7 +32,9 @@ from typing import Any, Final
 
 from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, shortened_list
 
-__all__ = ["WIDTH", "Shown", "fitted", "placeholders", "with_particles"]
+__all__ = [
+    "WIDTH", "Shown", "fitted", "loss_text", "perplexity_text", "placeholders", "signed_text", "with_particles",
+]  # fmt: skip
 
 WIDTH: Final = 140
 """Terminal columns of a finding's line, at most."""
@@ -116,15 +118,13 @@ class Shown:
         if self.compact and abs(value) >= _COMPACT:
             value, kind = value * (100 if kind == "percent" else 1), f"compact-{kind}"
         if kind == "signed":
-            # A difference that is not zero must not read as zero.
-            short = abs(value) >= 0.0005
-            return f"{value:+.2e}" if abs(value) >= _LONG else f"{value:+.3f}" if short else _tiny(value)
+            return signed_text(value)
         if kind == "percent":
             return _percent(value)
         if kind == "loss":
-            return f"{value:.3f}" if abs(value) < _LONG else _scientific(value)
+            return loss_text(value)
         if kind == "ppl":
-            return _perplexity(value)
+            return perplexity_text(value)
         if kind == "n":
             shown = f"{value:,}" if abs(value) < _LONGER else _scientific(value)
             one, _, many = words.partition("|")
@@ -137,8 +137,24 @@ class Shown:
         return format(value, kind)
 
 
-def _tiny(value: float) -> str:
-    return f"{value:+.1e}" if value else "0.000"
+def loss_text(value: float, decimals: int = 3) -> str:
+    """A loss, bits per byte, or another number with so many decimals, which never fills a line."""
+    return f"{value:.{decimals}f}" if abs(value) < _LONG else _scientific(value)
+
+
+def signed_text(value: float) -> str:
+    """A difference with its sign and 3 decimals; one that is not zero does not read as zero."""
+    if abs(value) >= _LONG:
+        return f"{'+' if value > 0 else ''}{_scientific(value)}"
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.1e}" if value else "0.000"
+
+
+def perplexity_text(value: float) -> str:
+    """A perplexity with 3 significant digits."""
+    if abs(value) >= 1e9:
+        return _scientific(value)
+    # "g" would show 1234 as 1.23e+03.
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _scientific(value: float) -> str:
@@ -153,13 +169,6 @@ def _percent(value: float) -> str:
     shown = f"{number:.3g}" if abs(value) < 10 else f"{number:,.0f}"
     # 99.99 % is not 100 %.
     return f"{number:.6g} %" if shown == "100" and value != 1 else f"{shown} %"
-
-
-def _perplexity(value: float) -> str:
-    if abs(value) >= 1e9:
-        return _scientific(value)
-    # "g" would show 1234 as 1.23e+03.
-    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def placeholders(template: str) -> set[str]:

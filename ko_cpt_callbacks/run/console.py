@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text
 from ko_cpt_callbacks.messages.terminal import columns, encodable, printable, shortened
 from ko_cpt_callbacks.run.facts import RunFacts
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.output import Output
-from ko_cpt_callbacks.run.page import PageLine, RunPage, perplexity_text, table_cells, with_error
+from ko_cpt_callbacks.run.page import PageLine, RunPage, table_cells, with_error
 from ko_cpt_callbacks.run.progress import EvalProgress, RunProgress, Summary, trace
 from ko_cpt_callbacks.run.rows import live_rows, observations
 
@@ -175,7 +176,7 @@ def evaluation_line(
         after: What it has reached now.
     """
     prefix, said = str(row.get(keys.SPLIT, "eval")), catalogue(language)
-    values = {name: row.get(keys.key(prefix, name)) for name in _SHOWN}
+    values: dict[str, Any] = {name: row.get(keys.key(prefix, name)) for name in _SHOWN}
     training = {name: row.get(keys.key(keys.TRAIN_PREFIX, name)) for name in keys.FORECAST_SUFFIXES}
     parts = [*_loss(values, said)]
     if isinstance(values[keys.EXACT_LOSS], (int, float)):
@@ -183,7 +184,7 @@ def evaluation_line(
         if isinstance(values[keys.PPL], (int, float)):
             parts.append(f"PPL {perplexity_text(values[keys.PPL])}")
     if isinstance(values[keys.BITS_PER_BYTE], (int, float)):
-        parts.append(f"{values[keys.BITS_PER_BYTE]:.3f} {said.words['short bits per byte']}")
+        parts.append(f"{loss_text(values[keys.BITS_PER_BYTE])} {said.words['short bits per byte']}")
     if before is None and values[keys.TOKENS] is not None:  # the same at every evaluation of the set
         parts.append(said.line_of("tokens", tokens=values[keys.TOKENS]))
     parts += _distances(prefix, values, goals, said)

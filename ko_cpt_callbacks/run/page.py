@@ -13,6 +13,7 @@ from typing import Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
+from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text
 from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, sparkline, wrapped
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
@@ -21,7 +22,7 @@ from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, Trai
 
 __all__ = [
     "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows",
-    "finding_lines", "listed", "loss_text", "perplexity_text", "state_text", "table_cells", "table_lines", "to_do",
+    "finding_lines", "listed", "state_text", "table_cells", "table_lines", "to_do",
     "verdict_line", "with_error",
 ]  # fmt: skip
 
@@ -273,7 +274,7 @@ def _set_row(name: str, split: EvalProgress, said: Catalogue) -> list[str]:
         f"{_point(best, said, error=False)} @{best.step:,}" if several and best is not None else "",
         _point(split.last, said, error=True),
         "" if change is None else f"{'+' if change > 0 else ''}{loss_text(change)}",
-        perplexity_text(split.last.ppl),
+        "" if split.last.ppl is None else perplexity_text(split.last.ppl),
         "" if split.last.bits_per_byte is None else loss_text(split.last.bits_per_byte),
     ]
 
@@ -315,20 +316,6 @@ def with_error(value: float, error: float | None, *, sign: bool = False) -> str:
     """
     text = ("+" if sign and value > 0 else "") + loss_text(value)
     return text if error is None else f"{text} ± {loss_text(error)}"
-
-
-def loss_text(value: float) -> str:
-    """A loss, or bits per byte, with 3 decimals."""
-    return f"{value:.3f}" if abs(value) < 1e6 else f"{value:.2e}"
-
-
-def perplexity_text(value: float | None) -> str:
-    """A perplexity with 3 significant digits; nothing where there is none."""
-    if value is None:
-        return ""
-    if value >= 1e9:
-        return f"{value:.2e}"
-    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def listed(texts: Sequence[str]) -> str:

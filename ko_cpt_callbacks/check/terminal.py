@@ -19,15 +19,16 @@ from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, KoCPTErro
 from ko_cpt_callbacks.messages.catalogue import LANGUAGE_VARIABLE, LANGUAGES
 from ko_cpt_callbacks.messages.formatter import WIDTH
 from ko_cpt_callbacks.messages.terminal import encodable, printable, wrapped
+from ko_cpt_callbacks.run.file import clip
 from ko_cpt_callbacks.run.page import PageLine
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 __all__ = [
-    "FAMILY", "LANGUAGE", "LANGUAGE_OF_RUN", "ONE_OBJECT", "complain", "fail", "guarded", "let_print_anything",
-    "one_of", "page_width", "print_folded", "print_json", "print_lines", "print_page", "printable_lines",
-    "terminal_width",
+    "FAMILY", "LANGUAGE", "LANGUAGE_OF_RUN", "ONE_OBJECT", "complain", "contradictory", "fail", "guarded", "in_range",
+    "let_print_anything", "one_of", "page_width", "print_folded", "print_json", "print_lines", "print_page",
+    "printable_lines", "terminal_width",
 ]  # fmt: skip
 
 LANGUAGE: Final = typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
@@ -51,6 +52,39 @@ def one_of(option: str, value: str | None, known: Sequence[str]) -> None:
     near = near_miss(value, known)
     hint = "" if near is None else f"; did you mean {near}?"
     raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
+
+
+def contradictory(option: str, beside: str, expected: str) -> ConfigurationError:
+    """What is wrong with an option beside one that it contradicts: neither may win without a word.
+
+    Args:
+        option: Its name.
+        beside: The other one, as it was given.
+        expected: What the other one would have to be.
+    """
+    return ConfigurationError(f"{option}: found with {beside}, expected {expected}; leave one of them out")
+
+
+def in_range(
+    option: str, value: float | None, least: float, most: float, what: str = "a number", *, above: bool = False
+) -> None:
+    """Refuse a number of an option that is not in its range, as NaN is in none; one that was not given is fine.
+
+    Args:
+        option: Its name.
+        value: What was given for it.
+        least: The least that it may be.
+        most: The most.
+        what: What it is.
+        above: Whether it must be more than the least.
+
+    Raises:
+        ConfigurationError: If it is outside.
+    """
+    if value is None or (least <= value <= most and not (above and value == least)):
+        return
+    ends = f"above {least:,} and at most {most:,}" if above else f"from {least:,} to {most:,}"
+    raise ConfigurationError(f"{option}: found {clip(value)}, expected {what} {ends}")
 
 
 def printable_lines(text: str) -> str:

@@ -26,6 +26,7 @@ from ko_cpt_callbacks.check.runs import RunRow, judge_path, rows_of, run_paths
 from ko_cpt_callbacks.check.staged import PlanJudgement
 from ko_cpt_callbacks.check.terminal import (
     FAMILY,
+    contradictory,
     guarded,
     one_of,
     page_width,
@@ -77,8 +78,9 @@ def check(
         ),
     ],
     form: Annotated[
-        str, typer.Option("--format", metavar="|".join(_FORMATS), help="github: annotations and a job summary.")
-    ] = "text",
+        str | None,
+        typer.Option("--format", metavar="|".join(_FORMATS), help="Default: text. github: annotations, a job summary."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     whole: Annotated[
         bool, typer.Option("--all", help="Every finding and rule, what was not checked and why, advice in full.")
@@ -127,12 +129,17 @@ def check(
     """
 
     def action() -> None:
-        chosen = "json" if as_json else form
-        for option, value, known in (("--format", chosen, _FORMATS), ("--task", task, TASKS),
+        for option, value, known in (("--format", form, _FORMATS), ("--task", task, TASKS),
                                      ("--fail-on", fail_on, _SEVERITIES)):  # fmt: skip
             one_of(option, value, known)
+        if as_json and form not in (None, "json"):
+            raise contradictory("--json", f"--format {form}", "json")
+        chosen = "json" if as_json else form or "text"
+        shown = "--json" if as_json else f"--format {chosen}"
         if watch and chosen != "text":
-            raise ConfigurationError(f"--watch: found with --format {chosen}, expected text; leave one of them out")
+            raise contradictory("--watch", shown, "text")
+        if whole and chosen not in ("text", "json"):
+            raise contradictory("--all", shown, "text or json")
         options = CheckOptions(
             target or (),
             task,

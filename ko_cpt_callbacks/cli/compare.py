@@ -21,6 +21,7 @@ from ko_cpt_callbacks.check.terminal import (
     LANGUAGE,
     ONE_OBJECT,
     guarded,
+    in_range,
     one_of,
     page_width,
     print_json,
@@ -31,12 +32,15 @@ from ko_cpt_callbacks.compare.value import Measured
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.messages.terminal import printable
+from ko_cpt_callbacks.watch.plausibility import LARGEST_GUESS, LARGEST_VOCABULARY
 
 __all__ = ["compare"]
 
 _UNUSABLE: Final = 2
 _SPLITS: Final = ("eval", "train")
 _LN2: Final = math.log(2.0)
+_BYTES: Final = (0.5, 100)  # per token of a text, at least and at most. Chosen, not measured: from 1 to 7 are usual.
+_MOST_BITS: Final = 40  # per byte: a model that guesses has 36 where a token has half a byte.
 _AGREE: Final = 0.01  # how far three printed numbers may disagree, as a share. Chosen, not measured.
 
 
@@ -114,16 +118,21 @@ def _lone_loss(
     Raises:
         ConfigurationError: If one cannot be used, or they contradict each other.
     """
-    numbers = {"--loss": loss, "--bytes-per-token": reach, "--bits-per-byte": bits, "--se": se}
-    given = {name: value for name, value in numbers.items() if value is not None}
     if loss is None:
-        beside = [*given, *(["--split"] if split is not None else [])]
+        options = {"--bytes-per-token": reach, "--bits-per-byte": bits, "--se": se, "--split": split}
+        beside = [name for name, value in options.items() if value is not None]
         if beside:
             raise ConfigurationError(f"{beside[0]}: found it without --loss, expected both; give the loss it is of")
         return None
-    for name, value in given.items():
-        if not math.isfinite(value) or value <= 0:
-            raise ConfigurationError(f"{name}: found {value!r}, expected a number above 0")
+    if LARGEST_GUESS < loss <= LARGEST_VOCABULARY:
+        raise ConfigurationError(
+            f"--loss: found {loss:g}, expected nats per token, at most the {LARGEST_GUESS:.2f} of a model that guesses;"
+            f" did you mean {math.log(loss):.3f}, the logarithm of a perplexity?"
+        )
+    in_range("--loss", loss, 0, round(LARGEST_GUESS, 2), above=True)
+    in_range("--se", se, 0, loss, above=True)
+    in_range("--bytes-per-token", reach, *_BYTES)
+    in_range("--bits-per-byte", bits, 0, _MOST_BITS, above=True)
     if reach is not None:
         of_both = loss / (_LN2 * reach)
         if bits is not None and abs(bits / of_both - 1.0) > _AGREE:
@@ -134,6 +143,11 @@ def _lone_loss(
         bits = of_both
     elif bits is not None:
         reach = loss / (_LN2 * bits)
+        if not _BYTES[0] <= reach <= _BYTES[1]:
+            raise ConfigurationError(
+                f"--bits-per-byte: found {bits:g}, which with --loss {loss:g} comes to {reach:.3g} bytes per token, "
+                f"expected {_BYTES[0]} to {_BYTES[1]}; check both"
+            )
     one_of("--split", split, _SPLITS)
     of: Any = split or _SPLITS[0]
     return Measured(of, of, loss, se, bits, None if se is None or reach is None else se / (_LN2 * reach), reach)

@@ -6,11 +6,11 @@ import gc
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import guarded
+from ko_cpt_callbacks.check.terminal import guarded, in_range
 from ko_cpt_callbacks.cli.train import (
     CHANGES,
     OUTPUT,
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ko_cpt_callbacks.recipe.reading import RecipeFile
     from ko_cpt_callbacks.training.data.encode import Document
 
-_FAILED = 1
+_FAILED: Final = 1
+_MOST_WORKERS: Final = 1024  # processes, or tasks of a cluster; chosen, not measured
 
 
 def data(
@@ -39,7 +40,7 @@ def data(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows in that folder.")] = False,
     overrides: Annotated[list[str] | None, CHANGES] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", min=1, help="Processes; as many as there are cores.")
+        int | None, typer.Option("--workers", metavar="N", help="Processes; as many as there are cores.")
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and list it; otherwise it is refused.")
@@ -61,6 +62,7 @@ def data(
     changes = overrides or []
 
     def action() -> None:
+        in_range("--workers", workers, 1, _MOST_WORKERS, "a whole number")
         file = read_recipe(find_recipe(recipe), changes)
         folder = RUNS / file.recipe.id if output is None else output
         given = _sbatch_options(sbatch or [])

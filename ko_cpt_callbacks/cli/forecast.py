@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.terminal import FAMILY, LANGUAGE, ONE_OBJECT, guarded, print_folded, print_json
+from ko_cpt_callbacks.check.terminal import FAMILY, LANGUAGE, ONE_OBJECT, guarded, in_range, print_folded, print_json
 from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.forecast.family import Apart
-from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook, Trail, outlook_of
+from ko_cpt_callbacks.forecast.outlook import Curve, Outlook, Trail, outlook_of
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.metrics.perplexity import bits_per_byte, perplexity
 from ko_cpt_callbacks.run.file import clip, read_text
 from ko_cpt_callbacks.run.fold import Length
 from ko_cpt_callbacks.run.reading import read_run
-from ko_cpt_callbacks.watch.target import TOKENS, Target, parse_target
+from ko_cpt_callbacks.watch.plausibility import LARGEST_GUESS, LARGEST_VOCABULARY
+from ko_cpt_callbacks.watch.target import LARGEST_STEP, TOKENS, Target, parse_target
 
 if TYPE_CHECKING:  # numpy: only for who forecasts
     from ko_cpt_callbacks.forecast.forecast import Forecast
@@ -133,10 +134,8 @@ def _question(
 
     if not run:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
-    if at is not None and not 0 < at <= 1:
-        raise ConfigurationError(f"--at: found {at!r}, expected a part of the run above 0 and at most 1")
-    if steps is not None and not 1 <= steps <= LARGEST_STEP:
-        raise ConfigurationError(f"--steps: found {steps}, expected a step of at least 1 and at most 2**53")
+    in_range("--at", at, 0, 1, "a part of the run", above=True)
+    in_range("--steps", steps, 1, LARGEST_STEP, "a step")
     path = Path(run)
     table = path.suffix == ".csv" and path.is_file()
     seen = () if table else tuple(read_run(path).observations())
@@ -212,8 +211,12 @@ def _target(text: str) -> Target | float:
             expected = "expected @end or @step:N"
             raise ConfigurationError(f"--target: found a deadline in tokens in {text!r}, {expected}") from None
         return target
-    if not 0 < number < math.inf:
-        raise ConfigurationError(f"--target: found {text!r}, expected a loss above 0 or a target such as 'eval_ppl<20'")
+    if not 0 < number <= LARGEST_GUESS:
+        near = f"; did you mean 'eval_ppl<{number:g}'?" if LARGEST_GUESS < number <= LARGEST_VOCABULARY else ""
+        raise ConfigurationError(
+            f"--target: found {clip(text)}, expected a loss above 0, at most the {LARGEST_GUESS:.2f} of a model that "
+            f"guesses, or a target such as 'eval_ppl<20'{near}"
+        )
     return number
 
 

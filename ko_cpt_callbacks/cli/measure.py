@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import ONE_OBJECT, guarded, print_json
+from ko_cpt_callbacks.check.terminal import ONE_OBJECT, contradictory, guarded, in_range, print_json
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.run.file import strict
 
@@ -24,6 +24,9 @@ __all__ = ["measure"]
 
 _FORMAT: Final = 1
 _FOLDER: Final = Path("measured")
+_MOST_TOKENS: Final = 100_000_000  # of a window, and of a vocabulary; chosen, not measured
+_MOST_WINDOWS: Final = 1_000_000  # of a batch; chosen, not measured
+_DIGITS: Final = 20  # of a number that are read: with more it is too large
 _INTERRUPTED: Final = 130  # 128 + SIGINT, as shells say it
 
 
@@ -82,6 +85,13 @@ def measure(
     """Measure models on a fixed text: the numbers of the callback, without a Trainer."""
 
     def action() -> None:
+        in_range("--window", window, 4, _MOST_TOKENS, "a whole number")
+        in_range("--context", context, 1, _MOST_TOKENS, "a whole number")
+        in_range("--batch-size", batch_size, 1, _MOST_WINDOWS, "a whole number")
+        if base is not None and base.isdecimal():
+            in_range("--base", int(base[:_DIGITS]), 1, _MOST_TOKENS, "a whole number")
+        if by is By.DOCUMENT and as_json:
+            raise contradictory("--by document", "--json", "text")
         choices = {"dtype": dtype, "quantization": quantization, "device": device, "adapter": adapter}
         sizes = {"window": window, "context": context, "batch_size": batch_size}
         settings = {"folder": output, **sizes, "old_rows": base}

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from ko_cpt_callbacks.check.terminal import in_range
 from ko_cpt_callbacks.cli.recipe_page import gibibytes, memory_of, numbers_of
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError
 from ko_cpt_callbacks.recipe.base_config import UnreadableConfigError, read_config
@@ -37,6 +38,10 @@ _PARAMETERS: Final = 4e9
 
 _BYTES_PER_TOKEN: Final = 3.0
 """UTF-8 bytes of a token of Korean text, a letter of three bytes; chosen, not measured: vocabularies differ."""
+
+_MOST_GB: Final = 100_000
+_MOST_HOURS: Final = 100_000
+"""What a card may have and how long a training may take, at most: eleven years. Chosen, not measured."""
 
 _FREE: Final = 0.9
 """Share of a card's memory that may be needed; the rest is for what cannot be counted. Chosen, not measured."""
@@ -159,8 +164,8 @@ def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> i
         raise ConfigurationError(f"{path}: found a place that no recipe can have, expected a file that ends in .yaml")
     if os.path.lexists(path) and not force:
         raise ConfigurationError(f"{path}: found something there already, expected a new name; or give --force")
-    if not (math.isfinite(wishes.card) and wishes.card > 0 and math.isfinite(wishes.hours) and wishes.hours > 0):
-        raise ConfigurationError(f"found a card of {wishes.card:g} GB and {wishes.hours:g} hours, expected more than 0")
+    in_range("--card", wishes.card, 0, _MOST_GB, "GB", above=True)
+    in_range("--hours", wishes.hours, 0, _MOST_HOURS, "hours", above=True)
     size = sum(file.stat().st_size for file in files_of(Path(wishes.corpus)))
     if not size:
         raise ConfigurationError(f"corpus: found no text in {wishes.corpus}, expected a folder or files ({NAMES})")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import complain, fail, guarded, print_json, print_page
+from ko_cpt_callbacks.check.terminal import complain, fail, guarded, in_range, print_json, print_page
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.messages.terminal import printable
@@ -31,6 +31,7 @@ __all__ = ["recipes", "validate"]
 
 _WIDTH: Final = 120
 _FORMAT: Final = 1
+_MOST_GPUS: Final = 1_000_000  # chosen, not measured
 _TARGET: Final = "eval_ko_bits_per_byte<-2%@end"
 """Two percent fewer bits per byte than before the first step; chosen, not measured."""
 
@@ -66,7 +67,7 @@ def show(
     gpu_memory: Annotated[
         bool, typer.Option("--gpu-memory", help="What each stage needs of a GPU's memory, term by term.")
     ] = False,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, metavar="N", help="How many GPUs share the work.")] = 1,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", help="How many GPUs share the work.")] = 1,
     sharding: Annotated[
         SharedHow,
         typer.Option("--sharding", help="none: DDP; zero2: gradients and optimizer state; full: FSDP, ZeRO-3."),
@@ -80,6 +81,7 @@ def show(
     """Print a recipe, or what it needs: ko-cpt recipes show redwhale --gpu-memory --gpus 8 --sharding full."""
 
     def action() -> None:
+        in_range("--gpus", gpus, 1, _MOST_GPUS, "a whole number")
         asked = gpus != 1 or sharding is not SharedHow.NONE or bool(overrides)
         if asked and not gpu_memory:
             raise ConfigurationError("--gpus, --sharding and --set: found without --gpu-memory, expected with it")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.forecast.outlook import LARGEST_STEP, Curve, Outlook
+from ko_cpt_callbacks.forecast.outlook import Curve, Outlook
 from ko_cpt_callbacks.run.observation import EvalObservation
-from ko_cpt_callbacks.watch.target import Target
+from ko_cpt_callbacks.watch.target import LARGEST_STEP, Target
 
 if TYPE_CHECKING:
     from ko_cpt_callbacks.forecast.forecast import Forecast

@@ -21,15 +21,13 @@ from ko_cpt_callbacks.run.observation import (
     TrainObservation,
     finite_number,
 )
+from ko_cpt_callbacks.watch.target import LARGEST_STEP
 
 if TYPE_CHECKING:  # numpy: only for who forecasts
     from ko_cpt_callbacks.forecast.band import Band
     from ko_cpt_callbacks.forecast.forecast import Forecast
 
-__all__ = ["LARGEST_STEP", "Ahead", "Curve", "Outlook", "outlook_of"]
-
-LARGEST_STEP: Final = 2**53
-"""Beyond it a float does not hold every whole number: such a step is damage, and its row is left out."""
+__all__ = ["Ahead", "Curve", "Outlook", "outlook_of"]
 
 CHUNK: Final = 256
 """Training rows that are copied at most when one is added."""

@@ -45,17 +45,11 @@ class MeasureSettings:
     old_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.window is not None and self.window < 4:
-            raise ConfigurationError(f"--window: found {self.window}, expected 4 tokens or more")
-        if self.context is not None and self.context < 1:
-            raise ConfigurationError(f"--context: found {self.context}, expected 1 token or more")
         if self.window is not None and self.context is not None and self.context >= self.window - 1:
             raise ConfigurationError(
                 f"--context: found {self.context} tokens of a window of {self.window}, expected at most "
                 f"{self.window - 2}"
             )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigurationError(f"--batch-size: found {self.batch_size}, expected 1 or more")
 
 
 def measure_model(

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import LANGUAGE_OF_RUN, guarded
+from ko_cpt_callbacks.check.terminal import LANGUAGE_OF_RUN, guarded, in_range
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.report.page import REPORT_FILE, keep_runs, write_page, write_report
@@ -20,6 +20,9 @@ from ko_cpt_callbacks.report.subject import read_subject
 from ko_cpt_callbacks.run.file import read_text
 
 __all__ = ["card", "report"]
+
+_MOST_PRICE: Final = 1_000_000_000
+"""Chosen, not measured: of the currency whose unit is worth least an hour costs a few millions."""
 
 
 def report(
@@ -34,7 +37,7 @@ def report(
         typer.Option(metavar="ID|RUN", help="What to compare with (ko-cpt baselines); default: what run.json says."),
     ] = None,
     gpu_price: Annotated[
-        float | None, typer.Option(metavar="PRICE", min=0.0, help="Of a GPU hour, in any currency: what the run cost.")
+        float | None, typer.Option(metavar="PRICE", help="Of a GPU hour, in any currency: what the run cost.")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     lang: Annotated[str | None, LANGUAGE_OF_RUN] = None,
@@ -46,6 +49,7 @@ def report(
 
     def write() -> None:
         language = language_of("--lang", lang, os.environ)
+        in_range("--gpu-price", gpu_price, 0, _MOST_PRICE, "a price")
         write_report(runs, output, baseline=baseline, language=language, gpu_price=gpu_price)
 
     guarded("report", write)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks.errors import ConfigurationError, near_miss
 from ko_cpt_callbacks.messages.catalogue import retired
+from ko_cpt_callbacks.run.file import clip
 from ko_cpt_callbacks.watch.stopping import Patience
 
 __all__ = [
@@ -91,7 +92,7 @@ def checked_limit(where: str, code: str, known: Mapping[str, float], name: objec
         expected = f"a whole number, {least} or more" if whole else "a number above 0"
         expected += f", at most {most:g}" if most < math.inf else ""
         raise ConfigurationError(
-            f"{where}: found {value!r} for {name} of {code}, expected {expected} (it is {own:g} by itself)"
+            f"{where}: found {clip(value)} for {name} of {code}, expected {expected} (it is {own:g} by itself)"
         )
     return number
 

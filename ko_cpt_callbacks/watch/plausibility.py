@@ -21,9 +21,9 @@ from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.watch.target import Target
 
 __all__ = [
-    "DOUBTED_NATS", "EVAL_FALL_NATS", "FALL_RATIO", "FLOOR_BITS", "LARGEST_GUESS", "LOWEST_PUBLISHED_BITS",
-    "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO_BITS", "Implausible", "TargetDoubt", "doubt", "doubts_of", "fell_at_once",
-    "most_bits",
+    "DOUBTED_NATS", "EVAL_FALL_NATS", "FALL_RATIO", "FLOOR_BITS", "LARGEST_GUESS", "LARGEST_VOCABULARY",
+    "LOWEST_PUBLISHED_BITS", "LOWEST_PUBLISHED_LOSS", "NEAR_ZERO_BITS", "Implausible", "TargetDoubt", "doubt",
+    "doubts_of", "fell_at_once", "most_bits",
 ]  # fmt: skip
 
 LOWEST_PUBLISHED_BITS: Final = 0.519

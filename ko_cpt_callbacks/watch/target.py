@@ -22,11 +22,15 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError, near_miss
+from ko_cpt_callbacks.run.file import clip
 
-__all__ = ["END", "METRICS", "PRESETS", "TOKENS", "Target", "parse_target", "parse_targets", "refused"]
+__all__ = ["END", "LARGEST_STEP", "METRICS", "PRESETS", "TOKENS", "Target", "parse_target", "parse_targets", "refused"]
 
 METRICS: Final = (keys.EXACT_LOSS, keys.LOSS, keys.PPL, keys.BITS_PER_BYTE)
 """What a target can be set on, as it is called in a row."""
+
+LARGEST_STEP: Final = 2**53
+"""Of steps, and of tokens. Beyond it a float does not hold every whole number: in a log such a step is damage."""
 
 END: Final = "end"
 _STEP: Final = "step"
@@ -43,16 +47,15 @@ def refused(where: str, found: str, expected: str, fix: str, near: str | None = 
 
 
 def _whole(text: str) -> int | None:
-    """A count as people write it (``2000``, ``2_000``, ``1e9``); ``None`` where it is no whole number above 0."""
-    try:
-        return int(text) if int(text) > 0 else None
-    except ValueError:
-        pass
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return int(number) if math.isfinite(number) and number >= 1 and number.is_integer() else None
+    """A count as people write it (``2000``, ``2_000``, ``1e9``); ``None`` where it is none from 1 to the largest."""
+    number: float
+    for read in (int, float):
+        try:
+            number = read(text)
+        except ValueError:
+            continue
+        return int(number) if 1 <= number <= LARGEST_STEP and number == int(number) else None
+    return None
 
 
 def _shortest_percent(fraction: float) -> str:
@@ -149,7 +152,8 @@ def _options(options: str, text: str) -> dict[str, Any]:
     return found
 
 
-_DEADLINES: Final = "end, step:N or tokens:N with a whole number N of at least 1"
+_DEADLINES: Final = f"end, step:N or tokens:N with a whole number N from 1 to {LARGEST_STEP:,}"
+_MOST_CONFIRM: Final = 1000  # evaluations in a row; chosen, not measured
 
 
 def _is_number(value: Any) -> bool:
@@ -215,8 +219,10 @@ class Target:
             percent = _is_number(self.confidence) and 1 < self.confidence < 100
             near = f"confidence={self.confidence / 100:g}" if percent else None
             raise refused(where, f"confidence={self.confidence!r}", "a number between 0 and 1", "write 0.95", near)
-        if isinstance(self.confirm, bool) or not isinstance(self.confirm, int) or self.confirm < 1:
-            raise refused(where, f"confirm={self.confirm!r}", "a whole number of at least 1", "write confirm=1")
+        whole = isinstance(self.confirm, int) and not isinstance(self.confirm, bool)
+        if not whole or not 1 <= self.confirm <= _MOST_CONFIRM:
+            expected = f"a whole number from 1 to {_MOST_CONFIRM:,}"
+            raise refused(where, f"confirm={clip(self.confirm)}", expected, "write confirm=1")
 
     def _bound(self, where: str) -> float:
         found = f"bound {self.below!r}"
@@ -252,7 +258,7 @@ class Target:
         else:
             near = {"steps": _STEP, "token": TOKENS}.get(kind) or near_miss(kind, (END, _STEP, TOKENS)) or END
             near = near if near == END else f"{near}:{_whole(count) or 1000}"
-        raise refused(where, f"deadline {self.by!r}", _DEADLINES, f"write for example @{near}", f"@{near}")
+        raise refused(where, f"deadline {clip(self.by)}", _DEADLINES, f"write for example @{near}", f"@{near}")
 
     @property
     def deadline_step(self) -> int | None:

@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "window": (_good("--window", "3"), "--window: found 3"),
     "window of more": (_good("--window", "4096"), "--window: found 4096, expected at most 512"),
     "context": (_good("--window", "64", "--context", "64"), "--context: found 64 tokens of a window of 64"),
-    "no context": (_good("--context", "0"), "--context: found 0, expected 1 token or more"),
+    "no context": (_good("--context", "0"), "--context: found 0, expected a whole number from 1"),
     "batch": (_good("--batch-size", "0"), "--batch-size: found 0"),
     "unit": (_good("--unit", "page"), "--unit: found 'page'"),
     "no text": (_good("--text", "HERE/none.txt"), "--text: found no file"),

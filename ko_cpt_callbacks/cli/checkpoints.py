@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.asked import asked_by
 from ko_cpt_callbacks.check.terminal import (
     LANGUAGE,
@@ -24,6 +26,7 @@ from ko_cpt_callbacks.check.terminal import (
 )
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
+from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.run.reading import read_plan, read_run
 
 if TYPE_CHECKING:  # numpy: only for who asks
@@ -61,6 +64,12 @@ def _checkpoints(run: str, split: str | None, lang: str | None, *, prune: bool, 
     language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
     if not run:
         raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    if os.path.isfile(run):
+        folder = Path(os.path.abspath(run)).parent
+        if folder.name == keys.FOLDER or folder.name.startswith("checkpoint-"):
+            folder = folder.parent
+        hint = f"; did you mean {folder}?" if os.path.basename(run) in (STATE_FILE, keys.ROWS_FILE) else ""
+        raise ConfigurationError(f"RUN: found the file {run}, expected the folder of a run{hint}")
     if yes and not prune:
         raise ConfigurationError("--yes: found without --prune, expected both")
     plan = read_plan(run)

@@ -90,6 +90,8 @@ def measure(
         in_range("--batch-size", batch_size, 1, _MOST_WINDOWS, "a whole number")
         if base is not None and base.isdecimal():
             in_range("--base", int(base[:_DIGITS]), 1, _MOST_TOKENS, "a whole number")
+        if output.is_file():
+            raise ConfigurationError(f"-o: found the file {output}, expected a folder for the results")
         if by is By.DOCUMENT and as_json:
             raise contradictory("--by document", "--json", "text")
         choices = {"dtype": dtype, "quantization": quantization, "device": device, "adapter": adapter}

@@ -21,7 +21,7 @@ from ko_cpt_callbacks.recipe.plausibility import MOST_EPOCHS
 from ko_cpt_callbacks.recipe.reading import RecipeFile, read_recipe
 from ko_cpt_callbacks.recipe.text_checks import look_at_texts
 from ko_cpt_callbacks.recipe.text_files import NAMES, files_of
-from ko_cpt_callbacks.run.file import write_whole
+from ko_cpt_callbacks.run.file import write_whole, writing_failure
 
 __all__ = ["RecipeOptions", "write_recipe"]
 
@@ -160,7 +160,10 @@ def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> i
         ConfigurationError: If the place is taken, there are no such texts, or the base does not fit the card.
         RecipeError: If what was asked for makes no recipe: a target that is none, texts that cannot be read.
     """
-    if path.suffix != ".yaml" or path.is_dir():
+    if os.path.isdir(path):
+        near = path / "recipe.yaml"
+        raise ConfigurationError(f"{path}: found a folder, expected a file that ends in .yaml; did you mean {near}?")
+    if path.suffix != ".yaml":
         raise ConfigurationError(f"{path}: found a place that no recipe can have, expected a file that ends in .yaml")
     if os.path.lexists(path) and not force:
         raise ConfigurationError(f"{path}: found something there already, expected a new name; or give --force")
@@ -180,7 +183,7 @@ def write_recipe(path: Path, wishes: RecipeOptions, *, force: bool = False) -> i
                 raise RecipeError(text.replace(f"{Path(folder)}{os.sep}..{os.sep}", "")) from None
         write_whole(path, draft.text(path.parent, *way, parameters).encode())
     except OSError as error:
-        raise ConfigurationError(f"{path}: found {error.strerror or error}, expected a place to write to") from None
+        raise ConfigurationError(f"{path}: {writing_failure(path, error)}") from None
     return memory
 
 

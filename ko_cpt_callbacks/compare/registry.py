@@ -84,6 +84,7 @@ def find_entry(name: str) -> Entry:
     """
     known = baseline_ids()
     if name not in known:
+        _refuse_path(name)
         near = near_miss(name, known)
         hint = "" if near is None else f" Did you mean {near}?"
         raise ConfigurationError(
@@ -91,6 +92,17 @@ def find_entry(name: str) -> Entry:
             f"`ko-cpt baselines`.{hint}"
         )
     return _entry(name, bundled_ids())
+
+
+def _refuse_path(name: str) -> None:
+    """Refuse a file or a folder where an id is wanted, and say what takes it."""
+    if os.path.exists(name):
+        fix = f"`ko-cpt compare RUN --baseline {name}` takes a run, `ko-cpt baselines add {name} --id ID` keeps it"
+        if name.endswith(SUFFIX):
+            fix = f"a file in {own_folder()} is one, and `ko-cpt baselines validate {name}` checks it"
+        raise ConfigurationError(
+            f"baseline {name!r}: found a path, expected an id that `ko-cpt baselines` lists; {fix}."
+        )
 
 
 def _entry(name: str, bundled: tuple[str, ...]) -> Entry:

@@ -138,6 +138,8 @@ def _file_set(name: str, unit: Any) -> TextSet:
     path = Path(name)
     if not name:
         raise ConfigurationError("--text: found an empty text, expected a file; is a variable unset?")
+    if path.is_dir():
+        raise ConfigurationError(f"--text: found the folder {name}, expected {REFERENCE} or files; name each one in it")
     if format_of(path) is None:
         raise ConfigurationError(f"--text: found {name}, expected {REFERENCE} or a file that ends in {NAMES}")
     if not path.is_file():

@@ -167,6 +167,16 @@ def differences(found: Shape, said: Shape) -> Iterator[tuple[str, Any, Any]]:
 _MODEL: Final[Key] = ("base", "model")
 
 
+def _no_folder(model: Any, beside: Path) -> Iterator[KeyMistake]:
+    """A file in place of a model's folder; a name of neither is an id of the hub."""
+    for place in (os.path.join(beside, model), model) if isinstance(model, str) and model else ():
+        if os.path.isfile(place):
+            folder = os.path.dirname(model)
+            near = folder if os.path.isfile(os.path.join(os.path.dirname(place), FILE)) else None
+            yield _MODEL, f"the file {model}", f"the folder of a model with its {FILE}, or its id on the hub", near
+            return
+
+
 @dataclass(frozen=True, slots=True)
 class LocalBase:
     """A recipe's base, as far as it is at hand.
@@ -189,7 +199,7 @@ class LocalBase:
         model = at(values, *_MODEL)
         folder = model_folder(model, beside) if isinstance(model, str) and model else None
         if folder is None:
-            return cls(mistakes=tuple(_length(values, None)))
+            return cls(mistakes=(*_no_folder(model, beside), *_length(values, None)))
         try:
             config = read_config(folder)
         except UnreadableConfigError as error:

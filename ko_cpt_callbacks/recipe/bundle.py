@@ -13,10 +13,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
+from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, near_miss
 from ko_cpt_callbacks.plugin import RECIPES, Plugin, folder_file, plugins
-from ko_cpt_callbacks.run.file import write_whole
-from ko_cpt_callbacks.yaml.reading import read_text
+from ko_cpt_callbacks.run.file import STATE_FILE, write_whole, writing_failure
+from ko_cpt_callbacks.yaml.reading import file_hint, read_text
 
 MAX_BYTES: Final = 65_536
 """The largest recipe that is read; chosen, not measured: a page of YAML has a few thousand bytes."""
@@ -114,9 +115,18 @@ def find_recipe(name: str) -> Path:
         return Path(name)
     if len(name) > _NAME_SHOWN:
         name = f"{name[:_NAME_SHOWN]}…"
+    if os.path.isdir(name):
+        hint = _run_hint(Path(name)) or file_hint(Path(name))
+        raise RecipeError(f"recipe {name}: found a folder, expected a file, or one of {', '.join(known)}.{hint}")
     near = near_miss(name, known)
     hint = "" if near is None else f" Did you mean {near}?"
     raise RecipeError(f"recipe {name}: found no such id or file, expected one of {', '.join(known)}, or a path.{hint}")
+
+
+def _run_hint(folder: Path) -> str:
+    """What takes a folder that is a run's; empty where it is none."""
+    run = any(os.path.exists(folder / name) for name in (keys.FOLDER, STATE_FILE))
+    return f" It is a run: `ko-cpt check {folder}` judges it." if run else ""
 
 
 def recipe_text(path: Path, *, as_it_is: bool = False) -> str:
@@ -173,7 +183,7 @@ def copy_recipe(id: str, target: str | None = None, *, force: bool = False) -> P
     try:
         write_whole(path, _renamed(text, source.stem, path).encode())
     except OSError as error:
-        raise ConfigurationError(f"{path}: found {error.strerror or error}, expected a place to write to") from None
+        raise ConfigurationError(f"{path}: {writing_failure(path, error)}") from None
     return path
 
 

@@ -15,12 +15,13 @@ import typer
 from ko_cpt_callbacks.check.terminal import LANGUAGE_OF_RUN, guarded, in_range
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.report.page import REPORT_FILE, keep_runs, write_page, write_report
+from ko_cpt_callbacks.report.page import REPORT_FILE, keep_runs, refuse_folder, write_page, write_report
 from ko_cpt_callbacks.report.subject import read_subject
 from ko_cpt_callbacks.run.file import read_text
 
 __all__ = ["card", "report"]
 
+_CARD_FILE: Final = "README.md"
 _MOST_PRICE: Final = 1_000_000_000
 """Chosen, not measured: of the currency whose unit is worth least an hour costs a few millions."""
 
@@ -77,6 +78,8 @@ def card(
         from ko_cpt_callbacks.report.card import card_text
 
         language = language_of("--lang", lang, os.environ)
+        if output is not None:
+            refuse_folder(output, _CARD_FILE)
         subject = read_subject(run, Path(run).absolute().name, None, language)
         spoken = next((part.judgement.watch.language for part in subject.parts), DEFAULT_LANGUAGE)
         existing = read_text(output) if output is not None and output.exists() else None

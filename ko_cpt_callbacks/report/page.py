@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from ko_cpt_callbacks.report.drawing import Content, Line, document, element, me
 from ko_cpt_callbacks.report.ladder import ladder
 from ko_cpt_callbacks.report.run_section import run_section, verdict
 from ko_cpt_callbacks.report.subject import Subject, read_subject
-from ko_cpt_callbacks.run.file import write_whole
+from ko_cpt_callbacks.run.file import write_whole, writing_failure
 
 __all__ = ["REPORT_FILE", "keep_runs", "names_of", "page", "shared_charts", "write_page", "write_report"]
 
@@ -113,6 +114,7 @@ def write_report(
     Raises:
         KoCPTError: If a run or the baseline cannot be read, or the file cannot be written.
     """
+    refuse_folder(output, REPORT_FILE)
     side = None if baseline is None else find_side(baseline)
     named = None if side is None else side.baseline
     subjects = [
@@ -151,7 +153,21 @@ def write_page(output: Path, page: str | bytes) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_whole(output, page if isinstance(page, bytes) else page.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise ConfigurationError(f"{output}: found {error.strerror or error}, expected a place to write to") from None
+        raise ConfigurationError(f"{output}: {writing_failure(output, error)}") from None
+
+
+def refuse_folder(output: Path, example: str) -> None:
+    """Refuse a folder in place of a file to write, before anything is judged for it.
+
+    Args:
+        output: What was named.
+        example: What the file may be called.
+
+    Raises:
+        ConfigurationError: If it is a folder; names the file in it.
+    """
+    if os.path.isdir(output):
+        raise ConfigurationError(f"{output}: found a folder, expected a file; did you mean {output / example}?")
 
 
 def names_of(runs: Sequence[str]) -> list[str]:

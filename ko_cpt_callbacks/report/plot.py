@@ -23,7 +23,7 @@ from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.report.chart import EDGE, STEPS, Axis, Chart, Drawing
 from ko_cpt_callbacks.report.curves import axis_of, fans_of, shared_axis
 from ko_cpt_callbacks.report.drawing import HEIGHT, Element, Line, element, number, round_steps, tick
-from ko_cpt_callbacks.report.page import names_of, shared_charts, write_page
+from ko_cpt_callbacks.report.page import names_of, refuse_folder, shared_charts, write_page
 from ko_cpt_callbacks.report.run_section import progress_line, run_charts
 from ko_cpt_callbacks.report.subject import Subject
 
@@ -54,6 +54,7 @@ def checked_plot(path: Path, runs: int) -> None:
     """
     if path.suffix.lower() not in (".svg", ".png"):
         raise ConfigurationError(f"--plot: found {str(path)!r}, expected a file that ends in .svg or .png")
+    refuse_folder(path, f"losses{path.suffix}")
     if runs > _MOST_RUNS:
         raise ConfigurationError(f"--plot: found {runs} runs, expected at most {_MOST_RUNS}, each with its own color")
     if path.suffix.lower() == ".png":

@@ -24,6 +24,7 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 __all__ = [
     "BOM", "STATE_FILE", "append_line", "beside", "clip", "decoded", "json_lines", "json_page", "json_text",
     "name_of", "opening_failure", "other_kind", "read_bytes", "read_text", "remove_stale", "strict", "write_whole",
+    "writing_failure",
 ]  # fmt: skip
 
 _TEMPORARY: Final = re.compile(r"\..+\.(\d+)\.tmp")
@@ -255,6 +256,15 @@ def opening_failure(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "permission denied; expected a file this user may read; chmod it, or copy it to where you may read"
     return f"cannot be opened ({error.strerror or error}); check the path"
+
+
+def writing_failure(path: Path, error: OSError) -> str:
+    """Why a file could not be written: what was found, and what is expected."""
+    if os.path.isdir(path):
+        return "found a folder, expected a file"
+    place = next((parent for parent in path.parents if os.path.isfile(parent)), None)
+    found = error.strerror or error if place is None else f"the file {place} where its folder should be"
+    return f"found {found}, expected a place to write to"
 
 
 def _refuse_other(path: Path, head: bytes) -> None:

@@ -161,8 +161,9 @@ class RecipeFolder:
             ConfigurationError: If something else is there.
         """
         if not self.plan.exists() and self._is_foreign():
+            found = "a file" if self.path.is_file() else "something that is no run of ko-cpt train"
             raise ConfigurationError(
-                f"{self.path}: found something that is no run of ko-cpt train, expected an empty or a new folder; "
+                f"{self.path}: found {found}, expected an empty or a new folder; "
                 "name another one with --output"
             )
 

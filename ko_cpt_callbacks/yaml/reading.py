@@ -7,6 +7,7 @@ bound. Mistakes are collected, not raised, so that all of a file's are reported 
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 import sys
@@ -81,7 +82,10 @@ def read_text(
         KoCPTError: The given one, if the file cannot be opened, is larger, or is no UTF-8.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # a pipe would wait for a writer
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise error(f"{path}: found a folder, expected the file of {what}.{file_hint(path)}")
+        if not stat.S_ISREG(mode):  # a pipe would wait for a writer
             raise error(f"{path}: found a pipe or a device, expected {what}.")
         with path.open("rb") as stream:
             payload = stream.read(max_bytes + 1)
@@ -95,6 +99,20 @@ def read_text(
         line = payload.count(b"\n", 0, reason.start) + 1
         raise error(f"{path}:{line}: found bytes that are no UTF-8, expected a text file in UTF-8.") from None
 
+
+def file_hint(folder: Path) -> str:
+    """Which file of a folder was probably meant, as an error ends; empty where it has no YAML."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(_ENDINGS))
+    except OSError:
+        return ""
+    if len(names) == 1:
+        return f" Did you mean {folder / names[0]}?"
+    return f" Name one of its files: {', '.join(names[:_NAMED])}." if names else ""
+
+
+_ENDINGS: Final = (".yaml", ".yml")
+_NAMED: Final = 4
 
 _DEEPEST: Final = 32
 """Levels of lists and mappings that are read; chosen, not measured: what people write has fewer than ten."""

@@ -161,7 +161,7 @@ def test_another_field(here: Path) -> None:
         (["mine.yaml", "--base", "base", "--corpus", "texts"], "corpus: found no text in texts, expected a folder or"),
         (["mine.yml", "--base", "base", "--corpus", "text"], "mine.yml: found a place that no recipe can have"),
         (["there.yaml", "--base", "base", "--corpus", "text"], "there.yaml: found something there already, expected a"),
-        (["mine.yaml", "--base", "base", "--corpus", "text", "--hours", "0"], "--hours: found 0.0, expected hours above 0"),
+        (["mine.yaml", "--base", "base", "--corpus", "text", "--hours", "0"], "--hours: found 0.0, expected hours"),
         (
             ["mine.yaml", "--base", "base", "--corpus", "text", "--target", "ppl"],
             'defaults.watch.targets[0]: found the text "ppl" (target ',

@@ -114,7 +114,7 @@ def test_a_report_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureF
     train._report(tmp_path)
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"{page}: no report: " in told
-    assert "found no regular file, expected a place to write to" in told
+    assert "found a folder, expected a file" in told
 
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text", "near_miss",
+    "refuse_empty",
 ]  # fmt: skip
 
 
@@ -68,3 +69,18 @@ def near_miss(found: object, known: Iterable[str], likeness: float = 0.6) -> str
         likeness: How alike the two are at least, from 0 to 1, as difflib counts it.
     """
     return next(iter(difflib.get_close_matches(str(found), list(known), 1, likeness)), None)
+
+
+def refuse_empty(where: str, text: str, expected: str) -> None:
+    """Refuse an empty text, which a shell makes of a variable that is not set.
+
+    Args:
+        where: The option or argument.
+        text: What was given for it.
+        expected: What it should be: ``a path``.
+
+    Raises:
+        ConfigurationError: If it is empty.
+    """
+    if not text:
+        raise ConfigurationError(f"{where}: found an empty text, expected {expected}; is a variable unset?")

@@ -13,7 +13,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline, matching_stage
 from ko_cpt_callbacks.compare.comparison import compare, same_run
 from ko_cpt_callbacks.compare.reference import checked_stage, reference_of
 from ko_cpt_callbacks.compare.value import BITS, NATS, Comparison, Measured, Paired, Reason
-from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError, near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError, near_miss, refuse_empty
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue
 from ko_cpt_callbacks.run.folder import read_eval_rows
 
@@ -123,8 +123,7 @@ def find_side(named: str) -> ReferenceSide:
     """
     import ko_cpt_callbacks
 
-    if not named:
-        raise ConfigurationError("--baseline: found an empty text, expected an id or a path; is a variable unset?")
+    refuse_empty("--baseline", named, "an id or a path")
     if "/" not in named and "\\" not in named:
         try:
             return ReferenceSide(ko_cpt_callbacks.find_baseline(named))

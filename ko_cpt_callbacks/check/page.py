@@ -9,9 +9,9 @@ from ko_cpt_callbacks.check.judgement import Heading, Judgement
 from ko_cpt_callbacks.forecast.chance import Chance
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.terminal import printable, wrapped
-from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.finding import Finding, gravest_first
 from ko_cpt_callbacks.run.kind import applies
-from ko_cpt_callbacks.run.page import ASKS_NOTHING, GRAVEST_FIRST, PageLine, RunPage
+from ko_cpt_callbacks.run.page import ASKS_NOTHING, PageLine, RunPage
 from ko_cpt_callbacks.run.reading import LogSource
 from ko_cpt_callbacks.run.retention import RETENTION_NAMES, names_set, retention_names
 
@@ -174,7 +174,7 @@ def next_steps(judged: Judgement) -> list[str]:
     """What to do, in full, once for each code that was found, and for each reason of a note."""
     known = catalogue(judged.watch.language)
     asking: dict[str, Finding] = {}
-    for one in sorted(judged.findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity)):
+    for one in gravest_first(judged.findings):
         if (one.code, one.variant) not in ASKS_NOTHING:
             asking.setdefault(one.topic, one)
     return [f"{one.code}: {known.explanation(one.code, one.variant).advice_line}" for one in asking.values()]

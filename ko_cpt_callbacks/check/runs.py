@@ -14,12 +14,11 @@ from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.asked import CheckOptions, asked_by, asked_of
 from ko_cpt_callbacks.check.judgement import Judgement, judge_run
 from ko_cpt_callbacks.check.staged import PlanJudgement, judge_plan
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, refuse_empty
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE
-from ko_cpt_callbacks.run.facts import RunFacts, RunVerdict
-from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.facts import VERDICTS, RunFacts
+from ko_cpt_callbacks.run.finding import Finding, gravest_first
 from ko_cpt_callbacks.run.log.found import run_place
-from ko_cpt_callbacks.run.page import GRAVEST_FIRST
 from ko_cpt_callbacks.run.reading import LogSource, holds_run, read_plan, read_run
 from ko_cpt_callbacks.run.retention import is_retention
 
@@ -77,8 +76,7 @@ class RunRow:
     @property
     def rank(self) -> tuple[int, str]:
         """Where it stands in a table: what cannot be read first, then the gravest verdict, then by name."""
-        grave = [RunVerdict.STOP, RunVerdict.LOOK, RunVerdict.OK]
-        return (0 if self.facts is None else 1 + grave.index(self.facts.verdict), self.path)
+        return (0 if self.facts is None else 1 + VERDICTS.index(self.facts.verdict), self.path)
 
     def as_dict(self) -> dict[str, Any]:
         """As strict JSON: an entry of ``schemas/check_runs.schema.json``."""
@@ -113,8 +111,7 @@ def run_paths(named: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for text in named:
-        if not text:
-            raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+        refuse_empty("RUN", text, "a path")
         filled = [text]
         if not os.path.lexists(text) and glob.has_magic(text):
             filled = sorted(glob.glob(text))
@@ -169,8 +166,7 @@ def judge_path(path: str, options: CheckOptions | None = None) -> Judgement | Pl
         UnreadableRunError: If it cannot be read.
         ConfigurationError: If its ``run.json`` or an option cannot be used.
     """
-    if not path:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    refuse_empty("RUN", path, "a path")
     options = options or CheckOptions()
     # A mistake of the command line comes first.
     asked_of(None, CheckOptions(targets=options.targets, retention=options.retention))
@@ -207,7 +203,7 @@ def rows_of(path: str, judged: Judgement | PlanJudgement | KoCPTError) -> list[R
         facts=judged.facts,
         tokens=sum(stage.tokens or 0 for stage in stages) or None,
         when=max((stage.when for stage in stages if stage.when is not None), default=None),
-        findings=_sorted(finding for _, finding in judged.findings),
+        findings=tuple(gravest_first(finding for _, finding in judged.findings)),
         language=stages[0].language,
     )
     return [whole, *stages]
@@ -237,10 +233,6 @@ def _row(judged: Judgement, path: str, plan: str = "", name: str = "") -> RunRow
         forgotten=forgotten,
         tokens=judged.summary.train.tokens_seen,
         when=when,
-        findings=_sorted(judged.findings),
+        findings=tuple(gravest_first(judged.findings)),
         language=judged.watch.language,
     )
-
-
-def _sorted(findings: Any) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity)))

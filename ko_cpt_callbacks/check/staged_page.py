@@ -19,9 +19,8 @@ from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text, signed_text
 from ko_cpt_callbacks.messages.terminal import columns, printable, wrapped
 from ko_cpt_callbacks.run.facts import RunState
-from ko_cpt_callbacks.run.finding import Finding
+from ko_cpt_callbacks.run.finding import Finding, gravity
 from ko_cpt_callbacks.run.page import (
-    GRAVEST_FIRST,
     MOST_FINDINGS,
     PageLine,
     aligned,
@@ -184,7 +183,7 @@ def _found(judged: PlanJudgement, said: Catalogue, *, whole: bool) -> list[PageL
         if judgement.facts.state is not RunState.FINISHED:
             line = verdict_line(judgement.facts, judgement.findings, said)
             lines.append(PageLine(f"{name}: {line.text}", line.style))
-    ordered = sorted(judged.findings, key=lambda found: GRAVEST_FIRST.index(found[1].severity))
+    ordered = sorted(judged.findings, key=lambda found: gravity(found[1]))
     first: dict[object, tuple[str, Finding]] = {}
     for name, finding in ordered:
         first.setdefault((finding.severity, finding.topic, finding.split), (name, finding))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 __all__ = [
-    "FAMILY", "LANGUAGE", "LANGUAGE_OF_RUN", "ONE_OBJECT", "complain", "contradictory", "fail", "guarded", "in_range",
-    "let_print_anything", "one_of", "page_width", "print_folded", "print_json", "print_lines", "print_page",
-    "printable_lines", "terminal_width",
+    "FAMILY", "LANGUAGE", "LANGUAGE_OF_RUN", "LIST_OF_OBJECTS", "ONE_OBJECT", "complain", "contradictory", "fail",
+    "guarded", "in_range", "let_print_anything", "one_of", "page_width", "print_folded", "print_json", "print_lines",
+    "print_page", "printable_lines", "terminal_width",
 ]  # fmt: skip
 
 LANGUAGE: Final = typer.Option(metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else en.")
@@ -36,6 +36,7 @@ LANGUAGE_OF_RUN: Final = typer.Option(
     metavar="|".join(LANGUAGES), help=f"Language; default: {LANGUAGE_VARIABLE}, else run.json's."
 )
 ONE_OBJECT: Final = typer.Option("--json", help="One JSON object instead of text.")
+LIST_OF_OBJECTS: Final = typer.Option("--json", help="JSON: a list of objects.")
 FAMILY: Final = typer.Option(
     metavar="RUN", help="A finished run of the same set-up: a folder, or an id of yours. Repeatable."
 )

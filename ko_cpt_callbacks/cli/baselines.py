@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.check.terminal import complain, fail, guarded, print_json, print_page
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.check.terminal import LIST_OF_OBJECTS, ONE_OBJECT, complain, fail, guarded, print_json, print_page
+from ko_cpt_callbacks.errors import ConfigurationError, refuse_empty
 from ko_cpt_callbacks.messages.terminal import printable
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ __all__ = ["baselines"]
 _WIDTH: Final = 120
 _LIST_WIDTH: Final = 80
 _FORMAT: Final = 1
-_AS_JSON: Final = typer.Option("--json", help="JSON instead of text.")
 
 baselines: typer.Typer = typer.Typer(
     invoke_without_command=True,
@@ -35,7 +34,7 @@ baselines: typer.Typer = typer.Typer(
 
 @baselines.callback()
 def every(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON: a list of objects.")] = False
+    context: typer.Context, as_json: Annotated[bool, LIST_OF_OBJECTS] = False
 ) -> None:
     """List the runs to compare with."""
     if context.invoked_subcommand is None:
@@ -47,7 +46,7 @@ def every(
 @baselines.command()
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="As `ko-cpt baselines` lists it.")],
-    as_json: Annotated[bool, _AS_JSON] = False,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
 ) -> None:
     """Show all that is known of one: figures with grade and place, what is not stated, sources."""
     guarded("baselines show", lambda: _show(id, as_json=as_json))
@@ -142,8 +141,7 @@ def _add(run: str, id: str, title: str | None, *, best: bool, force: bool) -> No
     from ko_cpt_callbacks.cli.baseline_page import value_text
     from ko_cpt_callbacks.compare.own import add_own
 
-    if not run:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    refuse_empty("RUN", run, "a path")
     added = add_own(run, id, title, best=best, force=force)
     typer.echo(f"{id}: {printable(added.entry.file.title)}, in {printable(str(added.entry.path))}")
     for stage in added.entry.baseline().stages:

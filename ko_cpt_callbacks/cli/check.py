@@ -35,14 +35,14 @@ from ko_cpt_callbacks.check.terminal import (
     terminal_width,
 )
 from ko_cpt_callbacks.compare.baseline import Baseline
-from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError
+from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError, UnreadableRunError, refuse_empty
 from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGE_VARIABLE, LANGUAGES, catalogue, language_of
 from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.rules.note.note import RuleFailed
 from ko_cpt_callbacks.rules.registry import known_limits
 from ko_cpt_callbacks.run.facts import RunState
-from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import SEVERITIES, Finding
 from ko_cpt_callbacks.watch.argument import read_limits
 from ko_cpt_callbacks.watch.spec import TASKS
 from ko_cpt_callbacks.workers import WorkerEndedError, Workers, usable_cores
@@ -52,7 +52,6 @@ __all__ = ["check"]
 _FAILED: Final = 1
 _UNREADABLE: Final = 2
 _FORMAT: Final = 1
-_SEVERITIES: Final = tuple(severity.value for severity in Severity)
 _FORMATS: Final = ("text", "json", "md", "csv", "github")
 _WATCH_SECONDS: Final = 5.0
 """Between two looks at a run. Chosen, not measured."""
@@ -113,7 +112,7 @@ def check(
     ] = None,
     fail_on: Annotated[
         str | None,
-        typer.Option(metavar="|".join(_SEVERITIES), help="Exit 1 if a finding is at least this grave."),
+        typer.Option(metavar="|".join(SEVERITIES), help="Exit 1 if a finding is at least this grave."),
     ] = None,
     lang: Annotated[
         str | None,
@@ -130,7 +129,7 @@ def check(
 
     def action() -> None:
         for option, value, known in (("--format", form, _FORMATS), ("--task", task, TASKS),
-                                     ("--fail-on", fail_on, _SEVERITIES)):  # fmt: skip
+                                     ("--fail-on", fail_on, SEVERITIES)):  # fmt: skip
             one_of(option, value, known)
         if as_json and form not in (None, "json"):
             raise contradictory("--json", f"--format {form}", "json")
@@ -307,8 +306,8 @@ def _status(judged: dict[str, Judged], fail_on: str | None) -> int:
     if complaints:
         return _UNREADABLE
     found = [finding for one in judged.values() for _, finding in _findings(one)]
-    least = len(_SEVERITIES) if fail_on is None else _SEVERITIES.index(fail_on)
-    return _FAILED if any(_SEVERITIES.index(finding.severity.value) >= least for finding in found) else 0
+    least = len(SEVERITIES) if fail_on is None else SEVERITIES.index(fail_on)
+    return _FAILED if any(SEVERITIES.index(finding.severity.value) >= least for finding in found) else 0
 
 
 def _complaints(judged: Judged) -> Iterator[str]:
@@ -335,8 +334,7 @@ def _findings(judged: Judged) -> Sequence[tuple[str, Finding]]:
 def _baseline(name: str) -> Baseline:
     from ko_cpt_callbacks.compare.registry import find_baseline  # pydantic and YAML: only for who compares
 
-    if not name:
-        raise ConfigurationError("--baseline: found an empty text, expected an id; is a variable unset?")
+    refuse_empty("--baseline", name, "an id")
     return find_baseline(name)
 
 

@@ -24,7 +24,7 @@ from ko_cpt_callbacks.check.terminal import (
     print_json,
     terminal_width,
 )
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.errors import ConfigurationError, refuse_empty
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, catalogue, language_of
 from ko_cpt_callbacks.run.file import STATE_FILE
 from ko_cpt_callbacks.run.reading import read_plan, read_run
@@ -62,16 +62,15 @@ def _checkpoints(run: str, split: str | None, lang: str | None, *, prune: bool, 
     from ko_cpt_callbacks.checkpoint.page import account_lines
 
     language = language_of("--lang", lang, os.environ) or DEFAULT_LANGUAGE
-    if not run:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    if yes and not prune:
+        raise ConfigurationError("--yes: found without --prune, expected both")
+    refuse_empty("RUN", run, "a path")
     if os.path.isfile(run):
         folder = Path(os.path.abspath(run)).parent
         if folder.name == keys.FOLDER or folder.name.startswith("checkpoint-"):
             folder = folder.parent
         hint = f"; did you mean {folder}?" if os.path.basename(run) in (STATE_FILE, keys.ROWS_FILE) else ""
         raise ConfigurationError(f"RUN: found the file {run}, expected the folder of a run{hint}")
-    if yes and not prune:
-        raise ConfigurationError("--yes: found without --prune, expected both")
     plan = read_plan(run)
     if plan is not None and prune:
         stages = ", ".join(str(stage.path) for stage in plan.stages)

@@ -17,7 +17,7 @@ import typer
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.check.terminal import FAMILY, LANGUAGE, ONE_OBJECT, guarded, in_range, print_folded, print_json
-from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError, refuse_empty
 from ko_cpt_callbacks.forecast.chance import Chance, bound_of
 from ko_cpt_callbacks.forecast.family import Apart
 from ko_cpt_callbacks.forecast.outlook import Curve, Outlook, Trail, outlook_of
@@ -132,8 +132,7 @@ def _question(
     from ko_cpt_callbacks.forecast.family import others
     from ko_cpt_callbacks.forecast.schedule import asked_schedule, schedule_of
 
-    if not run:
-        raise ConfigurationError("RUN: found an empty text, expected a path; is a variable unset?")
+    refuse_empty("RUN", run, "a path")
     in_range("--at", at, 0, 1, "a part of the run", above=True)
     in_range("--steps", steps, 1, LARGEST_STEP, "a step")
     path = Path(run)

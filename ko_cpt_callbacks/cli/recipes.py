@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ko_cpt_callbacks.check.terminal import complain, fail, guarded, in_range, print_json, print_page
+from ko_cpt_callbacks.check.terminal import (
+    LIST_OF_OBJECTS,
+    ONE_OBJECT,
+    complain,
+    fail,
+    guarded,
+    in_range,
+    print_json,
+    print_page,
+)
 from ko_cpt_callbacks.errors import ConfigurationError, KoCPTError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, language_of
 from ko_cpt_callbacks.messages.terminal import printable
@@ -52,7 +61,7 @@ class SharedHow(StrEnum):
 
 @recipes.callback()
 def every(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="JSON: a list of objects.")] = False
+    context: typer.Context, as_json: Annotated[bool, LIST_OF_OBJECTS] = False
 ) -> None:
     """List the recipes that come with the package."""
     if context.invoked_subcommand is None:
@@ -76,7 +85,7 @@ def show(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value, for the memory; repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+    as_json: Annotated[bool, ONE_OBJECT] = False,
 ) -> None:
     """Print a recipe, or what it needs: ko-cpt recipes show redwhale --gpu-memory --gpus 8 --sharding full."""
 

@@ -22,11 +22,12 @@ from ko_cpt_callbacks.run.observation import (
     Observation,
     SetupObservation,
     TrainObservation,
+    count_from_one,
     finite_number,
 )
 from ko_cpt_callbacks.run.reading import LogSource, Run
 from ko_cpt_callbacks.run.retention import retention_names
-from ko_cpt_callbacks.yaml.reading import mapping, whole
+from ko_cpt_callbacks.yaml.reading import mapping
 
 _WHOLE: Final = "whole"
 _NOT_NAMES: Final = re.compile(r"[^a-z0-9]+")
@@ -186,7 +187,7 @@ def _hyper_parameters(run_file: Mapping[str, Any]) -> dict[str, Any]:
         if re.fullmatch(r"[a-z][a-z0-9_-]*", name)
     }
     parts = (arguments.get("per_device_train_batch_size"), arguments.get("gradient_accumulation_steps"), world)
-    counts = [count for part in parts if (count := whole(part))]
+    counts = [count for part in parts if (count := count_from_one(part))]
     if len(counts) == len(parts):
         found["batch_size"] = _number(math.prod(counts), "rows per step")
     return {name: value for name, value in found.items() if value != NOT_STATED}

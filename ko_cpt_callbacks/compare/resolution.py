@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ko_cpt_callbacks.metrics.perplexity import interval
+from ko_cpt_callbacks.run.observation import count_from_one
 
 __all__ = [
     "NO_TRAINING", "SEED_SD_BITS", "STAGE_START", "SeedSpread", "Seeds", "resolution_of", "seed_spread", "start_of",
@@ -125,5 +126,4 @@ def resolution_of(se: float, seeds: float | None, confidence: float = 0.95) -> f
 
 def start_of(stage: Mapping[str, Any]) -> str:
     """What a set-up row ``stage`` shows of what its run began from: rows that are new are surgery; else nothing."""
-    rows = stage.get("new_rows")
-    return "vocabulary surgery" if isinstance(rows, int) and not isinstance(rows, bool) and rows > 0 else ""
+    return "vocabulary surgery" if count_from_one(stage.get("new_rows")) else ""

@@ -14,7 +14,8 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from ko_cpt_callbacks.errors import ConfigurationError, near_miss
+from ko_cpt_callbacks.check.terminal import one_of
+from ko_cpt_callbacks.errors import ConfigurationError, refuse_empty
 from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.model.facts import quantization
@@ -48,7 +49,6 @@ _UNMOVED_8_BIT: Final = 0.05
 _KEPT_ROWS: Final = 0.5
 """Part of a base's tokens that a tokenizer extended from it has in the same rows: one that took Korean tokens into the
 place of others keeps most of them, one of its own next to none. Chosen, not measured."""
-_WEIGHTS: Final = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,8 @@ class ModelChoice:
     device: str = ""
 
     def __post_init__(self) -> None:
-        for option, value, known in (
-            ("--dtype", self.dtype, DTYPES),
-            ("--quantization", self.quantization, QUANTIZATIONS),
-        ):
-            if value not in known:
-                near = near_miss(value, known)
-                hint = "" if near is None else f". Did you mean {near}?"
-                raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
+        one_of("--dtype", self.dtype, DTYPES)
+        one_of("--quantization", self.quantization, QUANTIZATIONS)
         _check_folder("MODEL", self.name, "config.json")
         if self.adapter is not None:
             _check_folder("--adapter", self.adapter, "adapter_config.json")
@@ -216,8 +210,7 @@ def _check_folder(where: str, name: str, wanted: str) -> None:
     """Refuse what is no folder of a model before a library says it in its own way."""
     path = Path(name)
     what = "a model" if where == "MODEL" else "an adapter"
-    if not name.strip():
-        raise ConfigurationError(f"{where}: found an empty text, expected a folder or an id; is a variable unset?")
+    refuse_empty(where, name.strip(), "a folder or an id")
     if path.is_file():
         raise ConfigurationError(
             f"{where}: found the file {name}, expected the folder with {wanted} beside the weights"

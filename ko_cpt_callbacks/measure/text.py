@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from ko_cpt_callbacks.errors import ConfigurationError
+from ko_cpt_callbacks.check.terminal import one_of
+from ko_cpt_callbacks.errors import ConfigurationError, refuse_empty
 from ko_cpt_callbacks.recipe.text_files import NAMES, format_of
 from ko_cpt_callbacks.training.data.encode import Document
 from ko_cpt_callbacks.training.data.sources import Source, Unit, read_documents
@@ -86,8 +87,7 @@ def read_text_sets(names: Sequence[str], unit: str = "paragraph") -> MeasuredTex
     Raises:
         ConfigurationError: If there is no such file, it holds no text, or two have one name.
     """
-    if unit not in get_args(Unit):
-        raise ConfigurationError(f"--unit: found {unit!r}, expected one of {', '.join(get_args(Unit))}")
+    one_of("--unit", unit, get_args(Unit))
     told: list[str] = []
     sets: list[TextSet] = []
     for name in dict.fromkeys(names):
@@ -136,8 +136,7 @@ def _reference_set(folder: Any, entry: dict[str, Any]) -> TextSet:
 
 def _file_set(name: str, unit: Any) -> TextSet:
     path = Path(name)
-    if not name:
-        raise ConfigurationError("--text: found an empty text, expected a file; is a variable unset?")
+    refuse_empty("--text", name, "a file")
     if path.is_dir():
         raise ConfigurationError(f"--text: found the folder {name}, expected {REFERENCE} or files; name each one in it")
     if format_of(path) is None:

@@ -19,8 +19,9 @@ from ko_cpt_callbacks.recipe.family import kind_of, plain_family
 from ko_cpt_callbacks.recipe.installed import causal_families, class_defaults
 from ko_cpt_callbacks.recipe.model_schema import Shape
 from ko_cpt_callbacks.recipe.schema import Page
+from ko_cpt_callbacks.run.observation import count_from_one
 from ko_cpt_callbacks.yaml.mistake import Key, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, mapping
 
 FILE: Final = "config.json"
 MAX_BYTES: Final = 4_194_304
@@ -247,9 +248,9 @@ def _unused(values: Any, config: BaseConfig) -> str:
 
 def _length(values: Any, read: Shape | None) -> KeyMistakes:
     """No row is longer than the model reads."""
-    said = whole(at(values, "base", "shape", "max_position_embeddings"))
+    said = count_from_one(at(values, "base", "shape", "max_position_embeddings"))
     most = said if read is None else read.max_position_embeddings
-    length = whole(at(values, "data", "sequence_length"))
+    length = count_from_one(at(values, "data", "sequence_length"))
     if most is not None and length is not None and length > most:
         expected = f"at most the {most:,} tokens that {at(values, *_MODEL)} has positions for"
         yield ("data", "sequence_length"), f"{length:,}", expected, None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, near_miss, refuse_empty
 from ko_cpt_callbacks.plugin import RECIPES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.run.file import STATE_FILE, write_whole, writing_failure
 from ko_cpt_callbacks.yaml.reading import file_hint, read_text
@@ -190,8 +190,7 @@ def copy_recipe(id: str, target: str | None = None, *, force: bool = False) -> P
 def _place(stem: str, target: str | None) -> Path:
     if target is None:
         return Path(f"{stem}{_SUFFIX}")
-    if not target:
-        raise ConfigurationError("PATH: found an empty text, expected a file or a folder; is a variable unset?")
+    refuse_empty("PATH", target, "a file or a folder")
     path = Path(target)
     return path / f"{stem}{_SUFFIX}" if os.path.isdir(path) or target.endswith(("/", os.sep)) else path
 

@@ -19,11 +19,11 @@ from ko_cpt_callbacks.recipe.bundle import bundled_texts
 from ko_cpt_callbacks.recipe.stage_checks import model_mistakes, stage_mistakes
 from ko_cpt_callbacks.recipe.text_files import NAMES, may_hold_text
 from ko_cpt_callbacks.rules.registry import known_codes
-from ko_cpt_callbacks.run.observation import finite_number
+from ko_cpt_callbacks.run.observation import count_from_one, finite_number
 from ko_cpt_callbacks.watch.stopping import read_grace, read_patience
 from ko_cpt_callbacks.watch.target import PRESETS, parse_target
 from ko_cpt_callbacks.yaml.mistake import Key, Mistake, dotted, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistake, KeyMistakes, YamlDocument, at, entries, leaves, mapping
 
 _SOURCE: Final = "source"
 _WATCH: Final = "watch"
@@ -171,7 +171,7 @@ def watch_mistakes(values: Any) -> KeyMistakes:
         key: Key = ("stages", name, "watch")
         watch = mapping(stage, "watch")
         arguments = at(stage, "arguments")
-        steps = whole(at(arguments, "max_steps"))
+        steps = count_from_one(at(arguments, "max_steps"))
         yield from _targets(key, watch, sets, steps)
         yield from _codes(key, watch)
         yield from _baseline(key, watch)

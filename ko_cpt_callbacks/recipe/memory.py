@@ -19,7 +19,7 @@ from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.recipe.family import block_bytes, count_page, is_measured
 from ko_cpt_callbacks.recipe.parameter_count import Adapter, ParameterCount, PartCount, layer_indices, stage_adapter
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.yaml.reading import whole
+from ko_cpt_callbacks.run.observation import count_from_one
 
 ParameterKind = Literal["input", "other", "adapter"]
 
@@ -309,7 +309,7 @@ class _Use:
 
     def _rows(self, argument: str) -> int:
         """A batch's rows on one GPU; where the recipe names none, as many as the installed class has."""
-        return whole(self.arguments.get(argument)) or _TRAIN_BATCH
+        return count_from_one(self.arguments.get(argument)) or _TRAIN_BATCH
 
 
 def _billions(number: int) -> str:

@@ -25,7 +25,7 @@ from ko_cpt_callbacks.recipe.family import plain_family
 from ko_cpt_callbacks.recipe.model_schema import MadeFamily
 from ko_cpt_callbacks.recipe.reading import RecipeFile
 from ko_cpt_callbacks.recipe.schema import Page
-from ko_cpt_callbacks.yaml.reading import whole
+from ko_cpt_callbacks.run.observation import count_from_one
 
 STEPS: Final = 3
 _ROWS: Final = 64  # tokens of the longest
@@ -212,10 +212,10 @@ def small_config(values: Mapping[str, Any]) -> dict[str, Any]:
         del sizes["head_dim"]
     for name, size in sizes.items():
         for spelled in NUMBERS[name]:
-            if whole(values.get(spelled)):
+            if count_from_one(values.get(spelled)):
                 small[spelled] = min(size, values[spelled]) if name == "num_hidden_layers" else size
     for name, size in _OF_EXPERTS.items():
-        if whole(values.get(name)):
+        if count_from_one(values.get(name)):
             small[name] = min(size, values[name])
     for name in _ROPE:
         if isinstance(values.get(name), Mapping):
@@ -232,7 +232,7 @@ def _is_part(key: str, value: Any) -> bool:
 
 
 def _number(values: Mapping[str, Any], name: str) -> int | None:
-    return next((values[spelled] for spelled in NUMBERS[name] if whole(values.get(spelled))), None)
+    return next((values[spelled] for spelled in NUMBERS[name] if count_from_one(values.get(spelled))), None)
 
 
 def _plain_rope(values: Mapping[str, Any]) -> dict[str, Any]:

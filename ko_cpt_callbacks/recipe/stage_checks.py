@@ -9,8 +9,9 @@ from ko_cpt_callbacks.errors import near_miss
 from ko_cpt_callbacks.recipe.family import kind_of, linear_paths
 from ko_cpt_callbacks.recipe.installed import causal_families
 from ko_cpt_callbacks.recipe.parameter_count import is_named
+from ko_cpt_callbacks.run.observation import count_from_one
 from ko_cpt_callbacks.yaml.mistake import Key, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, entries, mapping, whole
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, at, entries, mapping
 
 QUANTIZED = ("8-bit", "4-bit")
 
@@ -72,8 +73,8 @@ def _family(shape: Mapping[str, Any], way: str) -> KeyMistakes:
 
 def _heads(shape: Mapping[str, Any], way: str) -> KeyMistakes:
     """The width can be divided among the heads, and those among the key heads."""
-    width, heads = whole(shape.get("hidden_size")), whole(shape.get("num_attention_heads"))
-    keys = whole(shape.get("num_key_value_heads"))
+    width, heads = count_from_one(shape.get("hidden_size")), count_from_one(shape.get("num_attention_heads"))
+    keys = count_from_one(shape.get("num_key_value_heads"))
     if width and heads and width % heads and shape.get("head_dim") is None:
         yield ("base", way, "num_attention_heads"), str(heads), f"a divisor of hidden_size {width}", None
     kind = kind_of(str(shape.get("family")))
@@ -161,7 +162,7 @@ def _moving(values: Any, key: Key, stage: Any) -> KeyMistakes:
 
 def _there(values: Any, key: Key, layers: Any) -> KeyMistakes:
     """The layers are there, each once."""
-    count = whole(base_shape(values).get("num_hidden_layers"))
+    count = count_from_one(base_shape(values).get("num_hidden_layers"))
     if count == 1 and layers == "odd":
         yield key, "the odd layers of a model with one layer, which is layer 0", "layers that are there", None
     if not isinstance(layers, list):

@@ -16,8 +16,7 @@ from ko_cpt_callbacks.report.chart import Axis, frame
 from ko_cpt_callbacks.report.drawing import HEIGHT, Content, Element, element, table
 from ko_cpt_callbacks.report.subject import ShownRun, Subject
 from ko_cpt_callbacks.run.file import read_text
-from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.page import GRAVEST_FIRST
+from ko_cpt_callbacks.run.finding import Finding, gravity
 
 __all__ = ["checkpoints", "data_tables", "findings", "strip"]
 
@@ -112,7 +111,7 @@ def _anchor(subject: Subject, topic: str) -> str:
 def _topics(subject: Subject) -> dict[str, list[tuple[ShownRun, Finding]]]:
     """Findings by topic, the gravest first."""
     topics: dict[str, list[tuple[ShownRun, Finding]]] = {}
-    for part, found in sorted(subject.findings, key=lambda one: GRAVEST_FIRST.index(one[1].severity)):
+    for part, found in sorted(subject.findings, key=lambda one: gravity(one[1])):
         topics.setdefault(found.topic, []).append((part, found))
     return topics
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeAlias
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.messages.terminal import printable
-from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import SEVERITIES, Finding, Severity
 from ko_cpt_callbacks.run.output import Output
 
 __all__ = ["ALERTS_VARIABLE", "Alert", "AlertOutput", "Channel", "alert_output"]
@@ -36,7 +36,6 @@ INTERVAL_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 8.0
 """How long a process that ends waits for all destinations together: twice what Apprise waits for an answer."""
 
-_SEVERITIES: Final = tuple(severity.value for severity in Severity)
 _KIND: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=://)", re.IGNORECASE)
 _APPRISE_TYPES: Final = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.ERROR: "failure"}
 _TRACKER_LEVELS: Final = {Severity.INFO: "INFO", Severity.WARNING: "WARN", Severity.ERROR: "ERROR"}
@@ -162,7 +161,7 @@ class AlertOutput(Output):
     def finding(self, finding: Finding) -> None:
         """Send it, unless its code was sent or it is not grave enough."""
         level, channels, language, interval = self._settings
-        if _SEVERITIES.index(finding.severity) < _SEVERITIES.index(level) or finding.topic in self._sent:
+        if SEVERITIES.index(finding.severity) < SEVERITIES.index(level) or finding.topic in self._sent:
             return
         self._sent.add(finding.topic)
         if self._senders is None:
@@ -194,7 +193,7 @@ def alert_output(where: str, given: Iterable[str] | str, language: str, environm
     for text in [given] if isinstance(given, str) else given:
         if not isinstance(text, str):
             raise ConfigurationError(f"{where}: found {type(text).__name__}, expected texts")
-        if text in _SEVERITIES:
+        if text in SEVERITIES:
             level = Severity(text)
             continue
         if text.startswith("$"):
@@ -211,7 +210,7 @@ def _apprise_channel(where: str, address: str) -> tuple[str, Channel]:
     kind = _KIND.match(address)
     if kind is None:
         raise ConfigurationError(
-            f"{where}: found a text that is no address, expected {', '.join(_SEVERITIES)}, an address such as "
+            f"{where}: found a text that is no address, expected {', '.join(SEVERITIES)}, an address such as "
             "slack://… or $NAME, an environment variable with one"
         )
     channel = _Apprise(address)

@@ -14,7 +14,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.kind import TrainerKind
 from ko_cpt_callbacks.run.progress import Summary
 
-__all__ = ["RunFacts", "RunState", "RunVerdict", "facts_of", "joined_facts"]
+__all__ = ["VERDICTS", "RunFacts", "RunState", "RunVerdict", "facts_of", "joined_facts"]
 
 _TOO_LITTLE: Final = "not-enough-data"
 
@@ -111,7 +111,8 @@ def facts_of(
 
 
 _WORST_FIRST: Final = (RunState.FAILED, RunState.STOPPED, RunState.UNFINISHED, RunState.RUNNING)
-_GRAVEST_FIRST: Final = (RunVerdict.STOP, RunVerdict.LOOK, RunVerdict.OK)
+VERDICTS: Final = (RunVerdict.STOP, RunVerdict.LOOK, RunVerdict.OK)
+"""The gravest first."""
 
 
 def joined_facts(stages: Sequence[RunFacts | None]) -> RunFacts:
@@ -124,7 +125,7 @@ def joined_facts(stages: Sequence[RunFacts | None]) -> RunFacts:
         state = RunState.UNFINISHED
     planned = [stage.steps_planned for stage in known]
     steps = [count for count in planned if count is not None]
-    verdict = next((one for one in _GRAVEST_FIRST if any(stage.verdict is one for stage in known)), RunVerdict.LOOK)
+    verdict = next((one for one in VERDICTS if any(stage.verdict is one for stage in known)), RunVerdict.LOOK)
     if state is RunState.UNFINISHED and verdict is RunVerdict.OK:
         verdict = RunVerdict.LOOK
     kinds = {stage.kind for stage in known}

@@ -7,15 +7,15 @@ the same ones, in any language of the catalogue.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, NOTE, catalogue
 
-__all__ = ["Finding", "JsonValue", "Severity"]
+__all__ = ["SEVERITIES", "Finding", "JsonValue", "Severity", "gravest_first", "gravity"]
 
 JsonValue: TypeAlias = str | int | float | bool | Sequence["JsonValue"] | Mapping[str, "JsonValue"] | None
 
@@ -29,6 +29,10 @@ class Severity(StrEnum):
     """Something is probably wrong; look at it."""
     ERROR = "error"
     """The run, or a number it reports, cannot be used as it is."""
+
+
+SEVERITIES: Final = tuple(severity.value for severity in Severity)
+"""From the least grave to the gravest."""
 
 
 def _plain(value: Any) -> Any:
@@ -153,3 +157,13 @@ class Finding:
             asks_to_stop=bool(data.get("asks_to_stop", False)),
             variant=data.get("variant") or "",
         )
+
+
+def gravity(finding: Finding) -> int:
+    """Where a finding stands among others: 0 for the gravest."""
+    return len(SEVERITIES) - 1 - SEVERITIES.index(finding.severity)
+
+
+def gravest_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings by their severity; those of one as they came."""
+    return sorted(findings, key=gravity)

@@ -20,7 +20,13 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.kind import TrainerKind, applies
-from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
+from ko_cpt_callbacks.run.observation import (
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    count_from_one,
+)
 
 __all__ = [
     "ATTEMPT", "DRAWN", "ENDED_EARLY", "FAMILY", "GLOBAL_STEP", "LOSS_SCALED", "NOTHING_SEEN", "NO_ROWS", "NO_STEP",
@@ -176,18 +182,13 @@ class Length:
 
     def _set_up(self, seen: SetupObservation) -> Length:
         if seen.kind == PLAN:
-            planned, stands = _count(seen.values, PLANNED_STEPS), _count(seen.values, GLOBAL_STEP)
+            planned, stands = (count_from_one(seen.values.get(name)) for name in (PLANNED_STEPS, GLOBAL_STEP))
             # A training that begins, or begins again, has not been stopped.
             return replace(self, planned=planned or self.planned, file_step=stands or 0, stopped_by=None)
         if seen.kind == ENDED_EARLY:
             by = seen.values.get("by")
             return replace(self, stopped_by=by if isinstance(by, str) and by else self.stopped_by)
         return self
-
-
-def _count(values: Mapping[str, Any], name: str) -> int | None:
-    value = values.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _is_broken(seen: TrainObservation) -> bool:

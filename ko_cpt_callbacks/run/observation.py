@@ -18,7 +18,7 @@ from ko_cpt_callbacks.run.kind import TrainerKind
 
 __all__ = [
     "EndObservation", "EvalObservation", "Level", "Observation", "SetupObservation", "TrainObservation",
-    "finite_error", "finite_number", "level_of",
+    "count_from_one", "finite_error", "finite_number", "level_of",
 ]  # fmt: skip
 
 
@@ -173,6 +173,11 @@ class SetupObservation:
 
 
 Observation: TypeAlias = TrainObservation | EvalObservation | EndObservation | SetupObservation
+
+
+def count_from_one(value: object) -> int | None:
+    """A value of a file as a whole number of at least 1; None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def finite_number(value: object) -> float | None:

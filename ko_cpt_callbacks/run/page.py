@@ -17,16 +17,15 @@ from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text
 from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, sparkline, wrapped
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
-from ko_cpt_callbacks.run.finding import Finding, Severity
+from ko_cpt_callbacks.run.finding import Finding, Severity, gravest_first
 from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = [
-    "ASKS_NOTHING", "GRAVEST_FIRST", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows",
+    "ASKS_NOTHING", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows",
     "finding_lines", "listed", "state_text", "table_cells", "table_lines", "to_do",
     "verdict_line", "with_error",
 ]  # fmt: skip
 
-GRAVEST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.INFO)
 MOST_FINDINGS: Final = 5
 """Findings that a page shows unless it is asked for all."""
 _MOST_SETS: Final = 5
@@ -155,7 +154,7 @@ def state_text(facts: RunFacts, said: Catalogue) -> str:
 
 def finding_lines(findings: Iterable[Finding], language: str, most: int | None) -> list[PageLine]:
     """The findings, gravest first; of those that say the same of the same set the first (``most`` None: all)."""
-    ordered = sorted(findings, key=lambda finding: GRAVEST_FIRST.index(finding.severity))
+    ordered = gravest_first(findings)
     if most is None:
         return [PageLine(finding.line(language), finding.severity.value) for finding in ordered]
     first: dict[tuple[str, str, str | None], Finding] = {}

@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ko_cpt_callbacks.run.fold import PLAN, PLANNED_STEPS
-from ko_cpt_callbacks.run.observation import Observation, SetupObservation, TrainObservation, finite_number
+from ko_cpt_callbacks.run.observation import (
+    Observation,
+    SetupObservation,
+    TrainObservation,
+    count_from_one,
+    finite_number,
+)
 from ko_cpt_callbacks.signal import limits
 from ko_cpt_callbacks.signal.fit import fitted
 from ko_cpt_callbacks.signal.restart import NEW, Counters, Sign, announced, begins_anew, follow
@@ -67,9 +73,8 @@ class Recent:
 
     def _setup(self, seen: SetupObservation) -> Recent:
         trail = announced(self.trail, seen)
-        planned = seen.values.get(PLANNED_STEPS) if seen.kind == PLAN else None
-        if not isinstance(planned, int) or isinstance(planned, bool) or planned <= 0:
-            planned = self.planned_steps
+        planned = count_from_one(seen.values.get(PLANNED_STEPS)) if seen.kind == PLAN else None
+        planned = planned or self.planned_steps
         if trail == self.trail and planned == self.planned_steps:
             return self
         return replace(self, trail=trail, planned_steps=planned)

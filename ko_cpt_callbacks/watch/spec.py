@@ -15,6 +15,7 @@ from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.messages.catalogue import DEFAULT_LANGUAGE, LANGUAGES, language_of, retired
 from ko_cpt_callbacks.run.file import clip, name_of
 from ko_cpt_callbacks.run.folder import RUN_FORMAT
+from ko_cpt_callbacks.run.observation import count_from_one
 from ko_cpt_callbacks.run.retention import checked_retention
 from ko_cpt_callbacks.watch.argument import (
     AUTO,
@@ -343,5 +344,4 @@ def _recorded_codes(value: object) -> frozenset[str]:
 def _recorded_grace(value: object) -> Grace:
     """The same of what must have happened before."""
     counts = [value.get(name) if isinstance(value, dict) else None for name in ("steps", "tokens")]
-    steps, tokens = (count if isinstance(count, int) and not isinstance(count, bool) else 0 for count in counts)
-    return Grace(max(steps, 0), max(tokens, 0))
+    return Grace(*(count_from_one(count) or 0 for count in counts))

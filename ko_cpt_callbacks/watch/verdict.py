@@ -36,6 +36,7 @@ from ko_cpt_callbacks.run.observation import (
     Level,
     Observation,
     SetupObservation,
+    count_from_one,
     finite_error,
     level_of,
 )
@@ -186,8 +187,8 @@ def keep(target: Target, state: TargetState, found: Iterable[Finding]) -> Target
 
 
 def _planned(state: TargetState, seen: SetupObservation) -> TargetState:
-    planned = seen.values.get(PLANNED_STEPS)
-    if seen.kind != PLAN or isinstance(planned, bool) or not isinstance(planned, int) or planned < 1:
+    planned = count_from_one(seen.values.get(PLANNED_STEPS))
+    if seen.kind != PLAN or planned is None:
         return state
     return replace(state, planned_steps=planned, ended=False)
 

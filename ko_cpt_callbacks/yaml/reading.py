@@ -60,11 +60,6 @@ def leaves(values: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
         yield key, values
 
 
-def whole(value: Any) -> int | None:
-    """A whole number of at least 1; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
 def read_text(
     path: Path, max_bytes: int, error: type[KoCPTError], what: str, size: str, *, as_it_is: bool = False
 ) -> str:

@@ -30,6 +30,7 @@ from ko_cpt_callbacks.run.log.row import (
     trainer_row,
     trainer_rows,
 )
+from ko_cpt_callbacks.run.observation import count_from_one
 from ko_cpt_callbacks.run.rows import eval_prefixes, is_closing, number_in, whole_number
 
 __all__ = ["FILE", "llamafactory_log", "of_llamafactory", "printed_log", "read_printed", "read_table"]
@@ -134,7 +135,7 @@ def llamafactory_log(lines: Iterable[Mapping[str, Any]]) -> Log:
         row = trainer_row({**values, keys.STEP: values.pop(_AT, None)})
         if row is not None:
             rows.append(row)
-            planned = total if isinstance(total, int) and not isinstance(total, bool) and total > 0 else planned
+            planned = count_from_one(total) or planned
     return trainer_log(rows, planned, _OF_LLAMAFACTORY)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.compare.baseline import Baseline
 from ko_cpt_callbacks.compare.reference import read_baseline
-from ko_cpt_callbacks.errors import ConfigurationError, UnreadableRunError
+from ko_cpt_callbacks.errors import ConfigurationError
 from ko_cpt_callbacks.forecast.family import FamilyRun
 from ko_cpt_callbacks.rules.registry import known_limits
-from ko_cpt_callbacks.run.file import read_text
+from ko_cpt_callbacks.run.file import read_json
 from ko_cpt_callbacks.run.reading import Run
 from ko_cpt_callbacks.watch.argument import Limits
 from ko_cpt_callbacks.watch.spec import FIX, WatchSpec
@@ -88,13 +87,7 @@ def read_recorded_run(path: str | Path) -> Asked:
         UnreadableRunError: If the file is damaged, of another version, or says something that cannot be watched.
     """
     path = Path(path)
-    try:
-        run = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UnreadableRunError):
-            raise
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected a run.json; {FIX}") from None
+    run = read_json(path, f"a {keys.RUN_FILE}", FIX)
     spec = WatchSpec.from_run_json(run, str(path), read_baseline)
     return Asked(spec, keys.RUN_FILE, keys.RUN_FILE, stop=_stop(run.get("stop")), record=run)
 

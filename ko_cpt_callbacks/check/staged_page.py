@@ -17,13 +17,14 @@ from ko_cpt_callbacks.compare.registry import find_baseline
 from ko_cpt_callbacks.compare.stage_delta import StageDelta
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text, signed_text
-from ko_cpt_callbacks.messages.terminal import columns, printable, wrapped
+from ko_cpt_callbacks.messages.terminal import columns, printable
 from ko_cpt_callbacks.run.facts import RunState
 from ko_cpt_callbacks.run.finding import Finding, gravity
 from ko_cpt_callbacks.run.page import (
     MOST_FINDINGS,
     PageLine,
     aligned,
+    folded,
     listed,
     to_do,
     verdict_line,
@@ -58,7 +59,7 @@ def plan_lines(judged: PlanJudgement, path: str, width: int, *, whole: bool = Fa
         lines += [PageLine(), *map(PageLine, aligned([*_training(judged, said)], width))]
     lines += [PageLine(), *_found(judged, said, whole=whole), PageLine()]
     lines += [PageLine(line) for line in _end(judged, said)]
-    shown = [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+    shown = folded(lines, width)
     return [*shown, *_details(judged, said, width)] if whole else shown
 
 

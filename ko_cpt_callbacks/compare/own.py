@@ -23,7 +23,7 @@ from ko_cpt_callbacks.compare.schema import ID_PATTERN
 from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, UnreadableRunError
 from ko_cpt_callbacks.forecast.family import FamilyRun, Unfit, family_in, family_row, family_run
 from ko_cpt_callbacks.forecast.outlook import outlook_of
-from ko_cpt_callbacks.run.file import read_text, remove_stale, write_whole
+from ko_cpt_callbacks.run.file import read_json, remove_stale, write_whole
 from ko_cpt_callbacks.run.fold import FAMILY
 from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.run.reading import read_run
@@ -185,12 +185,5 @@ def _check_id(id: str) -> None:
 
 
 def _read_json(path: Path, remedy: str = "move it away to add the run without") -> Mapping[str, Any]:
-    try:
-        found = json.loads(read_text(path))
-    except UnreadableRunError:
-        raise
-    except (ValueError, RecursionError):
-        raise UnreadableRunError(
-            f"{path}: found JSON that is cut off or damaged, expected a whole file; {remedy}"
-        ) from None
+    found = read_json(path, "a whole file", remedy)
     return found if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, near_miss
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.watch.argument import BaselineData
 from ko_cpt_callbacks.yaml.mistake import Mistake, one_each, shape_mistakes, shown
-from ko_cpt_callbacks.yaml.reading import KeyMistakes, leaves, read_document, read_text
+from ko_cpt_callbacks.yaml.reading import KeyMistakes, leaves, no_mapping, read_document, read_text
 
 FOLDER_VARIABLE: Final = "KO_CPT_BASELINES"
 """Names the folder of the user's own baselines."""
@@ -192,10 +192,8 @@ def parse_entry(text: str, path: Path) -> Entry:
         BaselineError: As `read_entry`.
     """
     document = read_document(text, _WHAT)
-    if document.values is None:
-        raise _error(document.mistakes or [Mistake((), 1, "an empty file", _WHAT)], path)
-    if not isinstance(document.values, dict):
-        raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], path)
+    if wrong := no_mapping(document, _WHAT):
+        raise _error(wrong, path)
     file, mistakes = shape_mistakes(BaselineFile, document)
     told = [*document.mistakes, *document.placed(_blanks(document.values)), *mistakes]
     if file is not None:

@@ -65,14 +65,14 @@ def shortened(text: str, room: int) -> str:
     return kept.rstrip(" ,.(_-") + CUT
 
 
-def shortened_list(names: Sequence[str], room: int) -> str:
+def shortened_list(names: Sequence[str], room: int, between: str = ", ") -> str:
     """As many of the names as fit into ``room`` columns, with a mark where some are left out.
 
     >>> shortened_list(["embed_tokens", "lm_head", "norm"], 24), shortened_list(["model.embed_tokens"], 12)
     ('embed_tokens, lm_head, …', 'model.embed…')
     """
     for count in range(len(names), 0, -1):
-        text = ", ".join([*names[:count], *([CUT] if count < len(names) else [])])
+        text = between.join([*names[:count], *([CUT] if count < len(names) else [])])
         if columns(text) <= room:
             return text
     return shortened(names[0], room) if names else ""

@@ -29,7 +29,7 @@ from ko_cpt_callbacks.yaml.mistake import (
     shape_mistakes,
     shown,
 )
-from ko_cpt_callbacks.yaml.reading import KeyMistake, YamlDocument, mapping, read_document
+from ko_cpt_callbacks.yaml.reading import KeyMistake, YamlDocument, mapping, no_mapping, read_document
 
 __all__ = ["RecipeFile", "read_recipe"]
 
@@ -79,10 +79,8 @@ def read_recipe(
     """
     file = str(path)
     document = read_document(recipe_text(path), WHAT, aliases=True)
-    if document.values is None:
-        raise _error(document.mistakes or [Mistake((), 1, "an empty file", WHAT)], file)
-    if not isinstance(document.values, dict):
-        raise _error([*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")], file)
+    if wrong := no_mapping(document, WHAT):
+        raise _error(wrong, file)
     document, done = _override(document, overrides)
     sourced = list(source_mistakes(document, tuple(done.values))) if is_bundled(path) else []
     document = _with_defaults(_with_id(document, path))

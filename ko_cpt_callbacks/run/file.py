@@ -23,8 +23,8 @@ from ko_cpt_callbacks.errors import UnreadableRunError
 
 __all__ = [
     "BOM", "STATE_FILE", "append_line", "beside", "clip", "decoded", "json_lines", "json_page", "json_text",
-    "name_of", "opening_failure", "other_kind", "read_bytes", "read_text", "remove_stale", "strict", "write_whole",
-    "writing_failure",
+    "name_of", "opening_failure", "other_kind", "read_bytes", "read_json", "read_text", "remove_stale", "strict",
+    "write_whole", "writing_failure",
 ]  # fmt: skip
 
 _TEMPORARY: Final = re.compile(r"\..+\.(\d+)\.tmp")
@@ -202,6 +202,25 @@ def read_text(path: Path) -> str:
         UnreadableRunError: As `read_bytes`, and if it is not UTF-8.
     """
     return decoded(path, read_bytes(path))
+
+
+def read_json(path: Path, what: str, fix: str) -> Any:
+    """What the JSON of a file of a run says.
+
+    Args:
+        path: The file.
+        what: What it should be, for the error: ``a run.json``.
+        fix: What to do where it is damaged.
+
+    Raises:
+        UnreadableRunError: As `read_text`, and if it is no whole JSON; names the line.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UnreadableRunError(f"{path}{line}: JSON cut off or damaged; expected {what}; {fix}") from None
 
 
 def read_bytes(path: Path) -> bytes:

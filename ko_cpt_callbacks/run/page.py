@@ -14,16 +14,15 @@ from typing import Final
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.messages.catalogue import Catalogue, catalogue
 from ko_cpt_callbacks.messages.formatter import loss_text, perplexity_text
-from ko_cpt_callbacks.messages.terminal import CUT, columns, printable, shortened, sparkline, wrapped
+from ko_cpt_callbacks.messages.terminal import columns, printable, shortened_list, sparkline, wrapped
 from ko_cpt_callbacks.metrics.perplexity import perplexity
 from ko_cpt_callbacks.run.facts import RunFacts, RunState
 from ko_cpt_callbacks.run.finding import Finding, Severity, gravest_first
 from ko_cpt_callbacks.run.progress import EvalPoint, EvalProgress, Summary, TrainProgress
 
 __all__ = [
-    "ASKS_NOTHING", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows",
-    "finding_lines", "listed", "state_text", "table_cells", "table_lines", "to_do",
-    "verdict_line", "with_error",
+    "ASKS_NOTHING", "MOST_FINDINGS", "PageLine", "RunPage", "aligned", "aligned_rows", "finding_lines", "folded",
+    "listed", "state_text", "table_cells", "table_lines", "to_do", "verdict_line", "with_error",
 ]  # fmt: skip
 
 MOST_FINDINGS: Final = 5
@@ -94,7 +93,7 @@ class RunPage:
         lines: list[PageLine] = []
         for index, part in enumerate(part for part in (head, table, *rest) if part):
             lines += [*([PageLine()] if index else []), *part]
-        return [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+        return folded(lines, width)
 
     def parts(self, *, whole: bool = False) -> tuple[list[PageLine], ...]:
         """Everything but the table, which stands behind the first: verdict, curves, findings, what to do."""
@@ -317,10 +316,11 @@ def with_error(value: float, error: float | None, *, sign: bool = False) -> str:
     return text if error is None else f"{text} ± {loss_text(error)}"
 
 
+def folded(lines: Iterable[PageLine], width: int) -> list[PageLine]:
+    """Lines of a page, those that are longer than it is wide broken between words."""
+    return [PageLine(text, line.style) for line in lines for text in wrapped(printable(line.text), width)]
+
+
 def listed(texts: Sequence[str]) -> str:
     """As many of the texts as fit, with a mark where some are left out."""
-    for count in range(len(texts), 0, -1):
-        text = "; ".join([*texts[:count], *([CUT] if count < len(texts) else [])])
-        if columns(text) <= _NOT_CHECKED:
-            return text
-    return shortened(texts[0], _NOT_CHECKED)
+    return shortened_list(texts, _NOT_CHECKED, "; ")

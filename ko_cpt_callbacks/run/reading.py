@@ -7,7 +7,6 @@ recipe) is its writer's. A plan whose only stage is ``.`` describes an ordinary 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from ko_cpt_callbacks import keys
 from ko_cpt_callbacks.errors import UnreadableRunError, near_miss
-from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_text
+from ko_cpt_callbacks.run.file import STATE_FILE, clip, name_of, opening_failure, read_json, read_text
 from ko_cpt_callbacks.run.fold import GLOBAL_STEP, PLAN, PLANNED_STEPS
 from ko_cpt_callbacks.run.log.found import LOGS, nearest_log, read_log, richest_log, run_place
 from ko_cpt_callbacks.run.log.row import Log, LogNote
@@ -320,15 +319,7 @@ def read_plan(path: str | Path) -> Plan | None:
 
 def _stages(file: Path) -> list[tuple[str, str]]:
     """Names and folders, as texts."""
-    try:
-        plan = json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UnreadableRunError):
-            raise
-        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UnreadableRunError(
-            f"{file}{line}: JSON cut off or damaged; expected the plan of a staged training; {_FIX}"
-        ) from None
+    plan = read_json(file, "the plan of a staged training", _FIX)
     if not isinstance(plan, dict):
         raise _wrong(file, "the whole file", name_of(plan), "an object")
     if plan.get("format") != FORMAT or isinstance(plan.get("format"), bool):

@@ -156,6 +156,20 @@ class YamlDocument:
         ]
 
 
+def no_mapping(document: YamlDocument, what: str) -> list[Mistake]:
+    """What is wrong with a document that has no keys; nothing of one that has.
+
+    Args:
+        document: What was read.
+        what: What it should be.
+    """
+    if document.values is None:
+        return list(document.mistakes) or [Mistake((), 1, "an empty file", what)]
+    if not isinstance(document.values, dict):
+        return [*document.mistakes, Mistake((), 1, shown(document.values), "a mapping")]
+    return []
+
+
 def read_document(text: str, what: str = "a document", *, aliases: bool = False) -> YamlDocument:
     """The values of a YAML text.
 

@@ -603,13 +603,15 @@ def test_finding_a_recipe(tmp_path: Path) -> None:
     path = _write(tmp_path, VALID)
     assert find_recipe("quickstart").name == "quickstart.yaml"
     assert find_recipe(str(path)) == path
-    for wrong, hint in (("quikstart", " Did you mean quickstart?"), ("x.yaml", ""), (str(tmp_path), "")):
+    for wrong, hint in (("quikstart", " Did you mean quickstart?"), ("x.yaml", "")):
         with pytest.raises(RecipeError) as caught:
             find_recipe(wrong)
         known = ", ".join(recipe_ids())
         assert str(caught.value) == (
             f"recipe {wrong}: found no such id or file, expected one of {known}, or a path.{hint}"
         )
+    with pytest.raises(RecipeError, match=f"found a folder, expected a file, or one of {known}. Did you mean {path}?"):
+        find_recipe(str(tmp_path))
     assert issubclass(RecipeError, KoCPTError)
 
 

@@ -9,9 +9,8 @@ import os
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
@@ -22,6 +21,7 @@ from ko_cpt_callbacks.check.terminal import (
     fail,
     guarded,
     in_range,
+    one_of,
     print_json,
     print_page,
 )
@@ -31,7 +31,7 @@ from ko_cpt_callbacks.messages.terminal import printable
 from ko_cpt_callbacks.run.finding import Severity
 
 if TYPE_CHECKING:
-    from ko_cpt_callbacks.recipe.memory import StageMemory
+    from ko_cpt_callbacks.recipe.memory import Sharding, StageMemory
     from ko_cpt_callbacks.recipe.reading import RecipeFile
     from ko_cpt_callbacks.recipe.schema import Page
     from ko_cpt_callbacks.yaml.reading import KeyMistake
@@ -49,14 +49,6 @@ recipes: typer.Typer = typer.Typer(
     rich_markup_mode=None,
     help="List the recipes that come with the package, show one, say what memory it needs, copy it.",
 )
-
-
-class SharedHow(StrEnum):
-    """How several GPUs share a model."""
-
-    NONE = "none"
-    ZERO2 = "zero2"
-    FULL = "full"
 
 
 @recipes.callback()
@@ -78,9 +70,11 @@ def show(
     ] = False,
     gpus: Annotated[int, typer.Option("--gpus", metavar="N", help="How many GPUs share the work.")] = 1,
     sharding: Annotated[
-        SharedHow,
-        typer.Option("--sharding", help="none: DDP; zero2: gradients and optimizer state; full: FSDP, ZeRO-3."),
-    ] = SharedHow.NONE,
+        str,
+        typer.Option(
+            metavar="none|zero2|full", help="none: DDP; zero2: gradients and optimizer state; full: FSDP, ZeRO-3."
+        ),
+    ] = "none",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value, for the memory; repeatable."),
@@ -90,12 +84,15 @@ def show(
     """Print a recipe, or what it needs: ko-cpt recipes show redwhale --gpu-memory --gpus 8 --sharding full."""
 
     def action() -> None:
+        from ko_cpt_callbacks.recipe.memory import SHARDINGS
+
         in_range("--gpus", gpus, 1, _MOST_GPUS, "a whole number")
-        asked = gpus != 1 or sharding is not SharedHow.NONE or bool(overrides)
+        one_of("--sharding", sharding, SHARDINGS)
+        asked = gpus != 1 or sharding != "none" or bool(overrides)
         if asked and not gpu_memory:
             raise ConfigurationError("--gpus, --sharding and --set: found without --gpu-memory, expected with it")
         if gpu_memory:
-            _memory(recipe, gpus, sharding, overrides or [], as_json=as_json)
+            _memory(recipe, gpus, cast("Sharding", sharding), overrides or [], as_json=as_json)
         else:
             _show(recipe, as_json=as_json)
 
@@ -237,11 +234,11 @@ def _show(recipe: str, *, as_json: bool) -> None:
         typer.echo(printable(line))
 
 
-def _memory(recipe: str, gpus: int, sharding: SharedHow, overrides: list[str], *, as_json: bool) -> None:
+def _memory(recipe: str, gpus: int, sharding: Sharding, overrides: list[str], *, as_json: bool) -> None:
     from ko_cpt_callbacks.cli.recipe_page import memory_of, memory_page
 
     file = _read(recipe, overrides)
-    page, found = file.recipe, memory_of(file, gpus, sharding.value)
+    page, found = file.recipe, memory_of(file, gpus, sharding)
     if as_json:
         stages = [_as_json(item) for item in found]
         print_json({"format": _FORMAT, "id": page.id, "title": page.title, "stages": stages})

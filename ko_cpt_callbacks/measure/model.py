@@ -14,8 +14,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from ko_cpt_callbacks.check.terminal import one_of
-from ko_cpt_callbacks.errors import ConfigurationError, refuse_empty
+from ko_cpt_callbacks.errors import ConfigurationError, near_miss, refuse_empty
 from ko_cpt_callbacks.hf.measure.hooks import virtual_tokens
 from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, alignment_of
 from ko_cpt_callbacks.hf.model.facts import quantization
@@ -70,8 +69,14 @@ class ModelChoice:
     device: str = ""
 
     def __post_init__(self) -> None:
-        one_of("--dtype", self.dtype, DTYPES)
-        one_of("--quantization", self.quantization, QUANTIZATIONS)
+        for option, value, known in (
+            ("--dtype", self.dtype, DTYPES),
+            ("--quantization", self.quantization, QUANTIZATIONS),
+        ):
+            if value not in known:
+                near = near_miss(value, known)
+                hint = "" if near is None else f". Did you mean {near}?"
+                raise ConfigurationError(f"{option}: found {value!r}, expected one of {', '.join(known)}{hint}")
         _check_folder("MODEL", self.name, "config.json")
         if self.adapter is not None:
             _check_folder("--adapter", self.adapter, "adapter_config.json")

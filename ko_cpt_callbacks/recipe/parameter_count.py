@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Final
 
 from ko_cpt_callbacks.recipe.schema import Lora, Page
 
-ALL_LINEAR: Final = "all-linear"
 """PEFT's word for every linear layer but the head; here of the blocks."""
 
 
@@ -131,7 +129,7 @@ class ParameterCount:
 
         Args:
             rank: Of the adapters.
-            targets: Names of linear layers, or `ALL_LINEAR`.
+            targets: Names of linear layers, or ``all-linear``.
             layers: The blocks that have them; None: all.
         """
         wanted = range(len(self.blocks)) if layers is None else layers

@@ -100,6 +100,13 @@ def test_options_that_contradict_each_other(run: Path, words: tuple[str, ...]) -
     assert PAIRS[words] in found.stderr
 
 
+def test_a_word_of_an_option(run: Path) -> None:
+    """The words that there are, and the one that was probably meant."""
+    found = _given(("recipes", "show", "quickstart", "--gpu-memory", "--sharding", "zero3"), run)
+    said = "--sharding: found 'zero3', expected one of none, zero2, full; did you mean zero2?"
+    assert (found.exit_code, found.stderr) == (2, f"ko-cpt recipes show: {said}\n")
+
+
 def test_options_that_agree(run: Path) -> None:
     """The same form asked for twice is one, and JSON holds all there is."""
     once = _given(("check", "RUN", "--json"), run)

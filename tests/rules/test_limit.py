@@ -22,6 +22,7 @@ from ko_cpt_callbacks.rules.note.note import NotEnoughData
 from ko_cpt_callbacks.rules.registry import ALL_RULES, known_limits, rules_for
 from ko_cpt_callbacks.rules.rule import Rule, limits_of, with_limits
 from ko_cpt_callbacks.rules.setup.threshold import EvalInTraining
+from ko_cpt_callbacks.run.file import clip
 from ko_cpt_callbacks.run.finding import Finding
 from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, SetupObservation
 from ko_cpt_callbacks.run.rows import observations_of
@@ -101,7 +102,7 @@ def test_what_may_not(rule: Any, name: str, value: Any, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         checked_limit("here", rule.code, limits_of(rule), name, value)
     own = limits_of(rule)[name]
-    found = f"here: found {value!r} for {name} of {rule.code}"
+    found = f"here: found {clip(value)} for {name} of {rule.code}"
     assert str(caught.value) == f"{found}, expected {expected} (it is {own:g} by itself)"
 
 

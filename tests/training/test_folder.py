@@ -32,8 +32,8 @@ def test_a_new_folder_is_taken(tmp_path: Path) -> None:
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     """A folder with something else in it, or a file in its place, is refused."""
     (tmp_path / "thesis.txt").write_text("years of work", "utf-8")
-    for path in (tmp_path, tmp_path / "thesis.txt"):
-        with pytest.raises(ConfigurationError, match="found something that is no run of ko-cpt train"):
+    for path, found in ((tmp_path, "something that is no run of ko-cpt train"), (tmp_path / "thesis.txt", "a file")):
+        with pytest.raises(ConfigurationError, match=f"found {found}, expected an empty or a new folder"):
             RecipeFolder(path, RECIPE).open()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

@@ -19,8 +19,8 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text", "near_miss",
-    "refuse_empty",
+    "BaselineError", "ConfigurationError", "KoCPTError", "RecipeError", "UnreadableRunError", "error_text", "meant",
+    "near_miss", "refuse_empty",
 ]  # fmt: skip
 
 
@@ -69,6 +69,12 @@ def near_miss(found: object, known: Iterable[str], likeness: float = 0.6) -> str
         likeness: How alike the two are at least, from 0 to 1, as difflib counts it.
     """
     return next(iter(difflib.get_close_matches(str(found), list(known), 1, likeness)), None)
+
+
+def meant(found: object, known: Iterable[str]) -> str:
+    """Return ``Did you mean …?`` with the blank before it, as an error ends; empty where nothing is near."""
+    near = near_miss(found, known)
+    return "" if near is None else f" Did you mean {near}?"
 
 
 def refuse_empty(where: str, text: str, expected: str) -> None:

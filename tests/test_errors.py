@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import ko_cpt_callbacks
-from ko_cpt_callbacks.errors import error_text, near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, error_text, meant, near_miss, refuse_empty
 
 
 class UntellableError(Exception):
@@ -35,6 +37,14 @@ def test_near_miss() -> None:
     assert near_miss("lora", ()) is None
     assert near_miss("xora", ("lora",), 0.8) is None
     assert near_miss("x", ("lora",), 0.0) == "lora"
+    assert (meant("lroa", ("embedding", "lora")), meant("x", ("lora",))) == (" Did you mean lora?", "")
+
+
+def test_an_empty_text() -> None:
+    """A shell makes it of a variable that is not set: the error asks for that."""
+    refuse_empty("RUN", "run", "a path")
+    with pytest.raises(ConfigurationError, match=r"^RUN: found an empty text, expected a path; is a variable unset\?$"):
+        refuse_empty("RUN", "", "a path")
 
 
 def test_one_place_looks_for_what_was_meant() -> None:

@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 from ko_cpt_callbacks.check.terminal import guarded, printable_lines
-from ko_cpt_callbacks.errors import ConfigurationError, error_text, near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, error_text, meant
 from ko_cpt_callbacks.messages.terminal import printable
 
 if TYPE_CHECKING:
@@ -225,8 +225,7 @@ def no_place(error: BaseException | None, folder: Path) -> str | None:
 
 def _check_stage(stage: str | None, known: list[str]) -> None:
     if stage is not None and stage not in known:
-        near = near_miss(stage, known)
-        hint = "" if near is None else f" Did you mean {near}?"
+        hint = meant(stage, known)
         raise ConfigurationError(f"--stage: found {stage!r}, expected one of {', '.join(known)}.{hint}")
 
 

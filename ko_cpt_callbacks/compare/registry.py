@@ -16,7 +16,7 @@ from ko_cpt_callbacks.compare.baseline import Baseline, Efficiency
 from ko_cpt_callbacks.compare.entry import Entry, disagreements
 from ko_cpt_callbacks.compare.schema import BaselineFile
 from ko_cpt_callbacks.compare.stage import NOT_STATED
-from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, near_miss
+from ko_cpt_callbacks.errors import BaselineError, ConfigurationError, meant
 from ko_cpt_callbacks.plugin import BASELINES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.watch.argument import BaselineData
 from ko_cpt_callbacks.yaml.mistake import Mistake, one_each, shape_mistakes, shown
@@ -85,8 +85,7 @@ def find_entry(name: str) -> Entry:
     known = baseline_ids()
     if name not in known:
         _refuse_path(name)
-        near = near_miss(name, known)
-        hint = "" if near is None else f" Did you mean {near}?"
+        hint = meant(name, known)
         raise ConfigurationError(
             f"baseline {name!r}: found no such id, expected one of {', '.join(known)}; list them with "
             f"`ko-cpt baselines`.{hint}"

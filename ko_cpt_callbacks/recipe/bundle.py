@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ko_cpt_callbacks import keys
-from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, near_miss, refuse_empty
+from ko_cpt_callbacks.errors import ConfigurationError, RecipeError, meant, refuse_empty
 from ko_cpt_callbacks.plugin import RECIPES, Plugin, folder_file, plugins
 from ko_cpt_callbacks.run.file import STATE_FILE, write_whole, writing_failure
 from ko_cpt_callbacks.yaml.reading import file_hint, read_text
@@ -118,8 +118,7 @@ def find_recipe(name: str) -> Path:
     if os.path.isdir(name):
         hint = _run_hint(Path(name)) or file_hint(Path(name))
         raise RecipeError(f"recipe {name}: found a folder, expected a file, or one of {', '.join(known)}.{hint}")
-    near = near_miss(name, known)
-    hint = "" if near is None else f" Did you mean {near}?"
+    hint = meant(name, known)
     raise RecipeError(f"recipe {name}: found no such id or file, expected one of {', '.join(known)}, or a path.{hint}")
 
 

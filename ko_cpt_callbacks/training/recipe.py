@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ko_cpt_callbacks.errors import ConfigurationError, near_miss
+from ko_cpt_callbacks.errors import ConfigurationError, meant
 from ko_cpt_callbacks.recipe.bundle import find_recipe
 from ko_cpt_callbacks.recipe.reading import RecipeFile, read_recipe
 from ko_cpt_callbacks.recipe.schema import Page
@@ -178,16 +178,14 @@ class Recipe:
         known = list(inspect.signature(KoCPTCallback).parameters)
         for name in more:
             if name not in known:
-                near = near_miss(name, known)
-                hint = "" if near is None else f" Did you mean {near}?"
+                hint = meant(name, known)
                 raise ConfigurationError(f"{name}: found no such argument, expected one of {', '.join(known)}.{hint}")
         return KoCPTCallback(**{**arguments, **more})
 
     def _known(self, stage: str) -> str:
         if stage in self.page.stages:
             return stage
-        near = near_miss(str(stage), self.stages)
-        hint = "" if near is None else f" Did you mean {near}?"
+        hint = meant(str(stage), self.stages)
         raise ConfigurationError(
             f"recipe {self.page.id}: found no stage {stage!r}, expected one of {', '.join(self.stages)}.{hint}"
         )

@@ -14,8 +14,6 @@ from itertools import groupby
 
 from ko_cpt_callbacks.recipe.schema import Lora, Page
 
-"""PEFT's word for every linear layer but the head; here of the blocks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -129,7 +127,7 @@ class ParameterCount:
 
         Args:
             rank: Of the adapters.
-            targets: Names of linear layers, or ``all-linear``.
+            targets: Names of linear layers, or ``all-linear``, PEFT's word for all but the head; here those of the blocks.
             layers: The blocks that have them; None: all.
         """
         wanted = range(len(self.blocks)) if layers is None else layers

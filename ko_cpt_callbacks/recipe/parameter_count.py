@@ -127,7 +127,7 @@ class ParameterCount:
 
         Args:
             rank: Of the adapters.
-            targets: Names of linear layers, or ``all-linear``, PEFT's word for all but the head; here those of the blocks.
+            targets: Names of linear layers, or ``all-linear``: PEFT's word for all but the head, here those of blocks.
             layers: The blocks that have them; None: all.
         """
         wanted = range(len(self.blocks)) if layers is None else layers

@@ -22,7 +22,7 @@ class LossSpike(Rule):
 
     The loss rises when a point is above the band: the level of the window before (a robust line, or the last five
     points where that is higher) and some of its noises. It is back with the first point that has lost 70 % of the
-    height, or is within 2.5 noises of the level. A rise that is not back after 30 points is no spike.
+    height. A rise that is not back after 30 points is no spike.
 
     How high it must have been depends on how many points it had, because one point may be a batch that was odd, on how
     many there were before, and on what else the window held: the second farthest point of it (heavy tails), and how far

@@ -7,9 +7,11 @@ import math
 import pytest
 from run.curve import noisy, rows
 
+from ko_cpt_callbacks.run.observation import SetupObservation
 from ko_cpt_callbacks.signal.excursion import (
     epoch_ends,
     first_mega_batch,
+    groups_lengths,
     mega_batch,
     paces_differ,
     rate_falls,
@@ -75,6 +77,30 @@ def test_rows_that_the_arguments_say_are_grouped(level: float, told: bool) -> No
 def test_how_far_off_it_may_have_been(away: float, told: bool) -> None:
     """By the median of the levels since then 0.8 of the jump: a spike leaves its level at once, and is at 1."""
     assert mega_batch([2.0, 2.5, *[2.5 - 0.5 * away] * 9], 2.5, 0.5, declared=False) is told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "grouped"),
+    [
+        ({"group_by_length": True}, True), ({"train_sampling_strategy": "group_by_length"}, True),
+        ({"group_by_length": False, "train_sampling_strategy": "random"}, False), ({"group_by_length": 1}, False),
+        ({}, False), ("group_by_length", None), (None, None),
+    ],
+)  # fmt: skip
+def test_what_the_arguments_say_of_groups(arguments: object, grouped: bool | None) -> None:
+    """In the names of transformers 4 and 5; a row of another kind, or without arguments, says nothing."""
+    assert groups_lengths(SetupObservation(0, "attempt", {"arguments": arguments})) is grouped
+    assert groups_lengths(SetupObservation(0, "plan", {"arguments": arguments})) is None
+
+
+def test_an_end_near_the_first_and_the_last_row() -> None:
+    """The rows around the place are those that there are; one epoch alone tells of no end."""
+    for count in (1, 2, 3):
+        losses, epochs = [2.5] * (8 - count) + [2.0] * count, [0.9] * (8 - count) + [1.1] * count
+        assert epoch_ends(Recent(losses=tuple(losses), epochs=tuple(epochs)), count)
+        assert not epoch_ends(Recent(losses=tuple(losses), epochs=(1.1,) * 8), count)
+    one = (*[None] * 6, 1.0, *[None] * 5)
+    assert not epoch_ends(Recent(losses=(*[2.5] * 6, *[2.0] * 6), epochs=one), 6)
 
 
 def test_how_near_the_level_was_and_how_far_before_that() -> None:

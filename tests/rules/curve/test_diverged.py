@@ -309,6 +309,28 @@ def test_what_is_no_staying() -> None:
         assert _variant(path, losses=[2.0, *path], rule=rule) == said
 
 
+@pytest.mark.parametrize("times", [0.5, 3.0])
+def test_shares_are_of_the_rise(times: float) -> None:
+    """What stays, eases, swings or goes on does so by shares of its own height, whatever that is."""
+    rule = replace(RULE, shift_nats=0.0, nats=0.2 * times)
+
+    def high(*values: float) -> list[float]:
+        return [2.0 + times * (value - 2.0) for value in values]
+
+    for low, said in ((2.49, None), (2.51, "staying")):
+        after = [2.0, *high(*[3.0] * 6, low, low, *[3.0] * 12)]
+        assert _variant(high(*[3.0] * 20), losses=after, rule=rule) == said
+    for fall, said in ((0.14, "staying"), (0.16, None)):
+        path = high(*[3.0 + fall] * 12, *[3.0] * 8)
+        assert _variant(path, losses=[2.0, *path], rule=rule) == said
+    for bottom, said in ((2.64, "swinging"), (2.66, None)):
+        highs = high(*[3.0] * 9, *[bottom] * 8, *[3.0] * 9)
+        assert _variant(high(*[2.8] * 5), losses=highs, rule=rule) == said
+    for step, said in ((0.11, None), (0.13, "rising")):
+        path = high(*[3.1 - step * 1.1] * 12, *[3.1 - step * 0.5] * 2, 3.1)
+        assert _variant(path, rule=rule) == said
+
+
 @pytest.mark.parametrize(
     ("before", "way", "after", "said"),
     [

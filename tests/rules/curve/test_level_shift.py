@@ -345,6 +345,21 @@ def _flat(sign: int = 1) -> list[float]:
     return [2.0] * 60 + [2.0 + sign * 0.5] * 6
 
 
+def test_a_row_without_a_level_shows_nothing() -> None:
+    """Six points of a shift and a NaN: it was said at the sixth, and what waits goes on waiting."""
+    waiting = LevelShiftState(doubt=({"before": 2.0, "shift": 0.5, "points": 6}, 20))
+    assert _seen(_flat())[1]
+    for state in (RULE.initial(), waiting):
+        assert _seen([*_flat(), math.nan], state) == (state, ())
+
+
+def test_a_window_that_begins_anew_forgets() -> None:
+    """What was found in the one before; not the level before a seam, which is still to be judged."""
+    state = LevelShiftState(66, (2.5, 0.01, 50), 0.5, ({"shift": 0.5}, 20))
+    assert _seen([2.0], state) == (LevelShiftState(seam=state.seam), ())
+    assert _seen([2.0, 2.0], replace(state, doubt=None))[0].quiet_until == 66
+
+
 def test_a_shift_that_undoes_a_drift() -> None:
     """Is a mega-batch's, and waits for nothing; one like it, up to twice as large and the same way, is another."""
     losses = [*[2.0] * 15, *[2.5] * 5, *(2.5 - i / 60 for i in range(30)), *[2.5] * 6]

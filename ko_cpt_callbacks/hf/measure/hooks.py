@@ -16,11 +16,17 @@ from transformers import TrainingArguments
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.evidence import LossEvidence, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import SEES_LATER, Absent, LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
-from ko_cpt_callbacks.hf.measure.model_output import ForwardOutput, ModelHook, alignment_of, router_loss
+from ko_cpt_callbacks.hf.measure.model_output import (
+    ForwardOutput,
+    ModelHook,
+    alignment_of,
+    router_loss,
+    sees_later_tokens,
+)
 from ko_cpt_callbacks.hf.measure.nll_capture import LossWindow, TokenLosses
 from ko_cpt_callbacks.hf.measure.row_reader import TokenTable
 from ko_cpt_callbacks.hf.measure.tally import PendingPass
@@ -68,6 +74,7 @@ class ForwardWatch:
     ) -> None:
         self.model = model
         self.alignment = alignment_of(model)
+        self._sees_later = sees_later_tokens(model)
         self.virtual_tokens = virtual_tokens(model)
         self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
         self._pad_id = pad_id
@@ -166,7 +173,9 @@ class ForwardWatch:
             calibration=self._calibration,
             hidden=hidden,
         )
-        if taken is not None and isinstance(evidence, LossEvidence):
+        if self._sees_later:
+            evidence = Absent(SEES_LATER)
+        elif taken is not None and isinstance(evidence, LossEvidence):
             evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
         padding = None
         if not self._eval.running and (taken is None or taken.other_inputs is None or not bool(taken.other_inputs)):

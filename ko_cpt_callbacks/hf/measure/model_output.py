@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from ko_cpt_callbacks.hf.model.structure import base_model, text_config
 
-__all__ = ["Alignment", "ForwardOutput", "ModelHook", "alignment_of", "loss_rounding", "plain_tensor", "router_loss"]
+__all__ = [
+    "Alignment", "ForwardOutput", "ModelHook", "alignment_of", "loss_rounding", "plain_tensor", "router_loss",
+    "sees_later_tokens",
+]  # fmt: skip
 
 Alignment = Literal["causal", "masked", "seq2seq"]
 
@@ -105,6 +108,25 @@ def alignment_of(model: nn.Module) -> Alignment | None:
     if names & {*auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()} or loss_type == "ForMaskedLM":
         return "masked"
     return None
+
+
+def sees_later_tokens(model: nn.Module) -> bool:
+    """Whether a model whose class is a causal one attends to the tokens after a position, as its configuration says.
+
+    An encoder's class with a causal head does so until ``is_decoder`` is set, XLNet and CPM-Ant always; any model where
+    ``is_causal`` is false, or ``use_bidirectional_attention`` set for all tokens (transformers 5). Its losses are none
+    of a text that is read token after token.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    config = text_config(base_model(model))
+    if config is None or alignment_of(model) != "causal":
+        return False
+    kind = getattr(config, "model_type", None)
+    if kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind == "bert-generation":
+        return not getattr(config, "is_decoder", False)
+    everywhere = getattr(config, "use_bidirectional_attention", None) in (True, "all")
+    return everywhere or kind in ("xlnet", "cpmant") or not getattr(config, "is_causal", True)
 
 
 class ModelHook:

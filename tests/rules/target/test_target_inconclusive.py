@@ -10,7 +10,13 @@ from messages.shown import shown
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.outcome import TargetInconclusive
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
+from ko_cpt_callbacks.run.observation import (
+    EndObservation,
+    EvalObservation,
+    Observation,
+    SetupObservation,
+    TrainObservation,
+)
 from ko_cpt_callbacks.watch.target import parse_targets
 
 END = EndObservation(1000)
@@ -122,3 +128,11 @@ def test_each_reason(
     assert found.values["target"] == str(parse_targets([target])[0])
     values = shown(found)[1]
     assert {name: values[name] for name in kept} == kept
+
+
+def test_the_step_of_what_the_history_ends_without() -> None:
+    """That of its last row, also where only training rows came after the last evaluation."""
+    evaluation = EvalObservation(900, exact_loss=3.2)
+    assert _finding("ppl<20@step:2000", evaluation).step == 900
+    assert _finding("ppl<20@step:2000", evaluation, TrainObservation(910)).step == 910
+    assert _finding("ppl<20@step:2000", SetupObservation(0, "plan", {})).step == 0

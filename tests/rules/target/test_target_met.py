@@ -67,6 +67,14 @@ def test_once() -> None:
     assert _findings(*rows, targets=()) == []
 
 
+def test_the_last_of_several_asks_to_stop() -> None:
+    """Whether they are met one after the other or by one row: a run that has reached one of two is not done."""
+    both = ("exact_loss<3", "exact_loss<2.5")
+    steps = [EvalObservation(10, exact_loss=2.9), EvalObservation(20, exact_loss=2.4)]
+    assert [(one.step, one.asks_to_stop) for one in _findings(*steps, targets=both)] == [(10, False), (20, True)]
+    assert [(one.step, one.asks_to_stop) for one in _findings(steps[1], targets=both)] == [(20, False), (20, True)]
+
+
 def test_no_success_from_nan() -> None:
     """A NaN batch, a NaN loss, minus infinity: none of them is below a target."""
     assert _findings(

@@ -7,7 +7,7 @@ from messages.shown import shown
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.target.outcome import TargetMissed
 from ko_cpt_callbacks.run.finding import Finding, Severity
-from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation
+from ko_cpt_callbacks.run.observation import EndObservation, EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.watch.target import parse_targets
 
 
@@ -44,6 +44,15 @@ def test_a_run_that_ended_early() -> None:
     )
     assert "ended-early" in found.values["notes"]
     assert not found.asks_to_stop
+
+
+def test_training_that_goes_on_after_its_end() -> None:
+    """A deadline at the end is no longer reached: what is evaluated then is not the last, until it ends again."""
+    first = [TrainObservation(100, loss=3.5), EndObservation(100)]
+    on = [TrainObservation(200, loss=3.3), EvalObservation(200, exact_loss=3.2)]
+    last = [TrainObservation(300, loss=3.1), EvalObservation(300, exact_loss=2.9), EndObservation(300)]
+    assert _findings(*first, *on, *last) == []
+    assert [one.step for one in _findings(*first, *on, EndObservation(200))] == [200]
 
 
 def test_without_a_token_count() -> None:

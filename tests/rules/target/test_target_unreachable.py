@@ -135,6 +135,47 @@ def test_a_repeated_evaluation_takes_back_nothing_and_says_nothing_twice() -> No
     assert spoken(again) == [BEGINS + EVERY]
 
 
+def test_a_repeat_of_other_rows_says_nothing_twice() -> None:
+    """The evaluation that was spoken of comes again, of other rows: the loss of these is forecast anew, long after."""
+
+    def of_rows(name: str) -> list[Observation]:
+        return [dataclasses.replace(row, fingerprint=name) if isinstance(row, EvalObservation) else row
+                for row in heading(0.6)]  # fmt: skip
+
+    of_first = [row for row in of_rows("utf8-01") if row.step <= BEGINS + EVERY]
+    later = [row for row in of_rows("utf8-02") if row.step > BEGINS]
+    assert spoken([*of_first, *later]) == [BEGINS + EVERY]
+    assert spoken([*of_first[:-1], *later]) == [2200]
+
+
+def test_what_was_said_stands_for_that_target_and_rule_alone() -> None:
+    """The monitor tells each rule what was said of a step that it folds anew: only a finding of its own is the rule's,
+    and only of the target that it names."""
+    rule, other = (TargetUnreachable(parse_targets([name, "eval_ppl<8.1"])) for name in (OUT_OF_REACH, "eval_loss<1"))
+    (first, second) = Monitor([rule]).fold(heading(0.4))[1]
+    before = rule.initial()
+    assert [one.said for one in rule.keep(before, (first,))] == [True, False]
+    assert [one.said for one in rule.keep(before, (second,))] == [False, True]
+    assert [one.said for one in other.keep(other.initial(), (first, second))] == [False, True]
+    assert rule.keep(before, (dataclasses.replace(first, code="target-missed"),)) == before
+
+
+def test_an_evaluation_without_a_loss_agrees_with_none() -> None:
+    """Its row has no number of its own: the forecast is that of the evaluation before it, and the count begins anew."""
+    rows = [
+        dataclasses.replace(row, exact_loss=None)
+        if isinstance(row, EvalObservation) and row.step == BEGINS + EVERY else row for row in heading(0.4)
+    ]  # fmt: skip
+    assert spoken(rows) == [BEGINS + 3 * EVERY]
+
+
+def test_nothing_is_said_at_the_deadline_itself() -> None:
+    """There is nothing left to save: nine evaluations agree before step 1600, and the tenth is the one that decides."""
+    rows = heading(0.5)
+    assert spoken(rows, "eval_exact_loss<2.1@step:1600", evaluations=9) == [1500]
+    assert spoken(rows, "eval_exact_loss<2.1@step:1600", evaluations=10) == []
+
+
 def test_rows_of_a_plan_that_is_damaged() -> None:
     """A planned rate that is no list of numbers counts as no plan."""
     rows = heading(0.4)

@@ -9,6 +9,7 @@ import pytest
 from messages.shown import shown
 from run.curve import findings
 
+from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.rules.note.attempt_differs import BEGUN_ANEW, KEPT, SCHEDULE, AttemptDiffers
 from ko_cpt_callbacks.run.finding import Severity
 from ko_cpt_callbacks.run.fold import ATTEMPT
@@ -31,11 +32,12 @@ def _attempt(step: int, **changes: Any) -> SetupObservation:
     return SetupObservation(step, "attempt", facts)
 
 
-def _trained(first: int, last: int, tokens: int | Sequence[int] = 1000) -> list[Observation]:
-    """A row every step, each with so many target tokens more."""
+def _trained(first: int, last: int, tokens: int | Sequence[int] = 1000, every: int = 1) -> list[Observation]:
+    """A row every step, or every so many, each with so many target tokens more."""
     each = [tokens] * (last - first + 1) if isinstance(tokens, int) else list(tokens)
     return [
-        TrainObservation(first + i, loss=3.0, tokens_seen=1000 * first + sum(each[: i + 1])) for i in range(len(each))
+        TrainObservation(first + every * i, loss=3.0, tokens_seen=1000 * first + sum(each[: i + 1]))
+        for i in range(len(each))
     ]
 
 
@@ -101,6 +103,46 @@ def test_tokens_per_step() -> None:
     assert findings(RULE, [*uneven, *_trained(7, 12, 500)]) == []
     changed = [_attempt(0), *_trained(1, 6), _attempt(6, rows_per_step=32), *_trained(7, 12, 500)]
     assert [one.step for one in findings(RULE, changed)] == [6]
+
+
+def test_the_last_rows_before_count_too() -> None:
+    """Constant over the first rows of the attempt before, but not to its end: it had no tokens per step of its own."""
+    mixed = [_attempt(0), *_trained(1, 7, [1000, 1000, 1000, 1000, 1000, 900, 1000]), _attempt(7)]
+    assert findings(RULE, [*mixed, *_trained(8, 13, 500)]) == []
+    constant = [_attempt(0), *_trained(1, 7), _attempt(7)]
+    assert [one.step for one in findings(RULE, [*constant, *_trained(8, 13, 500)])] == [11]
+
+
+def test_each_attempt_has_its_own_tokens_per_step() -> None:
+    """What the attempts before it had does not count, nor its first row, whose window may begin before it."""
+    seen = [_attempt(0), *_trained(1, 6, 800), _attempt(6), *_trained(7, 12, [900, *[1000] * 5]), _attempt(12)]
+    found = findings(RULE, [*seen, *_trained(13, 18, 500)])
+    assert [(one.step, one.values["changed"]) for one in found] == [
+        (10, ["tokens_per_step 800 → 1,000"]), (16, ["tokens_per_step 1,000 → 500"]),
+    ]  # fmt: skip
+
+
+def test_rows_of_several_steps() -> None:
+    """Tokens are counted per step, however far apart the rows are."""
+    seen = [_attempt(0), *_trained(2, 7, 1000, every=2), _attempt(12), *_trained(14, 19, 500, every=4)]
+    (found,) = findings(RULE, seen)
+    assert (found.step, found.values["changed"]) == (26, ["tokens_per_step 500 → 125"])
+
+
+def test_rows_that_are_none_of_an_attempt() -> None:
+    """Another set-up row says nothing of it, whatever it holds; training without an attempt has nothing to compare."""
+    seen = [_attempt(0), *_trained(1, 5), SetupObservation(5, "plan", {"data": {"training_rows": 7}}), _attempt(5)]
+    assert findings(RULE, seen) == []
+    assert findings(RULE, _trained(1, 8)) == []
+    (row,) = _trained(1, 1)
+    assert RULE.step(RULE.initial(), row, SILENT) == (RULE.initial(), ())
+
+
+def test_only_the_first_rows_are_remembered() -> None:
+    """Four of an attempt: as many as make three paces. All others go by without a change of what the rule knows."""
+    monitor = Monitor([RULE])
+    known = [monitor.fold([_attempt(0), *_trained(1, last)])[0].rules for last in (3, 4, 5, 30)]
+    assert known[0] != known[1] == known[2] == known[3]
 
 
 def test_schedule_and_optimizer_begun_anew() -> None:

@@ -36,8 +36,9 @@ def test_training_points(points: int, expected: int) -> None:
 
 
 def test_three_evaluations_of_one_set_are_enough() -> None:
-    """Three of one set are enough without any training row; two of each of two sets are not."""
-    assert _findings(*[EvalObservation(step, loss=2.0) for step in (0, 10, 20)]) == []
+    """Three of one set are enough without any training row, also beside a set with one; two of each of two are not."""
+    three = [EvalObservation(step, loss=2.0) for step in (0, 10, 20)]
+    assert _findings(*three) == _findings(*three, EvalObservation(20, split="eval_en", loss=2.0)) == []
     two = [EvalObservation(s, split=name, loss=2.0) for s in (0, 10) for name in ("eval_ko", "eval_en")]
     (found,) = _findings(*two)
     assert found.values["evaluations"] == 2

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from ko_cpt_callbacks.rules.rule import RuleInfo
+from ko_cpt_callbacks.rules.setup.check import AdaptersFrozen, EmbeddingsNotPadded, PromptInLoss
 from ko_cpt_callbacks.rules.setup.setup_rule import (
     SetupReason,
     SetupRule,
@@ -109,3 +110,37 @@ def test_the_first_reason_that_a_row_shows() -> None:
     assert first_of(reasons, _row(1, n=3)) is None
     assert first_of(reasons, _row(1, t="x")) is None
     assert first_of((*reasons, bare), _row(1)) == (bare, {})
+
+
+class Tabled(SetupRule):
+    """A check that is a table of reasons, of rows of another kind."""
+
+    reasons: ClassVar = (
+        SetupReason("few", Severity.WARNING, {"n": some_of}, lambda seen: seen.values["n"] < 3),
+        SetupReason("many", Severity.INFO, {"n": some_of, "source": text_of}),
+    )
+    row: ClassVar = "counted"
+    info: ClassVar = replace(Frozen.info, code="tabled")
+
+
+def test_a_check_that_is_a_table() -> None:
+    """It reports the first reason that a row of its kind shows; each sentence once of a source."""
+    rule, state, said = Tabled(), Tabled().initial(), []
+    rows = ({"n": 2, "split": "eval"}, {"n": 3}, {"n": 4, "source": "ko"}, {"n": 5, "source": "ko"},
+            {"n": 6, "source": "en"}, {"n": 0, "source": "ko"})  # fmt: skip
+    for step, values in enumerate(rows):
+        assert rule.step(state, SetupObservation(step, "tabled", values), SILENT) == (state, ())
+        state, found = rule.step(state, SetupObservation(step, "counted", values), SILENT)
+        said += [(one.code, one.severity, one.step, one.split, one.values, one.variant) for one in found]
+    assert said == [
+        ("tabled", Severity.WARNING, 0, "eval", {"n": 2}, "few"),
+        ("tabled", Severity.INFO, 2, None, {"n": 4, "source": "ko"}, "many"),
+        ("tabled", Severity.INFO, 4, None, {"n": 6, "source": "en"}, "many"),
+    ]
+
+
+def test_what_is_known_of_a_check_without_asking_it() -> None:
+    """The severities of its reasons, the gravest first; what training itself needs comes before the rest."""
+    assert AdaptersFrozen.info.severities == (Severity.ERROR, Severity.INFO)
+    assert EmbeddingsNotPadded.info.severities == (Severity.INFO,)
+    assert EmbeddingsNotPadded.info.place < PromptInLoss.info.place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from messages.shown import shown
 
+from ko_cpt_callbacks.metrics.perplexity import interval
 from ko_cpt_callbacks.rules.generalization.eval_too_small import EvalTooSmall
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
@@ -95,3 +96,29 @@ def test_nan_is_silent() -> None:
         _findings(_eval(float("nan"), 1.0), EvalObservation(5, exact_loss=3.0, exact_loss_se=1.0, nonfinite_batches=1))
         == []
     )
+
+
+def test_one_of_several_targets_is_enough() -> None:
+    """A set is reported once, of the first of its targets that it cannot tell from its loss."""
+    targets = ("exact_loss<2", "exact_loss<3", "ppl<20")
+    (found,) = _findings(_eval(3.0, 0.05), _eval(2.0, 0.05, step=200), targets=targets)
+    assert (found.step, found.values["target"]) == (100, "eval_exact_loss<3.0@end")
+    (found,) = _findings(_eval(4.0, 0.05), _eval(2.0, 0.05, step=200), targets=targets)
+    assert (found.step, found.values["target"]) == (200, "eval_exact_loss<2.0@end")
+
+
+def test_as_wide_as_the_limit_is_not_wider() -> None:
+    """Half of the interval is compared with the resolution, and with the distance of a target."""
+    half = interval(0.0, 0.03)[1]
+    seen = _eval(3.0, 0.03)
+    for share, said in ((1.0, False), (0.999, True)):
+        for rule in (EvalTooSmall(resolution=share * half),
+                     EvalTooSmall(parse_targets("exact_loss<3"), min_distance=share * half)):  # fmt: skip
+            assert bool(Monitor([rule]).judge([seen])[1]) is said
+
+
+def test_the_change_of_a_target_is_one_since_its_first_evaluation() -> None:
+    """Not since the one before: 4.0 is where both evaluations are measured from, the second is a fifth below it."""
+    rows = [_eval(4.0, 0.04, step=0), _eval(3.6, 0.04), _eval(3.2, 0.04, step=200), _eval(2.88, 0.04, step=300)]
+    (found,) = _findings(*rows, targets=("exact_loss<-20%",))
+    assert (found.step, found.values["value"]) == (200, pytest.approx(-0.2))

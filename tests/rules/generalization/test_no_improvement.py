@@ -10,7 +10,7 @@ from messages.shown import shown
 from ko_cpt_callbacks.rules.generalization.no_improvement import NoImprovement
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding
-from ko_cpt_callbacks.run.observation import EvalObservation
+from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.signals import SILENT
 from ko_cpt_callbacks.watch.stopping import Patience
 
@@ -120,3 +120,55 @@ def test_another_kind_of_loss_begins_anew() -> None:
     state, _ = rule.step(rule.initial(), EvalObservation(10, exact_loss=2.0), SILENT)
     state, found = rule.step(state, EvalObservation(20, loss=3.0), SILENT)
     assert found == () and state.count.best == 3.0
+
+
+def _steps(rule: NoImprovement, *seen: Observation) -> list[tuple[int | None, str | None]]:
+    return [(one.step, one.split) for one in Monitor([rule]).judge(seen)[1]]
+
+
+def test_one_set_counts() -> None:
+    """The first that is evaluated and not left out; how another goes is nothing to it. Without a number of evaluations
+    the rule is silent."""
+    rows = [
+        EvalObservation(step, split=name, loss=loss)
+        for step in (10, 20, 30) for name, loss in (
+            ("eval_en", 3.0), ("eval_ko", 3.0 + step / 100), ("eval", 3.0 - step / 100),
+        )
+    ]  # fmt: skip
+    assert _steps(NoImprovement(Patience(2), leave_out=("eval_en",)), *rows) == [(30, "eval_ko")]
+    assert _steps(NoImprovement(Patience(2)), *rows) == [(30, "eval_en")]
+    assert _steps(NoImprovement(Patience(2), leave_out=("eval_en", "eval_ko")), *rows) == []
+    assert _steps(NoImprovement(), *rows) == []
+
+
+def test_what_does_not_count() -> None:
+    """A training row, and an evaluation that logged no loss and counted nothing wrong."""
+    first, more = EvalObservation(10, loss=3.0), [TrainObservation(20, loss=9.0), EvalObservation(20)]
+    assert _steps(NoImprovement(Patience(1)), first, *more) == []
+    assert _steps(NoImprovement(Patience(2)), first, *more, EvalObservation(30, loss=3.1)) == []
+
+
+def test_a_failed_evaluation_is_of_no_kind_of_loss() -> None:
+    """One whose exact loss is missing because a batch was NaN: it counts, and the best stands."""
+    rows = [
+        EvalObservation(10, exact_loss=3.0), EvalObservation(20, nonfinite_batches=1),
+        EvalObservation(30, exact_loss=2.9), EvalObservation(40, nonfinite_batches=1),
+    ]  # fmt: skip
+    assert _steps(NoImprovement(Patience(1)), *rows) == [(20, "eval")]
+    assert _steps(NoImprovement(Patience(2)), *rows, EvalObservation(50, exact_loss=2.95)) == [(50, "eval")]
+
+
+def test_another_level_begins_anew() -> None:
+    """In a log without fingerprints, where the evaluation alone goes to another level and stays there."""
+    levels = (2.0, 1.99, 1.98, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5)
+    rows: list[Observation] = []
+    for place, level in enumerate(levels, start=1):
+        rows += [TrainObservation(10 * place, loss=2.0), EvalObservation(10 * place, loss=level)]
+    # The second one of the new level tells: it is the best there, and three more are no better.
+    assert _steps(NoImprovement(Patience(3)), *rows) == [(80, "eval")]
+
+
+def test_as_much_as_min_delta_is_no_improvement() -> None:
+    """It takes more."""
+    assert [one.step for one in _found([3.0, 2.75, 2.5], Patience(1, 0.25))] == [20]
+    assert _found([3.0, 2.7421875, 2.484375], Patience(1, 0.25)) == []

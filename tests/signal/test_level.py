@@ -82,6 +82,32 @@ def test_a_fall_is_sudden_beside_what_was_before_it(fall: float, found: bool) ->
     assert (abrupt_drop(losses) is not None) == found
 
 
+def test_the_largest_of_several_falls() -> None:
+    """Wherever it stands; of two that are as large the first."""
+    assert abrupt_drop((*[5.0] * 20, *[3.0] * 20, *[2.0] * 20)) == (5.0, 3.0)
+    assert abrupt_drop((*[5.0] * 20, *[4.0] * 20, *[1.0] * 20)) == (4.0, 1.0)
+    assert abrupt_drop((*[5.0] * 20, *[4.0] * 20, *[3.0] * 20)) == (5.0, 4.0)
+
+
+def test_as_much_as_a_limit_is_no_fall() -> None:
+    """Below the level before, below the lowest of all before, and beside what was before it; one high point is no
+    level."""
+    high = (9.0, *[2.5] * 29)
+    assert abrupt_drop((*high, *[2.0] * 10)) is None
+    assert abrupt_drop((*high, *[1.9921875] * 10)) == (2.5, 1.9921875)
+    for lowest, found in ((2.5, None), (2.5078125, (2.75, 2.0))):
+        assert abrupt_drop((*[2.75] * 30, *[2.0] * 10), lowest) == found
+    falling = tuple(16.0 - 0.125 * i for i in range(40))  # by 1.25 within ten points
+    for level, found in ((7.875, None), (7.8671875, (11.625, 7.8671875))):
+        assert abrupt_drop((*falling, *[level] * 10)) == found
+
+
+def test_the_return_from_a_wide_spike_is_no_fall() -> None:
+    """To where it was, also where that was within the first fifteen points; to well below that is one."""
+    for level, found in ((2.0, None), (1.6, None), (1.4, (4.0, 1.4))):
+        assert abrupt_drop((*[2.0] * 7, *[4.0] * 15, *[level] * 8)) == found
+
+
 def test_the_lowest_level_of_what_is_forgotten() -> None:
     """The lowest median of five among those but the last, and what was known before."""
     losses = (3.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 0.5, 3.0, 3.0, 3.0, 3.0)
@@ -89,3 +115,5 @@ def test_the_lowest_level_of_what_is_forgotten() -> None:
     assert lowest_level(losses, 5, 0.9) == 0.9
     assert lowest_level(losses, 12) is None
     assert lowest_level(losses, 3, side=1) == 0.5
+    assert lowest_level((3.0, 2.0, 1.0, 0.9, 0.8), 3, side=1) == 2.0
+    assert lowest_level((5.0, 4.0, 3.0, 2.0, 1.0, 0.5), 1) == 3.0  # of a median of five

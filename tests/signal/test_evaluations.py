@@ -246,6 +246,43 @@ def test_of_equal_evaluations_the_first_is_the_best() -> None:
     assert _series([2.0, 1.9]).then(Mark(20, 1.9), NO_ROWS, alone=True).best.step == 10
 
 
+def test_what_is_as_much_as_a_limit_of_a_level() -> None:
+    """Four times the largest change before is not farther; a quarter of the change off it still stays there, and
+    training that moved by a quarter of it explains it."""
+    for size, waits in ((0.5, False), (0.5078125, True)):
+        mark = Mark(500, 2.0 + size, 0.0, 10, 2.0, 2.0)
+        assert _series([2.0, 2.125, 2.0]).then(mark, NO_ROWS, alone=True).waits is waits
+    for near, waits in ((2.125, False), (2.1171875, True)):
+        assert _series([2.0] * 3).then(Mark(500, 2.5, 0.0, 10, near, near), NO_ROWS, alone=True).waits is waits
+    waiting = _series([2.0] * 3).then(Mark(500, 2.5, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True)
+    for value, swapped in ((2.375, True), (2.625, True), (2.3671875, False)):
+        assert waiting.then(Mark(510, value, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True).swapped is swapped
+
+
+def test_gaps_of_another_level() -> None:
+    """The first evaluation of it has none: the one before is not of its rows. The second is the first that has."""
+    waiting = _series([2.0] * 3).then(Mark(500, 2.5, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True)
+    after = waiting.then(Mark(510, 2.625, 0.0, 10, 2.0, 2.0), NO_ROWS, alone=True)
+    assert [mark.gap for mark in after.marks] == [None, 0.5625]
+    assert after.gaps == (0.5625,)
+    beside_none = waiting.then(Mark(510, 2.625, 0.0, 0, None, 2.0), NO_ROWS, alone=True)
+    assert (beside_none.swapped, beside_none.gaps) == (True, ())
+
+
+def test_where_nothing_changed_nothing_fell() -> None:
+    """Also where the loss is 0, of which any share is 0; nor does it improve anything."""
+    series = _series([0.0, 0.0])
+    assert not series.fell(*series.marks) and not series.falls()
+    assert not _series([0.0] * 3).falls() and not _series([0.0] * 20).falls()
+
+
+def test_an_evaluation_without_training_beside_it_explains_nothing() -> None:
+    """It may be the best by far; what training is at is not known."""
+    series = _series([2.0, 1.0])
+    assert series.improves(5, 2.0)
+    assert not series.then(Mark(20, 0.5), NO_ROWS, alone=True).improves(5, 2.0)
+
+
 @pytest.mark.parametrize(("split", "waits"), [("eval", True), ("eval_en", False)])
 def test_what_is_forgotten_is_no_other_level(split: str, waits: bool) -> None:
     """A retention set may go up while training stays: its evaluation counts at once."""

@@ -12,7 +12,7 @@ from ko_cpt_callbacks.rules.level.padding_in_loss import PaddingInLoss
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
-from ko_cpt_callbacks.watch.plausibility import FLOOR_BITS
+from ko_cpt_callbacks.watch.plausibility import FLOOR_BITS, most_bits
 
 TOKENIZERS = [1.2, 1.3, 1.4, 1.6, 1.9, 2.3, 2.8, 3.4, 4.1, 4.9, 5.7, 6.6]
 """Bytes per token on Korean: GPT-2's and Llama 2's are the first four, large vocabularies made for Korean the last."""
@@ -22,6 +22,10 @@ HEALTHY = [0.5, 0.6, 0.75, 0.9, 1.1, 1.3]
 
 def _findings(*seen: Observation, task: str = "other") -> list[Finding]:
     rule = BelowFloor(task)
+    return list(Monitor([rule]).judge(seen)[1])
+
+
+def _of(rule: BelowFloor, *seen: Observation) -> list[Finding]:
     return list(Monitor([rule]).judge(seen)[1])
 
 
@@ -267,3 +271,37 @@ def test_nan_in_disguise_is_no_level() -> None:
 def test_two_runs_joined() -> None:
     """Steps that go back begin a new window."""
     assert _findings(*_train(*[1.0] * 15), *_train(*[1.0] * 15)) == []
+
+
+def test_the_row_at_which_the_level_is_low_may_itself_be_none() -> None:
+    """Ten of twenty are low, and one that is not takes the place of one that was higher: the median is below ln 3 with
+    that row, and it is said there."""
+    (found,) = _findings(*_train(*[5.0] * 30, *[0.5] * 10, 1.2, 5.0, 5.0, 0.5))
+    assert (found.step, found.values["level"]) == (410, 0.85)
+
+
+def test_what_is_as_much_as_a_limit() -> None:
+    """A level at the floor, or at what is next to nothing, is not below it; nor is half a nat more than half a nat."""
+    for high, said in ((1.5, []), (1.484375, ["train-level"])):
+        assert [one.variant for one in _of(BelowFloor(floor_nats=1.0), *_train(*[high, 0.5] * 20))] == said
+    limit = most_bits(0.5, None)
+    for share, variant in ((1.0, "train-level"), (1.001, "train-near-zero")):
+        (found,) = _of(BelowFloor(near_zero=share * limit), *_train(*[0.5] * 20))
+        assert found.variant == variant
+    for before, variant in ((1.5, "eval-level"), (1.5078125, "eval-fall")):
+        assert _of(BelowFloor(), *_evals(before, before, 1.0))[-1].variant == variant
+
+
+def test_next_to_nothing_at_once() -> None:
+    """Near zero is the graver sentence, is said first and has numbers of its own; that it was a fall makes it a
+    warning."""
+    first = _findings(*_train(*[2.7] * 30, *[0.01] * 30), task="sft")[0]
+    assert (first.variant, first.severity) == ("train-near-zero", Severity.WARNING)
+    assert not {"from", "to"} & set(first.values)
+
+
+def test_what_is_said_of_a_set_is_not_said_again() -> None:
+    """Lesser sentences after a graver one, each set by itself; steps that go back begin no new ones."""
+    low = [*_evals(2.7, 2.68, 0.5, 0.5, 0.4), EvalObservation(600, split="eval_ko", exact_loss=1.0)]
+    assert [(one.variant, one.split) for one in _findings(*low)] == [("eval-fall", "eval"), ("eval-level", "eval_ko")]
+    assert [one.variant for one in _findings(*_train(*[1.0] * 25), *_train(*[1.0] * 25))] == ["train-level"]

@@ -17,6 +17,7 @@ from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, SetupObservation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
 from ko_cpt_callbacks.signal.signals import Signals
+from ko_cpt_callbacks.watch.plausibility import LARGEST_GUESS
 
 NOTED: dict[str, Any] = {
     "factor": 8.0, "logged": 24.0, "measured": 3.0, "by": "accumulation", "accumulation": 8, "processes": 2,
@@ -161,7 +162,10 @@ def _suspected(
         ((3.0, 2.99), (8.0, 8.9), {}, False),
         ((2.99,), (8.0,), {}, False),
         ((3.0, 2.99), (3.0, 3.0), {}, False),
+        ((3.0, 2.99, 2.98), (8.0, 8.0, 8.0), {}, True),
+        ((3.0, 2.9, 2.7, 2.54), (1.5, 2.0, 2.0, 2.0), {}, False),
         ((-3.0, -3.1, -3.6), (2.0, 2.0, 2.0), {}, False),
+        ((3.0, 2.7, 0.0), (2.0, 2.0, 2.0), {}, False),
     ],
     ids=str,
 )
@@ -171,3 +175,17 @@ def test_how_much_is_suspected(
     """1.8 times three evaluations that fell by 0.15, alike within 0.05 and of three points each; or two above what a
     guess among the largest vocabulary gives, alike within 0.1."""
     assert _suspected(values, factors, **told) is suspected
+
+
+def test_what_is_as_much_as_a_limit() -> None:
+    """A factor, a fall or a difference that is the limit itself is enough; a loss that is a guess is not above one."""
+    for factor, fall, unlike, suspected in (
+        (2.0, 4.0, 2.5, True), (1.9921875, 4.0, 2.5, False), (2.0, 3.9921875, 2.5, False), (2.0, 4.0, 2.5078125, False),
+    ):  # fmt: skip
+        told = {"least": 2.0, "fall": 0.25, "agree": 0.25}
+        assert _suspected((fall, 3.5, 3.0), (factor, unlike, 2.0), **told) is suspected
+    for value, factor, suspected in (
+        (1.0, LARGEST_GUESS, False), (1.0, 1.001 * LARGEST_GUESS, True), (LARGEST_GUESS, 2.0, False),
+        (0.999 * LARGEST_GUESS, 2.0, True),
+    ):  # fmt: skip
+        assert _suspected((value, value), (factor, factor)) is suspected

@@ -65,6 +65,7 @@ def test_a_fall_needs_points_on_both_sides() -> None:
     assert abrupt_drop(_step(2.7, 0.7, 15, 20)) == (2.7, 0.7)
     assert abrupt_drop(_step(2.7, 0.7, 15, 19)) is None
     assert abrupt_drop(_step(2.7, 0.7, 9, 20)) is None
+    assert abrupt_drop(()) is abrupt_drop((2.7, 0.7)) is None
 
 
 @pytest.mark.parametrize(("fall", "least", "found"), [(0.49, 0.5, False), (0.51, 0.5, True), (0.51, 0.6, False)])

@@ -66,7 +66,10 @@ def test_what_is_not_known_is_no_change() -> None:
 
 def test_a_set_that_is_drawn_each_time_is_a_note() -> None:
     """As with the fresh mask of a masked model: said once, and as information."""
-    assert _said([f"u-{i}" for i in range(8)]) == [(40, "info", "drawn")]
+    seen = _evaluations([f"u-{i}" for i in range(8)])
+    assert [(one.step, one.severity, one.variant, one.values) for one in findings(RULE, seen)] == [
+        (40, Severity.INFO, "drawn", {"evaluations": 4}),
+    ]
 
 
 def test_what_the_run_before_it_did_is_not_what_a_run_does() -> None:

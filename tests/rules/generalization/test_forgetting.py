@@ -60,6 +60,14 @@ def test_other_names() -> None:
     assert len(_findings(seen, Forgetting(retention=("eval_ko",)))) == 1
 
 
+def test_as_much_as_the_limit_is_not_above_it() -> None:
+    """An eighth where that is the limit; and a gap that closed to it has closed."""
+    rule = Forgetting(limit=0.125)
+    assert _findings([PLAN, *_run([0.125] * 6)], rule) == []
+    assert [one.variant for one in _findings([PLAN, *_run([0.1328125] * 6)], rule)] == [""]
+    assert [one.variant for one in _findings([PLAN, *_run([0.25, 0.125, 0.125, 0.125, 0.125])], rule)] == ["recovered"]
+
+
 def test_the_limit_can_be_set() -> None:
     """D-CPT's T is a choice."""
     seen = [PLAN, *_run([0.04] * 6)]

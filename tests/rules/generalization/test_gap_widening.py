@@ -119,6 +119,7 @@ def test_without_training_rows() -> None:
 def _judged(
     wide: Sequence[float], *, early: Sequence[float] = (0.0, 0.0, 0.0), count: int = 12, spread: float = 0.0,
     values: Callable[[int], float] = lambda i: 2.0, train: Callable[[int], float] = lambda i: 2.0,
+    rule: GapWidening | None = None,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The values of a finding, or None, after six evaluations with the median gap and those with a wide one."""
     gaps = [sorted(early)[len(early) // 2]] * 6 + list(wide)
@@ -128,7 +129,7 @@ def _judged(
     )
     series = Series("loss", count, marks[0], marks[0], marks, tuple(early))
     seen = EvalObservation(marks[-1].step, loss=marks[-1].value)
-    found = GapWidening().step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
+    found = (rule or GapWidening()).step((), seen, Signals(evaluations=Evaluations(now=series)))[1]
     return dict(found[0].values) if found else None
 
 
@@ -164,6 +165,18 @@ def test_too_few_evaluations() -> None:
     assert _judged([0.5] * 3, count=6) is None
     assert _judged([0.5] * 3, count=7) is not None
     assert _judged([0.5] * 3, early=[0.0, 0.0]) is None
+
+
+def test_since_when_it_falls_along() -> None:
+    """Since the last evaluation that was at most half as wide, or the three in a row if that is longer; the evidence
+    has the first of the three, and how far a line falls from first to last."""
+    values = _judged([0.125, 0.25, 0.25, 0.25], values=lambda i: 2.0 - 0.01 * i, train=lambda i: 3.0 - 0.1 * i)
+    assert values is not None
+    assert (values["since_step"], values["first_step"]) == (500, 700)
+    assert (values["eval_fall"], values["train_fall"]) == (pytest.approx(0.04), pytest.approx(0.4))
+    for half, since in ((0.25, 600), (0.2578125, 500)):
+        values = _judged([half, 0.75, 0.75, 0.75], rule=GapWidening(limit=0.5))
+        assert values is not None and values["since_step"] == since
 
 
 def test_how_much_is_a_fall_along() -> None:

@@ -17,9 +17,7 @@ VARIED = [8000 + 37 * (i * i % 101) for i in range(30)]
 
 def _rows(rates: list[int], loss: Callable[[int], float]) -> list[TrainObservation]:
     """Rows every ten steps with so many tokens per step; the first is row 1."""
-    return [
-        TrainObservation(10 * i, loss=loss(i), input_tokens=10 * sum(rates[:i])) for i in range(1, len(rates) + 1)
-    ]
+    return [TrainObservation(10 * i, loss=loss(i), input_tokens=10 * sum(rates[:i])) for i in range(1, len(rates) + 1)]
 
 
 def _said(*seen: Observation, **limits: float) -> list[tuple[str, int]]:

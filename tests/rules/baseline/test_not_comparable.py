@@ -68,6 +68,9 @@ def test_a_baseline_that_is_no_reference() -> None:
     ]
     (found,) = findings(evaluation(10, 0.9), stage="sft")
     assert reasons(found) == ["stage-not-a-reference"]
+    # Of the stage that was asked for no evaluation is needed to tell.
+    (found,) = findings(TrainObservation(5, loss=3.0), evaluation(10, 0.9), stage="sft")
+    assert (found.step, found.variant, reasons(found)) == (5, "baseline", ["stage-not-a-reference"])
 
 
 def test_a_run_that_is_never_evaluated() -> None:

@@ -50,6 +50,14 @@ def test_a_run_that_leaves_the_band(by: float, family: tuple[FamilyRun, ...]) ->
     assert found_in(with_family(raised(seed_rows(0), by), family), evaluations=4)[0].step == SUDDEN + 3 * EVERY
 
 
+def test_a_run_that_begins_outside(family: tuple[FamilyRun, ...]) -> None:
+    """It takes two evaluations from the first on too."""
+    steps = tuple(range(EVERY, LAST + 1, EVERY))
+    rows = with_family(raised(seed_rows(0), 0.3, steps=steps), family)
+    assert [one.step for one in found_in(rows)] == [2 * EVERY]
+    assert [one.step for one in found_in(rows, evaluations=1)] == [EVERY]
+
+
 def test_a_run_of_the_family_is_silent(family: tuple[FamilyRun, ...]) -> None:
     """Five other seeds are inside from beginning to end, and a run without a family hears nothing."""
     assert [found_in(with_family(seed_rows(seed), family)) for seed in range(6, 11)] == [[]] * 5

@@ -83,6 +83,12 @@ def test_just_above_the_interval() -> None:
     assert _found(StageRegression(), {**WORSE, "difference": 0.0391, "se": 0.02, "resolution": 0.0}) == []
 
 
+def test_a_difference_without_any_error() -> None:
+    """Every row the same: the interval is the difference itself."""
+    (finding,) = _found(StageRegression(), {**WORSE, "se": 0.0})
+    assert (finding.values["low"], finding.values["high"]) == (0.05, 0.05)
+
+
 def test_below_the_resolution_is_level() -> None:
     """However narrow the interval is: what the row says, or else what another seed of such a stage changes: 1.96 times
     0.001234 bits per byte, 0.0060 nats per token at the bytes per token that Korean text has."""

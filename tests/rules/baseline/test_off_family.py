@@ -9,7 +9,7 @@ from forecast.family_rows import member, planned_otherwise, seed_rows, with_fami
 from rules.target.heading_rows import EVERY, LAST
 
 from ko_cpt_callbacks.forecast.family import FamilyRun
-from ko_cpt_callbacks.rules.baseline.off_family import OffFamily
+from ko_cpt_callbacks.rules.baseline.off_family import FamilyCount, OffFamily
 from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.fold import RATE_AHEAD
@@ -157,6 +157,25 @@ def test_a_repeated_evaluation_says_nothing_twice(family: tuple[FamilyRun, ...])
         )
     ]  # fmt: skip
     assert [one.step for one in found_in(again)] == [SUDDEN + EVERY]
+
+
+def test_evaluations_that_are_no_longer_compared(family: tuple[FamilyRun, ...]) -> None:
+    """Two in a row of other rows, after some that were compared: that is said at the second."""
+    rows = [
+        dataclasses.replace(row, fingerprint="utf8-v2-bb")
+        if isinstance(row, EvalObservation) and row.step >= SUDDEN else row for row in seed_rows(0)
+    ]  # fmt: skip
+    assert [(one.variant, one.step) for one in found_in(with_family(rows, family))] == [("apart", SUDDEN + EVERY)]
+
+
+def test_what_was_said_stands_for_that_set_and_rule_alone(family: tuple[FamilyRun, ...]) -> None:
+    """The monitor tells each rule what was said of a step that it folds anew: only a finding of its own is the rule's,
+    and only of its set."""
+    (found,) = found_in(with_family(raised(seed_rows(0), 0.1), family))
+    before = {"eval": FamilyCount(1), "eval_ko": FamilyCount(2)}
+    after = OffFamily().keep(before, (found,))
+    assert after == {"eval": FamilyCount(1, said=frozenset({"left"})), "eval_ko": FamilyCount(2)}
+    assert OffFamily().keep(before, (dataclasses.replace(found, code="baseline-ahead"),)) == before
 
 
 def test_cut_anywhere(family: tuple[FamilyRun, ...]) -> None:

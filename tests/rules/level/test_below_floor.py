@@ -89,6 +89,16 @@ def test_the_fewest_bytes_count_for_training() -> None:
         assert _findings(*both, *training, task="cpt") == []
 
 
+def test_an_evaluation_has_its_own_bytes_or_those_of_the_run() -> None:
+    """At five bytes per token 1.2 nats are 0.35 bits per byte. A set that has bytes is judged by these, also beside one
+    with fewer; one that has none by the fewest that are known."""
+    many, few = _measured(0, 0.9, 5.0), _measured(0, 0.9, 1.3, "eval_ko")
+    without = EvalObservation(10, split="eval_b", exact_loss=1.2)
+    assert [one.variant for one in _findings(many, without)] == ["eval-bits"]
+    assert _findings(few, without) == []
+    assert [one.split for one in _findings(few, _measured(10, 0.35, 5.0))] == ["eval"]
+
+
 def test_no_healthy_level_is_a_warning_on_any_tokenizer() -> None:
     """Twelve tokenizers by six healthy levels, with all that this package logs, with bits per byte beside the Trainer's
     loss, and with nothing but losses: no warning of a floor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -286,6 +287,7 @@ def test_a_rule_that_raises_when_it_closes() -> None:
     assert (found[0].variant, found[0].values["error"]) == ("at-the-end", "KeyError: 'loss'")
     assert found[0].step == _run()[1].step
     assert monitor.fold(_run()[2:], state)[0] == monitor.fold(_run())[0]
+    assert [one.step for one in Monitor([Breaks(closing=True)]).judge([])[1]] == [0]
 
 
 def test_a_failed_rule_stays_set_aside_however_the_fold_is_cut() -> None:
@@ -457,6 +459,9 @@ def test_signals_that_raise_blind_only_who_looks_at_them(monkeypatch: pytest.Mon
     }
     assert ("non-finite", 130) in [(one.code, one.step) for one in found]
     assert {one.step for one in failed} == {130}
+    state, found = monitor.fold([TrainObservation(150, loss=3.0)], state)
+    assert (found, state.summary().train.last_step) == ((), 150)
+    assert deepcopy(state).summary() == state.summary()
 
 
 def test_a_row_set_aside_is_no_moment() -> None:
@@ -477,3 +482,7 @@ def test_a_rule_that_raises_when_a_step_is_folded_anew() -> None:
     state, found = Monitor([Forgets(), *rules_for()]).fold(rows)
     assert [(one.code, one.step) for one in found] == [("non-finite", 10), ("rule-failed", 10)]
     assert state.rules[0] == SetAside(10, "KeyError: 'said'")
+    # One that was set aside before is told nothing any more.
+    state, found = Monitor([Forgets(at=5), *rules_for()]).fold([TrainObservation(5, loss=3.0), *rows])
+    assert [(one.code, one.step) for one in found] == [("rule-failed", 5), ("non-finite", 10)]
+    assert state.rules[0] == SetAside(5, "IndexError: tuple index out of range")

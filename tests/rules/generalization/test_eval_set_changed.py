@@ -56,6 +56,21 @@ def test_when_it_speaks() -> None:
     assert [one.step for one in found] == [20]
 
 
+def test_at_which_row_it_is_said() -> None:
+    """At the change itself where the rows before were seen twice; else with the next evaluation, or at the last row of
+    the Trainer: then there is nothing left for the end of the history."""
+    monitor = Monitor([RULE])
+    for prints, said in (
+        (("u-1", "u-1", "u-2"), [(30, 30)]), (("u-1", "u-2", "u-2"), [(30, 20)]), (("u-1", "u-2"), [(99, 20)]),
+    ):  # fmt: skip
+        state, found = monitor.initial(), []
+        for row in (*_evaluations(prints), EndObservation(99)):
+            state, new = monitor.step(state, row)
+            found += [(row.step, one.step) for one in new]
+        assert found == said
+        assert monitor.close(state) == ()
+
+
 def test_what_is_not_known_is_no_change() -> None:
     """A run that was begun with another version's fingerprints, or has none for a while, is resumed in silence."""
     assert _said(["u-1", "u-1", "u-0002", "u-0002"]) == []
@@ -88,6 +103,8 @@ def test_an_evaluation_that_failed_changes_nothing() -> None:
     """Without any loss it is no evaluation."""
     seen = [*_evaluations(["u-1", "u-1"]), EvalObservation(30, split="eval_ko", fingerprint="u-2")]
     assert findings(RULE, seen) == []
+    later = EvalObservation(40, split="eval_ko", exact_loss=3.0, fingerprint="u-2")
+    assert [(one.step, one.values["before_step"]) for one in findings(RULE, [*seen, later])] == [(40, 20)]
 
 
 def _run(prints: Sequence[str | None], losses: Sequence[float], names: str = "eval") -> list[Observation]:

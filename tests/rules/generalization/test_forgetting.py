@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from messages.shown import shown
@@ -114,6 +115,12 @@ def test_forgetting_after_a_gap_that_closed() -> None:
 def test_not_during_the_warm_up() -> None:
     """While the learning rate rises nothing is said."""
     assert [one.step for one in _findings([PLAN, *_run([0.05] * 8, warmup=500)])] == [600]
+
+
+def test_without_a_learning_rate() -> None:
+    """A log that has none, or lost it, says nothing of a warm-up."""
+    seen = [replace(one, learning_rate=None) if isinstance(one, TrainObservation) else one for one in _run([0.05] * 6)]
+    assert [one.step for one in _findings([PLAN, *seen])] == [400]
 
 
 def test_without_a_plan() -> None:

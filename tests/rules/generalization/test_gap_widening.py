@@ -15,6 +15,7 @@ from ko_cpt_callbacks.rules.monitor import Monitor
 from ko_cpt_callbacks.run.finding import Finding, Severity
 from ko_cpt_callbacks.run.observation import EvalObservation, Observation, TrainObservation
 from ko_cpt_callbacks.signal.evaluations import Evaluations, Mark, Series
+from ko_cpt_callbacks.signal.fit import noise_of
 from ko_cpt_callbacks.signal.signals import Signals
 
 Curve = Callable[[float], float]
@@ -117,14 +118,14 @@ def test_without_training_rows() -> None:
 
 
 def _judged(
-    wide: Sequence[float], *, early: Sequence[float] = (0.0, 0.0, 0.0), count: int = 12, spread: float = 0.0,
+    wide: Sequence[float | None], *, early: Sequence[float] = (0.0, 0.0, 0.0), count: int = 12, spread: float = 0.0,
     values: Callable[[int], float] = lambda i: 2.0, train: Callable[[int], float] = lambda i: 2.0,
-    rule: GapWidening | None = None,
+    rule: GapWidening | None = None, points: int = 100,
 ) -> dict[str, Any] | None:  # fmt: skip
     """The values of a finding, or None, after six evaluations with the median gap and those with a wide one."""
-    gaps = [sorted(early)[len(early) // 2]] * 6 + list(wide)
+    gaps = [*[sorted(early)[len(early) // 2]] * 6, *wide]
     marks = tuple(
-        Mark(100 * i, values(i), points=100, train=train(i), near=train(i), noise=spread, gap=gap)
+        Mark(100 * i, values(i), points=points, train=train(i), near=train(i), noise=spread, gap=gap)
         for i, gap in enumerate(gaps)
     )
     series = Series("loss", count, marks[0], marks[0], marks, tuple(early))
@@ -148,6 +149,30 @@ def test_the_error_of_a_gap() -> None:
     error = 0.1 * math.hypot(1 / math.sqrt(3), 1.25 / math.sqrt(3))
     assert values["error"] == pytest.approx(error)
     assert values["threshold"] == pytest.approx(5.0 * error)
+
+
+@pytest.mark.parametrize("points", [0, 1])
+def test_the_error_of_a_gap_beside_one_point(points: int) -> None:
+    """Is that of the point."""
+    values = _judged([1.0] * 3, spread=0.125, points=points)
+    assert values is not None
+    assert values["error"] == pytest.approx(0.125 * math.hypot(1 / math.sqrt(3), 1.25 / math.sqrt(3)))
+
+
+def test_the_noise_of_the_evaluations_is_part_of_the_error() -> None:
+    """A gap has the mean of two of them."""
+    levels = [2.0 + 0.01 * (-1) ** i for i in range(9)]
+    noise = noise_of(levels)
+    values = _judged([1.0] * 3, values=lambda i: levels[i])
+    assert noise is not None and values is not None
+    expected = noise / math.sqrt(2) * math.hypot(1 / math.sqrt(3), 1.25 / math.sqrt(3))
+    assert values["error"] == pytest.approx(expected)
+
+
+def test_an_evaluation_without_a_gap() -> None:
+    """No training beside one of the three: nothing is said."""
+    assert _judged([0.5, None, 0.5]) is None
+    assert _judged([0.5, 0.5, None]) is None
 
 
 @pytest.mark.parametrize(

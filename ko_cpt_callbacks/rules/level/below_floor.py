@@ -160,8 +160,10 @@ class BelowFloor(Rule):
         }
         said = [name for one, name in state.said if one == split]
         new = next((name for name, holds in shown.items() if holds and name not in said), None)
-        lesser = new == "level" or (new == "bits" and (self.task != "cpt" or set(said) != {"level"}))
-        if new is None or (lesser and said):
+        ranks = [*shown]
+        if new is None or (said and ranks.index(new) > min(map(ranks.index, said))):
+            return state, ()
+        if new == "bits" and said and self.task != "cpt":  # it is no graver there than the level was
             return state, ()
         values = {
             "level": level, "level_ppl": perplexity(level), "floor": floor, "floor_ppl": perplexity(floor),

@@ -303,11 +303,10 @@ def test_what_is_as_much_as_a_limit() -> None:
 
 
 def test_next_to_nothing_at_once() -> None:
-    """Near zero is the graver sentence, is said first and has numbers of its own; that it was a fall makes it a
-    warning."""
-    first = _findings(*_train(*[2.7] * 30, *[0.01] * 30), task="sft")[0]
-    assert (first.variant, first.severity) == ("train-near-zero", Severity.WARNING)
-    assert not {"from", "to"} & set(first.values)
+    """Near zero is the graver sentence, and the only one; that it was a fall makes it a warning."""
+    (found,) = _findings(*_train(*[2.7] * 30, *[0.01] * 30), task="sft")
+    assert (found.variant, found.severity) == ("train-near-zero", Severity.WARNING)
+    assert not {"from", "to"} & set(found.values)
 
 
 def test_what_is_said_of_a_set_is_not_said_again() -> None:

@@ -42,7 +42,7 @@ class TrainMeter:
         """Training begins now: what was counted before, and a step that was broken off, are none of it."""
         self._bad: Tensor | None = None
         self._step_losses: Tensor | None = None
-        self._step_passes = 0
+        self._step_means: list[Tensor] = []
         self._seen: dict[int, tuple[Tensor, Tensor]] = {}
         self._probe: Tensor | None = None
         self._padding: Tensor | None = None
@@ -107,7 +107,7 @@ class TrainMeter:
             mean = torch.where(own > 0, mean, torch.zeros_like(mean))
             parts = torch.stack([mean * given, mean * own, mean, own.to(mean.dtype)])
             self._step_losses = _plus(self._step_losses, parts)
-            self._step_passes += 1
+            self._step_means.append(mean.to(loss.dtype))
         self._bad = _plus(self._bad, bad.to(torch.int64))
 
     def lose(self) -> None:
@@ -124,9 +124,11 @@ class TrainMeter:
         self._steps.append(self._bad)
         if self._step_losses is not None:
             *parts, mean, own = self._step_losses
-            sums = torch.stack([*parts, mean, mean / self._step_passes, parts[-1] / own.clamp(min=1)])
+            # The Trainer divides each loss before it adds them up: in the precision of the loss, as here.
+            passes = [(item / len(self._step_means)).to(mean.device, mean.dtype) for item in self._step_means]
+            sums = torch.stack([*parts, mean, torch.stack(passes).sum(), parts[-1] / own.clamp(min=1)])
             self._losses = _plus(self._losses, sums)
-        self._bad, self._step_losses, self._step_passes = None, None, 0
+        self._bad, self._step_losses, self._step_means = None, None, []
         self._mark = time.perf_counter()
 
     def first_padding(self) -> list[int] | None:

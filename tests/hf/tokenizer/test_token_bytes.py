@@ -203,6 +203,17 @@ def test_one_leading_space() -> None:
     assert table.note is None
 
 
+@pytest.mark.parametrize("name", ["metaspace first", "metaspace always", "byte-level, prefix space", "unigram"])
+def test_one_leading_space_of_packed_documents(name: str) -> None:
+    """Each document of a row has its own: one space leaves no trace, two are counted."""
+    tokenizer, table = _built(name)
+    for front, counted in (("", 0), (" ", 0), ("  ", 2)):
+        documents = [f"{front}모든 것", f"{front}것이 모든"]
+        ids = [index for text in documents for index in (*_ids(tokenizer, text), tokenizer.eos_token_id)]
+        size = sum(len(text.strip().encode()) + counted for text in documents)
+        assert row_byte_lengths(table, np.asarray(ids)).sum() == size
+
+
 def test_spaces_that_are_of_the_text() -> None:
     """A token of several spaces, and an added token that begins with one, keep them at the start of a text."""
     model = models.BPE(vocab={"<unk>": 0, "▁": 1, "▁▁": 2, "a": 3}, merges=[("▁", "▁")], unk_token="<unk>")

@@ -31,7 +31,7 @@ from ko_cpt_callbacks.hf.measure.head_scores import HeadScores, HiddenStates
 from ko_cpt_callbacks.hf.measure.model_output import Alignment, ForwardOutput, loss_rounding, plain_tensor
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE, TokenLosses, watched_nll
 
-__all__ = ["SEES_LATER", "Absent", "LossEvidence", "read_evidence"]
+__all__ = ["READS_AHEAD", "SEES_LATER", "Absent", "LossEvidence", "read_evidence"]
 
 # Largest piece of the logits that is reduced at once. 16 MiB of float32: a small part of any logits tensor that
 # is worth cutting up (chosen, not measured).
@@ -46,6 +46,8 @@ SEES_LATER: Final = (
     "this model attends to the tokens after each position, so it sees what it has to predict; a decoder's "
     "configuration has is_decoder=True, or no is_causal=False"
 )
+READS_AHEAD: Final = "this model's logits change with the tokens after them, so it sees what it has to predict"
+
 OTHER_TARGETS: Final = (
     "the model's own loss was computed against other targets than its labels, or from other logits than its output's"
 )

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from ko_cpt_callbacks.errors import error_text
 from ko_cpt_callbacks.hf.measure.calibration import Calibration
 from ko_cpt_callbacks.hf.measure.eval_meter import EvalMeter
-from ko_cpt_callbacks.hf.measure.evidence import SEES_LATER, Absent, LossEvidence, read_evidence
+from ko_cpt_callbacks.hf.measure.evidence import READS_AHEAD, SEES_LATER, Absent, LossEvidence, read_evidence
 from ko_cpt_callbacks.hf.measure.head_scores import HeadWatch, HiddenStates
 from ko_cpt_callbacks.hf.measure.labels import FOREIGN_LABELS, TakenLabels, find_labels
 from ko_cpt_callbacks.hf.measure.measurement import count_padding
@@ -77,7 +77,7 @@ class ForwardWatch:
         self._sees_later = sees_later_tokens(model)
         self.virtual_tokens = virtual_tokens(model)
         self._eval, self._train, self._on_error = eval_meter, train_meter, on_error
-        self._pad_id = pad_id
+        self._pad_id, self._compiled = pad_id, compiled
         self._window = None if compiled else LossWindow(model, on_error)
         self._head = HeadWatch(model, compiled=compiled, on_error=on_error)
         self._vocabulary = getattr(text_config(self._head.base), "vocab_size", None)
@@ -175,6 +175,8 @@ class ForwardWatch:
         )
         if self._sees_later:
             evidence = Absent(SEES_LATER)
+        elif self.alignment in ("causal", None) and self._calibration.reads_ahead(compiled=self._compiled):
+            evidence = Absent(READS_AHEAD)
         elif taken is not None and isinstance(evidence, LossEvidence):
             evidence = replace(evidence, mismatch=taken.foreign(call, self.alignment), mismatch_reason=FOREIGN_LABELS)
         padding = None

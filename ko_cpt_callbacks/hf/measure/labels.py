@@ -28,8 +28,8 @@ from ko_cpt_callbacks.hf.measure.model_output import Alignment
 from ko_cpt_callbacks.hf.measure.nll_capture import IGNORE
 
 __all__ = [
-    "FOREIGN_LABELS", "STARTS_UNKNOWN", "TakenLabels", "document_starts", "find_labels", "leave_out_after_padding",
-    "leave_out_starts", "scores_starts", "token_mask",
+    "FOREIGN_LABELS", "STARTS_UNKNOWN", "TakenLabels", "document_starts", "find_labels", "later_targets_seen",
+    "leave_out_after_padding", "leave_out_starts", "scores_starts", "token_mask",
 ]  # fmt: skip
 
 # A model's own mean in float32 against ours: rounding stays below 1e-5; one document's first token in a batch of
@@ -111,6 +111,32 @@ def _pads_in_front(pairs: Tensor, ids: Tensor, labels: Any) -> Tensor:
     unseen = ~pairs.diagonal(offset=-1, dim1=-2, dim2=-1)  # whether a place is the last before such a token
     ends = like.cumprod(1)[:, :-1] * unseen.to(ids.device)
     return F.pad(ends.flip(1).cumsum(1).flip(1) > 0, (0, 1), value=False).to(pairs.device)
+
+
+def later_targets_seen(kwargs: Mapping[str, Any], labels: Tensor, *, shifted: bool) -> Tensor | None:
+    """Whether a mask per pair of tokens lets a token see a target before it is predicted; 0-dim bool.
+
+    A prefix that sees all of itself and is no target does no harm. Pads may see anything where no prediction sees them.
+
+    Args:
+        kwargs: The forward call's keyword arguments.
+        labels: Of a causal model; (rows, length).
+        shifted: Whether the label at i is the token at i + 1.
+
+    Returns:
+        None without such a mask.
+    """
+    mask, ids = kwargs.get("attention_mask"), kwargs.get("input_ids")
+    if not isinstance(mask, Tensor) or not isinstance(ids, Tensor) or not _is_square(mask, ids):
+        return None
+    pairs = _allowed(mask)[:, 0]
+    scored = (labels != IGNORE).to(pairs.device)
+    targets = F.pad(scored[:, :-1], (1, 0), value=False) if shifted else scored
+    predicts = F.pad(targets[:, 1:], (0, 1), value=False)
+    used = predicts | (pairs & predicts[:, :, None]).any(1)
+    last = pairs.shape[2] - 1 - pairs.flip(2).int().argmax(2)  # the last place that each sees
+    before = targets.cumsum(1)
+    return (used & pairs.any(2) & (before.gather(1, last) > before)).any()
 
 
 def scores_starts(kwargs: Mapping[str, Any], starts: Tensor | None) -> bool:

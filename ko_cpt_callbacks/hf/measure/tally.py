@@ -15,6 +15,7 @@ from ko_cpt_callbacks.hf.measure.evidence import Absent, LossEvidence
 from ko_cpt_callbacks.hf.measure.labels import (
     STARTS_UNKNOWN,
     document_starts,
+    later_targets_seen,
     leave_out_after_padding,
     leave_out_starts,
     scores_starts,
@@ -36,6 +37,8 @@ _OTHER_TOKENS: Final = (
     "the labels are not the tokens of the model's input (shifted by the collator already, or masked as for a masked "
     "model?)"
 )
+
+_SEES_TARGETS: Final = "the attention mask lets tokens see later ones that are targets"
 
 # How far the losses of one token may lie apart in two passes over it that are the same but for rounding (chosen, not
 # measured: on one device two such passes are mostly equal bit for bit).
@@ -192,7 +195,12 @@ class Tally(Share):
         if evidence.mismatch is not None:
             self.doubts.append((evidence.mismatch, evidence.mismatch_reason))
         ids, labels = own.get("input_ids"), evidence.labels
-        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape and labels is not None:
+        assert labels is not None
+        shifted = isinstance(step.kwargs.get("shift_labels"), Tensor)
+        later = later_targets_seen(own, labels, shifted=shifted) if evidence.causal or shifted else None
+        if later is not None:
+            self.doubts.append((later, _SEES_TARGETS))
+        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape:
             other = (labels != IGNORE) & (labels != ids.to(labels.device))
             seen = other if mask is None else other & (mask != 0).to(other.device)
             self.doubts.append((seen.any(), _OTHER_TOKENS))

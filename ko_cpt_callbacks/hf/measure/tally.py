@@ -195,12 +195,13 @@ class Tally(Share):
         if evidence.mismatch is not None:
             self.doubts.append((evidence.mismatch, evidence.mismatch_reason))
         ids, labels = own.get("input_ids"), evidence.labels
-        assert labels is not None
         shifted = isinstance(step.kwargs.get("shift_labels"), Tensor)
-        later = later_targets_seen(own, labels, shifted=shifted) if evidence.causal or shifted else None
+        later = None
+        if labels is not None and (evidence.causal or shifted):
+            later = later_targets_seen(own, labels, shifted=shifted)
         if later is not None:
             self.doubts.append((later, _SEES_TARGETS))
-        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape:
+        if evidence.causal and isinstance(ids, Tensor) and ids.shape == shape and labels is not None:
             other = (labels != IGNORE) & (labels != ids.to(labels.device))
             seen = other if mask is None else other & (mask != 0).to(other.device)
             self.doubts.append((seen.any(), _OTHER_TOKENS))

